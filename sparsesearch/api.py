@@ -1,0 +1,100 @@
+"""The Python door: as short as the command line.
+
+    import sparsesearch as ss
+    run = ss.search("search_spaces/quickstart.yaml", name="mine")
+    best = run.pick("knee")
+    run.export(best, "smaller-model")
+    model = ss.load("smaller-model")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sparsesearch.config import RunConfig, load_config, validate
+from sparsesearch.engine.results import RunResults
+from sparsesearch.searchers.base import Evaluation
+
+
+class Run:
+    """A run directory: its front, its picks, and exports of them."""
+
+    def __init__(self, results: RunResults) -> None:
+        self.results = results
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """An existing run; raises InputError SS600."""
+        return cls(RunResults(Path(path)))
+
+    @property
+    def path(self) -> Path:
+        return self.results.run.path
+
+    def front(self) -> list[Evaluation]:
+        """Non-dominated candidates within every limit, measured on all selection data, smallest first."""
+        return self.results.front
+
+    def pick(self, rule: str = "knee") -> Evaluation:
+        """One of the front: `knee`, `min:kl`, `max-under:params=60%`, `weights:kl=.7,params=.3`."""
+        return self.results.pick(rule)
+
+    def export(self, candidate: Evaluation, out: str | Path, form: str = "auto") -> dict[str, Any]:
+        """Write a candidate as a model and verify it in a fresh process (`sparsesearch.export.export`)."""
+        from sparsesearch.export import export
+
+        return export(self.results, candidate, Path(out), form)
+
+    def resume(self, evals: int | None = None) -> Run:
+        """Go on, to `evals` evaluations in all where given."""
+        from sparsesearch.engine import controller
+        from sparsesearch.engine.progress import Reporter
+
+        changes = {"search.evals": evals} if evals is not None else {}
+        return Run(controller.resume(self.path, changes, Reporter()))
+
+
+def search(
+    recipe: str | Path | dict[str, Any] | RunConfig,
+    *,
+    name: str | None = None,
+    results: str | Path = "results",
+    calibration: Iterable[str] | None = None,
+    selection: Iterable[str] | None = None,
+    test: Iterable[str] | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Run a search to its end.
+
+    Args:
+        recipe: a YAML file, its content as a dictionary, or a RunConfig.
+        name: of the run, a directory in `results`; the recipe's file name where None.
+        calibration, selection, test: documents to use in place of the recipe's data sources.
+        quiet: no progress on stderr.
+
+    Raises SparseSearchError before anything long starts where something is wrong.
+    """
+    from sparsesearch.engine import controller
+    from sparsesearch.engine.launch import PYTHON_SOURCE, prepare
+    from sparsesearch.engine.progress import Reporter
+    from sparsesearch.report.html import write_report
+
+    config = _config(recipe)
+    texts = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
+    tree = config.model_dump()
+    for role in texts:
+        tree["data"][role] = {**(tree["data"][role] or tree["data"]["selection"]), "source": PYTHON_SOURCE}
+    config = RunConfig.model_validate(tree)
+    default = Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"
+    launch = prepare(config, texts)
+    found = controller.start(launch, Path(results).resolve() / (name or default), Reporter(quiet))
+    write_report(found)
+    return Run(found)
+
+
+def _config(recipe: str | Path | dict[str, Any] | RunConfig) -> RunConfig:
+    if isinstance(recipe, RunConfig):
+        return recipe
+    return validate(recipe, "recipe") if isinstance(recipe, dict) else load_config(Path(recipe))

@@ -1,0 +1,92 @@
+"""Text as equal windows of tokens, from files, the standard library, a `datasets` id or any iterable of strings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsesearch.config import DataConfig
+from sparsesearch.demo import corpus
+from sparsesearch.errors import InputError
+
+Tokens = npt.NDArray[np.int32]
+
+
+def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[str] | None = None) -> Tokens:
+    """Windows of consecutive tokens without added special tokens, shape (sequences, length).
+
+    Args:
+        data: where the text comes from, and how many windows of which length.
+        tokenizer: a Hugging Face tokenizer.
+        role: `calibration`, `selection` or `test`, for messages.
+        texts: documents to use in place of `data.source`.
+
+    Raises InputError SS204 when a file is missing, a column absent or the text too short.
+    """
+    need = data.sequences * data.length
+    # Reading past what is needed only matters where windows are spread over the whole text.
+    enough = need if data.take == "first" else None
+    ids: list[int] = []
+    for document in texts if texts is not None else _documents(data, role):
+        ids += tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
+        if enough is not None and len(ids) >= enough:
+            break
+    available = len(ids) // data.length
+    if available < data.sequences:
+        raise InputError(
+            "SS204",
+            f"{role} data has {available} of {data.sequences} sequences of {data.length} tokens.",
+            f"Give more text, or set data.{role}.sequences or data.{role}.length lower.",
+        )
+    windows = np.asarray(ids[: available * data.length], dtype=np.int32).reshape(available, data.length)
+    if data.take == "first":
+        return windows[: data.sequences]
+    return windows[np.linspace(0, available - 1, data.sequences).round().astype(int)]
+
+
+def data_hash(tokens: Tokens) -> str:
+    """SHA-256 of the windows and their shape."""
+    return hashlib.sha256(repr(tokens.shape).encode() + np.ascontiguousarray(tokens, dtype="<i4").tobytes()).hexdigest()
+
+
+def _documents(data: DataConfig, role: str) -> Iterator[str]:
+    if isinstance(data.source, str) and data.source.startswith("datasets:"):
+        yield from _dataset(data, role)
+        return
+    if isinstance(data.source, str) and data.source.startswith("stdlib:"):
+        split = data.source.removeprefix("stdlib:")
+        if split not in corpus.SPLITS:
+            raise InputError("SS204", f"{role} data: stdlib split {split!r} is not one of {', '.join(corpus.SPLITS)}.")
+        yield from corpus.text(cast(corpus.Split, split)).split("\f")
+        return
+    for name in [data.source] if isinstance(data.source, str) else data.source:
+        try:
+            yield Path(name).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise InputError("SS204", f"{role} data: cannot read {name}: {reason}.") from None
+
+
+def _dataset(data: DataConfig, role: str) -> Iterator[str]:
+    import datasets
+
+    name, config, split, *_ = [*str(data.source).removeprefix("datasets:").split(":"), "", ""]
+    try:
+        rows = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
+        for row in rows:
+            if data.column not in row:
+                raise InputError(
+                    "SS204", f"{role} data: {name} has no column {data.column!r}, only {', '.join(row)}.",
+                    f"Set data.{role}.column.",
+                )  # fmt: skip
+            yield row[data.column]
+    except InputError:
+        raise
+    except Exception as error:  # the library raises dozens of types for a missing set, no network, a bad config
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError("SS204", f"{role} data: cannot load data set {name!r}: {first_line}") from None

@@ -1,0 +1,47 @@
+"""The command line: one file a verb, heavy imports inside the verbs."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import typer
+
+from sparsesearch.cli import doctor, evaluate, export, front, list_, report, resume, search, show, space
+from sparsesearch.errors import SparseSearchError
+
+app = typer.Typer(
+    help="Search how sparse, narrow and shallow each part of a trained network should be.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("search")(search.search)
+app.command("resume")(resume.resume)
+app.command("front")(front.front)
+app.command("show")(show.show)
+app.command("report")(report.report)
+app.command("export")(export.export)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(space.app, name="space")
+app.command("list")(list_.list_)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run a command; our own errors become one line and their exit code (`--debug` keeps the traceback)."""
+    debug = "--debug" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        app(arguments)
+    except SparseSearchError as error:
+        if debug:
+            raise
+        if "--json" in arguments:
+            print(json.dumps({"code": error.code, "message": error.message, "hint": error.hint}))
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("Interrupted. What was measured is saved: 'sparsesearch resume RUN' goes on.", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,37 @@
+"""`sparsesearch doctor`: is this machine ready?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+from pathlib import Path
+
+from sparsesearch.cli.options import Json, print_json
+
+
+def doctor(json_: Json = False) -> None:
+    """Print versions, processors, memory, disk, and whether Ray and the hub can be used."""
+    import torch
+
+    versions = {}
+    for name in ("sparsesearch", "torch", "transformers", "ray", "pymoo", "optuna", "numpy"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "missing"
+    found = {
+        **versions,
+        "cpus": os.cpu_count(),
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+        "free disk here": f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB",
+        "can write here": os.access(Path.cwd(), os.W_OK),
+        "hub offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
+    }
+    if json_:
+        print_json(found)
+        return
+    for key, value in found.items():
+        print(f"{key:<16} {value}")
+    if versions["ray"] == "missing":
+        print("Ray is missing: use --executor local.")

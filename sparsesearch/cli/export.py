@@ -1,0 +1,40 @@
+"""`sparsesearch export`: write a candidate as a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsesearch.cli.options import Json, Pick, RunArgument, print_json
+
+
+def export(
+    run: RunArgument,
+    candidate: Annotated[str | None, typer.Argument(metavar="[ID]", help="Start of a candidate's id.")] = None,
+    out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("exported"),
+    pick: Pick = None,
+    form: Annotated[str, typer.Option(help="auto, zeros, uniform or uneven.")] = "auto",
+    json_: Json = False,
+) -> None:
+    """Write a candidate as a model directory, reload it in a fresh process and compare logits."""
+    from sparsesearch.engine.results import RunResults
+
+    results = RunResults(Path(run))
+    chosen = results.find(candidate) if candidate else results.pick(pick or "knee")
+
+    from transformers.utils import logging
+
+    from sparsesearch.export import export as write
+
+    logging.disable_progress_bar()
+    done = write(results, chosen, out, form)
+    if json_:
+        print_json(done)
+        return
+    print(f"{done['out']}: form {done['form']}, {done['params']:,} params, {done['nonzeros']:,} nonzeros, {done['bytes']:,} bytes")
+    print(f"Reloaded by {' and '.join(done['verified'])}: largest logit difference {done['max_abs_logit_diff']:.2g}")
+    print(f"Load: {done['load']}")
+    for note in done["notes"]:
+        print(note)

@@ -1,0 +1,77 @@
+"""`sparsesearch list`: what there is to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsesearch.cli.options import Json, print_json
+
+
+def _first_line(thing: Any) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0]
+
+
+def _searchers() -> dict[str, str]:
+    from sparsesearch.searchers import SEARCHERS
+
+    def options(cls: Any) -> str:
+        fields = cls.Options.model_fields.items()
+        return ", ".join(f"{name}={field.default}" for name, field in fields)
+
+    return {name: f"{_first_line(cls)} Options: {options(cls)}." for name, cls in SEARCHERS.items()}
+
+
+def _pruners() -> dict[str, str]:
+    from sparsesearch.pruning import STRUCTURED, UNSTRUCTURED
+
+    def kinds(pruners: dict[str, Any], units: str) -> dict[str, str]:
+        return {n: f"[{units}] {_first_line(__import__(f.__module__, fromlist=['_']))}" for n, f in pruners.items()}
+
+    return kinds(dict(UNSTRUCTURED), "sparsity") | kinds(dict(STRUCTURED), "ffn_width, kv_groups")
+
+
+def _families() -> dict[str, str]:
+    from sparsesearch.models import FAMILIES
+
+    return {name: _first_line(__import__(f.__module__, fromlist=["_"])) for name, f in FAMILIES.items()}
+
+
+def _forms() -> dict[str, str]:
+    from sparsesearch.export import FORMS
+
+    return FORMS
+
+
+def _spaces() -> dict[str, str]:
+    return {str(p): p.read_text().splitlines()[0].lstrip("# ") for p in sorted(Path("search_spaces").glob("*.yaml"))}
+
+
+_LISTS: dict[str, Callable[[], dict[str, str]]] = {
+    "searchers": _searchers,
+    "pruners": _pruners,
+    "families": _families,
+    "forms": _forms,
+    "spaces": _spaces,
+}
+
+
+def list_(
+    what: Annotated[str, typer.Argument(metavar="|".join(_LISTS))],
+    json_: Json = False,
+) -> None:
+    """List searchers, pruners, model families, export forms or shipped recipes."""
+    from sparsesearch.errors import InputError, did_you_mean
+
+    if what not in _LISTS:
+        raise InputError("SS102", f"list {what!r}: {did_you_mean(what, _LISTS)}Allowed: {', '.join(_LISTS)}.")
+    found = _LISTS[what]()
+    if json_:
+        print_json(found)
+        return
+    width = max(map(len, found), default=0)
+    for name, text in found.items():
+        print(f"{name:<{width}}  {text}")

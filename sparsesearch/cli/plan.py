@@ -1,0 +1,51 @@
+"""What `--dry-run` and `space check` print: the space, its range of costs, and what it will take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sparsesearch.config import dump_config
+from sparsesearch.engine.launch import Launch
+from sparsesearch.report.terminal import short
+from sparsesearch.supernet.store import estimated_bytes
+
+
+def plan_json(launch: Launch) -> dict[str, Any]:
+    """Units by kind, cost range, limits and the estimated size of the level store."""
+    space = launch.space
+    kinds = Counter(unit.kind for unit in space.units)
+    genomes = 1
+    for unit in space.units:
+        genomes *= len(unit.levels)
+    return {
+        "model": launch.config.model.id,
+        "units": dict(kinds),
+        "genomes": genomes,
+        "dense": space.dense_costs,
+        "smallest": space.costs.named(space.smallest.levels),
+        "limits": {b.text: b.maximum for b in space.bounds},
+        "store_bytes": estimated_bytes(space, launch.storage_bytes),
+        "config": launch.config.model_dump(mode="json"),
+    }
+
+
+def print_plan(launch: Launch, path: Path | None = None) -> None:
+    """The plan as a table, and the resolved configuration."""
+    plan, console = plan_json(launch), Console()
+    units = ", ".join(f"{count} {kind}" for kind, count in plan["units"].items())
+    console.print(f"{plan['model']}: {units}; 10^{len(str(plan['genomes'])) - 1} genomes", highlight=False)
+    table = Table("cost", "dense", "smallest", "limit")
+    for name, dense in plan["dense"].items():
+        limits = ", ".join(b.text for b in launch.space.bounds if b.cost == name)
+        smallest = plan["smallest"][name]
+        table.add_row(name, short(dense), f"{short(smallest)} ({smallest / dense:.0%})", limits)
+    console.print(table)
+    console.print(f"Level store: about {plan['store_bytes'] / 1e6:.1f} MB", highlight=False)
+    if path is not None:
+        console.print(f"Run: {path}", highlight=False, soft_wrap=True)
+        console.print(dump_config(launch.config), highlight=False, soft_wrap=True)

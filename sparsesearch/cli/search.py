@@ -1,0 +1,75 @@
+"""`sparsesearch search`: launch a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsesearch.cli.options import Json, print_json, set_if_given
+
+Text = Annotated[str | None, typer.Option(metavar="TEXT")]
+
+
+def search(
+    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe, as those in search_spaces/.")],
+    model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the run; the recipe's file name by default.")] = None,
+    results: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("results"),
+    searcher: Annotated[str | None, typer.Option(help="See: sparsesearch list searchers.")] = None,
+    pruner: Annotated[str | None, typer.Option(help="Of sparsity units. See: sparsesearch list pruners.")] = None,
+    evals: Annotated[int | None, typer.Option(help="Evaluations at most.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Selection tokens at most.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Hours at most.")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces the recipe's limits.")] = None,
+    executor: Annotated[str | None, typer.Option(help="ray or local.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Ray workers.")] = None,
+    address: Annotated[str | None, typer.Option(help="Join the Ray cluster there.")] = None,
+    calibration: Annotated[str | None, typer.Option(help="Text file or data set to calibrate on.")] = None,
+    selection: Annotated[str | None, typer.Option(help="Text file or data set to select on.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, start nothing.")] = False,
+    json_: Json = False,
+) -> None:
+    """Search a space and write the front of pruned models to a run directory."""
+    from sparsesearch.config import load_config, parse_assignment
+
+    changes: dict[str, Any] = set_if_given(
+        model__id=model, search__searcher=searcher, pruners__sparsity=pruner, search__evals=evals, search__tokens=tokens,
+        search__hours=hours, limits=limit or None, executor__kind=executor, executor__workers=workers,
+        executor__address=address, data__calibration__source=calibration, data__selection__source=selection,
+        search__seed=seed,
+    )  # fmt: skip
+    changes |= dict(parse_assignment(text) for text in set_ or [])
+    config = load_config(recipe, changes)
+    path = results.resolve() / (name or recipe.stem)
+
+    from sparsesearch.cli.plan import plan_json, print_plan
+    from sparsesearch.engine.launch import prepare
+
+    launch = prepare(config)
+    if dry_run:
+        if json_:
+            print_json(plan_json(launch))
+        else:
+            print_plan(launch, path)
+        return
+
+    from rich.console import Console
+
+    from sparsesearch.engine import controller
+    from sparsesearch.engine.progress import Reporter
+    from sparsesearch.report.html import write_report
+    from sparsesearch.report.png import write_png
+    from sparsesearch.report.terminal import print_summary
+
+    found = controller.start(launch, path, Reporter())
+    write_report(found)
+    write_png(found)
+    if json_:
+        print_json(found.front_json())
+    else:
+        print_summary(found, Console())
+    found.require_front()

@@ -1,0 +1,253 @@
+"""The run configuration: a typed tree, read from a YAML recipe. Unknown keys are errors with file, line and a suggestion."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.space.limit import Limit
+from sparsesearch.space.unit import KINDS
+
+Kind = Literal["sparsity", "ffn_width", "kv_groups", "drop_attention", "drop_ffn"]
+
+
+def _fraction(value: Any) -> Any:
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*([0-9.]+)\s*%\s*", value)):
+        return float(match.group(1)) / 100
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not 0 <= value <= 1:
+        raise ValueError(f'{value} is outside [0, 1]. For percent write "{value}%".')
+    return value
+
+
+Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Strict):
+    """Which network: `demo` (embedded), a directory, or a Hugging Face hub id."""
+
+    id: str = "demo"
+    revision: str | None = None
+    # Arithmetic during the search; auto is float32 on a CPU and the checkpoint's type on a GPU.
+    compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    trust_remote_code: bool = False
+
+
+class Grid(Strict):
+    """Sparsity levels at equal numbers of weights around a centre, as EvoPress builds them."""
+
+    around: Fraction
+    radius: int = Field(8, ge=1, le=100)
+    # Weights between two levels; None is EvoPress's default, 0.5 * min(s, 1 - s) / radius * hidden_size^2.
+    step: int | None = Field(None, ge=1)
+
+
+class UnitConfig(Strict):
+    """One family of units: a kind, which modules, and their levels."""
+
+    kind: Kind
+    target: str = "*"
+    # sparsity: how many levels, or sparsities, or a grid. Widths and groups: how many levels, or fractions kept.
+    levels: int | list[Fraction] | Grid | None = None
+    # With a number of levels: the largest sparsity, and the smallest fraction kept.
+    max_sparsity: Fraction = 0.95
+    min_kept: Fraction = 0.25
+    align: int = Field(1, ge=1)
+    # Blocks that stay as they are; negative numbers count from the end.
+    protect: list[int] = []
+
+
+class PrunerConfig(Strict):
+    """How the levels are made."""
+
+    sparsity: str = "sparsegpt"
+    width: str = "obs"
+    damp: float = Field(0.01, gt=0, le=1)
+    # What the calibration inputs of a block have passed through: the dense blocks before it, the same pruned at the
+    # middle level, or at the expectation over all levels.
+    propagate: Literal["dense", "sequential", "expectation"] = "dense"
+
+
+class DataConfig(Strict):
+    """Text as windows of `length` tokens, no special tokens added.
+
+    `source` is a file, a list of files, `stdlib:calibration|selection|test` or `datasets:ID[:CONFIG[:SPLIT]]`.
+    """
+
+    source: str | list[str]
+    sequences: int = Field(128, ge=1)
+    length: int = Field(256, ge=2)
+    column: str = "text"
+    # Which windows of a longer text: spread evenly over all of it, or the first ones.
+    take: Literal["spread", "first"] = "spread"
+
+
+class DataConfigs(Strict):
+    calibration: DataConfig = DataConfig(source="stdlib:calibration")
+    selection: DataConfig = DataConfig(source="stdlib:selection", sequences=64)
+    # Read once, after the search; null for none.
+    test: DataConfig | None = None
+
+
+class SearchConfig(Strict):
+    """Who proposes candidates, how each is measured, and when to stop."""
+
+    searcher: str = "nsga2"
+    # Options of the searcher; `sparsesearch list searchers` shows them.
+    options: dict[str, Any] = {}
+    # Tokens of selection data at each rung; `final` candidates are measured on all of it.
+    evals: int | None = Field(None, ge=1)
+    tokens: int | None = Field(None, ge=1)
+    hours: float | None = Field(None, gt=0)
+    # Candidates measured on all selection data when the search ends.
+    final: int = Field(24, ge=1)
+    seed: int = 0
+
+
+class ExecutorConfig(Strict):
+    """Where workers run. Results do not depend on it, except through `threads` (the order of sums)."""
+
+    kind: Literal["ray", "local"] = "ray"
+    workers: int = Field(2, ge=1)
+    threads: int = Field(1, ge=1)
+    gpus_per_worker: float = Field(0, ge=0)
+    address: str | None = None
+
+
+class RunConfig(Strict):
+    """Everything that determines a run."""
+
+    version: Literal[1] = 1
+    model: ModelConfig = ModelConfig()
+    units: list[UnitConfig] = Field(min_length=1)
+    pruners: PrunerConfig = PrunerConfig()
+    limits: list[str] = []
+    # The first is the quality (kl or perplexity), the others are costs; all are minimised.
+    objectives: list[str] = ["kl", "params"]
+    data: DataConfigs = DataConfigs()
+    # Context length, in tokens, of the MACs and KV-cache costs.
+    context: int = Field(1024, ge=1)
+    batch: int = Field(8, ge=1)
+    search: SearchConfig = SearchConfig()
+    executor: ExecutorConfig = ExecutorConfig()
+
+    def parsed_limits(self) -> tuple[Limit, ...]:
+        return tuple(Limit.parse(text) for text in self.limits)
+
+
+def load_config(path: Path, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """Read a recipe and apply `{"key.path": value}` overrides; raises InputError SS100, SS101 or SS105."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError("SS100", f"cannot read {path}: {error.strerror}.", "Recipes are in search_spaces/.") from None
+    try:
+        tree = yaml.safe_load(text)
+        lines = _line_numbers(yaml.compose(text, Loader=yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise InputError("SS100", f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise InputError("SS100", f"{path}: a recipe is a mapping of keys to values, got {type(tree).__name__}.")
+    for key, value in (overrides or {}).items():
+        _override(tree, key, value)
+    return validate(tree, str(path), lines)
+
+
+def validate(tree: dict[str, Any], where: str, lines: dict[tuple[Any, ...], int] | None = None) -> RunConfig:
+    """Build a RunConfig from plain data; the first problem becomes one InputError line."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _explain(first, where, lines or {}) from None
+
+
+def _explain(problem: Any, where: str, lines: dict[tuple[Any, ...], int]) -> InputError:
+    path = tuple(part for part in problem["loc"] if not _is_union_tag(part))
+    line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+    place = f"{where}:{line}" if line else where
+    dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+    if problem["type"] == "extra_forbidden":
+        allowed = _fields_at(path[:-1])
+        return InputError(
+            "SS101",
+            f"{place} {dotted}: unknown key. {did_you_mean(str(path[-1]), allowed)}Allowed: {', '.join(allowed)}.",
+        )
+    message = problem["msg"].removeprefix("Value error, ")
+    if path[-1:] == ("kind",) and len(path) == 3:
+        return InputError(
+            "SS102", f"{place} {dotted}: {problem['input']!r}. {did_you_mean(str(problem['input']), KINDS)}{message}."
+        )
+    code = "SS105" if "outside [0, 1]" in message else "SS101"
+    got = "" if code == "SS105" or problem["type"] == "missing" else f", got {problem['input']!r}"
+    return InputError(code, f"{place} {dotted}: {message}{got}")
+
+
+def _is_union_tag(part: Any) -> bool:
+    return isinstance(part, str) and (part in ("int", "str", "Grid") or "[" in part)
+
+
+def _fields_at(path: tuple[Any, ...]) -> list[str]:
+    """Keys allowed at a place of the tree, found by walking the model classes."""
+    cls: type[BaseModel] = RunConfig
+    for part in path:
+        if isinstance(part, str):
+            cls = _nested_model(cls.model_fields[part].annotation) or cls
+    return list(cls.model_fields)
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _nested_model(arg))), None)
+
+
+def _line_numbers(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
+    found: dict[tuple[Any, ...], int] = {}
+
+    def walk(node: yaml.Node | None, path: tuple[Any, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                found[(*path, key.value)] = key.start_mark.line + 1
+                walk(value, (*path, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for i, item in enumerate(node.value):
+                found[(*path, i)] = item.start_mark.line + 1
+                walk(item, (*path, i))
+
+    walk(node, ())
+    return found
+
+
+def _override(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        child: Any = tree[int(parent)] if isinstance(tree, list) else tree.setdefault(parent, {})
+        if child is None or not isinstance(child, (dict, list)):
+            raise InputError("SS101", f"--set {key}: {parent!r} is not a group of keys.")
+        tree = child  # type: ignore[assignment]
+    if isinstance(tree, list):
+        tree[int(last)] = value
+    else:
+        tree[last] = value
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`key.path=value` with a YAML value, as `--set` takes it."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise InputError("SS101", f"--set {text!r} is not of the form key.path=value.")
+    return key.strip(), yaml.safe_load(value)
+
+
+def dump_config(config: RunConfig) -> str:
+    """YAML that reads back to an equal configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -1,0 +1,47 @@
+"""Text that every Python installation carries: the sources and docstrings of its standard library.
+
+Each file belongs to exactly one split, decided by the SHA-256 of its path below the library's root, so the splits are
+disjoint on every machine and do not move when Python is upgraded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sysconfig
+from pathlib import Path
+from typing import Literal, get_args
+
+Split = Literal["train", "calibration", "selection", "test"]
+SPLITS: tuple[str, ...] = get_args(Split)
+
+# First byte of the hash below which a file belongs to the split; what is left trains the demo model.
+_UPPER_BYTE = {"calibration": 12, "selection": 24, "test": 36, "train": 256}
+
+# Not installed everywhere (tests, Tk, third-party packages) or tables rather than text (encodings).
+_LEFT_OUT = {
+    "test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__",
+    "turtledemo", "tkinter", "ensurepip", "encodings", "lib-dynload",
+}  # fmt: skip
+
+
+def split_of(relative_path: str) -> str:
+    """The split of a standard-library file, from its POSIX path below the library's root."""
+    first_byte = hashlib.sha256(relative_path.encode()).digest()[0]
+    return next(split for split, upper in _UPPER_BYTE.items() if first_byte < upper)
+
+
+def files(split: Split) -> list[Path]:
+    """The standard-library source files of one split, sorted by path."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    return [
+        path
+        for path in sorted(root.rglob("*.py"))
+        if not _LEFT_OUT.intersection(path.relative_to(root).parts[:-1])
+        and not path.name.startswith("_sysconfigdata")
+        and split_of(path.relative_to(root).as_posix()) == split
+    ]
+
+
+def text(split: Split) -> str:
+    """All files of one split, joined by form feeds."""
+    return "\f".join(path.read_text(encoding="utf-8", errors="replace") for path in files(split))

@@ -1,0 +1,1 @@
+"""The controller, its executors and the run directory that is the state of a run."""

@@ -1,0 +1,96 @@
+"""The archive: every evaluation ever made, one JSON line each, append-only and crash-safe.
+
+Lines hold nothing that depends on timing or on the number of workers, so equal runs write equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from sparsesearch.errors import EnvironmentProblem
+from sparsesearch.searchers.base import Evaluation
+from sparsesearch.space import Genome
+
+# Genome id, draw, sequences: what makes two evaluations the same.
+Key = tuple[str, int, int]
+
+
+class Archive:
+    """Reads all lines on opening and appends to the file, one writer at a time (the run's lock sees to that)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: dict[Key, Evaluation] = {}
+        if path.exists():
+            self._trim_torn_tail()
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                evaluation = self._parse(line, number)
+                self.entries[key_of(evaluation)] = evaluation
+
+    def _parse(self, line: str, number: int) -> Evaluation:
+        try:
+            return from_json(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise EnvironmentProblem(
+                "SS601", f"{self.path}:{number} is damaged: {error}.", "Cut the file before this line and resume."
+            ) from None
+
+    def _trim_torn_tail(self) -> None:
+        """Drop what follows the last newline: a line whose writer was killed."""
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            with self.path.open("r+b") as file:
+                file.truncate(whole)
+
+    def append(self, evaluation: Evaluation) -> None:
+        """Add an evaluation and force it to disk before anything depends on it."""
+        line = json.dumps(to_json(evaluation), separators=(",", ":")) + "\n"
+        with self.path.open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.entries[key_of(evaluation)] = evaluation
+
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+def key_of(evaluation: Evaluation) -> Key:
+    return evaluation.genome.id, evaluation.draw, evaluation.sequences
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    quality = evaluation.quality if math.isfinite(evaluation.quality) else None
+    return {
+        "id": evaluation.genome.id,
+        "genome": evaluation.genome.levels.tolist(),
+        "sequences": evaluation.sequences,
+        "draw": evaluation.draw,
+        "origin": evaluation.origin,
+        "status": evaluation.status,
+        "quality": quality,
+        "costs": evaluation.costs,
+        "losses": [x if math.isfinite(x) else None for x in evaluation.losses],
+        "error": evaluation.error,
+    }
+
+
+def from_json(data: dict[str, Any]) -> Evaluation:
+    return Evaluation(
+        genome=Genome.of(data["genome"]),
+        sequences=data["sequences"],
+        draw=data["draw"],
+        origin=data["origin"],
+        status=data["status"],
+        quality=math.nan if data["quality"] is None else data["quality"],
+        costs=data["costs"],
+        losses=tuple(math.nan if x is None else x for x in data["losses"]),
+        error=data["error"],
+    )

@@ -1,0 +1,358 @@
+"""The controller: what a search is, on one page."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsesearch.config import RunConfig, SearchConfig, dump_config, load_config
+from sparsesearch.engine import executors
+from sparsesearch.engine.archive import Archive, Key, key_of
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.executors import Executor, WorkerDied
+from sparsesearch.engine.launch import Launch, check_disk, prepare
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.worker import WorkerSetup
+from sparsesearch.errors import InfeasibleError, InputError, SparseSearchError
+from sparsesearch.evaluation.evaluator import minibatch, quality_of
+from sparsesearch.evaluation.teacher import Teacher
+from sparsesearch.searchers import Evaluation, Proposal, Searcher, create
+from sparsesearch.space import Space
+from sparsesearch.space.sampling import starting_genomes
+from sparsesearch.supernet import LevelStore
+
+# Evaluations when neither the user nor the searcher sets an end.
+DEFAULT_EVALS = 300
+# Below this many evaluations, failures are not yet a verdict on the whole run.
+FAILURES_MATTER = 20
+
+
+def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
+    """Run a new search in `path`; raises SparseSearchError before anything is written where it cannot run."""
+    if (path / "run.yaml").exists():
+        RunDirectory.create(path)  # raises SS303
+    check_disk(launch, path.parent)
+    cluster = executors.Cluster(launch.config.executor)
+    try:
+        run = RunDirectory.create(path)
+        with run.locked():
+            for role, tokens in launch.tokens.items():
+                np.save(run.tokens / f"{role}.npy", tokens)
+            run.write(run.space, launch.space.to_json())
+            run.write(run.info, _info(launch))
+            # Last, since its presence is what makes the directory a run.
+            run.config.write_text(dump_config(launch.config))
+            return _run(launch, run, reporter)
+    finally:
+        cluster.close()
+
+
+def resume(path: Path, changes: dict[str, Any], reporter: Reporter) -> RunResults:
+    """Continue a run to the result it would have had without interruption.
+
+    Args:
+        changes: `{"search.evals": N, "executor.workers": N, ...}`; only budgets and executors may change.
+
+    Raises InputError SS602 where model, data, space or searcher are not what they were.
+    """
+    run = RunDirectory.open(path)
+    info = run.read(run.info)
+    config = load_config(run.config, changes)
+    launch = prepare(config, saved=run)
+    changed = [k for k, v in launch.fingerprint.items() if info["fingerprint"].get(k) != v]
+    if changed:
+        raise InputError(
+            "SS602", f"{path}: {', '.join(changed)} changed since the run began; results would not be comparable.",
+            "Start a new run with 'search'.",
+        )  # fmt: skip
+    cluster = executors.Cluster(config.executor)
+    try:
+        with run.locked():
+            run.config.write_text(dump_config(config))
+            return _run(launch, run, reporter)
+    finally:
+        cluster.close()
+
+
+def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
+    """The main path: levels, teacher, search, final measurements, front."""
+    setup = launch.setup(run, run.path.parent / ".cache")
+    executor = executors.create(setup)
+    ledger = Ledger(run)
+    try:
+        store = ensure_store(launch, Path(setup.store), executor, reporter, ledger)
+        space = launch.space.with_nonzeros(store.nonzeros)
+        space.check()
+        run.write(run.space, space.to_json())
+        ensure_teacher(launch, setup, executor, reporter, ledger)
+        search = Search(launch, run, space, executor, reporter, ledger)
+        search.loop()
+        search.measure_finalists()
+        return search.conclude()
+    finally:
+        reporter.end()
+        executor.close()
+
+
+def ensure_store(
+    launch: Launch, directory: Path, executor: Executor, reporter: Reporter, ledger: Ledger
+) -> LevelStore:
+    """Open the level store, building what is missing of it, in parallel over blocks."""
+    key = launch.store_key
+    if not (directory / "index.json").exists():
+        blocks = [(block,) for block in range(len(launch.architecture.blocks))]
+        for method, name, lanes in (("collect", "calibration statistics", 1), ("build", "levels", None)):
+            started = time.monotonic()
+            reporter.phase(name, len(blocks))
+            for done, _ in enumerate(_alive(executor.map(method, blocks, lanes)), 1):
+                reporter.step(done, "blocks")
+            ledger.add(name, time.monotonic() - started, launch.tokens["calibration"].size if lanes else 0)
+        list(_alive(executor.map("finish_store", [(key,)])))
+        reporter.end()
+    return LevelStore.open(directory, key)
+
+
+def ensure_teacher(
+    launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger
+) -> None:
+    """Fill the teacher cache where it is not there yet, in parallel over sequences."""
+    directory = Path(setup.teacher)
+    if (directory / "complete").exists():
+        return
+    tokens = launch.tokens["selection"]
+    started = time.monotonic()
+    Teacher.create(directory, tokens, launch.architecture.vocabulary)
+    portions = [(i, min(i + launch.config.batch, len(tokens))) for i in range(0, len(tokens), launch.config.batch)]
+    reporter.phase("teacher cache", len(portions))
+    for done, _ in enumerate(_alive(executor.map("fill_teacher", portions)), 1):
+        reporter.step(done, "batches")
+    reporter.end()
+    (directory / "complete").touch()
+    ledger.add("teacher cache", time.monotonic() - started, tokens.size)
+
+
+def _alive(results: Any) -> Any:
+    for result in results:
+        if isinstance(result, WorkerDied):
+            raise SparseSearchError("SS400", f"{result}.", "Is there enough memory? Try fewer --workers.")
+        yield result
+
+
+class Search:
+    """One session of the search itself."""
+
+    def __init__(
+        self, launch: Launch, run: RunDirectory, space: Space, executor: Executor, reporter: Reporter, ledger: Ledger
+    ) -> None:
+        self.launch, self.run, self.space = launch, run, space
+        self.executor, self.reporter, self.ledger = executor, reporter, ledger
+        self.config: RunConfig = launch.config
+        self.archive = Archive(run.archive)
+        self.pool, self.length = launch.tokens["selection"].shape
+        search = self.config.search
+        self.searcher: Searcher = create(
+            search.searcher, space, self.config.objectives, search.seed, search.options
+        )
+        self.budget = Budget(search, self.searcher, ledger)
+        self._failures = 0
+
+    def loop(self) -> None:
+        """Ask, evaluate, tell, record, until the searcher or the budget ends it."""
+        total = self.budget.evals
+        self.reporter.phase(f"search ({self.config.search.searcher})", total)
+        while proposals := self.searcher.ask(1_000_000):
+            affordable = self.budget.admit([(p, self._key(p)) for p in proposals], self.length)
+            self.searcher.tell(self.evaluate(affordable))
+            if len(affordable) < len(proposals):
+                break
+        self.reporter.end()
+
+    def measure_finalists(self) -> None:
+        """Measure dense, the uniform baselines and the searcher's best on all selection data."""
+        start = starting_genomes(self.space, sizes=8)
+        proposals = [Proposal(genome, 0, 0, name) for name, genome in start.items()]
+        known = {p.genome for p in proposals}
+        finalists = self.searcher.finalists(self.config.search.final)
+        proposals += [Proposal(g, 0, 0, "final") for g in finalists if g not in known]
+        self.reporter.phase("final measurement", len(proposals))
+        self.evaluate(proposals, origins=True)
+        self.reporter.end()
+
+    def conclude(self) -> RunResults:
+        """Write the reference point, the front and test perplexities."""
+        results = RunResults(self.run.path)
+        if not results.final:
+            raise InfeasibleError("SS406", "no candidate could be evaluated.", f"See {self.run.archive}.")
+        if "reference" not in results.info:
+            self.run.write(self.run.info, {**results.info, "reference": results.reference()})
+            results = RunResults(self.run.path)
+        if "test" in self.launch.tokens:
+            self._test(results)
+        self.run.write(self.run.front, results.front_json())
+        return results
+
+    def evaluate(self, proposals: Sequence[Proposal], origins: bool = False) -> list[Evaluation]:
+        """Evaluations of proposals in order; what the archive has is not measured again."""
+        keys = [self._key(p) for p in proposals]
+        missing = {k: p for k, p in zip(keys, proposals, strict=True) if k not in self.archive.entries}
+        calls = [(p.genome.data, self._sequences(p).tolist()) for p in missing.values()]
+        results = self.executor.map("evaluate", calls)
+        done = len(proposals) - len(missing)
+        for proposal, key in zip(missing.values(), missing, strict=True):
+            started = time.monotonic()
+            result = next(results)
+            evaluation = self._evaluation(proposal, key, result)
+            self.archive.append(evaluation)
+            self.ledger.add("evaluation", time.monotonic() - started, evaluation.sequences * self.length, quiet=True)
+            done += 1
+            self._note(evaluation, done if origins else self.budget.used_evals - len(proposals) + done)
+        self.ledger.flush("evaluation")
+        found = [self.archive.entries[k] for k in keys]
+        return [replace(e, draw=p.draw) for e, p in zip(found, proposals, strict=True)]
+
+    def _key(self, proposal: Proposal) -> Key:
+        sequences = len(self._sequences(proposal))
+        # With all sequences every draw is the same.
+        return proposal.genome.id, 0 if sequences == self.pool else proposal.draw, sequences
+
+    def _sequences(self, proposal: Proposal) -> np.ndarray[Any, np.dtype[np.int64]]:
+        need = math.ceil(proposal.tokens / self.length) if proposal.tokens else self.pool
+        return minibatch(self.pool, min(need, self.pool), self.config.search.seed, proposal.draw)
+
+    def _evaluation(self, proposal: Proposal, key: Key, result: Any) -> Evaluation:
+        costs = self.space.costs.named(proposal.genome.levels)
+        common: dict[str, Any] = {
+            "genome": proposal.genome, "draw": key[1], "sequences": key[2], "origin": proposal.origin, "costs": costs,
+        }  # fmt: skip
+        error = str(result) if isinstance(result, WorkerDied) else result.get("error", "")
+        if error:
+            return Evaluation(status="failed", quality=math.nan, error=error, **common)
+        losses = np.array(result["losses"])
+        quality = quality_of(losses, self.config.objectives[0])
+        status: Any = "ok" if math.isfinite(quality) else "invalid"
+        return Evaluation(status=status, quality=quality, losses=tuple(losses.tolist()), **common)
+
+    def _note(self, evaluation: Evaluation, done: int) -> None:
+        if evaluation.status != "ok":
+            self._failures += 1
+            self.reporter.message(
+                f"SS402 candidate {evaluation.genome.id}: {evaluation.error or 'quality is not finite'}; "
+                "kept out of the front."
+            )
+            total = len(self.archive.entries)
+            if total >= FAILURES_MATTER and self._failures > total / 2:
+                raise SparseSearchError(
+                    "SS403", f"{self._failures} of {total} candidates failed; the run stops.",
+                    f"The last: {evaluation.error or 'quality is not finite'}",
+                )  # fmt: skip
+        failed = f"  failed {self._failures}" if self._failures else ""
+        self.reporter.step(done, f"last {self.config.objectives[0]} {evaluation.quality:.4g}{failed}")
+
+    def _test(self, results: RunResults) -> None:
+        """Perplexity on the test text of dense, the picks and the uniform baselines at the limits; each only once."""
+        known: dict[str, float] = json.loads(self.run.test.read_text()) if self.run.test.exists() else {}
+        wanted = [results.dense, *results.picks().values(), *(b for b in results.baselines if "@" not in b.origin)]
+        genomes = {e.genome.id: e.genome for e in wanted if e is not None and e.genome.id not in known}
+        self.reporter.phase("test perplexity", len(genomes))
+        values = self.executor.map("perplexity", [(genome.data, "test") for genome in genomes.values()])
+        for done, (identity, value) in enumerate(zip(genomes, _alive(values), strict=True), 1):
+            known[identity] = value
+            self.reporter.step(done)
+        self.reporter.end()
+        self.run.write(self.run.test, known)
+
+
+class Budget:
+    """Counts evaluations and tokens the same way in a first session and in a replay."""
+
+    def __init__(self, search: SearchConfig, searcher: Searcher, ledger: Ledger) -> None:
+        limited = search.evals or search.tokens or search.hours or searcher.ends_by_itself
+        self.evals = search.evals if limited else DEFAULT_EVALS
+        self.tokens, self.hours, self._ledger = search.tokens, search.hours, ledger
+        self.used_evals = self.used_tokens = 0
+        self._charged: set[Key] = set()
+
+    def admit(self, proposals: Sequence[tuple[Proposal, Key]], length: int) -> list[Proposal]:
+        """The first proposals that the budget still covers; each measurement is charged once."""
+        admitted = []
+        for proposal, key in proposals:
+            if key not in self._charged:
+                tokens = self.used_tokens + key[2] * length
+                over_evals = self.evals is not None and self.used_evals >= self.evals
+                over_tokens = self.tokens is not None and tokens > self.tokens
+                if over_evals or over_tokens or self._out_of_time():
+                    break
+                self._charged.add(key)
+                self.used_evals, self.used_tokens = self.used_evals + 1, tokens
+            admitted.append(proposal)
+        return admitted
+
+    def _out_of_time(self) -> bool:
+        return self.hours is not None and self._ledger.seconds() > self.hours * 3600
+
+
+class Ledger:
+    """Seconds and tokens by phase, a JSON line each; beside the archive, since time is never the same twice."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._path = run.ledger
+        self._open: dict[str, list[float]] = {}
+        self._before = sum(entry["seconds"] for entry in read_ledger(run))
+        self._started = time.monotonic()
+
+    def add(self, phase: str, seconds: float, tokens: int, quiet: bool = False) -> None:
+        """Note work; with `quiet` it is written with the next `flush` of the phase."""
+        entry = self._open.setdefault(phase, [0.0, 0, 0])
+        entry[0] += seconds
+        entry[1] += tokens
+        entry[2] += 1
+        if not quiet:
+            self.flush(phase)
+
+    def flush(self, phase: str) -> None:
+        """Write what was noted of a phase."""
+        seconds, tokens, count = self._open.pop(phase, [0.0, 0, 0])
+        if count:
+            with self._path.open("a") as file:
+                line = {"phase": phase, "seconds": round(seconds, 3), "tokens": int(tokens), "count": int(count)}
+                file.write(json.dumps(line) + "\n")
+
+    def seconds(self) -> float:
+        """Wall-clock seconds of all sessions."""
+        return self._before + time.monotonic() - self._started
+
+
+def read_ledger(run: RunDirectory) -> list[dict[str, Any]]:
+    """The ledger's lines; a torn last one is left out."""
+    if not run.ledger.exists():
+        return []
+    lines = run.ledger.read_text().split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def _info(launch: Launch) -> dict[str, Any]:
+    names = ("sparsesearch", "torch", "transformers", "ray", "pymoo", "numpy")
+    return {
+        "schema": 1,
+        "fingerprint": launch.fingerprint,
+        "objectives": launch.config.objectives,
+        "selection_sequences": len(launch.tokens["selection"]),
+        "length": int(launch.tokens["selection"].shape[1]),
+        "calibration_tokens": int(launch.tokens["calibration"].size),
+        "model": launch.config.model.id,
+        "blocks": len(launch.architecture.blocks),
+        "versions": {name: importlib.metadata.version(name) for name in names},
+        "command": "sparsesearch search",
+    }
+
+
+__all__ = ["Budget", "Ledger", "Search", "key_of", "read_ledger", "resume", "start"]

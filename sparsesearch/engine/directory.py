@@ -1,0 +1,103 @@
+"""The run directory: its files, its lock, and what it says about a run.
+
+    run.yaml        resolved configuration            space.json      units, levels, exact costs
+    run.json        fingerprint, versions, dense      archive.jsonl   every evaluation (the truth)
+    tokens/         the windows that were used        ledger.jsonl    seconds spent, a line a session
+    front.json      derived, like report.html, *.png and test.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sparsesearch.errors import EnvironmentProblem, InputError
+from sparsesearch.space import Space
+
+
+class RunDirectory:
+    """Paths and small JSON files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "run.yaml"
+        self.space = path / "space.json"
+        self.info = path / "run.json"
+        self.archive = path / "archive.jsonl"
+        self.ledger = path / "ledger.jsonl"
+        self.front = path / "front.json"
+        self.test = path / "test.json"
+        self.tokens = path / "tokens"
+
+    @classmethod
+    def create(cls, path: Path) -> RunDirectory:
+        """Make a new run directory; raises InputError SS303 where there is one, EnvironmentProblem SS302."""
+        if (path / "run.yaml").exists():
+            raise InputError(
+                "SS303", f"{path} exists{_progress(path)}.", f"Use 'sparsesearch resume {path}', or another --name."
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "tokens").mkdir(exist_ok=True)
+        except OSError as error:
+            raise EnvironmentProblem("SS302", f"cannot write to {path}: {error.strerror}.") from None
+        return cls(path.resolve())
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run directory; raises InputError SS600."""
+        if not (path / "run.yaml").exists():
+            raise InputError("SS600", f"{path} is not a run directory (no run.yaml).", "Runs are made by 'search'.")
+        return cls(path.resolve())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run's lock; raises EnvironmentProblem SS304 where another controller does.
+
+        The lock is the operating system's, so it ends with its process, however that ends.
+        """
+        owner = self.path / "run.lock.owner"
+        lock = FileLock(self.path / "run.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            who = owner.read_text() if owner.exists() else "unknown process"
+            raise EnvironmentProblem("SS304", f"run {self.path} is active: {who}.", "Wait for it or stop it.") from None
+        try:
+            owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+    def write(self, path: Path, data: Any) -> None:
+        """Write JSON through a temporary file."""
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(json.dumps(data, indent=1))
+        temporary.replace(path)
+
+    def read(self, path: Path) -> Any:
+        """Read a JSON file of the run; raises InputError SS600 where it is not there yet."""
+        if not path.exists():
+            raise InputError(
+                "SS600", f"{self.path} has no {path.name} yet.", f"Use 'sparsesearch resume {self.path}' to go on."
+            )
+        return json.loads(path.read_text())
+
+    def read_space(self) -> Space:
+        return Space.from_json(self.read(self.space))
+
+
+def _progress(path: Path) -> str:
+    archive = path / "archive.jsonl"
+    if not archive.exists():
+        return ""
+    with archive.open("rb") as file:
+        return f" ({sum(1 for _ in file)} evaluations)"

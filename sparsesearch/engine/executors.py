@@ -1,0 +1,165 @@
+"""Where workers run: in this process (`local`) or as Ray actors (`ray`). Both give the same results, in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from sparsesearch.config import ExecutorConfig
+from sparsesearch.engine.worker import Worker, WorkerSetup
+from sparsesearch.errors import EnvironmentProblem
+
+# Times a call is given to a fresh worker after its worker died.
+RETRIES = 2
+
+
+class WorkerDied(Exception):
+    """A call whose worker died, again and again."""
+
+
+class Executor(Protocol):
+    """Runs methods of `Worker` by name."""
+
+    def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
+        """Results of `Worker.method(*call)` in the order of the calls, as they become available.
+
+        A call whose workers keep dying yields a WorkerDied; an exception inside a worker is raised.
+
+        Args:
+            lanes: use at most this many workers; 1 sends every call to the same one.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class LocalExecutor:
+    """One worker in this process."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._worker = Worker(setup)
+
+    def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
+        for call in calls:
+            yield getattr(self._worker, method)(*call)
+
+    def close(self) -> None:
+        """Nothing outlives the process."""
+
+
+class RayExecutor:
+    """Ray actors, each holding one worker; a `Cluster` must be connected."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        import ray
+
+        config = setup.config.executor
+        self._ray, self._setup = ray, setup
+        self._actor_class = ray.remote(Worker).options(num_cpus=config.threads, num_gpus=config.gpus_per_worker)
+        self._actors = [self._actor_class.remote(setup) for _ in range(config.workers)]
+
+    def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
+        actors = len(self._actors) if lanes is None else min(lanes, len(self._actors))
+        waiting = list(range(len(calls)))[::-1]
+        free = list(range(actors))
+        running: dict[Any, tuple[int, int]] = {}
+        results: dict[int, Any] = {}
+        failures = [0] * len(calls)
+        for wanted in range(len(calls)):
+            while wanted not in results:
+                while waiting and free:
+                    call, actor = waiting.pop(), free.pop(0)
+                    reference = getattr(self._actors[actor], method).remote(*calls[call])
+                    running[reference] = (call, actor)
+                (done,), _ = self._ray.wait(list(running), num_returns=1)
+                call, actor = running.pop(done)
+                free.append(actor)
+                try:
+                    results[call] = self._ray.get(done)
+                except self._ray.exceptions.RayActorError:
+                    self._actors[actor] = self._actor_class.remote(self._setup)
+                    failures[call] += 1
+                    if failures[call] <= RETRIES:
+                        waiting.append(call)
+                    else:
+                        results[call] = WorkerDied(f"worker died {failures[call]} times on {method}")
+                except self._ray.exceptions.RayTaskError as error:
+                    raise error.as_instanceof_cause() from None
+            yield results.pop(wanted)
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+
+
+class Cluster:
+    """The connection to Ray for one run; nothing where workers run in this process."""
+
+    def __init__(self, config: ExecutorConfig) -> None:
+        """Connect, or start a cluster, and check that it can hold the workers.
+
+        Raises EnvironmentProblem SS300 (cannot join) or SS301 (asks for more than there is), before anything runs.
+        """
+        self._own = False
+        if config.kind == "local":
+            _check_local_gpu(config.gpus_per_worker)
+            return
+        import ray
+
+        if not ray.is_initialized():
+            _init_ray(config.address)
+            self._own = config.address is None
+        try:
+            _check_cluster(config, ray.cluster_resources())
+        except EnvironmentProblem:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the cluster if it was started here."""
+        if self._own:
+            import ray
+
+            ray.shutdown()
+
+
+def _init_ray(address: str | None) -> None:
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Workers see the machine's accelerators as they are, also where they ask for none.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    own = {"include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise EnvironmentProblem(
+            "SS300", f"cannot join the Ray cluster at {address!r}: {first_line}", "Check --address, or leave it out."
+        ) from None
+
+
+def _check_cluster(config: ExecutorConfig, have: dict[str, float]) -> None:
+    cpus, gpus = have.get("CPU", 0), have.get("GPU", 0)
+    need_cpus, need_gpus = config.workers * config.threads, config.workers * config.gpus_per_worker
+    if need_gpus > gpus or need_cpus > cpus:
+        raise EnvironmentProblem(
+            "SS301",
+            f"{config.workers} workers ask {need_cpus} CPUs and {need_gpus:g} GPUs; the cluster has {cpus:g} CPUs and "
+            f"{gpus:g} GPUs. Nothing was started.",
+            "Use fewer --workers, --executor local, or a larger cluster.",
+        )
+
+
+def _check_local_gpu(gpus: float) -> None:
+    import torch
+
+    if gpus > 0 and not torch.cuda.is_available():
+        raise EnvironmentProblem("SS301", f"the worker asks {gpus:g} GPU; torch sees none. Nothing was started.")
+
+
+def create(setup: WorkerSetup) -> Executor:
+    """The executor that a configuration names."""
+    return RayExecutor(setup) if setup.config.executor.kind == "ray" else LocalExecutor(setup)

@@ -1,0 +1,194 @@
+"""From a configuration to a checked launch: everything that can be wrong is found here, before any long work."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsesearch.calibration import data_hash, token_windows
+from sparsesearch.calibration.data import Tokens
+from sparsesearch.config import RunConfig
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.worker import WorkerSetup, compute_dtype
+from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
+from sparsesearch.evaluation.evaluator import QUALITIES
+from sparsesearch.evaluation.teacher import TOP
+from sparsesearch.models import Architecture, dense_config, describe, load_tokenizer, meta_model, resolve, weights_hash
+from sparsesearch.models.load import checkpoint_dtype
+from sparsesearch.models.units import build_space
+from sparsesearch.pruning import structured, unstructured
+from sparsesearch.searchers import create
+from sparsesearch.searchers.registry import options_of
+from sparsesearch.space import COSTS, Space
+from sparsesearch.supernet.store import estimated_bytes, key_hash, store_key
+
+# A data source that only the run directory's own copy can give back.
+PYTHON_SOURCE = "python"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A configuration with all it refers to, checked.
+
+    Attributes:
+        space: with nominal nonzeros; the store brings the measured ones.
+        tokens: windows by role (`calibration`, `selection`, and `test` where there is one).
+    """
+
+    config: RunConfig
+    model: Path
+    architecture: Architecture
+    space: Space
+    tokens: dict[str, Tokens]
+    storage_bytes: int
+    dtype: str
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.config.executor.gpus_per_worker > 0 else "cpu"
+
+    @cached_property
+    def weights(self) -> str:
+        return weights_hash(self.model)
+
+    @cached_property
+    def store_key(self) -> dict[str, Any]:
+        return store_key(self.space, self.config.pruners, self.weights, data_hash(self.tokens["calibration"]))
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that determines the archive. Budgets, workers and executor may change between sessions."""
+        config = self.config
+        return {
+            "weights": self.weights,
+            "space": hashlib.sha256(self.space.canonical().encode()).hexdigest(),
+            **{f"data.{role}": data_hash(tokens) for role, tokens in self.tokens.items()},
+            "pruners": config.pruners.model_dump(),
+            "objectives": config.objectives,
+            "searcher": config.search.searcher,
+            "search.options": config.search.options,
+            "search.seed": config.search.seed,
+            "batch": config.batch,
+            "executor.threads": config.executor.threads,
+            "compute_dtype": self.dtype,
+        }
+
+    def setup(self, run: RunDirectory, cache: Path) -> WorkerSetup:
+        """What workers of a run are told; stores and teacher caches are shared by all runs of `cache`."""
+        teacher = {
+            "weights": self.weights,
+            "tokens": data_hash(self.tokens["selection"]),
+            "top": TOP,
+            "dtype": self.dtype,
+            "device": self.device,
+        }
+        return WorkerSetup(
+            config=self.config,
+            model=str(self.model),
+            run=str(run.path),
+            store=str(cache / "stores" / key_hash(self.store_key)),
+            teacher=str(cache / "teachers" / key_hash(teacher)),
+            device=self.device,
+        )
+
+
+def prepare(
+    config: RunConfig, texts: dict[str, Iterable[str]] | None = None, saved: RunDirectory | None = None
+) -> Launch:
+    """Check a configuration and load all but the weights.
+
+    Args:
+        texts: documents by role, in place of the configured sources.
+        saved: a run whose saved windows serve where a source was a Python iterable.
+
+    Raises InputError or EnvironmentProblem with the first problem found.
+    """
+    _check_names(config)
+    model = resolve(config.model)
+    base = dense_config(model, config.model.trust_remote_code)
+    architecture = describe(meta_model(base))
+    dtype = checkpoint_dtype(base)
+    space = build_space(config, architecture, dtype.itemsize)
+    create(config.search.searcher, space, config.objectives, config.search.seed, config.search.options)
+    tokens = _tokens(config, model, architecture, texts or {}, saved)
+    device = "cuda" if config.executor.gpus_per_worker > 0 else "cpu"
+    launch = Launch(
+        config, model, architecture, space, tokens, dtype.itemsize, str(compute_dtype(config, dtype, device))
+    )
+    _check_disjoint(tokens)
+    return launch
+
+
+def _check_names(config: RunConfig) -> None:
+    options_of(config.search.searcher, config.search.options)
+    unstructured(config.pruners.sparsity)
+    structured(config.pruners.width)
+    quality, *costs = config.objectives or [""]
+    if quality not in QUALITIES:
+        raise InputError(
+            "SS102", f"objectives[0] {quality!r} is not a quality. {did_you_mean(quality, QUALITIES)}".rstrip(),
+            f"Allowed: {', '.join(QUALITIES)}.",
+        )  # fmt: skip
+    for index, cost in enumerate(costs, 1):
+        if cost not in COSTS:
+            raise InputError(
+                "SS102", f"objectives[{index}] {cost!r} is not a cost. {did_you_mean(cost, COSTS)}".rstrip(),
+                f"Allowed: {', '.join(COSTS)}.",
+            )  # fmt: skip
+    if not costs:
+        raise InputError("SS102", "objectives need a cost beside the quality.", f"Allowed: {', '.join(COSTS)}.")
+
+
+def _tokens(
+    config: RunConfig, model: Path, architecture: Architecture, texts: dict[str, Iterable[str]], saved: RunDirectory | None
+) -> dict[str, Tokens]:
+    tokenizer = load_tokenizer(model)
+    data = {"calibration": config.data.calibration, "selection": config.data.selection, "test": config.data.test}
+    tokens: dict[str, Tokens] = {}
+    for role, source in data.items():
+        if source is None:
+            continue
+        if source.length > architecture.max_length:
+            raise InputError(
+                "SS204", f"data.{role}.length {source.length} exceeds the model's {architecture.max_length} positions."
+            )
+        if source.source == PYTHON_SOURCE and role not in texts and saved is not None:
+            tokens[role] = np.load(saved.tokens / f"{role}.npy")
+        else:
+            tokens[role] = token_windows(source, tokenizer, role, texts.get(role))
+    return tokens
+
+
+def _check_disjoint(tokens: dict[str, Tokens]) -> None:
+    """Raise InputError SS205 where a window serves two roles: scores would be optimistic."""
+    seen: dict[bytes, str] = {}
+    for role, windows in tokens.items():
+        for window in windows:
+            other = seen.setdefault(window.tobytes(), role)
+            if other != role:
+                raise InputError(
+                    "SS205", f"{other} and {role} data share windows; scores would be optimistic.",
+                    f"Give data.{role} a text of its own.",
+                )  # fmt: skip
+
+
+def check_disk(launch: Launch, cache: Path) -> None:
+    """Raise EnvironmentProblem SS305 where the level store will not fit."""
+    directory = next(p for p in (cache, *cache.parents) if p.exists())
+    need = estimated_bytes(launch.space, launch.storage_bytes)
+    free = shutil.disk_usage(directory).free
+    if need > free:
+        raise EnvironmentProblem(
+            "SS305", f"the level store needs about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in {directory}.",
+            "Give units fewer levels, or --results on a larger disk.",
+        )  # fmt: skip
+    if not os.access(directory, os.W_OK):
+        raise EnvironmentProblem("SS302", f"cannot write to {directory}.", "Choose another --results.")

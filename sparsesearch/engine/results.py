@@ -1,0 +1,151 @@
+"""Reading a run: its front, baselines and numbers, from the files alone. Knows neither torch nor ray."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsesearch import pareto
+from sparsesearch.engine.archive import Archive
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.errors import InfeasibleError, InputError
+from sparsesearch.searchers.base import Evaluation
+from sparsesearch.space import Space
+
+
+class RunResults:
+    """What a run has found so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.run = RunDirectory.open(path)
+        self.info: dict[str, Any] = self.run.read(self.run.info)
+        self.objectives: list[str] = self.info["objectives"]
+
+    @cached_property
+    def space(self) -> Space:
+        return self.run.read_space()
+
+    @cached_property
+    def archive(self) -> Archive:
+        return Archive(self.run.archive)
+
+    @property
+    def quality(self) -> str:
+        """Name of the first objective."""
+        return self.objectives[0]
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """All of them, in the order they were made."""
+        return list(self.archive.entries.values())
+
+    @cached_property
+    def final(self) -> list[Evaluation]:
+        """Candidates measured on all selection data, dense and baselines among them."""
+        pool = self.info["selection_sequences"]
+        return [e for e in self.evaluations if e.sequences == pool and e.status == "ok"]
+
+    def values(self, evaluation: Evaluation) -> dict[str, float]:
+        return evaluation.values(self.quality)
+
+    def point(self, evaluation: Evaluation) -> list[float]:
+        values = self.values(evaluation)
+        return [values[name] for name in self.objectives]
+
+    @cached_property
+    def front(self) -> list[Evaluation]:
+        """Non-dominated candidates at the top rung that respect every limit, by rising first cost objective.
+
+        Dense itself is the yardstick, not a candidate: it is left out.
+        """
+        inside = [e for e in self.final if self.space.feasible(e.genome)]
+        optimal = [inside[i] for i in pareto.non_dominated([self.point(e) for e in inside])]
+        chosen = [e for e in optimal if e.genome != self.space.dense]
+        return sorted(chosen, key=lambda e: self.point(e)[1:] + [e.quality])
+
+    @property
+    def dense(self) -> Evaluation | None:
+        return next((e for e in self.final if e.genome == self.space.dense), None)
+
+    @property
+    def baselines(self) -> list[Evaluation]:
+        """Uniform candidates at the top rung."""
+        return [e for e in self.final if e.origin.startswith("uniform")]
+
+    def reference(self) -> list[float]:
+        """The hypervolume's reference point: fixed when the first session ended, else the worst of what there is."""
+        if "reference" in self.info:
+            return list(self.info["reference"])
+        return [float(x) for x in np.max([self.point(e) for e in self.final], axis=0)]
+
+    def hypervolume(self) -> float:
+        if not self.front:
+            return 0.0
+        return pareto.hypervolume([self.point(e) for e in self.front], self.reference())
+
+    @property
+    def tokens(self) -> int:
+        """Selection tokens spent on all evaluations."""
+        return sum(e.sequences for e in self.evaluations) * int(self.info["length"])
+
+    def find(self, identity: str) -> Evaluation:
+        """A candidate by the start of its id, best-measured first; raises InputError SS501."""
+        found = [e for e in self.evaluations if e.genome.id.startswith(identity)]
+        if not found:
+            raise InputError("SS501", f"no candidate {identity!r} in {self.run.path}.", "See: sparsesearch front")
+        if len({e.genome.id for e in found}) > 1:
+            raise InputError("SS501", f"{identity!r} names {len({e.genome.id for e in found})} candidates.")
+        return max(found, key=lambda e: e.sequences)
+
+    def pick(self, rule: str) -> Evaluation:
+        """A candidate of the front by a rule (`pareto.pick`); raises InputError SS501, InfeasibleError SS406."""
+        self.require_front()
+        return pareto.pick(rule, self.front, self.values, self.objectives, self.space.dense_costs)
+
+    def require_front(self) -> None:
+        """Raise InfeasibleError SS406 where no candidate respects every limit."""
+        if not self.front:
+            raise InfeasibleError(
+                "SS406", f"{self.run.path} has no candidate that respects every limit.", "Raise the limits, or go on longer."
+            )
+
+    def picks(self) -> dict[str, Evaluation]:
+        """The picks that reports show: the best quality, the knee, the smallest."""
+        cost = self.objectives[1]
+        rules = {"best": f"min:{self.quality}", "knee": "knee", "smallest": f"min:{cost}"}
+        return {name: self.pick(rule) for name, rule in rules.items()} if self.front else {}
+
+    def candidate_json(self, evaluation: Evaluation) -> dict[str, Any]:
+        values = self.values(evaluation)
+        final = evaluation.sequences == self.info["selection_sequences"]
+        return {
+            "id": evaluation.genome.id,
+            "objectives": {name: values[name] for name in self.objectives},
+            "costs": evaluation.costs,
+            "rung": "final" if final else "search",
+            "origin": evaluation.origin,
+            "genome": evaluation.genome.levels.tolist(),
+        }
+
+    def front_json(self) -> dict[str, Any]:
+        """What `front --json` prints and `front.json` holds."""
+        dense = self.dense
+        costs = self.space.dense_costs
+        return {
+            "run": str(self.run.path),
+            "objectives": self.objectives,
+            "dense": {
+                "objectives": {n: self.values(dense)[n] for n in self.objectives} if dense else None,
+                "costs": costs,
+            },
+            "limits": [b.text for b in self.space.bounds],
+            "hypervolume": self.hypervolume(),
+            "tokens": self.tokens,
+            "evaluations": len(self.evaluations),
+            "candidates": [self.candidate_json(e) for e in self.front],
+            "baselines": [self.candidate_json(e) for e in self.baselines],
+            "picks": {name: e.genome.id for name, e in self.picks().items()},
+        }

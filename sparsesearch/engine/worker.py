@@ -1,0 +1,134 @@
+"""What runs on a worker: one process that holds the model once and serves calls by name.
+
+A worker keeps no state that its setup could not rebuild, so a crashed one is simply replaced. It imports no Ray.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.utils import logging as transformers_logging
+
+from sparsesearch.calibration import BlockPass
+from sparsesearch.config import RunConfig
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.evaluation import Evaluator, Teacher, perplexity
+from sparsesearch.models import dense_config, describe, load_model
+from sparsesearch.models.load import checkpoint_dtype
+from sparsesearch.space import Genome
+from sparsesearch.supernet import StitchedSupernet, StoreBuilder
+from sparsesearch.supernet.propagate import propagated_weights
+from sparsesearch.supernet.store import UnitFiles
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """All that a worker needs to know; plain data, so that it travels to any node.
+
+    Attributes:
+        config: the run's configuration.
+        model, run, store, teacher: absolute directories that every worker can read.
+        device: `cpu` or `cuda`.
+    """
+
+    config: RunConfig
+    model: str
+    run: str
+    store: str
+    teacher: str
+    device: str
+
+
+def compute_dtype(config: RunConfig, storage: torch.dtype, device: str) -> torch.dtype:
+    """The type of the arithmetic: as configured, else float32 on a CPU and the checkpoint's type elsewhere."""
+    if config.model.compute_dtype != "auto":
+        dtype: torch.dtype = getattr(torch, config.model.compute_dtype)
+        return dtype
+    return torch.float32 if device == "cpu" else storage
+
+
+class Worker:
+    """Serves `collect`, `build`, `fill_teacher`, `evaluate` and `perplexity`."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        # One thread count for every executor: it decides the order of sums, so results agree to the last bit.
+        torch.set_num_threads(setup.config.executor.threads)
+        transformers_logging.disable_progress_bar()
+        self.setup, self.config = setup, setup.config
+        self.run = RunDirectory(Path(setup.run))
+        self.store = Path(setup.store)
+        base = dense_config(Path(setup.model), self.config.model.trust_remote_code)
+        self.storage = checkpoint_dtype(base)
+        self.model = load_model(Path(setup.model), compute_dtype(self.config, self.storage, setup.device), setup.device)
+        self.architecture = describe(self.model)
+        self.space = self.run.read_space()
+        self._pass: BlockPass | None = None
+        self._position = 0
+
+    @cached_property
+    def builder(self) -> StoreBuilder:
+        return StoreBuilder(
+            self.model, self.architecture, self.space, self.config.pruners, self.store, self.storage
+        )
+
+    def collect(self, block: int) -> None:
+        """Collect a block's statistics and move on to the next; blocks are asked for in order.
+
+        With error propagation the block's levels are built here too, since the next block's inputs depend on them.
+        """
+        if self._pass is None or self._position > block:
+            tokens = np.load(self.run.tokens / "calibration.npy")
+            directory = self.store / "statistics"
+            self._pass, self._position = BlockPass(self.model, self.architecture, tokens, directory, self.config.batch), 0
+        while self._position <= block:
+            self._pass.collect(self._position)
+            if self.config.pruners.propagate == "dense":
+                self._pass.advance(self._position)
+            else:
+                self.builder.build(self._position)
+                with propagated_weights(self.builder.composer, self.config.pruners.propagate, self._position):
+                    self._pass.advance(self._position)
+            self._position += 1
+        if self._position == len(self.architecture.blocks):
+            self._pass.close()
+            self._pass = None
+
+    def build(self, block: int) -> None:
+        """Build all levels of a block."""
+        self.builder.build(block)
+
+    def finish_store(self, key: dict[str, Any]) -> None:
+        """Write the store's index once all blocks are built."""
+        self.builder.finish(key)
+
+    def fill_teacher(self, start: int, stop: int) -> None:
+        """Write the dense model's predictions for selection sequences `start` to `stop`."""
+        Teacher(Path(self.setup.teacher), "r+").fill(self.model, start, stop, self.config.batch)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        supernet = StitchedSupernet(self.model, self.architecture, self.space, UnitFiles(self.store))
+        quality = self.config.objectives[0]
+        return Evaluator(supernet, Teacher(Path(self.setup.teacher)), quality, self.config.batch)  # type: ignore[arg-type]
+
+    def evaluate(self, genome: bytes, sequences: list[int]) -> dict[str, Any]:
+        """Loss of each sequence, and the seconds it took; a failure becomes an `error` text, not an exception."""
+        started = time.monotonic()
+        try:
+            losses = self.evaluator.losses(Genome(genome), np.array(sequences, dtype=np.int64)).tolist()
+        except Exception as error:  # whatever a candidate does must not end the search
+            return {"error": f"{type(error).__name__}: {error}", "seconds": time.monotonic() - started}
+        return {"losses": losses, "seconds": time.monotonic() - started}
+
+    def perplexity(self, genome: bytes, tokens_name: str) -> float:
+        """Perplexity of a genome on `tokens/NAME.npy`; nan where it cannot be computed."""
+        tokens = np.load(self.run.tokens / f"{tokens_name}.npy")
+        value = perplexity(self.evaluator.supernet.apply(Genome(genome)), tokens, self.config.batch)
+        return value if math.isfinite(value) else math.nan

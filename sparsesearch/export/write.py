@@ -1,0 +1,186 @@
+"""Writing a candidate to a directory, verified in a fresh process before anything appears at its place."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+
+from sparsesearch.config import load_config
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.launch import prepare
+from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import InputError, SparseSearchError
+from sparsesearch.export.card import model_card
+from sparsesearch.export.forms import choose, renumbered, uniform_config, uniform_problem
+from sparsesearch.export.load import MANIFEST
+from sparsesearch.export.verify import TOLERANCE
+from sparsesearch.models import dense_config, load_model, load_tokenizer, shape
+from sparsesearch.models.load import checkpoint_dtype
+from sparsesearch.searchers import Evaluation
+from sparsesearch.space import Genome
+from sparsesearch.supernet import LevelStore, StitchedSupernet
+from sparsesearch.supernet.stitched import load_exactly
+
+CODE = "modeling_sparsesearch.py"
+
+
+def open_supernet(results: RunResults) -> tuple[StitchedSupernet, Path]:
+    """The supernet of a finished run on the CPU in float32, and the model's directory.
+
+    Raises InputError SS505 where the run's level store is gone.
+    """
+    run = results.run
+    launch = prepare(load_config(run.config), saved=run)
+    setup = launch.setup(run, run.path.parent / ".cache")
+    if not (Path(setup.store) / "index.json").exists():
+        raise InputError(
+            "SS505", f"the run's level store {setup.store} is gone.", f"'sparsesearch resume {run.path}' rebuilds it."
+        )
+    store = LevelStore.open(Path(setup.store), launch.store_key)
+    model = load_model(launch.model, torch.float32)
+    supernet = StitchedSupernet(model, launch.architecture, results.space, store.files)
+    return supernet, launch.model
+
+
+def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "auto") -> dict[str, Any]:
+    """Write a candidate as a model directory and verify it.
+
+    Args:
+        results: the candidate's run.
+        candidate: one of its evaluations.
+        out: a directory that does not exist yet, or is empty.
+        form: `auto` or a name in `FORMS`.
+
+    Returns:
+        `{form, out, id, params, nonzeros, bytes, verified, max_abs_logit_diff, load, notes}`.
+
+    Raises InputError SS500 (directory not empty), SS502 (form impossible), SparseSearchError SS506 (does not verify).
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+    supernet, model_directory = open_supernet(results)
+    shapes = supernet.shapes(candidate.genome)
+    problem = uniform_problem(supernet.model.config, shapes, *_head_layout(supernet))
+    form = choose(form, shapes, supernet.shapes(results.space.dense)[0], problem)
+    storage = checkpoint_dtype(dense_config(model_directory))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        model = _build(form, supernet, candidate.genome)
+        model.to(storage).save_pretrained(work)
+        if form == "uneven":
+            shutil.copy(shape.__file__, work / CODE)
+        load_tokenizer(model_directory).save_pretrained(work)
+        report = _report(form, out, work, results, candidate)
+        (work / MANIFEST).write_text(json.dumps(report | _provenance(results, candidate, supernet), indent=1))
+        report |= _verify(work, supernet, candidate, results.run)
+        (work / MANIFEST).write_text(json.dumps(report | _provenance(results, candidate, supernet), indent=1))
+        (work / "README.md").write_text(model_card(report, results, candidate))
+        if out.exists():
+            out.rmdir()
+        work.replace(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def _head_layout(supernet: StitchedSupernet) -> tuple[int, int]:
+    """Head size, and query heads of a KV group."""
+    attention = next(s for s in supernet.architecture.sublayers if s.kind == "attention")
+    return attention.head_dim, attention.queries
+
+
+def _build(form: str, supernet: StitchedSupernet, genome: Genome) -> Any:
+    """The candidate as a model object of its form, float32."""
+    config, shapes = supernet.model.config, supernet.shapes(genome)
+    if form == "zeros":
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32)
+        load_exactly(model, supernet.state_dict(genome, padded=True))
+        return model
+    if form == "uniform":
+        stock = uniform_config(config, shapes, *_head_layout(supernet))
+        model = AutoModelForCausalLM.from_config(stock, dtype=torch.float32)
+        load_exactly(model, renumbered(supernet.state_dict(genome), shapes))
+        return model
+    name = f"SparseSearch{type(supernet.model).__name__}"
+    model_class = getattr(shape, name)
+    data = config.to_dict() | {"sparsesearch_shapes": shapes}
+    for key in ("model_type", "architectures", "transformers_version"):
+        data.pop(key, None)
+    uneven = model_class.config_class(**data)
+    module = CODE.removesuffix(".py")
+    uneven.auto_map = {
+        "AutoConfig": f"{module}.{model_class.config_class.__name__}",
+        "AutoModelForCausalLM": f"{module}.{name}",
+    }
+    model = model_class(uneven)
+    load_exactly(model, supernet.state_dict(genome))
+    return model
+
+
+def _report(form: str, out: Path, work: Path, results: RunResults, candidate: Evaluation) -> dict[str, Any]:
+    size = sum(path.stat().st_size for path in work.glob("*.safetensors"))
+    dense = results.space.dense_costs["bytes"]
+    zeros = candidate.costs["params"] - candidate.costs["nonzeros"]
+    notes = []
+    if form == "zeros" or zeros > 0.02 * candidate.costs["params"]:
+        notes.append(
+            f"SS503 note: the file is {size / 1e6:.1f} MB (dense {dense / 1e6:.1f} MB) and holds zeros in place. "
+            "Unstructured zeros make a model neither smaller on disk nor faster without a sparse kernel."
+        )
+    code = f'sparsesearch.load("{out}")'
+    if form != "uneven":
+        code = f'transformers.AutoModelForCausalLM.from_pretrained("{out}")'
+    return {"form": form, "out": str(out), "id": candidate.genome.id, "bytes": size, "load": code, "notes": notes}
+
+
+def _verify(work: Path, supernet: StitchedSupernet, candidate: Evaluation, run: RunDirectory) -> dict[str, Any]:
+    """Reload in a fresh process and compare; raises SparseSearchError SS506 where anything differs."""
+    import numpy as np
+
+    tokens = torch.from_numpy(np.load(run.tokens / "selection.npy")[:2].astype(np.int64))
+    with torch.no_grad():
+        logits = supernet.apply(candidate.genome)(tokens, use_cache=False).logits
+    with tempfile.TemporaryDirectory() as directory:
+        reference = Path(directory) / "reference.safetensors"
+        save_file({"tokens": tokens, "logits": logits.contiguous()}, reference)
+        command = [sys.executable, "-m", "sparsesearch.export.verify", str(work), str(reference)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise SparseSearchError("SS506", f"the export does not load in a fresh process: {reason}")
+    ways: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    worst = max(way["max_abs_logit_diff"] for way in ways.values())
+    if not worst <= TOLERANCE or not all(way["generates"] for way in ways.values()):
+        raise SparseSearchError("SS506", f"the export differs from what was searched: {json.dumps(ways)}")
+    first = next(iter(ways.values()))
+    return {
+        "params": first["params"],
+        "nonzeros": first["nonzeros"],
+        "verified": sorted(ways),
+        "max_abs_logit_diff": worst,
+    }
+
+
+def _provenance(results: RunResults, candidate: Evaluation, supernet: StitchedSupernet) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "model": results.info["model"],
+        "weights_sha256": results.info["fingerprint"]["weights"],
+        "objectives": {name: results.values(candidate)[name] for name in results.objectives},
+        "costs": candidate.costs,
+        "dense_costs": results.space.dense_costs,
+        "kept": results.space.describe(candidate.genome),
+        "shapes": supernet.shapes(candidate.genome),
+        "versions": results.info["versions"],
+    }

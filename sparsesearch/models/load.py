@@ -1,0 +1,102 @@
+"""Loading Hugging Face causal language models: `demo`, a local directory, or a hub id; safetensors only."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+
+from sparsesearch import demo
+from sparsesearch.config import ModelConfig
+from sparsesearch.errors import InputError
+from sparsesearch.models.family import check_family
+
+DEMO = Path(demo.__file__).parent / "model"
+
+
+def resolve(model: ModelConfig) -> Path:
+    """The local directory of a model, downloading a hub id on first use; raises InputError SS201 or SS206."""
+    directory = DEMO if model.id == "demo" else Path(model.id).expanduser()
+    if not directory.is_dir():
+        directory = _download(model)
+    if not (directory / "config.json").is_file():
+        raise InputError("SS201", f"{directory} holds no config.json.", "Give a Hugging Face model directory or id.")
+    if not any(directory.glob("*.safetensors")):
+        raise InputError(
+            "SS206", f"{directory} holds no .safetensors weights; pickled checkpoints are never loaded.",
+            "Convert them with transformers' save_pretrained on a machine where you trust them.",
+        )  # fmt: skip
+    return directory.resolve()
+
+
+def _download(model: ModelConfig) -> Path:
+    if model.id.startswith(("/", ".", "~")):
+        raise InputError("SS201", f"cannot load {model.id!r}: no such directory.", "Pass --model /path/to/model.")
+    try:
+        path = huggingface_hub.snapshot_download(
+            model.id, revision=model.revision, allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            "SS201",
+            f"cannot load {model.id!r}: not a local directory, and the hub says: {first_line}",
+            "Log in with 'hf auth login', or pass --model /path/to/model.",
+        ) from None
+    return Path(path)
+
+
+def dense_config(directory: Path, trust_remote_code: bool = False) -> PretrainedConfig:
+    """The model's configuration; raises InputError SS202, SS203 or SS207 before any weight is read."""
+    try:
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
+    except ValueError as error:
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                "SS207", f"{directory} needs code of its own, which is not run.", "Set model.trust_remote_code: true."
+            ) from None
+        raise InputError("SS202", f"{directory}: {str(error).splitlines()[0]}") from None
+    check_family(config)
+    return config
+
+
+def meta_model(config: PretrainedConfig) -> nn.Module:
+    """The network without weights, on the meta device."""
+    with torch.device("meta"):
+        model: nn.Module = AutoModelForCausalLM.from_config(config)
+    return model
+
+
+def load_model(directory: Path, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
+    """The network in evaluation mode, without gradients."""
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, use_safetensors=True)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The model's tokenizer; raises InputError SS201 where there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(directory)
+    except (OSError, ValueError) as error:
+        raise InputError("SS201", f"{directory}: no tokenizer: {str(error).splitlines()[0]}") from None
+
+
+def checkpoint_dtype(config: PretrainedConfig) -> torch.dtype:
+    """The data type of the checkpoint: what levels are stored and models exported in."""
+    dtype = config.dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+
+def weights_hash(directory: Path) -> str:
+    """SHA-256 over the weight files' contents, in name order."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[attr-defined,unused-ignore]
+    return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""Dominance, hypervolume and picks on objective tables where every column is minimised; pymoo underneath."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsesearch.errors import InputError
+from sparsesearch.space.limit import Limit
+
+Floats = npt.NDArray[np.float64]
+T = TypeVar("T")
+
+
+def non_dominated(points: npt.ArrayLike) -> npt.NDArray[np.intp]:
+    """Indices of the points (n, objectives) that no other point dominates, ascending; non-finite rows never are."""
+    points = np.asarray(points, dtype=float)
+    # One NaN row would silently corrupt the sorting, so such rows never reach it.
+    finite = np.flatnonzero(np.isfinite(points).all(axis=1)) if points.size else np.array([], dtype=np.intp)
+    if finite.size == 0:
+        return finite
+    from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
+    front = NonDominatedSorting().do(points[finite], only_non_dominated_front=True)
+    return np.sort(finite[front])
+
+
+def hypervolume(points: npt.ArrayLike, reference: npt.ArrayLike) -> float:
+    """Volume that the points dominate below the reference point; points not below it in every objective add nothing."""
+    points = np.asarray(points, dtype=float)
+    kept = non_dominated(points)
+    if kept.size == 0:
+        return 0.0
+    from pymoo.indicators.hv import HV
+
+    return float(HV(ref_point=np.asarray(reference, dtype=float))(points[kept]))
+
+
+def spread(points: npt.ArrayLike, count: int) -> npt.NDArray[np.intp]:
+    """At most `count` non-dominated points, dropping those in the densest places first (crowding distance)."""
+    points = np.asarray(points, dtype=float)
+    front = non_dominated(points)
+    from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function
+
+    while front.size > count:
+        distance = get_crowding_function("cd").do(points[front])
+        front = np.delete(front, int(np.argmin(distance)))
+    return front
+
+
+def knee(points: npt.ArrayLike) -> int:
+    """Index of the point where giving up a little of one objective gains most in the others.
+
+    pymoo's high-trade-off points on normalised objectives; where it finds none (small or straight fronts), the point
+    nearest to the ideal.
+    """
+    from pymoo.mcdm.high_tradeoff import HighTradeoffPoints
+
+    unit = _normalised(np.asarray(points, dtype=float))
+    to_ideal = np.linalg.norm(unit, axis=1)
+    found: Any = None
+    if len(unit) > 4:
+        with np.errstate(all="ignore"):
+            found = HighTradeoffPoints().do(unit)
+    candidates = np.atleast_1d(found) if found is not None and np.size(found) else np.arange(len(unit))
+    return int(candidates[np.argmin(to_ideal[candidates])])
+
+
+def _normalised(points: Floats) -> Floats:
+    low, high = points.min(axis=0), points.max(axis=0)
+    return np.asarray((points - low) / np.where(high > low, high - low, 1.0))
+
+
+def pick(
+    rule: str,
+    candidates: Sequence[T],
+    values: Callable[[T], dict[str, float]],
+    objectives: Sequence[str],
+    dense: dict[str, int],
+) -> T:
+    """One candidate of a front by a rule.
+
+    Args:
+        rule: `knee`, `min:NAME`, `max-under:LIMIT` (best quality within it, as `max-under:params=60%`) or
+            `weights:NAME=.7,NAME=.3` (least weighted sum of normalised values).
+        candidates: the front.
+        values: objectives and costs of a candidate by name.
+        objectives: quality first.
+        dense: costs of the dense model, the base of percentages.
+
+    Raises InputError SS501 where the rule is not understood or nothing satisfies it.
+    """
+    if not candidates:
+        raise InputError("SS501", "the front is empty: no candidate respects every limit.")
+    kind, _, argument = rule.partition(":")
+    table = [values(c) for c in candidates]
+    if kind == "knee" and not argument:
+        return candidates[knee([[row[o] for o in objectives] for row in table])]
+    if kind == "min" and argument:
+        name = _known(argument, table[0])
+        return candidates[int(np.argmin([row[name] for row in table]))]
+    if kind == "weights" and argument:
+        weights = _weights(argument, table[0])
+        unit = _normalised(np.array([[row[name] for name in weights] for row in table], dtype=float))
+        return candidates[int(np.argmin(unit @ np.array(list(weights.values()))))]
+    if kind == "max-under" and argument:
+        return candidates[_best_under(argument, table, objectives[0], dense)]
+    raise InputError(
+        "SS501", f"pick {rule!r} is not understood.",
+        "Use knee, min:kl, max-under:params=60% or weights:kl=.7,params=.3.",
+    )  # fmt: skip
+
+
+def _known(name: str, row: dict[str, float]) -> str:
+    if name not in row:
+        raise InputError("SS501", f"pick by {name!r}: known are {', '.join(row)}.")
+    return name
+
+
+def _weights(argument: str, row: dict[str, float]) -> dict[str, float]:
+    weights = {}
+    for item in argument.split(","):
+        name, sign, number = item.partition("=")
+        if not sign or not re.fullmatch(r"[0-9]*\.?[0-9]+", number.strip()):
+            raise InputError("SS501", f"pick weight {item!r} is not of the form name=number.")
+        weights[_known(name.strip(), row)] = float(number)
+    return weights
+
+
+def _best_under(argument: str, table: list[dict[str, float]], quality: str, dense: dict[str, int]) -> int:
+    limit = Limit.parse(argument if "<=" in argument else argument.replace("=", "<=", 1))
+    if limit.cost not in dense:
+        raise InputError("SS501", f"pick under {argument!r}: known costs are {', '.join(dense)}.")
+    maximum = limit.bound(dense, 0).maximum
+    inside = [i for i, row in enumerate(table) if row[limit.cost] <= maximum]
+    if not inside:
+        smallest = min(table, key=lambda row: row[limit.cost])[limit.cost]
+        raise InputError("SS501", f"no candidate with {limit.text}. Smallest on the front is {smallest:,.0f}.")
+    return min(inside, key=lambda i: table[i][quality])

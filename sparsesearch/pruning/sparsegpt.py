@@ -1,0 +1,60 @@
+"""SparseGPT (Frantar & Alistarh, 2023, arXiv 2301.00774), all levels in one stacked column sweep.
+
+Rows are independent given the Cholesky factor of the inverse second moment, so the levels of a layer are stacked as
+extra rows and swept together: one sweep costs little more than one level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from sparsesearch.pruning.linalg import inverse_cholesky
+
+BLOCK = 128
+
+
+def sparsegpt(
+    weight_OI: torch.Tensor, second_moment_II: torch.Tensor, kept: Sequence[int], damp: float
+) -> torch.Tensor:
+    """Prune and update each level from the dense weights.
+
+    The mask is chosen in column blocks of 128 on w² / U_jj² over all rows; each block keeps its share of the level's
+    count, so the total is exact. The summed squared errors equal tr(Δ (H + λI) Δᵀ).
+
+    Args:
+        weight_OI: dense weights, float32.
+        second_moment_II: H, float32; inputs that never fire have their weights set to zero.
+        kept: weights kept at each level.
+        damp: λ as a fraction of the mean diagonal of H.
+
+    Returns:
+        Pruned weights, shape (L, O, I).
+    """
+    upper, dead = inverse_cholesky(second_moment_II, damp)
+    outputs, inputs = weight_OI.shape
+    work = weight_OI.masked_fill(dead, 0.0).repeat(len(kept), 1, 1)
+    for start in range(0, inputs, BLOCK):
+        stop = min(start + BLOCK, inputs)
+        block, factor = work[:, :, start:stop], upper[start:stop, start:stop]
+        quotas = [count * stop // inputs - count * start // inputs for count in kept]
+        keep = _largest((block / factor.diagonal()) ** 2, quotas)
+        errors = torch.empty_like(block)
+        for j in range(stop - start):
+            column = block[:, :, j]
+            pruned = column * keep[:, :, j]
+            errors[:, :, j] = (column - pruned) / factor[j, j]
+            block[:, :, j:] -= errors[:, :, j : j + 1] * factor[j, j:]
+            block[:, :, j] = pruned
+        work[:, :, stop:] -= errors @ upper[start:stop, stop:]
+    return work
+
+
+def _largest(score_LOJ: torch.Tensor, quotas: Sequence[int]) -> torch.Tensor:
+    """A mask of the `quotas[l]` largest scores at each level l, shape like the scores."""
+    flat = score_LOJ.flatten(1)
+    keep = torch.zeros_like(flat, dtype=torch.bool)
+    for level, quota in enumerate(quotas):
+        keep[level, flat[level].argsort(descending=True, stable=True)[:quota]] = True
+    return keep.view_as(score_LOJ)

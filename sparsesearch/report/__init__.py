@@ -1,0 +1,1 @@
+"""Terminal tables, an HTML page with plotly, and PNG twins."""

@@ -1,0 +1,182 @@
+"""The HTML report: one page that works from a file."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from sparsesearch.engine.controller import read_ledger
+from sparsesearch.engine.results import RunResults
+from sparsesearch.report.data import best_so_far, heat_map, hypervolume_so_far, search_evaluations
+from sparsesearch.report.terminal import short
+from sparsesearch.searchers import Evaluation
+
+# Okabe-Ito: told apart by colour-blind readers.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
+_LAYOUT: dict[str, Any] = {
+    "template": "plotly_white",
+    "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
+    "font": {"family": "system-ui, sans-serif", "size": 13},
+    "legend": {"orientation": "h", "y": 1.08, "x": 0},
+}
+
+_STYLE = """
+body { font-family: system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 1.5rem; color: #222; }
+h1 { font-size: 1.4rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+table { border-collapse: collapse; font-size: .9rem } td, th { padding: .25rem .7rem; text-align: right }
+th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left; font-family: monospace }
+tr.pick { font-weight: 600 } p.note { color: #555; max-width: 70ch } .wide { overflow-x: auto }
+"""
+
+
+def write_report(results: RunResults, offline: bool = False) -> Path:
+    """Write `report.html` into the run.
+
+    Args:
+        offline: put plotly.js into the page (one file of 5 MB); otherwise it lies beside it as `plotly.min.js`.
+            Neither needs a network.
+    """
+    path = results.run.path / "report.html"
+    if offline:
+        script = f"<script>{get_plotlyjs()}</script>"
+    else:
+        (path.parent / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+        script = '<script src="plotly.min.js"></script>'
+    body = "\n".join(_sections(results))
+    name = html.escape(results.run.path.name)
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
+        f"<style>{_STYLE}</style>{script}</head><body>{body}</body></html>"
+    )
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _sections(results: RunResults) -> list[str]:
+    info, limits = results.info, ", ".join(b.text for b in results.space.bounds) or "none"
+    searcher = info["fingerprint"]["searcher"]
+    sections = [
+        f"<h1>{html.escape(results.run.path.name)}</h1>",
+        f'<p class="note">{html.escape(info["model"])}, {len(results.space.units)} units, searcher {searcher}, '
+        f"limits: {html.escape(limits)}. {len(results.evaluations)} evaluations, {results.tokens:,} selection tokens.</p>",
+    ]
+    if results.final:
+        cost = results.objectives[1]
+        sections += [f"<h2>Quality against {cost}</h2>", _div(front_figure(results, cost))]
+        sections += [_div(front_figure(results, other)) for other in results.objectives[2:]]
+    sections += ["<h2>The front</h2>", _front_html(results), "<h2>What the picks remove</h2>", *_heat_maps(results)]
+    sections += ["<h2>Progress</h2>", _div(progress_figure(results)), "<h2>Ledger</h2>", _ledger_html(results)]
+    return sections
+
+
+def _div(figure: go.Figure) -> str:
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
+    return text
+
+
+def _hover(results: RunResults, evaluations: list[Evaluation]) -> list[str]:
+    return [
+        f"{e.genome.id} ({e.origin})<br>{results.quality} {e.quality:.4f}<br>"
+        + "<br>".join(f"{name} {short(value)}" for name, value in e.costs.items())
+        for e in evaluations
+    ]
+
+
+def front_figure(results: RunResults, cost: str) -> go.Figure:
+    """Every candidate, the front, the uniform baselines and dense, quality against one cost."""
+    searched = [e for _, e in search_evaluations(results)]
+    dense = [results.dense] if results.dense else []
+    traces = [
+        ("all candidates (search samples)", searched, {"mode": "markers", "marker": {"color": GREY, "size": 5, "opacity": 0.4}}),
+        ("uniform", results.baselines, {"mode": "markers", "marker": {"color": ORANGE, "size": 9, "symbol": "square"}}),
+        ("front", results.front, {"mode": "lines+markers", "line": {"color": BLUE}, "marker": {"size": 8}}),
+        ("dense", dense, {"mode": "markers", "marker": {"color": GREEN, "size": 12, "symbol": "star"}}),
+    ]  # fmt: skip
+    figure = go.Figure()
+    for name, evaluations, style in traces:
+        evaluations = sorted(evaluations, key=lambda e: e.costs[cost])
+        figure.add_trace(
+            go.Scatter(
+                x=[e.costs[cost] for e in evaluations],
+                y=[e.quality for e in evaluations],
+                name=name, text=_hover(results, evaluations), hoverinfo="text", **style,
+            )
+        )  # fmt: skip
+    for rule, evaluation in results.picks().items():
+        figure.add_annotation(x=evaluation.costs[cost], y=evaluation.quality, text=rule, showarrow=True, ay=-35)
+    # Ruined candidates would flatten everything that is worth a look.
+    worth = [e.quality for e in [*results.front, *results.baselines]]
+    figure.update_yaxes(title=results.quality, range=[-0.03 * max(worth), 1.1 * max(worth)] if worth else None)
+    figure.update_xaxes(title=f"{cost} (dense {short(results.space.dense_costs[cost])})")
+    figure.update_layout(height=480, **_LAYOUT)
+    return figure
+
+
+def _heat_maps(results: RunResults) -> list[str]:
+    divs, shown = [], set()
+    for rule, evaluation in results.picks().items():
+        if evaluation.genome in shown:
+            continue
+        shown.add(evaluation.genome)
+        title = f"{rule} ({evaluation.genome.id}): {results.quality} {evaluation.quality:.4f}"
+        data = heat_map(results, title, evaluation.genome)
+        figure = go.Figure(
+            go.Heatmap(
+                z=data.removed, x=data.blocks, y=data.rows, zmin=0, zmax=1, colorscale="Cividis", reversescale=True,
+                colorbar={"title": "removed", "tickformat": ".0%"}, hoverongaps=False,
+                hovertemplate="block %{x}, %{y}: %{z:.1%} removed<extra></extra>",
+            )
+        )  # fmt: skip
+        figure.update_yaxes(autorange="reversed")
+        figure.update_xaxes(title="block", dtick=max(1, len(data.blocks) // 16))
+        figure.update_layout(title=title, height=140 + 32 * len(data.rows), **_LAYOUT)
+        divs.append(_div(figure))
+    return divs
+
+
+def progress_figure(results: RunResults) -> go.Figure:
+    """Best quality within the limits, and hypervolume, over selection tokens spent."""
+    best, volume = best_so_far(results), hypervolume_so_far(results)
+    figure = go.Figure()
+    figure.add_trace(go.Scatter(x=best.tokens, y=best.values, name=f"best {results.quality} within limits", line={"color": BLUE}))
+    figure.add_trace(go.Scatter(x=volume.tokens, y=volume.values, name="hypervolume", yaxis="y2", line={"color": ORANGE, "dash": "dot"}))
+    figure.update_layout(
+        height=360, xaxis_title="selection tokens spent", yaxis_title=f"best {results.quality}",
+        yaxis2={"title": "hypervolume", "overlaying": "y", "side": "right", "showgrid": False}, **_LAYOUT,
+    )  # fmt: skip
+    return figure
+
+
+def _front_html(results: RunResults) -> str:
+    test = json.loads(results.run.test.read_text()) if results.run.test.exists() else {}
+    dense, picks = results.space.dense_costs, {e.genome.id: rule for rule, e in results.picks().items()}
+    head = "".join(f"<th>{h}</th>" for h in ("id", "", results.quality, *dense, "test perplexity"))
+    rows = []
+    others = [(e, "dense") for e in [results.dense] if e] + [(e, e.origin) for e in results.baselines]
+    for evaluation, name in [(e, picks.get(e.genome.id, "")) for e in results.front] + others:
+        cells = [evaluation.genome.id, name, f"{evaluation.quality:.4f}"]
+        cells += [f"{short(v)} ({v / max(dense[c], 1):.0%})" for c, v in evaluation.costs.items()]
+        cells.append(f"{test[evaluation.genome.id]:.2f}" if evaluation.genome.id in test else "")
+        mark = ' class="pick"' if name in picks.values() else ""
+        rows.append(f"<tr{mark}>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _ledger_html(results: RunResults) -> str:
+    sums: dict[str, list[float]] = {}
+    for entry in read_ledger(results.run):
+        total = sums.setdefault(entry["phase"], [0.0, 0.0, 0.0])
+        for i, key in enumerate(("count", "tokens", "seconds")):
+            total[i] += entry[key]
+    rows = "".join(
+        f"<tr><td>{html.escape(phase)}</td><td>{count:,.0f}</td><td>{tokens:,.0f}</td><td>{seconds:,.1f}</td></tr>"
+        for phase, (count, tokens, seconds) in sums.items()
+    )
+    return f"<table><tr><th>phase</th><th>steps</th><th>tokens</th><th>seconds</th></tr>{rows}</table>"

@@ -1,0 +1,81 @@
+"""Rich tables and bars for the terminal."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from sparsesearch.engine.results import RunResults
+from sparsesearch.searchers import Evaluation
+from sparsesearch.space import COSTS, Space
+
+
+def short(value: float) -> str:
+    """A count with three significant digits and K, M, G."""
+    for scale, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if abs(value) >= scale:
+            return f"{value / scale:.3g}{suffix}"
+    return f"{value:g}"
+
+
+def front_table(results: RunResults, candidates: list[Evaluation], title: str) -> Table:
+    """Candidates with quality, and each cost as a count and as a share of dense; dense and uniform for comparison."""
+    dense = results.space.dense_costs
+    costs = [c for c in COSTS if c in results.objectives[1:]] or ["params"]
+    costs += [c for c in ("params", "nonzeros") if c not in costs]
+    table = Table(title=title, title_justify="left")
+    table.add_column("id")
+    table.add_column("pick")
+    for name in (results.quality, *costs):
+        table.add_column(name, justify="right")
+    picks: dict[str, list[str]] = {}
+    for rule, evaluation in results.picks().items():
+        picks.setdefault(evaluation.genome.id, []).append(rule)
+
+    def add(evaluation: Evaluation, name: str, style: str = "") -> None:
+        cells = [f"{short(evaluation.costs[c])} ({evaluation.costs[c] / dense[c]:.0%})" for c in costs]
+        table.add_row(evaluation.genome.id, name, f"{evaluation.quality:.4f}", *cells, style=style)
+
+    for evaluation in candidates:
+        names = picks.get(evaluation.genome.id, [])
+        add(evaluation, ", ".join(names), "bold" if names else "")
+    table.add_section()
+    on_front = {e.genome for e in candidates}
+    for baseline in results.baselines:
+        if baseline.genome not in on_front:
+            add(baseline, baseline.origin, "dim")
+    if results.dense is not None and results.dense.genome not in on_front:
+        add(results.dense, "dense", "dim")
+    return table
+
+
+def print_summary(results: RunResults, console: Console) -> None:
+    """What a finished search prints: the front, the picks, test perplexities, and where everything is."""
+    limits = ", ".join(b.text for b in results.space.bounds) or "none"
+    title = f"Front of {results.run.path.name}: {len(results.front)} candidates, limits: {limits}"
+    console.print(front_table(results, results.front, title))
+    if results.run.test.exists():
+        test = json.loads(results.run.test.read_text())
+        named = {"dense": results.dense, **results.picks()}
+        named |= {b.origin: b for b in results.baselines if "@" not in b.origin}
+        parts = [f"{name} {test[e.genome.id]:.2f}" for name, e in named.items() if e and e.genome.id in test]
+        console.print(f"Test perplexity: {', '.join(parts)}", highlight=False, soft_wrap=True)
+    path = results.run.path
+    console.print(f"{len(results.evaluations)} evaluations, {results.tokens:,} tokens.", highlight=False)
+    console.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"Export: sparsesearch export {path} --pick knee --out smaller-model", highlight=False, soft_wrap=True)
+
+
+def unit_bars(space: Space, candidate: Evaluation) -> Table:
+    """A bar for every unit: what is kept."""
+    table = Table(title=f"Candidate {candidate.genome.id}", title_justify="left")
+    table.add_column("unit")
+    table.add_column("kept", justify="right")
+    table.add_column("")
+    for unit, level in zip(space.units, candidate.genome.levels.tolist(), strict=True):
+        kept = 1 - unit.removed(level)
+        bar = "█" * round(kept * 20)
+        table.add_row(unit.name.removeprefix("model."), f"{unit.levels[level]:,} of {unit.total:,}", f"{bar:<20} {kept:.0%}")
+    return table

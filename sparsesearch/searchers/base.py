@@ -1,0 +1,136 @@
+"""The seam between searchers and everything else: ask for proposals, tell evaluations."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from sparsesearch import pareto
+from sparsesearch.config import Strict
+from sparsesearch.space import Genome, Space
+
+Status = Literal["ok", "invalid", "failed"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A request to measure a genome.
+
+    Attributes:
+        tokens: selection tokens to spend; 0 for all there are.
+        draw: which random sequences; proposals with equal `tokens` and `draw` are measured on the same ones, and
+            smaller token counts of one draw are nested in larger ones.
+        origin: where the genome comes from, for reports: `dense`, `uniform`, `random`, `mutation`, ...
+    """
+
+    genome: Genome
+    tokens: int
+    draw: int
+    origin: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        sequences, draw: how many selection sequences, and which.
+        status: `ok`, `invalid` (a non-finite objective) or `failed` (an exception, in `error`).
+        quality: the first objective; nan unless `ok`.
+        losses: mean loss of each sequence, in the draw's order.
+    """
+
+    genome: Genome
+    sequences: int
+    draw: int
+    origin: str
+    status: Status
+    quality: float
+    costs: dict[str, int]
+    losses: tuple[float, ...] = ()
+    error: str = ""
+
+    def values(self, quality_name: str) -> dict[str, float]:
+        """Quality and costs by name."""
+        return {quality_name: self.quality, **self.costs}
+
+
+class Searcher(ABC):
+    """Base of all searchers: generations, asked for in any portions, whatever the number of workers.
+
+    A subclass says what the next generation is (`generation`) and learns from it when it is complete (`learn`).
+    Everything random comes from generators seeded with (seed, generation), so a replay repeats it exactly.
+    """
+
+    class Options(Strict):
+        """Options of the searcher, validated."""
+
+    # Whether `generation` ends the search without a budget.
+    ends_by_itself = False
+
+    def __init__(self, space: Space, objectives: Sequence[str], seed: int, options: Options) -> None:
+        """
+        Args:
+            space: units, costs and limits.
+            objectives: quality first, then names of costs; all minimised.
+            seed: of every random choice.
+            options: an instance of the class's `Options`.
+        """
+        self.space, self.objectives, self.seed, self.options = space, tuple(objectives), seed, options
+        self.index = 0
+        self._queue: list[Proposal] = []
+        self._batch: list[Proposal] = []
+        self._told: dict[tuple[Genome, int], Evaluation] = {}
+        self._finished = False
+        self.best: dict[Genome, Evaluation] = {}
+
+    @abstractmethod
+    def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
+        """Proposals of generation `index`; an empty list ends the search."""
+
+    def learn(self, evaluations: list[Evaluation]) -> None:
+        """Take in a complete generation, in the order it was proposed."""
+
+    def ask(self, n: int) -> list[Proposal]:
+        """Up to `n` proposals; none while a generation awaits evaluations, or when the search has ended."""
+        if not self._queue and not self._batch and not self._finished:
+            proposals = self.generation(self.index, np.random.default_rng([self.seed, self.index]))
+            self._batch = list({(p.genome, p.draw): p for p in proposals}.values())
+            self._queue = list(self._batch)
+            self._finished = not self._batch
+            self.index += 1
+        portion, self._queue = self._queue[:n], self._queue[n:]
+        return portion
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Take in evaluations of proposals, in any order."""
+        for evaluation in evaluations:
+            self._told[(evaluation.genome, evaluation.draw)] = evaluation
+            known = self.best.get(evaluation.genome)
+            if evaluation.status == "ok" and (known is None or evaluation.sequences >= known.sequences):
+                self.best[evaluation.genome] = evaluation
+        if self._batch and not self._queue and all((p.genome, p.draw) in self._told for p in self._batch):
+            done = [self._told[(p.genome, p.draw)] for p in self._batch]
+            self._batch, self._told = [], {}
+            self.learn(done)
+
+    def finalists(self, n: int) -> list[Genome]:
+        """At most `n` genomes that deserve all selection data: the spread of the front found so far."""
+        inside = [e for e in self.best.values() if self.space.feasible(e.genome)]
+        points = [self.point(e) for e in inside]
+        return [inside[i].genome for i in pareto.spread(points, n)] if inside else []
+
+    def point(self, evaluation: Evaluation) -> list[float]:
+        """Objectives in order."""
+        values = evaluation.values(self.objectives[0])
+        return [float(values[name]) for name in self.objectives]
+
+
+def rank(evaluation: Evaluation) -> float:
+    """Quality to sort by; candidates without one come last."""
+    return evaluation.quality if evaluation.status == "ok" and math.isfinite(evaluation.quality) else math.inf

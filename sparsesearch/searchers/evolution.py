@@ -1,0 +1,101 @@
+"""(1+λ) evolution under limits, with multi-stage selection; the preset `evopress` follows the paper's schedule.
+
+EvoPress (Sieberling et al., ICML 2025, arXiv 2410.14649): each generation mutates one parent λ times by level switches and
+selects in stages, fewer survivors on more tokens each; the parent competes again in the last stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from sparsesearch.errors import InputError
+from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, rank
+from sparsesearch.searchers.operators import switch
+from sparsesearch.space import Genome, Space
+from sparsesearch.space.sampling import starting_genomes
+
+
+class EvolutionSearcher(Searcher):
+    """Minimises the quality objective alone, at the limits."""
+
+    class Options(Searcher.Options):
+        # Children a generation.
+        offspring: int = Field(16, ge=1)
+        # Candidates left after each selection stage; the last stage leaves the next parent.
+        survivors: list[int] = [2, 1]
+        # Selection tokens a candidate at each stage.
+        tokens: list[int] = [2048, 8192]
+        # Level switches a mutation: min(U, U) of 1 to this.
+        max_switches: int = Field(3, ge=1)
+        # Generations; without it the run's budget ends the search.
+        generations: int | None = Field(None, ge=1)
+
+        @model_validator(mode="after")
+        def _stages(self) -> Self:
+            if len(self.survivors) != len(self.tokens) or self.survivors[-1:] != [1]:
+                raise ValueError("survivors and tokens need one entry a stage, and the last stage leaves one survivor")
+            return self
+
+    options: Options
+
+    def __init__(self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options) -> None:
+        super().__init__(space, objectives, seed, options)
+        if not space.bounds:
+            raise InputError(
+                "SS106", "this searcher minimises quality at a limit, and the recipe has none.",
+                "Give --limit 'nonzeros<=30%' (or another cost), or use --searcher nsga2.",
+            )  # fmt: skip
+        self.ends_by_itself = self.options.generations is not None
+        self.parents: list[Genome] = []
+        self._candidates: list[Genome] = []
+        self._stage = 0
+
+    def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
+        tokens = self.options.tokens
+        if not self.parents:
+            start = starting_genomes(self.space)
+            return [Proposal(genome, tokens[-1], 0, name) for name, genome in start.items()]
+        if self._stage == 0:
+            if self.options.generations is not None and len(self.parents) > self.options.generations:
+                return []
+            options = self.options
+            self._candidates = [
+                switch(self.space, self.parents[-1], rng, options.max_switches) for _ in range(options.offspring)
+            ]
+        if self._stage == len(tokens) - 1 and self.parents[-1] not in self._candidates:
+            self._candidates.append(self.parents[-1])
+        origin = "mutation"
+        # Fresh sequences at every stage, as in the paper: the index makes the draw.
+        return [Proposal(genome, tokens[self._stage], index, origin) for genome in self._candidates]
+
+    def learn(self, evaluations: list[Evaluation]) -> None:
+        ordered = sorted(evaluations, key=rank)
+        if not self.parents:
+            feasible = [e for e in ordered if self.space.feasible(e.genome)]
+            # Where no uniform genome meets the limits, any feasible one will do.
+            start = feasible[0].genome if feasible else self.space.smallest
+            self.parents.append(start)
+            return
+        survivors = self.options.survivors[self._stage]
+        self._candidates = [e.genome for e in ordered[:survivors]]
+        self._stage = (self._stage + 1) % len(self.options.tokens)
+        if self._stage == 0:
+            self.parents.append(self._candidates[0])
+
+    def finalists(self, n: int) -> list[Genome]:
+        """The last parents, newest first: selection on small samples is noisy, so several deserve a full measurement."""
+        return list(dict.fromkeys(reversed(self.parents)))[: min(n, 4)]
+
+
+class EvoPressSearcher(EvolutionSearcher):
+    """The published unstructured schedule: 400 generations of 64 children, 8/2/1 survivors on 2k/16k/64k tokens."""
+
+    class Options(EvolutionSearcher.Options):
+        offspring: int = Field(64, ge=1)
+        survivors: list[int] = [8, 2, 1]
+        tokens: list[int] = [2048, 16384, 65536]
+        generations: int | None = Field(400, ge=1)

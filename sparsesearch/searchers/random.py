@@ -1,0 +1,29 @@
+"""Random search: the control that every searcher must beat."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from sparsesearch.searchers.base import Proposal, Searcher
+from sparsesearch.space.sampling import random_genome, starting_genomes
+
+
+class RandomSearcher(Searcher):
+    """Feasible genomes spread over the whole range of sizes, all measured on the same tokens."""
+
+    class Options(Searcher.Options):
+        # Selection tokens a candidate; 0 is all of them.
+        tokens: int = Field(8192, ge=0)
+        # Candidates a generation.
+        batch: int = Field(32, ge=1)
+        # Uniform sizes in generation 0.
+        sizes: int = Field(8, ge=0)
+
+    options: Options
+
+    def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
+        start = starting_genomes(self.space, self.options.sizes) if index == 0 else {}
+        known = [Proposal(genome, self.options.tokens, 0, name) for name, genome in start.items()]
+        drawn = [random_genome(self.space, rng) for _ in range(self.options.batch)]
+        return known + [Proposal(g, self.options.tokens, 0, "random") for g in drawn if g not in start.values()]

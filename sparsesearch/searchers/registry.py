@@ -1,0 +1,48 @@
+"""Which searchers there are, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.searchers.base import Searcher
+from sparsesearch.searchers.evolution import EvolutionSearcher, EvoPressSearcher
+from sparsesearch.searchers.nsga import NSGA2Searcher
+from sparsesearch.searchers.random import RandomSearcher
+from sparsesearch.space import Space
+
+SEARCHERS: dict[str, type[Searcher]] = {
+    "random": RandomSearcher,
+    "evolution": EvolutionSearcher,
+    "evopress": EvoPressSearcher,
+    "nsga2": NSGA2Searcher,
+}
+
+
+def options_of(name: str, options: dict[str, Any]) -> Searcher.Options:
+    """Validated options of a searcher; raises InputError SS101 or SS102."""
+    if name not in SEARCHERS:
+        raise InputError(
+            "SS102", f"searcher {name!r} not found. {did_you_mean(name, SEARCHERS)}".rstrip(),
+            f"Allowed: {', '.join(SEARCHERS)}. See: sparsesearch list searchers",
+        )  # fmt: skip
+    cls = SEARCHERS[name].Options
+    try:
+        return cls(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "options"
+        if first["type"] == "extra_forbidden":
+            allowed = list(cls.model_fields)
+            message = f"unknown key. {did_you_mean(key, allowed)}Allowed: {', '.join(allowed) or 'none'}."
+        else:
+            message = first["msg"].removeprefix("Value error, ")
+        raise InputError("SS101", f"search.options.{key} of {name}: {message}") from None
+
+
+def create(name: str, space: Space, objectives: Sequence[str], seed: int, options: dict[str, Any]) -> Searcher:
+    """A searcher by name; raises InputError SS101 or SS102."""
+    return SEARCHERS[name](space, objectives, seed, options_of(name, options))

@@ -1,0 +1,41 @@
+"""A genome: a level index for each unit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Levels = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Genome:
+    """An immutable, hashable int16 vector of level indices; all zeros is the dense model.
+
+    Attributes:
+        data: the little-endian int16 level indices as bytes.
+    """
+
+    data: bytes
+
+    @classmethod
+    def of(cls, levels: Iterable[int] | npt.NDArray[np.integer]) -> Genome:
+        return cls(np.asarray(list(levels), dtype="<i2").tobytes())
+
+    @cached_property
+    def levels(self) -> Levels:
+        """The level indices, shape (units,), read-only."""
+        return np.frombuffer(self.data, dtype="<i2")
+
+    @cached_property
+    def id(self) -> str:
+        """Ten hexadecimal digits that name the candidate."""
+        return hashlib.sha256(self.data).hexdigest()[:10]
+
+    def __len__(self) -> int:
+        return len(self.data) // 2

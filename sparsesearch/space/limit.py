@@ -1,0 +1,83 @@
+"""Limits: bounds on costs, written as `params<=60%`, `nonzeros<=1.2M`, `kv_bytes<=3MiB` or `sparsity>=70%`."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.space.cost import COSTS
+
+_SCALE = {
+    "": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12,
+    "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
+}  # fmt: skip
+_PATTERN = re.compile(r"\s*([a-z_]+)\s*(<=|>=)\s*([0-9.]+(?:e[0-9]+)?)\s*(%|[A-Za-z]*)\s*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit as written.
+
+    Attributes:
+        text: what the user wrote, without spaces.
+        cost: a name in `COSTS`, or `sparsity` (fraction of zeros among the weights that the space can prune).
+        value: the bound; a fraction of the dense model where `relative`.
+    """
+
+    text: str
+    cost: str
+    value: Fraction
+    relative: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """Parse `COST<=NUMBER[%|K|M|B|MB|MiB]` or `sparsity>=PERCENT%`; raises InputError SS105."""
+        match = _PATTERN.fullmatch(text)
+        if match is None:
+            raise InputError("SS105", f"limit {text!r} is not of the form params<=60% or nonzeros<=1.2M.")
+        cost, sign, number, unit = match.groups()
+        if cost not in (*COSTS, "sparsity"):
+            names = (*COSTS, "sparsity")
+            raise InputError(
+                "SS102", f"limit {text!r}: {did_you_mean(cost, names)}Costs that can be limited: {', '.join(names)}."
+            )
+        if sign != (">=" if cost == "sparsity" else "<="):
+            raise InputError("SS105", f"limit {text!r}: write sparsity>=70%, and <= for every other cost.")
+        try:
+            value = Fraction(number)
+        except ValueError:
+            raise InputError("SS105", f"limit {text!r}: {number!r} is not a number.") from None
+        written = re.sub(r"\s", "", text)
+        if unit == "%" or cost == "sparsity":
+            value = value / 100 if unit == "%" else value
+            if not 0 <= value <= 1:
+                hint = 'For percent write "50%".' if cost == "sparsity" else "Percentages are of the dense model."
+                raise InputError("SS105", f"limit {text!r}: {number}{unit} is outside [0, 1].", hint)
+            return cls(written, cost, value, relative=True)
+        if unit.upper() not in _SCALE:
+            raise InputError("SS105", f"limit {text!r}: unknown unit {unit!r}.", "Use %, K, M, B, MB, GB, MiB or GiB.")
+        return cls(written, cost, value * _SCALE[unit.upper()], relative=False)
+
+    def bound(self, dense: dict[str, int], prunable: int) -> Bound:
+        """The integer bound that a candidate must not exceed.
+
+        Args:
+            dense: costs of the dense model by name.
+            prunable: weights of the dense model that the space can prune, the base of `sparsity`.
+        """
+        if self.cost == "sparsity":
+            return Bound(self.text, "nonzeros", dense["nonzeros"] - math.ceil(self.value * prunable))
+        maximum = math.floor(self.value * dense[self.cost] if self.relative else self.value)
+        return Bound(self.text, self.cost, maximum)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """`cost` of a candidate must be at most `maximum`; `text` is the limit it came from."""
+
+    text: str
+    cost: str
+    maximum: int

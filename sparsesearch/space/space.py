@@ -1,0 +1,137 @@
+"""The space: units, exact costs and limits in one immutable object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsesearch.errors import InputError
+from sparsesearch.space.cost import CostModel, Ints, Part, cost_index
+from sparsesearch.space.genome import Genome
+from sparsesearch.space.limit import Bound, Limit
+from sparsesearch.space.unit import Unit
+
+
+@dataclass(frozen=True)
+class Space:
+    """What can be chosen, what each choice costs, and which choices are allowed.
+
+    Attributes:
+        units: the choices, in genome order.
+        parts: the model's tensors with their costs at every level.
+        bytes_per_weight: of the checkpoint's data type.
+        limits: limits as written.
+    """
+
+    units: tuple[Unit, ...]
+    parts: tuple[Part, ...]
+    bytes_per_weight: int
+    limits: tuple[Limit, ...] = ()
+
+    @cached_property
+    def costs(self) -> CostModel:
+        return CostModel(self.units, self.parts, self.bytes_per_weight)
+
+    @cached_property
+    def max_levels(self) -> npt.NDArray[np.int64]:
+        """Highest (smallest-model) level of each unit, shape (units,)."""
+        return np.array([len(u.levels) - 1 for u in self.units], dtype=np.int64)
+
+    @cached_property
+    def removed(self) -> list[npt.NDArray[np.float64]]:
+        """For each unit, the fraction removed at each of its levels."""
+        return [np.array([u.removed(i) for i in range(len(u.levels))]) for u in self.units]
+
+    @cached_property
+    def dense(self) -> Genome:
+        return Genome.of(np.zeros(len(self.units), dtype=np.int16))
+
+    @cached_property
+    def smallest(self) -> Genome:
+        return Genome.of(self.max_levels)
+
+    @cached_property
+    def dense_costs(self) -> dict[str, int]:
+        return self.costs.named(self.dense.levels)
+
+    @cached_property
+    def prunable(self) -> int:
+        """Weights of the dense model in matrices that some unit can prune (embeddings, norms and biases are not)."""
+        return sum(p.params[0] for p in self.parts if p.macs[0] and (p.cut or p.sparsity or p.drop))
+
+    @cached_property
+    def bounds(self) -> tuple[Bound, ...]:
+        return tuple(limit.bound(self.dense_costs, self.prunable) for limit in self.limits)
+
+    @cached_property
+    def _bound_columns(self) -> tuple[npt.NDArray[np.intp], Ints]:
+        columns = np.array([cost_index(b.cost) for b in self.bounds], dtype=np.intp)
+        return columns, np.array([b.maximum for b in self.bounds], dtype=np.int64)
+
+    def excess(self, costs: Ints) -> Ints:
+        """How far costs (..., costs) exceed each bound, shape (..., bounds); all <= 0 is feasible."""
+        columns, maxima = self._bound_columns
+        return costs[..., columns] - maxima
+
+    def feasible(self, genome: Genome) -> bool:
+        return bool((self.excess(self.costs.totals(genome.levels)) <= 0).all())
+
+    def with_limits(self, limits: Iterable[Limit]) -> Space:
+        return Space(self.units, self.parts, self.bytes_per_weight, tuple(limits))
+
+    def with_nonzeros(self, measured: dict[str, Sequence[Sequence[int]]]) -> Space:
+        """The same space with measured nonzeros for the named parts."""
+        parts = tuple(p.with_nonzeros(measured[p.name]) if p.name in measured else p for p in self.parts)
+        return Space(self.units, parts, self.bytes_per_weight, self.limits)
+
+    def check(self) -> None:
+        """Raise InputError SS106 where no genome meets a limit, SS108 where there is nothing to choose."""
+        if not self.max_levels.any():
+            raise InputError("SS108", "the space has one genome, the dense model.", "Give its units more levels.")
+        smallest = self.costs.named(self.smallest.levels)
+        for bound in self.bounds:
+            if smallest[bound.cost] > bound.maximum:
+                dense = self.dense_costs[bound.cost]
+                raise InputError(
+                    "SS106",
+                    f"limit {bound.text} cannot be met: it allows {bound.maximum:,} {bound.cost}, the smallest candidate "
+                    f"keeps {smallest[bound.cost]:,} of {dense:,} ({smallest[bound.cost] / dense:.1%}).",
+                    "Add smaller levels or units, or raise the limit.",
+                )
+
+    def describe(self, genome: Genome) -> dict[str, int]:
+        """Elements kept at each unit that is not dense, by unit name."""
+        return {u.name: u.levels[i] for u, i in zip(self.units, genome.levels.tolist(), strict=True) if i}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "units": [asdict(u) for u in self.units],
+            "parts": [asdict(p) for p in self.parts],
+            "bytes_per_weight": self.bytes_per_weight,
+            "limits": [limit.text for limit in self.limits],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Space:
+        units = tuple(Unit(**{**u, "levels": tuple(u["levels"])}) for u in data["units"])
+        parts = tuple(
+            Part(
+                **{
+                    **p,
+                    **{key: tuple(p[key]) for key in ("params", "macs", "kv_bytes")},
+                    "nonzeros": tuple(tuple(row) for row in p["nonzeros"]),
+                }
+            )
+            for p in data["parts"]
+        )
+        return cls(units, parts, data["bytes_per_weight"], tuple(Limit.parse(text) for text in data["limits"]))
+
+    def canonical(self) -> str:
+        """A text that is equal for equal spaces, for fingerprints."""
+        return json.dumps(self.to_json(), sort_keys=True)

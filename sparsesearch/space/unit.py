@@ -1,0 +1,57 @@
+"""A unit: one place in the model where a choice is made, and its levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KINDS = {
+    "sparsity": "unstructured sparsity of one linear layer; a level is the number of weights kept",
+    "ffn_width": "width of one feed-forward sublayer; a level is the number of neurons kept",
+    "kv_groups": "KV groups of one attention (its keys, values and all their queries); a level is the groups kept",
+    "drop_attention": "one attention sublayer, kept (1) or dropped (0)",
+    "drop_ffn": "one feed-forward sublayer, kept (1) or dropped (0)",
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A choice at one module.
+
+    Attributes:
+        module: dotted path of the module that the choice is about.
+        kind: one of `KINDS`.
+        block: index of the transformer block, from 0.
+        total: elements of the dense module: weights, neurons, KV groups, or 1.
+        levels: elements kept at each level, strictly decreasing; level 0 is dense (`levels[0] == total`).
+    """
+
+    module: str
+    kind: str
+    block: int
+    total: int
+    levels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"unit {self.module}: kind {self.kind!r} is not one of {', '.join(KINDS)}")
+        if not self.levels or self.levels[0] != self.total:
+            raise ValueError(f"unit {self.name}: level 0 must keep all {self.total} elements, got {self.levels[:1]}")
+        if any(a <= b for a, b in zip(self.levels, self.levels[1:], strict=False)) or self.levels[-1] < 0:
+            raise ValueError(f"unit {self.name}: levels must decrease strictly and stay >= 0, got {self.levels}")
+
+    @property
+    def name(self) -> str:
+        return f"{self.module}.{self.kind}"
+
+    @property
+    def is_drop(self) -> bool:
+        return self.kind in ("drop_attention", "drop_ffn")
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether its levels remove whole neurons or heads, so that tensors really shrink."""
+        return self.kind in ("ffn_width", "kv_groups")
+
+    def removed(self, level: int) -> float:
+        """Fraction of the elements that a level removes, in [0, 1]."""
+        return 1.0 - self.levels[level] / self.total

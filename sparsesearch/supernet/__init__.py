@@ -1,0 +1,7 @@
+"""The weights behind every genome: the level store on disk and the supernet stitched together from it."""
+
+from sparsesearch.supernet.build import StoreBuilder
+from sparsesearch.supernet.stitched import StitchedSupernet
+from sparsesearch.supernet.store import LevelStore, store_key
+
+__all__ = ["LevelStore", "StitchedSupernet", "StoreBuilder", "store_key"]

@@ -1,0 +1,168 @@
+"""The level store: every level of every unit on disk, one memory-mapped safetensors file a unit.
+
+Layout of a store directory::
+
+    index.json            schema, key (what the levels depend on), and for each unit its levels, errors and SHA-256
+    units/NAME.safetensors
+        kind sparsity     `mask` uint8 (levels, ceil(weights / 8)), `values.L` the kept values of level L, row by row
+        a cut             `order` int32, elements in order of removal; `weight.L` the refitted output linear of level L
+    blocks/NNN.json       what index.json is made of, written when all units of a block are; makes builds resumable
+    statistics/           second moments of the calibration pass
+
+Level 0 is the dense model and is not stored. Values have the checkpoint's data type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from sparsesearch.config import PrunerConfig
+from sparsesearch.errors import EnvironmentProblem
+from sparsesearch.pruning.obs import kept_columns
+from sparsesearch.space import Space, Unit
+
+SCHEMA = 1
+
+
+def store_key(space: Space, pruners: PrunerConfig, weights: str, calibration: str) -> dict[str, Any]:
+    """Everything that the levels depend on; `weights` and `calibration` are hashes."""
+    return {
+        "schema": SCHEMA,
+        "weights": weights,
+        "calibration": calibration,
+        "pruners": pruners.model_dump(),
+        "units": [[u.name, list(u.levels)] for u in space.units],
+    }
+
+
+def key_hash(key: dict[str, Any]) -> str:
+    """Sixteen hexadecimal digits that name a store's directory."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def unit_path(directory: Path, unit: Unit) -> Path:
+    return directory / "units" / f"{unit.name}.safetensors"
+
+
+def write_sparse(path: Path, levels_LOI: torch.Tensor, dtype: torch.dtype) -> None:
+    """Store pruned weights of levels 1, 2, ... as bitmasks and packed values; a value rounded to zero is not kept."""
+    levels = levels_LOI.to(dtype).flatten(1).cpu()
+    masks = levels != 0
+    tensors = {f"values.{i + 1}": level[mask] for i, (level, mask) in enumerate(zip(levels, masks, strict=True))}
+    tensors["mask"] = torch.from_numpy(np.packbits(masks.numpy(), axis=1))
+    _write(path, tensors)
+
+
+def write_cut(path: Path, order: torch.Tensor, levels: list[torch.Tensor], dtype: torch.dtype) -> None:
+    """Store the removal order and the refitted weights of levels 1, 2, ..."""
+    tensors = {f"weight.{i + 1}": level.to(dtype).cpu().contiguous() for i, level in enumerate(levels)}
+    tensors["order"] = order.to(torch.int32)
+    _write(path, tensors)
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary)
+    temporary.replace(path)
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class UnitFiles:
+    """Reads levels from unit files; files stay memory-mapped, only what is asked for is read."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._open: dict[str, Any] = {}
+
+    def _file(self, unit: Unit) -> Any:
+        if unit.name not in self._open:
+            self._open[unit.name] = safe_open(unit_path(self.directory, unit), framework="pt")
+        return self._open[unit.name]
+
+    def sparse(self, unit: Unit, level: int, shape: tuple[int, int]) -> torch.Tensor:
+        """The pruned weight of a sparsity level >= 1, in storage type, dense layout."""
+        file = self._file(unit)
+        packed = file.get_slice("mask")[level - 1 : level][0]
+        mask = torch.from_numpy(np.unpackbits(packed.numpy(), count=unit.total).view(np.bool_))
+        values = file.get_tensor(f"values.{level}")
+        weight = torch.zeros(unit.total, dtype=values.dtype)
+        return weight.masked_scatter_(mask, values).view(shape)
+
+    def order(self, unit: Unit) -> torch.Tensor:
+        """Elements in order of removal, int64."""
+        order: torch.Tensor = self._file(unit).get_tensor("order")
+        return order.long()
+
+    def cut(self, unit: Unit, level: int) -> torch.Tensor:
+        """The refitted output linear of a cut level >= 1, kept columns only."""
+        weight: torch.Tensor = self._file(unit).get_tensor(f"weight.{level}")
+        return weight
+
+    def columns(self, unit: Unit, level: int, span: int) -> torch.Tensor:
+        """The rows or columns that a cut level keeps, ascending, where an element spans `span` of them."""
+        return kept_columns(self.order(unit), unit.total, unit.levels[level], span)
+
+
+class LevelStore:
+    """A finished store."""
+
+    def __init__(self, directory: Path, index: dict[str, Any]) -> None:
+        self.directory, self.index = directory, index
+        self.files = UnitFiles(directory)
+
+    @classmethod
+    def open(cls, directory: Path, key: dict[str, Any], verify: bool = True) -> LevelStore:
+        """Open a store, refusing one made of other weights, data or options, or with damaged files.
+
+        Args:
+            verify: compare every unit file with its SHA-256; workers skip what the controller has checked.
+
+        Raises EnvironmentProblem SS306.
+        """
+        index = json.loads((directory / "index.json").read_text())
+        if index["key"] != key:
+            different = [k for k in key if index["key"].get(k) != key[k]]
+            raise EnvironmentProblem(
+                "SS306", f"level store {directory} was built from other {', '.join(different)}.", "Delete it to rebuild."
+            )
+        if verify:
+            for name, entry in index["units"].items():
+                path = directory / "units" / f"{name}.safetensors"
+                if "sha256" in entry and (not path.exists() or file_hash(path) != entry["sha256"]):
+                    raise EnvironmentProblem("SS306", f"{path} is missing or damaged.", "Delete the store to rebuild it.")
+        return cls(directory, index)
+
+    @property
+    def nonzeros(self) -> dict[str, list[list[int]]]:
+        """Measured nonzeros of every parameter at every (sparsity, cut) level, for `Space.with_nonzeros`."""
+        table: dict[str, list[list[int]]] = self.index["nonzeros"]
+        return table
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(path.stat().st_size for path in (self.directory / "units").glob("*.safetensors"))
+
+
+def estimated_bytes(space: Space, bytes_per_weight: int) -> int:
+    """Disk that a store of this space will need, within a few percent."""
+    total = 0
+    by_cut = {p.cut: p for p in space.parts if p.cut and p.name.endswith(("o_proj.weight", "down_proj.weight"))}
+    for unit in space.units:
+        if unit.kind == "sparsity":
+            total += sum(k * bytes_per_weight + unit.total // 8 for k in unit.levels[1:])
+        elif unit.is_cut:
+            total += sum(by_cut[unit.name].params[1:]) * bytes_per_weight
+    return total
