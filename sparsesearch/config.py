@@ -95,6 +95,8 @@ class DataConfigs(Strict):
     selection: DataConfig = DataConfig(source="stdlib:selection", sequences=64)
     # Read once, after the search; null for none.
     test: DataConfig | None = None
+    # Let roles share windows. Scores are then optimistic; for reproducing papers that did so.
+    allow_shared: bool = False
 
 
 class SearchConfig(Strict):

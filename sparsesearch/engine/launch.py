@@ -123,7 +123,8 @@ def prepare(
     launch = Launch(
         config, model, architecture, space, tokens, dtype.itemsize, str(compute_dtype(config, dtype, device))
     )
-    _check_disjoint(tokens)
+    if not config.data.allow_shared:
+        _check_disjoint(tokens)
     return launch
 
 
@@ -176,7 +177,7 @@ def _check_disjoint(tokens: dict[str, Tokens]) -> None:
             if other != role:
                 raise InputError(
                     "SS205", f"{other} and {role} data share windows; scores would be optimistic.",
-                    f"Give data.{role} a text of its own.",
+                    f"Give data.{role} a text of its own, or set data.allow_shared: true.",
                 )  # fmt: skip
 
 

@@ -1,0 +1,203 @@
+"""Benchmarks of the main job on a real language model; writes one JSON line a result.
+
+    python results/benchmarks/main_job/run.py PART --model MODEL_DIR --text TEXT_DIR --runs RUNS_DIR --seeds 0 1 2
+
+PART is `sparsity` (unstructured, evopress), `widths` (FFN and KV groups, nsga2) or `mixed` (all unit kinds, nsga2).
+TEXT_DIR holds calib.txt, valid.txt and wikitext2-test.txt. Lines go to RUNS_DIR/PART.jsonl; `table.py` makes tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import sparsesearch as ss
+from sparsesearch.engine.controller import read_ledger
+from sparsesearch.engine.results import RunResults
+from sparsesearch.evaluation import Evaluator, Teacher, perplexity
+from sparsesearch.export.measure import text_windows
+from sparsesearch.export.write import open_supernet
+from sparsesearch.models import load_tokenizer
+from sparsesearch.space import Genome, Limit
+from sparsesearch.space.sampling import uniform_at_limits, uniform_variants
+
+LENGTH = 256
+WINDOWS = 256  # of each report text: its first 65,536 tokens
+KL_WINDOWS = 64  # 16,384 tokens
+
+
+def recipe_sparsity(args: argparse.Namespace, seed: int, sparsity: int, generations: int) -> dict[str, Any]:
+    """EvoPress's setting in anchors: 17 levels around the target, KL on draws from calibration text."""
+    calib = str(args.text / "calib.txt")
+    return {
+        "model": {"id": str(args.model)},
+        "units": [{"kind": "sparsity", "levels": {"around": f"{sparsity}%", "radius": 8}}],
+        "limits": [f"sparsity>={sparsity}%"],
+        "objectives": ["kl", "nonzeros"],
+        "data": {
+            "calibration": {"source": calib, "sequences": 512, "length": LENGTH, "take": "first"},
+            "selection": {"source": calib, "sequences": 256, "length": LENGTH, "take": "first"},
+            "allow_shared": True,
+        },
+        "search": {
+            "searcher": "evopress",
+            "seed": seed,
+            "options": {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192], "generations": generations},
+        },
+        "executor": {"kind": "ray", "workers": 2},
+    }
+
+
+def recipe_nsga2(args: argparse.Namespace, seed: int, units: list[dict[str, Any]], cost: str, limits: list[str]) -> dict[str, Any]:
+    """Calibration on the first 70 % of calib.txt, selection on the rest."""
+    first, rest = args.runs / "calib-first.txt", args.runs / "calib-rest.txt"
+    if not rest.exists():
+        text = (args.text / "calib.txt").read_text()
+        cut = text.index("\n", int(0.7 * len(text)))
+        first.write_text(text[:cut])
+        rest.write_text(text[cut:])
+    return {
+        "model": {"id": str(args.model)},
+        "units": units,
+        "limits": limits,
+        "objectives": ["kl", cost],
+        "data": {
+            "calibration": {"source": str(first), "sequences": 384, "length": LENGTH},
+            "selection": {"source": str(rest), "sequences": 160, "length": LENGTH},
+        },
+        "search": {"searcher": "nsga2", "seed": seed, "evals": args.evals, "options": {"tokens": 8192, "population": 48}},
+        "executor": {"kind": "ray", "workers": 2},
+    }
+
+
+WIDTHS = [
+    {"kind": "ffn_width", "levels": 12, "min_kept": "25%", "align": 8},
+    {"kind": "kv_groups"},
+]
+MIXED = [
+    {"kind": "sparsity", "levels": 9, "max_sparsity": "90%"},
+    {"kind": "ffn_width", "levels": 6, "min_kept": "25%", "align": 8},
+    {"kind": "kv_groups"},
+    {"kind": "drop_attention", "protect": [0, -1]},
+    {"kind": "drop_ffn", "protect": [0, -1]},
+]
+
+
+def run_or_open(recipe: dict[str, Any], name: str, runs: Path) -> RunResults:
+    if (runs / name / "front.json").exists():
+        return RunResults(runs / name)
+    if (runs / name / "run.yaml").exists():
+        return ss.Run.open(runs / name).resume().results
+    return ss.search(recipe, name=name, results=runs, quiet=True).results
+
+
+class Measure:
+    """KL on the first 16,384 tokens of a text, and perplexity on the first 65,536 tokens of the report texts."""
+
+    def __init__(self, results: RunResults, args: argparse.Namespace) -> None:
+        self.supernet, directory = open_supernet(results)
+        tokenizer = load_tokenizer(directory)
+        self.texts = {n: text_windows(tokenizer, args.text / f"{n}.txt", LENGTH)[:WINDOWS] for n in ("valid", "wikitext2-test")}
+        self.kl = {}
+        for name in ("calib", "valid"):
+            tokens = text_windows(tokenizer, args.text / f"{name}.txt", LENGTH)[:KL_WINDOWS]
+            teacher = Teacher.create(args.runs / f"teacher-{name}", tokens, self.supernet.architecture.vocabulary)
+            teacher.fill(self.supernet.apply(results.space.dense), 0, len(tokens), 8)
+            self.kl[name] = Evaluator(self.supernet, teacher, "kl", 8)
+
+    def __call__(self, genome: Genome) -> dict[str, float]:
+        found = {f"kl_{n}": float(e.losses(genome, np.arange(KL_WINDOWS)).mean()) for n, e in self.kl.items()}
+        model = self.supernet.apply(genome)
+        return found | {f"ppl_{n}": perplexity(model, tokens, 8) for n, tokens in self.texts.items()}
+
+
+def uniform_like(results: RunResults, costs: dict[str, int], names: list[str]) -> dict[str, Genome]:
+    """Every uniform variant grown as far as these costs allow."""
+    space = results.space.with_limits([Limit.parse(f"{n}<={costs[n]}") for n in names])
+    found = {v: uniform_at_limits(space, kinds) for v, kinds in uniform_variants(space).items()}
+    return {v: g for v, g in found.items() if g is not None}
+
+
+def base_row(part: str, results: RunResults, seed: int) -> dict[str, Any]:
+    phases: dict[str, float] = {}
+    for entry in read_ledger(results.run):
+        phases[entry["phase"]] = round(phases.get(entry["phase"], 0.0) + entry["seconds"], 1)
+    stores = results.run.path.parent / ".cache" / "stores"
+    built = max(stores.glob("*/units"), key=lambda p: p.stat().st_mtime)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    return {
+        "part": part, "seed": seed, "run": results.run.path.name, "tokens": results.tokens,
+        "evaluations": len(results.evaluations), "seconds": phases, "versions": results.info["versions"],
+        "commit": commit.stdout.strip(), "store_bytes": sum(p.stat().st_size for p in built.glob("*.safetensors")),
+        "dense_copies_bytes": sum(u.total * (len(u.levels) - 1) * results.space.bytes_per_weight
+                                  for u in results.space.units if u.kind == "sparsity"),
+        "archive_sha256": results.archive.digest(),
+    }  # fmt: skip
+
+
+def compare(row: dict[str, Any], results: RunResults, measure: Measure, target: str, chosen: Any, names: list[str]) -> dict[str, Any]:
+    uniform = uniform_like(results, chosen.costs, names)
+    rows = {v: measure(g) | {"costs": results.space.costs.named(g.levels)} for v, g in uniform.items()}
+    return row | {
+        "target": target, "id": chosen.genome.id, "costs": chosen.costs, "found": measure(chosen.genome), "uniform": rows,
+    }  # fmt: skip
+
+
+def best_under(results: RunResults, limit: str) -> Any:
+    space = results.space.with_limits([Limit.parse(limit)])
+    inside = [e for e in results.front if space.feasible(e.genome)]
+    return min(inside, key=lambda e: e.quality) if inside else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["sparsity", "widths", "mixed"])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--sparsities", type=int, nargs="+", default=[50, 60, 70, 80])
+    parser.add_argument("--generations", type=int, default=150)
+    parser.add_argument("--evals", type=int, default=400)
+    args = parser.parse_args()
+    args.runs.mkdir(parents=True, exist_ok=True)
+    args.runs = args.runs.resolve()
+    torch.set_num_threads(2)
+    with (args.runs / f"{args.part}.jsonl").open("a") as out:
+        for seed in args.seeds:
+            for row in rows(args, seed):
+                out.write(json.dumps(row) + "\n")
+                out.flush()
+                print(row["run"], row["target"], row["found"], flush=True)
+
+
+def rows(args: argparse.Namespace, seed: int) -> Any:
+    if args.part == "sparsity":
+        for sparsity in args.sparsities:
+            recipe = recipe_sparsity(args, seed, sparsity, args.generations)
+            results = run_or_open(recipe, f"sparsity-{sparsity}-g{args.generations}-s{seed}", args.runs)
+            measure = Measure(results, args)
+            row = base_row(args.part, results, seed) | {"dense": measure(results.space.dense)}
+            yield compare(row, results, measure, f"sparsity {sparsity}%", results.pick("min:kl"), ["nonzeros"])
+        return
+    units, cost, limits = (WIDTHS, "params", []) if args.part == "widths" else (MIXED, "nonzeros", ["params<=80%"])
+    results = run_or_open(recipe_nsga2(args, seed, units, cost, limits), f"{args.part}-s{seed}", args.runs)
+    measure = Measure(results, args)
+    row = base_row(args.part, results, seed) | {"dense": measure(results.space.dense)}
+    fixed = results.space.dense_costs[cost] - results.space.prunable
+    for percent in (90, 80, 70, 60, 50, 40, 30):
+        bound = fixed + results.space.prunable * percent // 100
+        chosen = best_under(results, f"{cost}<={bound}")
+        if chosen is not None:
+            names = [cost] if args.part == "widths" else [cost, "params"]
+            yield compare(row, results, measure, f"{percent}% of prunable", chosen, names)
+
+
+if __name__ == "__main__":
+    main()
