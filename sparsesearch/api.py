@@ -1,10 +1,10 @@
 """The Python door: as short as the command line.
 
-    import sparsesearch as ss
-    run = ss.search("search_spaces/quickstart.yaml", name="mine")
-    best = run.pick("knee")
-    run.export(best, "smaller-model")
-    model = ss.load("smaller-model")
+import sparsesearch as ss
+run = ss.search("search_spaces/quickstart.yaml", name="mine")
+best = run.pick("knee")
+run.export(best, "smaller-model")
+model = ss.load("smaller-model")
 """
 
 from __future__ import annotations

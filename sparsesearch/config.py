@@ -1,4 +1,4 @@
-"""The run configuration: a typed tree, read from a YAML recipe. Unknown keys are errors with file, line and a suggestion."""
+"""The run configuration: a typed tree, read from a YAML recipe. Unknown keys are errors with line and suggestion."""
 
 from __future__ import annotations
 

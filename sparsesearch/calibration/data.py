@@ -46,7 +46,8 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
     windows = np.asarray(ids[: available * data.length], dtype=np.int32).reshape(available, data.length)
     if data.take == "first":
         return windows[: data.sequences]
-    return windows[np.linspace(0, available - 1, data.sequences).round().astype(int)]
+    spread: Tokens = windows[np.linspace(0, available - 1, data.sequences).round().astype(int)]
+    return spread
 
 
 def data_hash(tokens: Tokens) -> str:

@@ -33,7 +33,8 @@ def export(
     if json_:
         print_json(done)
         return
-    print(f"{done['out']}: form {done['form']}, {done['params']:,} params, {done['nonzeros']:,} nonzeros, {done['bytes']:,} bytes")
+    counts = ", ".join(f"{done[name]:,} {name}" for name in ("params", "nonzeros", "bytes"))
+    print(f"{done['out']}: form {done['form']}, {counts}")
     print(f"Reloaded by {' and '.join(done['verified'])}: largest logit difference {done['max_abs_logit_diff']:.2g}")
     print(f"Load: {done['load']}")
     for note in done["notes"]:

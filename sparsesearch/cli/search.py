@@ -30,15 +30,16 @@ def search(
     selection: Annotated[str | None, typer.Option(help="Text file or data set to select on.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, start nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, print the plan, start nothing.")] = False,
     json_: Json = False,
 ) -> None:
     """Search a space and write the front of pruned models to a run directory."""
     from sparsesearch.config import load_config, parse_assignment
 
     changes: dict[str, Any] = set_if_given(
-        model__id=model, search__searcher=searcher, pruners__sparsity=pruner, search__evals=evals, search__tokens=tokens,
-        search__hours=hours, limits=limit or None, executor__kind=executor, executor__workers=workers,
+        model__id=model, search__searcher=searcher, pruners__sparsity=pruner, search__evals=evals,
+        search__tokens=tokens, search__hours=hours, limits=limit or None, executor__kind=executor,
+        executor__workers=workers,
         executor__address=address, data__calibration__source=calibration, data__selection__source=selection,
         search__seed=seed,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Train the embedded demo model from nothing: `python -m sparsesearch.demo.train OUT [--steps N]`.
 
-A Llama-shaped decoder with grouped-query attention and its own byte-level BPE tokenizer, trained on the `train` split of
-the standard library (`corpus.py`). It takes about twenty minutes on two CPU cores and is deterministic for one
+A Llama-shaped decoder with grouped-query attention and its own byte-level BPE tokenizer, trained on the `train` split
+of the standard library (`corpus.py`). It takes about half an hour on two CPU cores and is deterministic for one
 combination of Python, torch and thread count.
 """
 

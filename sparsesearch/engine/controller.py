@@ -103,9 +103,7 @@ def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
         executor.close()
 
 
-def ensure_store(
-    launch: Launch, directory: Path, executor: Executor, reporter: Reporter, ledger: Ledger
-) -> LevelStore:
+def ensure_store(launch: Launch, directory: Path, executor: Executor, reporter: Reporter, ledger: Ledger) -> LevelStore:
     """Open the level store, building what is missing of it, in parallel over blocks."""
     key = launch.store_key
     if not (directory / "index.json").exists():
@@ -121,9 +119,7 @@ def ensure_store(
     return LevelStore.open(directory, key)
 
 
-def ensure_teacher(
-    launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger
-) -> None:
+def ensure_teacher(launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger) -> None:
     """Fill the teacher cache where it is not there yet, in parallel over sequences."""
     directory = Path(setup.teacher)
     if (directory / "complete").exists():
@@ -159,9 +155,7 @@ class Search:
         self.archive = Archive(run.archive)
         self.pool, self.length = launch.tokens["selection"].shape
         search = self.config.search
-        self.searcher: Searcher = create(
-            search.searcher, space, self.config.objectives, search.seed, search.options
-        )
+        self.searcher: Searcher = create(search.searcher, space, self.config.objectives, search.seed, search.options)
         self.budget = Budget(search, self.searcher, ledger)
         self._failures = 0
 
@@ -306,7 +300,7 @@ class Ledger:
     def __init__(self, run: RunDirectory) -> None:
         self._path = run.ledger
         self._open: dict[str, list[float]] = {}
-        self._before = sum(entry["seconds"] for entry in read_ledger(run))
+        self._before = sum(float(entry["seconds"]) for entry in read_ledger(run))
         self._started = time.monotonic()
 
     def add(self, phase: str, seconds: float, tokens: int, quiet: bool = False) -> None:

@@ -1,9 +1,9 @@
 """The run directory: its files, its lock, and what it says about a run.
 
-    run.yaml        resolved configuration            space.json      units, levels, exact costs
-    run.json        fingerprint, versions, dense      archive.jsonl   every evaluation (the truth)
-    tokens/         the windows that were used        ledger.jsonl    seconds spent, a line a session
-    front.json      derived, like report.html, *.png and test.json
+run.yaml        resolved configuration            space.json      units, levels, exact costs
+run.json        fingerprint, versions, dense      archive.jsonl   every evaluation (the truth)
+tokens/         the windows that were used        ledger.jsonl    seconds spent, a line a session
+front.json      derived, like report.html, *.png and test.json
 """
 
 from __future__ import annotations

@@ -149,7 +149,11 @@ def _check_names(config: RunConfig) -> None:
 
 
 def _tokens(
-    config: RunConfig, model: Path, architecture: Architecture, texts: dict[str, Iterable[str]], saved: RunDirectory | None
+    config: RunConfig,
+    model: Path,
+    architecture: Architecture,
+    texts: dict[str, Iterable[str]],
+    saved: RunDirectory | None,
 ) -> dict[str, Tokens]:
     tokenizer = load_tokenizer(model)
     data = {"calibration": config.data.calibration, "selection": config.data.selection, "test": config.data.test}

@@ -64,7 +64,7 @@ class RunResults:
         inside = [e for e in self.final if self.space.feasible(e.genome)]
         optimal = [inside[i] for i in pareto.non_dominated([self.point(e) for e in inside])]
         chosen = [e for e in optimal if e.genome != self.space.dense]
-        return sorted(chosen, key=lambda e: self.point(e)[1:] + [e.quality])
+        return sorted(chosen, key=lambda e: [*self.point(e)[1:], e.quality])
 
     @property
     def dense(self) -> Evaluation | None:
@@ -109,7 +109,9 @@ class RunResults:
         """Raise InfeasibleError SS406 where no candidate respects every limit."""
         if not self.front:
             raise InfeasibleError(
-                "SS406", f"{self.run.path} has no candidate that respects every limit.", "Raise the limits, or go on longer."
+                "SS406",
+                f"{self.run.path} has no candidate that respects every limit.",
+                "Raise the limits, or go on longer.",
             )
 
     def picks(self) -> dict[str, Evaluation]:

@@ -74,9 +74,7 @@ class Worker:
 
     @cached_property
     def builder(self) -> StoreBuilder:
-        return StoreBuilder(
-            self.model, self.architecture, self.space, self.config.pruners, self.store, self.storage
-        )
+        return StoreBuilder(self.model, self.architecture, self.space, self.config.pruners, self.store, self.storage)
 
     def collect(self, block: int) -> None:
         """Collect a block's statistics and move on to the next; blocks are asked for in order.
@@ -86,7 +84,10 @@ class Worker:
         if self._pass is None or self._position > block:
             tokens = np.load(self.run.tokens / "calibration.npy")
             directory = self.store / "statistics"
-            self._pass, self._position = BlockPass(self.model, self.architecture, tokens, directory, self.config.batch), 0
+            self._pass, self._position = (
+                BlockPass(self.model, self.architecture, tokens, directory, self.config.batch),
+                0,
+            )
         while self._position <= block:
             self._pass.collect(self._position)
             if self.config.pruners.propagate == "dense":

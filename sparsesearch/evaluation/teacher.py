@@ -9,7 +9,7 @@ outside it for free.)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,12 +26,12 @@ class Teacher:
     `tail` (sequences, length) float32, the log-probability of everything outside the top k.
     """
 
-    def __init__(self, directory: Path, mode: str = "r") -> None:
+    def __init__(self, directory: Path, mode: Literal["r", "r+"] = "r") -> None:
         self.directory = directory
         self.tokens: Tokens = np.load(directory / "tokens.npy", mmap_mode="r")
-        self.index = np.load(directory / "index.npy", mmap_mode=mode)  # type: ignore[call-overload]
-        self.logp = np.load(directory / "logp.npy", mmap_mode=mode)  # type: ignore[call-overload]
-        self.tail = np.load(directory / "tail.npy", mmap_mode=mode)  # type: ignore[call-overload]
+        self.index = np.load(directory / "index.npy", mmap_mode=mode)
+        self.logp = np.load(directory / "logp.npy", mmap_mode=mode)
+        self.tail = np.load(directory / "tail.npy", mmap_mode=mode)
 
     @classmethod
     def create(cls, directory: Path, tokens: Tokens, vocabulary: int, top: int = TOP) -> Teacher:
@@ -61,7 +61,7 @@ class Teacher:
     @property
     def bytes_per_token(self) -> float:
         """Disk and memory that one token takes."""
-        return (self.index.nbytes + self.logp.nbytes + self.tail.nbytes) / self.tail.size
+        return float(self.index.nbytes + self.logp.nbytes + self.tail.nbytes) / float(self.tail.size)
 
     def rows(self, rows: Any, device: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Indices (int64), log-probabilities and tails (float32) of some sequences."""
@@ -85,9 +85,7 @@ def log_tail(top_logp: torch.Tensor) -> torch.Tensor:
     return torch.where(outside > 1e-7, outside.clamp_min(1e-30).log(), -torch.inf).float()
 
 
-def kl_to_teacher(
-    logits: torch.Tensor, index: torch.Tensor, logp: torch.Tensor, tail: torch.Tensor
-) -> torch.Tensor:
+def kl_to_teacher(logits: torch.Tensor, index: torch.Tensor, logp: torch.Tensor, tail: torch.Tensor) -> torch.Tensor:
     """KL(teacher ‖ student) of every token in nats, shape (sequences, length), over the top k and the tail bucket.
 
     Args:

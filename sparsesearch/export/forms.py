@@ -50,7 +50,8 @@ def choose(form: str, shapes: Sequence[Shape], dense: Shape, problem: str) -> st
             return "zeros"
         return "uneven" if problem else "uniform"
     if form not in FORMS:
-        raise InputError("SS102", f"form {form!r} not found. {did_you_mean(form, FORMS)}Allowed: auto, {', '.join(FORMS)}.")
+        near = did_you_mean(form, FORMS)
+        raise InputError("SS102", f"form {form!r} not found. {near}Allowed: auto, {', '.join(FORMS)}.")
     if form == "uniform" and problem:
         raise InputError(
             "SS502", f"{problem}.",

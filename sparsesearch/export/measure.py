@@ -13,7 +13,7 @@ from sparsesearch.config import ModelConfig
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import perplexity
-from sparsesearch.export.load import MANIFEST, load
+from sparsesearch.export.loading import MANIFEST, load
 from sparsesearch.export.write import open_supernet
 from sparsesearch.models import dense_config, load_model, load_tokenizer, resolve
 
@@ -56,5 +56,7 @@ def text_windows(tokenizer: Any, text: Path, length: int) -> np.ndarray[Any, np.
         raise InputError("SS204", f"cannot read {text}: {reason}.") from None
     count = len(ids) // length
     if count == 0:
-        raise InputError("SS204", f"{text} has {len(ids)} tokens, fewer than one window of {length}.", "Lower --length.")
+        raise InputError(
+            "SS204", f"{text} has {len(ids)} tokens, fewer than one window of {length}.", "Lower --length."
+        )
     return np.asarray(ids[: count * length], dtype=np.int32).reshape(count, length)

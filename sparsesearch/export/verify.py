@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
-from sparsesearch.export.load import load, manifest
+from sparsesearch.export.loading import load, manifest
 
 # Largest logit difference in float32 that still counts as the same model; summation order accounts for 1e-4.
 TOLERANCE = 1e-3

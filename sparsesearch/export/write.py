@@ -22,7 +22,7 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.export.card import model_card
 from sparsesearch.export.forms import choose, renumbered, uniform_config, uniform_problem
-from sparsesearch.export.load import MANIFEST
+from sparsesearch.export.loading import MANIFEST
 from sparsesearch.export.verify import TOLERANCE
 from sparsesearch.models import dense_config, load_model, load_tokenizer, shape
 from sparsesearch.models.load import checkpoint_dtype

@@ -7,15 +7,15 @@ function that describes it; to add a family, write such a function in a file of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from torch import nn
 from transformers import PretrainedConfig
 
 from sparsesearch.errors import InputError
 from sparsesearch.models import llama
 from sparsesearch.models.architecture import Architecture, Sublayer
 
-FAMILIES: dict[str, Callable[[nn.Module], list[Sublayer]]] = {
+FAMILIES: dict[str, Callable[[Any], list[Sublayer]]] = {
     "llama": llama.sublayers,
     "mistral": llama.sublayers,
     "qwen2": llama.sublayers,
@@ -41,7 +41,7 @@ def check_family(config: PretrainedConfig) -> None:
         )
 
 
-def describe(model: nn.Module) -> Architecture:
+def describe(model: Any) -> Architecture:
     """The architecture of a causal language model of a known family; weights may be on the meta device."""
     config = model.config
     check_family(config)

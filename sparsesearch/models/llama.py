@@ -6,12 +6,14 @@ v_proj, and the rows of q_proj and columns of o_proj of all its query heads, whi
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from sparsesearch.models.architecture import Axis, Linear, Sublayer
 
 
-def sublayers(model: nn.Module) -> list[Sublayer]:
+def sublayers(model: Any) -> list[Sublayer]:
     """Attention and feed-forward sublayers of every block, in order."""
     return [
         sublayer
@@ -20,13 +22,13 @@ def sublayers(model: nn.Module) -> list[Sublayer]:
     ]
 
 
-def _linear(model: nn.Module, path: str, axis: Axis, span: int, reads: str) -> Linear:
+def _linear(model: Any, path: str, axis: Axis, span: int, reads: str) -> Linear:
     module = model.get_submodule(path)
     assert isinstance(module, nn.Linear)
     return Linear(path, module.out_features, module.in_features, axis, span, reads, module.bias is not None)
 
 
-def _attention(model: nn.Module, index: int) -> Sublayer:
+def _attention(model: Any, index: int) -> Sublayer:
     path = f"model.layers.{index}.self_attn"
     config, module = model.config, model.get_submodule(path)
     queries = config.num_attention_heads // config.num_key_value_heads
@@ -44,7 +46,7 @@ def _attention(model: nn.Module, index: int) -> Sublayer:
     )
 
 
-def _ffn(model: nn.Module, index: int) -> Sublayer:
+def _ffn(model: Any, index: int) -> Sublayer:
     path = f"model.layers.{index}.mlp"
     linears = (
         _linear(model, f"{path}.gate_proj", "rows", 1, f"{path}.gate_proj"),

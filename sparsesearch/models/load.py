@@ -9,7 +9,6 @@ from typing import Any
 import huggingface_hub
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
 from sparsesearch import demo
@@ -66,11 +65,10 @@ def dense_config(directory: Path, trust_remote_code: bool = False) -> Pretrained
     return config
 
 
-def meta_model(config: PretrainedConfig) -> nn.Module:
+def meta_model(config: PretrainedConfig) -> Any:
     """The network without weights, on the meta device."""
     with torch.device("meta"):
-        model: nn.Module = AutoModelForCausalLM.from_config(config)
-    return model
+        return AutoModelForCausalLM.from_config(config)
 
 
 def load_model(directory: Path, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:

@@ -36,9 +36,7 @@ class NoAttention(nn.Module):
         super().__init__()
         self.layer_idx = layer_idx
 
-    def forward(
-        self, hidden_states: torch.Tensor, past_key_values: Any = None, **_: Any
-    ) -> tuple[torch.Tensor, None]:
+    def forward(self, hidden_states: torch.Tensor, past_key_values: Any = None, **_: Any) -> tuple[torch.Tensor, None]:
         if past_key_values is not None:
             nothing = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 0))
             past_key_values.update(nothing, nothing, self.layer_idx)

@@ -59,7 +59,9 @@ def _expand(family: UnitConfig, where: str, architecture: Architecture) -> list[
             f"Nearest: {near[0]}" if near else "",
         )
     chosen = [(path, *modules[path]) for path in matched if modules[path][0] not in protected]
-    return [_unit(family, where, path, block, module, architecture.hidden) for path, block, module in chosen]
+    units = [_unit(family, where, path, block, module, architecture.hidden) for path, block, module in chosen]
+    # With one KV group, say, there is nothing to choose.
+    return [unit for unit in units if len(unit.levels) > 1]
 
 
 def _matches(path: str, target: str) -> bool:
@@ -100,26 +102,25 @@ def _width_levels(family: UnitConfig, where: str, total: int) -> list[int]:
         for fraction in levels:
             exact = fraction * total
             if not math.isclose(exact / align, round(exact / align), abs_tol=1e-6):
-                low = math.floor(exact / align) * align
+                below = math.floor(exact / align) * align
                 raise InputError(
                     "SS104", f"{where}: {fraction:g} x {total} = {exact:g} is not a multiple of align={align}.",
-                    f"Use {low / total:.4g} ({low}) or {(low + align) / total:.4g} ({low + align}).",
+                    f"Use {below / total:.4g} ({below}) or {(below + align) / total:.4g} ({below + align}).",
                 )  # fmt: skip
         kept = [round(fraction * total) for fraction in levels]
     else:
         low = max(family.min_kept * total, 1)
         count = levels or (total - math.ceil(low) if family.kind == "kv_groups" else 8)
         kept = [
-            min(math.ceil((total - (total - low) * i / count) / align - 1e-9) * align, total) for i in range(1, count + 1)
+            min(math.ceil((total - (total - low) * i / count) / align - 1e-9) * align, total)
+            for i in range(1, count + 1)
         ]
     if any(k == 0 for k in kept):
         raise InputError("SS104", f"{where}: a level keeps nothing.", "Use drop_attention or drop_ffn for that.")
     return kept
 
 
-def build_parts(
-    architecture: Architecture, units: Sequence[Unit], context: int, bytes_per_weight: int
-) -> list[Part]:
+def build_parts(architecture: Architecture, units: Sequence[Unit], context: int, bytes_per_weight: int) -> list[Part]:
     """Cost parts of every parameter, and of attention over `context` tokens, with nominal nonzeros."""
     by_name = {unit.name: unit for unit in units}
     parts, seen = [], set()

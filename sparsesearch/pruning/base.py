@@ -19,9 +19,7 @@ from sparsesearch.pruning.wanda import wanda
 Unstructured = Callable[[torch.Tensor, torch.Tensor, Sequence[int], float], torch.Tensor]
 # (weight_OI, second_moment_II, columns an element, elements kept at each level, damp)
 #   -> elements in order of removal, and for each level the refitted weights of the kept columns in ascending order
-Structured = Callable[
-    [torch.Tensor, torch.Tensor, int, Sequence[int], float], tuple[torch.Tensor, list[torch.Tensor]]
-]
+Structured = Callable[[torch.Tensor, torch.Tensor, int, Sequence[int], float], tuple[torch.Tensor, list[torch.Tensor]]]
 
 UNSTRUCTURED: dict[str, Unstructured] = {"magnitude": magnitude, "wanda": wanda, "sparsegpt": sparsegpt}
 STRUCTURED: dict[str, Structured] = {"obs": obs}

@@ -62,9 +62,7 @@ def removal_order(weight_OI: torch.Tensor, inverse_II: torch.Tensor, span: int, 
     return torch.tensor(order, dtype=torch.int64)
 
 
-def _costs(
-    weight_OI: torch.Tensor, inverse_II: torch.Tensor, index: torch.Tensor, alive: torch.Tensor
-) -> torch.Tensor:
+def _costs(weight_OI: torch.Tensor, inverse_II: torch.Tensor, index: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
     """What removing each element alone adds to the squared output error, shape (elements,); inf where removed."""
     if index.shape[1] == 1:
         costs = weight_OI.square().sum(dim=0) / inverse_II.diagonal()

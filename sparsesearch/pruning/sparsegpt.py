@@ -33,7 +33,7 @@ def sparsegpt(
         Pruned weights, shape (L, O, I).
     """
     upper, dead = inverse_cholesky(second_moment_II, damp)
-    outputs, inputs = weight_OI.shape
+    inputs = weight_OI.shape[1]
     work = weight_OI.masked_fill(dead, 0.0).repeat(len(kept), 1, 1)
     for start in range(0, inputs, BLOCK):
         stop = min(start + BLOCK, inputs)

@@ -81,5 +81,5 @@ def hypervolume_so_far(results: RunResults) -> Curve:
     made = [(t, e) for t, e in search_evaluations(results) if results.space.feasible(e.genome)]
     points = np.array([results.point(e) for _, e in made])
     reference = results.reference()
-    ends = np.unique(np.linspace(1, len(made), min(len(made), CURVE_POINTS)).astype(int)) if made else []
+    ends = np.unique(np.linspace(1, max(len(made), 1), min(len(made), CURVE_POINTS)).astype(int)).tolist()
     return Curve([made[n - 1][0] for n in ends], [pareto.hypervolume(points[:n], reference) for n in ends])

@@ -65,7 +65,8 @@ def _sections(results: RunResults) -> list[str]:
     sections = [
         f"<h1>{html.escape(results.run.path.name)}</h1>",
         f'<p class="note">{html.escape(info["model"])}, {len(results.space.units)} units, searcher {searcher}, '
-        f"limits: {html.escape(limits)}. {len(results.evaluations)} evaluations, {results.tokens:,} selection tokens.</p>",
+        f"limits: {html.escape(limits)}. {len(results.evaluations)} evaluations, "
+        f"{results.tokens:,} selection tokens.</p>",
     ]
     if results.final:
         cost = results.objectives[1]
@@ -94,7 +95,7 @@ def front_figure(results: RunResults, cost: str) -> go.Figure:
     searched = [e for _, e in search_evaluations(results)]
     dense = [results.dense] if results.dense else []
     traces = [
-        ("all candidates (search samples)", searched, {"mode": "markers", "marker": {"color": GREY, "size": 5, "opacity": 0.4}}),
+        ("all candidates (search samples)", searched, {"mode": "markers", "marker": {"color": GREY, "opacity": 0.4}}),
         ("uniform", results.baselines, {"mode": "markers", "marker": {"color": ORANGE, "size": 9, "symbol": "square"}}),
         ("front", results.front, {"mode": "lines+markers", "line": {"color": BLUE}, "marker": {"size": 8}}),
         ("dense", dense, {"mode": "markers", "marker": {"color": GREEN, "size": 12, "symbol": "star"}}),
@@ -145,8 +146,14 @@ def progress_figure(results: RunResults) -> go.Figure:
     """Best quality within the limits, and hypervolume, over selection tokens spent."""
     best, volume = best_so_far(results), hypervolume_so_far(results)
     figure = go.Figure()
-    figure.add_trace(go.Scatter(x=best.tokens, y=best.values, name=f"best {results.quality} within limits", line={"color": BLUE}))
-    figure.add_trace(go.Scatter(x=volume.tokens, y=volume.values, name="hypervolume", yaxis="y2", line={"color": ORANGE, "dash": "dot"}))
+    figure.add_trace(
+        go.Scatter(x=best.tokens, y=best.values, name=f"best {results.quality} within limits", line={"color": BLUE})
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=volume.tokens, y=volume.values, name="hypervolume", yaxis="y2", line={"color": ORANGE, "dash": "dot"}
+        )
+    )
     figure.update_layout(
         height=360, xaxis_title="selection tokens spent", yaxis_title=f"best {results.quality}",
         yaxis2={"title": "hypervolume", "overlaying": "y", "side": "right", "showgrid": False}, **_LAYOUT,

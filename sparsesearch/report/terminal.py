@@ -65,7 +65,8 @@ def print_summary(results: RunResults, console: Console) -> None:
     path = results.run.path
     console.print(f"{len(results.evaluations)} evaluations, {results.tokens:,} tokens.", highlight=False)
     console.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)
-    console.print(f"Export: sparsesearch export {path} --pick knee --out smaller-model", highlight=False, soft_wrap=True)
+    export = f"sparsesearch export {path} --pick knee --out smaller-model"
+    console.print(f"Export: {export}", highlight=False, soft_wrap=True)
 
 
 def unit_bars(space: Space, candidate: Evaluation) -> Table:
@@ -77,5 +78,6 @@ def unit_bars(space: Space, candidate: Evaluation) -> Table:
     for unit, level in zip(space.units, candidate.genome.levels.tolist(), strict=True):
         kept = 1 - unit.removed(level)
         bar = "█" * round(kept * 20)
-        table.add_row(unit.name.removeprefix("model."), f"{unit.levels[level]:,} of {unit.total:,}", f"{bar:<20} {kept:.0%}")
+        count = f"{unit.levels[level]:,} of {unit.total:,}"
+        table.add_row(unit.name.removeprefix("model."), count, f"{bar:<20} {kept:.0%}")
     return table

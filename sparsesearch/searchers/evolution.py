@@ -1,7 +1,7 @@
 """(1+λ) evolution under limits, with multi-stage selection; the preset `evopress` follows the paper's schedule.
 
-EvoPress (Sieberling et al., ICML 2025, arXiv 2410.14649): each generation mutates one parent λ times by level switches and
-selects in stages, fewer survivors on more tokens each; the parent competes again in the last stage.
+EvoPress (Sieberling et al., ICML 2025, arXiv 2410.14649): each generation mutates one parent λ times by level switches
+and selects in stages, fewer survivors on more tokens each; the parent competes again in the last stage.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sparsesearch.space.sampling import starting_genomes
 
 
 class EvolutionSearcher(Searcher):
-    """Minimises the quality objective alone, at the limits."""
+    """(1+λ) level switching with multi-stage selection; minimises the quality alone, at the limits."""
 
     class Options(Searcher.Options):
         # Children a generation.
@@ -87,12 +87,12 @@ class EvolutionSearcher(Searcher):
             self.parents.append(self._candidates[0])
 
     def finalists(self, n: int) -> list[Genome]:
-        """The last parents, newest first: selection on small samples is noisy, so several deserve a full measurement."""
+        """The last parents, newest first: selection on small samples is noisy, so several deserve all the data."""
         return list(dict.fromkeys(reversed(self.parents)))[: min(n, 4)]
 
 
 class EvoPressSearcher(EvolutionSearcher):
-    """The published unstructured schedule: 400 generations of 64 children, 8/2/1 survivors on 2k/16k/64k tokens."""
+    """EvoPress's published schedule: 400 generations of 64 children, 8/2/1 survivors on 2k/16k/64k tokens."""
 
     class Options(EvolutionSearcher.Options):
         offspring: int = Field(64, ge=1)

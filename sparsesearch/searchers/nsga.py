@@ -32,7 +32,7 @@ _WORST = 1e30
 
 
 class NSGA2Searcher(Searcher):
-    """Minimises all objectives at once."""
+    """NSGA-II over all objectives: the whole range of sizes in one run."""
 
     class Options(Searcher.Options):
         population: int = Field(40, ge=4)
@@ -119,9 +119,7 @@ class _Mutation(Mutation):
 
     def _do(self, problem: Any, X: Matrix, *_: Any, random_state: Any = None, **__: Any) -> Matrix:
         moves = [switch if random_state.random() < 0.5 else shift for _ in X]
-        children = [
-            move(self.space, Genome.of(row), random_state).levels for move, row in zip(moves, X, strict=True)
-        ]
+        children = [move(self.space, Genome.of(row), random_state).levels for move, row in zip(moves, X, strict=True)]
         return np.array(children, dtype=np.int64)
 
 

@@ -1,8 +1,8 @@
 """Exact integer costs of any genome, from tables.
 
-A model is a sum of parts (its tensors). A part's cost depends on at most three units: the *cut* that narrows it (FFN width
-or KV groups), the *sparsity* of its weights, and the *drop* of its sublayer. Nonzeros are counted inside the cut, so
-costs of a mixed space are exact although they are not additive over units.
+A model is a sum of parts (its tensors). A part's cost depends on at most three units: the *cut* that narrows it (FFN
+width or KV groups), the *sparsity* of its weights, and the *drop* of its sublayer. Nonzeros are counted inside the cut,
+so costs of a mixed space are exact although they are not additive over units.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Make any genome respect the limits, exactly, and use what the limits allow.
 
-Every mutation, crossover, allocation and uniform baseline ends in `repair`. It only ever moves units towards smaller
-levels, so it returns feasible genomes unchanged (idempotent) and always terminates: the all-smallest genome is feasible,
-which `Space.check` has verified.
+Every mutation and crossover ends in `repair`. It only ever moves units towards smaller levels, so it returns feasible
+genomes unchanged (idempotent) and always terminates: the all-smallest genome is feasible, as `Space.check` verified.
 """
 
 from __future__ import annotations

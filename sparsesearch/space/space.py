@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -85,7 +85,7 @@ class Space:
     def with_limits(self, limits: Iterable[Limit]) -> Space:
         return Space(self.units, self.parts, self.bytes_per_weight, tuple(limits))
 
-    def with_nonzeros(self, measured: dict[str, Sequence[Sequence[int]]]) -> Space:
+    def with_nonzeros(self, measured: Mapping[str, Sequence[Sequence[int]]]) -> Space:
         """The same space with measured nonzeros for the named parts."""
         parts = tuple(p.with_nonzeros(measured[p.name]) if p.name in measured else p for p in self.parts)
         return Space(self.units, parts, self.bytes_per_weight, self.limits)
@@ -100,8 +100,8 @@ class Space:
                 dense = self.dense_costs[bound.cost]
                 raise InputError(
                     "SS106",
-                    f"limit {bound.text} cannot be met: it allows {bound.maximum:,} {bound.cost}, the smallest candidate "
-                    f"keeps {smallest[bound.cost]:,} of {dense:,} ({smallest[bound.cost] / dense:.1%}).",
+                    f"limit {bound.text} cannot be met: it allows {bound.maximum:,} {bound.cost}, the smallest "
+                    f"candidate keeps {smallest[bound.cost]:,} of {dense:,} ({smallest[bound.cost] / dense:.1%}).",
                     "Add smaller levels or units, or raise the limit.",
                 )
 

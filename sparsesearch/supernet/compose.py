@@ -26,8 +26,10 @@ class Composer:
     def __init__(self, model: Any, architecture: Architecture, space: Space, files: UnitFiles) -> None:
         self.architecture, self.files = architecture, files
         self.linears = architecture.linears()
-        self.dense = {path: model.get_submodule(path).weight.data for path in self.linears}
-        self.bias = {p: model.get_submodule(p).bias.data for p, linear in self.linears.items() if linear.bias}
+        self.dense: dict[str, torch.Tensor] = {path: model.get_submodule(path).weight.data for path in self.linears}
+        self.bias: dict[str, torch.Tensor] = {
+            p: model.get_submodule(p).bias.data for p, linear in self.linears.items() if linear.bias
+        }
         index = {unit.name: i for i, unit in enumerate(space.units)}
         units = {unit.name: unit for unit in space.units}
         owner = architecture.owner()

@@ -1,7 +1,7 @@
 """Error propagation while a level store is built: what a block hands to the next one.
 
-`dense` propagates nothing. `sequential` lets the middle level of every unit act. `expectation` uses the mean weight over
-all levels, each weighted by the fraction it keeps (Týr-the-Pruner, Li et al., NeurIPS 2025, arXiv 2503.09657).
+`dense` propagates nothing. `sequential` lets the middle level of every unit act. `expectation` uses the mean weight
+over all levels, each weighted by the fraction it keeps (Týr-the-Pruner, Li et al., NeurIPS 2025, arXiv 2503.09657).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class StitchedSupernet:
     ) -> None:
         self.model, self.architecture, self.space, self.execution = model, architecture, space, execution
         self.composer = Composer(model, architecture, space, files)
-        self._applied: dict[str, Any] = {path: (0, 0) for path in self.composer.linears}
+        self._applied: dict[str, Any] = dict.fromkeys(self.composer.linears, (0, 0))
         self._dropped: dict[str, bool] = {s.path: False for s in architecture.sublayers}
         self._stock = {p: model.get_submodule(p) for s in architecture.sublayers for p in (s.path, s.norm)}
 
@@ -88,7 +88,7 @@ class StitchedSupernet:
             return 0
         for unit, level in zip(self.space.units, genome.levels.tolist(), strict=True):
             if unit.name == f"{path}.{key}":
-                return unit.levels[level]
+                return int(unit.levels[level])
         return total
 
     def state_dict(self, genome: Genome, padded: bool = False) -> dict[str, torch.Tensor]:
@@ -97,9 +97,7 @@ class StitchedSupernet:
         Args:
             padded: keep dense shapes, with zeros for what is cut or dropped; else leave those out.
         """
-        state: dict[str, torch.Tensor] = {}
-        for name, tensor in self._other_parameters():
-            state[name] = tensor
+        state = dict(self._other_parameters())
         for sublayer in self.architecture.sublayers:
             dropped = self.composer.dropped(genome, sublayer.path)
             own = (f"{sublayer.norm}.weight", *sublayer.extras)

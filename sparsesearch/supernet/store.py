@@ -136,13 +136,17 @@ class LevelStore:
         if index["key"] != key:
             different = [k for k in key if index["key"].get(k) != key[k]]
             raise EnvironmentProblem(
-                "SS306", f"level store {directory} was built from other {', '.join(different)}.", "Delete it to rebuild."
+                "SS306",
+                f"level store {directory} was built from other {', '.join(different)}.",
+                "Delete it to rebuild.",
             )
         if verify:
             for name, entry in index["units"].items():
                 path = directory / "units" / f"{name}.safetensors"
                 if "sha256" in entry and (not path.exists() or file_hash(path) != entry["sha256"]):
-                    raise EnvironmentProblem("SS306", f"{path} is missing or damaged.", "Delete the store to rebuild it.")
+                    raise EnvironmentProblem(
+                        "SS306", f"{path} is missing or damaged.", "Delete the store to rebuild it."
+                    )
         return cls(directory, index)
 
     @property

@@ -54,7 +54,9 @@ def recipe_sparsity(args: argparse.Namespace, seed: int, sparsity: int, generati
     }
 
 
-def recipe_nsga2(args: argparse.Namespace, seed: int, units: list[dict[str, Any]], cost: str, limits: list[str]) -> dict[str, Any]:
+def recipe_nsga2(
+    args: argparse.Namespace, seed: int, units: list[dict[str, Any]], cost: str, limits: list[str]
+) -> dict[str, Any]:
     """Calibration on the first 70 % of calib.txt, selection on the rest."""
     first, rest = args.runs / "calib-first.txt", args.runs / "calib-rest.txt"
     if not rest.exists():
@@ -71,7 +73,12 @@ def recipe_nsga2(args: argparse.Namespace, seed: int, units: list[dict[str, Any]
             "calibration": {"source": str(first), "sequences": 384, "length": LENGTH},
             "selection": {"source": str(rest), "sequences": 160, "length": LENGTH},
         },
-        "search": {"searcher": "nsga2", "seed": seed, "evals": args.evals, "options": {"tokens": 8192, "population": 48}},
+        "search": {
+            "searcher": "nsga2",
+            "seed": seed,
+            "evals": args.evals,
+            "options": {"tokens": 8192, "population": 48},
+        },
         "executor": {"kind": "ray", "workers": 2},
     }
 
@@ -103,7 +110,9 @@ class Measure:
     def __init__(self, results: RunResults, args: argparse.Namespace) -> None:
         self.supernet, directory = open_supernet(results)
         tokenizer = load_tokenizer(directory)
-        self.texts = {n: text_windows(tokenizer, args.text / f"{n}.txt", LENGTH)[:WINDOWS] for n in ("valid", "wikitext2-test")}
+        self.texts = {
+            n: text_windows(tokenizer, args.text / f"{n}.txt", LENGTH)[:WINDOWS] for n in ("valid", "wikitext2-test")
+        }
         self.kl = {}
         for name in ("calib", "valid"):
             tokens = text_windows(tokenizer, args.text / f"{name}.txt", LENGTH)[:KL_WINDOWS]
@@ -130,7 +139,9 @@ def base_row(part: str, results: RunResults, seed: int) -> dict[str, Any]:
         phases[entry["phase"]] = round(phases.get(entry["phase"], 0.0) + entry["seconds"], 1)
     stores = results.run.path.parent / ".cache" / "stores"
     built = max(stores.glob("*/units"), key=lambda p: p.stat().st_mtime)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
     return {
         "part": part, "seed": seed, "run": results.run.path.name, "tokens": results.tokens,
         "evaluations": len(results.evaluations), "seconds": phases, "versions": results.info["versions"],
@@ -141,12 +152,13 @@ def base_row(part: str, results: RunResults, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def compare(row: dict[str, Any], results: RunResults, measure: Measure, target: str, chosen: Any, names: list[str]) -> dict[str, Any]:
+def compare(
+    row: dict[str, Any], results: RunResults, measure: Measure, target: str, chosen: Any, names: list[str]
+) -> dict[str, Any]:
     uniform = uniform_like(results, chosen.costs, names)
     rows = {v: measure(g) | {"costs": results.space.costs.named(g.levels)} for v, g in uniform.items()}
-    return row | {
-        "target": target, "id": chosen.genome.id, "costs": chosen.costs, "found": measure(chosen.genome), "uniform": rows,
-    }  # fmt: skip
+    found = {"id": chosen.genome.id, "costs": chosen.costs, "found": measure(chosen.genome)}
+    return row | found | {"target": target, "uniform": rows}
 
 
 def best_under(results: RunResults, limit: str) -> Any:
