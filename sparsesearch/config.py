@@ -168,12 +168,15 @@ def validate(tree: dict[str, Any], where: str, lines: dict[tuple[Any, ...], int]
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise _explain(first, where, lines or {}) from None
+        problems = error.errors()
+        place = _plain(problems[0]["loc"])
+        # A value that may be of several types fails as each of them; the one it came furthest in is the one meant.
+        same = [p for p in problems if _plain(p["loc"])[: len(place)] == place]
+        raise _explain(max(same, key=lambda p: len(p["loc"])), where, lines or {}) from None
 
 
 def _explain(problem: Any, where: str, lines: dict[tuple[Any, ...], int]) -> InputError:
-    path = tuple(part for part in problem["loc"] if not _is_union_tag(part))
+    path = _plain(problem["loc"])
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
     place = f"{where}:{line}" if line else where
     dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
@@ -193,8 +196,9 @@ def _explain(problem: Any, where: str, lines: dict[tuple[Any, ...], int]) -> Inp
     return InputError(code, f"{place} {dotted}: {message}{got}")
 
 
-def _is_union_tag(part: Any) -> bool:
-    return isinstance(part, str) and (part in ("int", "str", "Grid") or "[" in part)
+def _plain(path: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A place in the tree, without the tags that pydantic adds for the members of a union."""
+    return tuple(p for p in path if not (isinstance(p, str) and (p in ("int", "str", "Grid") or "[" in p)))
 
 
 def _fields_at(path: tuple[Any, ...]) -> list[str]:

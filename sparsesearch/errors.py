@@ -46,10 +46,6 @@ class InfeasibleError(SparseSearchError):
     exit_code = 4
 
 
-class SparseSearchWarning(UserWarning):
-    """Something works, but probably not as intended."""
-
-
 def did_you_mean(got: str, allowed: Iterable[str]) -> str:
     """'Did you mean 'x'? ' for the nearest allowed names, or '' where none is near."""
     near = difflib.get_close_matches(got, list(allowed), n=2, cutoff=0.6)

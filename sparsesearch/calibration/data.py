@@ -63,7 +63,7 @@ def _documents(data: DataConfig, role: str) -> Iterator[str]:
         split = data.source.removeprefix("stdlib:")
         if split not in corpus.SPLITS:
             raise InputError("SS204", f"{role} data: stdlib split {split!r} is not one of {', '.join(corpus.SPLITS)}.")
-        yield from corpus.text(cast(corpus.Split, split)).split("\f")
+        yield from corpus.documents(cast(corpus.Split, split))
         return
     for name in [data.source] if isinstance(data.source, str) else data.source:
         try:

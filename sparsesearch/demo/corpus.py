@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -42,6 +43,7 @@ def files(split: Split) -> list[Path]:
     ]
 
 
-def text(split: Split) -> str:
-    """All files of one split, joined by form feeds."""
-    return "\f".join(path.read_text(encoding="utf-8", errors="replace") for path in files(split))
+def documents(split: Split) -> Iterator[str]:
+    """The text of every file of one split."""
+    for path in files(split):
+        yield path.read_text(encoding="utf-8", errors="replace")

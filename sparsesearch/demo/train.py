@@ -27,14 +27,14 @@ PEAK_LR = 4e-3
 def train_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of 2,048 entries, trained on the `train` split."""
     bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(corpus.text("train").split("\f"), VOCABULARY, min_frequency=2, special_tokens=["<|end|>"])
+    bpe.train_from_iterator(corpus.documents("train"), VOCABULARY, min_frequency=2, special_tokens=["<|end|>"])
     return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token="<|end|>", bos_token="<|end|>")
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, split: corpus.Split) -> torch.Tensor:
     """All tokens of a split, files separated by the end token; shape (tokens,)."""
     ids: list[int] = []
-    for document in corpus.text(split).split("\f"):
+    for document in corpus.documents(split):
         ids += [*tokenizer(document)["input_ids"], tokenizer.eos_token_id]
     return torch.tensor(ids)
 

@@ -172,11 +172,13 @@ class Search:
 
     def measure_finalists(self) -> None:
         """Measure dense, the uniform baselines and the searcher's best on all selection data."""
-        start = starting_genomes(self.space, sizes=8)
-        proposals = [Proposal(genome, 0, 0, name) for name, genome in start.items()]
-        known = {p.genome for p in proposals}
-        finalists = self.searcher.finalists(self.config.search.final)
-        proposals += [Proposal(g, 0, 0, "final") for g in finalists if g not in known]
+        wanted = {genome: name for name, genome in starting_genomes(self.space).items()}
+        for evaluation in self.searcher.best.values():
+            if evaluation.origin.startswith("uniform"):
+                wanted.setdefault(evaluation.genome, evaluation.origin)
+        for genome in self.searcher.finalists(self.config.search.final):
+            wanted.setdefault(genome, "final")
+        proposals = [Proposal(genome, 0, 0, origin) for genome, origin in wanted.items()]
         self.reporter.phase("final measurement", len(proposals))
         self.evaluate(proposals, origins=True)
         self.reporter.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -133,12 +134,20 @@ def _init_ray(address: str | None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = {"include_dashboard": False} if address is None else {}
     try:
+        _check_reachable(address)
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EnvironmentProblem(
             "SS300", f"cannot join the Ray cluster at {address!r}: {first_line}", "Check --address, or leave it out."
         ) from None
+
+
+def _check_reachable(address: str | None) -> None:
+    """Raise OSError where nothing listens at HOST:PORT; Ray itself would end the whole process."""
+    host, _, port = (address or "").rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _check_cluster(config: ExecutorConfig, have: dict[str, float]) -> None:

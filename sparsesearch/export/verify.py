@@ -47,7 +47,9 @@ def check(model: Any, tokens: torch.Tensor, logits: torch.Tensor) -> dict[str, A
     with torch.no_grad():
         difference = float((model(tokens, use_cache=False).logits.float() - logits).abs().max())
         prompt = tokens[:1, :8]
-        generated = model.generate(prompt, max_new_tokens=8, do_sample=False, pad_token_id=0, eos_token_id=None)
+        # The mask is given: transformers would otherwise take a real token 0 for padding.
+        options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+        generated = model.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
         greedy = prompt
         for _ in range(8):
             following = model(greedy, use_cache=False).logits[:, -1].argmax(dim=-1, keepdim=True)

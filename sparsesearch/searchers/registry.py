@@ -45,4 +45,5 @@ def options_of(name: str, options: dict[str, Any]) -> Searcher.Options:
 
 def create(name: str, space: Space, objectives: Sequence[str], seed: int, options: dict[str, Any]) -> Searcher:
     """A searcher by name; raises InputError SS101 or SS102."""
-    return SEARCHERS[name](space, objectives, seed, options_of(name, options))
+    checked = options_of(name, options)
+    return SEARCHERS[name](space, objectives, seed, checked)

@@ -28,7 +28,6 @@ from sparsesearch.space import Genome, Limit
 from sparsesearch.space.sampling import uniform_at_limits, uniform_variants
 
 LENGTH = 256
-WINDOWS = 256  # of each report text: its first 65,536 tokens
 KL_WINDOWS = 64  # 16,384 tokens
 
 
@@ -105,13 +104,14 @@ def run_or_open(recipe: dict[str, Any], name: str, runs: Path) -> RunResults:
 
 
 class Measure:
-    """KL on the first 16,384 tokens of a text, and perplexity on the first 65,536 tokens of the report texts."""
+    """KL on the first 16,384 tokens of a text, and perplexity on the first windows of the report texts."""
 
     def __init__(self, results: RunResults, args: argparse.Namespace) -> None:
         self.supernet, directory = open_supernet(results)
         tokenizer = load_tokenizer(directory)
         self.texts = {
-            n: text_windows(tokenizer, args.text / f"{n}.txt", LENGTH)[:WINDOWS] for n in ("valid", "wikitext2-test")
+            n: text_windows(tokenizer, args.text / f"{n}.txt", LENGTH)[: args.windows]
+            for n in ("valid", "wikitext2-test")
         }
         self.kl = {}
         for name in ("calib", "valid"):
@@ -133,7 +133,7 @@ def uniform_like(results: RunResults, costs: dict[str, int], names: list[str]) -
     return {v: g for v, g in found.items() if g is not None}
 
 
-def base_row(part: str, results: RunResults, seed: int) -> dict[str, Any]:
+def base_row(part: str, results: RunResults, seed: int, windows: int) -> dict[str, Any]:
     phases: dict[str, float] = {}
     for entry in read_ledger(results.run):
         phases[entry["phase"]] = round(phases.get(entry["phase"], 0.0) + entry["seconds"], 1)
@@ -143,7 +143,7 @@ def base_row(part: str, results: RunResults, seed: int) -> dict[str, Any]:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
     )
     return {
-        "part": part, "seed": seed, "run": results.run.path.name, "tokens": results.tokens,
+        "part": part, "windows": windows, "seed": seed, "run": results.run.path.name, "tokens": results.tokens,
         "evaluations": len(results.evaluations), "seconds": phases, "versions": results.info["versions"],
         "commit": commit.stdout.strip(), "store_bytes": sum(p.stat().st_size for p in built.glob("*.safetensors")),
         "dense_copies_bytes": sum(u.total * (len(u.levels) - 1) * results.space.bytes_per_weight
@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--sparsities", type=int, nargs="+", default=[50, 60, 70, 80])
     parser.add_argument("--generations", type=int, default=150)
     parser.add_argument("--evals", type=int, default=400)
+    parser.add_argument("--windows", type=int, default=256, help="of 256 tokens, from the start of each report text")
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
     args.runs = args.runs.resolve()
@@ -195,13 +196,13 @@ def rows(args: argparse.Namespace, seed: int) -> Any:
             recipe = recipe_sparsity(args, seed, sparsity, args.generations)
             results = run_or_open(recipe, f"sparsity-{sparsity}-g{args.generations}-s{seed}", args.runs)
             measure = Measure(results, args)
-            row = base_row(args.part, results, seed) | {"dense": measure(results.space.dense)}
+            row = base_row(args.part, results, seed, args.windows) | {"dense": measure(results.space.dense)}
             yield compare(row, results, measure, f"sparsity {sparsity}%", results.pick("min:kl"), ["nonzeros"])
         return
     units, cost, limits = (WIDTHS, "params", []) if args.part == "widths" else (MIXED, "nonzeros", ["params<=80%"])
     results = run_or_open(recipe_nsga2(args, seed, units, cost, limits), f"{args.part}-s{seed}", args.runs)
     measure = Measure(results, args)
-    row = base_row(args.part, results, seed) | {"dense": measure(results.space.dense)}
+    row = base_row(args.part, results, seed, args.windows) | {"dense": measure(results.space.dense)}
     fixed = results.space.dense_costs[cost] - results.space.prunable
     for percent in (90, 80, 70, 60, 50, 40, 30):
         bound = fixed + results.space.prunable * percent // 100

@@ -1,0 +1,257 @@
+"""The command line as users meet it: verbs, JSON, and one clear line with the right exit code for every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import recipe
+
+from sparsesearch import cli
+from sparsesearch.engine.results import RunResults
+
+Make = Callable[[str], Path]
+ROOT = Path(__file__).parents[2]
+
+
+class Outcome:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs `sparsesearch ...` in this process."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["sparsesearch", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def recipe_file(family_dir: Make, tmp_path: Path) -> Callable[..., Path]:
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "space.yaml"
+        path.write_text(yaml.safe_dump(recipe(family_dir("llama"), **changes)))
+        return path
+
+    return write
+
+
+def test_search_front_show_report_export_evaluate(run: Any, recipe_file: Any, tmp_path: Path) -> None:
+    done = run("search", recipe_file(), "--results", tmp_path, "--name", "r", "--seed", 3, "--limit", "params<=95%")
+    assert done.code == 0, done.err
+    assert "Front of r" in done.out
+    assert "report.html" in done.out
+    assert "search (random)" in done.err
+    path = tmp_path / "r"
+    for name in ("report.html", "plotly.min.js", "front.png", "picks.png", "progress.png", "front.json", "run.yaml"):
+        assert (path / name).stat().st_size > 0
+
+    front = run("front", path, "--json").json
+    assert front["limits"] == ["params<=95%"]
+    first = front["candidates"][0]
+    assert run("front", path, "--sort", "kl", "--where", "params<=90%").code == 0
+    assert len(run("front", path, "--where", f"params<={first['costs']['params']}", "--json").json["candidates"]) == 1
+
+    shown = run("show", path, first["id"][:6], "--json").json
+    assert shown["genome"] == first["genome"]
+    assert "layers.0.mlp.ffn_width" in run("show", path, "--pick", "min:kl").out
+
+    assert run("report", path, "--offline").code == 0
+    assert (path / "report.html").stat().st_size > 3_000_000
+
+    out = tmp_path / "model"
+    exported = run("export", path, "--pick", "max-under:params=90%", "--out", out, "--json").json
+    assert {"form", "out", "id", "params", "nonzeros", "bytes", "verified", "max_abs_logit_diff", "load"} <= set(
+        exported
+    )
+    text = tmp_path / "text.txt"
+    text.write_text("import os\n" * 200)
+    from_export = run("evaluate", out, "--text", text, "--length", 16, "--json").json
+    from_run = run("evaluate", f"{path}/{exported['id']}", "--text", text, "--length", 16, "--json").json
+    assert from_export["perplexity"] == pytest.approx(from_run["perplexity"], rel=1e-5)
+    assert {"perplexity", "tokens", "params", "nonzeros", "length"} == set(from_export)
+    assert from_export["params"] == exported["params"]
+
+    resumed = run("resume", path, "--evals", "+6", "--json").json
+    assert resumed["evaluations"] >= front["evaluations"]
+
+
+def test_dry_run_starts_nothing(run: Any, recipe_file: Any, tmp_path: Path) -> None:
+    plan = run(
+        "search", recipe_file(), "--results", tmp_path / "res", "--dry-run", "--set", "search.evals=7", "--json"
+    ).json
+    assert plan["config"]["search"]["evals"] == 7
+    assert plan["units"] == {"ffn_width": 3, "kv_groups": 3}
+    assert not (tmp_path / "res").exists()
+    assert "genomes" in run("search", recipe_file(), "--dry-run").out
+
+
+MISTAKES: list[tuple[dict[str, Any], list[str], int, str, str]] = [
+    ({"limts": []}, [], 2, "SS101", "limts: unknown key. Did you mean 'limits'"),
+    (
+        {"units": [{"kind": "kv_groups", "levles": 3}]},
+        [],
+        2,
+        "SS101",
+        "units[0].levles: unknown key. Did you mean 'levels'",
+    ),
+    ({"units": [{"kind": "kv_group"}]}, [], 2, "SS102", "units[0].kind: 'kv_group'. Did you mean 'kv_groups'"),
+    ({"units": []}, [], 2, "SS101", "units"),
+    (
+        {"units": [{"kind": "sparsity", "levels": [50]}]},
+        [],
+        2,
+        "SS105",
+        '50 is outside [0, 1]. For percent write "50%"',
+    ),
+    ({}, ["--limit", "params<=20%"], 2, "SS106", "cannot be met"),
+    ({}, ["--limit", "prams<=20%"], 2, "SS102", "Did you mean 'params'"),
+    ({}, ["--searcher", "nsga"], 2, "SS102", "Did you mean 'nsga2'"),
+    ({}, ["--pruner", "wand"], 2, "SS102", "Did you mean 'wanda'"),
+    ({}, ["--model", "/no/such"], 2, "SS201", "no such directory"),
+    ({}, ["--calibration", "/no/such.txt"], 2, "SS204", "cannot read /no/such.txt"),
+    ({}, ["--set", "search.evalz=3"], 2, "SS101", "search.evalz: unknown key. Did you mean 'evals'"),
+    ({}, ["--set", "nonsense"], 2, "SS101", "not of the form key.path=value"),
+    ({}, ["--executor", "slurm"], 2, "SS101", "executor.kind"),
+    ({}, ["--evals", "0"], 2, "SS101", "search.evals"),
+    ({}, ["--set", "executor.gpus_per_worker=1"], 3, "SS301", "Nothing was started"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "code", "error", "words"), MISTAKES, ids=[m[4][:40] for m in MISTAKES]
+)
+def test_mistakes_get_one_line_before_anything_starts(
+    run: Any, recipe_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any], arguments: list[str], code: int, error: str, words: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    outcome = run("search", recipe_file(**changes), "--results", tmp_path / "res", *arguments)
+    assert outcome.code == code
+    assert outcome.out == ""
+    assert outcome.err.startswith(error)
+    assert words in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "res").exists()
+
+
+def test_unknown_keys_name_their_line(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("version: 1\nunits:\n  - kind: ffn_width\n    alin: 8\n")
+    assert f"{path}:4 units[0].alin: unknown key. Did you mean 'align'" in run("search", path).err
+
+
+def test_broken_and_missing_recipes(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("units: [")
+    assert run("search", path).err.startswith("SS100")
+    assert "cannot read" in run("search", tmp_path / "none.yaml").err
+    path.write_text("- 1\n")
+    assert "a recipe is a mapping" in run("search", path).err
+
+
+def test_errors_as_json(run: Any, tmp_path: Path) -> None:
+    outcome = run("front", tmp_path, "--json")
+    assert outcome.code == 2
+    assert outcome.json["code"] == "SS600"
+    assert set(outcome.json) == {"code", "message", "hint"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["front", "RUN", "--sort", "speed"], "SS102", "Allowed: kl, params"),
+        (["front", "RUN", "--where", "params<9"], "SS105", "not of the form"),
+        (["show", "RUN", "zzzz"], "SS501", "no candidate 'zzzz'"),
+        (["show", "RUN", "--pick", "max-under:params=1%"], "SS501", "Smallest on the front is"),
+        (["export", "RUN", "--pick", "best", "--out", "OUT"], "SS501", "not understood"),
+        (["evaluate", "RUN/zzzz", "--text", "TEXT"], "SS501", "no candidate"),
+        (["evaluate", "demo", "--text", "/no/text"], "SS204", "cannot read /no/text"),
+        (["evaluate", "demo", "--text", "TEXT", "--length", "100000"], "SS204", "fewer than one window"),
+        (["resume", "RUN", "--evals", "many"], "SS101", "not a number"),
+        (["resume", "OUT"], "SS600", "not a run directory"),
+        (["list", "searcher"], "SS102", "Did you mean 'searchers'"),
+        (["space", "init", "-o", "OUT", "--kinds", "widths"], "SS102", "Allowed: sparsity"),
+    ],
+)
+def test_other_verbs_refuse_in_one_line(
+    run: Any, small_run: RunResults, tmp_path: Path, arguments: list[str], code: str, words: str
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("short text")
+    places = {"RUN": str(small_run.run.path), "OUT": str(tmp_path / "out"), "TEXT": str(text)}
+    outcome = run(*(a.replace("RUN", places["RUN"]) if a.startswith("RUN") else places.get(a, a) for a in arguments))
+    assert outcome.code == 2
+    assert outcome.err.startswith(code)
+    assert words in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_no_feasible_candidate_exits_with_4(run: Any, small_run: RunResults, tmp_path: Path) -> None:
+    shutil.copytree(small_run.run.path, tmp_path / "run")
+    space = tmp_path / "run" / "space.json"
+    space.write_text(json.dumps(json.loads(space.read_text()) | {"limits": ["params<=1%"]}))
+    assert run("show", tmp_path / "run").code == 4
+
+
+@pytest.mark.parametrize("what", ["searchers", "pruners", "families", "forms", "spaces"])
+def test_lists(run: Any, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = run("list", what, "--json").json
+    assert found
+    assert all(text for text in found.values())
+
+
+def test_space_verbs(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    assert run("space", "init", "-o", path, "--kinds", "sparsity,kv_groups").code == 0
+    assert run("space", "check", path, "--json").json["units"] == {"sparsity": 42, "kv_groups": 6}
+    assert "kv_groups" in run("space", "show", path).out
+    assert run("space", "init", "-o", path).err.startswith("SS500")
+
+
+def test_doctor(run: Any) -> None:
+    found = run("doctor", "--json").json
+    assert found["torch"] != "missing"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_recipe_passes_a_dry_run(run: Any, path: Path) -> None:
+    outcome = run("search", path, "--dry-run", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["units"]
+
+
+def test_reading_verbs_start_without_torch_transformers_or_ray(small_run: RunResults) -> None:
+    code = (
+        "import sys; sys.argv = ['sparsesearch', *sys.argv[1:]]\n"
+        "from sparsesearch.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print({'torch', 'transformers', 'ray', 'plotly', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
+    )
+    for arguments in (["front", str(small_run.run.path)], ["show", str(small_run.run.path)], ["--help"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+        assert done.stderr.strip() == "set()", (arguments, done.stderr)

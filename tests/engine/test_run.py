@@ -1,0 +1,287 @@
+"""Runs end to end on a tiny model with the local executor: archive, resume, failures, budgets, refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from support import launched, recipe, run_search
+
+from sparsesearch.engine import controller, executors
+from sparsesearch.engine.archive import Archive
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.worker import Worker
+from sparsesearch.errors import EnvironmentProblem, InfeasibleError, InputError, SparseSearchError
+
+Make = Callable[[str], Path]
+QUIET = Reporter(quiet=True)
+NSGA2 = {
+    "searcher": "nsga2", "evals": 20, "final": 4,
+    "options": {"population": 8, "offspring": 6, "tokens": 32, "sizes": 2},
+}  # fmt: skip
+EVOLUTION = {
+    "searcher": "evolution", "evals": 25, "options": {"offspring": 4, "survivors": [2, 1], "tokens": [16, 48]},
+}  # fmt: skip
+
+
+class FakeExecutor:
+    """Evaluates by formula and counts; everything else goes to a real local worker."""
+
+    calls = 0
+
+    def __init__(self, setup: Any) -> None:
+        self.setup = setup
+
+    @cached_property
+    def real(self) -> executors.LocalExecutor:
+        return executors.LocalExecutor(self.setup)
+
+    def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
+        if method != "evaluate":
+            yield from self.real.map(method, calls, lanes)
+            return
+        for genome, sequences in calls:
+            type(self).calls += 1
+            levels = np.frombuffer(genome, dtype="<i2").astype(float)
+            yield {"losses": [float((levels**1.5 / (s + 2)).sum()) for s in sequences], "seconds": 0.0}
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeExecutor]:
+    FakeExecutor.calls = 0
+    monkeypatch.setattr(executors, "create", FakeExecutor)
+    return FakeExecutor
+
+
+def test_a_run_has_a_front_of_measured_feasible_candidates(small_run: RunResults) -> None:
+    assert small_run.front
+    assert small_run.dense is not None
+    assert small_run.dense.quality < 1e-6
+    assert small_run.baselines
+    for evaluation in small_run.front:
+        assert small_run.space.feasible(evaluation.genome)
+        assert evaluation.costs == small_run.space.costs.named(evaluation.genome.levels)
+        assert len(evaluation.losses) == small_run.info["selection_sequences"]
+        assert evaluation.quality == pytest.approx(np.mean(evaluation.losses))
+    data = json.loads(small_run.run.front.read_text())
+    assert {"run", "objectives", "dense", "hypervolume", "tokens", "evaluations", "candidates"} <= set(data)
+    assert {"id", "objectives", "costs", "rung", "genome"} <= set(data["candidates"][0])
+    tested = json.loads(small_run.run.test.read_text())
+    assert {e.genome.id for e in small_run.picks().values()} <= set(tested)
+
+
+@pytest.mark.parametrize("search", [NSGA2, EVOLUTION], ids=["nsga2", "evolution"])
+def test_resume_after_a_cut_at_every_line_and_half_line_gives_the_same_bytes(
+    fake: type[FakeExecutor], family_dir: Make, tmp_path: Path, search: dict[str, Any]
+) -> None:
+    results = run_search(tmp_path / "whole", family_dir("llama"), search=search, limits=["params<=90%"])
+    whole = results.run.archive.read_bytes()
+    front = json.loads(results.run.front.read_text())
+    lines = whole.splitlines(keepends=True)
+    total = fake.calls
+    for kept in range(len(lines) + 1):
+        for half in (0, len(lines[kept]) // 2) if kept < len(lines) else (0,):
+            path = tmp_path / "cut"
+            shutil.copytree(tmp_path / "whole", path)
+            (path / "front.json").unlink()
+            (path / "archive.jsonl").write_bytes(b"".join(lines[:kept]) + (lines[kept][:half] if half else b""))
+            fake.calls = 0
+            again = controller.resume(path, {}, QUIET)
+            assert again.run.archive.read_bytes() == whole
+            assert fake.calls == total - kept, "something already paid for was measured again"
+            assert json.loads(again.run.front.read_text()) == front | {"run": str(path.resolve())}
+            shutil.rmtree(path)
+
+
+def test_resume_with_the_real_model_continues_bit_for_bit(family_dir: Make, tmp_path: Path) -> None:
+    results = run_search(tmp_path / "run", family_dir("llama"), search=NSGA2)
+    whole = results.run.archive.read_bytes()
+    for cut in (1, len(whole) // 3, len(whole) - 7):
+        results.run.archive.write_bytes(whole[:cut])
+        assert controller.resume(tmp_path / "run", {}, QUIET).run.archive.read_bytes() == whole
+
+
+def test_more_evaluations_extend_a_finished_run(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
+    run_search(tmp_path / "run", family_dir("llama"), search=NSGA2)
+    before = len(Archive(tmp_path / "run" / "archive.jsonl").entries)
+    more = controller.resume(tmp_path / "run", {"search.evals": 40}, QUIET)
+    assert len(more.evaluations) > before
+    longer = run_search(tmp_path / "long", family_dir("llama"), search=NSGA2 | {"evals": 40})
+    assert {e.genome for e in longer.front} == {e.genome for e in more.front}
+
+
+def test_nothing_left_to_do_measures_nothing(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
+    run_search(tmp_path / "run", family_dir("llama"))
+    fake.calls = 0
+    controller.resume(tmp_path / "run", {}, QUIET)
+    assert fake.calls == 0
+
+
+def test_budgets_are_kept_exactly(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
+    search = {"searcher": "random", "tokens": 32 * 9 + 5, "final": 1, "options": {"tokens": 32, "batch": 4}}
+    results = run_search(tmp_path / "run", family_dir("llama"), search=search)
+    searched = [e for e in results.evaluations if e.sequences == 2]
+    assert len(searched) == 9
+
+
+@pytest.mark.parametrize("what", ["nan", "raise"])
+def test_bad_candidates_stay_out_of_the_front_and_do_not_stop_the_run(
+    family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sparsesearch.evaluation import Evaluator
+
+    measure = Evaluator.losses
+
+    def sometimes(self: Evaluator, genome: Any, sequences: Any) -> Any:
+        if int(genome.id, 16) % 4 == 0:
+            if what == "raise":
+                raise RuntimeError("kernel exploded")
+            return np.full(len(sequences), math.nan)
+        return measure(self, genome, sequences)
+
+    monkeypatch.setattr(Evaluator, "losses", sometimes)
+    launch = launched(family_dir("llama"), search=recipe("")["search"] | {"evals": 30})
+    results = controller.start(launch, tmp_path / "run", Reporter())
+    bad = [e for e in results.evaluations if e.status != "ok"]
+    assert bad
+    assert all(math.isnan(e.quality) for e in bad)
+    assert not {e.genome for e in bad} & {e.genome for e in results.front}
+    assert results.front
+    assert json.loads(results.run.front.read_text())["hypervolume"] > 0
+    error = capsys.readouterr().err
+    assert f"SS402 candidate {bad[0].genome.id}" in error
+    assert Archive(results.run.archive).entries.keys() == results.archive.entries.keys()
+
+
+def test_a_run_where_most_candidates_fail_stops(
+    family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "evaluate", lambda *_: {"error": "RuntimeError: broken", "seconds": 0.0})
+    with pytest.raises(SparseSearchError, match="SS403 20 of 20 candidates failed") as caught:
+        run_search(tmp_path / "run", family_dir("llama"), search=recipe("")["search"] | {"evals": 100})
+    assert "broken" in caught.value.hint
+
+
+def test_an_existing_run_is_not_overwritten(small_run: RunResults) -> None:
+    with pytest.raises(InputError, match=r"SS303 .* exists \(\d+ evaluations\).*resume"):
+        controller.start(launched(small_run.info["model"]), small_run.run.path, QUIET)
+
+
+def test_a_run_that_is_active_is_refused(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
+    results = run_search(tmp_path / "run", family_dir("llama"))
+    with FileLock(results.run.path / "run.lock"):
+        (results.run.path / "run.lock.owner").write_text("pid 4121 on host-a")
+        with pytest.raises(EnvironmentProblem, match=r"SS304 run .* is active: pid 4121 on host-a"):
+            controller.resume(tmp_path / "run", {}, QUIET)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"search.seed": 5}, "search.seed"),
+        ({"limits": ["params<=80%"]}, "space"),
+        ({"data.calibration.sequences": 5}, "data.calibration"),
+        ({"pruners.damp": 0.1}, "pruners"),
+        ({"executor.threads": 2}, "executor.threads"),
+    ],
+)
+def test_resume_refuses_what_changes_results(small_run: RunResults, change: dict[str, Any], named: str) -> None:
+    with pytest.raises(InputError, match="SS602") as caught:
+        controller.resume(small_run.run.path, change, QUIET)
+    assert named in caught.value.message
+
+
+def test_a_damaged_middle_line_is_named(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
+    results = run_search(tmp_path / "run", family_dir("llama"))
+    lines = results.run.archive.read_text().splitlines()
+    lines[2] = lines[2][:20]
+    results.run.archive.write_text("\n".join(lines) + "\n")
+    with pytest.raises(EnvironmentProblem, match=r"SS601 .*archive.jsonl:3 is damaged"):
+        controller.resume(tmp_path / "run", {}, QUIET)
+
+
+def test_a_disk_that_is_too_small(family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
+    with pytest.raises(EnvironmentProblem, match="SS305 the level store needs about"):
+        run_search(tmp_path / "run", family_dir("llama"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_worker_that_wants_a_gpu_where_there_is_none(
+    family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(EnvironmentProblem, match=r"SS301 .* torch sees none. Nothing was started"):
+        run_search(tmp_path / "run", family_dir("llama"), executor={"kind": "local", "gpus_per_worker": 1})
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_feasible_candidate_has_its_own_error(small_run: RunResults, tmp_path: Path) -> None:
+    shutil.copytree(small_run.run.path, tmp_path / "run")
+    data = json.loads((tmp_path / "run" / "space.json").read_text()) | {"limits": ["params<=1%"]}
+    (tmp_path / "run" / "space.json").write_text(json.dumps(data))
+    with pytest.raises(InfeasibleError, match="SS406"):
+        RunResults(tmp_path / "run").pick("knee")
+
+
+def test_shared_windows_are_refused_unless_asked_for(family_dir: Make) -> None:
+    data = recipe("")["data"]
+    shared = data | {"selection": data["calibration"]}
+    with pytest.raises(InputError, match="SS205 calibration and selection data share windows"):
+        launched(family_dir("llama"), data=shared)
+    assert launched(family_dir("llama"), data=shared | {"allow_shared": True})
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"objectives": ["kll", "params"]}, "SS102", "Did you mean 'kl'"),
+        ({"objectives": ["kl", "param"]}, "SS102", "Did you mean 'params'"),
+        ({"objectives": ["kl"]}, "SS102", "need a cost"),
+        ({"pruners": {"sparsity": "sparsgpt"}}, "SS102", "Did you mean 'sparsegpt'"),
+        ({"pruners": {"width": "magnitude"}}, "SS102", "pruners.width 'magnitude' not found"),
+        ({"search": {"searcher": "evopres"}}, "SS102", "Did you mean 'evopress'"),
+    ],
+)
+def test_unknown_names_get_a_suggestion(family_dir: Make, changes: dict[str, Any], code: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        launched(family_dir("llama"), **changes)
+    assert caught.value.code == code
+    assert words in str(caught.value)
+
+
+def test_a_run_directory_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"SS600 .* is not a run directory"):
+        RunDirectory.open(tmp_path)
+
+
+def test_python_iterables_as_data_survive_a_resume(family_dir: Make, tmp_path: Path) -> None:
+    import sparsesearch as ss
+
+    texts = {
+        r: [f"{r} text number {i}, with words of its own\n" for i in range(60)] for r in ("calibration", "selection")
+    }
+    run = ss.search(recipe(family_dir("llama")), name="mine", results=tmp_path, quiet=True, **texts)
+    before = run.results.run.archive.read_bytes()
+    assert run.pick("knee") in run.front()
+    again = ss.Run.open(tmp_path / "mine").resume()
+    assert again.results.run.archive.read_bytes() == before
+
+
+def test_perplexity_as_the_quality(family_dir: Make, tmp_path: Path) -> None:
+    results = run_search(tmp_path / "run", family_dir("llama"), objectives=["perplexity", "bytes"])
+    assert results.dense is not None
+    assert results.dense.quality == pytest.approx(np.exp(np.mean(results.dense.losses)))
+    assert results.dense.quality > 100  # random weights

@@ -1,0 +1,113 @@
+"""KL with a tail bucket, the teacher cache, perplexity, minibatches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparsesearch.evaluation import Teacher, kl_to_teacher, perplexity
+from sparsesearch.evaluation.evaluator import minibatch, next_token_loss, quality_of
+from sparsesearch.evaluation.teacher import log_tail
+from sparsesearch.models import load_model
+
+Make = Callable[[str], Path]
+
+
+def teacher_of(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    top, index = torch.log_softmax(logits, -1).topk(k, -1)
+    return index, top, log_tail(top)
+
+
+def full_kl(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
+    p, q = torch.log_softmax(teacher.double(), -1), torch.log_softmax(student.double(), -1)
+    return (p.exp() * (p - q)).sum(-1)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.floats(0.1, 8))
+@settings(deadline=None)
+def test_kl_is_never_negative_never_above_the_full_one_and_equal_at_k_v(seed: int, k: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    teacher, student = (torch.randn(2, 3, 30, generator=generator) * scale for _ in range(2))
+    full = full_kl(teacher, student)
+    found = kl_to_teacher(student, *teacher_of(teacher, k))
+    assert (found >= 0).all()
+    assert (found <= full + 1e-4 * (1 + full)).all()
+    assert torch.allclose(kl_to_teacher(student, *teacher_of(teacher, 30)).double(), full, atol=1e-3, rtol=1e-4)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30))
+@settings(deadline=None)
+def test_kl_is_zero_for_the_teacher_itself_and_only_there(seed: int, k: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    teacher = torch.randn(1, 4, 30, generator=generator) * 2
+    assert kl_to_teacher(teacher, *teacher_of(teacher, k)).max() < 1e-5
+    assert kl_to_teacher(teacher + 3.0, *teacher_of(teacher, k)).max() < 1e-5  # logits shifted, same distribution
+    moved = teacher.clone()
+    moved[..., teacher.argmax(-1)[0, 0]] -= 2.0
+    assert kl_to_teacher(moved, *teacher_of(teacher, k)).max() > 1e-3
+
+
+def test_mass_leaked_outside_the_top_k_is_not_free() -> None:
+    teacher = torch.zeros(1, 1, 100)
+    teacher[..., :2] = 20.0
+    student = teacher.clone()
+    student[..., 2:] = 18.0  # the top two keep their ratio
+    assert kl_to_teacher(student, *teacher_of(teacher, 2)).item() > 1.0
+
+
+@pytest.mark.parametrize("vocabulary", [2048, 100_000])
+def test_the_cache_stays_under_3200_bytes_a_token(tmp_path: Path, vocabulary: int) -> None:
+    cache = Teacher.create(tmp_path, np.zeros((2, 8), dtype=np.int32), vocabulary)
+    assert cache.bytes_per_token <= 3200
+
+
+def test_dense_scores_zero_against_its_own_cache_and_workers_share_it(family_dir: Make, tmp_path: Path) -> None:
+    model = load_model(family_dir("llama"), torch.float32)
+    tokens = np.random.default_rng(0).integers(0, 2048, (4, 16)).astype(np.int32)
+    cache = Teacher.create(tmp_path, tokens, 2048)
+    cache.fill(model, 0, 2, 2)
+    Teacher(tmp_path, "r+").fill(model, 2, 4, 1)
+    logits = model(torch.from_numpy(tokens.astype(np.int64))).logits
+    again = Teacher(tmp_path)
+    assert kl_to_teacher(logits, *again.rows(slice(0, 4), "cpu")).max() < 1e-6
+    noisy = logits + 0.1 * torch.randn_like(logits)
+    kl = kl_to_teacher(noisy, *again.rows(slice(0, 4), "cpu"))
+    assert (kl.double() <= full_kl(logits, noisy)).all()
+    assert (kl > 0).all()
+
+
+def test_uniform_logits_have_perplexity_v() -> None:
+    tokens = np.random.default_rng(0).integers(0, 50, (3, 9))
+    loss = next_token_loss(torch.zeros(3, 9, 50), tokens)
+    assert np.exp(loss.mean().item()) == pytest.approx(50)
+
+
+def test_perplexity_does_not_depend_on_the_batch(family_dir: Make) -> None:
+    model = load_model(family_dir("qwen3"), torch.float32)
+    tokens = np.random.default_rng(0).integers(0, 2048, (7, 16)).astype(np.int32)
+    values = [perplexity(model, tokens, batch) for batch in (1, 3, 7)]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-5)
+    labels = torch.from_numpy(tokens.astype(np.int64))
+    assert values[0] == pytest.approx(float(torch.exp(model(labels, labels=labels).loss)), rel=1e-4)
+
+
+@given(st.integers(1, 40), st.integers(0, 5), st.integers(0, 5))
+def test_minibatches_are_nested_distinct_and_reproducible(count: int, seed: int, draw: int) -> None:
+    batches = [minibatch(count, need, seed, draw) for need in range(1, count + 1)]
+    for small, large in itertools.pairwise(batches):
+        assert set(small) < set(large)
+    assert batches[-1].tolist() == list(range(count))
+    assert np.array_equal(batches[0], minibatch(count, 1, seed, draw))
+
+
+def test_quality_names() -> None:
+    losses = np.array([1.0, 3.0])
+    assert quality_of(losses, "kl") == 2.0
+    assert quality_of(losses, "perplexity") == pytest.approx(np.exp(2.0))

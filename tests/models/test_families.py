@@ -1,0 +1,154 @@
+"""Conformance of model families: a new family is one line in conftest.FAMILIES."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import ALL_KINDS, FAMILIES, launched
+
+from sparsesearch.calibration import BlockPass
+from sparsesearch.engine.launch import Launch
+from sparsesearch.models import load_model
+from sparsesearch.space import Genome, Space
+from sparsesearch.space.sampling import random_genome
+from sparsesearch.supernet import LevelStore, StitchedSupernet, StoreBuilder
+
+TOKENS = torch.arange(2 * 12).view(2, 12) * 37 % 2048
+
+
+class Built:
+    """A family's tiny model with a level store of all unit kinds."""
+
+    def __init__(self, directory: Path, work: Path) -> None:
+        self.launch: Launch = launched(directory, units=ALL_KINDS)
+        self.directory, architecture = directory, self.launch.architecture
+        model = load_model(directory, torch.float32)
+        builder = StoreBuilder(
+            model, architecture, self.launch.space, self.launch.config.pruners, work, model.config.dtype
+        )
+        blocks = BlockPass(model, architecture, self.launch.tokens["calibration"], work / "statistics", 4)
+        for block in range(len(architecture.blocks)):
+            blocks.collect(block)
+            blocks.advance(block)
+            builder.build(block)
+        blocks.close()
+        builder.finish(self.launch.store_key)
+        self.store = LevelStore.open(work, self.launch.store_key)
+        self.space: Space = self.launch.space.with_nonzeros(self.store.nonzeros)
+
+    def supernet(self, execution: Any) -> StitchedSupernet:
+        model = load_model(self.directory, torch.float32)
+        return StitchedSupernet(model, self.launch.architecture, self.space, self.store.files, execution)
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def built(request: pytest.FixtureRequest, family_dir: Callable[[str], Path], tmp_path_factory: Any) -> Built:
+    return Built(family_dir(request.param), tmp_path_factory.mktemp("store"))
+
+
+def genomes(space: Space, count: int = 6) -> list[Genome]:
+    rng = np.random.default_rng(0)
+    one_kind = [
+        Genome.of([m if u.kind == kind else 0 for u, m in zip(space.units, space.max_levels, strict=True)])
+        for kind in {u.kind for u in space.units}
+    ]
+    return [space.dense, space.smallest, *one_kind, *(random_genome(space, rng) for _ in range(count))]
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        out: torch.Tensor = model(TOKENS, use_cache=False).logits
+    return out
+
+
+def test_in_place_equals_sliced_equals_materialised(built: Built) -> None:
+    sliced, in_place = built.supernet("sliced"), built.supernet("in_place")
+    for genome in genomes(built.space):
+        expected = logits(sliced.apply(genome))
+        assert torch.allclose(logits(in_place.apply(genome)), expected, atol=1e-4)
+        assert torch.allclose(logits(sliced.materialise(genome)), expected, atol=1e-5)
+
+
+def test_costs_equal_counting_the_materialised_tensors(built: Built) -> None:
+    supernet = built.supernet("sliced")
+    for genome in genomes(built.space):
+        model = supernet.materialise(genome)
+        costs = built.space.costs.named(genome.levels)
+        assert costs["params"] == sum(p.numel() for p in model.parameters())
+        assert costs["nonzeros"] == sum(int(torch.count_nonzero(p)) for p in model.parameters())
+        assert costs["bytes"] == 4 * costs["params"]
+        cache = model(TOKENS[:1], use_cache=True).past_key_values
+        per_token = sum(x.keys.numel() + x.values.numel() for x in cache.layers if x.is_initialized)
+        if all(not getattr(x, "is_sliding", False) for x in cache.layers):
+            assert costs["kv_bytes"] == per_token * 4 * built.launch.config.context // TOKENS.shape[1]
+
+
+def test_macs_equal_torchs_flop_counter(built: Built) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    supernet = built.supernet("sliced")
+    length = TOKENS.shape[1]
+    for genome in genomes(built.space, 2):
+        model = supernet.apply(genome)
+        model.set_attn_implementation("eager")
+        with FlopCounterMode(display=False) as counter:
+            logits(model)
+        costs = built.space.costs.named(genome.levels)["macs"]
+        groups = [shape["kv_groups"] for shape in supernet.shapes(genome)]
+        attention = next(s for s in built.launch.architecture.sublayers if s.kind == "attention")
+        over_context = sum(2 * g * attention.queries * attention.head_dim for g in groups)
+        at_length = costs + over_context * (length - built.launch.config.context)
+        # The counter counts two floating-point operations a MAC; rotary embeddings' outer product is not a weight.
+        rotary = length * (model.config.head_dim if hasattr(model.config, "head_dim") else attention.head_dim) // 2
+        counted = counter.get_total_flops() // 2 - rotary
+        assert abs(counted - at_length * TOKENS.numel()) <= 2 * rotary
+
+
+def test_dense_is_untouched_to_the_last_bit(built: Built) -> None:
+    supernet = built.supernet("sliced")
+    expected = logits(load_model(built.directory, torch.float32))
+    assert torch.equal(logits(supernet.apply(built.space.dense)), expected)
+    supernet.apply(built.space.smallest)
+    assert torch.equal(logits(supernet.apply(built.space.dense)), expected)
+    assert torch.equal(logits(supernet.materialise(built.space.dense)), expected)
+
+
+def test_any_order_of_genomes_gives_the_same_logits(built: Built) -> None:
+    supernet = built.supernet("sliced")
+    many = genomes(built.space, 3)
+    first = [logits(supernet.apply(g)) for g in many]
+    second = [logits(supernet.apply(g)) for g in reversed(many)][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_an_exception_while_applying_leaves_no_wrong_weights(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    supernet = built.supernet("sliced")
+    target = genomes(built.space)[-1]
+    expected = logits(supernet.apply(target))
+    supernet.apply(built.space.dense)
+    whole, calls = supernet.composer.weight, iter(range(3))
+
+    def failing(path: str, levels: tuple[int, int]) -> torch.Tensor:
+        if next(calls, None) is None:
+            raise OSError("disk on fire")
+        return whole(path, levels)
+
+    monkeypatch.setattr(supernet.composer, "weight", failing)
+    with pytest.raises(OSError, match="fire"):
+        supernet.apply(target)
+    monkeypatch.undo()
+    assert torch.equal(logits(supernet.apply(target)), expected)
+
+
+def test_generation_with_a_cache_equals_plain_forward_passes(built: Built) -> None:
+    from sparsesearch.export.verify import check
+
+    supernet = built.supernet("sliced")
+    for genome in [built.space.dense, built.space.smallest, *genomes(built.space, 3)[2:]]:
+        model = supernet.materialise(genome)
+        assert check(model, TOKENS, logits(model))["generates"]

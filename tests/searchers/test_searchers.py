@@ -1,0 +1,187 @@
+"""Conformance of searchers: a new one is one line. Qualities come from a closed formula, so no model is needed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+from sparsesearch import pareto
+from sparsesearch.errors import InputError
+from sparsesearch.searchers import SEARCHERS, Evaluation, Proposal, Searcher, create
+from sparsesearch.space import Genome, Limit, Part, Space, Unit
+
+# name, options that make generations small
+ALL: list[tuple[str, dict[str, Any]]] = [
+    ("random", {"batch": 10}),
+    ("evolution", {"offspring": 8, "tokens": [20, 50]}),
+    ("evopress", {"offspring": 8, "survivors": [4, 2, 1], "tokens": [10, 20, 50], "generations": 30}),
+    ("nsga2", {"population": 16, "offspring": 10}),
+]
+UNITS = 16
+
+
+def space(limit: str = "nonzeros<=50%") -> Space:
+    units = [Unit(f"l{i}", "sparsity", i // 2, 100, tuple(range(100, 0, -10))) for i in range(UNITS)]
+    parts = [Part(u.name, (100,), tuple((k,) for k in u.levels), (100,), (0,), sparsity=u.name) for u in units]
+    return Space(tuple(units), tuple(parts), 4, (Limit.parse(limit),) if limit else ())
+
+
+def true_quality(genome: Genome) -> float:
+    """Convex in each unit, and some units matter 16 times more: uniform is far from the best."""
+    weight = np.arange(1, UNITS + 1)
+    return float((weight * (genome.levels / 9.0) ** 2).sum())
+
+
+def measure(searcher: Searcher, proposal: Proposal, noise: float = 0.0) -> Evaluation:
+    rng = np.random.default_rng([int(proposal.genome.id, 16), proposal.draw])
+    quality = true_quality(proposal.genome) * (1 + noise * rng.normal())
+    costs = searcher.space.costs.named(proposal.genome.levels)
+    return Evaluation(proposal.genome, max(proposal.tokens, 1), proposal.draw, proposal.origin, "ok", quality, costs)
+
+
+def make(name: str, options: dict[str, Any], seed: int = 0, limit: str = "nonzeros<=50%") -> Searcher:
+    return create(name, space(limit), ["kl", "nonzeros"], seed, options)
+
+
+def run(searcher: Searcher, evals: int, portion: int = 1000, shuffle: bool = False) -> list[Evaluation]:
+    found: list[Evaluation] = []
+    while len(found) < evals and (proposals := searcher.ask(portion)):
+        told = [measure(searcher, p) for p in proposals]
+        if shuffle:
+            told = told[::-1]
+        searcher.tell(told)
+        found += told
+    return found
+
+
+@pytest.mark.parametrize(("name", "options"), ALL, ids=[n for n, _ in ALL])
+class TestSearcher:
+    def test_generation_zero_holds_dense_and_uniform(self, name: str, options: dict[str, Any]) -> None:
+        searcher = make(name, options)
+        first = searcher.ask(1000)
+        assert searcher.space.dense in {p.genome for p in first}
+        assert {"dense", "uniform"} <= {p.origin for p in first}
+        uniform = next(p.genome for p in first if p.origin == "uniform")
+        assert searcher.space.costs.named(uniform.levels)["nonzeros"] == UNITS * 50
+
+    def test_every_proposal_but_dense_is_within_the_limits(self, name: str, options: dict[str, Any]) -> None:
+        searcher = make(name, options)
+        found = run(searcher, 300)
+        assert all(searcher.space.feasible(e.genome) for e in found if e.origin != "dense")
+
+    def test_asking_is_pure_until_told(self, name: str, options: dict[str, Any]) -> None:
+        searcher = make(name, options)
+        first = searcher.ask(1000)
+        assert searcher.ask(1000) == []
+        searcher.tell([measure(searcher, p) for p in first[:-1]])
+        assert searcher.ask(1000) == []
+        searcher.tell([measure(searcher, first[-1])])
+        assert searcher.ask(1000)
+
+    def test_portions_and_order_of_answers_change_nothing(self, name: str, options: dict[str, Any]) -> None:
+        whole = [e.genome for e in run(make(name, options), 200)]
+        parts = [e.genome for e in run(make(name, options), 200, portion=3)]
+        backwards = [e.genome for e in run(make(name, options), 200, shuffle=True)]
+        assert parts[:200] == whole[:200]
+        assert set(backwards) == set(whole)
+
+    def test_seeds_decide(self, name: str, options: dict[str, Any]) -> None:
+        a, b, c = (run(make(name, options, seed), 120) for seed in (1, 1, 2))
+        assert [e.genome for e in a] == [e.genome for e in b] != [e.genome for e in c]
+
+    def test_failures_never_become_finalists(self, name: str, options: dict[str, Any]) -> None:
+        searcher = make(name, options)
+        bad: set[Genome] = set()
+        for _ in range(12):
+            proposals = searcher.ask(1000)
+            told = []
+            for index, proposal in enumerate(proposals):
+                evaluation = measure(searcher, proposal)
+                if (
+                    index % 3 == 0
+                    and proposal.origin not in ("dense", "uniform")
+                    and proposal.genome not in searcher.best
+                ):
+                    bad.add(proposal.genome)
+                if proposal.genome in bad:
+                    evaluation = Evaluation(
+                        proposal.genome, 1, proposal.draw, "x", "failed", math.nan, evaluation.costs, error="boom"
+                    )
+                told.append(evaluation)
+            searcher.tell(told)
+        finalists = searcher.finalists(10)
+        assert finalists
+        assert not set(finalists) & bad
+        assert all(searcher.space.feasible(g) for g in finalists)
+
+    def test_finalists_beat_uniform(self, name: str, options: dict[str, Any]) -> None:
+        searcher = make(name, options)
+        run(searcher, 800)
+        uniform = Genome.of([5] * UNITS)
+        best = min(true_quality(g) for g in searcher.finalists(10))
+        # Random search is the control; the others must be far better than uniform on this landscape.
+        assert best < true_quality(uniform) * (1.0 if name == "random" else 0.85)
+
+    def test_options_are_checked(self, name: str, options: dict[str, Any]) -> None:
+        with pytest.raises(InputError, match=r"SS101 search.options.offsprings of .*: unknown key"):
+            make(name, {"offsprings": 3})
+        assert issubclass(SEARCHERS[name].Options, BaseModel)
+
+
+def test_unknown_searcher() -> None:
+    with pytest.raises(InputError, match=r"SS102 searcher 'nsga' not found. Did you mean 'nsga2'"):
+        make("nsga", {})
+
+
+def test_evolution_needs_a_limit() -> None:
+    with pytest.raises(InputError, match=r"SS106 .* minimises quality at a limit"):
+        make("evolution", {}, limit="")
+
+
+def test_evopress_follows_the_papers_schedule() -> None:
+    """λ children on the first stage, survivors after, the parent back in the last; fresh draws at every stage."""
+    searcher = make("evopress", {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192], "generations": 3})
+    start = searcher.ask(1000)
+    searcher.tell([measure(searcher, p) for p in start])
+    draws, spent = set(), 0
+    for _ in range(3):
+        parent = searcher.parents[-1]  # type: ignore[attr-defined]
+        children = searcher.ask(1000)
+        assert len(children) <= 16
+        assert {p.tokens for p in children} == {1024}
+        told = [measure(searcher, p) for p in children]
+        searcher.tell(told)
+        best_two = {e.genome for e in sorted(told, key=lambda e: e.quality)[:2]}
+        last = searcher.ask(1000)
+        assert {p.genome for p in last} == best_two | {parent}
+        assert {p.tokens for p in last} == {8192}
+        told = [measure(searcher, p) for p in last]
+        searcher.tell(told)
+        assert searcher.parents[-1] == min(told, key=lambda e: e.quality).genome  # type: ignore[attr-defined]
+        draws |= {p.draw for p in children} | {p.draw for p in last}
+        spent += sum(p.tokens for p in children + last)
+    assert searcher.ask(1000) == []
+    assert len(draws) == 6
+    assert spent <= 3 * (16 * 1024 + 3 * 8192)
+    assert SEARCHERS["evopress"].Options().model_dump() == {
+        "offspring": 64, "survivors": [8, 2, 1], "tokens": [2048, 16384, 65536], "max_switches": 3, "generations": 400,
+    }  # fmt: skip
+
+
+def test_nsga2_covers_the_range_of_sizes_and_beats_random() -> None:
+    def volume(name: str, options: dict[str, Any]) -> tuple[float, list[int]]:
+        searcher = make(name, options, limit="nonzeros<=95%")
+        found = run(searcher, 600)
+        points = [[e.quality, e.costs["nonzeros"]] for e in found if searcher.space.feasible(e.genome)]
+        sizes = [searcher.space.costs.named(g.levels)["nonzeros"] for g in searcher.finalists(20)]
+        return pareto.hypervolume(points, [150.0, 1600.0]), sizes
+
+    evolved, sizes = volume("nsga2", ALL[3][1])
+    control, _ = volume("random", ALL[0][1])
+    assert evolved > control
+    assert min(sizes) < 400
+    assert max(sizes) > 1300
