@@ -1,0 +1,40 @@
+"""README keeps its promises: commands, recipe and names in it are real."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from typer.main import get_command
+
+from sparsesearch.cli import app
+from sparsesearch.config import validate
+from sparsesearch.export import FORMS
+from sparsesearch.searchers import SEARCHERS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_ci_runs_exactly_the_readmes_test_command() -> None:
+    command = next(line.strip() for line in README.splitlines() if line.strip().endswith(".venv/bin/pytest"))
+    assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_recipe_shown_is_valid_and_complete() -> None:
+    tree = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL).group(1))  # type: ignore[union-attr]
+    assert validate(tree, "README").objectives == ["kl", "params"]
+
+
+def test_verbs_searchers_and_forms_named_exist() -> None:
+    verbs = set(re.findall(r"^(?: {4})?sparsesearch ([a-z]+) ", README, re.MULTILINE))
+    assert verbs
+    assert verbs <= set(get_command(app).commands)  # type: ignore[attr-defined]
+    assert all(f"| `{name}` |" in README for name in (*SEARCHERS, *FORMS))
+
+
+def test_top_level_holds_nothing_else() -> None:
+    allowed = {"pyproject.toml", "README.md", "LICENSE", "sparsesearch", "search_spaces", "tests", "results"}
+    tracked = {p.name for p in ROOT.iterdir() if not p.name.startswith(".") and not p.name.endswith(".egg-info")}
+    assert tracked - {"build"} <= allowed
