@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import typer
 
 from sparsesearch.cli import doctor, evaluate, export, front, list_, report, resume, search, show, space
 from sparsesearch.errors import SparseSearchError
+
+# click's base of all usage errors, which lives in click or in typer depending on typer's version.
+_UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+# Exit code after Ctrl-C; newer versions of typer return it themselves.
+INTERRUPTED = 130
 
 app = typer.Typer(
     help="Search how sparse, narrow and shallow each part of a trained network should be.",
@@ -34,14 +41,19 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
-        app(arguments)
+        code = app(arguments, standalone_mode=False)
+    except _UsageProblem as error:
+        error.show()
+        code = error.exit_code
     except SparseSearchError as error:
         if debug:
             raise
         if "--json" in arguments:
             print(json.dumps({"code": error.code, "message": error.message, "hint": error.hint}))
         print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except KeyboardInterrupt:
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         print("Interrupted. What was measured is saved: 'sparsesearch resume RUN' goes on.", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code or 0)

@@ -43,6 +43,9 @@ def search(
         executor__address=address, data__calibration__source=calibration, data__selection__source=selection,
         search__seed=seed,
     )  # fmt: skip
+    if searcher is not None and load_config(recipe).search.searcher != searcher:
+        # Options are the searcher's own: those that the recipe gives to another one do not apply.
+        changes["search.options"] = {}
     changes |= dict(parse_assignment(text) for text in set_ or [])
     config = load_config(recipe, changes)
     path = results.resolve() / (name or recipe.stem)

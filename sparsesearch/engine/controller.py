@@ -38,8 +38,7 @@ FAILURES_MATTER = 20
 
 def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     """Run a new search in `path`; raises SparseSearchError before anything is written where it cannot run."""
-    if (path / "run.yaml").exists():
-        RunDirectory.create(path)  # raises SS303
+    RunDirectory.check_new(path)
     check_disk(launch, path.parent)
     cluster = executors.Cluster(launch.config.executor)
     try:

@@ -37,12 +37,17 @@ class RunDirectory:
         self.tokens = path / "tokens"
 
     @classmethod
-    def create(cls, path: Path) -> RunDirectory:
-        """Make a new run directory; raises InputError SS303 where there is one, EnvironmentProblem SS302."""
+    def check_new(cls, path: Path) -> None:
+        """Raise InputError SS303 where there is a run already."""
         if (path / "run.yaml").exists():
             raise InputError(
                 "SS303", f"{path} exists{_progress(path)}.", f"Use 'sparsesearch resume {path}', or another --name."
             )
+
+    @classmethod
+    def create(cls, path: Path) -> RunDirectory:
+        """Make a new run directory; raises InputError SS303 or EnvironmentProblem SS302 (not writable)."""
+        cls.check_new(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             (path / "tokens").mkdir(exist_ok=True)

@@ -68,9 +68,7 @@ def best_so_far(results: RunResults) -> Curve:
     """Best quality among candidates within every limit, measured on the search's own samples."""
     tokens, values = [], []
     for spent, evaluation in search_evaluations(results):
-        if results.space.feasible(evaluation.genome) and (
-            results.space.bounds or evaluation.genome != results.space.dense
-        ):
+        if results.space.feasible(evaluation.genome):
             tokens.append(spent)
             values.append(evaluation.quality)
     return Curve(tokens, np.minimum.accumulate(values).tolist() if values else [])

@@ -22,7 +22,7 @@ _LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
     "font": {"family": "system-ui, sans-serif", "size": 13},
-    "legend": {"orientation": "h", "y": 1.08, "x": 0},
+    "legend": {"orientation": "h", "y": 1.1, "x": 0},
 }
 
 _STYLE = """
@@ -111,7 +111,7 @@ def front_figure(results: RunResults, cost: str) -> go.Figure:
             )
         )  # fmt: skip
     for rule, evaluation in results.picks().items():
-        figure.add_annotation(x=evaluation.costs[cost], y=evaluation.quality, text=rule, showarrow=True, ay=-35)
+        figure.add_annotation(x=evaluation.costs[cost], y=evaluation.quality, text=rule, showarrow=True, ax=35, ay=-25)
     # Ruined candidates would flatten everything that is worth a look.
     worth = [e.quality for e in [*results.front, *results.baselines]]
     figure.update_yaxes(title=results.quality, range=[-0.03 * max(worth), 1.1 * max(worth)] if worth else None)
@@ -143,21 +143,19 @@ def _heat_maps(results: RunResults) -> list[str]:
 
 
 def progress_figure(results: RunResults) -> go.Figure:
-    """Best quality within the limits, and hypervolume, over selection tokens spent."""
-    best, volume = best_so_far(results), hypervolume_so_far(results)
+    """Hypervolume over selection tokens spent and, where there are limits, the best quality within them."""
+    volume = hypervolume_so_far(results)
     figure = go.Figure()
-    figure.add_trace(
-        go.Scatter(x=best.tokens, y=best.values, name=f"best {results.quality} within limits", line={"color": BLUE})
-    )
-    figure.add_trace(
-        go.Scatter(
-            x=volume.tokens, y=volume.values, name="hypervolume", yaxis="y2", line={"color": ORANGE, "dash": "dot"}
-        )
-    )
-    figure.update_layout(
-        height=360, xaxis_title="selection tokens spent", yaxis_title=f"best {results.quality}",
-        yaxis2={"title": "hypervolume", "overlaying": "y", "side": "right", "showgrid": False}, **_LAYOUT,
-    )  # fmt: skip
+    style = {"color": ORANGE, "dash": "dot"}
+    figure.add_trace(go.Scatter(x=volume.tokens, y=volume.values, name="hypervolume", yaxis="y2", line=style))
+    figure.update_layout(height=360, xaxis_title="selection tokens spent", **_LAYOUT)
+    right = {"title": "hypervolume", "side": "right", "showgrid": False, "rangemode": "tozero"}
+    if results.space.bounds:
+        best, name = best_so_far(results), f"best {results.quality} within limits"
+        figure.add_trace(go.Scatter(x=best.tokens, y=best.values, name=name, line={"color": BLUE, "shape": "hv"}))
+        figure.update_layout(yaxis={"title": name}, yaxis2=right | {"overlaying": "y"})
+    else:
+        figure.update_layout(yaxis2=right)
     return figure
 
 
@@ -166,7 +164,9 @@ def _front_html(results: RunResults) -> str:
     dense, picks = results.space.dense_costs, {e.genome.id: rule for rule, e in results.picks().items()}
     head = "".join(f"<th>{h}</th>" for h in ("id", "", results.quality, *dense, "test perplexity"))
     rows = []
-    others = [(e, "dense") for e in [results.dense] if e] + [(e, e.origin) for e in results.baselines]
+    on_front = {e.genome for e in results.front}
+    others = [(e, "dense") for e in [results.dense] if e]
+    others += [(e, e.origin) for e in results.baselines if e.genome not in on_front]
     for evaluation, name in [(e, picks.get(e.genome.id, "")) for e in results.front] + others:
         cells = [evaluation.genome.id, name, f"{evaluation.quality:.4f}"]
         cells += [f"{short(v)} ({v / max(dense[c], 1):.0%})" for c, v in evaluation.costs.items()]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsesearch.engine.results import RunResults
-from sparsesearch.report.data import best_so_far, heat_map, search_evaluations
+from sparsesearch.report.data import best_so_far, heat_map, hypervolume_so_far, search_evaluations
 from sparsesearch.report.html import BLUE, GREEN, GREY, ORANGE
 
 
@@ -49,9 +49,11 @@ def _front(results: RunResults, axes: Any) -> None:
 
 
 def _progress(results: RunResults, axes: Any) -> None:
-    curve = best_so_far(results)
+    limited = bool(results.space.bounds)
+    curve = best_so_far(results) if limited else hypervolume_so_far(results)
     axes.step(curve.tokens, curve.values, where="post", color=BLUE)
-    axes.set(xlabel="selection tokens spent", ylabel=f"best {results.quality} within limits")
+    name = f"best {results.quality} within limits" if limited else "hypervolume"
+    axes.set(xlabel="selection tokens spent", ylabel=name)
 
 
 def _heat(results: RunResults, axes: Any, rule: str, genome: Any) -> None:

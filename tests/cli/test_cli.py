@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,38 @@ def test_space_verbs(run: Any, tmp_path: Path) -> None:
     assert run("space", "check", path, "--json").json["units"] == {"sparsity": 42, "kv_groups": 6}
     assert "kv_groups" in run("space", "show", path).out
     assert run("space", "init", "-o", path).err.startswith("SS500")
+
+
+def test_wrong_options_exit_with_2_and_help_with_0(run: Any) -> None:
+    assert run("search").code == 2
+    assert run("front", "--nonsense").code == 2
+    assert run("--help").code == 0
+    assert run("search", "--help").code == 0
+
+
+def test_another_searcher_does_not_inherit_the_recipes_options(run: Any, recipe_file: Any) -> None:
+    options = {"searcher": "random", "options": {"batch": 3}}
+    plan = run("search", recipe_file(search=options), "--searcher", "nsga2", "--dry-run", "--json").json
+    assert plan["config"]["search"]["options"] == {}
+    same = run("search", recipe_file(search=options), "--searcher", "random", "--dry-run", "--json").json
+    assert same["config"]["search"]["options"] == {"batch": 3}
+
+
+def test_ctrl_c_exits_with_130_and_can_be_resumed(recipe_file: Any, tmp_path: Path) -> None:
+    path = recipe_file(search={"searcher": "random", "evals": 5000, "options": {"tokens": 32}})
+    code = "from sparsesearch.cli import main; main()"
+    arguments = [sys.executable, "-c", code, "search", str(path), "--results", str(tmp_path), "--name", "r"]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    archive = tmp_path / "r" / "archive.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (archive.exists() and archive.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. What was measured is saved" in error
+    assert "Traceback" not in error
+    assert len(RunResults(tmp_path / "r").evaluations) >= 1
 
 
 def test_doctor(run: Any) -> None:
