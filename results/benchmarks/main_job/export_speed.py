@@ -56,9 +56,10 @@ def main() -> None:
         kv_kept = candidate.costs["kv_bytes"] / dense_costs["kv_bytes"]
         full_macs = dense_costs["macs"] - attention * (context - LENGTH)
         macs = (candidate.costs["macs"] - attention * kv_kept * (context - LENGTH)) / full_macs
+        size = (args.model / "model.safetensors").stat().st_size
         print(
             f"| {report['params']:,} ({report['params'] / dense_costs['params']:.0%}) | {report['bytes']:,} "
-            f"({report['bytes'] / (args.model / 'model.safetensors').stat().st_size:.0%}) | {macs:.1%} | {kept_time:.1%} "
+            f"({report['bytes'] / size:.0%}) | {macs:.1%} | {kept_time:.1%} "
             f"| {macs / kept_time:.2f} | {report['form']}, logit difference {report['max_abs_logit_diff']:.1g} |",
             flush=True,
         )
