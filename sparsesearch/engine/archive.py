@@ -23,12 +23,19 @@ Key = tuple[str, int, int]
 class Archive:
     """Reads all lines on opening and appends to the file, one writer at a time (the run's lock sees to that)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, writable: bool = False) -> None:
+        """
+        Args:
+            writable: drop a torn last line, so that lines can be appended. Readers leave the file alone: it may be a
+                line that a running controller is just writing.
+        """
         self.path = path
         self.entries: dict[Key, Evaluation] = {}
         if path.exists():
-            self._trim_torn_tail()
-            for number, line in enumerate(path.read_text().splitlines(), 1):
+            if writable:
+                self._trim_torn_tail()
+            whole_lines = path.read_text().split("\n")[:-1]
+            for number, line in enumerate(whole_lines, 1):
                 evaluation = self._parse(line, number)
                 self.entries[key_of(evaluation)] = evaluation
 

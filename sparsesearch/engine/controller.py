@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from sparsesearch.config import RunConfig, SearchConfig, dump_config, load_config
 from sparsesearch.engine import executors
@@ -49,7 +50,7 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
             run.write(run.space, launch.space.to_json())
             run.write(run.info, _info(launch))
             # Last, since its presence is what makes the directory a run.
-            run.config.write_text(dump_config(launch.config))
+            run.write_config(dump_config(launch.config))
             return _run(launch, run, reporter)
     finally:
         cluster.close()
@@ -76,7 +77,7 @@ def resume(path: Path, changes: dict[str, Any], reporter: Reporter) -> RunResult
     cluster = executors.Cluster(config.executor)
     try:
         with run.locked():
-            run.config.write_text(dump_config(config))
+            run.write_config(dump_config(config))
             return _run(launch, run, reporter)
     finally:
         cluster.close()
@@ -105,34 +106,41 @@ def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
 def ensure_store(launch: Launch, directory: Path, executor: Executor, reporter: Reporter, ledger: Ledger) -> LevelStore:
     """Open the level store, building what is missing of it, in parallel over blocks."""
     key = launch.store_key
-    if not (directory / "index.json").exists():
-        blocks = [(block,) for block in range(len(launch.architecture.blocks))]
-        for method, name, lanes in (("collect", "calibration statistics", 1), ("build", "levels", None)):
-            started = time.monotonic()
-            reporter.phase(name, len(blocks))
-            for done, _ in enumerate(_alive(executor.map(method, blocks, lanes)), 1):
-                reporter.step(done, "blocks")
-            ledger.add(name, time.monotonic() - started, launch.tokens["calibration"].size if lanes else 0)
-        list(_alive(executor.map("finish_store", [(key,)])))
-        reporter.end()
+    with _sole_builder(directory):
+        if not (directory / "index.json").exists():
+            blocks = [(block,) for block in range(len(launch.architecture.blocks))]
+            for method, name, lanes in (("collect", "calibration statistics", 1), ("build", "levels", None)):
+                started = time.monotonic()
+                reporter.phase(name, len(blocks))
+                for done, _ in enumerate(_alive(executor.map(method, blocks, lanes)), 1):
+                    reporter.step(done, "blocks")
+                ledger.add(name, time.monotonic() - started, launch.tokens["calibration"].size if lanes else 0)
+            list(_alive(executor.map("finish_store", [(key,)])))
+            reporter.end()
     return LevelStore.open(directory, key)
+
+
+def _sole_builder(directory: Path) -> FileLock:
+    """A lock on a shared cache: of two runs that need the same one, the second waits for the first to build it."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(directory.with_name(directory.name + ".lock"))
 
 
 def ensure_teacher(launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger) -> None:
     """Fill the teacher cache where it is not there yet, in parallel over sequences."""
-    directory = Path(setup.teacher)
-    if (directory / "complete").exists():
-        return
-    tokens = launch.tokens["selection"]
-    started = time.monotonic()
-    Teacher.create(directory, tokens, launch.architecture.vocabulary)
-    portions = [(i, min(i + launch.config.batch, len(tokens))) for i in range(0, len(tokens), launch.config.batch)]
-    reporter.phase("teacher cache", len(portions))
-    for done, _ in enumerate(_alive(executor.map("fill_teacher", portions)), 1):
-        reporter.step(done, "batches")
-    reporter.end()
-    (directory / "complete").touch()
-    ledger.add("teacher cache", time.monotonic() - started, tokens.size)
+    directory, tokens, batch = Path(setup.teacher), launch.tokens["selection"], launch.config.batch
+    with _sole_builder(directory):
+        if (directory / "complete").exists():
+            return
+        started = time.monotonic()
+        Teacher.create(directory, tokens, launch.architecture.vocabulary)
+        portions = [(i, min(i + batch, len(tokens))) for i in range(0, len(tokens), batch)]
+        reporter.phase("teacher cache", len(portions))
+        for done, _ in enumerate(_alive(executor.map("fill_teacher", portions)), 1):
+            reporter.step(done, "batches")
+        reporter.end()
+        (directory / "complete").touch()
+        ledger.add("teacher cache", time.monotonic() - started, tokens.size)
 
 
 def _alive(results: Any) -> Any:
@@ -151,7 +159,7 @@ class Search:
         self.launch, self.run, self.space = launch, run, space
         self.executor, self.reporter, self.ledger = executor, reporter, ledger
         self.config: RunConfig = launch.config
-        self.archive = Archive(run.archive)
+        self.archive = Archive(run.archive, writable=True)
         self.pool, self.length = launch.tokens["selection"].shape
         search = self.config.search
         self.searcher: Searcher = create(search.searcher, space, self.config.objectives, search.seed, search.options)
@@ -335,7 +343,9 @@ def read_ledger(run: RunDirectory) -> list[dict[str, Any]]:
 
 
 def _info(launch: Launch) -> dict[str, Any]:
-    names = ("sparsesearch", "torch", "transformers", "ray", "pymoo", "numpy")
+    # Ray is missing where only the local executor is used.
+    installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
+    names = {"sparsesearch", "torch", "transformers", "ray", "pymoo", "numpy"} & installed
     return {
         "schema": 1,
         "fingerprint": launch.fingerprint,
@@ -345,7 +355,7 @@ def _info(launch: Launch) -> dict[str, Any]:
         "calibration_tokens": int(launch.tokens["calibration"].size),
         "model": launch.config.model.id,
         "blocks": len(launch.architecture.blocks),
-        "versions": {name: importlib.metadata.version(name) for name in names},
+        "versions": {name: importlib.metadata.version(name) for name in sorted(names)},
         "command": "sparsesearch search",
     }
 

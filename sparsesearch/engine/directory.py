@@ -84,8 +84,15 @@ class RunDirectory:
 
     def write(self, path: Path, data: Any) -> None:
         """Write JSON through a temporary file."""
+        self._write_text(path, json.dumps(data, indent=1))
+
+    def write_config(self, text: str) -> None:
+        """Write `run.yaml`; its presence is what makes the directory a run."""
+        self._write_text(self.config, text)
+
+    def _write_text(self, path: Path, text: str) -> None:
         temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(data, indent=1))
+        temporary.write_text(text)
         temporary.replace(path)
 
     def read(self, path: Path) -> Any:

@@ -86,7 +86,7 @@ class RayExecutor:
                     else:
                         results[call] = WorkerDied(f"worker died {failures[call]} times on {method}")
                 except self._ray.exceptions.RayTaskError as error:
-                    raise error.as_instanceof_cause() from None
+                    raise error.cause from None
             yield results.pop(wanted)
 
     def close(self) -> None:

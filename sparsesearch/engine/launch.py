@@ -185,15 +185,23 @@ def _check_disjoint(tokens: dict[str, Tokens]) -> None:
                 )  # fmt: skip
 
 
+def _calibration_bytes(launch: Launch) -> int:
+    """Disk of second moments, of hidden states between blocks (both float32), and of the teacher cache."""
+    moments = sum(x.columns**2 for x in launch.architecture.linears().values() if x.reads == x.path)
+    hidden = launch.tokens["calibration"].size * launch.architecture.hidden
+    return 4 * (moments + hidden) + 3100 * launch.tokens["selection"].size
+
+
 def check_disk(launch: Launch, cache: Path) -> None:
     """Raise EnvironmentProblem SS305 where the level store will not fit."""
     directory = next(p for p in (cache, *cache.parents) if p.exists())
-    need = estimated_bytes(launch.space, launch.storage_bytes)
+    need = estimated_bytes(launch.space, launch.storage_bytes) + _calibration_bytes(launch)
     free = shutil.disk_usage(directory).free
     if need > free:
         raise EnvironmentProblem(
-            "SS305", f"the level store needs about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in {directory}.",
+            "SS305",
+            f"levels and calibration need about {need / 1e9:.1f} GB; {directory} has {free / 1e9:.1f} GB free.",
             "Give units fewer levels, or --results on a larger disk.",
-        )  # fmt: skip
+        )
     if not os.access(directory, os.W_OK):
         raise EnvironmentProblem("SS302", f"cannot write to {directory}.", "Choose another --results.")

@@ -22,7 +22,7 @@ class Reporter:
 
     def message(self, text: str) -> None:
         """One line."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def phase(self, name: str, total: int | None) -> None:
         """Start a phase of `total` steps (None where unknown); ends the one before."""

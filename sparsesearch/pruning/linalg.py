@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from sparsesearch.errors import InputError
+
 
 def damped(second_moment_II: torch.Tensor, damp: float) -> tuple[torch.Tensor, torch.Tensor]:
     """H + λI with λ = damp * mean diagonal, and which inputs never fire.
@@ -20,7 +22,7 @@ def damped(second_moment_II: torch.Tensor, damp: float) -> tuple[torch.Tensor, t
 def inverse_cholesky(second_moment_II: torch.Tensor, damp: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Upper Cholesky factor U of the damped inverse (Uᵀ U = H⁻¹) and the dead inputs.
 
-    Damping rises tenfold, up to three times, where H is not numerically positive definite.
+    Damping rises tenfold, up to three times, where H is not numerically positive definite; raises InputError SS208.
     """
     for attempt in range(4):
         matrix, dead = damped(second_moment_II, damp * 10**attempt)
@@ -30,4 +32,7 @@ def inverse_cholesky(second_moment_II: torch.Tensor, damp: float) -> tuple[torch
         upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
         if not failed:
             return upper, dead
-    raise ValueError(f"second moments of {len(second_moment_II)} inputs are not positive definite, even damped")
+    raise InputError(
+        "SS208", f"second moments of {len(second_moment_II)} inputs are not positive definite, even damped.",
+        "Are the model's activations finite? Otherwise give more calibration text.",
+    )  # fmt: skip

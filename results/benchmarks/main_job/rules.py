@@ -1,0 +1,114 @@
+"""Two choices measured: error propagation while levels are built, and how a cut and a mask meet in one linear.
+
+python results/benchmarks/main_job/rules.py --model MODEL_DIR --text TEXT_DIR --runs WORK_DIR
+
+KL to dense on the first 16,384 tokens of valid.txt, uniform genomes; prints Markdown tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparsesearch.calibration import BlockPass, token_windows
+from sparsesearch.config import DataConfig, RunConfig
+from sparsesearch.evaluation import Evaluator, Teacher
+from sparsesearch.models import dense_config, describe, load_model, load_tokenizer, meta_model
+from sparsesearch.models.units import build_space
+from sparsesearch.space import Genome, Space
+from sparsesearch.supernet import LevelStore, StitchedSupernet, StoreBuilder
+from sparsesearch.supernet.compose import Composer, LinearLevels
+from sparsesearch.supernet.propagate import propagated_weights
+
+UNITS = [
+    {"kind": "sparsity", "levels": ["50%", "60%", "70%"]},
+    {"kind": "ffn_width", "align": 8, "levels": [0.25, 0.5, 0.75]},
+    {"kind": "kv_groups"},
+]
+# Levels of (sparsity, FFN width, KV groups).
+GENOMES = {
+    "sparsity 50 %": (1, 0, 0),
+    "sparsity 70 %": (3, 0, 0),
+    "widths 75 %": (0, 1, 1),
+    "widths 50 %": (0, 2, 2),
+    "widths 75 %, sparsity 50 %": (1, 1, 1),
+    "widths 75 %, sparsity 60 %": (2, 1, 1),
+    "widths 50 %, sparsity 50 %": (1, 2, 2),
+}
+
+
+def genome(space: Space, levels: tuple[int, int, int]) -> Genome:
+    by_kind = dict(zip(("sparsity", "ffn_width", "kv_groups"), levels, strict=True))
+    return Genome.of([by_kind[u.kind] for u in space.units])
+
+
+def mask_only(self: Composer, path: str, levels: LinearLevels) -> torch.Tensor:
+    """The rule that was not taken: the mask on the cut's refit, without the mask's own weight updates."""
+    linear = self.linears[path]
+    if not (levels[0] and levels[1] and linear.cut_axis == "columns"):
+        return TAKEN(self, path, levels)
+    kept = self.weight(path, (levels[0], 0))[:, self.kept(linear, levels[1])] != 0
+    return torch.where(kept, TAKEN(self, path, (0, levels[1])), 0.0)
+
+
+TAKEN = Composer.weight
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    tokenizer, architecture = load_tokenizer(args.model), describe(meta_model(dense_config(args.model)))
+
+    def windows(name: str, count: int) -> Any:
+        data = DataConfig(source=str(args.text / name), sequences=count, length=256, take="first")
+        return token_windows(data, tokenizer, name)
+
+    calibration, selection = windows("calib.txt", 256), windows("valid.txt", 64)
+    teacher = Teacher.create(args.runs / "teacher", selection, architecture.vocabulary)
+    teacher.fill(load_model(args.model, torch.float32), 0, 64, 8)
+
+    def scores(model: Any, space: Space, store: LevelStore) -> list[str]:
+        evaluator = Evaluator(StitchedSupernet(model, architecture, space, store.files), teacher, "kl", 8)
+        rows = [evaluator.losses(genome(space, g), np.arange(64)).mean() for g in GENOMES.values()]
+        return [f"{kl:.4f}" for kl in rows]
+
+    print("| | " + " | ".join(GENOMES) + " |")
+    print("|---" * (1 + len(GENOMES)) + "|")
+    for mode in ("dense", "sequential", "expectation"):
+        config = RunConfig.model_validate({"units": UNITS, "pruners": {"propagate": mode}})
+        space, model, work = (
+            build_space(config, architecture, 4),
+            load_model(args.model, torch.float32),
+            args.runs / mode,
+        )
+        builder = StoreBuilder(model, architecture, space, config.pruners, work, torch.float32)
+        blocks = BlockPass(model, architecture, calibration, work / "statistics", 8)
+        for block in range(len(architecture.blocks)):
+            blocks.collect(block)
+            builder.build(block)
+            if mode == "dense":
+                blocks.advance(block)
+            else:
+                with propagated_weights(builder.composer, mode, block):
+                    blocks.advance(block)
+        blocks.close()
+        builder.finish({"mode": mode})
+        store = LevelStore.open(work, {"mode": mode})
+        print(f"| propagate {mode} | " + " | ".join(scores(model, space, store)) + " |", flush=True)
+        if mode == "dense":
+            Composer.weight = mask_only  # type: ignore[method-assign]
+            other = scores(load_model(args.model, torch.float32), space, store)
+            print("| propagate dense, mask without its updates | " + " | ".join(other) + " |", flush=True)
+            Composer.weight = TAKEN  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main()
