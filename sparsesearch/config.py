@@ -17,7 +17,9 @@ Kind = Literal["sparsity", "ffn_width", "kv_groups", "drop_attention", "drop_ffn
 
 
 def _fraction(value: Any) -> Any:
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*([0-9.]+)\s*%\s*", value)):
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*([0-9]+\.?[0-9]*)\s*%\s*", value)):
+        if float(match.group(1)) > 100:
+            raise ValueError(f"{value} is outside [0, 1].")
         return float(match.group(1)) / 100
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not 0 <= value <= 1:
         raise ValueError(f'{value} is outside [0, 1]. For percent write "{value}%".')
@@ -105,11 +107,11 @@ class SearchConfig(Strict):
     searcher: str = "nsga2"
     # Options of the searcher; `sparsesearch list searchers` shows them.
     options: dict[str, Any] = {}
-    # Tokens of selection data at each rung; `final` candidates are measured on all of it.
+    # Bounds on the search; the measurements on all selection data that end it come on top.
     evals: int | None = Field(None, ge=1)
     tokens: int | None = Field(None, ge=1)
     hours: float | None = Field(None, gt=0)
-    # Candidates measured on all selection data when the search ends.
+    # Candidates measured on all selection data when the search ends (`evolution` takes its last four parents).
     final: int = Field(24, ge=1)
     seed: int = 0
 
@@ -235,15 +237,13 @@ def _line_numbers(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
 
 def _override(tree: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
-    for parent in parents:
-        child: Any = tree[int(parent)] if isinstance(tree, list) else tree.setdefault(parent, {})
-        if child is None or not isinstance(child, (dict, list)):
-            raise InputError("SS101", f"--set {key}: {parent!r} is not a group of keys.")
-        tree = child  # type: ignore[assignment]
-    if isinstance(tree, list):
-        tree[int(last)] = value
-    else:
-        tree[last] = value
+    place: Any = tree
+    try:
+        for parent in parents:
+            place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+        place[int(last) if isinstance(place, list) else last] = value
+    except (AttributeError, IndexError, TypeError, ValueError):
+        raise InputError("SS101", f"cannot set {key}: the recipe has no group of keys there.") from None
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -251,7 +251,29 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise InputError("SS101", f"--set {text!r} is not of the form key.path=value.")
-    return key.strip(), yaml.safe_load(value)
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError("SS101", f"--set {text!r}: the value is not valid YAML.") from None
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The same configuration with existing relative paths made absolute, so that it works from any directory."""
+
+    def absolute(text: str) -> str:
+        path = Path(text).expanduser()
+        return str(path.resolve()) if path.exists() else text
+
+    tree = config.model_dump()
+    if config.model.id != "demo":
+        tree["model"]["id"] = absolute(config.model.id)
+    for role in ("calibration", "selection", "test"):
+        if tree["data"][role] is not None:
+            source = tree["data"][role]["source"]
+            tree["data"][role]["source"] = (
+                absolute(source) if isinstance(source, str) else [absolute(s) for s in source]
+            )
+    return RunConfig.model_validate(tree)
 
 
 def dump_config(config: RunConfig) -> str:

@@ -1,6 +1,6 @@
 """Everything that sparsesearch raises on purpose.
 
-    SparseSearchError              code, one line, and a hint; never a traceback at the command line
+    SparseSearchError              code, one line, and a hint; never a traceback     exit code 3
     ├── InputError                 what the user wrote cannot be used                     exit code 2
     ├── EnvironmentProblem         the machine, cluster or disk does not allow it         exit code 3
     └── InfeasibleError            nothing found that respects every limit                exit code 4
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 class SparseSearchError(Exception):
     """An error with a stable `code`, a one-line `message` and a `hint` that says what to do."""
 
-    exit_code = 1
+    exit_code = 3
 
     def __init__(self, code: str, message: str, hint: str = "") -> None:
         super().__init__(code, message, hint)
@@ -36,8 +36,6 @@ class InputError(SparseSearchError):
 
 class EnvironmentProblem(SparseSearchError):
     """The machine, cluster or disk does not allow it."""
-
-    exit_code = 3
 
 
 class InfeasibleError(SparseSearchError):

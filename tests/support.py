@@ -58,12 +58,12 @@ ALL_KINDS: list[dict[str, Any]] = [
 ]
 
 
-def recipe(model: Path | str, **changes: Any) -> dict[str, Any]:
+def recipe(model: Path | str, /, **changes: Any) -> dict[str, Any]:
     """A run that takes a second: tiny data, random search."""
     tree: dict[str, Any] = {
         "model": {"id": str(model)},
         "units": [{"kind": "ffn_width", "levels": 3}, {"kind": "kv_groups"}],
-        "objectives": ["kl", "params"],
+        "objectives": ["kl", "nonzeros"],
         "data": {
             "calibration": {"source": "stdlib:calibration", "sequences": 6, "length": 16, "take": "first"},
             "selection": {"source": "stdlib:selection", "sequences": 6, "length": 16, "take": "first"},

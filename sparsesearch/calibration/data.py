@@ -16,6 +16,9 @@ from sparsesearch.errors import InputError
 
 Tokens = npt.NDArray[np.int32]
 
+# How many times the tokens needed are read from sources that may have no end.
+ENDLESS = 16
+
 
 def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[str] | None = None) -> Tokens:
     """Windows of consecutive tokens without added special tokens, shape (sequences, length).
@@ -29,8 +32,9 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
     Raises InputError SS204 when a file is missing, a column absent or the text too short.
     """
     need = data.sequences * data.length
-    # Reading past what is needed only matters where windows are spread over the whole text.
-    enough = need if data.take == "first" else None
+    # Windows are spread over whole files, but data sets and iterables may be endless: a good deal of them is enough.
+    endless = texts is not None or str(data.source).startswith("datasets:")
+    enough = need if data.take == "first" else ENDLESS * need if endless else None
     ids: list[int] = []
     for document in texts if texts is not None else _documents(data, role):
         ids += tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
@@ -85,6 +89,8 @@ def _dataset(data: DataConfig, role: str) -> Iterator[str]:
                     "SS204", f"{role} data: {name} has no column {data.column!r}, only {', '.join(row)}.",
                     f"Set data.{role}.column.",
                 )  # fmt: skip
+            if not isinstance(row[data.column], str):
+                raise InputError("SS204", f"{role} data: column {data.column!r} of {name} does not hold text.")
             yield row[data.column]
     except InputError:
         raise

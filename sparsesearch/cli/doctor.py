@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 from pathlib import Path
@@ -14,14 +13,10 @@ def doctor(json_: Json = False) -> None:
     """Print versions, processors, memory, disk, and whether Ray and the hub can be used."""
     import torch
 
-    versions = {}
-    for name in ("sparsesearch", "torch", "transformers", "ray", "pymoo", "optuna", "numpy"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "missing"
+    from sparsesearch.engine.versions import versions
+
     found = {
-        **versions,
+        **versions(),
         "cpus": os.cpu_count(),
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
         "free disk here": f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB",
@@ -33,5 +28,5 @@ def doctor(json_: Json = False) -> None:
         return
     for key, value in found.items():
         print(f"{key:<16} {value}")
-    if versions["ray"] == "missing":
+    if found["ray"] == "missing":
         print("Ray is missing: use --executor local.")

@@ -25,6 +25,7 @@ def front(
     from sparsesearch.space import Limit
 
     results = RunResults(Path(run))
+    results.require_front()
     space = results.space.with_limits(Limit.parse(text) for text in where or [])
     candidates = [e for e in results.front if space.feasible(e.genome)]
     if sort is not None:

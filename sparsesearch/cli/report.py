@@ -20,7 +20,8 @@ def report(
     from sparsesearch.report.png import write_png
 
     results = RunResults(Path(run))
-    results.run.write(results.run.front, results.front_json())
+    if results.final:
+        results.run.write(results.run.front, results.front_json())
     print(write_report(results, offline))
     for path in write_png(results):
         print(path)

@@ -30,29 +30,32 @@ def resume(
     path = Path(run)
     changes: dict[str, Any] = set_if_given(
         executor__kind=executor, executor__workers=workers, executor__address=address,
-        search__evals=_evals(path, evals),
     )  # fmt: skip
+    changes |= _evals(path, evals)
     found = controller.resume(path, changes, Reporter())
     write_report(found)
     write_png(found)
+    found.require_front()
     if json_:
         print_json(found.front_json())
     else:
         print_summary(found, Console())
-    found.require_front()
 
 
-def _evals(path: Path, text: str | None) -> int | None:
+def _evals(path: Path, text: str | None) -> dict[str, Any]:
+    """Budget changes for `--evals N` or `--evals +N`; the number takes the place of every other budget."""
     if text is None:
-        return None
-    from sparsesearch.config import load_config
-    from sparsesearch.engine.controller import DEFAULT_EVALS
+        return {}
     from sparsesearch.engine.directory import RunDirectory
     from sparsesearch.errors import InputError
 
     if not text.removeprefix("+").isdigit():
         raise InputError("SS101", f"--evals {text!r} is not a number or +number.")
-    if not text.startswith("+"):
-        return int(text)
-    had = load_config(RunDirectory.open(path).config).search.evals
-    return (had or DEFAULT_EVALS) + int(text[1:])
+    run = RunDirectory.open(path)
+    had = run.read(run.info).get("search_evaluations")
+    if text.startswith("+") and had is None:
+        raise InputError(
+            "SS101", f"{path} has not finished once; '+' has nothing to add to.", "Resume it without --evals."
+        )
+    total = int(text) + (had if text.startswith("+") else 0)
+    return {"search.evals": total, "search.tokens": None, "search.hours": None}

@@ -19,8 +19,8 @@ def search(
     results: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("results"),
     searcher: Annotated[str | None, typer.Option(help="See: sparsesearch list searchers.")] = None,
     pruner: Annotated[str | None, typer.Option(help="Of sparsity units. See: sparsesearch list pruners.")] = None,
-    evals: Annotated[int | None, typer.Option(help="Evaluations at most.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="Selection tokens at most.")] = None,
+    evals: Annotated[int | None, typer.Option(help="Evaluations of the search; final ones come on top.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Tokens of the search; final ones come on top.")] = None,
     hours: Annotated[float | None, typer.Option(help="Hours at most.")] = None,
     limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces the recipe's limits.")] = None,
     executor: Annotated[str | None, typer.Option(help="ray or local.")] = None,
@@ -72,8 +72,8 @@ def search(
     found = controller.start(launch, path, Reporter())
     write_report(found)
     write_png(found)
+    found.require_front()
     if json_:
         print_json(found.front_json())
     else:
         print_summary(found, Console())
-    found.require_front()

@@ -16,8 +16,8 @@ from sparsesearch.errors import EnvironmentProblem
 from sparsesearch.searchers.base import Evaluation
 from sparsesearch.space import Genome
 
-# Genome id, draw, sequences: what makes two evaluations the same.
-Key = tuple[str, int, int]
+# Genome, draw, sequences: what makes two evaluations the same.
+Key = tuple[Genome, int, int]
 
 
 class Archive:
@@ -70,7 +70,7 @@ class Archive:
 
 
 def key_of(evaluation: Evaluation) -> Key:
-    return evaluation.genome.id, evaluation.draw, evaluation.sequences
+    return evaluation.genome, evaluation.draw, evaluation.sequences
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:

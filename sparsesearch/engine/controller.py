@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from sparsesearch.config import RunConfig, SearchConfig, dump_config, load_config
+from sparsesearch.config import RunConfig, SearchConfig, dump_config, load_config, with_absolute_paths
 from sparsesearch.engine import executors
 from sparsesearch.engine.archive import Archive, Key, key_of
 from sparsesearch.engine.directory import RunDirectory
@@ -22,6 +22,7 @@ from sparsesearch.engine.executors import Executor, WorkerDied
 from sparsesearch.engine.launch import Launch, check_disk, prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.versions import versions
 from sparsesearch.engine.worker import WorkerSetup
 from sparsesearch.errors import InfeasibleError, InputError, SparseSearchError
 from sparsesearch.evaluation.evaluator import minibatch, quality_of
@@ -35,6 +36,8 @@ from sparsesearch.supernet import LevelStore
 DEFAULT_EVALS = 300
 # Below this many evaluations, failures are not yet a verdict on the whole run.
 FAILURES_MATTER = 20
+# A search that proposes nothing new for this many generations has seen its space.
+IDLE_GENERATIONS = 20
 
 
 def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
@@ -50,7 +53,7 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
             run.write(run.space, launch.space.to_json())
             run.write(run.info, _info(launch))
             # Last, since its presence is what makes the directory a run.
-            run.write_config(dump_config(launch.config))
+            run.write_config(dump_config(with_absolute_paths(launch.config)))
             return _run(launch, run, reporter)
     finally:
         cluster.close()
@@ -89,7 +92,7 @@ def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
     executor = executors.create(setup)
     ledger = Ledger(run)
     try:
-        store = ensure_store(launch, Path(setup.store), executor, reporter, ledger)
+        store = ensure_store(launch, setup, executor, reporter, ledger)
         space = launch.space.with_nonzeros(store.nonzeros)
         space.check()
         run.write(run.space, space.to_json())
@@ -103,33 +106,50 @@ def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
         executor.close()
 
 
-def ensure_store(launch: Launch, directory: Path, executor: Executor, reporter: Reporter, ledger: Ledger) -> LevelStore:
+def ensure_store(
+    launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger
+) -> LevelStore:
     """Open the level store, building what is missing of it, in parallel over blocks."""
-    key = launch.store_key
-    with _sole_builder(directory):
+    directory, key = Path(setup.store), launch.store_key
+    blocks = [(block,) for block in range(len(launch.architecture.blocks))]
+
+    def phase(method: str, name: str, tokens: int, lanes: int | None = None) -> None:
+        started = time.monotonic()
+        reporter.phase(name, len(blocks))
+        for done, _ in enumerate(_alive(executor.map(method, blocks, lanes)), 1):
+            reporter.step(done, "blocks")
+        ledger.add(name, time.monotonic() - started, tokens)
+
+    with _sole_builder(directory, reporter):
         if not (directory / "index.json").exists():
-            blocks = [(block,) for block in range(len(launch.architecture.blocks))]
-            for method, name, lanes in (("collect", "calibration statistics", 1), ("build", "levels", None)):
-                started = time.monotonic()
-                reporter.phase(name, len(blocks))
-                for done, _ in enumerate(_alive(executor.map(method, blocks, lanes)), 1):
-                    reporter.step(done, "blocks")
-                ledger.add(name, time.monotonic() - started, launch.tokens["calibration"].size if lanes else 0)
+            with _sole_builder(Path(setup.statistics), reporter):
+                phase("collect", "calibration statistics", launch.tokens["calibration"].size, lanes=1)
+            phase("build", "levels", 0)
             list(_alive(executor.map("finish_store", [(key,)])))
             reporter.end()
     return LevelStore.open(directory, key)
 
 
-def _sole_builder(directory: Path) -> FileLock:
-    """A lock on a shared cache: of two runs that need the same one, the second waits for the first to build it."""
+@contextlib.contextmanager
+def _sole_builder(directory: Path, reporter: Reporter) -> Iterator[None]:
+    """Hold a shared cache: of two runs that need the same one, the second waits for the first to build it."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(directory.with_name(directory.name + ".lock"))
+    lock = FileLock(directory.with_name(directory.name + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        reporter.message(f"Waiting for another run that builds {directory}.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def ensure_teacher(launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger) -> None:
     """Fill the teacher cache where it is not there yet, in parallel over sequences."""
     directory, tokens, batch = Path(setup.teacher), launch.tokens["selection"], launch.config.batch
-    with _sole_builder(directory):
+    with _sole_builder(directory, reporter):
         if (directory / "complete").exists():
             return
         started = time.monotonic()
@@ -163,18 +183,20 @@ class Search:
         self.pool, self.length = launch.tokens["selection"].shape
         search = self.config.search
         self.searcher: Searcher = create(search.searcher, space, self.config.objectives, search.seed, search.options)
-        self.budget = Budget(search, self.searcher, ledger)
-        self._failures = 0
+        self.budget = Budget(search, self.searcher, ledger, self.archive)
+        self._failures = sum(e.status != "ok" for e in self.archive.entries.values())
 
     def loop(self) -> None:
         """Ask, evaluate, tell, record, until the searcher or the budget ends it."""
-        total = self.budget.evals
+        total, idle = self.budget.evals, 0
         self.reporter.phase(f"search ({self.config.search.searcher})", total)
-        while proposals := self.searcher.ask(1_000_000):
+        while idle < IDLE_GENERATIONS and (proposals := self.searcher.ask(1_000_000)):
+            before = self.budget.used_evals
             affordable = self.budget.admit([(p, self._key(p)) for p in proposals], self.length)
             self.searcher.tell(self.evaluate(affordable))
             if len(affordable) < len(proposals):
                 break
+            idle = idle + 1 if self.budget.used_evals == before else 0
         self.reporter.end()
 
     def measure_finalists(self) -> None:
@@ -191,13 +213,13 @@ class Search:
         self.reporter.end()
 
     def conclude(self) -> RunResults:
-        """Write the reference point, the front and test perplexities."""
+        """Write the reference point (kept once it is there), the front and test perplexities."""
         results = RunResults(self.run.path)
         if not results.final:
             raise InfeasibleError("SS406", "no candidate could be evaluated.", f"See {self.run.archive}.")
-        if "reference" not in results.info:
-            self.run.write(self.run.info, {**results.info, "reference": results.reference()})
-            results = RunResults(self.run.path)
+        known = {"reference": results.reference(), "search_evaluations": self.budget.used_evals}
+        self.run.write(self.run.info, results.info | known)
+        results = RunResults(self.run.path)
         if "test" in self.launch.tokens:
             self._test(results)
         self.run.write(self.run.front, results.front_json())
@@ -225,7 +247,7 @@ class Search:
     def _key(self, proposal: Proposal) -> Key:
         sequences = len(self._sequences(proposal))
         # With all sequences every draw is the same.
-        return proposal.genome.id, 0 if sequences == self.pool else proposal.draw, sequences
+        return proposal.genome, 0 if sequences == self.pool else proposal.draw, sequences
 
     def _sequences(self, proposal: Proposal) -> np.ndarray[Any, np.dtype[np.int64]]:
         need = math.ceil(proposal.tokens / self.length) if proposal.tokens else self.pool
@@ -268,7 +290,8 @@ class Search:
         self.reporter.phase("test perplexity", len(genomes))
         values = self.executor.map("perplexity", [(genome.data, "test") for genome in genomes.values()])
         for done, (identity, value) in enumerate(zip(genomes, _alive(values), strict=True), 1):
-            known[identity] = value
+            if value is not None:
+                known[identity] = value
             self.reporter.step(done)
         self.reporter.end()
         self.run.write(self.run.test, known)
@@ -277,10 +300,10 @@ class Search:
 class Budget:
     """Counts evaluations and tokens the same way in a first session and in a replay."""
 
-    def __init__(self, search: SearchConfig, searcher: Searcher, ledger: Ledger) -> None:
+    def __init__(self, search: SearchConfig, searcher: Searcher, ledger: Ledger, archive: Archive) -> None:
         limited = search.evals or search.tokens or search.hours or searcher.ends_by_itself
         self.evals = search.evals if limited else DEFAULT_EVALS
-        self.tokens, self.hours, self._ledger = search.tokens, search.hours, ledger
+        self.tokens, self.hours, self._ledger, self._archive = search.tokens, search.hours, ledger, archive
         self.used_evals = self.used_tokens = 0
         self._charged: set[Key] = set()
 
@@ -292,7 +315,9 @@ class Budget:
                 tokens = self.used_tokens + key[2] * length
                 over_evals = self.evals is not None and self.used_evals >= self.evals
                 over_tokens = self.tokens is not None and tokens > self.tokens
-                if over_evals or over_tokens or self._out_of_time():
+                # Time only counts for what has yet to be measured: a replay takes in all there is.
+                over_time = key not in self._archive.entries and self._out_of_time()
+                if over_evals or over_tokens or over_time:
                     break
                 self._charged.add(key)
                 self.used_evals, self.used_tokens = self.used_evals + 1, tokens
@@ -330,22 +355,20 @@ class Ledger:
                 file.write(json.dumps(line) + "\n")
 
     def seconds(self) -> float:
-        """Wall-clock seconds of all sessions."""
+        """Seconds of the phases that earlier sessions finished, and wall-clock seconds of this one."""
         return self._before + time.monotonic() - self._started
 
 
 def read_ledger(run: RunDirectory) -> list[dict[str, Any]]:
-    """The ledger's lines; a torn last one is left out."""
-    if not run.ledger.exists():
-        return []
-    lines = run.ledger.read_text().split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    """The ledger's lines; what a crash tore is left out."""
+    entries = []
+    for line in run.ledger.read_text().splitlines() if run.ledger.exists() else []:
+        with contextlib.suppress(ValueError):
+            entries.append(json.loads(line))
+    return entries
 
 
 def _info(launch: Launch) -> dict[str, Any]:
-    # Ray is missing where only the local executor is used.
-    installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
-    names = {"sparsesearch", "torch", "transformers", "ray", "pymoo", "numpy"} & installed
     return {
         "schema": 1,
         "fingerprint": launch.fingerprint,
@@ -355,8 +378,7 @@ def _info(launch: Launch) -> dict[str, Any]:
         "calibration_tokens": int(launch.tokens["calibration"].size),
         "model": launch.config.model.id,
         "blocks": len(launch.architecture.blocks),
-        "versions": {name: importlib.metadata.version(name) for name in sorted(names)},
-        "command": "sparsesearch search",
+        "versions": versions(),
     }
 
 

@@ -2,7 +2,7 @@
 
 run.yaml        resolved configuration            space.json      units, levels, exact costs
 run.json        fingerprint, versions, dense      archive.jsonl   every evaluation (the truth)
-tokens/         the windows that were used        ledger.jsonl    seconds spent, a line a session
+tokens/         the windows that were used        ledger.jsonl    seconds spent, a line a phase
 front.json      derived, like report.html, *.png and test.json
 """
 

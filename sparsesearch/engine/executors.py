@@ -78,13 +78,15 @@ class RayExecutor:
                 free.append(actor)
                 try:
                     results[call] = self._ray.get(done)
-                except self._ray.exceptions.RayActorError:
+                except self._ray.exceptions.RayActorError as error:
+                    self._ray.kill(self._actors[actor])
                     self._actors[actor] = self._actor_class.remote(self._setup)
                     failures[call] += 1
                     if failures[call] <= RETRIES:
                         waiting.append(call)
                     else:
-                        results[call] = WorkerDied(f"worker died {failures[call]} times on {method}")
+                        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+                        results[call] = WorkerDied(f"worker died {failures[call]} times on {method}: {reason}")
                 except self._ray.exceptions.RayTaskError as error:
                     raise error.cause from None
             yield results.pop(wanted)
@@ -113,7 +115,7 @@ class Cluster:
             _init_ray(config.address)
             self._own = config.address is None
         try:
-            _check_cluster(config, ray.cluster_resources())
+            _check_cluster(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         except EnvironmentProblem:
             self.close()
             raise
@@ -150,14 +152,19 @@ def _check_reachable(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _check_cluster(config: ExecutorConfig, have: dict[str, float]) -> None:
-    cpus, gpus = have.get("CPU", 0), have.get("GPU", 0)
-    need_cpus, need_gpus = config.workers * config.threads, config.workers * config.gpus_per_worker
-    if need_gpus > gpus or need_cpus > cpus:
+def _check_cluster(config: ExecutorConfig, nodes: list[dict[str, float]]) -> None:
+    def room(node: dict[str, float]) -> int:
+        """Workers that one node can hold."""
+        by_cpu = node.get("CPU", 0) // config.threads
+        gpus = config.gpus_per_worker
+        return int(min(by_cpu, node.get("GPU", 0) // gpus) if gpus else by_cpu)
+
+    if sum(map(room, nodes)) < config.workers:
+        cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
         raise EnvironmentProblem(
             "SS301",
-            f"{config.workers} workers ask {need_cpus} CPUs and {need_gpus:g} GPUs; the cluster has {cpus:g} CPUs and "
-            f"{gpus:g} GPUs. Nothing was started.",
+            f"{config.workers} workers ask {config.threads} CPUs and {config.gpus_per_worker:g} GPUs each; the cluster "
+            f"has {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes. Nothing was started.",
             "Use fewer --workers, --executor local, or a larger cluster.",
         )
 

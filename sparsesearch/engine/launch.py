@@ -59,9 +59,21 @@ class Launch:
     def weights(self) -> str:
         return weights_hash(self.model)
 
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """What decides the order and precision of sums, and so the last bits of every number."""
+        config = self.config
+        return {
+            "dtype": self.dtype,
+            "device": self.device,
+            "batch": config.batch,
+            "threads": config.executor.threads,
+        }
+
     @cached_property
     def store_key(self) -> dict[str, Any]:
-        return store_key(self.space, self.config.pruners, self.weights, data_hash(self.tokens["calibration"]))
+        calibration = data_hash(self.tokens["calibration"])
+        return store_key(self.space, self.config.pruners, self.weights, calibration, self.numerics)
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -76,49 +88,53 @@ class Launch:
             "searcher": config.search.searcher,
             "search.options": config.search.options,
             "search.seed": config.search.seed,
-            "batch": config.batch,
-            "executor.threads": config.executor.threads,
-            "compute_dtype": self.dtype,
+            **{f"numerics.{name}": value for name, value in self.numerics.items()},
         }
 
     def setup(self, run: RunDirectory, cache: Path) -> WorkerSetup:
         """What workers of a run are told; stores and teacher caches are shared by all runs of `cache`."""
-        teacher = {
-            "weights": self.weights,
-            "tokens": data_hash(self.tokens["selection"]),
-            "top": TOP,
-            "dtype": self.dtype,
-            "device": self.device,
-        }
+        common = {"weights": self.weights, "numerics": self.numerics}
+        teacher = common | {"tokens": data_hash(self.tokens["selection"]), "top": TOP}
+        store = cache / "stores" / key_hash(self.store_key)
+        # What dense blocks see is the same for every space and pruner.
+        moments = common | {"tokens": data_hash(self.tokens["calibration"])}
+        shared = self.config.pruners.propagate == "dense"
+        statistics = cache / "statistics" / key_hash(moments) if shared else store / "statistics"
         return WorkerSetup(
             config=self.config,
             model=str(self.model),
             run=str(run.path),
-            store=str(cache / "stores" / key_hash(self.store_key)),
+            store=str(store),
+            statistics=str(statistics),
             teacher=str(cache / "teachers" / key_hash(teacher)),
             device=self.device,
         )
 
 
 def prepare(
-    config: RunConfig, texts: dict[str, Iterable[str]] | None = None, saved: RunDirectory | None = None
+    config: RunConfig,
+    texts: dict[str, Iterable[str]] | None = None,
+    saved: RunDirectory | None = None,
+    reread: bool = True,
 ) -> Launch:
     """Check a configuration and load all but the weights.
 
     Args:
         texts: documents by role, in place of the configured sources.
         saved: a run whose saved windows serve where a source was a Python iterable.
+        reread: read the other sources again, to see whether they changed; without it all windows are the saved ones.
 
     Raises InputError or EnvironmentProblem with the first problem found.
     """
     _check_names(config)
     model = resolve(config.model)
     base = dense_config(model, config.model.trust_remote_code)
-    architecture = describe(meta_model(base))
+    architecture = describe(meta_model(base, config.model.trust_remote_code))
     dtype = checkpoint_dtype(base)
     space = build_space(config, architecture, dtype.itemsize)
+    _check_objectives(config, space)
     create(config.search.searcher, space, config.objectives, config.search.seed, config.search.options)
-    tokens = _tokens(config, model, architecture, texts or {}, saved)
+    tokens = _tokens(config, model, architecture, texts or {}, saved, reread)
     device = "cuda" if config.executor.gpus_per_worker > 0 else "cpu"
     launch = Launch(
         config, model, architecture, space, tokens, dtype.itemsize, str(compute_dtype(config, dtype, device))
@@ -148,14 +164,26 @@ def _check_names(config: RunConfig) -> None:
         raise InputError("SS102", "objectives need a cost beside the quality.", f"Allowed: {', '.join(COSTS)}.")
 
 
+def _check_objectives(config: RunConfig, space: Space) -> None:
+    smallest = space.costs.named(space.smallest.levels)
+    for cost in config.objectives[1:]:
+        if smallest[cost] == space.dense_costs[cost]:
+            varying = [name for name in COSTS if smallest[name] != space.dense_costs[name]]
+            raise InputError(
+                "SS109", f"objective {cost!r} is the same for every candidate of this space.",
+                f"Costs that vary: {', '.join(varying)}.",
+            )  # fmt: skip
+
+
 def _tokens(
     config: RunConfig,
     model: Path,
     architecture: Architecture,
     texts: dict[str, Iterable[str]],
     saved: RunDirectory | None,
+    reread: bool,
 ) -> dict[str, Tokens]:
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(model, config.model.trust_remote_code)
     data = {"calibration": config.data.calibration, "selection": config.data.selection, "test": config.data.test}
     tokens: dict[str, Tokens] = {}
     for role, source in data.items():
@@ -165,7 +193,7 @@ def _tokens(
             raise InputError(
                 "SS204", f"data.{role}.length {source.length} exceeds the model's {architecture.max_length} positions."
             )
-        if source.source == PYTHON_SOURCE and role not in texts and saved is not None:
+        if saved is not None and (source.source == PYTHON_SOURCE or not reread):
             tokens[role] = np.load(saved.tokens / f"{role}.npy")
         else:
             tokens[role] = token_windows(source, tokenizer, role, texts.get(role))

@@ -98,7 +98,10 @@ class RunResults:
             raise InputError("SS501", f"no candidate {identity!r} in {self.run.path}.", "See: sparsesearch front")
         if len({e.genome.id for e in found}) > 1:
             raise InputError("SS501", f"{identity!r} names {len({e.genome.id for e in found})} candidates.")
-        return max(found, key=lambda e: e.sequences)
+        measured = [e for e in found if e.status == "ok"]
+        if not measured:
+            raise InputError("SS501", f"candidate {found[0].genome.id} could not be measured: {found[0].error}")
+        return max(measured, key=lambda e: e.sequences)
 
     def pick(self, rule: str) -> Evaluation:
         """A candidate of the front by a rule (`pareto.pick`); raises InputError SS501, InfeasibleError SS406."""
@@ -107,6 +110,10 @@ class RunResults:
 
     def require_front(self) -> None:
         """Raise InfeasibleError SS406 where no candidate respects every limit."""
+        if not self.final:
+            raise InputError(
+                "SS600", f"{self.run.path} has no final measurements yet.", "Let it end, or use 'sparsesearch resume'."
+            )
         if not self.front:
             raise InfeasibleError(
                 "SS406",

@@ -34,7 +34,7 @@ class WorkerSetup:
 
     Attributes:
         config: the run's configuration.
-        model, run, store, teacher: absolute directories that every worker can read.
+        model, run, store, statistics, teacher: absolute directories that every worker can read.
         device: `cpu` or `cuda`.
     """
 
@@ -42,6 +42,7 @@ class WorkerSetup:
     model: str
     run: str
     store: str
+    statistics: str
     teacher: str
     device: str
 
@@ -63,10 +64,11 @@ class Worker:
         transformers_logging.disable_progress_bar()
         self.setup, self.config = setup, setup.config
         self.run = RunDirectory(Path(setup.run))
-        self.store = Path(setup.store)
+        self.store, self.statistics = Path(setup.store), Path(setup.statistics)
         base = dense_config(Path(setup.model), self.config.model.trust_remote_code)
         self.storage = checkpoint_dtype(base)
-        self.model = load_model(Path(setup.model), compute_dtype(self.config, self.storage, setup.device), setup.device)
+        dtype, trust = compute_dtype(self.config, self.storage, setup.device), self.config.model.trust_remote_code
+        self.model = load_model(Path(setup.model), dtype, setup.device, trust)
         self.architecture = describe(self.model)
         self.space = self.run.read_space()
         self._pass: BlockPass | None = None
@@ -74,7 +76,15 @@ class Worker:
 
     @cached_property
     def builder(self) -> StoreBuilder:
-        return StoreBuilder(self.model, self.architecture, self.space, self.config.pruners, self.store, self.storage)
+        return StoreBuilder(
+            self.model,
+            self.architecture,
+            self.space,
+            self.config.pruners,
+            directory=self.store,
+            statistics=self.statistics,
+            storage=self.storage,
+        )
 
     def collect(self, block: int) -> None:
         """Collect a block's statistics and move on to the next; blocks are asked for in order.
@@ -83,11 +93,8 @@ class Worker:
         """
         if self._pass is None or self._position > block:
             tokens = np.load(self.run.tokens / "calibration.npy")
-            directory = self.store / "statistics"
-            self._pass, self._position = (
-                BlockPass(self.model, self.architecture, tokens, directory, self.config.batch),
-                0,
-            )
+            self._pass = BlockPass(self.model, self.architecture, tokens, self.statistics, self.config.batch)
+            self._position = 0
         while self._position <= block:
             self._pass.collect(self._position)
             if self.config.pruners.propagate == "dense":
@@ -128,8 +135,8 @@ class Worker:
             return {"error": f"{type(error).__name__}: {error}", "seconds": time.monotonic() - started}
         return {"losses": losses, "seconds": time.monotonic() - started}
 
-    def perplexity(self, genome: bytes, tokens_name: str) -> float:
-        """Perplexity of a genome on `tokens/NAME.npy`; nan where it cannot be computed."""
+    def perplexity(self, genome: bytes, tokens_name: str) -> float | None:
+        """Perplexity of a genome on `tokens/NAME.npy`; None where it is not finite."""
         tokens = np.load(self.run.tokens / f"{tokens_name}.npy")
         value = perplexity(self.evaluator.supernet.apply(Genome(genome)), tokens, self.config.batch)
-        return value if math.isfinite(value) else math.nan
+        return value if math.isfinite(value) else None

@@ -67,7 +67,10 @@ class Teacher:
         """Indices (int64), log-probabilities and tails (float32) of some sequences."""
         index = torch.from_numpy(self.index[rows].astype(np.int64)).to(device)
         logp = torch.from_numpy(self.logp[rows].astype(np.float32)).to(device)
-        return index, logp, torch.from_numpy(np.array(self.tail[rows])).to(device)
+        tail = torch.from_numpy(np.array(self.tail[rows])).to(device)
+        # Rounded log-probabilities made a distribution again: what is left of the rounding is of second order in KL.
+        excess = torch.logsumexp(torch.cat([logp, tail[..., None]], dim=-1), dim=-1)
+        return index, logp - excess[..., None], tail - excess
 
 
 def logits_of(model: Any, tokens: Tokens) -> torch.Tensor:

@@ -1,7 +1,8 @@
-"""Proof that an export loads: run in a fresh process, `python -m sparsesearch.export.verify DIR REFERENCE`.
+"""Proof that an export loads: a script of its own, `python verify.py DIR REFERENCE WAY`, run in a fresh process a way.
 
-Loads the export every way its form promises, compares logits with what the search executed, counts parameters and
-nonzeros, generates text, and prints one JSON document.
+WAY is `sparsesearch.load`, `transformers` or `trust_remote_code`; only the first imports sparsesearch, so the others
+show what users without it get. Compares logits with what the search executed, counts parameters and nonzeros,
+generates with a cache, and prints one JSON document.
 """
 
 from __future__ import annotations
@@ -16,30 +17,30 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
-from sparsesearch.export.loading import load, manifest
-
 # Largest logit difference in float32 that still counts as the same model; summation order accounts for 1e-4.
 TOLERANCE = 1e-3
+WAYS = {
+    "zeros": ("sparsesearch.load", "transformers"),
+    "uniform": ("sparsesearch.load", "transformers"),
+    "uneven": ("sparsesearch.load", "trust_remote_code"),
+}
 
 
-def loaders(directory: Path) -> dict[str, Any]:
-    """Ways to load the export, by name."""
+def load_by(way: str, directory: Path) -> Any:
+    """The export in float32; raises ValueError where transformers reports missing or unexpected weights."""
+    if way == "sparsesearch.load":
+        from sparsesearch.export.loading import load
 
-    def stock(**options: Any) -> Any:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=torch.float32, output_loading_info=True, **options
-        )
-        problems = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
-        if problems:
-            raise ValueError(f"loading reports keys {problems[:3]}")
-        return model.eval()
-
-    ways = {"sparsesearch.load": lambda: load(directory, torch.float32)}
-    if manifest(directory)["form"] == "uneven":
-        ways["trust_remote_code"] = lambda: stock(trust_remote_code=True)
-    else:
-        ways["transformers"] = stock
-    return ways
+        return load(directory, torch.float32)
+    model, info = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, output_loading_info=True, trust_remote_code=way == "trust_remote_code"
+    )
+    problems = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
+    if problems:
+        raise ValueError(f"loading reports keys {problems[:3]}")
+    if way == "trust_remote_code" and not type(model).__module__.startswith("transformers_modules"):
+        raise ValueError(f"the export's own code did not run, {type(model).__module__} did")
+    return model.eval()
 
 
 def check(model: Any, tokens: torch.Tensor, logits: torch.Tensor) -> dict[str, Any]:
@@ -62,12 +63,11 @@ def check(model: Any, tokens: torch.Tensor, logits: torch.Tensor) -> dict[str, A
     }
 
 
-def main(directory: str, reference: str) -> None:
+def main(directory: str, reference: str, way: str) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     data = load_file(reference)
-    report = {way: check(make(), data["tokens"], data["logits"]) for way, make in loaders(Path(directory)).items()}
-    json.dump(report, sys.stdout)
+    json.dump(check(load_by(way, Path(directory)), data["tokens"], data["logits"]), sys.stdout)
 
 
 if __name__ == "__main__":

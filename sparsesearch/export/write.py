@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
@@ -20,10 +21,10 @@ from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError, SparseSearchError
+from sparsesearch.export import verify
 from sparsesearch.export.card import model_card
 from sparsesearch.export.forms import choose, renumbered, uniform_config, uniform_problem
 from sparsesearch.export.loading import MANIFEST
-from sparsesearch.export.verify import TOLERANCE
 from sparsesearch.models import dense_config, load_model, load_tokenizer, shape
 from sparsesearch.models.load import checkpoint_dtype
 from sparsesearch.searchers import Evaluation
@@ -40,14 +41,15 @@ def open_supernet(results: RunResults) -> tuple[StitchedSupernet, Path]:
     Raises InputError SS505 where the run's level store is gone.
     """
     run = results.run
-    launch = prepare(load_config(run.config), saved=run)
+    config = load_config(run.config)
+    launch = prepare(config, saved=run, reread=False)
     setup = launch.setup(run, run.path.parent / ".cache")
     if not (Path(setup.store) / "index.json").exists():
         raise InputError(
             "SS505", f"the run's level store {setup.store} is gone.", f"'sparsesearch resume {run.path}' rebuilds it."
         )
     store = LevelStore.open(Path(setup.store), launch.store_key)
-    model = load_model(launch.model, torch.float32)
+    model = load_model(launch.model, torch.float32, trust_remote_code=config.model.trust_remote_code)
     supernet = StitchedSupernet(model, launch.architecture, results.space, store.files)
     return supernet, launch.model
 
@@ -83,11 +85,12 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
         load_tokenizer(model_directory).save_pretrained(work)
         report = _report(form, out, work, results, candidate)
         (work / MANIFEST).write_text(json.dumps(report | _provenance(results, candidate, supernet), indent=1))
-        report |= _verify(work, supernet, candidate, results.run)
+        report |= _verify(form, work, supernet, candidate, results.run)
         (work / MANIFEST).write_text(json.dumps(report | _provenance(results, candidate, supernet), indent=1))
         (work / "README.md").write_text(model_card(report, results, candidate))
         if out.exists():
             out.rmdir()
+        work.chmod(0o755)  # mkdtemp's is for its owner alone
         work.replace(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -144,24 +147,19 @@ def _report(form: str, out: Path, work: Path, results: RunResults, candidate: Ev
     return {"form": form, "out": str(out), "id": candidate.genome.id, "bytes": size, "load": code, "notes": notes}
 
 
-def _verify(work: Path, supernet: StitchedSupernet, candidate: Evaluation, run: RunDirectory) -> dict[str, Any]:
-    """Reload in a fresh process and compare; raises SparseSearchError SS506 where anything differs."""
-    import numpy as np
-
+def _verify(
+    form: str, work: Path, supernet: StitchedSupernet, candidate: Evaluation, run: RunDirectory
+) -> dict[str, Any]:
+    """Reload in fresh processes, every way the form promises, and compare; raises SparseSearchError SS506."""
     tokens = torch.from_numpy(np.load(run.tokens / "selection.npy")[:2].astype(np.int64))
     with torch.no_grad():
         logits = supernet.apply(candidate.genome)(tokens, use_cache=False).logits
     with tempfile.TemporaryDirectory() as directory:
         reference = Path(directory) / "reference.safetensors"
         save_file({"tokens": tokens, "logits": logits.contiguous()}, reference)
-        command = [sys.executable, "-m", "sparsesearch.export.verify", str(work), str(reference)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise SparseSearchError("SS506", f"the export does not load in a fresh process: {reason}")
-    ways: dict[str, dict[str, Any]] = json.loads(done.stdout)
+        ways = {way: _load_freshly(work, reference, way) for way in verify.WAYS[form]}
     worst = max(way["max_abs_logit_diff"] for way in ways.values())
-    if not worst <= TOLERANCE or not all(way["generates"] for way in ways.values()):
+    if not worst <= verify.TOLERANCE or not all(way["generates"] for way in ways.values()):
         raise SparseSearchError("SS506", f"the export differs from what was searched: {json.dumps(ways)}")
     first = next(iter(ways.values()))
     return {
@@ -170,6 +168,17 @@ def _verify(work: Path, supernet: StitchedSupernet, candidate: Evaluation, run: 
         "verified": sorted(ways),
         "max_abs_logit_diff": worst,
     }
+
+
+def _load_freshly(work: Path, reference: Path, way: str) -> dict[str, Any]:
+    """What `verify.py` finds in a new process; -P keeps this folder's modules off its path."""
+    command = [sys.executable, "-P", verify.__file__, str(work), str(reference), way]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise SparseSearchError("SS506", f"the export does not load by {way} in a fresh process: {reason}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _provenance(results: RunResults, candidate: Evaluation, supernet: StitchedSupernet) -> dict[str, Any]:

@@ -61,26 +61,32 @@ def dense_config(directory: Path, trust_remote_code: bool = False) -> Pretrained
                 "SS207", f"{directory} needs code of its own, which is not run.", "Set model.trust_remote_code: true."
             ) from None
         raise InputError("SS202", f"{directory}: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise InputError("SS201", f"{directory}: {str(error).splitlines()[0]}") from None
     check_family(config)
     return config
 
 
-def meta_model(config: PretrainedConfig) -> Any:
+def meta_model(config: PretrainedConfig, trust_remote_code: bool = False) -> Any:
     """The network without weights, on the meta device."""
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
-def load_model(directory: Path, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
+def load_model(
+    directory: Path, dtype: torch.dtype, device: torch.device | str = "cpu", trust_remote_code: bool = False
+) -> Any:
     """The network in evaluation mode, without gradients."""
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, use_safetensors=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
+    )
     return model.to(device).eval().requires_grad_(False)
 
 
-def load_tokenizer(directory: Path) -> Any:
+def load_tokenizer(directory: Path, trust_remote_code: bool = False) -> Any:
     """The model's tokenizer; raises InputError SS201 where there is none."""
     try:
-        return AutoTokenizer.from_pretrained(directory)
+        return AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise InputError("SS201", f"{directory}: no tokenizer: {str(error).splitlines()[0]}") from None
 
@@ -92,9 +98,9 @@ def checkpoint_dtype(config: PretrainedConfig) -> torch.dtype:
 
 
 def weights_hash(directory: Path) -> str:
-    """SHA-256 over the weight files' contents, in name order."""
+    """SHA-256 over the contents of the weight files and of config.json, in name order."""
     digest = hashlib.sha256()
-    for path in sorted(directory.glob("*.safetensors")):
+    for path in sorted([*directory.glob("*.safetensors"), directory / "config.json"]):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[attr-defined,unused-ignore]
     return digest.hexdigest()

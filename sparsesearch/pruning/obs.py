@@ -30,8 +30,9 @@ def obs(
         The elements removed, in order, as many as the smallest level needs; and for each level the weights of the
         kept columns in ascending order, shape (O, span * kept).
     """
-    matrix, _ = damped(second_moment_II.double(), damp)
-    weight = weight_OI.double()
+    matrix, dead = damped(second_moment_II.double(), damp)
+    # Inputs that never fire carry nothing: with zero weights they are the first to go.
+    weight = weight_OI.double().masked_fill(dead, 0.0)
     elements = len(matrix) // span
     order = removal_order(weight, torch.linalg.inv(matrix), span, elements - min(kept, default=elements))
     product = weight @ matrix

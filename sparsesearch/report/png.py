@@ -14,6 +14,8 @@ def write_png(results: RunResults) -> list[Path]:
     """Write `front.png`, `picks.png` and `progress.png` into the run."""
     from matplotlib.figure import Figure
 
+    if not results.final:
+        return []
     folder = results.run.path
     front = Figure(figsize=(7, 4.5), layout="constrained")
     _front(results, front.subplots())

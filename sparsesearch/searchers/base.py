@@ -41,7 +41,7 @@ class Evaluation:
     Attributes:
         sequences, draw: how many selection sequences, and which.
         status: `ok`, `invalid` (a non-finite objective) or `failed` (an exception, in `error`).
-        quality: the first objective; nan unless `ok`.
+        quality: the first objective; not finite unless `ok`.
         losses: mean loss of each sequence, in the draw's order.
     """
 

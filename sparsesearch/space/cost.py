@@ -18,6 +18,7 @@ from sparsesearch.space.unit import Unit
 COSTS = {
     "params": "weights stored, tied weights once",
     "nonzeros": "weights that are not zero",
+    "prunable_nonzeros": "of these, those in matrices that the space can prune: what `sparsity` counts",
     "macs": "multiply-accumulates a token with dense kernels: linears, output head, attention over `context` tokens",
     "bytes": "params in the checkpoint's data type",
     "kv_bytes": "KV-cache bytes for `context` tokens",
@@ -46,6 +47,11 @@ class Part:
     cut: str | None = None
     sparsity: str | None = None
     drop: str | None = None
+
+    @property
+    def prunable(self) -> bool:
+        """Whether it is a matrix that some unit prunes (embeddings, norms and biases are not)."""
+        return bool(self.macs[0] and self.params[0] and (self.cut or self.sparsity or self.drop))
 
     def with_nonzeros(self, nonzeros: Sequence[Sequence[int]]) -> Part:
         """The same part with measured nonzeros in place of nominal ones."""
@@ -81,7 +87,7 @@ class CostModel:
 
     def _rows(self, part: Part) -> Ints:
         rows = [
-            (params, nonzeros, macs, params * self.bytes_per_weight, kv_bytes)
+            (params, nonzeros, nonzeros * part.prunable, macs, params * self.bytes_per_weight, kv_bytes)
             for row in part.nonzeros
             for params, nonzeros, macs, kv_bytes in zip(part.params, row, part.macs, part.kv_bytes, strict=True)
         ]

@@ -23,7 +23,7 @@ class Limit:
 
     Attributes:
         text: what the user wrote, without spaces.
-        cost: a name in `COSTS`, or `sparsity` (fraction of zeros among the weights that the space can prune).
+        cost: a name in `COSTS`, or `sparsity` (fraction of zeros or removed weights in matrices the space can prune).
         value: the bound; a fraction of the dense model where `relative`.
     """
 
@@ -69,7 +69,7 @@ class Limit:
             prunable: weights of the dense model that the space can prune, the base of `sparsity`.
         """
         if self.cost == "sparsity":
-            return Bound(self.text, "nonzeros", dense["nonzeros"] - math.ceil(self.value * prunable))
+            return Bound(self.text, "prunable_nonzeros", prunable - math.ceil(self.value * prunable))
         maximum = math.floor(self.value * dense[self.cost] if self.relative else self.value)
         return Bound(self.text, self.cost, maximum)
 

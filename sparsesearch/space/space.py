@@ -62,8 +62,8 @@ class Space:
 
     @cached_property
     def prunable(self) -> int:
-        """Weights of the dense model in matrices that some unit can prune (embeddings, norms and biases are not)."""
-        return sum(p.params[0] for p in self.parts if p.macs[0] and (p.cut or p.sparsity or p.drop))
+        """Weights of the dense model in matrices that some unit can prune, the base of `sparsity`."""
+        return sum(p.params[0] for p in self.parts if p.prunable)
 
     @cached_property
     def bounds(self) -> tuple[Bound, ...]:

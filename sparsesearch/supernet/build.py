@@ -29,10 +29,18 @@ class StoreBuilder:
         space: Space,
         pruners: PrunerConfig,
         directory: Path,
+        statistics: Path,
         storage: torch.dtype,
     ) -> None:
+        """
+        Args:
+            directory: of the store.
+            statistics: of the calibration pass.
+            storage: type that levels are kept in.
+        """
         self.model, self.architecture, self.space = model, architecture, space
         self.pruners, self.directory, self.storage = pruners, directory, storage
+        self.statistics = statistics
         self.composer = Composer(model, architecture, space, UnitFiles(directory))
         self.units = {unit.name: unit for unit in space.units}
 
@@ -41,7 +49,7 @@ class StoreBuilder:
         done = block_path(self.directory, block)
         if done.exists():
             return
-        statistics = load_statistics(self.directory / "statistics", block)
+        statistics = load_statistics(self.statistics, block)
         units: dict[str, Entry] = {}
         for sublayer in self.architecture.sublayers:
             if sublayer.block == block:

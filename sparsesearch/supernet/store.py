@@ -7,7 +7,6 @@ Layout of a store directory::
         kind sparsity     `mask` uint8 (levels, ceil(weights / 8)), `values.L` the kept values of level L, row by row
         a cut             `order` int32, elements in order of removal; `weight.L` the refitted output linear of level L
     blocks/NNN.json       what index.json is made of, written when all units of a block are; makes builds resumable
-    statistics/           second moments of the calibration pass
 
 Level 0 is the dense model and is not stored. Values have the checkpoint's data type.
 """
@@ -32,12 +31,20 @@ from sparsesearch.space import Space, Unit
 SCHEMA = 1
 
 
-def store_key(space: Space, pruners: PrunerConfig, weights: str, calibration: str) -> dict[str, Any]:
-    """Everything that the levels depend on; `weights` and `calibration` are hashes."""
+def store_key(
+    space: Space, pruners: PrunerConfig, weights: str, calibration: str, numerics: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that the levels depend on.
+
+    Args:
+        weights, calibration: hashes.
+        numerics: what decides the order and precision of sums (data type, device, batch, threads).
+    """
     return {
         "schema": SCHEMA,
         "weights": weights,
         "calibration": calibration,
+        "numerics": numerics,
         "pruners": pruners.model_dump(),
         "units": [[u.name, list(u.levels)] for u in space.units],
     }
@@ -154,10 +161,6 @@ class LevelStore:
         """Measured nonzeros of every parameter at every (sparsity, cut) level, for `Space.with_nonzeros`."""
         table: dict[str, list[list[int]]] = self.index["nonzeros"]
         return table
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(path.stat().st_size for path in (self.directory / "units").glob("*.safetensors"))
 
 
 def estimated_bytes(space: Space, bytes_per_weight: int) -> int:

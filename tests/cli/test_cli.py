@@ -137,6 +137,11 @@ MISTAKES: list[tuple[dict[str, Any], list[str], int, str, str]] = [
     ({}, ["--calibration", "/no/such.txt"], 2, "SS204", "cannot read /no/such.txt"),
     ({}, ["--set", "search.evalz=3"], 2, "SS101", "search.evalz: unknown key. Did you mean 'evals'"),
     ({}, ["--set", "nonsense"], 2, "SS101", "not of the form key.path=value"),
+    ({}, ["--set", "units.x.levels=3"], 2, "SS101", "cannot set units.x.levels"),
+    ({}, ["--set", "units.9.levels=3"], 2, "SS101", "cannot set units.9.levels"),
+    ({}, ["--set", "search.evals=[1"], 2, "SS101", "not valid YAML"),
+    ({"model": "demo"}, ["--model", "demo"], 2, "SS101", "cannot set model.id"),
+    ({"units": [{"kind": "sparsity", "levels": ["150%"]}]}, [], 2, "SS105", "150% is outside [0, 1]"),
     ({}, ["--executor", "slurm"], 2, "SS101", "executor.kind"),
     ({}, ["--evals", "0"], 2, "SS101", "search.evals"),
     ({}, ["--set", "executor.gpus_per_worker=1"], 3, "SS301", "Nothing was started"),
@@ -210,6 +215,16 @@ def test_other_verbs_refuse_in_one_line(
     assert outcome.err.startswith(code)
     assert words in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_a_run_without_final_measurements_yet(run: Any, small_run: RunResults, tmp_path: Path) -> None:
+    shutil.copytree(small_run.run.path, tmp_path / "run")
+    archive = tmp_path / "run" / "archive.jsonl"
+    archive.write_text(archive.read_text().split("\n")[0][:50])
+    assert "no final measurements yet" in run("front", tmp_path / "run").err
+    assert run("report", tmp_path / "run").code == 0
+    assert "No final measurements yet" in (tmp_path / "run" / "report.html").read_text()
+    assert archive.read_text(), "a reader must not touch the archive"
 
 
 def test_no_feasible_candidate_exits_with_4(run: Any, small_run: RunResults, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_more_than_the_cluster_has_is_refused_before_anything_starts(
 ) -> None:
     for executor in ({"kind": "ray", "workers": 3}, {"kind": "ray", "gpus_per_worker": 1}):
         with pytest.raises(
-            EnvironmentProblem, match=r"SS301 .* the cluster has 2 CPUs and 0 GPUs. Nothing was started"
+            EnvironmentProblem, match=r"SS301 .* the cluster has 2 CPUs and 0 GPUs on 1 nodes. Nothing was started"
         ):
             controller.start(launched(family_dir("llama"), executor=executor), tmp_path / "run", Reporter(quiet=True))
     assert not (tmp_path / "run").exists()

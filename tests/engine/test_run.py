@@ -135,6 +135,26 @@ def test_more_evaluations_extend_a_finished_run(fake: type[FakeExecutor], family
     assert more.hypervolume() >= longer.hypervolume() * (1 - 1e-9)
 
 
+def test_a_space_smaller_than_the_budget_ends(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
+    for searcher in ("random", "nsga2", "evolution"):
+        changes = {"units": [{"kind": "kv_groups", "levels": [0.5]}], "limits": ["params<=99%"]}
+        results = run_search(tmp_path / searcher, family_dir("llama"), search={"searcher": searcher}, **changes)
+        assert len({e.genome for e in results.evaluations}) <= 8
+        assert results.front
+
+
+def test_time_that_is_up_does_not_discard_the_archive(
+    fake: type[FakeExecutor], family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = NSGA2 | {"evals": None, "hours": 1.0}
+    clock = iter(range(0, 10**9, 60))
+    monkeypatch.setattr(controller.Ledger, "seconds", lambda _: next(clock))
+    results = run_search(tmp_path / "run", family_dir("llama"), search=search)
+    whole = results.run.archive.read_bytes()
+    monkeypatch.setattr(controller.Ledger, "seconds", lambda _: 10**9)
+    assert controller.resume(tmp_path / "run", {}, QUIET).run.archive.read_bytes() == whole
+
+
 def test_nothing_left_to_do_measures_nothing(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
     run_search(tmp_path / "run", family_dir("llama"))
     fake.calls = 0
@@ -207,7 +227,7 @@ def test_a_run_that_is_active_is_refused(fake: type[FakeExecutor], family_dir: M
         ({"limits": ["params<=80%"]}, "space"),
         ({"data.calibration.sequences": 5}, "data.calibration"),
         ({"pruners.damp": 0.1}, "pruners"),
-        ({"executor.threads": 2}, "executor.threads"),
+        ({"executor.threads": 2}, "numerics.threads"),
     ],
 )
 def test_resume_refuses_what_changes_results(small_run: RunResults, change: dict[str, Any], named: str) -> None:
@@ -263,6 +283,11 @@ def test_shared_windows_are_refused_unless_asked_for(family_dir: Make) -> None:
         ({"objectives": ["kll", "params"]}, "SS102", "Did you mean 'kl'"),
         ({"objectives": ["kl", "param"]}, "SS102", "Did you mean 'params'"),
         ({"objectives": ["kl"]}, "SS102", "need a cost"),
+        (
+            {"units": [{"kind": "sparsity"}], "objectives": ["kl", "params"]},
+            "SS109",
+            "Costs that vary: nonzeros, prunable_nonzeros",
+        ),
         ({"pruners": {"sparsity": "sparsgpt"}}, "SS102", "Did you mean 'sparsegpt'"),
         ({"pruners": {"width": "magnitude"}}, "SS102", "pruners.width 'magnitude' not found"),
         ({"search": {"searcher": "evopres"}}, "SS102", "Did you mean 'evopress'"),

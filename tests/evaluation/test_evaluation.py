@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +83,21 @@ def test_dense_scores_zero_against_its_own_cache_and_workers_share_it(family_dir
     kl = kl_to_teacher(noisy, *again.rows(slice(0, 4), "cpu"))
     assert (kl.double() <= full_kl(logits, noisy)).all()
     assert (kl > 0).all()
+
+
+def test_a_large_vocabulary_in_half_precision_still_scores_dense_zero(tmp_path: Path) -> None:
+    logits = torch.randn(1, 6, 100_000, generator=torch.Generator().manual_seed(0)) * 4
+
+    class Fixed:
+        device = torch.device("cpu")
+
+        def __call__(self, ids: torch.Tensor, use_cache: bool) -> Any:
+            return SimpleNamespace(logits=logits)
+
+    cache = Teacher.create(tmp_path, np.zeros((1, 6), dtype=np.int32), 100_000)
+    cache.fill(Fixed(), 0, 1, 1)
+    assert cache.logp.dtype == np.float16
+    assert kl_to_teacher(logits, *cache.rows(slice(0, 1), "cpu")).max() < 2e-6
 
 
 def test_uniform_logits_have_perplexity_v() -> None:

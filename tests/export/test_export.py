@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from support import ALL_KINDS, FAMILIES, run_search
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import sparsesearch as ss
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError, SparseSearchError
-from sparsesearch.export import export
+from sparsesearch.export import export, write
 from sparsesearch.export.measure import evaluate_text
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
@@ -133,6 +134,16 @@ def test_a_directory_that_is_not_empty_is_left_alone(small_run: RunResults, tmp_
     with pytest.raises(InputError, match=r"SS500 .* exists and is not empty"):
         export(small_run, small_run.pick("knee"), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_shipped_code_is_what_runs(small_run: RunResults, tmp_path: Path) -> None:
+    """Broken, an export does not verify: the proof would notice."""
+    export(small_run, candidate(small_run, ffn_width=(1, 2, 3)), tmp_path / "out")
+    (tmp_path / "out" / "modeling_sparsesearch.py").write_text("raise RuntimeError('shipped code ran')")
+    reference = tmp_path / "reference.safetensors"
+    save_file({"tokens": torch.zeros(1, 8, dtype=torch.long), "logits": torch.zeros(1, 8, 2048)}, reference)
+    with pytest.raises(SparseSearchError, match=r"SS506 .* trust_remote_code in a fresh process: .*shipped code ran"):
+        write._load_freshly(tmp_path / "out", reference, "trust_remote_code")
 
 
 def test_an_export_that_does_not_verify_leaves_nothing(

@@ -29,7 +29,7 @@ class Built:
         self.directory, architecture = directory, self.launch.architecture
         model = load_model(directory, torch.float32)
         builder = StoreBuilder(
-            model, architecture, self.launch.space, self.launch.config.pruners, work, model.config.dtype
+            model, architecture, self.launch.space, self.launch.config.pruners, work, work / "statistics", torch.float32
         )
         blocks = BlockPass(model, architecture, self.launch.tokens["calibration"], work / "statistics", 4)
         for block in range(len(architecture.blocks)):

@@ -143,6 +143,14 @@ def test_structured_obs_equals_the_least_squares_refit_on_the_kept_inputs(span: 
     assert torch.allclose(levels[0], refit, atol=1e-5)
 
 
+def test_obs_removes_inputs_that_never_fire_first() -> None:
+    weight, moment = layer(outputs=4, inputs=6)
+    moment[2], moment[:, 2] = 0.0, 0.0
+    order, levels = obs(weight, moment * 1e-3, 1, [5, 3], DAMP)
+    assert order[0] == 2
+    assert torch.isfinite(levels[1]).all()
+
+
 @pytest.mark.parametrize("span", [1, 2])
 def test_obs_removes_greedily_what_adds_least_error(span: int) -> None:
     """Every removal is the one that brute force over the remaining elements finds."""

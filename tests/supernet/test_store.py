@@ -26,7 +26,9 @@ BLOCKS = 3
 def builder(directory: Path, work: Path, **changes: Any) -> tuple[StoreBuilder, BlockPass, Any]:
     launch = launched(directory, **{"units": ALL_KINDS, **changes})
     model = load_model(directory, torch.float32)
-    build = StoreBuilder(model, launch.architecture, launch.space, launch.config.pruners, work, torch.float32)
+    build = StoreBuilder(
+        model, launch.architecture, launch.space, launch.config.pruners, work, work / "statistics", torch.float32
+    )
     blocks = BlockPass(model, launch.architecture, launch.tokens["calibration"], work / "statistics", 4)
     return build, blocks, launch
 

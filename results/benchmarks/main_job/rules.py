@@ -89,7 +89,7 @@ def main() -> None:
             load_model(args.model, torch.float32),
             args.runs / mode,
         )
-        builder = StoreBuilder(model, architecture, space, config.pruners, work, torch.float32)
+        builder = StoreBuilder(model, architecture, space, config.pruners, work, work / "statistics", torch.float32)
         blocks = BlockPass(model, architecture, calibration, work / "statistics", 8)
         for block in range(len(architecture.blocks)):
             blocks.collect(block)
