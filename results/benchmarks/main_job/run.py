@@ -47,6 +47,7 @@ def recipe_sparsity(args: argparse.Namespace, seed: int, sparsity: int, generati
         "search": {
             "searcher": "evopress",
             "seed": seed,
+            "final": 2,
             "options": {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192], "generations": generations},
         },
         "executor": {"kind": "ray", "workers": 2},
@@ -114,7 +115,7 @@ class Measure:
             for n in ("valid", "wikitext2-test")
         }
         self.kl = {}
-        for name in ("calib", "valid"):
+        for name in ("calib", "valid") if args.part == "sparsity" else ("valid",):
             tokens = text_windows(tokenizer, args.text / f"{name}.txt", LENGTH)[:KL_WINDOWS]
             teacher = Teacher.create(args.runs / f"teacher-{name}", tokens, self.supernet.architecture.vocabulary)
             teacher.fill(self.supernet.apply(results.space.dense), 0, len(tokens), 8)
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sparsities", type=int, nargs="+", default=[50, 60, 70, 80])
     parser.add_argument("--generations", type=int, default=150)
+    parser.add_argument("--targets", type=int, nargs="+", default=[90, 80, 70, 60, 50, 40, 30], help="percent kept")
     parser.add_argument("--evals", type=int, default=400)
     parser.add_argument("--windows", type=int, default=256, help="of 256 tokens, from the start of each report text")
     args = parser.parse_args()
@@ -204,7 +206,7 @@ def rows(args: argparse.Namespace, seed: int) -> Any:
     measure = Measure(results, args)
     row = base_row(args.part, results, seed, args.windows) | {"dense": measure(results.space.dense)}
     fixed = results.space.dense_costs[cost] - results.space.prunable
-    for percent in (90, 80, 70, 60, 50, 40, 30):
+    for percent in args.targets:
         bound = fixed + results.space.prunable * percent // 100
         chosen = best_under(results, f"{cost}<={bound}")
         if chosen is not None:
