@@ -17,6 +17,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from sparsesearch.calibration import BlockPass
+from sparsesearch.calibration.statistics import statistics_path
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
@@ -91,6 +92,8 @@ class Worker:
 
         With error propagation the block's levels are built here too, since the next block's inputs depend on them.
         """
+        if self.config.pruners.propagate == "dense" and self._all_collected():
+            return
         if self._pass is None or self._position > block:
             tokens = np.load(self.run.tokens / "calibration.npy")
             self._pass = BlockPass(self.model, self.architecture, tokens, self.statistics, self.config.batch)
@@ -107,6 +110,10 @@ class Worker:
         if self._position == len(self.architecture.blocks):
             self._pass.close()
             self._pass = None
+
+    def _all_collected(self) -> bool:
+        blocks = range(len(self.architecture.blocks))
+        return self._pass is None and all(statistics_path(self.statistics, block).exists() for block in blocks)
 
     def build(self, block: int) -> None:
         """Build all levels of a block."""

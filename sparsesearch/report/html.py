@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from sparsesearch.engine.controller import read_ledger
+from sparsesearch.engine.ledger import read_ledger
 from sparsesearch.engine.results import RunResults
 from sparsesearch.report.data import best_so_far, heat_map, hypervolume_so_far, search_evaluations
 from sparsesearch.report.terminal import short

@@ -18,6 +18,7 @@ from support import launched, recipe, run_search
 from sparsesearch.engine import controller, executors
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.worker import Worker
@@ -148,10 +149,10 @@ def test_time_that_is_up_does_not_discard_the_archive(
 ) -> None:
     search = NSGA2 | {"evals": None, "hours": 1.0}
     clock = iter(range(0, 10**9, 60))
-    monkeypatch.setattr(controller.Ledger, "seconds", lambda _: next(clock))
+    monkeypatch.setattr(Ledger, "seconds", lambda _: next(clock))
     results = run_search(tmp_path / "run", family_dir("llama"), search=search)
     whole = results.run.archive.read_bytes()
-    monkeypatch.setattr(controller.Ledger, "seconds", lambda _: 10**9)
+    monkeypatch.setattr(Ledger, "seconds", lambda _: 10**9)
     assert controller.resume(tmp_path / "run", {}, QUIET).run.archive.read_bytes() == whole
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import sparsesearch as ss
-from sparsesearch.engine.controller import read_ledger
+from sparsesearch.engine.ledger import read_ledger
 from sparsesearch.engine.results import RunResults
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
 from sparsesearch.export.measure import text_windows

@@ -1,0 +1,44 @@
+"""How much a search may spend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparsesearch.config import SearchConfig
+from sparsesearch.engine.archive import Archive, Key
+from sparsesearch.engine.ledger import Ledger
+from sparsesearch.searchers import Proposal, Searcher
+
+# Evaluations when neither the user nor the searcher sets an end.
+DEFAULT_EVALS = 300
+
+
+class Budget:
+    """Counts evaluations and tokens the same way in a first session and in a replay."""
+
+    def __init__(self, search: SearchConfig, searcher: Searcher, ledger: Ledger, archive: Archive) -> None:
+        limited = search.evals or search.tokens or search.hours or searcher.ends_by_itself
+        self.evals = search.evals if limited else DEFAULT_EVALS
+        self.tokens, self.hours, self._ledger, self._archive = search.tokens, search.hours, ledger, archive
+        self.used_evals = self.used_tokens = 0
+        self._charged: set[Key] = set()
+
+    def admit(self, proposals: Sequence[tuple[Proposal, Key]], length: int) -> list[Proposal]:
+        """The first proposals that the budget still covers; each measurement is charged once."""
+        admitted = []
+        for proposal, key in proposals:
+            if key not in self._charged:
+                tokens = self.used_tokens + key[2] * length
+                over_evals = self.evals is not None and self.used_evals >= self.evals
+                over_tokens = self.tokens is not None and tokens > self.tokens
+                # Time only counts for what has yet to be measured: a replay takes in all there is.
+                over_time = key not in self._archive.entries and self._out_of_time()
+                if over_evals or over_tokens or over_time:
+                    break
+                self._charged.add(key)
+                self.used_evals, self.used_tokens = self.used_evals + 1, tokens
+            admitted.append(proposal)
+        return admitted
+
+    def _out_of_time(self) -> bool:
+        return self.hours is not None and self._ledger.seconds() > self.hours * 3600

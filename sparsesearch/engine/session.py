@@ -1,0 +1,159 @@
+"""One session of a search: ask, evaluate, tell, record, and measure what was found."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sparsesearch.engine.archive import Archive, Key
+from sparsesearch.engine.budget import Budget
+from sparsesearch.engine.caches import alive
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.executors import Executor, WorkerDied
+from sparsesearch.engine.launch import Launch
+from sparsesearch.engine.ledger import Ledger
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import InfeasibleError, SparseSearchError
+from sparsesearch.evaluation.evaluator import minibatch, quality_of
+from sparsesearch.searchers import Evaluation, Proposal, Searcher, create
+from sparsesearch.space import Space
+from sparsesearch.space.sampling import starting_genomes
+
+# Below this many evaluations, failures are not yet a verdict on the whole run.
+FAILURES_MATTER = 20
+# A search that proposes nothing new for this many generations has seen its space.
+IDLE_GENERATIONS = 20
+
+
+class SearchSession:
+    """The search of one run, from where its archive stands to the front."""
+
+    def __init__(
+        self, launch: Launch, run: RunDirectory, space: Space, executor: Executor, reporter: Reporter, ledger: Ledger
+    ) -> None:
+        self.launch, self.run, self.space = launch, run, space
+        self.executor, self.reporter, self.ledger = executor, reporter, ledger
+        self.config = launch.config
+        self.archive = Archive(run.archive, writable=True)
+        self.pool, self.length = launch.tokens["selection"].shape
+        search = self.config.search
+        self.searcher: Searcher = create(search.searcher, space, self.config.objectives, search.seed, search.options)
+        self.budget = Budget(search, self.searcher, ledger, self.archive)
+        self._failures = sum(e.status != "ok" for e in self.archive.entries.values())
+
+    def search(self) -> None:
+        """Ask, evaluate, tell, record, until the searcher or the budget ends it."""
+        total, idle = self.budget.evals, 0
+        self.reporter.phase(f"search ({self.config.search.searcher})", total)
+        while idle < IDLE_GENERATIONS and (proposals := self.searcher.ask(1_000_000)):
+            before = self.budget.used_evals
+            affordable = self.budget.admit([(p, self._key(p)) for p in proposals], self.length)
+            self.searcher.tell(self.evaluate(affordable))
+            if len(affordable) < len(proposals):
+                break
+            idle = idle + 1 if self.budget.used_evals == before else 0
+        self.reporter.end()
+
+    def measure_finalists(self) -> None:
+        """Measure dense, the uniform baselines and the searcher's best on all selection data."""
+        wanted = {genome: name for name, genome in starting_genomes(self.space).items()}
+        for evaluation in self.searcher.best.values():
+            if evaluation.origin.startswith("uniform"):
+                wanted.setdefault(evaluation.genome, evaluation.origin)
+        for genome in self.searcher.finalists(self.config.search.final):
+            wanted.setdefault(genome, "final")
+        proposals = [Proposal(genome, 0, 0, origin) for genome, origin in wanted.items()]
+        self.reporter.phase("final measurement", len(proposals))
+        self.evaluate(proposals, origins=True)
+        self.reporter.end()
+
+    def conclude(self) -> RunResults:
+        """Write the reference point (kept once it is there), the front and test perplexities."""
+        results = RunResults(self.run.path)
+        if not results.final:
+            raise InfeasibleError("SS406", "no candidate could be evaluated.", f"See {self.run.archive}.")
+        known = {"reference": results.reference(), "search_evaluations": self.budget.used_evals}
+        self.run.write(self.run.info, results.info | known)
+        results = RunResults(self.run.path)
+        if "test" in self.launch.tokens:
+            self._test(results)
+        self.run.write(self.run.front, results.front_json())
+        return results
+
+    def evaluate(self, proposals: Sequence[Proposal], origins: bool = False) -> list[Evaluation]:
+        """Evaluations of proposals in order; what the archive has is not measured again."""
+        keys = [self._key(p) for p in proposals]
+        missing = {k: p for k, p in zip(keys, proposals, strict=True) if k not in self.archive.entries}
+        calls = [(p.genome.data, self._sequences(p).tolist()) for p in missing.values()]
+        results = self.executor.map("evaluate", calls)
+        done = len(proposals) - len(missing)
+        for proposal, key in zip(missing.values(), missing, strict=True):
+            started = time.monotonic()
+            result = next(results)
+            evaluation = self._evaluation(proposal, key, result)
+            self.archive.append(evaluation)
+            self.ledger.add("evaluation", time.monotonic() - started, evaluation.sequences * self.length, quiet=True)
+            done += 1
+            self._note(evaluation, done if origins else self.budget.used_evals - len(proposals) + done)
+        self.ledger.flush("evaluation")
+        found = [self.archive.entries[k] for k in keys]
+        return [replace(e, draw=p.draw) for e, p in zip(found, proposals, strict=True)]
+
+    def _key(self, proposal: Proposal) -> Key:
+        sequences = len(self._sequences(proposal))
+        # With all sequences every draw is the same.
+        return proposal.genome, 0 if sequences == self.pool else proposal.draw, sequences
+
+    def _sequences(self, proposal: Proposal) -> np.ndarray[Any, np.dtype[np.int64]]:
+        need = math.ceil(proposal.tokens / self.length) if proposal.tokens else self.pool
+        return minibatch(self.pool, min(need, self.pool), self.config.search.seed, proposal.draw)
+
+    def _evaluation(self, proposal: Proposal, key: Key, result: Any) -> Evaluation:
+        costs = self.space.costs.named(proposal.genome.levels)
+        common: dict[str, Any] = {
+            "genome": proposal.genome, "draw": key[1], "sequences": key[2], "origin": proposal.origin, "costs": costs,
+        }  # fmt: skip
+        error = str(result) if isinstance(result, WorkerDied) else result.get("error", "")
+        if error:
+            return Evaluation(status="failed", quality=math.nan, error=error, **common)
+        losses = np.array(result["losses"])
+        quality = quality_of(losses, self.config.objectives[0])
+        status: Any = "ok" if math.isfinite(quality) else "invalid"
+        return Evaluation(status=status, quality=quality, losses=tuple(losses.tolist()), **common)
+
+    def _note(self, evaluation: Evaluation, done: int) -> None:
+        if evaluation.status != "ok":
+            self._failures += 1
+            self.reporter.message(
+                f"SS402 candidate {evaluation.genome.id}: {evaluation.error or 'quality is not finite'}; "
+                "kept out of the front."
+            )
+            total = len(self.archive.entries)
+            if total >= FAILURES_MATTER and self._failures > total / 2:
+                raise SparseSearchError(
+                    "SS403", f"{self._failures} of {total} candidates failed; the run stops.",
+                    f"The last: {evaluation.error or 'quality is not finite'}",
+                )  # fmt: skip
+        failed = f"  failed {self._failures}" if self._failures else ""
+        self.reporter.step(done, f"last {self.config.objectives[0]} {evaluation.quality:.4g}{failed}")
+
+    def _test(self, results: RunResults) -> None:
+        """Perplexity on the test text of dense, the picks and the uniform baselines at the limits; each only once."""
+        known: dict[str, float] = json.loads(self.run.test.read_text()) if self.run.test.exists() else {}
+        wanted = [results.dense, *results.picks().values(), *(b for b in results.baselines if "@" not in b.origin)]
+        genomes = {e.genome.id: e.genome for e in wanted if e is not None and e.genome.id not in known}
+        self.reporter.phase("test perplexity", len(genomes))
+        values = self.executor.map("perplexity", [(genome.data, "test") for genome in genomes.values()])
+        for done, (identity, value) in enumerate(zip(genomes, alive(values), strict=True), 1):
+            if value is not None:
+                known[identity] = value
+            self.reporter.step(done)
+        self.reporter.end()
+        self.run.write(self.run.test, known)
