@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, RunArgument, print_json, set_if_given
+from sparsesearch.cli.options import Json, RunArgument, set_if_given
 
 
 def resume(
@@ -19,27 +19,16 @@ def resume(
     json_: Json = False,
 ) -> None:
     """Continue an interrupted run to the result it would have had, or extend a finished one."""
-    from rich.console import Console
-
+    from sparsesearch.cli.outcome import show_outcome
     from sparsesearch.engine import controller
     from sparsesearch.engine.progress import Reporter
-    from sparsesearch.report.html import write_report
-    from sparsesearch.report.png import write_png
-    from sparsesearch.report.terminal import print_summary
 
     path = Path(run)
     changes: dict[str, Any] = set_if_given(
         executor__kind=executor, executor__workers=workers, executor__address=address,
     )  # fmt: skip
     changes |= _evals(path, evals)
-    found = controller.resume(path, changes, Reporter())
-    write_report(found)
-    write_png(found)
-    found.require_front()
-    if json_:
-        print_json(found.front_json())
-    else:
-        print_summary(found, Console())
+    show_outcome(controller.resume(path, changes, Reporter()), json_)
 
 
 def _evals(path: Path, text: str | None) -> dict[str, Any]:

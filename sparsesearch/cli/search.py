@@ -61,19 +61,8 @@ def search(
             print_plan(launch, path)
         return
 
-    from rich.console import Console
-
+    from sparsesearch.cli.outcome import show_outcome
     from sparsesearch.engine import controller
     from sparsesearch.engine.progress import Reporter
-    from sparsesearch.report.html import write_report
-    from sparsesearch.report.png import write_png
-    from sparsesearch.report.terminal import print_summary
 
-    found = controller.start(launch, path, Reporter())
-    write_report(found)
-    write_png(found)
-    found.require_front()
-    if json_:
-        print_json(found.front_json())
-    else:
-        print_summary(found, Console())
+    show_outcome(controller.start(launch, path, Reporter()), json_)

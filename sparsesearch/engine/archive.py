@@ -74,6 +74,7 @@ def key_of(evaluation: Evaluation) -> Key:
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """A line of the archive; what is not finite becomes null."""
     quality = evaluation.quality if math.isfinite(evaluation.quality) else None
     return {
         "id": evaluation.genome.id,
@@ -90,6 +91,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def from_json(data: dict[str, Any]) -> Evaluation:
+    """The evaluation of a line; null becomes nan."""
     return Evaluation(
         genome=Genome.of(data["genome"]),
         sequences=data["sequences"],

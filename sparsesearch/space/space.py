@@ -119,6 +119,7 @@ class Space:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Space:
+        """The space that `to_json` wrote."""
         units = tuple(Unit(**{**u, "levels": tuple(u["levels"])}) for u in data["units"])
         parts = tuple(
             Part(

@@ -1,0 +1,22 @@
+"""How a finished search is shown: report, PNGs, and the front as a table or as JSON."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from sparsesearch.cli.options import print_json
+from sparsesearch.engine.results import RunResults
+from sparsesearch.report.html import write_report
+from sparsesearch.report.png import write_png
+from sparsesearch.report.terminal import print_summary
+
+
+def show_outcome(results: RunResults, as_json: bool) -> None:
+    """Write the reports and print the front; raises InfeasibleError SS406 where there is none."""
+    write_report(results)
+    write_png(results)
+    results.require_front()
+    if as_json:
+        print_json(results.front_json())
+    else:
+        print_summary(results, Console())
