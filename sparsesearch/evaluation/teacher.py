@@ -50,11 +50,12 @@ class Teacher:
         """Write sequences `start` to `stop` with the dense model's predictions."""
         for first in range(start, stop, batch):
             rows = slice(first, min(first + batch, stop))
-            logp = torch.log_softmax(logits_of(model, self.tokens[rows]), dim=-1)
-            top, index = logp.topk(self.index.shape[-1], dim=-1)
+            logits = logits_of(model, self.tokens[rows])
+            index = logits.topk(self.index.shape[-1], dim=-1).indices
+            logp, tail = split(logits, index)
             self.index[rows] = index.cpu().numpy().astype(self.index.dtype)
-            self.logp[rows] = top.cpu().numpy()
-            self.tail[rows] = log_tail(top).cpu().numpy()
+            self.logp[rows] = logp.cpu().numpy()
+            self.tail[rows] = tail.cpu().numpy()
         for array in (self.index, self.logp, self.tail):
             array.flush()
 
@@ -81,11 +82,15 @@ def logits_of(model: Any, tokens: Tokens) -> torch.Tensor:
     return logits.float()
 
 
-def log_tail(top_logp: torch.Tensor) -> torch.Tensor:
-    """Log of the probability outside the given outcomes, -inf where they cover everything."""
-    outside = 1.0 - top_logp.double().exp().sum(dim=-1)
-    # Below float32 resolution the rest is rounding, not probability.
-    return torch.where(outside > 1e-7, outside.clamp_min(1e-30).log(), -torch.inf).float()
+def split(logits: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the outcomes in `index` (..., k), and of everything else together (...).
+
+    The rest is summed by itself, not as one minus the top: that difference would be rounding where the rest is small.
+    """
+    top = logits.gather(-1, index)
+    rest = logits.scatter(-1, index, -torch.inf).logsumexp(dim=-1)
+    normaliser = torch.logaddexp(top.logsumexp(dim=-1), rest)
+    return top - normaliser[..., None], rest - normaliser
 
 
 def kl_to_teacher(logits: torch.Tensor, index: torch.Tensor, logp: torch.Tensor, tail: torch.Tensor) -> torch.Tensor:
@@ -95,10 +100,9 @@ def kl_to_teacher(logits: torch.Tensor, index: torch.Tensor, logp: torch.Tensor,
         logits: the student's, float32, shape (sequences, length, vocabulary).
         index, logp, tail: the teacher's, as `Teacher.rows` gives them.
     """
-    normaliser = logits.logsumexp(dim=-1, keepdim=True)
-    student = logits.gather(-1, index) - normaliser
+    student, student_tail = split(logits, index)
     kl = (logp.exp() * (logp - student)).sum(dim=-1)
-    student_tail = log_tail(student).clamp_min(-30.0)
-    bucket = tail.exp() * (tail - student_tail)
+    # Where the top k cover the vocabulary, both tails are -inf and there is no such bucket.
+    bucket = torch.where(tail.isinf(), 0.0, tail.exp() * (tail - student_tail))
     # float32 sums of equal distributions end within rounding of zero, on either side.
-    return (kl + torch.where(tail.isinf(), 0.0, bucket)).clamp_min(0.0)
+    return (kl + bucket).clamp_min(0.0)

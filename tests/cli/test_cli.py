@@ -269,7 +269,9 @@ def test_ctrl_c_exits_with_130_and_can_be_resumed(recipe_file: Any, tmp_path: Pa
     path = recipe_file(search={"searcher": "random", "evals": 5000, "options": {"tokens": 32}})
     code = "from sparsesearch.cli import main; main()"
     arguments = [sys.executable, "-c", code, "search", str(path), "--results", str(tmp_path), "--name", "r"]
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # A test run in the background would hand down an ignored SIGINT.
+    default = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=default)
     archive = tmp_path / "r" / "archive.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (archive.exists() and archive.stat().st_size):

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from sparsesearch.evaluation import Teacher, kl_to_teacher, perplexity
 from sparsesearch.evaluation.evaluator import minibatch, next_token_loss, quality_of
-from sparsesearch.evaluation.teacher import log_tail
+from sparsesearch.evaluation.teacher import split
 from sparsesearch.models import load_model
 
 Make = Callable[[str], Path]
 
 
 def teacher_of(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    top, index = torch.log_softmax(logits, -1).topk(k, -1)
-    return index, top, log_tail(top)
+    index = logits.topk(k, -1).indices
+    return index, *split(logits, index)
 
 
 def full_kl(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
