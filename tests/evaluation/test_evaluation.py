@@ -97,7 +97,7 @@ def test_a_large_vocabulary_in_half_precision_still_scores_dense_zero(tmp_path: 
     cache = Teacher.create(tmp_path, np.zeros((1, 6), dtype=np.int32), 100_000)
     cache.fill(Fixed(), 0, 1, 1)
     assert cache.logp.dtype == np.float16
-    assert kl_to_teacher(logits, *cache.rows(slice(0, 1), "cpu")).max() < 2e-6
+    assert kl_to_teacher(logits, *cache.rows(slice(0, 1), "cpu")).max() < 1e-5
 
 
 def test_uniform_logits_have_perplexity_v() -> None:
