@@ -55,7 +55,7 @@ class SearchSession:
         while idle < IDLE_GENERATIONS and (proposals := self.searcher.ask(1_000_000)):
             before = self.budget.used_evals
             affordable = self.budget.admit([(p, self._key(p)) for p in proposals], self.length)
-            self.searcher.tell(self.evaluate(affordable))
+            self.searcher.tell(self.evaluate(affordable, before))
             if len(affordable) < len(proposals):
                 break
             idle = idle + 1 if self.budget.used_evals == before else 0
@@ -71,7 +71,7 @@ class SearchSession:
             wanted.setdefault(genome, "final")
         proposals = [Proposal(genome, 0, 0, origin) for genome, origin in wanted.items()]
         self.reporter.phase("final measurement", len(proposals))
-        self.evaluate(proposals, origins=True)
+        self.evaluate(proposals)
         self.reporter.end()
 
     def conclude(self) -> RunResults:
@@ -87,13 +87,17 @@ class SearchSession:
         self.run.write(self.run.front, results.front_json())
         return results
 
-    def evaluate(self, proposals: Sequence[Proposal], origins: bool = False) -> list[Evaluation]:
-        """Evaluations of proposals in order; what the archive has is not measured again."""
+    def evaluate(self, proposals: Sequence[Proposal], before: int = 0) -> list[Evaluation]:
+        """Evaluations of proposals in order; what the archive has is not measured again.
+
+        Args:
+            before: steps that the current phase had done already, for progress.
+        """
         keys = [self._key(p) for p in proposals]
         missing = {k: p for k, p in zip(keys, proposals, strict=True) if k not in self.archive.entries}
         calls = [(p.genome.data, self._sequences(p).tolist()) for p in missing.values()]
         results = self.executor.map("evaluate", calls)
-        done = len(proposals) - len(missing)
+        done = before + len(proposals) - len(missing)
         for proposal, key in zip(missing.values(), missing, strict=True):
             started = time.monotonic()
             result = next(results)
@@ -101,7 +105,7 @@ class SearchSession:
             self.archive.append(evaluation)
             self.ledger.add("evaluation", time.monotonic() - started, evaluation.sequences * self.length, quiet=True)
             done += 1
-            self._note(evaluation, done if origins else self.budget.used_evals - len(proposals) + done)
+            self._note(evaluation, done)
         self.ledger.flush("evaluation")
         found = [self.archive.entries[k] for k in keys]
         return [replace(e, draw=p.draw) for e, p in zip(found, proposals, strict=True)]

@@ -54,7 +54,7 @@ class FakeExecutor:
         for genome, sequences in calls:
             type(self).calls += 1
             levels = np.frombuffer(genome, dtype="<i2").astype(float)
-            yield {"losses": [float((levels**1.5 / (s + 2)).sum()) for s in sequences], "seconds": 0.0}
+            yield {"losses": [float((levels**1.5 / (s + 2)).sum()) for s in sequences]}
 
     def close(self) -> None: ...
 
@@ -202,7 +202,7 @@ def test_bad_candidates_stay_out_of_the_front_and_do_not_stop_the_run(
 def test_a_run_where_most_candidates_fail_stops(
     family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Worker, "evaluate", lambda *_: {"error": "RuntimeError: broken", "seconds": 0.0})
+    monkeypatch.setattr(Worker, "evaluate", lambda *_: {"error": "RuntimeError: broken"})
     with pytest.raises(SparseSearchError, match="SS403 20 of 20 candidates failed") as caught:
         run_search(tmp_path / "run", family_dir("llama"), search=recipe("")["search"] | {"evals": 100})
     assert "broken" in caught.value.hint
