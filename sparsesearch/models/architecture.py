@@ -52,7 +52,23 @@ class Sublayer:
     queries: int = 0
 
     @property
+    def cut_kind(self) -> str:
+        """Kind of the unit that narrows it."""
+        return "kv_groups" if self.kind == "attention" else "ffn_width"
+
+    @property
+    def cut_unit(self) -> str:
+        """Name of the unit that narrows it, where a space has it."""
+        return f"{self.path}.{self.cut_kind}"
+
+    @property
+    def drop_unit(self) -> str:
+        """Name of the unit that drops it, where a space has it."""
+        return f"{self.path}.drop_{self.kind}"
+
+    @property
     def output(self) -> Linear:
+        """The linear that reads the cut elements and writes the residual stream."""
         return self.linears[-1]
 
 

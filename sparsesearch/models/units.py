@@ -139,8 +139,7 @@ def _sublayer_parts(
     architecture: Architecture, sublayer: Sublayer, units: dict[str, Unit], context: int, bytes_per_weight: int
 ) -> list[Part]:
     attention = sublayer.kind == "attention"
-    cut = units.get(f"{sublayer.path}.{'kv_groups' if attention else 'ffn_width'}")
-    drop = f"{sublayer.path}.{'drop_attention' if attention else 'drop_ffn'}"
+    cut, drop = units.get(sublayer.cut_unit), sublayer.drop_unit
     kept = cut.levels if cut else (sublayer.elements,)
     common = {"cut": cut.name if cut else None, "drop": drop if drop in units else None}
     none = tuple(0 for _ in kept)

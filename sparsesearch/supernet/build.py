@@ -83,8 +83,7 @@ class StoreBuilder:
         return {unit.name: self._entry(unit, errors, path)}
 
     def _cut(self, sublayer: Sublayer, statistics: Statistics) -> dict[str, Entry]:
-        kind = "kv_groups" if sublayer.kind == "attention" else "ffn_width"
-        unit = self.units.get(f"{sublayer.path}.{kind}")
+        unit = self.units.get(sublayer.cut_unit)
         if unit is None or len(unit.levels) == 1:
             return {}
         output = sublayer.output

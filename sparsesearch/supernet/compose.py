@@ -38,13 +38,8 @@ class Composer:
             return units.get(name), index.get(name, -1)
 
         self._sparsity = {path: find(f"{path}.sparsity") for path in self.linears}
-        self._cut = {
-            path: find(f"{s.path}.{'kv_groups' if s.kind == 'attention' else 'ffn_width'}") for path, s in owner.items()
-        }
-        self._drop = {
-            s.path: find(f"{s.path}.{'drop_attention' if s.kind == 'attention' else 'drop_ffn'}")[1]
-            for s in architecture.sublayers
-        }
+        self._cut = {path: find(sublayer.cut_unit) for path, sublayer in owner.items()}
+        self._drop = {s.path: find(s.drop_unit)[1] for s in architecture.sublayers}
         self._kept: dict[tuple[str, int, int], torch.Tensor] = {}
 
     def dropped(self, genome: Genome, sublayer: str) -> bool:

@@ -78,18 +78,12 @@ class StitchedSupernet:
     def shapes(self, genome: Genome) -> list[Shape]:
         """KV groups and FFN neurons of every block as the genome leaves them; 0 where dropped."""
         shapes: list[Shape] = [{} for _ in self.architecture.blocks]
+        elements = {u.name: u.levels[i] for u, i in zip(self.space.units, genome.levels.tolist(), strict=True)}
         for sublayer in self.architecture.sublayers:
-            key = "kv_groups" if sublayer.kind == "attention" else "ffn_width"
-            shapes[sublayer.block][key] = self._elements(genome, sublayer.path, key, sublayer.elements)
+            dropped = self.composer.dropped(genome, sublayer.path)
+            kept = elements.get(sublayer.cut_unit, sublayer.elements)
+            shapes[sublayer.block][sublayer.cut_kind] = 0 if dropped else kept
         return shapes
-
-    def _elements(self, genome: Genome, path: str, key: str, total: int) -> int:
-        if self.composer.dropped(genome, path):
-            return 0
-        for unit, level in zip(self.space.units, genome.levels.tolist(), strict=True):
-            if unit.name == f"{path}.{key}":
-                return int(unit.levels[level])
-        return total
 
     def state_dict(self, genome: Genome, padded: bool = False) -> dict[str, torch.Tensor]:
         """Every parameter of the genome as a model of its own would hold it.
