@@ -93,27 +93,21 @@ class StitchedSupernet:
         """
         state = dict(self._other_parameters())
         for sublayer in self.architecture.sublayers:
-            dropped = self.composer.dropped(genome, sublayer.path)
-            own = (f"{sublayer.norm}.weight", *sublayer.extras)
-            for name in own if dropped and not padded else ():
-                del state[name]
+            tensors = {name: state.pop(name) for name in (f"{sublayer.norm}.weight", *sublayer.extras)}
             for linear in sublayer.linears:
-                if dropped and not padded:
-                    continue
-                levels = self.composer.levels(genome, linear.path)
-                pick = self.composer.padded if padded else self._cut_pair
-                weight, bias = pick(linear.path, levels)
-                # Only the genome's own zeros: a dropped sublayer is silenced in all its linears.
-                state[f"{linear.path}.weight"] = torch.zeros_like(weight) if dropped else weight
-                if bias is not None:
-                    state[f"{linear.path}.bias"] = torch.zeros_like(bias) if dropped else bias
-            if dropped and padded:
-                for name in own:
-                    state[name] = torch.zeros_like(state[name])
+                tensors |= self._linear_state(genome, linear.path, padded)
+            if self.composer.dropped(genome, sublayer.path):
+                tensors = {name: torch.zeros_like(t) for name, t in tensors.items()} if padded else {}
+            state |= tensors
         return state
 
-    def _cut_pair(self, path: str, levels: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return self.composer.weight(path, levels), self.composer.bias_of(path, levels)
+    def _linear_state(self, genome: Genome, path: str, padded: bool) -> dict[str, torch.Tensor]:
+        levels = self.composer.levels(genome, path)
+        if padded:
+            weight, bias = self.composer.padded(path, levels)
+        else:
+            weight, bias = self.composer.weight(path, levels), self.composer.bias_of(path, levels)
+        return {f"{path}.weight": weight} | ({} if bias is None else {f"{path}.bias": bias})
 
     def _other_parameters(self) -> list[tuple[str, torch.Tensor]]:
         stock = [(f"{p}.{n}", t) for p, module in self._stock.items() for n, t in module.named_parameters()]
