@@ -11,7 +11,7 @@ from typer.main import get_command
 from sparsesearch.cli import app
 from sparsesearch.config import validate
 from sparsesearch.export import FORMS
-from sparsesearch.searchers import SEARCHERS
+from sparsesearch.searchers.registry import SEARCHERS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -16,7 +16,7 @@ def _first_line(thing: Any) -> str:
 
 
 def _searchers() -> dict[str, str]:
-    from sparsesearch.searchers import SEARCHERS
+    from sparsesearch.searchers.registry import SEARCHERS
 
     def options(cls: Any) -> str:
         fields = cls.Options.model_fields.items()

@@ -25,8 +25,7 @@ from sparsesearch.models import Architecture, dense_config, describe, load_token
 from sparsesearch.models.load import checkpoint_dtype
 from sparsesearch.models.units import build_space
 from sparsesearch.pruning import structured, unstructured
-from sparsesearch.searchers import create
-from sparsesearch.searchers.registry import options_of
+from sparsesearch.searchers.registry import create, options_of
 from sparsesearch.space import COSTS, Space
 from sparsesearch.supernet.store import estimated_bytes, key_hash, store_key
 

@@ -22,7 +22,8 @@ from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InfeasibleError, SparseSearchError
 from sparsesearch.evaluation.evaluator import minibatch, quality_of
-from sparsesearch.searchers import Evaluation, Proposal, Searcher, create
+from sparsesearch.searchers import Evaluation, Proposal, Searcher
+from sparsesearch.searchers.registry import create
 from sparsesearch.space import Space
 from sparsesearch.space.sampling import starting_genomes
 

@@ -1,6 +1,8 @@
-"""Searchers propose genomes and learn from evaluations; they see genomes, costs and scores, never torch."""
+"""Searchers propose genomes and learn from evaluations; they see genomes, costs and scores, never torch.
+
+`registry` knows them by name; it is not imported here, since reading a run needs none of them.
+"""
 
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher
-from sparsesearch.searchers.registry import SEARCHERS, create
 
-__all__ = ["SEARCHERS", "Evaluation", "Proposal", "Searcher", "create"]
+__all__ = ["Evaluation", "Proposal", "Searcher"]

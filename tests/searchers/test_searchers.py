@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from sparsesearch import pareto
 from sparsesearch.errors import InputError
-from sparsesearch.searchers import SEARCHERS, Evaluation, Proposal, Searcher, create
+from sparsesearch.searchers import Evaluation, Proposal, Searcher
+from sparsesearch.searchers.registry import SEARCHERS, create
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
 
 # name, options that make generations small
