@@ -134,17 +134,16 @@ def uniform_like(results: RunResults, costs: dict[str, int], names: list[str]) -
     return {v: g for v, g in found.items() if g is not None}
 
 
-def base_row(part: str, results: RunResults, seed: int, windows: int) -> dict[str, Any]:
+def base_row(args: argparse.Namespace, results: RunResults, seed: int, measure: Measure) -> dict[str, Any]:
     phases: dict[str, float] = {}
     for entry in read_ledger(results.run):
         phases[entry["phase"]] = round(phases.get(entry["phase"], 0.0) + entry["seconds"], 1)
-    stores = results.run.path.parent / ".cache" / "stores"
-    built = max(stores.glob("*/units"), key=lambda p: p.stat().st_mtime)
+    built = measure.supernet.composer.files.directory / "units"
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
     )
     return {
-        "part": part, "windows": windows, "seed": seed, "run": results.run.path.name, "tokens": results.tokens,
+        "part": args.part, "windows": args.windows, "seed": seed, "run": results.run.path.name, "tokens": results.tokens,
         "evaluations": len(results.evaluations), "seconds": phases, "versions": results.info["versions"],
         "commit": commit.stdout.strip(), "store_bytes": sum(p.stat().st_size for p in built.glob("*.safetensors")),
         "dense_copies_bytes": sum(u.total * (len(u.levels) - 1) * results.space.bytes_per_weight
@@ -198,13 +197,20 @@ def rows(args: argparse.Namespace, seed: int) -> Any:
             recipe = recipe_sparsity(args, seed, sparsity, args.generations)
             results = run_or_open(recipe, f"sparsity-{sparsity}-g{args.generations}-s{seed}", args.runs)
             measure = Measure(results, args)
-            row = base_row(args.part, results, seed, args.windows) | {"dense": measure(results.space.dense)}
-            yield compare(row, results, measure, f"sparsity {sparsity}%", results.pick("min:kl"), ["nonzeros"])
+            row = base_row(args, results, seed, measure) | {"dense": measure(results.space.dense)}
+            yield compare(
+                row,
+                results,
+                measure,
+                f"sparsity {sparsity}%, {args.generations} generations",
+                results.pick("min:kl"),
+                ["nonzeros"],
+            )
         return
     units, cost, limits = (WIDTHS, "params", []) if args.part == "widths" else (MIXED, "nonzeros", ["params<=80%"])
     results = run_or_open(recipe_nsga2(args, seed, units, cost, limits), f"{args.part}-s{seed}", args.runs)
     measure = Measure(results, args)
-    row = base_row(args.part, results, seed, args.windows) | {"dense": measure(results.space.dense)}
+    row = base_row(args, results, seed, measure) | {"dense": measure(results.space.dense)}
     fixed = results.space.dense_costs[cost] - results.space.prunable
     for percent in args.targets:
         bound = fixed + results.space.prunable * percent // 100
