@@ -29,6 +29,8 @@ from sparsesearch.space.sampling import starting_genomes
 
 # Below this many evaluations, failures are not yet a verdict on the whole run.
 FAILURES_MATTER = 20
+# Minibatches a worker measures in one call: few, so that workers end together also where candidates are few.
+PORTION = 2
 # A search that proposes nothing new for this many generations has seen its space.
 IDLE_GENERATIONS = 20
 
@@ -96,13 +98,12 @@ class SearchSession:
         """
         keys = [self._key(p) for p in proposals]
         missing = {k: p for k, p in zip(keys, proposals, strict=True) if k not in self.archive.entries}
-        calls = [(p.genome.data, self._sequences(p).tolist()) for p in missing.values()]
-        results = self.executor.map("evaluate", calls)
+        portions = [self._portions(proposal) for proposal in missing.values()]
+        results = self.executor.map("evaluate", [call for calls in portions for call in calls])
         done = before + len(proposals) - len(missing)
-        for proposal, key in zip(missing.values(), missing, strict=True):
+        for (key, proposal), calls in zip(missing.items(), portions, strict=True):
             started = time.monotonic()
-            result = next(results)
-            evaluation = self._evaluation(proposal, key, result)
+            evaluation = self._evaluation(proposal, key, [next(results) for _ in calls])
             self.archive.append(evaluation)
             self.ledger.add("evaluation", time.monotonic() - started, evaluation.sequences * self.length, quiet=True)
             done += 1
@@ -120,15 +121,20 @@ class SearchSession:
         need = math.ceil(proposal.tokens / self.length) if proposal.tokens else self.pool
         return minibatch(self.pool, min(need, self.pool), self.config.search.seed, proposal.draw)
 
-    def _evaluation(self, proposal: Proposal, key: Key, result: Any) -> Evaluation:
+    def _portions(self, proposal: Proposal) -> list[tuple[bytes, list[int]]]:
+        """The calls that measure a proposal: whole minibatches, so that how they are spread changes no sum."""
+        sequences, size = self._sequences(proposal).tolist(), PORTION * self.config.batch
+        return [(proposal.genome.data, sequences[i : i + size]) for i in range(0, len(sequences), size)]
+
+    def _evaluation(self, proposal: Proposal, key: Key, results: Sequence[Any]) -> Evaluation:
         costs = self.space.costs.named(proposal.genome.levels)
         common: dict[str, Any] = {
             "genome": proposal.genome, "draw": key[1], "sequences": key[2], "origin": proposal.origin, "costs": costs,
         }  # fmt: skip
-        error = str(result) if isinstance(result, WorkerDied) else result.get("error", "")
-        if error:
-            return Evaluation(status="failed", quality=math.nan, error=error, **common)
-        losses = np.array(result["losses"])
+        errors = [str(r) if isinstance(r, WorkerDied) else r.get("error", "") for r in results]
+        if any(errors):
+            return Evaluation(status="failed", quality=math.nan, error=next(filter(None, errors)), **common)
+        losses = np.array([loss for result in results for loss in result["losses"]])
         quality = quality_of(losses, self.config.objectives[0])
         status: Any = "ok" if math.isfinite(quality) else "invalid"
         return Evaluation(status=status, quality=quality, losses=tuple(losses.tolist()), **common)

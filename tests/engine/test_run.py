@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from support import launched, recipe, run_search
 
-from sparsesearch.engine import controller, executors
+from sparsesearch.engine import controller, executors, session
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.ledger import Ledger
@@ -119,6 +119,17 @@ def test_resume_with_the_real_model_continues_bit_for_bit(family_dir: Make, tmp_
     for cut in (1, len(whole) // 3, len(whole) - 7):
         results.run.archive.write_bytes(whole[:cut])
         assert controller.resume(tmp_path / "run", {}, QUIET).run.archive.read_bytes() == whole
+
+
+def test_how_a_measurement_is_portioned_changes_no_bit(
+    family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archives = []
+    for portion in (1, 100):
+        monkeypatch.setattr(session, "PORTION", portion)
+        results = run_search(tmp_path / str(portion), family_dir("llama"), batch=2)
+        archives.append(results.run.archive.read_bytes())
+    assert archives[0] == archives[1]
 
 
 def test_more_evaluations_extend_a_finished_run(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
