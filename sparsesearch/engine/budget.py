@@ -10,7 +10,7 @@ from sparsesearch.engine.ledger import Ledger
 from sparsesearch.searchers import Proposal, Searcher
 
 # Evaluations when neither the user nor the searcher sets an end.
-DEFAULT_EVALS = 300
+DEFAULT_EVALS = 600
 
 
 class Budget:

@@ -38,7 +38,7 @@ class NSGA2Searcher(Searcher):
         population: int = Field(40, ge=4)
         offspring: int = Field(24, ge=1)
         # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(8192, ge=0)
+        tokens: int = Field(2048, ge=0)
         # Uniform sizes in generation 0.
         sizes: int = Field(8, ge=0)
         # Chance that a child is crossed before it mutates.

@@ -14,7 +14,7 @@ class RandomSearcher(Searcher):
 
     class Options(Searcher.Options):
         # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(8192, ge=0)
+        tokens: int = Field(2048, ge=0)
         # Candidates a generation.
         batch: int = Field(32, ge=1)
         # Uniform sizes in generation 0.

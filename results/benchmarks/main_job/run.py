@@ -77,7 +77,7 @@ def recipe_nsga2(
             "searcher": "nsga2",
             "seed": seed,
             "evals": args.evals,
-            "options": {"tokens": 8192, "population": 48},
+            "options": {"tokens": 2048, "population": 48},
         },
         "executor": {"kind": "ray", "workers": 2},
     }
