@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.config import RunConfig, load_config, validate
+from sparsesearch.config import PYTHON_SOURCE, RunConfig, load_config, validate
 from sparsesearch.engine.results import RunResults
 from sparsesearch.searchers.base import Evaluation
 
@@ -77,7 +77,7 @@ def search(
     Raises SparseSearchError before anything long starts where something is wrong.
     """
     from sparsesearch.engine import controller
-    from sparsesearch.engine.launch import PYTHON_SOURCE, prepare
+    from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.report.html import write_report
 

@@ -29,6 +29,10 @@ def _fraction(value: Any) -> Any:
 Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, le=1)]
 
 
+# A data source that came from Python; only the run directory's own copy can give it back.
+PYTHON_SOURCE = "python"
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -262,7 +266,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
     def absolute(text: str) -> str:
         path = Path(text).expanduser()
-        return str(path.resolve()) if path.exists() else text
+        return str(path.resolve()) if text != PYTHON_SOURCE and path.exists() else text
 
     tree = config.model_dump()
     if config.model.id != "demo":

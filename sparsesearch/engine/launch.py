@@ -15,7 +15,7 @@ import numpy as np
 
 from sparsesearch.calibration import data_hash, token_windows
 from sparsesearch.calibration.data import Tokens
-from sparsesearch.config import RunConfig
+from sparsesearch.config import PYTHON_SOURCE, RunConfig
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
@@ -28,9 +28,6 @@ from sparsesearch.pruning import structured, unstructured
 from sparsesearch.searchers.registry import create, options_of
 from sparsesearch.space import COSTS, Space
 from sparsesearch.supernet.store import estimated_bytes, key_hash, store_key
-
-# A data source that only the run directory's own copy can give back.
-PYTHON_SOURCE = "python"
 
 
 @dataclass(frozen=True)
