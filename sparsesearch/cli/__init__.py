@@ -14,7 +14,7 @@ from sparsesearch.errors import SparseSearchError
 # click's base of all usage errors, which lives in click or in typer depending on typer's version.
 _UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
-# Exit code after Ctrl-C; newer versions of typer return it themselves.
+# Exit code after Ctrl-C, which some versions of typer raise as Abort and others return themselves.
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -52,7 +52,7 @@ def main() -> None:
             print(json.dumps({"code": error.code, "message": error.message, "hint": error.hint}))
         print(error, file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     if code == INTERRUPTED:
         print("Interrupted. What was measured is saved: 'sparsesearch resume RUN' goes on.", file=sys.stderr)
