@@ -13,7 +13,7 @@ from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.space.limit import Limit
 from sparsesearch.space.unit import KINDS
 
-Kind = Literal["sparsity", "ffn_width", "kv_groups", "drop_attention", "drop_ffn"]
+Kind = Literal["sparsity", "ffn_width", "kv_groups", "experts", "expert_width", "drop_attention", "drop_ffn"]
 
 
 def _fraction(value: Any) -> Any:
@@ -76,6 +76,7 @@ class PrunerConfig(Strict):
 
     sparsity: str = "sparsegpt"
     width: str = "obs"
+    experts: str = "reap"
     damp: float = Field(0.01, gt=0, le=1)
     # What the calibration inputs of a block have passed through: the dense blocks before it, the same pruned at the
     # middle level, or at the expectation over all levels.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import ALL_KINDS, FAMILIES, SIZES, recipe, run_search
+from support import kinds_of, recipe, run_search, tiny_model
 from transformers.utils import logging
 
 from sparsesearch.engine.results import RunResults
@@ -25,9 +25,8 @@ def family_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
     def make(name: str) -> Path:
         if name not in made:
-            config_class, model_class, extra = FAMILIES[name]
             torch.manual_seed(0)
-            model = model_class(config_class(**SIZES, initializer_range=0.2, **extra))
+            model = tiny_model(name)
             for parameter_name, parameter in model.named_parameters():
                 if parameter.ndim == 1:
                     with torch.no_grad():
@@ -47,7 +46,7 @@ def small_run(family_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPa
     return run_search(
         tmp_path_factory.mktemp("runs") / "small",
         family_dir("llama"),
-        units=ALL_KINDS,
+        units=kinds_of(family_dir("llama")),
         data=data,
         limits=["params<=97%"],
     )

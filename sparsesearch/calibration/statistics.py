@@ -15,24 +15,28 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from sparsesearch.calibration.collect import FIELDS, Collector, InputStatistics
 from sparsesearch.calibration.data import Tokens
-from sparsesearch.models.architecture import Architecture
+from sparsesearch.models.network import Network
 
-Statistics = dict[str, torch.Tensor]
+Statistics = dict[str, InputStatistics]
+# The positional arguments after the hidden states, and the keyword arguments, that a block gets.
+Rest = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class _Captured(Exception):
     """Ends a forward pass early."""
 
 
-def block_kwargs(model: Any, architecture: Architecture, length: int) -> list[dict[str, Any]]:
-    """The keyword arguments (masks, rotary embeddings, positions) that each block gets for windows of `length`."""
-    captured: dict[int, dict[str, Any]] = {}
+def block_arguments(model: Any, network: Network, length: int) -> list[Rest]:
+    """What each block gets beside hidden states (masks, rotary embeddings, positions) for windows of `length`."""
+    captured: dict[int, Rest] = {}
     hooks = []
-    for index, path in enumerate(architecture.blocks):
+    for index, path in enumerate(network.blocks):
 
-        def hook(_: nn.Module, __: Any, kwargs: dict[str, Any], index: int = index) -> None:
-            captured[index] = {k: v for k, v in kwargs.items() if k != "past_key_values"}
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], index: int = index) -> None:
+            given = {k: v for k, v in kwargs.items() if k not in ("past_key_values", "layer_past", "hidden_states")}
+            captured[index] = (args[1:], given)
 
         hooks.append(model.get_submodule(path).register_forward_pre_hook(hook, with_kwargs=True))
     try:
@@ -41,10 +45,10 @@ def block_kwargs(model: Any, architecture: Architecture, length: int) -> list[di
     finally:
         for handle in hooks:
             handle.remove()
-    return [captured[index] for index in range(len(architecture.blocks))]
+    return [captured[index] for index in range(len(network.blocks))]
 
 
-def embed(model: Any, architecture: Architecture, tokens: torch.Tensor) -> torch.Tensor:
+def embed(model: Any, network: Network, tokens: torch.Tensor) -> torch.Tensor:
     """What the first block reads for tokens (batch, length): hidden states (batch, length, hidden)."""
     found: list[torch.Tensor] = []
 
@@ -52,7 +56,7 @@ def embed(model: Any, architecture: Architecture, tokens: torch.Tensor) -> torch
         found.append(args[0] if args else kwargs["hidden_states"])
         raise _Captured
 
-    handle = model.get_submodule(architecture.blocks[0]).register_forward_pre_hook(hook, with_kwargs=True)
+    handle = model.get_submodule(network.blocks[0]).register_forward_pre_hook(hook, with_kwargs=True)
     try:
         model(tokens, use_cache=False)
     except _Captured:
@@ -65,7 +69,7 @@ def embed(model: Any, architecture: Architecture, tokens: torch.Tensor) -> torch
 class BlockPass:
     """Walks the blocks in order: `collect` statistics of the current block, then `advance` to the next."""
 
-    def __init__(self, model: Any, architecture: Architecture, tokens: Tokens, directory: Path, batch: int) -> None:
+    def __init__(self, model: Any, network: Network, tokens: Tokens, directory: Path, batch: int) -> None:
         """
         Args:
             model: the network; blocks run with whatever weights they hold when `advance` is called.
@@ -73,53 +77,40 @@ class BlockPass:
             directory: where statistics (`block-NNN.safetensors`) and the hidden states file are written.
             batch: windows a forward pass.
         """
-        self.model, self.architecture, self.directory, self.batch = model, architecture, directory, batch
+        self.model, self.network, self.directory, self.batch = model, network, directory, batch
         directory.mkdir(parents=True, exist_ok=True)
         self.count = len(tokens)
-        self.kwargs = block_kwargs(model, architecture, tokens.shape[1])
-        shape = (*tokens.shape, architecture.hidden)
+        self.arguments = block_arguments(model, network, tokens.shape[1])
+        shape = (*tokens.shape, network.hidden)
         # float32 even for half-precision models: numpy has no bfloat16.
         self.hidden = np.memmap(directory / "hidden.tmp", dtype=np.float32, mode="w+", shape=shape)
         with torch.no_grad():
             for start in range(0, self.count, batch):
                 ids = torch.from_numpy(tokens[start : start + batch].astype(np.int64)).to(model.device)
-                self.hidden[start : start + batch] = embed(model, architecture, ids).float().cpu().numpy()
+                self.hidden[start : start + batch] = embed(model, network, ids).float().cpu().numpy()
 
     def _run(self, block: int, write: bool) -> None:
-        layer = self.model.get_submodule(self.architecture.blocks[block])
+        layer = self.model.get_submodule(self.network.blocks[block])
         with torch.no_grad():
             for start in range(0, self.count, self.batch):
                 rows = slice(start, start + self.batch)
                 states = torch.from_numpy(self.hidden[rows]).to(self.model.device, self.model.dtype)
-                output = layer(states, **self.kwargs[block])
+                args, kwargs = self.arguments[block]
+                output = layer(states, *args, **kwargs)
+                output = output[0] if isinstance(output, tuple) else output
                 if write:
                     self.hidden[rows] = output.float().cpu().numpy()
 
     def collect(self, block: int) -> Path:
-        """Write E[x xᵀ] of every distinct linear input of a block, float32 (inputs, inputs), keyed by linear path."""
+        """Write the input statistics of a block's matrices, `KEY:FIELD`."""
         path = statistics_path(self.directory, block)
         if path.exists():
             return path
-        sums: Statistics = {}
-        hooks = []
-        for sublayer in self.architecture.sublayers:
-            for linear in sublayer.linears:
-                if sublayer.block == block and linear.reads == linear.path:
-
-                    def hook(_: nn.Module, args: tuple[Any, ...], name: str = linear.path) -> None:
-                        inputs = args[0].flatten(0, -2).float()
-                        product = inputs.T @ inputs
-                        sums[name] = sums[name].add_(product) if name in sums else product
-
-                    hooks.append(self.model.get_submodule(linear.path).register_forward_pre_hook(hook))
-        try:
+        matrices = [m for m in self.network.matrices.values() if m.block == block]
+        with Collector(self.model, matrices, self.hidden.shape[1]) as collector:
             self._run(block, write=False)
-        finally:
-            for handle in hooks:
-                handle.remove()
-        tokens = self.count * self.hidden.shape[1]
         temporary = path.with_suffix(".tmp")
-        save_file({name: (total / tokens).cpu().contiguous() for name, total in sums.items()}, temporary)
+        save_file(collector.result(), temporary)
         temporary.replace(path)
         return path
 
@@ -139,6 +130,7 @@ def statistics_path(directory: Path, block: int) -> Path:
 
 
 def load_statistics(directory: Path, block: int) -> Statistics:
-    """Second moments of a block's linear inputs, by the path of the linear that reads them."""
-    statistics: Statistics = load_file(statistics_path(directory, block))
-    return statistics
+    """Input statistics of a block's matrices, by `Matrix.reads`."""
+    tensors = load_file(statistics_path(directory, block))
+    keys = {name.rpartition(":")[0] for name in tensors}
+    return {k: InputStatistics(**{f: tensors[f"{k}:{f}"] for f in FIELDS if f"{k}:{f}" in tensors}) for k in keys}

@@ -26,18 +26,19 @@ def _searchers() -> dict[str, str]:
 
 
 def _pruners() -> dict[str, str]:
-    from sparsesearch.pruning import STRUCTURED, UNSTRUCTURED
+    from sparsesearch.pruning import EXPERTS, STRUCTURED, UNSTRUCTURED
 
     def kinds(pruners: dict[str, Any], units: str) -> dict[str, str]:
-        return {n: f"[{units}] {_first_line(__import__(f.__module__, fromlist=['_']))}" for n, f in pruners.items()}
+        return {name: f"[{units}] {_first_line(pruner)}" for name, pruner in pruners.items()}
 
-    return kinds(dict(UNSTRUCTURED), "sparsity") | kinds(dict(STRUCTURED), "ffn_width, kv_groups")
+    unstructured = kinds(dict(UNSTRUCTURED), "pruners.sparsity")
+    return unstructured | kinds(dict(STRUCTURED), "pruners.width") | kinds(dict(EXPERTS), "pruners.experts")
 
 
 def _families() -> dict[str, str]:
     from sparsesearch.models import FAMILIES
 
-    return {name: _first_line(__import__(f.__module__, fromlist=["_"])) for name, f in FAMILIES.items()}
+    return {name: _first_line(family.describe) for name, family in FAMILIES.items()}
 
 
 def _forms() -> dict[str, str]:

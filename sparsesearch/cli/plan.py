@@ -29,7 +29,7 @@ def plan_json(launch: Launch) -> dict[str, Any]:
         "dense": space.dense_costs,
         "smallest": space.costs.named(space.smallest.levels),
         "limits": {b.text: b.maximum for b in space.bounds},
-        "store_bytes": estimated_bytes(space, launch.storage_bytes),
+        "store_bytes": estimated_bytes(space, launch.network, launch.storage_bytes),
         "config": launch.config.model_dump(mode="json"),
     }
 

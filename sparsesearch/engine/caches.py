@@ -25,7 +25,7 @@ def ensure_store(
 ) -> LevelStore:
     """Open the level store, building what is missing of it, in parallel over blocks."""
     directory, key = Path(setup.store), launch.store_key
-    blocks = [(block,) for block in range(len(launch.architecture.blocks))]
+    blocks = [(block,) for block in range(len(launch.network.blocks))]
 
     def phase(method: str, name: str, tokens: int, lanes: int | None = None) -> None:
         started = time.monotonic()
@@ -67,7 +67,7 @@ def ensure_teacher(launch: Launch, setup: WorkerSetup, executor: Executor, repor
         if (directory / "complete").exists():
             return
         started = time.monotonic()
-        Teacher.create(directory, tokens, launch.architecture.vocabulary)
+        Teacher.create(directory, tokens, launch.network.vocabulary)
         portions = [(i, min(i + batch, len(tokens))) for i in range(0, len(tokens), batch)]
         reporter.phase("teacher cache", len(portions))
         for done, _ in enumerate(alive(executor.map("fill_teacher", portions)), 1):

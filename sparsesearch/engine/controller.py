@@ -95,6 +95,6 @@ def _info(launch: Launch) -> dict[str, Any]:
         "length": int(launch.tokens["selection"].shape[1]),
         "calibration_tokens": int(launch.tokens["calibration"].size),
         "model": launch.config.model.id,
-        "blocks": len(launch.architecture.blocks),
+        "blocks": len(launch.network.blocks),
         "versions": versions(),
     }

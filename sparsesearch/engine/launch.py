@@ -21,10 +21,10 @@ from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
 from sparsesearch.evaluation.evaluator import QUALITIES
 from sparsesearch.evaluation.teacher import TOP
-from sparsesearch.models import Architecture, dense_config, describe, load_tokenizer, meta_model, resolve, weights_hash
+from sparsesearch.models import Network, dense_config, describe, load_tokenizer, meta_model, resolve, weights_hash
 from sparsesearch.models.load import checkpoint_dtype
 from sparsesearch.models.units import build_space
-from sparsesearch.pruning import structured, unstructured
+from sparsesearch.pruning import expert_order, structured, unstructured
 from sparsesearch.searchers.registry import create, options_of
 from sparsesearch.space import COSTS, Space
 from sparsesearch.supernet.store import estimated_bytes, key_hash, store_key
@@ -41,7 +41,7 @@ class Launch:
 
     config: RunConfig
     model: Path
-    architecture: Architecture
+    network: Network
     space: Space
     tokens: dict[str, Tokens]
     storage_bytes: int
@@ -125,16 +125,14 @@ def prepare(
     _check_names(config)
     model = resolve(config.model)
     base = dense_config(model, config.model.trust_remote_code)
-    architecture = describe(meta_model(base, config.model.trust_remote_code))
+    network = describe(meta_model(base, config.model.trust_remote_code))
     dtype = checkpoint_dtype(base)
-    space = build_space(config, architecture, dtype.itemsize)
+    space = build_space(config, network, dtype.itemsize)
     _check_objectives(config, space)
     create(config.search.searcher, space, config.objectives, config.search.seed, config.search.options)
-    tokens = _tokens(config, model, architecture, texts or {}, saved, reread)
+    tokens = _tokens(config, model, network, texts or {}, saved, reread)
     device = "cuda" if config.executor.gpus_per_worker > 0 else "cpu"
-    launch = Launch(
-        config, model, architecture, space, tokens, dtype.itemsize, str(compute_dtype(config, dtype, device))
-    )
+    launch = Launch(config, model, network, space, tokens, dtype.itemsize, str(compute_dtype(config, dtype, device)))
     if not config.data.allow_shared:
         _check_disjoint(tokens)
     return launch
@@ -144,6 +142,7 @@ def _check_names(config: RunConfig) -> None:
     options_of(config.search.searcher, config.search.options)
     unstructured(config.pruners.sparsity)
     structured(config.pruners.width)
+    expert_order(config.pruners.experts)
     quality, *costs = config.objectives or [""]
     if quality not in QUALITIES:
         raise InputError(
@@ -174,7 +173,7 @@ def _check_objectives(config: RunConfig, space: Space) -> None:
 def _tokens(
     config: RunConfig,
     model: Path,
-    architecture: Architecture,
+    network: Network,
     texts: dict[str, Iterable[str]],
     saved: RunDirectory | None,
     reread: bool,
@@ -185,9 +184,9 @@ def _tokens(
     for role, source in data.items():
         if source is None:
             continue
-        if source.length > architecture.max_length:
+        if source.length > network.max_length:
             raise InputError(
-                "SS204", f"data.{role}.length {source.length} exceeds the model's {architecture.max_length} positions."
+                "SS204", f"data.{role}.length {source.length} exceeds the model's {network.max_length} positions."
             )
         if saved is not None and (source.source == PYTHON_SOURCE or not reread):
             tokens[role] = np.load(saved.tokens / f"{role}.npy")
@@ -211,15 +210,15 @@ def _check_disjoint(tokens: dict[str, Tokens]) -> None:
 
 def _calibration_bytes(launch: Launch) -> int:
     """Disk of second moments, of hidden states between blocks (both float32), and of the teacher cache."""
-    moments = sum(x.columns**2 for x in launch.architecture.linears().values() if x.reads == x.path)
-    hidden = launch.tokens["calibration"].size * launch.architecture.hidden
-    return 4 * (moments + hidden) + 3100 * launch.tokens["selection"].size
+    moments = {m.reads: m.groups * m.columns**2 for m in launch.network.matrices.values()}
+    hidden = launch.tokens["calibration"].size * launch.network.hidden
+    return 4 * (sum(moments.values()) + hidden) + 3100 * launch.tokens["selection"].size
 
 
 def check_disk(launch: Launch, cache: Path) -> None:
     """Raise EnvironmentProblem SS305 where the level store will not fit."""
     directory = next(p for p in (cache, *cache.parents) if p.exists())
-    need = estimated_bytes(launch.space, launch.storage_bytes) + _calibration_bytes(launch)
+    need = estimated_bytes(launch.space, launch.network, launch.storage_bytes) + _calibration_bytes(launch)
     free = shutil.disk_usage(directory).free
     if need > free:
         raise EnvironmentProblem(

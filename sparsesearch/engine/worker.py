@@ -69,7 +69,7 @@ class Worker:
         self.storage = checkpoint_dtype(base)
         dtype, trust = compute_dtype(self.config, self.storage, setup.device), self.config.model.trust_remote_code
         self.model = load_model(Path(setup.model), dtype, setup.device, trust)
-        self.architecture = describe(self.model)
+        self.network = describe(self.model)
         self.space = self.run.read_space()
         self._pass: BlockPass | None = None
         self._position = 0
@@ -78,7 +78,7 @@ class Worker:
     def builder(self) -> StoreBuilder:
         return StoreBuilder(
             self.model,
-            self.architecture,
+            self.network,
             self.space,
             self.config.pruners,
             directory=self.store,
@@ -95,7 +95,7 @@ class Worker:
             return
         if self._pass is None or self._position > block:
             tokens = np.load(self.run.tokens / "calibration.npy")
-            self._pass = BlockPass(self.model, self.architecture, tokens, self.statistics, self.config.batch)
+            self._pass = BlockPass(self.model, self.network, tokens, self.statistics, self.config.batch)
             self._position = 0
         while self._position <= block:
             self._pass.collect(self._position)
@@ -106,12 +106,12 @@ class Worker:
                 with propagated_weights(self.builder.composer, self.config.pruners.propagate, self._position):
                     self._pass.advance(self._position)
             self._position += 1
-        if self._position == len(self.architecture.blocks):
+        if self._position == len(self.network.blocks):
             self._pass.close()
             self._pass = None
 
     def _all_collected(self) -> bool:
-        blocks = range(len(self.architecture.blocks))
+        blocks = range(len(self.network.blocks))
         return self._pass is None and all(statistics_path(self.statistics, block).exists() for block in blocks)
 
     def build(self, block: int) -> None:
@@ -128,7 +128,7 @@ class Worker:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        supernet = StitchedSupernet(self.model, self.architecture, self.space, UnitFiles(self.store))
+        supernet = StitchedSupernet(self.model, self.network, self.space, UnitFiles(self.store))
         quality = self.config.objectives[0]
         return Evaluator(supernet, Teacher(Path(self.setup.teacher)), quality, self.config.batch)  # type: ignore[arg-type]
 

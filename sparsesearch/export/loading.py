@@ -7,18 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+import transformers
 
 from sparsesearch.errors import InputError
-from sparsesearch.models import shape
+from sparsesearch.models.surgery import define
 
 MANIFEST = "sparsesearch.json"
-
-# With these registered, transformers' Auto classes read uneven exports too, without remote code.
-for _name in ("Llama", "Mistral", "Qwen2", "Qwen3"):
-    _config = getattr(shape, f"SparseSearch{_name}Config")
-    AutoConfig.register(_config.model_type, _config, exist_ok=True)
-    AutoModelForCausalLM.register(_config, getattr(shape, f"SparseSearch{_name}ForCausalLM"), exist_ok=True)
 
 
 def manifest(directory: Path) -> dict[str, Any]:
@@ -41,8 +35,10 @@ def load(directory: str | Path, dtype: torch.dtype | None = None, device: str = 
     Raises InputError SS504 where the directory is not an export.
     """
     directory = Path(directory)
-    manifest(directory)
-    model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype or "auto", use_safetensors=True, trust_remote_code=False
-    )
+    stock = manifest(directory)["classes"]
+    if manifest(directory)["form"] == "uneven":
+        _, model_class = define(*stock)
+    else:
+        model_class = getattr(transformers, stock[1])
+    model = model_class.from_pretrained(directory, dtype=dtype or "auto", use_safetensors=True)
     return model.to(device).eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
 
 from sparsesearch.config import load_config
 from sparsesearch.engine.directory import RunDirectory
@@ -23,14 +21,14 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.export import verify
 from sparsesearch.export.card import model_card
-from sparsesearch.export.forms import choose, renumbered, uniform_config, uniform_problem
+from sparsesearch.export.forms import choose, uniform, zeros_problem
 from sparsesearch.export.loading import MANIFEST
-from sparsesearch.models import dense_config, load_model, load_tokenizer, shape
+from sparsesearch.models import dense_config, load_model, load_tokenizer, surgery
 from sparsesearch.models.load import checkpoint_dtype
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.supernet import LevelStore, StitchedSupernet
-from sparsesearch.supernet.stitched import load_exactly
+from sparsesearch.supernet.stitched import load_exactly, stock_model
 
 CODE = "modeling_sparsesearch.py"
 
@@ -50,7 +48,7 @@ def open_supernet(results: RunResults) -> tuple[StitchedSupernet, Path]:
         )
     store = LevelStore.open(Path(setup.store), launch.store_key)
     model = load_model(launch.model, torch.float32, trust_remote_code=config.model.trust_remote_code)
-    supernet = StitchedSupernet(model, launch.architecture, results.space, store.files)
+    supernet = StitchedSupernet(model, launch.network, results.space, store.files)
     return supernet, launch.model
 
 
@@ -71,9 +69,10 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
     supernet, model_directory = open_supernet(results)
-    shapes = supernet.shapes(candidate.genome)
-    problem = uniform_problem(supernet.model.config, shapes, *_head_layout(supernet))
-    form = choose(form, shapes, supernet.shapes(results.space.dense)[0], problem)
+    changes, stock = supernet.surgery(candidate.genome), uniform(supernet, candidate.genome)
+    problem = stock if isinstance(stock, str) else ""
+    differs = bool(changes["shapes"] or changes["stand_ins"])
+    form = choose(form, zeros_problem(supernet, candidate.genome), problem, differs)
     storage = checkpoint_dtype(dense_config(model_directory))
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -81,7 +80,7 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
         model = _build(form, supernet, candidate.genome)
         model.to(storage).save_pretrained(work)
         if form == "uneven":
-            shutil.copy(shape.__file__, work / CODE)
+            _write_code(work / CODE, supernet)
         load_tokenizer(model_directory).save_pretrained(work)
         report = _report(form, out, work, results, candidate)
         (work / MANIFEST).write_text(json.dumps(report | _provenance(results, candidate, supernet), indent=1))
@@ -97,38 +96,43 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
     return report
 
 
-def _head_layout(supernet: StitchedSupernet) -> tuple[int, int]:
-    """Head size, and query heads of a KV group."""
-    attention = next(s for s in supernet.architecture.sublayers if s.kind == "attention")
-    return attention.head_dim, attention.queries
+def _classes(supernet: StitchedSupernet) -> tuple[str, str]:
+    """Names of the stock configuration and model classes in transformers."""
+    return type(supernet.model.config).__name__, type(supernet.model).__name__
 
 
 def _build(form: str, supernet: StitchedSupernet, genome: Genome) -> Any:
     """The candidate as a model object of its form, float32."""
-    config, shapes = supernet.model.config, supernet.shapes(genome)
     if form == "zeros":
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32)
+        model = stock_model(supernet.model)
         load_exactly(model, supernet.state_dict(genome, padded=True))
         return model
     if form == "uniform":
-        stock = uniform_config(config, shapes, *_head_layout(supernet))
-        model = AutoModelForCausalLM.from_config(stock, dtype=torch.float32)
-        load_exactly(model, renumbered(supernet.state_dict(genome), shapes))
+        found = uniform(supernet, genome)
+        assert not isinstance(found, str)
+        config, state = found
+        model = type(supernet.model)._from_config(config, dtype=torch.float32)
+        load_exactly(model, state)
         return model
-    name = f"SparseSearch{type(supernet.model).__name__}"
-    model_class = getattr(shape, name)
-    data = config.to_dict() | {"sparsesearch_shapes": shapes}
+    config_class, model_class = surgery.define(*_classes(supernet))
+    data = supernet.model.config.to_dict() | {"sparsesearch": supernet.surgery(genome)}
     for key in ("model_type", "architectures", "transformers_version"):
         data.pop(key, None)
-    uneven = model_class.config_class(**data)
-    module = CODE.removesuffix(".py")
+    uneven, module = config_class(**data), CODE.removesuffix(".py")
     uneven.auto_map = {
-        "AutoConfig": f"{module}.{model_class.config_class.__name__}",
-        "AutoModelForCausalLM": f"{module}.{name}",
+        "AutoConfig": f"{module}.{config_class.__name__}",
+        supernet.network.auto_class: f"{module}.{model_class.__name__}",
     }
-    model = model_class(uneven)
+    model = model_class._from_config(uneven, dtype=torch.float32)
     load_exactly(model, supernet.state_dict(genome))
     return model
+
+
+def _write_code(path: Path, supernet: StitchedSupernet) -> None:
+    """The modeling file that `trust_remote_code` runs: `surgery.py`, and what it is for."""
+    names = ", ".join(map(repr, _classes(supernet)))
+    last = f"globals().update({{cls.__name__: cls for cls in define({names}, __name__)}})"
+    path.write_text(f"{Path(surgery.__file__).read_text()}\n\n{last}\n")
 
 
 def _report(form: str, out: Path, work: Path, results: RunResults, candidate: Evaluation) -> dict[str, Any]:
@@ -190,6 +194,6 @@ def _provenance(results: RunResults, candidate: Evaluation, supernet: StitchedSu
         "costs": candidate.costs,
         "dense_costs": results.space.dense_costs,
         "kept": results.space.describe(candidate.genome),
-        "shapes": supernet.shapes(candidate.genome),
+        "classes": _classes(supernet),
         "versions": results.info["versions"],
     }

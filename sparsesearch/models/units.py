@@ -1,30 +1,31 @@
-"""From a recipe's unit families to the units and cost parts of one architecture."""
+"""From a recipe's unit families to the units and cost parts of one network."""
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sparsesearch.config import Grid, RunConfig, UnitConfig
 from sparsesearch.errors import InputError
-from sparsesearch.models.architecture import Architecture, Linear, Sublayer
+from sparsesearch.models.network import Attention, Cut, Drop, Matrix, Network, Slot
 from sparsesearch.space import Part, Space, Unit
+from sparsesearch.space.unit import KINDS
 
-_SUBLAYER_KIND = {"ffn_width": "ffn", "drop_ffn": "ffn", "kv_groups": "attention", "drop_attention": "attention"}
+Module = Matrix | Cut | Drop
 
 
-def build_space(config: RunConfig, architecture: Architecture, bytes_per_weight: int) -> Space:
-    """The space that a recipe opens on an architecture, with nominal nonzeros (every kept weight counts).
+def build_space(config: RunConfig, network: Network, bytes_per_weight: int) -> Space:
+    """The space that a recipe opens on a network, with nominal nonzeros (every kept weight counts).
 
     Raises InputError SS103 (target matches nothing), SS104 (indivisible width), SS106, SS107 (two families on one
     module) or SS108 (nothing to choose).
     """
     units: dict[str, Unit] = {}
     for index, family in enumerate(config.units):
-        for unit in _expand(family, f"units[{index}]", architecture):
+        for unit in _expand(family, f"units[{index}]", network):
             if unit.name in units:
                 raise InputError(
                     "SS107", f"units[{index}] and an earlier family both set {unit.kind} of {unit.module}.",
@@ -32,53 +33,79 @@ def build_space(config: RunConfig, architecture: Architecture, bytes_per_weight:
                 )  # fmt: skip
             units[unit.name] = unit
     ordered = sorted(units.values(), key=lambda u: (u.block, list(units).index(u.name)))
-    parts = build_parts(architecture, ordered, config.context, bytes_per_weight)
+    parts = build_parts(network, ordered, config.context, bytes_per_weight)
     space = Space(tuple(ordered), tuple(parts), bytes_per_weight, config.parsed_limits())
     space.check()
     return space
 
 
-def _expand(family: UnitConfig, where: str, architecture: Architecture) -> list[Unit]:
-    modules: dict[str, tuple[int, Linear | Sublayer]]
-    if family.kind == "sparsity":
-        modules = {x.path: (s.block, x) for s in architecture.sublayers for x in s.linears}
-    else:
-        kind = _SUBLAYER_KIND[family.kind]
-        modules = {s.path: (s.block, s) for s in architecture.sublayers if s.kind == kind}
-    count = len(architecture.blocks)
+def sparsity_module(matrix: Matrix) -> str:
+    """The module name that a matrix's sparsity unit is about."""
+    return matrix.name.removesuffix(".weight")
+
+
+def modules_of(kind: str, network: Network) -> dict[str, Module]:
+    """What a unit kind applies to in a network, by the module name that targets match."""
+    if kind == "sparsity":
+        return {sparsity_module(m): m for m in network.matrices.values()}
+    if kind.startswith("drop_"):
+        return {d.path: d for d in network.drops.values() if f"drop_{d.kind}" == kind}
+    return {c.path: c for c in network.cuts.values() if c.kind == kind}
+
+
+def _expand(family: UnitConfig, where: str, network: Network) -> list[Unit]:
+    modules = modules_of(family.kind, network)
+    count = len(network.blocks)
     out_of_range = [b for b in family.protect if not -count <= b < count]
     if out_of_range:
         raise InputError("SS103", f"{where}.protect: {out_of_range[0]} is not a block; the model has {count}.")
     protected = {b % count for b in family.protect}
     matched = [path for path in modules if _matches(path, family.target)]
     if not matched:
-        near = difflib.get_close_matches(f"model.{family.target.removeprefix('model.')}", modules, n=1, cutoff=0)
-        raise InputError(
-            "SS103",
-            f"{where}.target {family.target!r} matched 0 of {len(modules)} modules that {family.kind} applies to.",
-            f"Nearest: {near[0]}" if near else "",
-        )
-    chosen = [(path, *modules[path]) for path in matched if modules[path][0] not in protected]
-    units = [_unit(family, where, path, block, module, architecture.hidden) for path, block, module in chosen]
+        raise _nothing_matched(family, where, network, modules)
+    units = [_unit(family, where, p, modules[p], network) for p in matched if modules[p].block not in protected]
     # With one KV group, say, there is nothing to choose.
     return [unit for unit in units if len(unit.levels) > 1]
 
 
 def _matches(path: str, target: str) -> bool:
-    return fnmatch.fnmatchcase(path, target) or fnmatch.fnmatchcase(path, f"model.{target}")
+    return fnmatch.fnmatchcase(path, target) or fnmatch.fnmatchcase(path, f"*.{target}")
 
 
-def _unit(family: UnitConfig, where: str, path: str, block: int, module: Linear | Sublayer, hidden: int) -> Unit:
-    if isinstance(module, Linear):
-        total = module.rows * module.columns
-        kept = _sparsity_levels(family, total, hidden)
-    elif family.kind.startswith("drop_"):
+def _nothing_matched(family: UnitConfig, where: str, network: Network, modules: dict[str, Module]) -> InputError:
+    if not modules:
+        kinds = sorted({"sparsity", *(c.kind for c in network.cuts.values())})
+        kinds += sorted({f"drop_{d.kind}" for d in network.drops.values()})
+        return InputError(
+            "SS103", f"{where}.kind {family.kind}: {network.model_type} has nothing of that kind.",
+            f"It has: {', '.join(kinds)}. {' '.join(f'{reason}.' for reason in network.limits)}".strip(),
+        )  # fmt: skip
+    other = [k for k in KINDS if k != family.kind and any(_matches(p, family.target) for p in modules_of(k, network))]
+    if other:
+        return InputError(
+            "SS103", f"{where}.target {family.target!r} matches modules of another kind ({', '.join(other)}), "
+            f"none that {family.kind} applies to.", f"{family.kind} applies to, for example: {next(iter(modules))}",
+        )  # fmt: skip
+    head = network.blocks[0].split(".")[0]
+    near = difflib.get_close_matches(f"{head}.{family.target.removeprefix(f'{head}.')}", modules, n=1, cutoff=0)
+    return InputError(
+        "SS103",
+        f"{where}.target {family.target!r} matched 0 of {len(modules)} modules that {family.kind} applies to.",
+        f"Nearest: {near[0]}" if near else "",
+    )
+
+
+def _unit(family: UnitConfig, where: str, path: str, module: Module, network: Network) -> Unit:
+    if isinstance(module, Matrix):
+        total = module.size
+        kept = _sparsity_levels(family, total, network.hidden)
+    elif isinstance(module, Drop):
         total, kept = 1, [0]
     else:
         total = module.elements
-        kept = _width_levels(family, f"{where} {path}", total)
+        kept = _width_levels(family, f"{where} {path}", module)
     levels = (total, *sorted({k for k in kept if k < total}, reverse=True))
-    return Unit(path, family.kind, block, total, levels)
+    return Unit(path, family.kind, module.block, total, levels)
 
 
 def _sparsity_levels(family: UnitConfig, total: int, hidden: int) -> list[int]:
@@ -94,8 +121,8 @@ def _sparsity_levels(family: UnitConfig, total: int, hidden: int) -> list[int]:
     return [math.floor(total * (1 - s) + 1e-6) for s in levels]
 
 
-def _width_levels(family: UnitConfig, where: str, total: int) -> list[int]:
-    levels, align = family.levels, family.align
+def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
+    levels, align, total = family.levels, math.lcm(family.align, cut.align), cut.elements
     if isinstance(levels, Grid):
         raise InputError("SS104", f"{where}: a grid of weights is for kind sparsity, not {family.kind}.")
     if isinstance(levels, list):
@@ -108,9 +135,15 @@ def _width_levels(family: UnitConfig, where: str, total: int) -> list[int]:
                     f"Use {below / total:.4g} ({below}) or {(below + align) / total:.4g} ({below + align}).",
                 )  # fmt: skip
         kept = [round(fraction * total) for fraction in levels]
+        too_few = [k for k in kept if 0 < k < cut.minimum]
+        if too_few:
+            raise InputError(
+                "SS110", f"{where}: a level keeps {too_few[0]} of {total}, but the router picks {cut.minimum}.",
+                f"Keep at least {cut.minimum / total:.4g}.",
+            )  # fmt: skip
     else:
-        low = max(family.min_kept * total, 1)
-        count = levels or (total - math.ceil(low) if family.kind == "kv_groups" else 8)
+        low = max(family.min_kept * total, cut.minimum)
+        count = levels or (total - math.ceil(low) if family.kind in ("kv_groups", "experts") else 8)
         kept = [
             min(math.ceil((total - (total - low) * i / count) / align - 1e-9) * align, total)
             for i in range(1, count + 1)
@@ -120,50 +153,61 @@ def _width_levels(family: UnitConfig, where: str, total: int) -> list[int]:
     return kept
 
 
-def build_parts(architecture: Architecture, units: Sequence[Unit], context: int, bytes_per_weight: int) -> list[Part]:
+def build_parts(network: Network, units: Sequence[Unit], context: int, bytes_per_weight: int) -> list[Part]:
     """Cost parts of every parameter, and of attention over `context` tokens, with nominal nonzeros."""
     by_name = {unit.name: unit for unit in units}
-    parts, seen = [], set()
-    for sublayer in architecture.sublayers:
-        for part in _sublayer_parts(architecture, sublayer, by_name, context, bytes_per_weight):
-            parts.append(part)
-            seen.add(part.name)
-    for name, size in architecture.sizes.items():
-        if name not in seen:
-            macs = size if name == architecture.head else 0
-            parts.append(Part(name, (size,), ((size,),), (macs,), (0,)))
-    return parts
+    slots: dict[str, list[tuple[Slot, Unit]]] = {}
+    for cut in network.cuts.values():
+        if cut.name in by_name:
+            for slot in (*cut.writers, *cut.readers):
+                slots.setdefault(slot.tensor, []).append((slot, by_name[cut.name]))
+    parts = [_part(network, name, slots.get(name, []), by_name) for name in network.shapes]
+    return parts + [_attention_part(a, by_name, context, bytes_per_weight) for a in network.attentions]
 
 
-def _sublayer_parts(
-    architecture: Architecture, sublayer: Sublayer, units: dict[str, Unit], context: int, bytes_per_weight: int
-) -> list[Part]:
-    attention = sublayer.kind == "attention"
-    cut, drop = units.get(sublayer.cut_unit), sublayer.drop_unit
-    kept = cut.levels if cut else (sublayer.elements,)
-    common = {"cut": cut.name if cut else None, "drop": drop if drop in units else None}
+def _part(network: Network, name: str, slots: list[tuple[Slot, Unit]], units: dict[str, Unit]) -> Part:
+    shape, matrix = network.shapes[name], network.matrices.get(name)
+    sizes = []
+    for kept in itertools.product(*(unit.levels for _, unit in slots)):
+        now = list(shape)
+        for (slot, _), elements in zip(slots, kept, strict=True):
+            now[slot.axis] = slot.size(now[slot.axis], elements)
+        sizes.append(now)
+    params = tuple(math.prod(now) for now in sizes)
+    sparsity = units.get(f"{sparsity_module(matrix)}.sparsity") if matrix else None
+    weights = sparsity.levels if sparsity else (1,)
+    drop = next((d.name for d in network.drops.values() if d.name in units and d.takes(name)), None)
+    if matrix is None:
+        macs = tuple(p * network.applied.get(name, 0) for p in params)
+    elif matrix.layout == "experts":
+        macs = tuple(matrix.positions * math.prod(now[1:]) for now in sizes)
+    else:
+        macs = tuple(p * matrix.positions for p in params)
+    return Part(
+        name,
+        params,
+        tuple(tuple(p * w // weights[0] for p in params) for w in weights),
+        macs,
+        tuple(0 for _ in params),
+        cuts=tuple(unit.name for _, unit in slots),
+        sparsity=sparsity.name if sparsity else None,
+        drop=drop,
+        prunable=matrix is not None and bool(slots or sparsity or drop),
+    )
+
+
+def _attention_part(attention: Attention, units: dict[str, Unit], context: int, bytes_per_weight: int) -> Part:
+    cut = units.get(attention.cut)
+    kept = cut.levels if cut else (attention.elements,)
+    keys = context if attention.keys is None else attention.keys
     none = tuple(0 for _ in kept)
-    parts = []
-    for linear in sublayer.linears:
-        other = linear.columns if linear.cut_axis == "rows" else linear.rows
-        params = tuple(k * linear.cut_span * other for k in kept)
-        sparsity = units.get(f"{linear.path}.sparsity")
-        weights = sparsity.levels if sparsity else (1,)
-        total = weights[0]
-        nonzeros = tuple(tuple(p * w // total for p in params) for w in weights)
-        part = Part(f"{linear.path}.weight", params, nonzeros, params, none, **common)
-        parts.append(replace(part, sparsity=sparsity.name) if sparsity else part)
-        if linear.bias:
-            cut_rows = linear.cut_axis == "rows"
-            sizes = tuple(k * linear.cut_span if cut_rows else linear.rows for k in kept)
-            parts.append(Part(f"{linear.path}.bias", sizes, (sizes,), none, none, **common))
-    whole = {"cut": None, "drop": common["drop"]}
-    for name in (f"{sublayer.norm}.weight", *sublayer.extras):
-        size = architecture.sizes[name]
-        parts.append(Part(name, (size,), ((size,),), (0,), (0,), **whole))
-    if attention:
-        heads = tuple(k * sublayer.queries * sublayer.head_dim for k in kept)
-        cache = tuple(2 * k * sublayer.head_dim * context * bytes_per_weight for k in kept)
-        name = f"{sublayer.path} (attention over the context)"
-        parts.append(Part(name, none, (none,), tuple(2 * h * context for h in heads), cache, **common))
-    return parts
+    cached = tuple((k * attention.cached + attention.cached_always) * context * bytes_per_weight for k in kept)
+    return Part(
+        f"{attention.path} (attention over the context)",
+        none,
+        (none,),
+        tuple(k * attention.macs * attention.queries * keys for k in kept),
+        cached,
+        cuts=(cut.name,) if cut else (),
+        drop=attention.drop if attention.drop in units else None,
+    )

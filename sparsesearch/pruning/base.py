@@ -1,7 +1,4 @@
-"""What a local pruner is, and which there are.
-
-Shape suffixes: O outputs, I inputs, L levels; `second_moment_II` is E[x xᵀ] over calibration tokens.
-"""
+"""What a local pruner is, and which there are."""
 
 from __future__ import annotations
 
@@ -9,17 +6,19 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.pruning.layer import Group, Layer
 from sparsesearch.pruning.magnitude import magnitude
 from sparsesearch.pruning.obs import obs
 from sparsesearch.pruning.sparsegpt import sparsegpt
 from sparsesearch.pruning.wanda import wanda
 
-# (weight_OI, second_moment_II, weights kept at each level, damp) -> weight_LOI with at most that many nonzeros each
-Unstructured = Callable[[torch.Tensor, torch.Tensor, Sequence[int], float], torch.Tensor]
-# (weight_OI, second_moment_II, columns an element, elements kept at each level, damp)
-#   -> elements in order of removal, and for each level the refitted weights of the kept columns in ascending order
-Structured = Callable[[torch.Tensor, torch.Tensor, int, Sequence[int], float], tuple[torch.Tensor, list[torch.Tensor]]]
+# (layer, weights kept at each level, options) -> weight_LOI with at most that many nonzeros each
+Unstructured = Callable[[Layer, Sequence[int], PrunerConfig], torch.Tensor]
+# (group, elements kept at each level, options)
+#   -> elements in order of removal, and for each level the weights of the kept inputs of every reader
+Structured = Callable[[Group, Sequence[int], PrunerConfig], tuple[torch.Tensor, list[list[torch.Tensor]]]]
 
 UNSTRUCTURED: dict[str, Unstructured] = {"magnitude": magnitude, "wanda": wanda, "sparsegpt": sparsegpt}
 STRUCTURED: dict[str, Structured] = {"obs": obs}

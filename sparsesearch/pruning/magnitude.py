@@ -6,17 +6,19 @@ from collections.abc import Sequence
 
 import torch
 
+from sparsesearch.config import PrunerConfig
+from sparsesearch.pruning.layer import Layer
 
-def magnitude(
-    weight_OI: torch.Tensor, second_moment_II: torch.Tensor, kept: Sequence[int], damp: float
-) -> torch.Tensor:
-    """The `kept` largest weights by absolute value at each level, values unchanged; statistics are not read.
+
+def magnitude(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch.Tensor:
+    """Keep the largest |w| of the matrix, values unchanged; statistics are not read.
 
     Ties fall to the earlier weight (stable sort), so counts are exact and levels nested.
 
     Returns:
         Pruned weights, shape (L, O, I).
     """
+    weight_OI = layer.weight_OI
     order = torch.argsort(weight_OI.abs().flatten(), descending=True, stable=True)
     levels = torch.zeros((len(kept), weight_OI.numel()), dtype=weight_OI.dtype, device=weight_OI.device)
     for level, count in zip(levels, kept, strict=True):

@@ -1,8 +1,9 @@
-"""Structured optimal brain surgeon for the inputs of a sublayer's output linear (ZipLM, Kurtic et al., 2023).
+"""Structured optimal brain surgeon for the matrices that read the elements of a cut (ZipLM, Kurtic et al., 2023).
 
-An element (one FFN neuron, or all query heads of one KV group) is a span of adjacent columns. Elements are removed one
-at a time, cheapest first: cost_g = tr(W_g ([H⁻¹]_gg)⁻¹ W_gᵀ). Only the order is kept from the sweep; each level's
-weights come from the closed form W_S = (W H)_S H_SS⁻¹, the least-squares refit on the kept inputs.
+An element (a neuron, all query heads of a KV group, a channel with all taps of its kernels) is a set of inputs.
+Elements are removed one at a time, cheapest first: cost_g = tr(W_g ([H⁻¹]_gg)⁻¹ W_gᵀ), summed over the readers. Only
+the order is kept from the sweep; each level's weights come from the closed form W_S = (W H)_S H_SS⁻¹, the least-squares
+refit on the kept inputs.
 """
 
 from __future__ import annotations
@@ -11,78 +12,84 @@ from collections.abc import Sequence
 
 import torch
 
+from sparsesearch.config import PrunerConfig
+from sparsesearch.pruning.layer import Group, Reader, kept_inputs
 from sparsesearch.pruning.linalg import damped
 
 
-def obs(
-    weight_OI: torch.Tensor, second_moment_II: torch.Tensor, span: int, kept: Sequence[int], damp: float
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Removal order and refitted weights of every level.
+def obs(group: Group, kept: Sequence[int], options: PrunerConfig) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
+    """Structured optimal brain surgeon (ZipLM): remove what adds least output error, refit what stays.
 
     Args:
-        weight_OI: dense weights, float32; I is a multiple of `span`.
-        second_moment_II: H, float32.
-        span: columns of one element.
+        group: the elements and their readers.
         kept: elements kept at each level, all >= 1.
-        damp: λ as a fraction of the mean diagonal of H.
+        options: `damp` is λ as a fraction of the mean diagonal of H.
 
     Returns:
-        The elements removed, in order, as many as the smallest level needs; and for each level the weights of the
-        kept columns in ascending order, shape (O, span * kept).
+        The elements removed, in order, as many as the smallest level needs; and for each level and reader the weights
+        of the kept inputs in ascending order, (O, inputs).
     """
-    matrix, dead = damped(second_moment_II.double(), damp)
-    # Inputs that never fire carry nothing: with zero weights they are the first to go.
-    weight = weight_OI.double().masked_fill(dead, 0.0)
-    elements = len(matrix) // span
-    order = removal_order(weight, torch.linalg.inv(matrix), span, elements - min(kept, default=elements))
-    product = weight @ matrix
+    systems = [_system(reader, options.damp) for reader in group.readers]
+    sweeps = [Sweep(w, torch.linalg.inv(m), r.index) for (w, m), r in zip(systems, group.readers, strict=True)]
+    order = removal_order(sweeps, group.elements - min(kept, default=group.elements))
     levels = []
     for count in kept:
-        columns = kept_columns(order, elements, count, span)
-        system = matrix[columns][:, columns]
-        levels.append(torch.linalg.solve(system, product[:, columns].T).T.to(weight_OI.dtype).contiguous())
+        refits = []
+        for (weight, matrix), reader in zip(systems, group.readers, strict=True):
+            columns = kept_inputs(reader.index, order, count)
+            refits.append(refit(weight, matrix, columns).to(reader.layer.weight_OI.dtype))
+        levels.append(refits)
     return order, levels
 
 
-def removal_order(weight_OI: torch.Tensor, inverse_II: torch.Tensor, span: int, remove: int) -> torch.Tensor:
-    """The first `remove` elements in order of removal, with the exact downdates of weights and inverse after each."""
-    weight, inverse = weight_OI.clone(), inverse_II.clone()
-    elements = len(inverse) // span
-    alive = torch.ones(elements, dtype=torch.bool, device=weight.device)
-    index = torch.arange(len(inverse), device=weight.device).view(elements, span)
+def refit(weight_OI: torch.Tensor, matrix_II: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Least-squares weights of the kept inputs, W_S = (W H)_S H_SS⁻¹, shape (O, kept)."""
+    system, product = matrix_II[columns][:, columns], (weight_OI @ matrix_II)[:, columns]
+    solution: torch.Tensor = torch.linalg.solve(system, product.T)
+    return solution.T.contiguous()
+
+
+def _system(reader: Reader, damp: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights and damped second moments in float64."""
+    matrix, dead = damped(reader.layer.inputs.second_moment.double(), damp)
+    # Inputs that never fire carry nothing: with zero weights they are the first to go.
+    return reader.layer.weight_OI.double().masked_fill(dead, 0.0), matrix
+
+
+class Sweep:
+    """One reader's weights and inverse second moments while elements are removed, exactly downdated."""
+
+    def __init__(self, weight_OI: torch.Tensor, inverse_II: torch.Tensor, index_ES: torch.Tensor) -> None:
+        self.weight, self.inverse, self.index = weight_OI.clone(), inverse_II.clone(), index_ES.to(weight_OI.device)
+
+    def costs(self, alive: torch.Tensor) -> torch.Tensor:
+        """What removing each element alone adds to the squared output error, shape (E,); any value where removed."""
+        if self.index.shape[1] == 1:
+            columns = self.index[:, 0]
+            return self.weight.square().sum(dim=0)[columns] / self.inverse.diagonal()[columns]
+        blocks = self.inverse[self.index[:, :, None], self.index[:, None, :]]
+        blocks[~alive] = torch.eye(self.index.shape[1], dtype=blocks.dtype, device=blocks.device)
+        grouped = self.weight[:, self.index].permute(1, 2, 0)  # (E, span, O)
+        costs: torch.Tensor = (torch.linalg.solve(blocks, grouped) * grouped).sum(dim=(1, 2))
+        return costs
+
+    def remove(self, element: int) -> None:
+        columns = self.index[element]
+        gain = torch.linalg.solve(self.inverse[columns][:, columns], self.inverse[columns])  # (span, I)
+        self.weight -= self.weight[:, columns] @ gain
+        self.inverse -= self.inverse[:, columns] @ gain
+        self.weight[:, columns] = 0.0
+
+
+def removal_order(sweeps: Sequence[Sweep], remove: int) -> torch.Tensor:
+    """The first `remove` elements in order of removal, cheapest over all readers first."""
+    alive = torch.ones(len(sweeps[0].index), dtype=torch.bool, device=sweeps[0].weight.device)
     order = []
     for _ in range(remove):
-        chosen = int(_costs(weight, inverse, index, alive).argmin())
-        columns = index[chosen]
-        gain = torch.linalg.solve(inverse[columns][:, columns], inverse[columns])  # (span, I)
-        weight -= weight[:, columns] @ gain
-        inverse -= inverse[:, columns] @ gain
-        weight[:, columns] = 0.0
+        costs = torch.stack([sweep.costs(alive) for sweep in sweeps]).sum(dim=0)
+        chosen = int(costs.masked_fill(~alive, torch.inf).argmin())
+        for sweep in sweeps:
+            sweep.remove(chosen)
         alive[chosen] = False
         order.append(chosen)
     return torch.tensor(order, dtype=torch.int64)
-
-
-def _costs(weight_OI: torch.Tensor, inverse_II: torch.Tensor, index: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
-    """What removing each element alone adds to the squared output error, shape (elements,); inf where removed."""
-    if index.shape[1] == 1:
-        costs = weight_OI.square().sum(dim=0) / inverse_II.diagonal()
-    else:
-        blocks = inverse_II[index[:, :, None], index[:, None, :]]
-        blocks[~alive] = torch.eye(index.shape[1], dtype=blocks.dtype, device=blocks.device)
-        grouped = weight_OI[:, index].permute(1, 2, 0)  # (elements, span, O)
-        costs = (torch.linalg.solve(blocks, grouped) * grouped).sum(dim=(1, 2))
-    return costs.masked_fill(~alive, torch.inf)
-
-
-def kept_elements(order: torch.Tensor, elements: int, count: int) -> torch.Tensor:
-    """The `count` elements that are left after the first removals of an order, ascending."""
-    alive = torch.ones(elements, dtype=torch.bool)
-    alive[order[: elements - count]] = False
-    return alive.nonzero().flatten()
-
-
-def kept_columns(order: torch.Tensor, elements: int, count: int, span: int) -> torch.Tensor:
-    """The columns (or rows) of the kept elements, ascending."""
-    kept = kept_elements(order, elements, count)
-    return (kept[:, None] * span + torch.arange(span)).flatten()

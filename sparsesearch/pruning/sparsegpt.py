@@ -10,31 +10,30 @@ from collections.abc import Sequence
 
 import torch
 
+from sparsesearch.config import PrunerConfig
+from sparsesearch.pruning.layer import Layer
 from sparsesearch.pruning.linalg import inverse_cholesky
 
 BLOCK = 128
 
 
-def sparsegpt(
-    weight_OI: torch.Tensor, second_moment_II: torch.Tensor, kept: Sequence[int], damp: float
-) -> torch.Tensor:
-    """Prune and update each level from the dense weights.
+def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch.Tensor:
+    """SparseGPT: prune column by column and let the weights that stay make up for the error.
 
     The mask is chosen in column blocks of 128 on w² / U_jj² over all rows; each block keeps its share of the level's
     count, so the total is exact. The summed squared errors equal tr(Δ (H + λI) Δᵀ).
 
     Args:
-        weight_OI: dense weights, float32.
-        second_moment_II: H, float32; inputs that never fire have their weights set to zero.
+        layer: dense weights, and H = E[x xᵀ]; inputs that never fire have their weights set to zero.
         kept: weights kept at each level.
-        damp: λ as a fraction of the mean diagonal of H.
+        options: `damp` is λ as a fraction of the mean diagonal of H.
 
     Returns:
         Pruned weights, shape (L, O, I).
     """
-    upper, dead = inverse_cholesky(second_moment_II, damp)
-    inputs = weight_OI.shape[1]
-    work = weight_OI.masked_fill(dead, 0.0).repeat(len(kept), 1, 1)
+    upper, dead = inverse_cholesky(layer.inputs.second_moment, options.damp)
+    inputs = layer.weight_OI.shape[1]
+    work = layer.weight_OI.masked_fill(dead, 0.0).repeat(len(kept), 1, 1)
     for start in range(0, inputs, BLOCK):
         stop = min(start + BLOCK, inputs)
         block, factor = work[:, :, start:stop], upper[start:stop, start:stop]

@@ -1,8 +1,8 @@
 """Exact integer costs of any genome, from tables.
 
-A model is a sum of parts (its tensors). A part's cost depends on at most three units: the *cut* that narrows it (FFN
-width or KV groups), the *sparsity* of its weights, and the *drop* of its sublayer. Nonzeros are counted inside the cut,
-so costs of a mixed space are exact although they are not additive over units.
+A model is a sum of parts (its tensors). A part's cost depends on the *cuts* that narrow it along its axes (FFN width,
+KV groups, experts, channels: at most two), the *sparsity* of its weights, and the *drop* of its sublayer. Nonzeros are
+counted inside the cuts, so costs of a mixed space are exact although they are not additive over units.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COSTS = {
     "params": "weights stored, tied weights once",
     "nonzeros": "weights that are not zero",
     "prunable_nonzeros": "of these, those in matrices that the space can prune: what `sparsity` counts",
-    "macs": "multiply-accumulates a token with dense kernels: linears, output head, attention over `context` tokens",
+    "macs": "multiply-accumulates with dense kernels, a token (attention over `context` tokens), or a sample of images",
     "bytes": "params in the checkpoint's data type",
     "kv_bytes": "KV-cache bytes for `context` tokens",
 }
@@ -28,15 +28,21 @@ _INDEX = {name: i for i, name in enumerate(COSTS)}
 Ints = npt.NDArray[np.int64]
 
 
+# How many cuts may narrow one tensor.
+CUTS = 2
+
+
 @dataclass(frozen=True)
 class Part:
     """One tensor and what it costs at each level of the units that touch it.
 
     Attributes:
         name: the parameter's dotted path.
-        params, macs, kv_bytes: one value for each level of `cut` (a single value where `cut` is None).
-        nonzeros: for each level of `sparsity`, one value for each level of `cut`.
-        cut, sparsity, drop: names of the units that touch the tensor, or None.
+        params, macs, kv_bytes: one value for each combination of levels of `cuts`, the last cut running fastest.
+        nonzeros: for each level of `sparsity`, one value for each such combination.
+        cuts: names of the units that narrow the tensor, at most two.
+        sparsity, drop: names of further units that touch it, or None.
+        prunable: whether it is a matrix that some unit prunes (embeddings, norms and biases are not).
     """
 
     name: str
@@ -44,14 +50,10 @@ class Part:
     nonzeros: tuple[tuple[int, ...], ...]
     macs: tuple[int, ...]
     kv_bytes: tuple[int, ...]
-    cut: str | None = None
+    cuts: tuple[str, ...] = ()
     sparsity: str | None = None
     drop: str | None = None
-
-    @property
-    def prunable(self) -> bool:
-        """Whether it is a matrix that some unit prunes (embeddings, norms and biases are not)."""
-        return bool(self.macs[0] and self.params[0] and (self.cut or self.sparsity or self.drop))
+    prunable: bool = False
 
     def with_nonzeros(self, nonzeros: Sequence[Sequence[int]]) -> Part:
         """The same part with measured nonzeros in place of nominal ones."""
@@ -65,25 +67,26 @@ class CostModel:
         self.units, self.parts, self.bytes_per_weight = tuple(units), tuple(parts), bytes_per_weight
         position = {unit.name: i for i, unit in enumerate(units)}
         absent = len(units)  # index of an appended column of zeros: "no such unit" reads as level 0
-
-        def column(name: str | None) -> int:
-            return absent if name is None else position[name]
-
-        self._cut = np.array([column(p.cut) for p in parts])
-        self._sparsity = np.array([column(p.sparsity) for p in parts])
-        self._drop = np.array([column(p.drop) for p in parts])
-        self._stride = np.array([len(p.params) for p in parts])
+        # The units whose levels choose a part's row in its table, and how far one level moves that row.
+        self._unit = np.full((CUTS + 1, len(parts)), absent)
+        self._stride = np.zeros((CUTS + 1, len(parts)), dtype=np.int64)
+        self._drop = np.array([absent if p.drop is None else position[p.drop] for p in parts])
+        for i, part in enumerate(parts):
+            stride = 1
+            for axis, cut in enumerate(reversed(part.cuts)):
+                self._unit[axis, i], self._stride[axis, i] = position[cut], stride
+                stride *= len(units[position[cut]].levels)
+            if part.sparsity is not None:
+                self._unit[CUTS, i], self._stride[CUTS, i] = position[part.sparsity], stride
         sizes = [len(p.params) * len(p.nonzeros) for p in parts]
         self._offset = np.cumsum([0, *sizes[:-1]])
         self._table = np.concatenate([self._rows(p) for p in parts])
         self._max_level = np.array([len(u.levels) - 1 for u in units], dtype=np.int64)
         # (unit, part) pairs, grouped by unit: what changes when one unit moves.
-        pairs = sorted({(u, p) for p in range(len(parts)) for u in self._touching(p) if u != absent})
+        touching = [*self._unit, self._drop]
+        pairs = sorted({(int(c[p]), p) for p in range(len(parts)) for c in touching if c[p] != absent})
         self._pair_unit = np.array([u for u, _ in pairs], dtype=np.int64)
         self._pair_part = np.array([p for _, p in pairs], dtype=np.int64)
-
-    def _touching(self, part: int) -> tuple[int, int, int]:
-        return int(self._cut[part]), int(self._sparsity[part]), int(self._drop[part])
 
     def _rows(self, part: Part) -> Ints:
         rows = [
@@ -97,7 +100,7 @@ class CostModel:
         """Costs in the order of `COSTS` of level vectors, shape (..., units) -> (..., costs)."""
         levels = np.asarray(levels, dtype=np.int64)
         padded = np.concatenate([levels, np.zeros((*levels.shape[:-1], 1), dtype=np.int64)], axis=-1)
-        row = self._offset + padded[..., self._sparsity] * self._stride + padded[..., self._cut]
+        row = self._offset + (padded[..., self._unit] * self._stride).sum(axis=-2)
         kept = padded[..., self._drop] == 0
         total: Ints = (self._table[row] * kept[..., None]).sum(axis=-2)
         return total
@@ -111,14 +114,12 @@ class CostModel:
         moved = np.clip(levels + step, 0, self._max_level)
         padded = np.append(levels, 0)
         unit, part = self._pair_unit, self._pair_part
-
-        def level_of(column: Ints) -> Ints:
-            return np.where(column[part] == unit, moved[unit], padded[column[part]])
-
-        row = self._offset[part] + level_of(self._sparsity) * self._stride[part] + level_of(self._cut)
-        after = self._table[row] * (level_of(self._drop) == 0)[:, None]
-        row = self._offset[part] + padded[self._sparsity[part]] * self._stride[part] + padded[self._cut[part]]
-        before = self._table[row] * (padded[self._drop[part]] == 0)[:, None]
+        touching, stride = self._unit[:, part], self._stride[:, part]
+        before, drop = padded[touching], self._drop[part]
+        after = np.where(touching == unit, moved[unit], before)
+        rows = [self._offset[part] + (level * stride).sum(axis=0) for level in (before, after)]
+        drops = [padded[drop], np.where(drop == unit, moved[unit], padded[drop])]
+        before, after = (self._table[row] * (d == 0)[:, None] for row, d in zip(rows, drops, strict=True))
         change = np.zeros((len(self.units), len(COSTS)), dtype=np.int64)
         np.add.at(change, unit, after - before)
         return self.totals(levels) + change

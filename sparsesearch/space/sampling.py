@@ -9,12 +9,13 @@ import numpy as np
 from sparsesearch.space.genome import Genome
 from sparsesearch.space.repair import fill, repair
 from sparsesearch.space.space import Space
+from sparsesearch.space.unit import CUT_KINDS
 
 # Which units move together in a uniform genome; dropping sublayers has no uniform form.
 UNIFORM_KINDS: dict[str, tuple[str, ...]] = {
-    "uniform": ("sparsity", "ffn_width", "kv_groups"),
+    "uniform": ("sparsity", *CUT_KINDS),
     "uniform_sparsity": ("sparsity",),
-    "uniform_width": ("ffn_width", "kv_groups"),
+    "uniform_width": CUT_KINDS,
 }
 
 

@@ -125,7 +125,7 @@ class Space:
             Part(
                 **{
                     **p,
-                    **{key: tuple(p[key]) for key in ("params", "macs", "kv_bytes")},
+                    **{key: tuple(p[key]) for key in ("params", "macs", "kv_bytes", "cuts")},
                     "nonzeros": tuple(tuple(row) for row in p["nonzeros"]),
                 }
             )

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KINDS = {
-    "sparsity": "unstructured sparsity of one linear layer; a level is the number of weights kept",
+    "sparsity": "unstructured sparsity of one weight matrix; a level is the number of weights kept",
     "ffn_width": "width of one feed-forward sublayer; a level is the number of neurons kept",
     "kv_groups": "KV groups of one attention (its keys, values and all their queries); a level is the groups kept",
+    "experts": "experts of one mixture-of-experts layer, of each routing group; a level is the number kept",
+    "expert_width": "width of all experts of one layer; a level is the number of neurons that each expert keeps",
     "drop_attention": "one attention sublayer, kept (1) or dropped (0)",
     "drop_ffn": "one feed-forward sublayer, kept (1) or dropped (0)",
 }
+# Kinds whose levels remove whole neurons, heads or experts, so that tensors really shrink.
+CUT_KINDS = ("ffn_width", "kv_groups", "experts", "expert_width")
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Unit:
         module: dotted path of the module that the choice is about.
         kind: one of `KINDS`.
         block: index of the transformer block, from 0.
-        total: elements of the dense module: weights, neurons, KV groups, or 1.
+        total: elements of the dense module: weights, neurons, KV groups, experts, or 1.
         levels: elements kept at each level, strictly decreasing; level 0 is dense (`levels[0] == total`).
     """
 
@@ -49,8 +53,8 @@ class Unit:
 
     @property
     def is_cut(self) -> bool:
-        """Whether its levels remove whole neurons or heads, so that tensors really shrink."""
-        return self.kind in ("ffn_width", "kv_groups")
+        """Whether its levels remove whole elements, so that tensors really shrink."""
+        return self.kind in CUT_KINDS
 
     def removed(self, level: int) -> float:
         """Fraction of the elements that a level removes, in [0, 1]."""

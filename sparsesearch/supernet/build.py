@@ -6,12 +6,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sparsesearch.calibration.statistics import Statistics, load_statistics
 from sparsesearch.config import PrunerConfig
-from sparsesearch.models.architecture import Architecture, Linear, Sublayer
-from sparsesearch.pruning import layer_error, structured, unstructured
+from sparsesearch.models.network import Cut, Index, Matrix, Network, Slot
+from sparsesearch.models.units import sparsity_module
+from sparsesearch.pruning import (
+    Experts,
+    Group,
+    Layer,
+    Reader,
+    expert_order,
+    layer_error,
+    structured,
+    unstructured,
+)
 from sparsesearch.space import Space, Unit
 from sparsesearch.supernet.compose import Composer
 from sparsesearch.supernet.store import UnitFiles, file_hash, unit_path, write_cut, write_sparse
@@ -25,7 +36,7 @@ class StoreBuilder:
     def __init__(
         self,
         model: Any,
-        architecture: Architecture,
+        network: Network,
         space: Space,
         pruners: PrunerConfig,
         directory: Path,
@@ -38,10 +49,10 @@ class StoreBuilder:
             statistics: of the calibration pass.
             storage: type that levels are kept in.
         """
-        self.model, self.architecture, self.space = model, architecture, space
+        self.model, self.network, self.space = model, network, space
         self.pruners, self.directory, self.storage = pruners, directory, storage
         self.statistics = statistics
-        self.composer = Composer(model, architecture, space, UnitFiles(directory))
+        self.composer = Composer(model, network, space, UnitFiles(directory))
         self.units = {unit.name: unit for unit in space.units}
 
     def build(self, block: int) -> None:
@@ -51,80 +62,134 @@ class StoreBuilder:
             return
         statistics = load_statistics(self.statistics, block)
         units: dict[str, Entry] = {}
-        for sublayer in self.architecture.sublayers:
-            if sublayer.block == block:
-                units |= self._cut(sublayer, statistics)
-                for linear in sublayer.linears:
-                    units |= self._sparsify(linear, statistics)
-        prefix = self.architecture.blocks[block] + "."
+        for cut in self.network.cuts.values():
+            if cut.block == block and cut.name in self.units:
+                units |= self._cut(cut, self.units[cut.name], statistics)
+        for matrix in self.network.matrices.values():
+            unit = self.units.get(f"{sparsity_module(matrix)}.sparsity")
+            if matrix.block == block and unit is not None:
+                units |= self._sparsify(matrix, unit, statistics)
+        prefix = self.network.blocks[block] + "."
         write_json(done, {"units": units, "nonzeros": self._nonzeros(lambda name: name.startswith(prefix))})
 
     def finish(self, key: dict[str, Any]) -> None:
         """Write `index.json` from all block files."""
         index: Entry = {"key": key, "units": {}, "nonzeros": {}}
-        for block in range(len(self.architecture.blocks)):
+        for block in range(len(self.network.blocks)):
             part = json.loads(block_path(self.directory, block).read_text())
             index["units"] |= part["units"]
             index["nonzeros"] |= part["nonzeros"]
-        inside = tuple(f"{path}." for path in self.architecture.blocks)
+        inside = tuple(f"{path}." for path in self.network.blocks)
         index["nonzeros"] |= self._nonzeros(lambda name: not name.startswith(inside))
         write_json(self.directory / "index.json", index)
 
-    def _sparsify(self, linear: Linear, statistics: Statistics) -> dict[str, Entry]:
-        unit = self.units.get(f"{linear.path}.sparsity")
-        if unit is None or len(unit.levels) == 1:
-            return {}
-        weight = self.composer.dense[linear.path].float()
-        second_moment = statistics[linear.reads].to(weight.device)
-        levels = unstructured(self.pruners.sparsity)(weight, second_moment, unit.levels[1:], self.pruners.damp)
+    def _layers(self, matrix: Matrix, statistics: Statistics) -> list[Layer]:
+        """The matrix group by group, float32, with its inputs."""
+        weight = matrix.view(self.composer.dense[matrix.name].float())
+        inputs = statistics[matrix.reads].to(weight.device)
+        return [Layer(group, inputs.group(i)) for i, group in enumerate(weight)]
+
+    def _sparsify(self, matrix: Matrix, unit: Unit, statistics: Statistics) -> dict[str, Entry]:
+        prune, layers = unstructured(self.pruners.sparsity), self._layers(matrix, statistics)
+        groups = len(layers)
+        # Groups keep equally many; where a count does not divide, the first groups keep one more.
+        pruned = [
+            prune(layer, [k // groups + (i < k % groups) for k in unit.levels[1:]], self.pruners)
+            for i, layer in enumerate(layers)
+        ]
         path = unit_path(self.directory, unit)
-        write_sparse(path, levels, self.storage)
-        errors = [layer_error(weight, level, second_moment) for level in levels]
+        levels = [matrix.unview(torch.stack([group[i] for group in pruned])) for i in range(len(unit.levels) - 1)]
+        write_sparse(path, torch.stack(levels), self.storage)
+        errors = [self._error(matrix, layers, level) for level in levels]
         return {unit.name: self._entry(unit, errors, path)}
 
-    def _cut(self, sublayer: Sublayer, statistics: Statistics) -> dict[str, Entry]:
-        unit = self.units.get(sublayer.cut_unit)
-        if unit is None or len(unit.levels) == 1:
-            return {}
-        output = sublayer.output
-        weight = self.composer.dense[output.path].float()
-        second_moment = statistics[output.reads].to(weight.device)
-        prune = structured(self.pruners.width)
-        order, levels = prune(weight, second_moment, output.cut_span, unit.levels[1:], self.pruners.damp)
+    def _cut(self, cut: Cut, unit: Unit, statistics: Statistics) -> dict[str, Entry]:
         path = unit_path(self.directory, unit)
-        write_cut(path, order, levels, self.storage)
-        errors = []
-        for level in range(1, len(unit.levels)):
-            full, _ = self.composer.padded(output.path, (0, level))
-            errors.append(layer_error(weight, full.float(), second_moment))
+        if not cut.readers:
+            write_cut(path, self._expert_orders(cut, statistics), [], self.storage)
+            return {unit.name: self._entry(unit, [], path)}
+        prune = structured(self.pruners.width)
+        groups = [self._group(cut, order, statistics) for order in range(cut.orders)]
+        found = [prune(group, unit.levels[1:], self.pruners) for group in groups]
+        # A reader has one matrix where the cut has one order, else one for each order.
+        levels = [
+            [torch.stack([weights[i][reader] for _, weights in found]) for reader in range(len(cut.readers))]
+            for i in range(len(unit.levels) - 1)
+        ]
+        write_cut(path, torch.stack([order for order, _ in found]), levels, self.storage)
+        errors = [
+            sum(self._cut_error(cut, slot, level, statistics) for slot in cut.readers)
+            for level in range(1, len(unit.levels))
+        ]
         return {unit.name: self._entry(unit, errors, path)}
+
+    def _expert_orders(self, cut: Cut, statistics: Statistics) -> torch.Tensor:
+        """Experts in order of removal, within each routing group."""
+        router, inputs, _ = (slot.tensor for slot in cut.writers[:3])
+        routing = statistics[self.network.matrices[inputs].reads].routing
+        weight = self.composer.dense[router].float().cpu()
+        orders = []
+        for index in cut.writers[0].index[:, :, 0]:
+            experts = Experts(weight[index], *routing[index].T)
+            orders.append(expert_order(self.pruners.experts)(experts))
+        return torch.stack(orders)
+
+    def _group(self, cut: Cut, order: int, statistics: Statistics) -> Group:
+        """What a structured pruner is given for one order of a cut."""
+        readers = []
+        for slot in cut.readers:
+            matrix = self.network.matrices[slot.tensor]
+            layers = self._layers(matrix, statistics)
+            layer = layers[order] if slot.batched else layers[0]
+            readers.append(Reader(layer, matrix_columns(matrix, slot.index[0 if slot.batched else order])))
+        writers = [self._writer(slot, order) for slot in cut.writers if slot.tensor in self.network.matrices]
+        return Group(tuple(readers), tuple(writers))
+
+    def _writer(self, slot: Slot, order: int) -> torch.Tensor:
+        """The rows by which a matrix writes each element, (elements, span, inputs)."""
+        weight = self.composer.dense[slot.tensor].float()
+        rows = weight[order] if slot.batched else weight.movedim(slot.axis, 0).flatten(1)
+        return rows[torch.from_numpy(slot.index[0 if slot.batched else order])]
+
+    def _error(self, matrix: Matrix, layers: list[Layer], tensor: torch.Tensor) -> float:
+        """Mean relative output error over a matrix's groups."""
+        groups = matrix.view(tensor.float())
+        errors = [
+            layer_error(layer.weight_OI, group, layer.inputs.second_moment)
+            for layer, group in zip(layers, groups, strict=True)
+        ]
+        return sum(errors) / len(errors)
+
+    def _cut_error(self, cut: Cut, slot: Slot, level: int, statistics: Statistics) -> float:
+        matrix = self.network.matrices[slot.tensor]
+        levels = [0] + [level if use.cut is cut else 0 for use in self.composer.plans[slot.tensor].uses]
+        return self._error(matrix, self._layers(matrix, statistics), self.composer.padded(slot.tensor, tuple(levels)))
 
     def _entry(self, unit: Unit, errors: list[float], path: Path) -> Entry:
         return {"levels": list(unit.levels), "errors": [0.0, *errors], "sha256": file_hash(path)}
 
     def _nonzeros(self, wanted: Any) -> dict[str, list[list[int]]]:
-        """Counted nonzeros of the wanted parameters at every (sparsity, cut) level."""
+        """Counted nonzeros of the wanted parameters, for each sparsity level one value a combination of cut levels."""
         table: dict[str, list[list[int]]] = {}
         for name, parameter in self.model.named_parameters():
             if not wanted(name):
                 continue
-            path, _, leaf = name.rpartition(".")
-            if path not in self.composer.linears:
+            if name not in self.composer.plans:
                 table[name] = [[int(torch.count_nonzero(parameter))]]
-            elif leaf == "bias":
-                cuts = self.composer.count(path)[1]
-                biases = [self.composer.bias_of(path, (0, c)) for c in range(cuts)]
-                table[name] = [[int(torch.count_nonzero(b)) for b in biases if b is not None]]
-            else:
-                table[name] = self._weight_nonzeros(path)
+                continue
+            counts = [
+                int(torch.count_nonzero(self.composer.tensor(name, levels).to(self.storage)))
+                for levels in self.composer.combinations(name)
+            ]
+            rows = self.composer.counts(name)[0]
+            table[name] = np.reshape(counts, (rows, -1)).tolist()
         return table
 
-    def _weight_nonzeros(self, path: str) -> list[list[int]]:
-        sparsities, cuts = self.composer.count(path)
-        return [
-            [int(torch.count_nonzero(self.composer.weight(path, (s, c)).to(self.storage))) for c in range(cuts)]
-            for s in range(sparsities)
-        ]
+
+def matrix_columns(matrix: Matrix, index: Index) -> torch.Tensor:
+    """The columns of a matrix that belong to inputs (elements, span), (elements, span * kernel)."""
+    taps = torch.arange(matrix.kernel)
+    return (torch.from_numpy(index)[:, :, None] * matrix.kernel + taps).flatten(1)
 
 
 def block_path(directory: Path, block: int) -> Path:

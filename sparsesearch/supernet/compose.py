@@ -1,126 +1,188 @@
-"""The weights of one linear at any combination of levels.
+"""A tensor of the network at any combination of the levels that touch it.
 
-Where a cut and a sparsity level meet in one linear, the cut comes first and the mask works inside it: rows that a cut
-removes are simply left out; an output linear takes the cut's refitted columns plus the sparsity level's own weight
-updates, and keeps the mask of the sparsity level. The updates add up because each is a small correction of the same
-dense weights.
+Where cuts and a sparsity level meet in one matrix, the cut comes first and the mask works inside it: slices that a cut
+removes are simply left out; a matrix that reads the cut elements takes the cut's refitted columns plus the sparsity
+level's own weight updates, and keeps the mask of the sparsity level. The updates add up because each is a small
+correction of the same dense weights.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from sparsesearch.models.architecture import Architecture, Linear
+from sparsesearch.models.network import Cut, Matrix, Network, Slot
+from sparsesearch.models.units import sparsity_module
 from sparsesearch.space import Genome, Space, Unit
 from sparsesearch.supernet.store import UnitFiles
 
-# Levels of (sparsity, cut) of one linear.
-LinearLevels = tuple[int, int]
+# Levels of (sparsity, first cut, second cut, ...) of one tensor, as many as its plan has cuts.
+TensorLevels = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Use:
+    """How one cut holds one tensor.
+
+    Attributes:
+        unit, position: the cut's unit and its place in the genome.
+        reader: which of the cut's readers the tensor is; -1 where the cut only leaves slices out.
+    """
+
+    cut: Cut
+    slot: Slot
+    unit: Unit
+    position: int
+    reader: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that touches one tensor; `sparsity_position` is -1 where it has no sparsity unit."""
+
+    name: str
+    matrix: Matrix | None
+    sparsity: Unit | None
+    sparsity_position: int
+    uses: tuple[Use, ...]
 
 
 class Composer:
-    """Weights and biases of every linear, from the dense network and the unit files."""
+    """Tensors at any levels, from the dense network and the unit files."""
 
-    def __init__(self, model: Any, architecture: Architecture, space: Space, files: UnitFiles) -> None:
-        self.architecture, self.files = architecture, files
-        self.linears = architecture.linears()
-        self.dense: dict[str, torch.Tensor] = {path: model.get_submodule(path).weight.data for path in self.linears}
-        self.bias: dict[str, torch.Tensor] = {
-            p: model.get_submodule(p).bias.data for p, linear in self.linears.items() if linear.bias
-        }
-        index = {unit.name: i for i, unit in enumerate(space.units)}
-        units = {unit.name: unit for unit in space.units}
-        owner = architecture.owner()
-
-        def find(name: str) -> tuple[Unit | None, int]:
-            return units.get(name), index.get(name, -1)
-
-        self._sparsity = {path: find(f"{path}.sparsity") for path in self.linears}
-        self._cut = {path: find(sublayer.cut_unit) for path, sublayer in owner.items()}
-        self._drop = {s.path: find(s.drop_unit)[1] for s in architecture.sublayers}
+    def __init__(self, model: Any, network: Network, space: Space, files: UnitFiles) -> None:
+        self.network, self.files = network, files
+        position = {unit.name: i for i, unit in enumerate(space.units)}
+        self.plans = {plan.name: plan for plan in _plans(network, space, position)}
+        self.dense: dict[str, torch.Tensor] = {name: _tensor(model, name) for name in self.plans}
+        self._drops = {d.name: position[d.name] for d in network.drops.values() if d.name in position}
         self._kept: dict[tuple[str, int, int], torch.Tensor] = {}
 
-    def dropped(self, genome: Genome, sublayer: str) -> bool:
-        position = self._drop[sublayer]
-        return position >= 0 and bool(genome.levels[position])
+    def dropped(self, genome: Genome, drop: str) -> bool:
+        """Whether the genome drops the sublayer of that unit."""
+        return drop in self._drops and bool(genome.levels[self._drops[drop]])
 
-    def levels(self, genome: Genome, path: str) -> LinearLevels:
-        """The (sparsity, cut) levels of a linear in a genome."""
-        sparsity, cut = self._sparsity[path][1], self._cut[path][1]
-        return (
-            int(genome.levels[sparsity]) if sparsity >= 0 else 0,
-            int(genome.levels[cut]) if cut >= 0 else 0,
-        )
+    def levels(self, genome: Genome, name: str) -> TensorLevels:
+        """The levels of everything that touches a tensor."""
+        plan = self.plans[name]
+        sparsity = int(genome.levels[plan.sparsity_position]) if plan.sparsity else 0
+        return (sparsity, *(int(genome.levels[use.position]) for use in plan.uses))
 
-    def count(self, path: str) -> LinearLevels:
-        """How many (sparsity, cut) levels a linear has."""
-        sparsity, cut = self._sparsity[path][0], self._cut[path][0]
-        return len(sparsity.levels) if sparsity else 1, len(cut.levels) if cut else 1
+    def counts(self, name: str) -> tuple[int, ...]:
+        """How many levels each of them has."""
+        plan = self.plans[name]
+        return (len(plan.sparsity.levels) if plan.sparsity else 1, *(len(use.unit.levels) for use in plan.uses))
 
-    def kept_fraction(self, path: str, levels: LinearLevels) -> float:
-        """Product of the fractions that a linear's sparsity and cut levels keep."""
-        fraction = 1.0
-        for unit, level in ((self._sparsity[path][0], levels[0]), (self._cut[path][0], levels[1])):
+    def combinations(self, name: str) -> Iterator[TensorLevels]:
+        """All combinations of levels, in the order of a cost part's tables."""
+        return itertools.product(*(range(count) for count in self.counts(name)))
+
+    def kept_fraction(self, name: str, levels: TensorLevels) -> float:
+        """Product of the fractions that the levels keep."""
+        plan, fraction = self.plans[name], 1.0
+        units = [plan.sparsity, *(use.unit for use in plan.uses)]
+        for unit, level in zip(units, levels, strict=True):
             if unit is not None:
                 fraction *= 1.0 - unit.removed(level)
         return fraction
 
-    def kept(self, linear: Linear, cut_level: int) -> torch.Tensor:
-        """The rows or columns of a linear that a cut level >= 1 keeps, ascending."""
-        unit = self._cut[linear.path][0]
-        assert unit is not None
-        key = (unit.name, cut_level, linear.cut_span)
+    def kept(self, use: Use, level: int) -> torch.Tensor:
+        """The positions along the slot's axis that a cut level >= 1 keeps (`Slot.positions`)."""
+        key = (use.unit.name, level, id(use.slot))
         if key not in self._kept:
-            self._kept[key] = self.files.columns(unit, cut_level, linear.cut_span)
+            self._kept[key] = use.slot.positions(self.files.kept(use.unit, level, use.cut.elements))
         return self._kept[key]
 
-    def _sparse(self, linear: Linear, level: int) -> torch.Tensor:
-        dense = self.dense[linear.path]
-        unit = self._sparsity[linear.path][0]
-        if level == 0 or unit is None:
+    def tensor(self, name: str, levels: TensorLevels) -> torch.Tensor:
+        """The tensor with removed slices left out; never a copy of more than what changed."""
+        plan, sparsity = self.plans[name], levels[0]
+        value = self._sparse(plan, sparsity)
+        for use, level in _in_order(plan, levels):
+            if use.reader >= 0:
+                value = self._refitted(plan, value, sparsity, use, level)
+            else:
+                value = _select(value, use.slot, self.kept(use, level))
+        return value
+
+    def _sparse(self, plan: Plan, level: int) -> torch.Tensor:
+        dense = self.dense[plan.name]
+        if level == 0 or plan.sparsity is None:
             return dense
-        return self.files.sparse(unit, level, (linear.rows, linear.columns)).to(dense.device, dense.dtype)
+        return self.files.sparse(plan.sparsity, level, tuple(dense.shape)).to(dense.device, dense.dtype)
 
-    def weight(self, path: str, levels: LinearLevels) -> torch.Tensor:
-        """The linear's weight with cut rows or columns left out; never a copy of more than what changed."""
-        linear, (sparsity, cut) = self.linears[path], levels
-        sparse = self._sparse(linear, sparsity)
-        if cut == 0:
-            return sparse
-        kept = self.kept(linear, cut).to(sparse.device)
-        if linear.cut_axis == "rows":
-            return sparse[kept]
-        unit = self._cut[path][0]
-        assert unit is not None
-        stored = self.files.cut(unit, cut)
-        refitted = stored.to(sparse.device, sparse.dtype)
-        if sparsity == 0:
-            return refitted
-        inside = sparse[:, kept]
-        both = torch.where(inside != 0, refitted + (inside - self.dense[path][:, kept]), 0.0)
-        # Rounded to the storage type: what is evaluated is what an export can hold.
-        return both.to(stored.dtype).to(sparse.dtype)
+    def _refitted(self, plan: Plan, value: torch.Tensor, sparsity: int, use: Use, level: int) -> torch.Tensor:
+        matrix = plan.matrix
+        assert matrix is not None
+        stored = self.files.cut(use.unit, level, use.reader)
+        refitted = stored.to(value.device, value.dtype)
+        if sparsity:
+            kept = self.kept(use, level)
+            inside = matrix.view(_select(value, use.slot, kept))
+            dense = matrix.view(_select(self.dense[plan.name], use.slot, kept))
+            both = torch.where(inside != 0, refitted + (inside - dense), 0.0)
+            # Rounded to the storage type: what is evaluated is what an export can hold.
+            refitted = both.to(stored.dtype).to(value.dtype)
+        return matrix.unview(refitted)
 
-    def bias_of(self, path: str, levels: LinearLevels) -> torch.Tensor | None:
-        """The linear's bias with cut rows left out."""
-        linear, bias = self.linears[path], self.bias.get(path)
-        if bias is None or levels[1] == 0 or linear.cut_axis == "columns":
-            return bias
-        return bias[self.kept(linear, levels[1]).to(bias.device)]
+    def padded(self, name: str, levels: TensorLevels) -> torch.Tensor:
+        """The tensor in its dense shape, zeros where slices are cut."""
+        plan, value = self.plans[name], self.tensor(name, levels)
+        shape = list(value.shape)
+        for use, level in reversed(_in_order(plan, levels)):
+            shape[use.slot.axis] = self.dense[name].shape[use.slot.axis]
+            value = _place(value, use.slot, self.kept(use, level), shape)
+        return value
 
-    def padded(self, path: str, levels: LinearLevels) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Weight and bias in their dense shapes, zeros where rows or columns are cut."""
-        weight, bias, linear = self.weight(path, levels), self.bias_of(path, levels), self.linears[path]
-        if levels[1] == 0:
-            return weight, bias
-        kept = self.kept(linear, levels[1]).to(weight.device)
-        full = weight.new_zeros((linear.rows, linear.columns))
-        if linear.cut_axis == "columns":
-            full[:, kept] = weight
-            return full, bias
-        full[kept] = weight
-        if bias is not None:
-            bias = bias.new_zeros(linear.rows).index_copy_(0, kept, bias)
-        return full, bias
+
+def _in_order(plan: Plan, levels: TensorLevels) -> list[tuple[Use, int]]:
+    """The cuts that act, refits first and selections along the whole tensor last: the others need all its slices."""
+    active = [(use, level) for use, level in zip(plan.uses, levels[1:], strict=True) if level]
+    return sorted(active, key=lambda pair: (pair[0].reader < 0, not pair[0].slot.batched))
+
+
+def _tensor(model: Any, name: str) -> torch.Tensor:
+    path, _, leaf = name.rpartition(".")
+    tensor: torch.Tensor = getattr(model.get_submodule(path), leaf)
+    return tensor.data
+
+
+def _plans(network: Network, space: Space, position: dict[str, int]) -> Iterator[Plan]:
+    units = {unit.name: unit for unit in space.units}
+    uses: dict[str, list[Use]] = {}
+    for cut in network.cuts.values():
+        if cut.name not in units:
+            continue
+        for slot, reader in [*((s, -1) for s in cut.writers), *((s, i) for i, s in enumerate(cut.readers))]:
+            uses.setdefault(slot.tensor, []).append(Use(cut, slot, units[cut.name], position[cut.name], reader))
+    # Outputs that a drop silences are swapped like the rest, also where nothing else touches them.
+    outputs = [name for drop in network.drops.values() if drop.name in units for name in drop.outputs]
+    for name in dict.fromkeys((*network.matrices, *uses, *outputs)):
+        matrix = network.matrices.get(name)
+        sparsity = units.get(f"{sparsity_module(matrix)}.sparsity") if matrix else None
+        where = position[sparsity.name] if sparsity else -1
+        yield Plan(name, matrix, sparsity, where, tuple(uses.get(name, ())))
+
+
+def _select(value: torch.Tensor, slot: Slot, kept: torch.Tensor) -> torch.Tensor:
+    kept = kept.to(value.device)
+    if not slot.batched:
+        return value.index_select(slot.axis, kept)
+    return value.take_along_dim(_along(kept, slot.axis, value.ndim), dim=slot.axis)
+
+
+def _place(value: torch.Tensor, slot: Slot, kept: torch.Tensor, shape: list[int]) -> torch.Tensor:
+    kept, full = kept.to(value.device), value.new_zeros(shape)
+    if not slot.batched:
+        return full.index_copy_(slot.axis, kept, value)
+    return full.scatter_(slot.axis, _along(kept, slot.axis, value.ndim).expand_as(value), value)
+
+
+def _along(kept: torch.Tensor, axis: int, ndim: int) -> torch.Tensor:
+    """Positions (slices of axis 0, positions) shaped to index a tensor along an axis >= 1."""
+    shape = [kept.shape[0]] + [1] * (ndim - 1)
+    shape[axis] = kept.shape[1]
+    return kept.view(shape)

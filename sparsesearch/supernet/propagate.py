@@ -16,37 +16,40 @@ from sparsesearch.supernet.compose import Composer
 
 @contextmanager
 def propagated_weights(composer: Composer, mode: str, block: int) -> Iterator[None]:
-    """For the duration, the block's linears hold their propagated weights in the dense shapes.
+    """For the duration, the block's matrices hold their propagated weights in the dense shapes.
 
     Only tensors' contents change, in place, and come back exactly.
     """
-    prefix = composer.architecture.blocks[block] + "."
-    saved = {path: weight.clone() for path, weight in composer.dense.items() if path.startswith(prefix)}
+    names = [name for name, matrix in composer.network.matrices.items() if matrix.block == block]
+    saved = {name: composer.dense[name].clone() for name in names}
     # All computed before any is written: composing reads the dense weights.
-    replaced = {path: propagated(composer, path, mode) for path in saved}
+    replaced = {name: propagated(composer, name, mode) for name in names}
     try:
-        for path, weight in replaced.items():
-            composer.dense[path].copy_(weight)
+        for name, weight in replaced.items():
+            composer.dense[name].copy_(weight)
         yield
     finally:
-        for path, weight in saved.items():
-            composer.dense[path].copy_(weight)
+        for name, weight in saved.items():
+            composer.dense[name].copy_(weight)
 
 
-def propagated(composer: Composer, path: str, mode: str) -> torch.Tensor:
-    """The weight of one linear as error propagation sees it, dense shape.
+def propagated(composer: Composer, name: str, mode: str) -> torch.Tensor:
+    """One matrix as error propagation sees it, in the parameter's dense shape.
 
-    A cut acts through the output linear alone, whose removed columns silence the rest.
+    A cut acts through the matrices that read its elements alone, whose removed columns silence the rest.
     """
-    sparsities, cuts = composer.count(path)
-    if composer.linears[path].cut_axis == "rows":
-        cuts = 1
+    counts = [
+        count if use is None or use.reader >= 0 else 1
+        for count, use in zip(composer.counts(name), (None, *composer.plans[name].uses), strict=True)
+    ]
     if mode == "sequential":
-        return composer.padded(path, (sparsities // 2, cuts // 2))[0].clone()
-    total, weights = torch.zeros_like(composer.dense[path]), 0.0
-    levels = [(s, 0) for s in range(sparsities)] if sparsities > 1 else [(0, c) for c in range(cuts)]
-    for level in levels:
-        kept = composer.kept_fraction(path, level)
-        total += kept * composer.padded(path, level)[0]
+        return composer.padded(name, tuple(count // 2 for count in counts)).clone()
+    total, weights = torch.zeros_like(composer.dense[name]), 0.0
+    # One kind of level at a time: sparsity where there is any, else the cut.
+    axis = 0 if counts[0] > 1 else counts.index(max(counts))
+    for level in range(counts[axis]):
+        levels = tuple(level if i == axis else 0 for i in range(len(counts)))
+        kept = composer.kept_fraction(name, levels)
+        total += kept * composer.padded(name, levels)
         weights += kept
     return total / weights

@@ -7,124 +7,153 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
-from sparsesearch.models.architecture import Architecture
-from sparsesearch.models.shape import NoAttention, NoFFN, Shape, apply_shapes
+from sparsesearch.models.network import Cut, Drop, Network
+from sparsesearch.models.surgery import Surgery, apply_surgery, set_attribute, set_tensor, stand_in
 from sparsesearch.space import Genome, Space
-from sparsesearch.supernet.compose import Composer
+from sparsesearch.supernet.compose import Composer, TensorLevels
 from sparsesearch.supernet.store import UnitFiles
 
-# How cut units run: `sliced` with really smaller matrices, `in_place` with zeros in matrices of the dense shape.
+# How cut units run: `sliced` with really smaller tensors, `in_place` with zeros in tensors of the dense shape.
 Execution = Literal["sliced", "in_place"]
 
 
 class StitchedSupernet:
     """Executes genomes on one network.
 
-    `apply` touches only linears whose levels differ from those last applied. It is transactional per linear: a linear's
-    state is forgotten before its weights change, so after an exception the next `apply` sets it again.
+    `apply` touches only tensors whose levels differ from those last applied. It is transactional per tensor: a tensor's
+    state is forgotten before it changes, so after an exception the next `apply` sets it again.
     """
 
     def __init__(
-        self, model: Any, architecture: Architecture, space: Space, files: UnitFiles, execution: Execution = "sliced"
+        self, model: Any, network: Network, space: Space, files: UnitFiles, execution: Execution = "sliced"
     ) -> None:
-        self.model, self.architecture, self.space, self.execution = model, architecture, space, execution
-        self.composer = Composer(model, architecture, space, files)
-        self._applied: dict[str, Any] = dict.fromkeys(self.composer.linears, (0, 0))
-        self._dropped: dict[str, bool] = {s.path: False for s in architecture.sublayers}
-        self._stock = {p: model.get_submodule(p) for s in architecture.sublayers for p in (s.path, s.norm)}
+        self.model, self.network, self.space, self.execution = model, network, space, execution
+        self.composer = Composer(model, network, space, files)
+        position = {unit.name: i for i, unit in enumerate(space.units)}
+        self._cuts = [(cut, position[cut.name]) for cut in network.cuts.values() if cut.name in position]
+        self._drops = [drop for drop in network.drops.values() if drop.name in position]
+        # Modules and tensors are remembered as they are now: what is swapped in later hides them from the model.
+        self._tensors = _state(model)
+        self._owner = {name: model.get_submodule(name.rpartition(".")[0]) for name in self.composer.plans}
+        self._stock = {p: model.get_submodule(p) for drop in self._drops for p, _ in drop.stand_ins}
+        self._sized = {a.module: model.get_submodule(a.module) for cut, _ in self._cuts for a in cut.attributes}
+        self._drops_of = {name: [d for d in self._drops if d.takes(name)] for name in self._tensors}
+        self._applied: dict[str, Any] = {name: (0,) * len(self.composer.counts(name)) for name in self.composer.plans}
+        self._sizes = {cut.name: 0 for cut, _ in self._cuts}
+        self._dropped = {drop.name: False for drop in self._drops}
 
     def apply(self, genome: Genome) -> Any:
         """Turn the network into the genome and return it; the network stays the supernet's own."""
-        for sublayer in self.architecture.sublayers:
-            dropped = self.composer.dropped(genome, sublayer.path)
-            if self.execution == "sliced":
-                self._swap_sublayer(sublayer.path, sublayer.norm, dropped, sublayer.kind, sublayer.block)
-                if dropped:
-                    continue
-            for linear in sublayer.linears:
-                silent = dropped and linear is sublayer.output
-                self._set_linear(linear.path, None if silent else self.composer.levels(genome, linear.path))
+        if self.execution == "sliced":
+            for drop in self._drops:
+                self._swap(drop, self.composer.dropped(genome, drop.name))
+            for cut, position in self._cuts:
+                self._resize(cut, int(genome.levels[position]))
+        for name in self.composer.plans:
+            dropped = self._is_dropped(genome, name)
+            if dropped and self.execution == "sliced":
+                continue
+            silent = dropped and any(name in drop.outputs for drop in self._drops_of[name])
+            self._set(name, None if silent else self.composer.levels(genome, name))
         return self.model
 
-    def _swap_sublayer(self, path: str, norm: str, dropped: bool, kind: str, block: int) -> None:
-        if self._dropped[path] == dropped:
-            return
-        stand_in: nn.Module = NoAttention(block) if kind == "attention" else NoFFN()
-        self.model.set_submodule(path, stand_in if dropped else self._stock[path])
-        self.model.set_submodule(norm, nn.Identity() if dropped else self._stock[norm])
-        self._dropped[path] = dropped
+    def _is_dropped(self, genome: Genome, name: str) -> bool:
+        return any(self.composer.dropped(genome, drop.name) for drop in self._drops_of[name])
 
-    def _set_linear(self, path: str, levels: tuple[int, int] | None) -> None:
-        """Set a linear to its levels, or, where None, to output exactly zero."""
-        if self._applied[path] == levels:
+    def _swap(self, drop: Drop, dropped: bool) -> None:
+        if self._dropped[drop.name] == dropped:
             return
-        module = self.model.get_submodule(path)
-        self._applied[path] = "changing"
-        bias: torch.Tensor | None
+        for path, name in drop.stand_ins:
+            stock = self._stock[path]
+            self.model.set_submodule(path, stand_in(name, stock) if dropped else stock)
+        self._dropped[drop.name] = dropped
+
+    def _resize(self, cut: Cut, level: int) -> None:
+        if self._sizes[cut.name] == level:
+            return
+        for module, name, value in self._sizes_at(cut, level):
+            set_attribute(self._sized[module], name, value)
+        self._sizes[cut.name] = level
+
+    def _sizes_at(self, cut: Cut, level: int) -> list[tuple[str, str, int]]:
+        """The attributes of a cut at one of its levels, (module, name, value)."""
+        kept = next(unit for unit in self.space.units if unit.name == cut.name).levels[level]
+        return [(a.module, a.name, a.per_element * kept) for a in cut.attributes]
+
+    def _set(self, name: str, levels: TensorLevels | None) -> None:
+        """Set a tensor to its levels, or, where None, to zero."""
+        if self._applied[name] == levels:
+            return
+        self._applied[name] = "changing"
         if levels is None:
-            weight = torch.zeros_like(self.composer.dense[path])
-            bias = torch.zeros_like(self.composer.bias[path]) if path in self.composer.bias else None
+            tensor = torch.zeros_like(self.composer.dense[name])
         elif self.execution == "sliced":
-            weight, bias = self.composer.weight(path, levels), self.composer.bias_of(path, levels)
+            tensor = self.composer.tensor(name, levels)
         else:
-            weight, bias = self.composer.padded(path, levels)
-        module.weight = nn.Parameter(weight, requires_grad=False)
-        if bias is not None:
-            module.bias = nn.Parameter(bias, requires_grad=False)
-        self._applied[path] = levels
+            tensor = self.composer.padded(name, levels)
+        set_tensor(self._owner[name], name.rpartition(".")[2], tensor)
+        self._applied[name] = levels
 
-    def shapes(self, genome: Genome) -> list[Shape]:
-        """KV groups and FFN neurons of every block as the genome leaves them; 0 where dropped."""
-        shapes: list[Shape] = [{} for _ in self.architecture.blocks]
-        elements = {u.name: u.levels[i] for u, i in zip(self.space.units, genome.levels.tolist(), strict=True)}
-        for sublayer in self.architecture.sublayers:
-            dropped = self.composer.dropped(genome, sublayer.path)
-            kept = elements.get(sublayer.cut_unit, sublayer.elements)
-            shapes[sublayer.block][sublayer.cut_kind] = 0 if dropped else kept
-        return shapes
+    def kept(self, genome: Genome) -> dict[str, int]:
+        """Elements that every cut of the network keeps in each order, by the cut's name."""
+        kept = {cut.name: cut.elements for cut in self.network.cuts.values()}
+        return kept | {u.name: u.levels[i] for u, i in zip(self.space.units, genome.levels, strict=True) if u.is_cut}
+
+    def surgery(self, genome: Genome) -> Surgery:
+        """What `models.surgery` must do to the stock model so that `state_dict` fits it."""
+        state = self.state_dict(genome)
+        shapes = {name: list(t.shape) for name, t in state.items() if t.shape != self._tensors[name].shape}
+        gone = [drop for drop in self._drops if self.composer.dropped(genome, drop.name)]
+        attributes = [
+            list(item)
+            for cut, position in self._cuts
+            if genome.levels[position] and not any(drop.takes(f"{cut.path}.") for drop in gone)
+            for item in self._sizes_at(cut, int(genome.levels[position]))
+        ]
+        stand_ins = [list(pair) for drop in gone for pair in drop.stand_ins]
+        return {"shapes": shapes, "attributes": attributes, "stand_ins": stand_ins}
 
     def state_dict(self, genome: Genome, padded: bool = False) -> dict[str, torch.Tensor]:
-        """Every parameter of the genome as a model of its own would hold it.
+        """Every tensor of the genome as a model of its own would hold it.
 
         Args:
             padded: keep dense shapes, with zeros for what is cut or dropped; else leave those out.
         """
-        state = dict(self._other_parameters())
-        for sublayer in self.architecture.sublayers:
-            tensors = {name: state.pop(name) for name in (f"{sublayer.norm}.weight", *sublayer.extras)}
-            for linear in sublayer.linears:
-                tensors |= self._linear_state(genome, linear.path, padded)
-            if self.composer.dropped(genome, sublayer.path):
-                tensors = {name: torch.zeros_like(t) for name, t in tensors.items()} if padded else {}
-            state |= tensors
+        state = {}
+        for name, dense in self._tensors.items():
+            if self._is_dropped(genome, name):
+                if padded:
+                    state[name] = torch.zeros_like(dense)
+            elif name not in self.composer.plans:
+                state[name] = dense
+            else:
+                levels = self.composer.levels(genome, name)
+                state[name] = self.composer.padded(name, levels) if padded else self.composer.tensor(name, levels)
         return state
-
-    def _linear_state(self, genome: Genome, path: str, padded: bool) -> dict[str, torch.Tensor]:
-        levels = self.composer.levels(genome, path)
-        if padded:
-            weight, bias = self.composer.padded(path, levels)
-        else:
-            weight, bias = self.composer.weight(path, levels), self.composer.bias_of(path, levels)
-        return {f"{path}.weight": weight} | ({} if bias is None else {f"{path}.bias": bias})
-
-    def _other_parameters(self) -> list[tuple[str, torch.Tensor]]:
-        stock = [(f"{p}.{n}", t) for p, module in self._stock.items() for n, t in module.named_parameters()]
-        live = list(self.model.named_parameters())
-        parameters = dict(live) | dict(stock)
-        return [(n, t.data) for n, t in parameters.items() if n.rpartition(".")[0] not in self.composer.linears]
 
     def materialise(self, genome: Genome) -> Any:
         """A new, really smaller network of the genome, independent of the supernet."""
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(self.model.config), dtype=self.model.dtype)
-        apply_shapes(model, self.shapes(genome))
+        model = stock_model(self.model)
+        apply_surgery(model, self.surgery(genome))
         load_exactly(model, self.state_dict(genome))
         return model.eval().requires_grad_(False)
 
 
+def stock_model(model: Any) -> Any:
+    """A new network of the same class, configuration and type; weights are not meant to be used."""
+    return type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
+
+
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters, tied ones once, and the buffers that checkpoints hold."""
+    parameters = {name: parameter.data for name, parameter in model.named_parameters()}
+    saved = model.state_dict(keep_vars=True)
+    return parameters | {name: buffer for name, buffer in model.named_buffers() if name in saved}
+
+
 def load_exactly(model: Any, state: dict[str, torch.Tensor]) -> None:
-    """Copy a state into a model; every parameter must be there and none be left over (tied heads follow)."""
+    """Copy a state into a model; every tensor must be there and none be left over (tied ones follow)."""
     model.tie_weights()
     missing, unexpected = model.load_state_dict(state, strict=False)
     own = {name for name, _ in model.named_parameters()}

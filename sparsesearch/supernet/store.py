@@ -5,7 +5,8 @@ Layout of a store directory::
     index.json            schema, key (what the levels depend on), and for each unit its levels, errors and SHA-256
     units/NAME.safetensors
         kind sparsity     `mask` uint8 (levels, ceil(weights / 8)), `values.L` the kept values of level L, row by row
-        a cut             `order` int32, elements in order of removal; `weight.L` the refitted output linear of level L
+        a cut             `order` int32 (orders, removals), elements in order of removal; `weight.L.R` the refitted
+                          matrices (groups, rows, kept columns) of reader R at level L
     blocks/NNN.json       what index.json is made of, written when all units of a block are; makes builds resumable
 
 Level 0 is the dense model and is not stored. Values have the checkpoint's data type.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,11 @@ from safetensors.torch import save_file
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import EnvironmentProblem
-from sparsesearch.pruning.obs import kept_columns
+from sparsesearch.models.network import Network
+from sparsesearch.pruning.layer import kept_elements
 from sparsesearch.space import Space, Unit
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def store_key(
@@ -68,9 +71,13 @@ def write_sparse(path: Path, levels_LOI: torch.Tensor, dtype: torch.dtype) -> No
     _write(path, tensors)
 
 
-def write_cut(path: Path, order: torch.Tensor, levels: list[torch.Tensor], dtype: torch.dtype) -> None:
-    """Store the removal order and the refitted weights of levels 1, 2, ..."""
-    tensors = {f"weight.{i + 1}": level.to(dtype).cpu().contiguous() for i, level in enumerate(levels)}
+def write_cut(path: Path, order: torch.Tensor, levels: list[list[torch.Tensor]], dtype: torch.dtype) -> None:
+    """Store removal orders (orders, removals) and, for levels 1, 2, ..., the refitted matrices of each reader."""
+    tensors = {
+        f"weight.{i + 1}.{reader}": weight.to(dtype).cpu().contiguous()
+        for i, level in enumerate(levels)
+        for reader, weight in enumerate(level)
+    }
     tensors["order"] = order.to(torch.int32)
     _write(path, tensors)
 
@@ -99,7 +106,7 @@ class UnitFiles:
             self._open[unit.name] = safe_open(unit_path(self.directory, unit), framework="pt")
         return self._open[unit.name]
 
-    def sparse(self, unit: Unit, level: int, shape: tuple[int, int]) -> torch.Tensor:
+    def sparse(self, unit: Unit, level: int, shape: tuple[int, ...]) -> torch.Tensor:
         """The pruned weight of a sparsity level >= 1, in storage type, dense layout."""
         file = self._file(unit)
         packed = file.get_slice("mask")[level - 1 : level][0]
@@ -108,19 +115,15 @@ class UnitFiles:
         weight = torch.zeros(unit.total, dtype=values.dtype)
         return weight.masked_scatter_(mask, values).view(shape)
 
-    def order(self, unit: Unit) -> torch.Tensor:
-        """Elements in order of removal, int64."""
-        order: torch.Tensor = self._file(unit).get_tensor("order")
-        return order.long()
+    def kept(self, unit: Unit, level: int, elements: int) -> torch.Tensor:
+        """The elements that a cut level keeps in each order, ascending, shape (orders, kept)."""
+        orders = self._file(unit).get_tensor("order").long()
+        return torch.stack([kept_elements(order, elements, unit.levels[level]) for order in orders])
 
-    def cut(self, unit: Unit, level: int) -> torch.Tensor:
-        """The refitted output linear of a cut level >= 1, kept columns only."""
-        weight: torch.Tensor = self._file(unit).get_tensor(f"weight.{level}")
+    def cut(self, unit: Unit, level: int, reader: int) -> torch.Tensor:
+        """The refitted matrix (groups, rows, kept columns) of one reader at a cut level >= 1."""
+        weight: torch.Tensor = self._file(unit).get_tensor(f"weight.{level}.{reader}")
         return weight
-
-    def columns(self, unit: Unit, level: int, span: int) -> torch.Tensor:
-        """The rows or columns that a cut level keeps, ascending, where an element spans `span` of them."""
-        return kept_columns(self.order(unit), unit.total, unit.levels[level], span)
 
 
 class LevelStore:
@@ -163,13 +166,15 @@ class LevelStore:
         return table
 
 
-def estimated_bytes(space: Space, bytes_per_weight: int) -> int:
+def estimated_bytes(space: Space, network: Network, bytes_per_weight: int) -> int:
     """Disk that a store of this space will need, within a few percent."""
     total = 0
-    by_cut = {p.cut: p for p in space.parts if p.cut and p.name.endswith(("o_proj.weight", "down_proj.weight"))}
     for unit in space.units:
         if unit.kind == "sparsity":
             total += sum(k * bytes_per_weight + unit.total // 8 for k in unit.levels[1:])
         elif unit.is_cut:
-            total += sum(by_cut[unit.name].params[1:]) * bytes_per_weight
+            for slot in network.cuts[unit.name].readers:
+                shape = network.shapes[slot.tensor]
+                other = math.prod(shape) // shape[slot.axis]
+                total += sum(slot.size(shape[slot.axis], k) * other * bytes_per_weight for k in unit.levels[1:])
     return total

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sparsesearch.calibration import BlockPass, token_windows
-from sparsesearch.calibration.statistics import load_statistics
+from sparsesearch.calibration.statistics import Statistics, load_statistics
 from sparsesearch.config import DataConfig
 from sparsesearch.demo import corpus
 from sparsesearch.errors import InputError
@@ -91,10 +91,9 @@ def test_standard_library_splits_are_disjoint_and_not_empty() -> None:
     assert all(len(names) >= 5 for names in splits.values())
 
 
-def statistics(directory: Path, make: Make, batch: int, tokens: Any) -> list[dict[str, torch.Tensor]]:
+def statistics(directory: Path, make: Make, batch: int, tokens: Any) -> list[Statistics]:
     model = load_model(make("llama"), torch.float32)
-    architecture = describe(model)
-    blocks = BlockPass(model, architecture, tokens, directory, batch)
+    blocks = BlockPass(model, describe(model), tokens, directory, batch)
     for block in range(3):
         blocks.collect(block)
         blocks.advance(block)
@@ -107,16 +106,19 @@ def test_statistics_equal_direct_second_moments_whatever_the_batch(family_dir: M
     tokens = np.random.default_rng(0).integers(0, 2048, (6, 16)).astype(np.int32)
     model = load_model(family_dir("llama"), torch.float32)
     inputs: dict[str, torch.Tensor] = {}
-    for path, linear in describe(model).linears().items():
-        if linear.reads == path:
-            model.get_submodule(path).register_forward_pre_hook(
-                lambda _, args, path=path: inputs.__setitem__(path, args[0].flatten(0, 1))
-            )
+    for path in {matrix.reads for matrix in describe(model).matrices.values()}:
+        model.get_submodule(path).register_forward_pre_hook(
+            lambda _, args, path=path: inputs.__setitem__(path, args[0])
+        )
     model(torch.from_numpy(tokens.astype(np.int64)))
     for batch in (1, 4, 6):
         for block in statistics(tmp_path / str(batch), family_dir, batch, tokens):
-            for path, moment in block.items():
-                assert torch.allclose(moment, inputs[path].T @ inputs[path] / 96, atol=1e-4), path
+            for path, found in block.items():
+                x = inputs[path].flatten(0, 1)
+                assert torch.allclose(found.second_moment[0], x.T @ x / 96, atol=1e-4), path
+                assert torch.allclose(found.mean[0], x.mean(dim=0), atol=1e-5), path
+                absolute = inputs[path].abs().mean(dim=1).square().mean(dim=0)
+                assert torch.allclose(found.sequence_square[0], absolute, atol=1e-4), path
 
 
 def test_an_interrupted_pass_repeats_no_finished_block(family_dir: Make, tmp_path: Path) -> None:
@@ -127,4 +129,5 @@ def test_an_interrupted_pass_repeats_no_finished_block(family_dir: Make, tmp_pat
     (tmp_path / "block-001.safetensors").unlink()
     again = statistics(tmp_path, family_dir, 4, tokens)
     assert kept.stat().st_mtime_ns == stamp
-    assert all(torch.equal(a[k], b[k]) for a, b in zip(whole, again, strict=True) for k in a)
+    for first, second in zip(whole, again, strict=True):
+        assert all(torch.equal(first[k].second_moment, second[k].second_moment) for k in first)

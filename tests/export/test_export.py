@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import ALL_KINDS, FAMILIES, run_search
+from support import FAMILIES, kinds_of, run_search
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import sparsesearch as ss
@@ -33,14 +33,17 @@ def candidate(results: RunResults, **kept: Any) -> Evaluation:
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_uneven_widths_and_dropped_sublayers_reload_everywhere(family: str, family_dir: Make, tmp_path: Path) -> None:
-    results = run_search(tmp_path / "run", family_dir(family), units=ALL_KINDS)
+    results = run_search(tmp_path / "run", family_dir(family), units=kinds_of(family_dir(family)))
+    experts = any(u.kind == "experts" for u in results.space.units)
     chosen = candidate(
         results,
         sparsity=(1, 2, 0),
         ffn_width=(1, 2, 3),
         kv_groups=(0, 1, 2),
+        experts=(2, 1),
+        expert_width=(1, 2),
         drop_attention=(1, 0, 0),
-        drop_ffn=(0, 1, 0),
+        drop_ffn=(0, 0, 0) if experts else (0, 1, 0),
     )
     report = export(results, chosen, tmp_path / "out")
     assert report["form"] == "uneven"
@@ -102,7 +105,7 @@ def test_load_gives_a_working_model_and_tokenizer(small_run: RunResults, tmp_pat
     card = (tmp_path / "out" / "README.md").read_text()
     assert "sparsesearch" in card
     manifest = json.loads((tmp_path / "out" / "sparsesearch.json").read_text())
-    assert {"form", "id", "costs", "objectives", "shapes", "kept", "weights_sha256", "load"} <= set(manifest)
+    assert {"form", "id", "costs", "objectives", "classes", "kept", "weights_sha256", "load"} <= set(manifest)
 
 
 def test_half_precision_checkpoints_are_exported_without_loss(tmp_path: Path) -> None:
@@ -119,7 +122,7 @@ def test_half_precision_checkpoints_are_exported_without_loss(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("form", "code", "words"),
-    [("uniform", "SS502", "differ in width"), ("unifrom", "SS102", "Did you mean 'uniform'")],
+    [("uniform", "SS502", "differ in ffn_width"), ("unifrom", "SS102", "Did you mean 'uniform'")],
 )
 def test_forms_that_cannot_be_written(small_run: RunResults, tmp_path: Path, form: str, code: str, words: str) -> None:
     with pytest.raises(InputError) as caught:

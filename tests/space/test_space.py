@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -18,23 +19,26 @@ from sparsesearch.space.sampling import at_fraction, random_genome, starting_gen
 
 
 def make_space(seed: int, blocks: int = 2, limits: tuple[str, ...] = ()) -> Space:
-    """Random tables of the true structure: each part has a cut, a sparsity and a drop, or none of them."""
+    """Random tables of the true structure: each part has one or two cuts, a sparsity and a drop, or none of them."""
     rng = np.random.default_rng(seed)
     units, parts = [], [Part("embedding", (50,), ((50,),), (50,), (0,))]
     for block in range(blocks):
         levels = tuple(sorted({8, *rng.integers(1, 8, 3).tolist()}, reverse=True))
         cut = Unit(f"b{block}.mlp", "ffn_width", block, 8, levels)
+        other = Unit(f"b{block}.experts", "experts", block, 4, (4, 3, 1))
         drop = Unit(f"b{block}.mlp", "drop_ffn", block, 1, (1, 0))
-        units += [cut, drop]
+        units += [cut, other, drop]
         for linear in range(2):
             size = int(rng.integers(4, 20))
             weights = tuple(sorted({8 * size, *rng.integers(1, 8 * size, 2).tolist()}, reverse=True))
             sparsity = Unit(f"b{block}.l{linear}", "sparsity", block, 8 * size, weights)
             units.append(sparsity)
-            params = tuple(k * size for k in levels)
+            cuts = (cut, other) if linear else (cut,)
+            params = tuple(size * math.prod(kept) for kept in itertools.product(*(c.levels for c in cuts)))
             nonzeros = tuple(tuple(p * w // (8 * size) for p in params) for w in weights)
-            none = tuple(0 for _ in levels)
-            part = Part(f"b{block}.l{linear}", params, nonzeros, params, none, cut.name, sparsity.name, drop.name)
+            none = tuple(0 for _ in params)
+            names = tuple(c.name for c in cuts)
+            part = Part(f"b{block}.l{linear}", params, nonzeros, params, none, names, sparsity.name, drop.name, True)
             parts.append(part)
     return Space(tuple(units), tuple(parts), 2, tuple(Limit.parse(t) for t in limits))
 
@@ -45,10 +49,12 @@ def brute_costs(space: Space, levels: list[int]) -> list[int]:
     for part in space.parts:
         if part.drop and at[part.drop]:
             continue
-        cut, sparsity = at.get(part.cut or "", 0), at.get(part.sparsity or "", 0)
+        sizes = [len(u.levels) for name in part.cuts for u in space.units if u.name == name]
+        cut = int(np.ravel_multi_index([at[name] for name in part.cuts], sizes)) if part.cuts else 0
+        sparsity = at.get(part.sparsity or "", 0)
         total["params"] += part.params[cut]
         total["nonzeros"] += part.nonzeros[sparsity][cut]
-        total["prunable_nonzeros"] += part.nonzeros[sparsity][cut] if part.cut else 0
+        total["prunable_nonzeros"] += part.nonzeros[sparsity][cut] if part.prunable else 0
         total["macs"] += part.macs[cut]
         total["bytes"] += 2 * part.params[cut]
         total["kv_bytes"] += part.kv_bytes[cut]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from support import ALL_KINDS, launched
+from support import kinds_of, launched
 
 from sparsesearch.calibration import BlockPass
 from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import EnvironmentProblem
 from sparsesearch.models import load_model
-from sparsesearch.pruning import unstructured
+from sparsesearch.pruning import Layer, unstructured
 from sparsesearch.supernet import LevelStore, StoreBuilder
 from sparsesearch.supernet.propagate import propagated_weights
 from sparsesearch.supernet.store import UnitFiles, estimated_bytes, write_sparse
@@ -24,12 +24,12 @@ BLOCKS = 3
 
 
 def builder(directory: Path, work: Path, **changes: Any) -> tuple[StoreBuilder, BlockPass, Any]:
-    launch = launched(directory, **{"units": ALL_KINDS, **changes})
+    launch = launched(directory, **{"units": kinds_of(directory), **changes})
     model = load_model(directory, torch.float32)
     build = StoreBuilder(
-        model, launch.architecture, launch.space, launch.config.pruners, work, work / "statistics", torch.float32
+        model, launch.network, launch.space, launch.config.pruners, work, work / "statistics", torch.float32
     )
-    blocks = BlockPass(model, launch.architecture, launch.tokens["calibration"], work / "statistics", 4)
+    blocks = BlockPass(model, launch.network, launch.tokens["calibration"], work / "statistics", 4)
     return build, blocks, launch
 
 
@@ -78,23 +78,22 @@ def test_stored_levels_are_what_the_pruner_made(store: tuple[Path, StoreBuilder,
     for unit in launch.space.units:
         if unit.kind != "sparsity":
             continue
-        linear = launch.architecture.linears()[unit.module]
+        matrix = launch.network.matrices[f"{unit.module}.weight"]
         weight = model.get_submodule(unit.module).weight
-        moment = load_statistics(work / "statistics", unit.block)[linear.reads]
-        made = unstructured("sparsegpt")(weight, moment, unit.levels[1:], 0.01)
+        inputs = load_statistics(work / "statistics", unit.block)[matrix.reads].group(0)
+        made = unstructured("sparsegpt")(Layer(weight, inputs), unit.levels[1:], PrunerConfig())
         for level in range(1, len(unit.levels)):
-            assert torch.equal(build.composer.weight(unit.module, (level, 0)), made[level - 1])
+            assert torch.equal(build.composer.tensor(matrix.name, (level, 0)), made[level - 1])
 
 
 def test_nonzeros_in_the_index_are_counted_ones(store: tuple[Path, StoreBuilder, Any]) -> None:
     work, build, launch = store
     opened = LevelStore.open(work, launch.store_key)
-    for path in launch.architecture.linears():
-        sparsities, cuts = build.composer.count(path)
+    for name in launch.network.matrices:
+        sparsities, cuts = build.composer.counts(name)
         for s in range(sparsities):
             for c in range(cuts):
-                counted = int(torch.count_nonzero(build.composer.weight(path, (s, c))))
-                assert opened.nonzeros[f"{path}.weight"][s][c] == counted
+                assert opened.nonzeros[name][s][c] == int(torch.count_nonzero(build.composer.tensor(name, (s, c))))
 
 
 def test_an_interrupted_build_ends_in_the_same_bytes(
@@ -133,7 +132,7 @@ def test_the_disk_estimate_is_close(store: tuple[Path, StoreBuilder, Any]) -> No
     work, _, launch = store
     real = sum(p.stat().st_size for p in (work / "units").iterdir())
     headers = 2000 * len(launch.space.units)
-    assert abs(estimated_bytes(launch.space, 4) - real) < 0.05 * real + headers
+    assert abs(estimated_bytes(launch.space, launch.network, 4) - real) < 0.05 * real + headers
 
 
 def test_expectation_over_one_level_and_dense_lies_between_them(family_dir: Make, tmp_path: Path) -> None:
@@ -141,12 +140,12 @@ def test_expectation_over_one_level_and_dense_lies_between_them(family_dir: Make
 
     units = [{"kind": "sparsity", "levels": ["75%"]}]
     build, _ = build_all(family_dir("llama"), tmp_path, units=units)
-    for path in build.composer.linears:
-        dense, level = build.composer.weight(path, (0, 0)), build.composer.weight(path, (1, 0))
-        kept = build.composer.kept_fraction(path, (1, 0))
+    for name in build.network.matrices:
+        dense, level = build.composer.tensor(name, (0,)), build.composer.tensor(name, (1,))
+        kept = build.composer.kept_fraction(name, (1,))
         expected = (dense + kept * level) / (1 + kept)
-        assert torch.allclose(propagated(build.composer, path, "expectation"), expected, atol=1e-6)
-        assert torch.equal(propagated(build.composer, path, "sequential"), level)
+        assert torch.allclose(propagated(build.composer, name, "expectation"), expected, atol=1e-6)
+        assert torch.equal(propagated(build.composer, name, "sequential"), level)
 
 
 @pytest.mark.parametrize("mode", ["sequential", "expectation"])
@@ -160,5 +159,5 @@ def test_propagation_changes_later_blocks_only_and_leaves_the_model_dense(
     assert changed
     assert not any(".layers.0." in name for name in changed)
     fresh = load_model(family_dir("llama"), torch.float32)
-    for path in build.composer.linears:
-        assert torch.equal(build.model.get_submodule(path).weight, fresh.get_submodule(path).weight)
+    for name in build.network.matrices:
+        assert torch.equal(build.model.get_parameter(name), fresh.get_parameter(name))

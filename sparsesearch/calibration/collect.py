@@ -1,0 +1,160 @@
+"""Sums over the inputs of a network's matrices, gathered by hooks while it runs.
+
+Running sums, divided once at the end: how samples are split into minibatches changes nothing but rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from sparsesearch.models.network import Matrix
+
+# What is summed for each input, by the suffix of its key in statistics files.
+FIELDS = ("second_moment", "mean", "sequence_square", "routing")
+
+
+@dataclass(frozen=True)
+class InputStatistics:
+    """What is known of the inputs of a matrix; G groups, I inputs.
+
+    Attributes:
+        second_moment: E[x xᵀ], shape (G, I, I).
+        mean: E[x], shape (G, I).
+        sequence_square: mean over sequences of (mean over the sequence of |x|)², shape (G, I).
+        routing: for experts, sums over the tokens routed to each, shape (G, 3): tokens; gate · ‖f(x)‖; and this product
+            times how much the layer turns the token, 1 - cos(x, x + f(x)). Empty otherwise.
+    """
+
+    second_moment: torch.Tensor
+    mean: torch.Tensor
+    sequence_square: torch.Tensor
+    routing: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def to(self, device: torch.device) -> InputStatistics:
+        return InputStatistics(*(getattr(self, name).to(device) for name in FIELDS))
+
+    def group(self, index: int) -> InputStatistics:
+        """Those of one group, shapes (I, I), (I,), (I,)."""
+        return InputStatistics(self.second_moment[index], self.mean[index], self.sequence_square[index], self.routing)
+
+
+class Collector:
+    """Gathers input statistics of matrices while the network runs inside a `with` block."""
+
+    def __init__(self, model: nn.Module, matrices: Iterable[Matrix], length: int) -> None:
+        """
+        Args:
+            matrices: those wanted; of several that read the same input the one is used whose module the key names.
+            length: tokens of a sequence, to tell sequences apart where a module sees only tokens.
+        """
+        self.model, self.length = model, length
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, torch.Tensor] = {}
+        self.sequences: dict[str, torch.Tensor] = {}
+        self._hooks: list[Any] = []
+        self._sources = {m.reads: m for m in matrices if m.name in (f"{m.reads}.weight", f"{m.reads}.gate_up_proj")}
+
+    def __enter__(self) -> Collector:
+        for key, matrix in self._sources.items():
+            hook = self._expert_hook(key) if matrix.layout == "experts" else self._hook(key, matrix)
+            self._hooks.append(self.model.get_submodule(key).register_forward_pre_hook(hook))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._hooks:
+            handle.remove()
+        self._hooks.clear()
+
+    def result(self) -> dict[str, torch.Tensor]:
+        """Means (for `routing` sums) by `KEY:FIELD`, float32 on the CPU."""
+        found = {}
+        for name, total in self.sums.items():
+            key, _, kind = name.rpartition(":")
+            if kind == "routing":
+                found[name] = total.float().cpu()
+                continue
+            counts = self.sequences[key] if kind == "sequence_square" else self.counts[key]
+            shape = (-1,) + (1,) * (total.ndim - 1)
+            found[name] = (total / counts.clamp_min(1).view(shape)).float().cpu().contiguous()
+        return found
+
+    def _add(self, name: str, value: torch.Tensor, group: int | None = None, groups: int = 1) -> None:
+        if name not in self.sums:
+            shape = value.shape if group is None else (groups, *value.shape)
+            self.sums[name] = value.new_zeros(shape)
+        if group is None:
+            self.sums[name] += value
+        else:
+            self.sums[name][group] += value
+
+    def _count(self, table: dict[str, torch.Tensor], key: str, groups: int, group: int | None, count: int) -> None:
+        counts = table.setdefault(key, torch.zeros(groups))
+        if group is None:
+            counts += count
+        else:
+            counts[group] += count
+
+    def _hook(self, key: str, matrix: Matrix) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            inputs = (
+                unfolded(module, args[0].float(), matrix) if matrix.layout == "conv" else self._grouped(args[0].float())
+            )
+            groups = inputs.shape[0]  # (G, sequences, positions, I)
+            flat = inputs.flatten(1, 2)
+            self._add(f"{key}:second_moment", flat.transpose(1, 2) @ flat)
+            self._add(f"{key}:mean", flat.sum(dim=1))
+            self._add(f"{key}:sequence_square", inputs.abs().mean(dim=2).square().sum(dim=1))
+            self._count(self.counts, key, groups, None, flat.shape[1])
+            self._count(self.sequences, key, groups, None, inputs.shape[1])
+
+        return hook
+
+    def _grouped(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(1, sequences, positions, I) of the inputs of a linear, also where a module has flattened sequences."""
+        if inputs.ndim == 2 and inputs.shape[0] % self.length == 0:
+            inputs = inputs.view(-1, self.length, inputs.shape[1])
+        return inputs.reshape(1, inputs.shape[0], -1, inputs.shape[-1])
+
+    def _expert_hook(self, key: str) -> Callable[..., None]:
+        def hook(module: Any, args: tuple[Any, ...]) -> None:
+            hidden, chosen, gates = args[0].float(), args[1], args[2].float()
+            routed, norms = torch.zeros_like(hidden), []
+            for expert in range(len(module.down_proj)):
+                tokens, slot = torch.where(chosen == expert)
+                x = hidden[tokens]
+                gate, up = functional.linear(x, module.gate_up_proj[expert].float()).chunk(2, dim=-1)
+                inner = module.act_fn(gate) * up
+                outputs = functional.linear(inner, module.down_proj[expert].float())
+                self._add_expert(key, expert, len(module.down_proj), x)
+                self._add_expert(f"{key}.down_proj", expert, len(module.down_proj), inner)
+                routed.index_add_(0, tokens, outputs * gates[tokens, slot, None])
+                norms.append((tokens, gates[tokens, slot] * outputs.norm(dim=-1)))
+            turned = (1 - functional.cosine_similarity(hidden, hidden + routed, dim=-1)).clamp_min(0)
+            rows = [torch.stack([n.new_tensor(float(len(t))), n.sum(), (n * turned[t]).sum()]) for t, n in norms]
+            self._add(f"{key}:routing", torch.stack(rows))
+
+        return hook
+
+    def _add_expert(self, key: str, expert: int, experts: int, inputs: torch.Tensor) -> None:
+        self._add(f"{key}:second_moment", inputs.T @ inputs, expert, experts)
+        self._add(f"{key}:mean", inputs.sum(dim=0), expert, experts)
+        # Tokens of a sequence go to different experts: each counts as a sequence of its own.
+        self._add(f"{key}:sequence_square", inputs.square().sum(dim=0), expert, experts)
+        for table in (self.counts, self.sequences):
+            self._count(table, key, experts, expert, len(inputs))
+
+
+def unfolded(module: Any, inputs: torch.Tensor, matrix: Matrix) -> torch.Tensor:
+    """The patches that a convolution reads, shape (groups, samples, positions, inputs of a group)."""
+    padding = module._reversed_padding_repeated_twice
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    padded = functional.pad(inputs, padding, mode=mode)
+    patches = functional.unfold(padded, module.kernel_size, module.dilation, 0, module.stride)
+    samples, _, positions = patches.shape
+    return patches.view(samples, matrix.groups, matrix.columns, positions).permute(1, 0, 3, 2)

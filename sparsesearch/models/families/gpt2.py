@@ -1,0 +1,23 @@
+"""GPT-2: Conv1D weights are stored inputs first, and queries, keys and values of all heads share one projection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsesearch.models.parts import Parts, joined, span
+
+
+def describe(model: Any, parts: Parts) -> None:
+    """GPT-2."""
+    config = model.config
+    heads, hidden = config.num_attention_heads, config.hidden_size
+    size = hidden // heads
+    index = joined(*(span(heads, size, part * hidden) for part in range(3)))
+    for block in range(config.num_hidden_layers):
+        layer = f"transformer.h.{block}"
+        path = f"{layer}.attn"
+        parts.attention(
+            block, path, {f"{path}.c_attn": index}, f"{path}.c_proj", groups=heads, queries=1, head_dim=size,
+            attributes=[("num_heads", 1), ("split_size", size)], norms=[f"{layer}.ln_1"],
+        )  # fmt: skip
+        parts.ffn(block, f"{layer}.mlp", [f"{layer}.mlp.c_fc"], f"{layer}.mlp.c_proj", norms=[f"{layer}.ln_2"])

@@ -1,0 +1,31 @@
+"""Phi-3: one linear for queries, keys and values of all heads, one for gate and up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsesearch.models.parts import Parts, joined, span
+
+
+def describe(model: Any, parts: Parts) -> None:
+    """Phi-3 and Phi-4-mini."""
+    config = model.config
+    groups = config.num_key_value_heads
+    queries = config.num_attention_heads // groups
+    for block in range(config.num_hidden_layers):
+        layer = f"model.layers.{block}"
+        path = f"{layer}.self_attn"
+        size = model.get_submodule(path).head_dim
+        keys = config.num_attention_heads * size
+        fused = joined(span(groups, queries * size), span(groups, size, keys), span(groups, size, keys + groups * size))
+        parts.attention(
+            block, path, {f"{path}.qkv_proj": fused}, f"{path}.o_proj", groups=groups, queries=queries, head_dim=size,
+            attributes=[("config.num_attention_heads", queries), ("num_key_value_heads", 1)],
+            norms=[f"{layer}.input_layernorm"],
+        )  # fmt: skip
+        mlp, neurons = f"{layer}.mlp", config.intermediate_size
+        both = joined(span(neurons, 1), span(neurons, 1, neurons))
+        parts.sublayer(
+            "ffn", block, mlp, {f"{mlp}.gate_up_proj": both}, f"{mlp}.down_proj", 1, elements=neurons,
+            norms=[f"{layer}.post_attention_layernorm"],
+        )  # fmt: skip

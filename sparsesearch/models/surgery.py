@@ -1,0 +1,120 @@
+"""Give a stock transformers model uneven sizes and dropped sublayers.
+
+Self-contained on purpose (torch and transformers only): an export with `trust_remote_code` ships this file as its
+`modeling_sparsesearch.py`, so what users load elsewhere is the code that was searched and tested here.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+# What a configuration's `sparsesearch` entry holds. All names are dotted paths:
+#   shapes      {tensor: shape} of parameters and buffers that differ from the stock model's
+#   attributes  [[module, name, value], ...] sizes that modules keep; `config.NAME` gives a module its own configuration
+#   stand_ins   [[module, name in STAND_INS], ...] modules that were dropped, and what stands in their place
+Surgery = dict[str, Any]
+
+
+class NoAttention(nn.Module):
+    """Stands where an attention sublayer was dropped and adds exactly nothing to the residual stream.
+
+    transformers reads the length of the KV cache from the first layer of each kind, so a dropped layer still tells its
+    cache slot how many tokens passed, with keys and values of head size 0: no memory, right positions.
+    """
+
+    def __init__(self, layer_idx: int | None) -> None:
+        super().__init__()
+        self.layer_idx = layer_idx
+
+    def forward(
+        self, hidden_states: torch.Tensor, *args: Any, past_key_values: Any = None, layer_past: Any = None, **_: Any
+    ) -> tuple[torch.Tensor, None]:
+        cache = next((a for a in (past_key_values, layer_past, *args) if hasattr(a, "get_seq_length")), None)
+        if cache is not None:
+            nothing = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 0))
+            cache.update(nothing, nothing, self.layer_idx)
+        return torch.zeros_like(hidden_states), None
+
+
+class NoFFN(nn.Module):
+    """Stands where a feed-forward sublayer, or its last linear, was dropped: adds exactly nothing."""
+
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return torch.zeros_like(hidden_states)
+
+
+def stand_in(name: str, stock: nn.Module) -> nn.Module:
+    """The module that stands for a dropped one: `attention`, `ffn` or `identity`."""
+    if name == "attention":
+        return NoAttention(getattr(stock, "layer_idx", None))
+    return {"ffn": NoFFN, "identity": nn.Identity}[name]()
+
+
+def set_tensor(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
+    """Put a tensor, perhaps of another shape, in the place of a parameter or buffer, and keep stock sizes in step."""
+    if leaf in module._parameters:
+        module._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+    else:
+        module._buffers[leaf] = tensor
+    if leaf == "weight":
+        keep_in_step(module)
+
+
+def keep_in_step(module: Any) -> None:
+    """Set what stock layers remember of their weight's shape."""
+    shape = module.weight.shape
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = shape
+    elif isinstance(module, nn.Conv2d):
+        module.out_channels, module.in_channels = shape[0], shape[1] * module.groups
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        module.num_features = shape[0]
+    elif hasattr(module, "nf"):  # transformers' Conv1D
+        module.nf, module.nx = shape[1], shape[0]
+
+
+def set_attribute(module: Any, name: str, value: Any) -> None:
+    """Set a size that a module keeps; `config.NAME` is set on a configuration of the module's own."""
+    owner, _, leaf = name.rpartition(".")
+    if owner == "config":
+        if not getattr(module, "_own_config", False):
+            module.config, module._own_config = copy.copy(module.config), True
+        module = module.config
+    setattr(module, leaf, value)
+
+
+def apply_surgery(model: nn.Module, surgery: Surgery) -> None:
+    """Change a stock model in place; tensors of another shape are left uninitialised."""
+    for path, name in surgery["stand_ins"]:
+        model.set_submodule(path, stand_in(name, model.get_submodule(path)))
+    for name, shape in surgery["shapes"].items():
+        path, _, leaf = name.rpartition(".")
+        module = model.get_submodule(path)
+        set_tensor(
+            module, leaf, torch.empty(shape, dtype=getattr(module, leaf).dtype, device=getattr(module, leaf).device)
+        )
+    for path, name, value in surgery["attributes"]:
+        set_attribute(model.get_submodule(path), name, value)
+
+
+def define(config_name: str, model_name: str, module: str = __name__) -> tuple[type[Any], type[Any]]:
+    """Configuration and model classes of uneven models of a stock class, by the names that transformers knows them by.
+
+    The configuration has a `model_type` of its own: stock code refuses the checkpoint instead of loading it wrongly.
+    """
+    base_config, base_model = getattr(transformers, config_name), getattr(transformers, model_name)
+
+    def __init__(self: Any, config: Any) -> None:
+        base_model.__init__(self, config)
+        apply_surgery(self, config.sparsesearch)
+        self.post_init()
+
+    model_type = {"model_type": f"sparsesearch_{base_config.model_type}", "__module__": module}
+    config = type(f"SparseSearch{config_name}", (base_config,), model_type)
+    members = {"config_class": config, "__init__": __init__, "__module__": module}
+    return config, type(f"SparseSearch{model_name}", (base_model,), members)

@@ -1,0 +1,88 @@
+"""Which experts of a mixture-of-experts layer go first. One forward pass gathers what all these criteria need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import pdist
+
+from sparsesearch.errors import InputError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Experts among which a router chooses; E experts.
+
+    Attributes:
+        router: rows of the router's weight, (E, hidden).
+        tokens: how many calibration tokens went to each, (E,).
+        output: gate · ‖f(x)‖ summed over these tokens, (E,).
+        turning: the same times 1 - cos(x, x + routed(x)), (E,).
+    """
+
+    router: torch.Tensor
+    tokens: torch.Tensor
+    output: torch.Tensor
+    turning: torch.Tensor
+
+
+def by_score(score_E: torch.Tensor) -> torch.Tensor:
+    """Indices in order of removal, lowest score first, ties by index."""
+    return score_E.argsort(stable=True)
+
+
+def reap(experts: Experts) -> torch.Tensor:
+    """REAP (Lasby et al., 2025): mean gate · ‖f(x)‖ over the tokens that an expert serves; 0 where it serves none."""
+    return by_score(experts.output / experts.tokens.clamp_min(1))
+
+
+def easy_ep(experts: Experts) -> torch.Tensor:
+    """EASY-EP (Dong et al., 2025): gate · ‖f(x)‖ weighted by how much the layer turns the token, summed over tokens."""
+    return by_score(experts.turning)
+
+
+def frequency(experts: Experts) -> torch.Tensor:
+    """How many tokens an expert serves."""
+    return by_score(experts.tokens)
+
+
+def stun(experts: Experts) -> torch.Tensor:
+    """STUN (Lee et al., 2024): experts with similar router rows are merged, the one nearest the cluster's mean stays.
+
+    Agglomerative clustering with complete linkage on the L2 distance of router rows, so that a cluster's diameter is
+    the height of its last merge. Each merge removes one representative; orders are nested by construction.
+    """
+    rows = experts.router.double().cpu()
+    count = len(rows)
+    members = {i: [i] for i in range(count)}
+    representative = {i: i for i in range(count)}
+    order = []
+    for step, (a, b, *_) in enumerate(linkage(pdist(rows.numpy()), method="complete") if count > 1 else []):
+        first, second = int(a), int(b)
+        merged = members.pop(first) + members.pop(second)
+        centre = rows[merged].mean(dim=0)
+        stays, goes = sorted(
+            (representative.pop(first), representative.pop(second)), key=lambda e: (float((rows[e] - centre).norm()), e)
+        )
+        order.append(goes)
+        members[count + step], representative[count + step] = merged, stays
+    return torch.tensor([*order, *representative.values()], dtype=torch.int64)
+
+
+# experts -> all their indices, the first to go first
+EXPERTS: dict[str, Callable[[Experts], torch.Tensor]] = {
+    "reap": reap, "easy_ep": easy_ep, "stun": stun, "frequency": frequency,
+}  # fmt: skip
+
+
+def expert_order(name: str) -> Callable[[Experts], torch.Tensor]:
+    """The criterion of that name; raises InputError SS102."""
+    if name not in EXPERTS:
+        raise InputError(
+            "SS102", f"pruners.experts {name!r} not found. {did_you_mean(name, EXPERTS)}Allowed: {', '.join(EXPERTS)}.",
+            "See: sparsesearch list pruners",
+        )  # fmt: skip
+    return EXPERTS[name]
