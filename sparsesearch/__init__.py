@@ -15,6 +15,10 @@ __all__ = ["Genome", "Run", "Space", "__version__", "load", "search"]
 _HOMES = {"Run": "api", "search": "api", "load": "export", "Genome": "space", "Space": "space"}
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     # Resolved on first use: reading verbs start without torch, transformers or ray.
     if name in _HOMES:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.config import PYTHON_SOURCE, RunConfig, load_config, validate
+from sparsesearch.config import PYTHON_SOURCE, RunConfig, load_config, override, validate
 from sparsesearch.engine.results import RunResults
 from sparsesearch.searchers.base import Evaluation
 
@@ -43,8 +43,11 @@ class Run:
 
     def export(self, candidate: Evaluation, out: str | Path, form: str = "auto") -> dict[str, Any]:
         """Write a candidate as a model and verify it in a fresh process (`sparsesearch.export.export`)."""
+        from transformers.utils import logging
+
         from sparsesearch.export import export
 
+        logging.disable_progress_bar()
         return export(self.results, candidate, Path(out), form)
 
     def resume(self, evals: int | None = None) -> Run:
@@ -61,9 +64,10 @@ def search(
     *,
     name: str | None = None,
     results: str | Path = "results",
-    calibration: Iterable[str] | None = None,
-    selection: Iterable[str] | None = None,
-    test: Iterable[str] | None = None,
+    calibration: str | Path | Iterable[str] | None = None,
+    selection: str | Path | Iterable[str] | None = None,
+    test: str | Path | Iterable[str] | None = None,
+    changes: dict[str, Any] | None = None,
     quiet: bool = False,
 ) -> Run:
     """Run a search to its end.
@@ -71,7 +75,8 @@ def search(
     Args:
         recipe: a YAML file, its content as a dictionary, or a RunConfig.
         name: of the run, a directory in `results`; the recipe's file name where None.
-        calibration, selection, test: documents to use in place of the recipe's data sources.
+        calibration, selection, test: a file, or documents, to use in place of the recipe's data sources.
+        changes: other keys of the recipe to set, as `{"search.evals": 200, "limits": ["params<=60%"]}`.
         quiet: no progress on stderr.
 
     Raises SparseSearchError before anything long starts where something is wrong.
@@ -81,12 +86,15 @@ def search(
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.report.html import write_report
 
-    config = _config(recipe)
-    texts = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
-    tree = config.model_dump()
-    for role in texts:
-        tree["data"][role] = {**(tree["data"][role] or tree["data"]["selection"]), "source": PYTHON_SOURCE}
-    config = RunConfig.model_validate(tree)
+    given = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
+    texts = {role: text for role, text in given.items() if not isinstance(text, (str, Path))}
+    tree = _config(recipe).model_dump()
+    for role, text in given.items():
+        source = PYTHON_SOURCE if role in texts else str(text)
+        tree["data"][role] = {**(tree["data"][role] or tree["data"]["selection"]), "source": source}
+    for key, value in (changes or {}).items():
+        override(tree, key, value)
+    config = validate(tree, "recipe")
     default = Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"
     launch = prepare(config, texts)
     found = controller.start(launch, Path(results).resolve() / (name or default), Reporter(quiet))

@@ -118,7 +118,7 @@ class SearchConfig(Strict):
     hours: float | None = Field(None, gt=0)
     # Candidates measured on all selection data when the search ends (`evolution` takes its last four parents).
     final: int = Field(24, ge=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
 
 class ExecutorConfig(Strict):
@@ -162,12 +162,22 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> RunConfi
         tree = yaml.safe_load(text)
         lines = _line_numbers(yaml.compose(text, Loader=yaml.SafeLoader))
     except yaml.YAMLError as error:
-        raise InputError("SS100", f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError("SS100", f"{path}: not valid YAML: {_yaml_problem(error)}") from None
     if not isinstance(tree, dict):
         raise InputError("SS100", f"{path}: a recipe is a mapping of keys to values, got {type(tree).__name__}.")
     for key, value in (overrides or {}).items():
-        _override(tree, key, value)
+        override(tree, key, value)
+        # What an option sets has no line in the file.
+        place = tuple(int(k) if k.isdigit() else k for k in key.split("."))
+        lines = {where: line for where, line in lines.items() if where[: len(place)] != place}
+        lines[place] = 0
     return validate(tree, str(path), lines)
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {what}." if mark else what
 
 
 def validate(tree: dict[str, Any], where: str, lines: dict[tuple[Any, ...], int] | None = None) -> RunConfig:
@@ -185,7 +195,7 @@ def validate(tree: dict[str, Any], where: str, lines: dict[tuple[Any, ...], int]
 def _explain(problem: Any, where: str, lines: dict[tuple[Any, ...], int]) -> InputError:
     path = _plain(problem["loc"])
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-    place = f"{where}:{line}" if line else where
+    place = f"{where}:{line}" if line else "option" if line == 0 else where
     dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
     if problem["type"] == "extra_forbidden":
         allowed = _fields_at(path[:-1])
@@ -240,7 +250,8 @@ def _line_numbers(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
     return found
 
 
-def _override(tree: dict[str, Any], key: str, value: Any) -> None:
+def override(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set `key.path` in a recipe's plain data; raises InputError SS101 where there is no such place."""
     *parents, last = key.split(".")
     place: Any = tree
     try:

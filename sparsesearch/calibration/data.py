@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +38,8 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
     enough = need if data.take == "first" else ENDLESS * need if endless else None
     ids: list[int] = []
     for document in texts if texts is not None else _documents(data, role):
+        if not isinstance(document, str):
+            raise InputError("SS204", f"{role} data: documents are strings, got {type(document).__name__}.")
         ids += tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
         if enough is not None and len(ids) >= enough:
             break
@@ -44,7 +47,7 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
     if available < data.sequences:
         raise InputError(
             "SS204",
-            f"{role} data has {available} of {data.sequences} sequences of {data.length} tokens.",
+            f"{role} data ({_name(data)}) has {available} of {data.sequences} sequences of {data.length} tokens.",
             f"Give more text, or set data.{role}.sequences or data.{role}.length lower.",
         )
     windows = np.asarray(ids[: available * data.length], dtype=np.int32).reshape(available, data.length)
@@ -52,6 +55,11 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
         return windows[: data.sequences]
     spread: Tokens = windows[np.linspace(0, available - 1, data.sequences).round().astype(int)]
     return spread
+
+
+def _name(data: DataConfig) -> str:
+    sources = [data.source] if isinstance(data.source, str) else data.source
+    return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
 def data_hash(tokens: Tokens) -> str:
@@ -74,12 +82,15 @@ def _documents(data: DataConfig, role: str) -> Iterator[str]:
             yield Path(name).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise InputError("SS204", f"{role} data: cannot read {name}: {reason}.") from None
+            hint = f"Give data.{role}.source a UTF-8 text file."
+            raise InputError("SS204", f"{role} data: cannot read {name}: {reason}.", hint) from None
 
 
 def _dataset(data: DataConfig, role: str) -> Iterator[str]:
     import datasets
 
+    datasets.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     name, config, split, *_ = [*str(data.source).removeprefix("datasets:").split(":"), "", ""]
     try:
         rows = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)

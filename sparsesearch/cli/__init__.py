@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from sparsesearch import __version__
 from sparsesearch.cli import doctor, evaluate, export, front, list_, report, resume, search, show, space
+from sparsesearch.engine import interrupts
 from sparsesearch.errors import SparseSearchError
 
 # click's base of all usage errors, which lives in click or in typer depending on typer's version.
@@ -24,6 +26,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(f"sparsesearch {__version__}")
+        raise typer.Exit
+
+
 app.command("search")(search.search)
 app.command("resume")(resume.resume)
 app.command("front")(front.front)
@@ -38,6 +49,7 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Run a command; our own errors become one line and their exit code (`--debug` keeps the traceback)."""
+    interrupts.install()
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
@@ -55,5 +67,5 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("Interrupted. What was measured is saved: 'sparsesearch resume RUN' goes on.", file=sys.stderr)
+        print("Interrupted.", file=sys.stderr)
     sys.exit(code or 0)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, Pick, RunArgument, print_json
+from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json
 
 
 def export(
@@ -22,7 +22,7 @@ def export(
     from sparsesearch.engine.results import RunResults
 
     results = RunResults(Path(run))
-    chosen = results.find(candidate) if candidate else results.pick(pick or "knee")
+    chosen = choose(results, candidate, pick)
 
     from transformers.utils import logging
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -37,4 +38,7 @@ def front(
         shown = {e.genome.id: results.candidate_json(e) for e in candidates}
         print_json(results.front_json() | {"candidates": list(shown.values())})
         return
+    if where and not candidates:
+        smallest = ", ".join(f"{b.cost} {results.smallest(b.cost):,}" for b in space.bounds)
+        print(f"No candidate of the front is within {', '.join(where)}; its smallest have {smallest}.", file=sys.stderr)
     Console().print(front_table(results, candidates, f"Front of {results.run.path.name}"))

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from sparsesearch.errors import InputError
+
+if TYPE_CHECKING:
+    from sparsesearch.engine.results import RunResults
+    from sparsesearch.searchers import Evaluation
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Pick = Annotated[
     str | None,
-    typer.Option("--pick", help="knee | min:kl | max-under:params=60% | weights:kl=.7,params=.3"),
+    typer.Option(
+        "--pick", help="best | knee | smallest | dense | max-under:params=60% | min:kl | weights:kl=.7,params=.3"
+    ),
 ]
 
 
@@ -20,6 +28,13 @@ def print_json(data: Any) -> None:
     """One JSON document on stdout."""
     json.dump(data, sys.stdout, indent=1)
     print()
+
+
+def choose(results: RunResults, candidate: str | None, pick: str | None) -> Evaluation:
+    """The candidate that a user named by the start of its id or by a rule, the knee by default."""
+    if candidate and pick:
+        raise InputError("SS501", f"both {candidate!r} and --pick {pick!r} were given.", "Give one of them.")
+    return results.find(candidate) if candidate else results.pick(pick or "knee")
 
 
 def set_if_given(**values: Any) -> dict[str, Any]:

@@ -37,6 +37,8 @@ def plan_json(launch: Launch) -> dict[str, Any]:
 def print_plan(launch: Launch, path: Path | None = None) -> None:
     """The plan as a table, and the resolved configuration."""
     plan, console = plan_json(launch), Console()
+    if path is not None:
+        console.print(dump_config(launch.config), highlight=False, soft_wrap=True)
     units = ", ".join(f"{count} {kind}" for kind, count in plan["units"].items())
     console.print(f"{plan['model']}: {units}; 10^{len(str(plan['genomes'])) - 1} genomes", highlight=False)
     table = Table("cost", "dense", "smallest", "limit")
@@ -48,4 +50,3 @@ def print_plan(launch: Launch, path: Path | None = None) -> None:
     console.print(f"Level store: about {plan['store_bytes'] / 1e6:.1f} MB", highlight=False)
     if path is not None:
         console.print(f"Run: {path}", highlight=False, soft_wrap=True)
-        console.print(dump_config(launch.config), highlight=False, soft_wrap=True)

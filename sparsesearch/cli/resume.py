@@ -47,4 +47,8 @@ def _evals(path: Path, text: str | None) -> dict[str, Any]:
             "SS101", f"{path} has not finished once; '+' has nothing to add to.", "Resume it without --evals."
         )
     total = int(text) + (had if text.startswith("+") else 0)
+    if had is not None and total <= had:
+        raise InputError(
+            "SS101", f"--evals {text}: {path} has {had} evaluations already.", "Use --evals +N for N more."
+        )
     return {"search.evals": total, "search.tokens": None, "search.hours": None}

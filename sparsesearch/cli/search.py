@@ -48,13 +48,18 @@ def search(
         changes["search.options"] = {}
     changes |= dict(parse_assignment(text) for text in set_ or [])
     config = load_config(recipe, changes)
-    path = results.resolve() / (name or recipe.stem)
+    path = results.resolve() / run_name(recipe.stem if name is None else name)
 
     from sparsesearch.cli.plan import plan_json, print_plan
-    from sparsesearch.engine.launch import prepare
+    from sparsesearch.engine.directory import RunDirectory
+    from sparsesearch.engine.executors import check_machine
+    from sparsesearch.engine.launch import check_disk, prepare
 
     launch = prepare(config)
     if dry_run:
+        RunDirectory.check_new(path)
+        check_disk(launch, path.parent)
+        check_machine(config.executor)
         if json_:
             print_json(plan_json(launch))
         else:
@@ -66,3 +71,12 @@ def search(
     from sparsesearch.engine.progress import Reporter
 
     show_outcome(controller.start(launch, path, Reporter()), json_)
+
+
+def run_name(name: str) -> str:
+    """A name that is one directory inside `--results`; raises InputError SS601."""
+    from sparsesearch.errors import InputError
+
+    if not name or name != Path(name).name or name.startswith("."):
+        raise InputError("SS601", f"--name {name!r} is no name for a run.", "Use letters, digits, - and _.")
+    return name

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, Pick, RunArgument, print_json
+from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json
 
 
 def show(
@@ -23,7 +23,7 @@ def show(
     from sparsesearch.report.terminal import short, unit_bars
 
     results = RunResults(Path(run))
-    chosen = results.find(candidate) if candidate else results.pick(pick or "knee")
+    chosen = choose(results, candidate, pick)
     if json_:
         print_json(results.candidate_json(chosen) | {"kept": results.space.describe(chosen.genome)})
         return

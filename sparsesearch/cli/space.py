@@ -48,8 +48,13 @@ def init(
             raise InputError("SS102", f"kind {name!r}: {did_you_mean(name, _UNITS)}Allowed: {', '.join(_UNITS)}.")
     if out.exists():
         raise InputError("SS500", f"{out} exists.", "Choose another --out.")
+    if model.startswith(("/", ".", "~")) and not Path(model).expanduser().is_dir():
+        raise InputError("SS201", f"--model {model}: no such directory.", "Give a Hugging Face model directory or id.")
     cost = "nonzeros" if names == ["sparsity"] else "params"
-    out.write_text(_RECIPE.format(model=model, units="\n".join(_UNITS[n] for n in names), cost=cost))
+    try:
+        out.write_text(_RECIPE.format(model=model, units="\n".join(_UNITS[n] for n in names), cost=cost))
+    except OSError as error:
+        raise InputError("SS302", f"cannot write {out}: {error.strerror}.", "Choose another --out.") from None
     print(f"{out}\nCheck it: sparsesearch space check {out}")
 
 

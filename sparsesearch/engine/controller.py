@@ -81,6 +81,10 @@ def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
         session.search()
         session.measure_finalists()
         return session.conclude()
+    except KeyboardInterrupt:
+        reporter.end("done, stopped")
+        reporter.message(f"Stopped. What was measured is saved: 'sparsesearch resume {run.path}' goes on.")
+        raise
     finally:
         reporter.end()
         executor.close()

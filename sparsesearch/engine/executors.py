@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from sparsesearch.config import ExecutorConfig
+from sparsesearch.engine import interrupts
 from sparsesearch.engine.worker import Worker, WorkerSetup
 from sparsesearch.errors import EnvironmentProblem
 
+# Seconds after which a wait looks up, to see whether the user wants to stop.
+WAKE = 1.0
 # Times a call is given to a fresh worker after its worker died.
 RETRIES = 2
 
@@ -69,11 +72,15 @@ class RayExecutor:
         failures = [0] * len(calls)
         for wanted in range(len(calls)):
             while wanted not in results:
+                interrupts.check()
                 while waiting and free:
                     call, actor = waiting.pop(), free.pop(0)
                     reference = getattr(self._actors[actor], method).remote(*calls[call])
                     running[reference] = (call, actor)
-                (done,), _ = self._ray.wait(list(running), num_returns=1)
+                ended, _ = self._ray.wait(list(running), num_returns=1, timeout=WAKE)
+                if not ended:
+                    continue
+                (done,) = ended
                 call, actor = running.pop(done)
                 free.append(actor)
                 try:
@@ -112,6 +119,8 @@ class Cluster:
         import ray
 
         if not ray.is_initialized():
+            if config.address is None:
+                check_machine(config)
             _init_ray(config.address)
             self._own = config.address is None
         try:
@@ -128,6 +137,14 @@ class Cluster:
             ray.shutdown()
 
 
+def check_machine(config: ExecutorConfig) -> None:
+    """Raise EnvironmentProblem SS301 where a cluster of this machine alone could not hold the workers."""
+    if config.kind == "ray" and config.address is None:
+        import torch
+
+        _check_cluster(config, [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}])
+
+
 def _init_ray(address: str | None) -> None:
     import ray
 
@@ -137,11 +154,14 @@ def _init_ray(address: str | None) -> None:
     own = {"include_dashboard": False} if address is None else {}
     try:
         _check_reachable(address)
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
+        with interrupts.deferred():
+            ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
     except (OSError, RuntimeError, ValueError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EnvironmentProblem(
-            "SS300", f"cannot join the Ray cluster at {address!r}: {first_line}", "Check --address, or leave it out."
+            "SS300",
+            f"cannot join the Ray cluster at {address!r}: {first_line.rstrip('.')}.",
+            "Check --address, or leave it out.",
         ) from None
 
 

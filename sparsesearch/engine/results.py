@@ -75,6 +75,15 @@ class RunResults:
         """Uniform candidates at the top rung."""
         return [e for e in self.final if e.origin.startswith("uniform")]
 
+    def compared_baselines(self) -> list[Evaluation]:
+        """The uniform baselines at the limits or, without limits, the largest that is no larger than the knee."""
+        at_limits = [b for b in self.baselines if "@" not in b.origin]
+        if at_limits or not self.front:
+            return at_limits
+        cost, knee = self.objectives[1], self.pick("knee")
+        inside = [b for b in self.baselines if b.costs[cost] <= knee.costs[cost]]
+        return [max(inside, key=lambda b: b.costs[cost])] if inside else []
+
     def reference(self) -> list[float]:
         """The hypervolume's reference point: fixed when the first session ended, else the worst of what there is."""
         if "reference" in self.info:
@@ -97,15 +106,22 @@ class RunResults:
         if not found:
             raise InputError("SS501", f"no candidate {identity!r} in {self.run.path}.", "See: sparsesearch front")
         if len({e.genome.id for e in found}) > 1:
-            raise InputError("SS501", f"{identity!r} names {len({e.genome.id for e in found})} candidates.")
+            names = len({e.genome.id for e in found})
+            raise InputError("SS501", f"{identity!r} names {names} candidates.", "Give more characters of the id.")
         measured = [e for e in found if e.status == "ok"]
         if not measured:
             raise InputError("SS501", f"candidate {found[0].genome.id} could not be measured: {found[0].error}")
         return max(measured, key=lambda e: e.sequences)
 
     def pick(self, rule: str) -> Evaluation:
-        """A candidate of the front by a rule (`pareto.pick`); raises InputError SS501, InfeasibleError SS406."""
+        """A candidate by a rule (`pareto.pick`) or by the name that tables show it under: best, knee, smallest, dense,
+        uniform...; raises InputError SS501, InfeasibleError SS406.
+        """
         self.require_front()
+        named = {e.origin: e for e in self.baselines} | ({"dense": self.dense} if self.dense else {})
+        if rule in named:
+            return named[rule]
+        rule = self.named_picks.get(rule, rule)
         return pareto.pick(rule, self.front, self.values, self.objectives, self.space.dense_costs)
 
     def require_front(self) -> None:
@@ -114,6 +130,8 @@ class RunResults:
             raise InputError(
                 "SS600", f"{self.run.path} has no final measurements yet.", "Let it end, or use 'sparsesearch resume'."
             )
+        if not self.front and {e.genome for e in self.final} == {self.space.dense}:
+            raise InfeasibleError("SS406", f"{self.run.path} measured nothing but the dense model.", "Raise --evals.")
         if not self.front:
             raise InfeasibleError(
                 "SS406",
@@ -121,11 +139,18 @@ class RunResults:
                 "Raise the limits, or go on longer.",
             )
 
+    def smallest(self, cost: str) -> int:
+        """The least that a candidate of the front has of a cost."""
+        return min(e.costs[cost] for e in self.front)
+
     def picks(self) -> dict[str, Evaluation]:
         """The picks that reports show: the best quality, the knee, the smallest."""
-        cost = self.objectives[1]
-        rules = {"best": f"min:{self.quality}", "knee": "knee", "smallest": f"min:{cost}"}
-        return {name: self.pick(rule) for name, rule in rules.items()} if self.front else {}
+        return {name: self.pick(name) for name in self.named_picks} if self.front else {}
+
+    @property
+    def named_picks(self) -> dict[str, str]:
+        """The rules behind the names that reports use."""
+        return {"best": f"min:{self.quality}", "knee": "knee", "smallest": f"min:{self.objectives[1]}"}
 
     def candidate_json(self, evaluation: Evaluation) -> dict[str, Any]:
         values = self.values(evaluation)

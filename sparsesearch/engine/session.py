@@ -156,9 +156,9 @@ class SearchSession:
         self.reporter.step(done, f"last {self.config.objectives[0]} {evaluation.quality:.4g}{failed}")
 
     def _test(self, results: RunResults) -> None:
-        """Perplexity on the test text of dense, the picks and the uniform baselines at the limits; each only once."""
+        """Perplexity on the test text of dense, the picks and uniform baselines to compare with; each only once."""
         known: dict[str, float] = json.loads(self.run.test.read_text()) if self.run.test.exists() else {}
-        wanted = [results.dense, *results.picks().values(), *(b for b in results.baselines if "@" not in b.origin)]
+        wanted = [results.dense, *results.picks().values(), *results.compared_baselines()]
         genomes = {e.genome.id: e.genome for e in wanted if e is not None and e.genome.id not in known}
         self.reporter.phase("test perplexity", len(genomes))
         values = self.executor.map("perplexity", [(genome.data, "test") for genome in genomes.values()])

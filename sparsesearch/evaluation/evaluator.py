@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -61,10 +62,16 @@ def next_token_loss(logits: torch.Tensor, tokens: Tokens) -> torch.Tensor:
     return loss.double()
 
 
-def perplexity(model: Any, tokens: Tokens, batch: int) -> float:
-    """exp of the mean next-token loss within windows (sequences, length); the first token of a window is given."""
+def perplexity(model: Any, tokens: Tokens, batch: int, progress: Callable[[int], None] | None = None) -> float:
+    """exp of the mean next-token loss within windows (sequences, length); the first token of a window is given.
+
+    Args:
+        progress: called with the number of windows done.
+    """
     total = 0.0
     for start in range(0, len(tokens), batch):
         window = tokens[start : start + batch]
         total += float(next_token_loss(logits_of(model, window), window).sum())
+        if progress is not None:
+            progress(start + len(window))
     return float(np.exp(total / (len(tokens) * (tokens.shape[1] - 1))))

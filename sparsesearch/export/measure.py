@@ -10,6 +10,7 @@ import torch
 from transformers.utils import logging
 
 from sparsesearch.config import ModelConfig
+from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import perplexity
@@ -27,6 +28,10 @@ def open_target(target: str) -> tuple[Any, Any]:
         results = RunResults(path.parent)
         supernet, directory = open_supernet(results)
         return supernet.materialise(results.find(path.name).genome), load_tokenizer(directory)
+    if (path / "run.yaml").is_file():
+        raise InputError(
+            "SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID; see: sparsesearch front {path}"
+        )
     directory = resolve(ModelConfig(id=target))
     dense_config(directory)
     return load_model(directory, torch.float32), load_tokenizer(directory)
@@ -36,8 +41,14 @@ def evaluate_text(target: str, text: Path, length: int, windows: int | None, bat
     """`{perplexity, tokens, params, nonzeros, length}` of a model on a text file; raises InputError SS204."""
     logging.disable_progress_bar()
     model, tokenizer = open_target(target)
+    positions = model.config.max_position_embeddings
+    if length > positions:
+        raise InputError("SS204", f"--length {length} exceeds the model's {positions} positions.", "Lower --length.")
     tokens = text_windows(tokenizer, text, length)[:windows]
-    value = perplexity(model, tokens, batch)
+    reporter = Reporter()
+    reporter.phase("perplexity", len(tokens))
+    value = perplexity(model, tokens, batch, reporter.step)
+    reporter.end()
     return {
         "perplexity": value,
         "tokens": int(tokens.size),

@@ -18,7 +18,7 @@ from sparsesearch.config import load_config
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.results import RunResults
-from sparsesearch.errors import InputError, SparseSearchError
+from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
 from sparsesearch.export import verify
 from sparsesearch.export.card import model_card
 from sparsesearch.export.forms import choose, uniform, zeros_problem
@@ -74,8 +74,13 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
     differs = bool(changes["shapes"] or changes["stand_ins"])
     form = choose(form, zeros_problem(supernet, candidate.genome), problem, differs)
     storage = checkpoint_dtype(dense_config(model_directory))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise EnvironmentProblem(
+            "SS302", f"cannot write to {out}: {error.strerror}.", "Choose another --out."
+        ) from None
     try:
         model = _build(form, supernet, candidate.genome)
         model.to(storage).save_pretrained(work)
@@ -90,6 +95,8 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
         if out.exists():
             out.rmdir()
         work.chmod(0o755)  # mkdtemp's is for its owner alone
+        for path in work.glob("*.safetensors"):
+            path.chmod(0o644)
         work.replace(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -45,8 +45,8 @@ def _download(model: ModelConfig) -> Path:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             "SS201",
-            f"cannot load {model.id!r}: not a local directory, and the hub says: {first_line}",
-            "Log in with 'hf auth login', or pass --model /path/to/model.",
+            f"cannot load {model.id!r}: not a local directory, and the hub says: {first_line.rstrip('.')}.",
+            "Log in with 'hf auth login', or give the path of a model directory.",
         ) from None
     return Path(path)
 

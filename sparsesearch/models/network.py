@@ -54,7 +54,7 @@ class Matrix:
     @property
     def rows(self) -> int:
         """Rows of one group."""
-        return self.shape[0] // self.groups if self.layout in ("linear", "conv") else self.shape[1]
+        return self.shape[1] if self.layout in ("transposed", "experts") else self.shape[0] // self.groups
 
     @property
     def columns(self) -> int:
@@ -110,7 +110,7 @@ class Slot:
 
     def size(self, full: int, elements: int) -> int:
         """Length of the axis, dense length `full`, where `elements` are kept in each order."""
-        orders, total, span = self.index.shape
+        orders, total, span = map(int, self.index.shape)
         return full - (total - elements) * span * (1 if self.batched else orders)
 
 

@@ -105,6 +105,11 @@ def _unit(family: UnitConfig, where: str, path: str, module: Module, network: Ne
         total = module.elements
         kept = _width_levels(family, f"{where} {path}", module)
     levels = (total, *sorted({k for k in kept if k < total}, reverse=True))
+    if isinstance(module, Cut) and len(levels) == 1 and total > module.minimum and family.align > 1:
+        raise InputError(
+            "SS104", f"{where} {path}: align={family.align} leaves no level below its {total} elements.",
+            "Use a smaller align.",
+        )  # fmt: skip
     return Unit(path, family.kind, module.block, total, levels)
 
 

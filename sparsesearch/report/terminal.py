@@ -14,6 +14,7 @@ from sparsesearch.space import COSTS, Space
 
 def short(value: float) -> str:
     """A count with three significant digits and K, M, G."""
+    value = float(f"{value:.3g}")  # rounded first: 999,600 is 1M, not 1000K
     for scale, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
         if abs(value) >= scale:
             return f"{value / scale:.3g}{suffix}"
@@ -59,7 +60,7 @@ def print_summary(results: RunResults, console: Console) -> None:
     if results.run.test.exists():
         test = json.loads(results.run.test.read_text())
         named = {"dense": results.dense, **results.picks()}
-        named |= {b.origin: b for b in results.baselines if "@" not in b.origin}
+        named |= {b.origin: b for b in results.compared_baselines()}
         parts = [f"{name} {test[e.genome.id]:.2f}" for name, e in named.items() if e and e.genome.id in test]
         console.print(f"Test perplexity: {', '.join(parts)}", highlight=False, soft_wrap=True)
     path = results.run.path

@@ -55,6 +55,10 @@ class Evaluation:
     losses: tuple[float, ...] = ()
     error: str = ""
 
+    def __repr__(self) -> str:
+        costs = ", ".join(f"{name}={value:,}" for name, value in self.costs.items())
+        return f"Evaluation({self.genome.id} ({self.origin}), quality={self.quality:.4g}, {costs})"
+
     def values(self, quality_name: str) -> dict[str, float]:
         """Quality and costs by name."""
         return {quality_name: self.quality, **self.costs}

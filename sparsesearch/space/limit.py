@@ -57,8 +57,10 @@ class Limit:
                 hint = 'For percent write "50%".' if cost == "sparsity" else "Percentages are of the dense model."
                 raise InputError("SS105", f"limit {text!r}: {number}{unit} is outside [0, 1].", hint)
             return cls(written, cost, value, relative=True)
-        if unit.upper() not in _SCALE:
-            raise InputError("SS105", f"limit {text!r}: unknown unit {unit!r}.", "Use %, K, M, B, MB, GB, MiB or GiB.")
+        allowed = [u for u in _SCALE if cost.endswith("bytes") or len(u) < 2]
+        if unit.upper() not in allowed:
+            hint = f"Use %, {', '.join(u.replace('IB', 'iB') for u in allowed if u)}."
+            raise InputError("SS105", f"limit {text!r}: {unit!r} is no unit of {cost}.", hint)
         return cls(written, cost, value * _SCALE[unit.upper()], relative=False)
 
     def bound(self, dense: dict[str, int], prunable: int) -> Bound:

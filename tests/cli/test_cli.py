@@ -143,7 +143,11 @@ MISTAKES: list[tuple[dict[str, Any], list[str], int, str, str]] = [
     ({"model": "demo"}, ["--model", "demo"], 2, "SS101", "cannot set model.id"),
     ({"units": [{"kind": "sparsity", "levels": ["150%"]}]}, [], 2, "SS105", "150% is outside [0, 1]"),
     ({}, ["--executor", "slurm"], 2, "SS101", "executor.kind"),
-    ({}, ["--evals", "0"], 2, "SS101", "search.evals"),
+    ({}, ["--evals", "0"], 2, "SS101", "option search.evals"),
+    ({}, ["--seed", "-1"], 2, "SS101", "option search.seed"),
+    ({}, ["--name", "../escaped"], 2, "SS601", "is no name for a run"),
+    ({"units": [{"kind": "ffn_width", "align": 1000}]}, [], 2, "SS104", "leaves no level below"),
+    ({}, ["--executor", "ray", "--workers", "999", "--dry-run"], 3, "SS301", "Nothing was started"),
     ({}, ["--set", "executor.gpus_per_worker=1"], 3, "SS301", "Nothing was started"),
 ]
 
@@ -194,10 +198,17 @@ def test_errors_as_json(run: Any, tmp_path: Path) -> None:
         (["front", "RUN", "--where", "params<9"], "SS105", "not of the form"),
         (["show", "RUN", "zzzz"], "SS501", "no candidate 'zzzz'"),
         (["show", "RUN", "--pick", "max-under:params=1%"], "SS501", "Smallest on the front is"),
-        (["export", "RUN", "--pick", "best", "--out", "OUT"], "SS501", "not understood"),
+        (["export", "RUN", "--pick", "nicest", "--out", "OUT"], "SS501", "not understood"),
         (["evaluate", "RUN/zzzz", "--text", "TEXT"], "SS501", "no candidate"),
         (["evaluate", "demo", "--text", "/no/text"], "SS204", "cannot read /no/text"),
-        (["evaluate", "demo", "--text", "TEXT", "--length", "100000"], "SS204", "fewer than one window"),
+        (["evaluate", "demo", "--text", "TEXT", "--length", "100000"], "SS204", "exceeds the model's 1024 positions"),
+        (["evaluate", "demo", "--text", "TEXT", "--length", "100"], "SS204", "fewer than one window"),
+        (["evaluate", "RUN", "--text", "TEXT"], "SS504", "is a run. Name a candidate"),
+        (["export", "RUN", "abc", "--pick", "knee", "--out", "OUT"], "SS501", "Give one of them"),
+        (["front", "RUN", "--where", "params<=3MiB"], "SS105", "'MiB' is no unit of params"),
+        (["resume", "RUN", "--evals", "1"], "SS101", "evaluations already"),
+        (["space", "init", "-o", "OUT/x.yaml"], "SS302", "No such file"),
+        (["space", "init", "-o", "OUT", "--model", "/no/such"], "SS201", "no such directory"),
         (["resume", "RUN", "--evals", "many"], "SS101", "not a number"),
         (["resume", "OUT"], "SS600", "not a run directory"),
         (["list", "searcher"], "SS102", "Did you mean 'searchers'"),
@@ -210,7 +221,16 @@ def test_other_verbs_refuse_in_one_line(
     text = tmp_path / "text.txt"
     text.write_text("short text")
     places = {"RUN": str(small_run.run.path), "OUT": str(tmp_path / "out"), "TEXT": str(text)}
-    outcome = run(*(a.replace("RUN", places["RUN"]) if a.startswith("RUN") else places.get(a, a) for a in arguments))
+    outcome = run(
+        *(
+            a.replace("RUN", places["RUN"])
+            if a.startswith("RUN")
+            else a.replace("OUT", places["OUT"])
+            if a.startswith("OUT")
+            else places.get(a, a)
+            for a in arguments
+        )
+    )
     assert outcome.code == 2
     assert outcome.err.startswith(code)
     assert words in outcome.err
@@ -279,9 +299,48 @@ def test_ctrl_c_exits_with_130_and_can_be_resumed(recipe_file: Any, tmp_path: Pa
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Interrupted. What was measured is saved" in error
+    assert "Stopped. What was measured is saved: 'sparsesearch resume" in error
+    assert error.rstrip().endswith("Interrupted.")
     assert "Traceback" not in error
     assert len(RunResults(tmp_path / "r").evaluations) >= 1
+
+
+def test_an_export_that_cannot_be_written(run: Any, small_run: RunResults) -> None:
+    outcome = run("export", small_run.run.path, "--pick", "best", "--out", "/proc/no/such")
+    assert outcome.code == 3
+    assert outcome.err.startswith("SS302 cannot write to /proc/no/such")
+
+
+def test_picks_go_by_the_names_that_tables_use(run: Any, small_run: RunResults) -> None:
+    shown = run("front", small_run.run.path, "--json").json["picks"]
+    for name in ("best", "knee", "smallest"):
+        assert run("show", small_run.run.path, "--pick", name, "--json").json["id"] == shown[name]
+    assert run("show", small_run.run.path, "--pick", "dense", "--json").json["kept"] == {}
+
+
+def test_a_wish_to_stop_survives_code_that_swallows_it() -> None:
+    code = """
+import os, signal
+from sparsesearch.engine import interrupts
+interrupts.install()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    pass
+try:
+    interrupts.check()
+except KeyboardInterrupt:
+    print("remembered")
+interrupts._asked = False
+try:
+    with interrupts.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("not yet")
+except KeyboardInterrupt:
+    print("now")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:3] == ["remembered", "not yet", "now"]
 
 
 def test_doctor(run: Any) -> None:

@@ -221,7 +221,7 @@ def test_limits_are_exact_integers(text: str, cost: str, maximum: int) -> None:
         ("params>=60%", "SS105", "sparsity>=70%"),
         ("sparsity>=70", "SS105", 'For percent write "50%"'),
         ("params<=160%", "SS105", "outside"),
-        ("params<=3furlongs", "SS105", "unknown unit"),
+        ("params<=3furlongs", "SS105", "is no unit of params"),
         ("params<=1.2.3M", "SS105", "not a number"),
     ],
 )
