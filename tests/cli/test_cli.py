@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -221,16 +222,7 @@ def test_other_verbs_refuse_in_one_line(
     text = tmp_path / "text.txt"
     text.write_text("short text")
     places = {"RUN": str(small_run.run.path), "OUT": str(tmp_path / "out"), "TEXT": str(text)}
-    outcome = run(
-        *(
-            a.replace("RUN", places["RUN"])
-            if a.startswith("RUN")
-            else a.replace("OUT", places["OUT"])
-            if a.startswith("OUT")
-            else places.get(a, a)
-            for a in arguments
-        )
-    )
+    outcome = run(*(re.sub("^(RUN|OUT|TEXT)", lambda found: places[found[1]], a) for a in arguments))
     assert outcome.code == 2
     assert outcome.err.startswith(code)
     assert words in outcome.err
