@@ -83,16 +83,29 @@ class PrunerConfig(Strict):
     propagate: Literal["dense", "sequential", "expectation"] = "dense"
 
 
-class DataConfig(Strict):
-    """Text as windows of `length` tokens, no special tokens added.
+class ImageConfig(Strict):
+    """How images become arrays: square of `size` pixels, (pixel / 255 - mean) / std for red, green, blue."""
 
-    `source` is a file, a list of files, `stdlib:calibration|selection|test` or `datasets:ID[:CONFIG[:SPLIT]]`.
+    size: int = Field(ge=1)
+    mean: list[float] = Field([0.0, 0.0, 0.0], min_length=3, max_length=3)
+    std: list[float] = Field([1.0, 1.0, 1.0], min_length=3, max_length=3)
+
+
+class DataConfig(Strict):
+    """Text as windows of `length` tokens, or images.
+
+    `source` is a file, a list of files, `stdlib:calibration|selection|test` or `datasets:ID[:CONFIG[:SPLIT]]`; for
+    images a folder (with a folder for each class), .parquet files or a `datasets` id.
     """
 
     source: str | list[str]
+    # Windows, or images.
     sequences: int = Field(128, ge=1)
     length: int = Field(256, ge=2)
     column: str = "text"
+    # Of images: the column of integer classes, and how they become arrays (the model's own way where null).
+    label: str = "label"
+    image: ImageConfig | None = None
     # Which windows of a longer text: spread evenly over all of it, or the first ones.
     take: Literal["spread", "first"] = "spread"
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from support import kinds_of, recipe, run_search, tiny_model
 from transformers.utils import logging
 
 from sparsesearch.engine.results import RunResults
+from sparsesearch.export import verify
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.load import DEMO
 
@@ -37,6 +42,47 @@ def family_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return made[name]
 
     return make
+
+
+# Verifies export after export in one interpreter: starting one each takes longer than all the rest.
+_SERVER = """
+import io, sys
+from contextlib import redirect_stdout
+sys.path[:0] = [DIRECTORY]
+import verify
+for line in sys.stdin:
+    out = io.StringIO()
+    try:
+        with redirect_stdout(out):
+            verify.main(*line.rstrip("\\n").split("\\t"))
+        print(out.getvalue(), flush=True)
+    except Exception as error:
+        print(json.dumps({"error": repr(error)}), flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def verifiers() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Stands for `write._load_freshly`: other processes than this one, but one for all exports loaded the same way."""
+    code = "import json\n" + _SERVER.replace("DIRECTORY", repr(str(Path(verify.__file__).parent)))
+    running: dict[str, subprocess.Popen[str]] = {}
+
+    def load(work: Path, reference: Path, way: str) -> dict[str, Any]:
+        if way not in running:
+            command = [sys.executable, "-c", code]
+            running[way] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = running[way]
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{work}\t{reference}\t{way}\n")
+        process.stdin.flush()
+        found: dict[str, Any] = json.loads(process.stdout.readline())
+        assert "error" not in found, found
+        return found
+
+    yield load
+    for process in running.values():
+        process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import transformers
+from PIL import Image
 
 from sparsesearch.config import RunConfig
 from sparsesearch.engine import controller
@@ -13,6 +15,7 @@ from sparsesearch.engine.launch import Launch, prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.models import dense_config, describe, meta_model
+from sparsesearch.models.task import task_of
 from sparsesearch.models.units import modules_of
 
 SIZES: dict[str, Any] = {
@@ -33,6 +36,18 @@ _DEEPSEEK = {
     "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_shared_experts": 1, "kv_lora_rank": 8,
     "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8,
 }  # fmt: skip
+_DISTILBERT = {
+    **_MULTI_HEAD, "hidden_size": None, "intermediate_size": None, "num_hidden_layers": None,
+    "num_attention_heads": None, "dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 8, "pad_token_id": 0,
+}  # fmt: skip
+_T5 = {
+    **_MULTI_HEAD, "hidden_size": None, "intermediate_size": None, "num_hidden_layers": None,
+    "num_attention_heads": None, "max_position_embeddings": None, "d_model": 32, "d_ff": 48, "d_kv": 4, "num_layers": 2,
+    "num_heads": 8, "pad_token_id": 0, "initializer_factor": 3.0,
+}  # fmt: skip
+_TEXT = ("vocab_size", "num_key_value_heads", "max_position_embeddings", "bos_token_id", "eos_token_id")
+_IMAGES = {**dict.fromkeys(_TEXT), "image_size": 16, "patch_size": 4}
+_NOTHING = dict.fromkeys(SIZES)
 # Name: configuration class, model class, and what differs from SIZES; None takes a size away.
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", "LlamaForCausalLM", {"tie_word_embeddings": True}),
@@ -84,13 +99,41 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "deepseek_v3": (
         "DeepseekV3Config", "DeepseekV3ForCausalLM", {**_DEEPSEEK, "q_lora_rank": 16, "n_group": 2, "topk_group": 1},
     ),
+    "bert": ("BertConfig", "BertForMaskedLM", _MULTI_HEAD),
+    "bert-embedding": ("BertConfig", "BertModel", _MULTI_HEAD),
+    "roberta": ("RobertaConfig", "RobertaForSequenceClassification", {**_MULTI_HEAD, "pad_token_id": 1}),
+    "distilbert": ("DistilBertConfig", "DistilBertForMaskedLM", _DISTILBERT),
+    "distilbert-embedding": ("DistilBertConfig", "DistilBertModel", _DISTILBERT),
+    "deberta": (
+        "DebertaV2Config", "DebertaV2Model",
+        {**_MULTI_HEAD, "pad_token_id": 0, "relative_attention": True, "pos_att_type": ["c2p", "p2c"],
+         "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": False},
+    ),
+    "t5": ("T5Config", "T5ForConditionalGeneration", {**_T5, "feed_forward_proj": "gated-gelu"}),
+    "t5-relu": ("T5Config", "T5ForConditionalGeneration", {**_T5, "tie_word_embeddings": False}),
+    "vit": ("ViTConfig", "ViTForImageClassification", {**_IMAGES, "num_labels": 5}),
+    "vit-embedding": ("ViTConfig", "ViTModel", _IMAGES),
+    "deit": ("DeiTConfig", "DeiTForImageClassification", {**_IMAGES, "num_labels": 5}),
+    "swin": (
+        "SwinConfig", "SwinForImageClassification",
+        {**_NOTHING, "image_size": 16, "patch_size": 2, "embed_dim": 16, "depths": [2, 1], "num_heads": [4, 8],
+         "window_size": 4, "mlp_ratio": 2.0, "num_labels": 5},
+    ),
+    "convnext": (
+        "ConvNextConfig", "ConvNextForImageClassification",
+        {**_NOTHING, "num_stages": 2, "hidden_sizes": [12, 16], "depths": [2, 1], "image_size": 16, "patch_size": 2,
+         "layer_scale_init_value": 1.0, "num_labels": 5},
+    ),
 }  # fmt: skip
+# What their data are; token windows where not named here.
+IMAGES = ("vit", "vit-embedding", "deit", "swin", "convnext")
 
 
 def tiny_model(name: str) -> Any:
     """A network of a family with random weights."""
     config_class, model_class, changes = FAMILIES[name]
     sizes = {key: value for key, value in SIZES.items() if changes.get(key, value) is not None} | changes
+    sizes = {key: value for key, value in sizes.items() if value is not None or key not in SIZES}
     config = getattr(transformers, config_class)(**sizes, initializer_range=0.2)
     return getattr(transformers, model_class)(config)
 
@@ -113,6 +156,35 @@ def kinds_of(model: Path | str) -> list[dict[str, Any]]:
     return [family for family in ALL_KINDS if modules_of(family["kind"], network)]
 
 
+def image_folder(path: Path, count: int = 8) -> Path:
+    """Random images of two classes in `path`, made on first use."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        file = path / f"class{index % 2}" / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(file)
+    return path
+
+
+def image_data(model: Path) -> dict[str, Any]:
+    """Calibration and selection images for a tiny vision model."""
+    image = {"size": 16, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    return {
+        role: {"source": str(image_folder(model / role)), "sequences": 6, "image": image, "take": "first"}
+        for role in ("calibration", "selection")
+    } | {"allow_shared": True}
+
+
+def defaults_of(model: Path | str) -> dict[str, Any]:
+    """The parts of a recipe that depend on what a model is for."""
+    if model == "demo" or not (Path(model) / "config.json").exists():
+        return {}
+    task = task_of(dense_config(Path(model)))
+    changes: dict[str, Any] = {"objectives": [task.qualities[0], "nonzeros"]}
+    return changes | ({"data": image_data(Path(model))} if task.data == "image" else {})
+
+
 def recipe(model: Path | str, /, **changes: Any) -> dict[str, Any]:
     """A run that takes a second: tiny data, random search."""
     tree: dict[str, Any] = {
@@ -127,7 +199,7 @@ def recipe(model: Path | str, /, **changes: Any) -> dict[str, Any]:
         "search": {"searcher": "random", "evals": 12, "final": 4, "options": {"batch": 6, "tokens": 32, "sizes": 2}},
         "executor": {"kind": "local"},
     }
-    return tree | changes
+    return tree | defaults_of(model) | changes
 
 
 def launched(model: Path | str, **changes: Any) -> Launch:

@@ -1,7 +1,8 @@
 """Data sources and the one statistics pass that every pruner reads."""
 
 from sparsesearch.calibration.collect import InputStatistics
-from sparsesearch.calibration.data import data_hash, token_windows
-from sparsesearch.calibration.statistics import BlockPass, block_arguments
+from sparsesearch.calibration.data import samples_of, token_windows
+from sparsesearch.calibration.samples import Samples
+from sparsesearch.calibration.statistics import BlockPass, calibration_pass
 
-__all__ = ["BlockPass", "InputStatistics", "block_arguments", "data_hash", "token_windows"]
+__all__ = ["BlockPass", "InputStatistics", "Samples", "calibration_pass", "samples_of", "token_windows"]

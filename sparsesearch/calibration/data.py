@@ -1,8 +1,9 @@
-"""Text as equal windows of tokens, from files, the standard library, a `datasets` id or any iterable of strings."""
+"""Samples for any task: windows of tokens from files, the standard library, a `datasets` id or any iterable of strings;
+images through `images.py`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.calibration.images import image_samples
+from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import DataConfig
 from sparsesearch.demo import corpus
 from sparsesearch.errors import InputError
+from sparsesearch.models.load import load_tokenizer
+from sparsesearch.models.task import Task
 
 Tokens = npt.NDArray[np.int32]
 
@@ -62,9 +67,28 @@ def _name(data: DataConfig) -> str:
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
-def data_hash(tokens: Tokens) -> str:
-    """SHA-256 of the windows and their shape."""
-    return hashlib.sha256(repr(tokens.shape).encode() + np.ascontiguousarray(tokens, dtype="<i4").tobytes()).hexdigest()
+def samples_of(data: DataConfig, task: Task, directory: Path, role: str, given: Iterable[Any] | None = None) -> Samples:
+    """Samples of the kind that a task takes.
+
+    Args:
+        directory: of the model, where its tokenizer or its image processor lies.
+        role: `calibration`, `selection` or `test`, for messages.
+        given: documents (token tasks) to use in place of `data.source`.
+
+    Raises InputError SS204 (missing, unreadable or too short) or SS212 (labels, images).
+    """
+    if task.data == "image":
+        return image_samples(data, directory, role)
+    tokenizer = load_tokenizer(directory)
+    windows = token_windows(data, tokenizer, role, given)
+    if task.data == "pair":
+        # The decoder goes on where the encoder's text ends.
+        half = windows.shape[1] // 2
+        return Samples({"input_ids": windows[:, :half], "decoder_input_ids": windows[:, half:]})
+    if task.special and tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
+        windows = windows.copy()
+        windows[:, 0], windows[:, -1] = tokenizer.cls_token_id, tokenizer.sep_token_id
+    return Samples({"input_ids": windows})
 
 
 def _documents(data: DataConfig, role: str) -> Iterator[str]:

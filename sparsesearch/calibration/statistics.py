@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sparsesearch.calibration.collect import FIELDS, Collector, InputStatistics
-from sparsesearch.calibration.data import Tokens
+from sparsesearch.calibration.samples import Samples
 from sparsesearch.models.network import Network
 
 Statistics = dict[str, InputStatistics]
@@ -28,8 +28,8 @@ class _Captured(Exception):
     """Ends a forward pass early."""
 
 
-def block_arguments(model: Any, network: Network, length: int) -> list[Rest]:
-    """What each block gets beside hidden states (masks, rotary embeddings, positions) for windows of `length`."""
+def block_arguments(model: Any, network: Network, sample: Samples) -> list[Rest]:
+    """What each block gets beside hidden states (masks, rotary embeddings, positions) for one sample."""
     captured: dict[int, Rest] = {}
     hooks = []
     for index, path in enumerate(network.blocks):
@@ -40,16 +40,21 @@ def block_arguments(model: Any, network: Network, length: int) -> list[Rest]:
 
         hooks.append(model.get_submodule(path).register_forward_pre_hook(hook, with_kwargs=True))
     try:
-        with torch.no_grad():
-            model(torch.zeros((1, length), dtype=torch.long, device=model.device), use_cache=False)
+        outputs(model, network, sample)
     finally:
         for handle in hooks:
             handle.remove()
     return [captured[index] for index in range(len(network.blocks))]
 
 
-def embed(model: Any, network: Network, tokens: torch.Tensor) -> torch.Tensor:
-    """What the first block reads for tokens (batch, length): hidden states (batch, length, hidden)."""
+def outputs(model: Any, network: Network, samples: Samples) -> torch.Tensor:
+    """One forward pass."""
+    with torch.no_grad():
+        return network.task.call(model, samples.inputs(model))
+
+
+def embed(model: Any, network: Network, samples: Samples) -> torch.Tensor:
+    """What the first block reads: hidden states (samples, positions, hidden)."""
     found: list[torch.Tensor] = []
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -58,7 +63,7 @@ def embed(model: Any, network: Network, tokens: torch.Tensor) -> torch.Tensor:
 
     handle = model.get_submodule(network.blocks[0]).register_forward_pre_hook(hook, with_kwargs=True)
     try:
-        model(tokens, use_cache=False)
+        outputs(model, network, samples)
     except _Captured:
         pass
     finally:
@@ -66,28 +71,53 @@ def embed(model: Any, network: Network, tokens: torch.Tensor) -> torch.Tensor:
     return found[0]
 
 
+class WholePass:
+    """Collects all blocks in one go, for networks whose blocks do not simply follow one another."""
+
+    def __init__(self, model: Any, network: Network, samples: Samples, directory: Path, batch: int) -> None:
+        """As `BlockPass`; the second moments of all matrices are in memory at once."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory, self.network = directory, network
+        with Collector(model, network.matrices.values(), samples.length) as collector:
+            for start in range(0, len(samples), batch):
+                outputs(model, network, samples.rows(slice(start, start + batch)))
+        self._found = collector.result()
+
+    def collect(self, block: int) -> Path:
+        """Write the input statistics of a block's matrices, `KEY:FIELD`."""
+        keys = {matrix.reads for matrix in self.network.matrices.values() if matrix.block == block}
+        mine = {name: tensor for name, tensor in self._found.items() if name.rpartition(":")[0] in keys}
+        return write_statistics(self.directory, block, mine)
+
+    def advance(self, block: int) -> None:
+        """Nothing: every block has run already."""
+
+    def close(self) -> None:
+        """Nothing is left behind."""
+
+
 class BlockPass:
     """Walks the blocks in order: `collect` statistics of the current block, then `advance` to the next."""
 
-    def __init__(self, model: Any, network: Network, tokens: Tokens, directory: Path, batch: int) -> None:
+    def __init__(self, model: Any, network: Network, samples: Samples, directory: Path, batch: int) -> None:
         """
         Args:
             model: the network; blocks run with whatever weights they hold when `advance` is called.
-            tokens: calibration windows, shape (sequences, length).
+            samples: calibration data.
             directory: where statistics (`block-NNN.safetensors`) and the hidden states file are written.
-            batch: windows a forward pass.
+            batch: samples a forward pass.
         """
         self.model, self.network, self.directory, self.batch = model, network, directory, batch
         directory.mkdir(parents=True, exist_ok=True)
-        self.count = len(tokens)
-        self.arguments = block_arguments(model, network, tokens.shape[1])
-        shape = (*tokens.shape, network.hidden)
-        # float32 even for half-precision models: numpy has no bfloat16.
-        self.hidden = np.memmap(directory / "hidden.tmp", dtype=np.float32, mode="w+", shape=shape)
-        with torch.no_grad():
-            for start in range(0, self.count, batch):
-                ids = torch.from_numpy(tokens[start : start + batch].astype(np.int64)).to(model.device)
-                self.hidden[start : start + batch] = embed(model, network, ids).float().cpu().numpy()
+        self.count = len(samples)
+        self.arguments = block_arguments(model, network, samples.rows(slice(0, 1)))
+        for start in range(0, self.count, batch):
+            states = embed(model, network, samples.rows(slice(start, start + batch))).float().cpu().numpy()
+            if start == 0:
+                # float32 even for half-precision models: numpy has no bfloat16.
+                shape = (self.count, *states.shape[1:])
+                self.hidden = np.memmap(directory / "hidden.tmp", dtype=np.float32, mode="w+", shape=shape)
+            self.hidden[start : start + batch] = states
 
     def _run(self, block: int, write: bool) -> None:
         layer = self.model.get_submodule(self.network.blocks[block])
@@ -109,10 +139,7 @@ class BlockPass:
         matrices = [m for m in self.network.matrices.values() if m.block == block]
         with Collector(self.model, matrices, self.hidden.shape[1]) as collector:
             self._run(block, write=False)
-        temporary = path.with_suffix(".tmp")
-        save_file(collector.result(), temporary)
-        temporary.replace(path)
-        return path
+        return write_statistics(self.directory, block, collector.result())
 
     def advance(self, block: int) -> None:
         """Replace the hidden states by the block's outputs."""
@@ -127,6 +154,22 @@ class BlockPass:
 def statistics_path(directory: Path, block: int) -> Path:
     """Where a block's statistics are written."""
     return directory / f"block-{block:03d}.safetensors"
+
+
+def write_statistics(directory: Path, block: int, found: dict[str, torch.Tensor]) -> Path:
+    """Write a block's file through a temporary one, so that a reader never sees half of it."""
+    path = statistics_path(directory, block)
+    temporary = path.with_suffix(".tmp")
+    save_file(found, temporary)
+    temporary.replace(path)
+    return path
+
+
+def calibration_pass(
+    model: Any, network: Network, samples: Samples, directory: Path, batch: int
+) -> BlockPass | WholePass:
+    """The pass that a network allows."""
+    return (BlockPass if network.blockwise else WholePass)(model, network, samples, directory, batch)
 
 
 def load_statistics(directory: Path, block: int) -> Statistics:

@@ -16,7 +16,7 @@ from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.worker import WorkerSetup
 from sparsesearch.errors import SparseSearchError
-from sparsesearch.evaluation.teacher import Teacher
+from sparsesearch.evaluation import QUALITIES
 from sparsesearch.supernet import LevelStore
 
 
@@ -37,7 +37,7 @@ def ensure_store(
     with _sole_builder(directory, reporter):
         if not (directory / "index.json").exists():
             with _sole_builder(Path(setup.statistics), reporter):
-                phase("collect", "calibration statistics", launch.tokens["calibration"].size, lanes=1)
+                phase("collect", "calibration statistics", launch.samples["calibration"].size, lanes=1)
             phase("build", "levels", 0)
             list(alive(executor.map("finish_store", [(key,)])))
             reporter.end()
@@ -62,19 +62,20 @@ def _sole_builder(directory: Path, reporter: Reporter) -> Iterator[None]:
 
 def ensure_teacher(launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger) -> None:
     """Fill the teacher cache where it is not there yet, in parallel over sequences."""
-    directory, tokens, batch = Path(setup.teacher), launch.tokens["selection"], launch.config.batch
+    directory, samples, batch = Path(setup.teacher), launch.samples["selection"], launch.config.batch
     with _sole_builder(directory, reporter):
         if (directory / "complete").exists():
             return
         started = time.monotonic()
-        Teacher.create(directory, tokens, launch.network.vocabulary)
-        portions = [(i, min(i + batch, len(tokens))) for i in range(0, len(tokens), batch)]
+        network = launch.network
+        QUALITIES[launch.config.objectives[0]].create(directory, samples, network.output_shape(samples.length))
+        portions = [(i, min(i + batch, len(samples))) for i in range(0, len(samples), batch)]
         reporter.phase("teacher cache", len(portions))
         for done, _ in enumerate(alive(executor.map("fill_teacher", portions)), 1):
             reporter.step(done, "batches")
         reporter.end()
         (directory / "complete").touch()
-        ledger.add("teacher cache", time.monotonic() - started, tokens.size)
+        ledger.add("teacher cache", time.monotonic() - started, samples.size)
 
 
 def alive(results: Iterator[Any]) -> Iterator[Any]:

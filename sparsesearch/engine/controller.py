@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sparsesearch.config import dump_config, load_config, with_absolute_paths
 from sparsesearch.engine import executors
 from sparsesearch.engine.caches import ensure_store, ensure_teacher
@@ -28,8 +26,8 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     try:
         run = RunDirectory.create(path)
         with run.locked():
-            for role, tokens in launch.tokens.items():
-                np.save(run.tokens / f"{role}.npy", tokens)
+            for role, samples in launch.samples.items():
+                samples.save(run.data / role)
             run.write(run.space, launch.space.to_json())
             run.write(run.info, _info(launch))
             # Last, since its presence is what makes the directory a run.
@@ -95,10 +93,11 @@ def _info(launch: Launch) -> dict[str, Any]:
         "schema": 1,
         "fingerprint": launch.fingerprint,
         "objectives": launch.config.objectives,
-        "selection_sequences": len(launch.tokens["selection"]),
-        "length": int(launch.tokens["selection"].shape[1]),
-        "calibration_tokens": int(launch.tokens["calibration"].size),
+        "selection_sequences": len(launch.samples["selection"]),
+        "length": launch.samples["selection"].length,
+        "calibration_tokens": launch.samples["calibration"].size,
         "model": launch.config.model.id,
+        "task": launch.network.task.name,
         "blocks": len(launch.network.blocks),
         "versions": versions(),
     }

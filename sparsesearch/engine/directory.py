@@ -2,7 +2,7 @@
 
 run.yaml        resolved configuration            space.json      units, levels, exact costs
 run.json        fingerprint, versions, dense      archive.jsonl   every evaluation (the truth)
-tokens/         the windows that were used        ledger.jsonl    seconds spent, a line a phase
+data/           the samples that were used        ledger.jsonl    seconds spent, a line a phase
 front.json      derived, like report.html, *.png and test.json
 """
 
@@ -14,12 +14,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.space import Space
+
+if TYPE_CHECKING:
+    from sparsesearch.calibration.samples import Samples
 
 
 class RunDirectory:
@@ -34,7 +37,7 @@ class RunDirectory:
         self.ledger = path / "ledger.jsonl"
         self.front = path / "front.json"
         self.test = path / "test.json"
-        self.tokens = path / "tokens"
+        self.data = path / "data"
 
     @classmethod
     def check_new(cls, path: Path) -> None:
@@ -50,7 +53,6 @@ class RunDirectory:
         cls.check_new(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / "tokens").mkdir(exist_ok=True)
         except OSError as error:
             raise EnvironmentProblem("SS302", f"cannot write to {path}: {error.strerror}.") from None
         return cls(path.resolve())
@@ -102,6 +104,12 @@ class RunDirectory:
                 "SS600", f"{self.path} has no {path.name} yet.", f"Use 'sparsesearch resume {self.path}' to go on."
             )
         return json.loads(path.read_text())
+
+    def samples(self, role: str) -> Samples:
+        """The samples of `calibration`, `selection` or `test`, memory-mapped."""
+        from sparsesearch.calibration.samples import Samples  # numpy arrays here, but torch comes with the room
+
+        return Samples.load(self.data / role)
 
     def read_space(self) -> Space:
         return Space.from_json(self.read(self.space))

@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.calibration import data_hash, token_windows
-from sparsesearch.calibration.data import Tokens
+from sparsesearch.calibration import Samples, samples_of
 from sparsesearch.config import PYTHON_SOURCE, RunConfig
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
-from sparsesearch.evaluation.evaluator import QUALITIES
 from sparsesearch.evaluation.teacher import TOP
-from sparsesearch.models import Network, dense_config, describe, load_tokenizer, meta_model, resolve, weights_hash
+from sparsesearch.models import Network, dense_config, describe, meta_model, resolve, weights_hash
 from sparsesearch.models.load import checkpoint_dtype
 from sparsesearch.models.units import build_space
 from sparsesearch.pruning import expert_order, structured, unstructured
@@ -36,14 +34,14 @@ class Launch:
 
     Attributes:
         space: with nominal nonzeros; the store brings the measured ones.
-        tokens: windows by role (`calibration`, `selection`, and `test` where there is one).
+        samples: by role (`calibration`, `selection`, and `test` where there is one).
     """
 
     config: RunConfig
     model: Path
     network: Network
     space: Space
-    tokens: dict[str, Tokens]
+    samples: dict[str, Samples]
     storage_bytes: int
     dtype: str
 
@@ -68,7 +66,7 @@ class Launch:
 
     @cached_property
     def store_key(self) -> dict[str, Any]:
-        calibration = data_hash(self.tokens["calibration"])
+        calibration = self.samples["calibration"].digest
         return store_key(self.space, self.config.pruners, self.weights, calibration, self.numerics)
 
     @cached_property
@@ -78,7 +76,7 @@ class Launch:
         return {
             "weights": self.weights,
             "space": hashlib.sha256(self.space.canonical().encode()).hexdigest(),
-            **{f"data.{role}": data_hash(tokens) for role, tokens in self.tokens.items()},
+            **{f"data.{role}": samples.digest for role, samples in self.samples.items()},
             "pruners": config.pruners.model_dump(),
             "objectives": config.objectives,
             "searcher": config.search.searcher,
@@ -90,10 +88,10 @@ class Launch:
     def setup(self, run: RunDirectory, cache: Path) -> WorkerSetup:
         """What workers of a run are told; stores and teacher caches are shared by all runs of `cache`."""
         common = {"weights": self.weights, "numerics": self.numerics}
-        teacher = common | {"tokens": data_hash(self.tokens["selection"]), "top": TOP}
+        teacher = common | {"data": self.samples["selection"].digest, "quality": self.config.objectives[0], "top": TOP}
         store = cache / "stores" / key_hash(self.store_key)
         # What dense blocks see is the same for every space and pruner.
-        moments = common | {"tokens": data_hash(self.tokens["calibration"])}
+        moments = common | {"data": self.samples["calibration"].digest}
         shared = self.config.pruners.propagate == "dense"
         statistics = cache / "statistics" / key_hash(moments) if shared else store / "statistics"
         return WorkerSetup(
@@ -109,14 +107,14 @@ class Launch:
 
 def prepare(
     config: RunConfig,
-    texts: dict[str, Iterable[str]] | None = None,
+    given: dict[str, Iterable[Any]] | None = None,
     saved: RunDirectory | None = None,
     reread: bool = True,
 ) -> Launch:
     """Check a configuration and load all but the weights.
 
     Args:
-        texts: documents by role, in place of the configured sources.
+        given: documents by role, in place of the configured sources.
         saved: a run whose saved windows serve where a source was a Python iterable.
         reread: read the other sources again, to see whether they changed; without it all windows are the saved ones.
 
@@ -126,15 +124,16 @@ def prepare(
     model = resolve(config.model)
     base = dense_config(model, config.model.trust_remote_code)
     network = describe(meta_model(base, config.model.trust_remote_code))
+    _check_quality(config, network)
     dtype = checkpoint_dtype(base)
     space = build_space(config, network, dtype.itemsize)
     _check_objectives(config, space)
     create(config.search.searcher, space, config.objectives, config.search.seed, config.search.options)
-    tokens = _tokens(config, model, network, texts or {}, saved, reread)
+    samples = _samples(config, model, network, given or {}, saved, reread)
     device = "cuda" if config.executor.gpus_per_worker > 0 else "cpu"
-    launch = Launch(config, model, network, space, tokens, dtype.itemsize, str(compute_dtype(config, dtype, device)))
+    launch = Launch(config, model, network, space, samples, dtype.itemsize, str(compute_dtype(config, dtype, device)))
     if not config.data.allow_shared:
-        _check_disjoint(tokens)
+        _check_disjoint(samples)
     return launch
 
 
@@ -143,12 +142,7 @@ def _check_names(config: RunConfig) -> None:
     unstructured(config.pruners.sparsity)
     structured(config.pruners.width)
     expert_order(config.pruners.experts)
-    quality, *costs = config.objectives or [""]
-    if quality not in QUALITIES:
-        raise InputError(
-            "SS102", f"objectives[0] {quality!r} is not a quality. {did_you_mean(quality, QUALITIES)}".rstrip(),
-            f"Allowed: {', '.join(QUALITIES)}.",
-        )  # fmt: skip
+    _, *costs = config.objectives or [""]
     for index, cost in enumerate(costs, 1):
         if cost not in COSTS:
             raise InputError(
@@ -157,6 +151,21 @@ def _check_names(config: RunConfig) -> None:
             )  # fmt: skip
     if not costs:
         raise InputError("SS102", "objectives need a cost beside the quality.", f"Allowed: {', '.join(COSTS)}.")
+
+
+def _check_quality(config: RunConfig, network: Network) -> None:
+    """Raise InputError SS102 where candidates of this network cannot be judged as the recipe wants."""
+    quality, allowed = config.objectives[0], network.task.qualities
+    if quality not in allowed:
+        raise InputError(
+            "SS102", f"objectives[0] {quality!r} is not a quality for {network.task.name}. "
+            f"{did_you_mean(quality, allowed)}".rstrip(), f"Allowed: {', '.join(allowed)}.",
+        )  # fmt: skip
+    if config.pruners.propagate != "dense" and not network.blockwise:
+        raise InputError(
+            "SS102", f"pruners.propagate {config.pruners.propagate!r}: blocks of {network.model_type} do not simply "
+            "follow one another.", "Use propagate: dense.",
+        )  # fmt: skip
 
 
 def _check_objectives(config: RunConfig, space: Space) -> None:
@@ -170,49 +179,70 @@ def _check_objectives(config: RunConfig, space: Space) -> None:
             )  # fmt: skip
 
 
-def _tokens(
+def _samples(
     config: RunConfig,
     model: Path,
     network: Network,
-    texts: dict[str, Iterable[str]],
+    given: dict[str, Iterable[Any]],
     saved: RunDirectory | None,
     reread: bool,
-) -> dict[str, Tokens]:
-    tokenizer = load_tokenizer(model, config.model.trust_remote_code)
+) -> dict[str, Samples]:
     data = {"calibration": config.data.calibration, "selection": config.data.selection, "test": config.data.test}
-    tokens: dict[str, Tokens] = {}
+    samples: dict[str, Samples] = {}
     for role, source in data.items():
         if source is None:
             continue
-        if source.length > network.max_length:
+        if network.task.data != "image" and source.length > network.max_length:
             raise InputError(
                 "SS204", f"data.{role}.length {source.length} exceeds the model's {network.max_length} positions."
             )
         if saved is not None and (source.source == PYTHON_SOURCE or not reread):
-            tokens[role] = np.load(saved.tokens / f"{role}.npy")
+            samples[role] = saved.samples(role)
         else:
-            tokens[role] = token_windows(source, tokenizer, role, texts.get(role))
-    return tokens
+            samples[role] = samples_of(source, network.task, model, role, given.get(role))
+    _check_labels(config, network, samples)
+    return samples
 
 
-def _check_disjoint(tokens: dict[str, Tokens]) -> None:
-    """Raise InputError SS205 where a window serves two roles: scores would be optimistic."""
+def _check_labels(config: RunConfig, network: Network, samples: dict[str, Samples]) -> None:
+    """Raise InputError SS212 where labels are needed and missing, or are no classes of the network."""
+    needed = ["selection"] if config.objectives[0] == "error" else []
+    if "test" in samples and not network.task.generates:
+        needed.append("test")
+    for role, found in samples.items():
+        if found.labels is None and role in needed:
+            raise InputError(
+                "SS212", f"{role} data have no labels.", f"Set data.{role}.label, or give a folder a class."
+            )
+        if found.labels is not None and len(found.labels):
+            low, high = int(found.labels.min()), int(found.labels.max())
+            if low < 0 or high >= network.values:
+                raise InputError(
+                    "SS212", f"{role} data have labels from {low} to {high}; the network has {network.values} classes.",
+                    f"Labels are integers from 0 to {network.values - 1}.",
+                )  # fmt: skip
+
+
+def _check_disjoint(samples: dict[str, Samples]) -> None:
+    """Raise InputError SS205 where a sample serves two roles: scores would be optimistic."""
     seen: dict[bytes, str] = {}
-    for role, windows in tokens.items():
-        for window in windows:
-            other = seen.setdefault(window.tobytes(), role)
+    for role, found in samples.items():
+        for row in next(iter(found.arrays.values())):
+            key = hashlib.sha256(np.ascontiguousarray(row).tobytes()).digest()
+            other = seen.setdefault(key, role)
             if other != role:
                 raise InputError(
-                    "SS205", f"{other} and {role} data share windows; scores would be optimistic.",
-                    f"Give data.{role} a text of its own, or set data.allow_shared: true.",
+                    "SS205", f"{other} and {role} data share samples; scores would be optimistic.",
+                    f"Give data.{role} data of its own, or set data.allow_shared: true.",
                 )  # fmt: skip
 
 
 def _calibration_bytes(launch: Launch) -> int:
     """Disk of second moments, of hidden states between blocks (both float32), and of the teacher cache."""
     moments = {m.reads: m.groups * m.columns**2 for m in launch.network.matrices.values()}
-    hidden = launch.tokens["calibration"].size * launch.network.hidden
-    return 4 * (sum(moments.values()) + hidden) + 3100 * launch.tokens["selection"].size
+    positions = launch.samples["calibration"].size * launch.network.positions
+    hidden = positions * launch.network.hidden if launch.network.blockwise else 0
+    return 4 * (sum(moments.values()) + hidden) + 3100 * launch.samples["selection"].size
 
 
 def check_disk(launch: Launch, cache: Path) -> None:

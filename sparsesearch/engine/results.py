@@ -38,6 +38,11 @@ class RunResults:
         return self.objectives[0]
 
     @property
+    def test_metric(self) -> str:
+        """What is measured on test data."""
+        return "perplexity" if self.info["task"] == "causal" else "accuracy"
+
+    @property
     def evaluations(self) -> list[Evaluation]:
         """All of them, in the order they were made."""
         return list(self.archive.entries.values())

@@ -45,7 +45,7 @@ class SearchSession:
         self.executor, self.reporter, self.ledger = executor, reporter, ledger
         self.config = launch.config
         self.archive = Archive(run.archive, writable=True)
-        self.pool, self.length = launch.tokens["selection"].shape
+        self.pool, self.length = len(launch.samples["selection"]), launch.samples["selection"].length
         search = self.config.search
         self.searcher: Searcher = create(search.searcher, space, self.config.objectives, search.seed, search.options)
         self.budget = Budget(search, self.searcher, ledger, self.archive)
@@ -85,7 +85,7 @@ class SearchSession:
         known = {"reference": results.reference(), "search_evaluations": self.budget.used_evals}
         self.run.write(self.run.info, results.info | known)
         results = RunResults(self.run.path)
-        if "test" in self.launch.tokens:
+        if "test" in self.launch.samples:
             self._test(results)
         self.run.write(self.run.front, results.front_json())
         return results
@@ -156,12 +156,12 @@ class SearchSession:
         self.reporter.step(done, f"last {self.config.objectives[0]} {evaluation.quality:.4g}{failed}")
 
     def _test(self, results: RunResults) -> None:
-        """Perplexity on the test text of dense, the picks and uniform baselines to compare with; each only once."""
+        """Perplexity or accuracy on test data, of dense, the picks and uniform baselines beside them; once each."""
         known: dict[str, float] = json.loads(self.run.test.read_text()) if self.run.test.exists() else {}
         wanted = [results.dense, *results.picks().values(), *results.compared_baselines()]
         genomes = {e.genome.id: e.genome for e in wanted if e is not None and e.genome.id not in known}
-        self.reporter.phase("test perplexity", len(genomes))
-        values = self.executor.map("perplexity", [(genome.data, "test") for genome in genomes.values()])
+        self.reporter.phase(f"test {results.test_metric}", len(genomes))
+        values = self.executor.map("test", [(genome.data,) for genome in genomes.values()])
         for done, (identity, value) in enumerate(zip(genomes, alive(values), strict=True), 1):
             if value is not None:
                 known[identity] = value

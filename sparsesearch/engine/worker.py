@@ -9,18 +9,18 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from sparsesearch.calibration import BlockPass
+from sparsesearch.calibration import calibration_pass
 from sparsesearch.calibration.statistics import statistics_path
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.evaluation import Evaluator, Teacher, perplexity
-from sparsesearch.models import dense_config, describe, load_model
+from sparsesearch.evaluation import QUALITIES, Evaluator, Targets, accuracy, perplexity
+from sparsesearch.models import dense_config, describe, load_model, meta_model
 from sparsesearch.models.load import checkpoint_dtype
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet, StoreBuilder
@@ -56,7 +56,7 @@ def compute_dtype(config: RunConfig, storage: torch.dtype, device: str) -> torch
 
 
 class Worker:
-    """Serves `collect`, `build`, `fill_teacher`, `evaluate` and `perplexity`."""
+    """Serves `collect`, `build`, `finish_store`, `fill_teacher`, `evaluate` and `test`."""
 
     def __init__(self, setup: WorkerSetup) -> None:
         # One thread count for every executor: it decides the order of sums, so results agree to the last bit.
@@ -69,9 +69,9 @@ class Worker:
         self.storage = checkpoint_dtype(base)
         dtype, trust = compute_dtype(self.config, self.storage, setup.device), self.config.model.trust_remote_code
         self.model = load_model(Path(setup.model), dtype, setup.device, trust)
-        self.network = describe(self.model)
+        self.network = describe(meta_model(base, trust))
         self.space = self.run.read_space()
-        self._pass: BlockPass | None = None
+        self._pass: Any = None
         self._position = 0
 
     @cached_property
@@ -94,8 +94,8 @@ class Worker:
         if self.config.pruners.propagate == "dense" and self._all_collected():
             return
         if self._pass is None or self._position > block:
-            tokens = np.load(self.run.tokens / "calibration.npy")
-            self._pass = BlockPass(self.model, self.network, tokens, self.statistics, self.config.batch)
+            samples = self.run.samples("calibration")
+            self._pass = calibration_pass(self.model, self.network, samples, self.statistics, self.config.batch)
             self._position = 0
         while self._position <= block:
             self._pass.collect(self._position)
@@ -123,14 +123,16 @@ class Worker:
         self.builder.finish(key)
 
     def fill_teacher(self, start: int, stop: int) -> None:
-        """Write the dense model's predictions for selection sequences `start` to `stop`."""
-        Teacher(Path(self.setup.teacher), "r+").fill(self.model, start, stop, self.config.batch)
+        """Write what the dense model puts out for selection samples `start` to `stop`."""
+        self._targets("r+").fill(self.model, self.network.task, start, stop, self.config.batch)
+
+    def _targets(self, mode: Literal["r", "r+"]) -> Targets:
+        return QUALITIES[self.config.objectives[0]](Path(self.setup.teacher), mode)
 
     @cached_property
     def evaluator(self) -> Evaluator:
         supernet = StitchedSupernet(self.model, self.network, self.space, UnitFiles(self.store))
-        quality = self.config.objectives[0]
-        return Evaluator(supernet, Teacher(Path(self.setup.teacher)), quality, self.config.batch)  # type: ignore[arg-type]
+        return Evaluator(supernet, self._targets("r"), self.network.task, self.config.batch)
 
     def evaluate(self, genome: bytes, sequences: list[int]) -> dict[str, Any]:
         """`losses`, one of each sequence; a failure becomes an `error` text, not an exception."""
@@ -139,8 +141,11 @@ class Worker:
         except Exception as error:  # whatever a candidate does must not end the search
             return {"error": f"{type(error).__name__}: {error}"}
 
-    def perplexity(self, genome: bytes, tokens_name: str) -> float | None:
-        """Perplexity of a genome on `tokens/NAME.npy`; None where it is not finite."""
-        tokens = np.load(self.run.tokens / f"{tokens_name}.npy")
-        value = perplexity(self.evaluator.supernet.apply(Genome(genome)), tokens, self.config.batch)
+    def test(self, genome: bytes) -> float | None:
+        """Perplexity, or accuracy, of a genome on the test samples; None where it is not finite."""
+        samples, model = self.run.samples("test"), self.evaluator.supernet.apply(Genome(genome))
+        if self.network.task.generates:
+            value = perplexity(model, samples.arrays["input_ids"], self.config.batch)
+        else:
+            value = accuracy(model, self.network.task, samples, self.config.batch)
         return value if math.isfinite(value) else None

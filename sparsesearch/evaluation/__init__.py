@@ -1,6 +1,7 @@
-"""How good a candidate is: the teacher cache, KL to the dense model, perplexity, per-sequence losses."""
+"""How good a candidate is: what is kept of the dense model, and losses of samples against it."""
 
-from sparsesearch.evaluation.evaluator import Evaluator, perplexity
+from sparsesearch.evaluation.evaluator import QUALITIES, Evaluator, accuracy, perplexity
+from sparsesearch.evaluation.targets import Targets, outputs_of
 from sparsesearch.evaluation.teacher import Teacher, kl_to_teacher
 
-__all__ = ["Evaluator", "Teacher", "kl_to_teacher", "perplexity"]
+__all__ = ["QUALITIES", "Evaluator", "Targets", "Teacher", "accuracy", "kl_to_teacher", "outputs_of", "perplexity"]

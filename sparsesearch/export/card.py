@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from sparsesearch.engine.results import RunResults
+from sparsesearch.models.task import TASKS
 from sparsesearch.searchers import Evaluation
 
 _TEXT = """# {{ title }}
@@ -43,7 +44,8 @@ def model_card(report: dict[str, Any], results: RunResults, candidate: Evaluatio
     import_line = "import sparsesearch" if report["form"] == "uneven" else "import transformers"
     load = f"{import_line}\nmodel = {report['load'].replace(report['out'], '.')}"
     if report["form"] == "uneven":
-        load += '\n# or: AutoModelForCausalLM.from_pretrained(".", trust_remote_code=True)'
+        auto_class = TASKS[results.info["task"]].auto_class
+        load += f'\n# or: transformers.{auto_class}.from_pretrained(".", trust_remote_code=True)'
     quality = f"{results.quality} {candidate.quality:.4g} on selection data"
     base = None if results.info["model"] == "demo" else results.info["model"]
     card = ModelCard.from_template(

@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -31,6 +30,7 @@ from sparsesearch.supernet import LevelStore, StitchedSupernet
 from sparsesearch.supernet.stitched import load_exactly, stock_model
 
 CODE = "modeling_sparsesearch.py"
+PREPROCESSOR = "preprocessor_config.json"
 
 
 def open_supernet(results: RunResults) -> tuple[StitchedSupernet, Path]:
@@ -86,8 +86,8 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
         model.to(storage).save_pretrained(work)
         if form == "uneven":
             _write_code(work / CODE, supernet)
-        load_tokenizer(model_directory).save_pretrained(work)
-        report = _report(form, out, work, results, candidate)
+        _copy_processor(supernet, model_directory, work)
+        report = _report(form, out, work, results, candidate, supernet.network.task.auto_class)
         (work / MANIFEST).write_text(json.dumps(report | _provenance(results, candidate, supernet), indent=1))
         report |= _verify(form, work, supernet, candidate, results.run)
         (work / MANIFEST).write_text(json.dumps(report | _provenance(results, candidate, supernet), indent=1))
@@ -101,6 +101,15 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return report
+
+
+def _copy_processor(supernet: StitchedSupernet, source: Path, work: Path) -> None:
+    """The tokenizer, or the image processor's settings, that the model came with."""
+    if supernet.network.task.data == "image":
+        if (source / PREPROCESSOR).is_file():
+            shutil.copy(source / PREPROCESSOR, work / PREPROCESSOR)
+    else:
+        load_tokenizer(source).save_pretrained(work)
 
 
 def _classes(supernet: StitchedSupernet) -> tuple[str, str]:
@@ -128,7 +137,7 @@ def _build(form: str, supernet: StitchedSupernet, genome: Genome) -> Any:
     uneven, module = config_class(**data), CODE.removesuffix(".py")
     uneven.auto_map = {
         "AutoConfig": f"{module}.{config_class.__name__}",
-        supernet.network.auto_class: f"{module}.{model_class.__name__}",
+        supernet.network.task.auto_class: f"{module}.{model_class.__name__}",
     }
     model = model_class._from_config(uneven, dtype=torch.float32)
     load_exactly(model, supernet.state_dict(genome))
@@ -142,7 +151,9 @@ def _write_code(path: Path, supernet: StitchedSupernet) -> None:
     path.write_text(f"{Path(surgery.__file__).read_text()}\n\n{last}\n")
 
 
-def _report(form: str, out: Path, work: Path, results: RunResults, candidate: Evaluation) -> dict[str, Any]:
+def _report(
+    form: str, out: Path, work: Path, results: RunResults, candidate: Evaluation, auto_class: str
+) -> dict[str, Any]:
     size = sum(path.stat().st_size for path in work.glob("*.safetensors"))
     dense = results.space.dense_costs["bytes"]
     zeros = candidate.costs["params"] - candidate.costs["nonzeros"]
@@ -154,7 +165,7 @@ def _report(form: str, out: Path, work: Path, results: RunResults, candidate: Ev
         )
     code = f'sparsesearch.load("{out}")'
     if form != "uneven":
-        code = f'transformers.AutoModelForCausalLM.from_pretrained("{out}")'
+        code = f'transformers.{auto_class}.from_pretrained("{out}")'
     return {"form": form, "out": str(out), "id": candidate.genome.id, "bytes": size, "load": code, "notes": notes}
 
 
@@ -162,12 +173,16 @@ def _verify(
     form: str, work: Path, supernet: StitchedSupernet, candidate: Evaluation, run: RunDirectory
 ) -> dict[str, Any]:
     """Reload in fresh processes, every way the form promises, and compare; raises SparseSearchError SS506."""
-    tokens = torch.from_numpy(np.load(run.tokens / "selection.npy")[:2].astype(np.int64))
+    task, samples = supernet.network.task, run.samples("selection").rows(slice(0, 2))
+    model = supernet.apply(candidate.genome)
+    inputs = samples.inputs(model)
     with torch.no_grad():
-        logits = supernet.apply(candidate.genome)(tokens, use_cache=False).logits
+        found = model(**inputs)
+        outputs = found.logits if "logits" in found else found.last_hidden_state
     with tempfile.TemporaryDirectory() as directory:
         reference = Path(directory) / "reference.safetensors"
-        save_file({"tokens": tokens, "logits": logits.contiguous()}, reference)
+        told = {"auto_class": task.auto_class, "generates": str(task.generates)}
+        save_file(inputs | {"outputs": outputs.contiguous()}, reference, told)
         ways = {way: _load_freshly(work, reference, way) for way in verify.WAYS[form]}
     worst = max(way["max_abs_logit_diff"] for way in ways.values())
     if not worst <= verify.TOLERANCE or not all(way["generates"] for way in ways.values()):

@@ -10,14 +10,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from sparsesearch.errors import InputError
-from sparsesearch.models.families import gpt2, gpt_neox, llama, moe, opt, phi3
+from sparsesearch.models.families import (
+    bert,
+    convnext,
+    distilbert,
+    gpt2,
+    gpt_neox,
+    llama,
+    moe,
+    opt,
+    phi3,
+    swin,
+    t5,
+    vit,
+)
 from sparsesearch.models.network import Network
 from sparsesearch.models.parts import Parts
+from sparsesearch.models.task import Task, task_of
+
+# Image side where a configuration names none, and the length of what has no limit.
+DRY_IMAGE, UNBOUNDED = 224, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -26,25 +44,28 @@ class Family:
 
     Attributes:
         describe: writes the parts of a model.
-        blocks: dotted path of the list of blocks.
+        blocks: dotted paths of the lists of blocks, separated by spaces, inside the base model; where there are none
+            the map names its blocks itself.
+        blockwise: whether each block's output is the next one's input.
         uniform: for each unit kind, the configuration fields that say its size for all layers at once.
     """
 
     describe: Callable[[Any, Parts], None]
     blocks: str
     uniform: dict[str, tuple[str, ...]]
+    blockwise: bool = True
 
 
 _GROUPED = {"kv_groups": ("num_key_value_heads", "num_attention_heads"), "ffn_width": ("intermediate_size",)}
 
-_LLAMA = Family(llama.describe, "model.layers", _GROUPED)
-_GEMMA = Family(llama.describe_gemma, "model.layers", _GROUPED)
+_LLAMA = Family(llama.describe, "layers", _GROUPED)
+_GEMMA = Family(llama.describe_gemma, "layers", _GROUPED)
 _MOE = Family(
-    moe.describe, "model.layers", _GROUPED | {"expert_width": ("moe_intermediate_size",), "experts": ("num_experts",)}
+    moe.describe, "layers", _GROUPED | {"expert_width": ("moe_intermediate_size",), "experts": ("num_experts",)}
 )
 _DEEPSEEK = Family(
     moe.describe_deepseek,
-    "model.layers",
+    "layers",
     _GROUPED | {"expert_width": ("moe_intermediate_size",), "experts": ("n_routed_experts",)},
 )
 
@@ -57,23 +78,34 @@ FAMILIES: dict[str, Family] = {
     "smollm3": _LLAMA,
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
-    "olmo2": Family(llama.describe_olmo2, "model.layers", _GROUPED),
-    "phi3": Family(phi3.describe, "model.layers", _GROUPED),
-    "gpt2": Family(gpt2.describe, "transformer.h", {"ffn_width": ("n_inner",)}),
-    "opt": Family(opt.describe, "model.decoder.layers", {"ffn_width": ("ffn_dim",)}),
-    "gpt_neox": Family(gpt_neox.describe, "gpt_neox.layers", {"ffn_width": ("intermediate_size",)}),
+    "olmo2": Family(llama.describe_olmo2, "layers", _GROUPED),
+    "phi3": Family(phi3.describe, "layers", _GROUPED),
+    "gpt2": Family(gpt2.describe, "h", {"ffn_width": ("n_inner",)}),
+    "opt": Family(opt.describe, "decoder.layers", {"ffn_width": ("ffn_dim",)}),
+    "gpt_neox": Family(gpt_neox.describe, "layers", {"ffn_width": ("intermediate_size",)}),
     "mixtral": Family(
         moe.describe,
-        "model.layers",
+        "layers",
         _GROUPED | {"ffn_width": (), "expert_width": ("intermediate_size",), "experts": ("num_local_experts",)},
     ),
     "qwen2_moe": _MOE,
     "qwen3_moe": _MOE,
     "olmoe": Family(
-        moe.describe, "model.layers", _GROUPED | {"expert_width": ("intermediate_size",), "experts": ("num_experts",)}
+        moe.describe, "layers", _GROUPED | {"expert_width": ("intermediate_size",), "experts": ("num_experts",)}
     ),
     "deepseek_v2": _DEEPSEEK,
     "deepseek_v3": _DEEPSEEK,
+    "bert": Family(bert.describe, "encoder.layer", {"ffn_width": ("intermediate_size",)}),
+    "roberta": Family(bert.describe, "encoder.layer", {"ffn_width": ("intermediate_size",)}),
+    "distilbert": Family(distilbert.describe, "transformer.layer", {"ffn_width": ("hidden_dim",)}),
+    "deberta-v2": Family(
+        bert.describe_deberta, "encoder.layer", {"ffn_width": ("intermediate_size",)}, blockwise=False
+    ),
+    "t5": Family(t5.describe, "encoder.block decoder.block", {"ffn_width": ("d_ff",)}, blockwise=False),
+    "vit": Family(vit.describe, "layers", {"ffn_width": ("intermediate_size",)}),
+    "deit": Family(vit.describe, "layers", {"ffn_width": ("intermediate_size",)}),
+    "swin": Family(swin.describe, "", {}, blockwise=False),
+    "convnext": Family(convnext.describe, "", {}, blockwise=False),
 }
 
 
@@ -102,33 +134,78 @@ def check_family(config: PretrainedConfig) -> None:
 
 
 def describe(model: Any) -> Network:
-    """The parts of a causal language model of a known family; weights may be on the meta device."""
+    """The parts of a network of a known family; weights may be on the meta device."""
     config = model.config
     check_family(config)
-    family, parts = FAMILIES[config.model_type], Parts(model)
+    family, task = FAMILIES[config.model_type], task_of(config)
+    met, positions, values = _dry_run(model, task) if task.data == "image" else ({}, 1, _values(config, task))
+    parts = Parts(model, met)
     family.describe(model, parts)
+    blocks = [f"{parts.root}{pattern}" for pattern in family.blocks.split()]
+    paths = [f"{path}.{i}" for path in blocks for i in range(len(model.get_submodule(path)))] if family.blocks else []
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     return Network(
         model_type=config.model_type,
-        hidden=config.hidden_size,
-        vocabulary=config.vocab_size,
-        max_length=config.max_position_embeddings,
-        blocks=tuple(f"{family.blocks}.{i}" for i in range(config.num_hidden_layers)),
-        blockwise=True,
+        task=task,
+        hidden=values if task.name.endswith("embedding") else getattr(config, "hidden_size", 0),
+        values=values,
+        positions=positions,
+        max_length=getattr(config, "max_position_embeddings", None) or UNBOUNDED,
+        blocks=tuple(parts.blocks or paths),
+        blockwise=family.blockwise,
         matrices=parts.matrices,
         cuts=parts.cuts,
         drops=parts.drops,
         attentions=tuple(parts.attentions),
         shapes=shapes,
-        applied=_applied(model, parts),
+        applied=_applied(model, parts, met, task),
         limits=tuple(parts.limits),
     )
 
 
-def _applied(model: Any, parts: Parts) -> dict[str, int]:
-    """How often a token meets each weight that is no unit's matrix: the head once, wherever it is tied."""
+def _values(config: Any, task: Task) -> int:
+    """Numbers that come out at a position, for token sequences."""
+    if task.name == "embedding":
+        return int(config.hidden_size)
+    return int(config.num_labels if task.pooled else config.vocab_size)
+
+
+def _dry_run(model: Any, task: Task) -> tuple[dict[str, int], int, int]:
+    """How often one image meets each linear and convolution; positions and values that come out."""
+    found: dict[str, int] = {}
+    hooks = []
+    for path, module in _weighted(model):
+
+        def hook(module: Any, _: Any, output: torch.Tensor, path: str = path) -> None:
+            found[path] = found.get(path, 0) + output.numel() // module.weight.shape[0]
+
+        hooks.append(module.register_forward_hook(hook))
+    size, device = getattr(model.config, "image_size", DRY_IMAGE), next(model.parameters()).device
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    image = torch.zeros((1, model.config.num_channels, height, width), device=device)
+    try:
+        with torch.no_grad():
+            outputs = task.call(model, {"pixel_values": image})
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return found, int(outputs.shape[1]), int(outputs.shape[2])
+
+
+def _weighted(model: Any) -> list[tuple[str, Any]]:
+    return [(p, m) for p, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D, nn.Conv2d))]
+
+
+def _applied(model: Any, parts: Parts, met: dict[str, int], task: Task) -> dict[str, int]:
+    """How often a token, or an image, meets each weight that is no unit's matrix.
+
+    The head acts once a token, wherever it is tied; poolers and classifiers act once on a whole text and are no part of
+    the cost of a token.
+    """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    linears = [m for m in model.modules() if isinstance(m, (nn.Linear, Conv1D))]
-    routers = [m.gate for m in model.modules() if hasattr(m, "experts") and hasattr(m, "gate")]
-    found = {names[id(module.weight)]: 1 for module in (*linears, *routers)}
+    once = task.pooled or task.name == "embedding"
+    if not met:
+        met = {path: 0 if once else 1 for path, _ in _weighted(model)}
+    found = {names[id(model.get_submodule(path).weight)]: count for path, count in met.items()}
+    found |= {names[id(m.gate.weight)]: 1 for m in model.modules() if hasattr(m, "experts") and hasattr(m, "gate")}
     return {name: times for name, times in found.items() if name not in parts.matrices}

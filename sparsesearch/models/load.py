@@ -1,4 +1,4 @@
-"""Loading Hugging Face causal language models: `demo`, a local directory, or a hub id; safetensors only."""
+"""Loading Hugging Face models: `demo`, a local directory, or a hub id; safetensors only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 
 import huggingface_hub
 import torch
+import transformers
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
 from sparsesearch import demo
 from sparsesearch.config import ModelConfig
 from sparsesearch.errors import InputError
 from sparsesearch.models.family import check_family
+from sparsesearch.models.task import task_of
 
 DEMO = Path(demo.__file__).parent / "model"
 
@@ -64,20 +66,26 @@ def dense_config(directory: Path, trust_remote_code: bool = False) -> Pretrained
     except OSError as error:
         raise InputError("SS201", f"{directory}: {str(error).splitlines()[0]}") from None
     check_family(config)
+    task_of(config)
     return config
 
 
 def meta_model(config: PretrainedConfig, trust_remote_code: bool = False) -> Any:
     """The network without weights, on the meta device."""
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        return _auto_class(config).from_config(config, trust_remote_code=trust_remote_code).eval()
+
+
+def _auto_class(config: PretrainedConfig) -> Any:
+    return getattr(transformers, task_of(config).auto_class)
 
 
 def load_model(
     directory: Path, dtype: torch.dtype, device: torch.device | str = "cpu", trust_remote_code: bool = False
 ) -> Any:
     """The network in evaluation mode, without gradients."""
-    model = AutoModelForCausalLM.from_pretrained(
+    config = AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
+    model = _auto_class(config).from_pretrained(
         directory, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
     )
     return model.to(device).eval().requires_grad_(False)

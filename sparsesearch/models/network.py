@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sparsesearch.models.task import Task
+
 Layout = Literal["linear", "transposed", "conv", "experts"]
 Index = npt.NDArray[np.int64]
 
@@ -222,14 +224,17 @@ class Network:
         matrices: by name; those that sparsity applies to and pruners read.
         shapes: of every parameter, tied ones once, and of the buffers that cuts touch.
         applied: times that a token (or a sample) meets each weight that is no matrix of a unit: head, router.
+        values: numbers that it puts out at a position: words, classes, or the size of an embedding.
+        positions: positions of its output for an image; 1 for token sequences, which have as many as tokens.
         max_length: longest window, in tokens.
-        auto_class: the Auto class of transformers that loads it.
         limits: what cannot be searched here, and why, one sentence each.
     """
 
     model_type: str
+    task: Task
     hidden: int
-    vocabulary: int
+    values: int
+    positions: int
     max_length: int
     blocks: tuple[str, ...]
     blockwise: bool
@@ -239,5 +244,10 @@ class Network:
     attentions: tuple[Attention, ...]
     shapes: dict[str, tuple[int, ...]]
     applied: dict[str, int]
-    auto_class: str = "AutoModelForCausalLM"
     limits: tuple[str, ...] = ()
+
+    def output_shape(self, length: int) -> tuple[int, int]:
+        """(positions, values) that come out for a sample of `length` tokens."""
+        if self.task.data == "pair":
+            length //= 2
+        return (1 if self.task.pooled else max(length, self.positions)), self.values

@@ -28,15 +28,23 @@ def joined(*parts: Index) -> Index:
 class Parts:
     """Collects a network's parts while a family map walks over its modules."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: Any, positions: Mapping[str, int]) -> None:
+        """
+        Args:
+            positions: how often one token, or one image, meets each linear and convolution.
+        """
+        self.model, self.positions = model, positions
+        # Where the base model lies inside a model with a head.
+        prefix = model.base_model_prefix
+        self.root = f"{prefix}." if prefix and hasattr(model, prefix) else ""
+        self.blocks: list[str] = []
         self.matrices: dict[str, Matrix] = {}
         self.cuts: dict[str, Cut] = {}
         self.drops: dict[str, Drop] = {}
         self.attentions: list[Attention] = []
         self.limits: list[str] = []
 
-    def matrix(self, path: str, block: int, reads: str = "", positions: int = 1) -> Matrix:
+    def matrix(self, path: str, block: int, reads: str = "") -> Matrix:
         """The weight of an nn.Linear, a Conv1D or an nn.Conv2d."""
         module: Any = self.model.get_submodule(path)
         layout: Literal["linear", "transposed", "conv"] = "linear"
@@ -46,7 +54,8 @@ class Parts:
         elif isinstance(module, nn.Conv2d):
             layout, groups = "conv", module.groups
         name = f"{path}.weight"
-        matrix = Matrix(name, tuple(module.weight.shape), layout, groups, block, reads or path, positions)
+        times = self.positions.get(path, 1)
+        matrix = Matrix(name, tuple(module.weight.shape), layout, groups, block, reads or path, times)
         self.matrices[name] = matrix
         return matrix
 
@@ -126,7 +135,7 @@ class Parts:
         value_dim: int | None = None,
         cached: bool = True,
         cached_always: int = 0,
-        samples: tuple[int, int] | None = None,
+        keys: int | None = None,
         **options: Any,
     ) -> None:
         """An attention sublayer of `groups` KV groups with `queries` query heads each.
@@ -135,12 +144,14 @@ class Parts:
             head_dim, value_dim: of queries and keys, and of values where they differ.
             cached: whether keys and values go to a KV cache.
             cached_always: values a token that the cache holds whatever is cut.
-            samples: where a sample is not a token sequence, its queries and the keys that each of them meets.
+            keys: for images, how many keys each query meets; all positions of the sample by default.
             options: of `sublayer`.
         """
         value_dim = head_dim if value_dim is None else value_dim
         self.sublayer("attention", block, path, projections, output, queries * value_dim, elements=groups, **options)
-        query_count, keys = samples if samples is not None else (1, None)
+        image = hasattr(self.model.config, "num_channels")
+        query_count = self.positions[next(iter(projections))] if image else 1
+        keys = (query_count if keys is None else keys) if image else None
         self.attentions.append(
             Attention(
                 path, f"{path}.kv_groups", f"{path}.drop_attention", groups, queries * (head_dim + value_dim),

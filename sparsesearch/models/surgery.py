@@ -48,10 +48,24 @@ class NoFFN(nn.Module):
         return torch.zeros_like(hidden_states)
 
 
+class NoBiasedAttention(nn.Module):
+    """Stands where a T5 attention was dropped: adds exactly nothing and hands its position biases on."""
+
+    def __init__(self, layer_idx: int | None) -> None:
+        super().__init__()
+        self.layer_idx = layer_idx
+
+    def forward(
+        self, hidden_states: torch.Tensor, *_: Any, position_bias: Any = None, past_key_values: Any = None, **__: Any
+    ) -> tuple[torch.Tensor, Any, None]:
+        return torch.zeros_like(hidden_states), position_bias, None
+
+
 def stand_in(name: str, stock: nn.Module) -> nn.Module:
-    """The module that stands for a dropped one: `attention`, `ffn` or `identity`."""
-    if name == "attention":
-        return NoAttention(getattr(stock, "layer_idx", None))
+    """The module that stands for a dropped one: `attention`, `biased_attention`, `ffn` or `identity`."""
+    if name in ("attention", "biased_attention"):
+        attention = NoAttention if name == "attention" else NoBiasedAttention
+        return attention(getattr(stock, "layer_idx", None))
     return {"ffn": NoFFN, "identity": nn.Identity}[name]()
 
 

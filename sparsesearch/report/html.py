@@ -165,7 +165,7 @@ def progress_figure(results: RunResults) -> go.Figure:
 def _front_html(results: RunResults) -> str:
     test = json.loads(results.run.test.read_text()) if results.run.test.exists() else {}
     dense, picks = results.space.dense_costs, {e.genome.id: rule for rule, e in results.picks().items()}
-    head = "".join(f"<th>{h}</th>" for h in ("id", "", results.quality, *dense, "test perplexity"))
+    head = "".join(f"<th>{h}</th>" for h in ("id", "", results.quality, *dense, f"test {results.test_metric}"))
     rows = []
     on_front = {e.genome for e in results.front}
     others = [(e, "dense") for e in [results.dense] if e]
@@ -173,7 +173,7 @@ def _front_html(results: RunResults) -> str:
     for evaluation, name in [(e, picks.get(e.genome.id, "")) for e in results.front] + others:
         cells = [evaluation.genome.id, name, f"{evaluation.quality:.4f}"]
         cells += [f"{short(v)} ({v / max(dense[c], 1):.0%})" for c, v in evaluation.costs.items()]
-        cells.append(f"{test[evaluation.genome.id]:.2f}" if evaluation.genome.id in test else "")
+        cells.append(f"{test[evaluation.genome.id]:.4g}" if evaluation.genome.id in test else "")
         mark = ' class="pick"' if name in picks.values() else ""
         rows.append(f"<tr{mark}>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'

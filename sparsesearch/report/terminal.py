@@ -61,8 +61,8 @@ def print_summary(results: RunResults, console: Console) -> None:
         test = json.loads(results.run.test.read_text())
         named = {"dense": results.dense, **results.picks()}
         named |= {b.origin: b for b in results.compared_baselines()}
-        parts = [f"{name} {test[e.genome.id]:.2f}" for name, e in named.items() if e and e.genome.id in test]
-        console.print(f"Test perplexity: {', '.join(parts)}", highlight=False, soft_wrap=True)
+        parts = [f"{name} {test[e.genome.id]:.4g}" for name, e in named.items() if e and e.genome.id in test]
+        console.print(f"Test {results.test_metric}: {', '.join(parts)}", highlight=False, soft_wrap=True)
     path = results.run.path
     console.print(f"{len(results.evaluations)} evaluations, {results.tokens:,} tokens.", highlight=False)
     console.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsesearch.calibration import BlockPass, token_windows
+from sparsesearch.calibration import BlockPass, Samples, token_windows
 from sparsesearch.calibration.statistics import Statistics, load_statistics
 from sparsesearch.config import DataConfig
 from sparsesearch.demo import corpus
@@ -80,7 +80,7 @@ def test_missing_data_gets_one_line(source: str, words: str, tokenizer: Any) -> 
 
 def test_a_short_text_says_how_many_sequences_it_has(tokenizer: Any) -> None:
     data = DataConfig(source="python", sequences=128, length=2048)
-    with pytest.raises(InputError, match="SS204 calibration data has 0 of 128 sequences of 2048 tokens"):
+    with pytest.raises(InputError, match=r"SS204 calibration data \(python\) has 0 of 128 sequences of 2048 tokens"):
         token_windows(data, tokenizer, "calibration", [TEXT])
 
 
@@ -93,7 +93,7 @@ def test_standard_library_splits_are_disjoint_and_not_empty() -> None:
 
 def statistics(directory: Path, make: Make, batch: int, tokens: Any) -> list[Statistics]:
     model = load_model(make("llama"), torch.float32)
-    blocks = BlockPass(model, describe(model), tokens, directory, batch)
+    blocks = BlockPass(model, describe(model), Samples({"input_ids": tokens}), directory, batch)
     for block in range(3):
         blocks.collect(block)
         blocks.advance(block)

@@ -284,7 +284,7 @@ def test_no_feasible_candidate_has_its_own_error(small_run: RunResults, tmp_path
 def test_shared_windows_are_refused_unless_asked_for(family_dir: Make) -> None:
     data = recipe("")["data"]
     shared = data | {"selection": data["calibration"]}
-    with pytest.raises(InputError, match="SS205 calibration and selection data share windows"):
+    with pytest.raises(InputError, match="SS205 calibration and selection data share samples"):
         launched(family_dir("llama"), data=shared)
     assert launched(family_dir("llama"), data=shared | {"allow_shared": True})
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparsesearch.calibration import Samples
 from sparsesearch.evaluation import Teacher, kl_to_teacher, perplexity
 from sparsesearch.evaluation.evaluator import minibatch, next_token_loss, quality_of
 from sparsesearch.evaluation.teacher import split
 from sparsesearch.models import load_model
+from sparsesearch.models.task import TASKS
 
 Make = Callable[[str], Path]
+
+
+def windows(tokens: np.ndarray) -> Samples:
+    return Samples({"input_ids": tokens})
 
 
 def teacher_of(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -66,21 +70,21 @@ def test_mass_leaked_outside_the_top_k_is_not_free() -> None:
 
 @pytest.mark.parametrize("vocabulary", [2048, 100_000])
 def test_the_cache_stays_under_3200_bytes_a_token(tmp_path: Path, vocabulary: int) -> None:
-    cache = Teacher.create(tmp_path, np.zeros((2, 8), dtype=np.int32), vocabulary)
+    cache = Teacher.create(tmp_path, windows(np.zeros((2, 8), dtype=np.int32)), (8, vocabulary))
     assert cache.bytes_per_token <= 3200
 
 
 def test_dense_scores_zero_against_its_own_cache_and_workers_share_it(family_dir: Make, tmp_path: Path) -> None:
     model = load_model(family_dir("llama"), torch.float32)
     tokens = np.random.default_rng(0).integers(0, 2048, (4, 16)).astype(np.int32)
-    cache = Teacher.create(tmp_path, tokens, 2048)
-    cache.fill(model, 0, 2, 2)
-    Teacher(tmp_path, "r+").fill(model, 2, 4, 1)
+    cache = Teacher.create(tmp_path, windows(tokens), (16, 2048))
+    cache.fill(model, TASKS["causal"], 0, 2, 2)
+    Teacher(tmp_path, "r+").fill(model, TASKS["causal"], 2, 4, 1)
     logits = model(torch.from_numpy(tokens.astype(np.int64))).logits
     again = Teacher(tmp_path)
-    assert kl_to_teacher(logits, *again.rows(slice(0, 4), "cpu")).max() < 1e-6
+    assert kl_to_teacher(logits, *again.rows(slice(0, 4), torch.device("cpu"))).max() < 1e-6
     noisy = logits + 0.1 * torch.randn_like(logits)
-    kl = kl_to_teacher(noisy, *again.rows(slice(0, 4), "cpu"))
+    kl = kl_to_teacher(noisy, *again.rows(slice(0, 4), torch.device("cpu")))
     assert (kl.double() <= full_kl(logits, noisy)).all()
     assert (kl > 0).all()
 
@@ -88,16 +92,10 @@ def test_dense_scores_zero_against_its_own_cache_and_workers_share_it(family_dir
 def test_a_large_vocabulary_in_half_precision_still_scores_dense_zero(tmp_path: Path) -> None:
     logits = torch.randn(1, 6, 100_000, generator=torch.Generator().manual_seed(0)) * 4
 
-    class Fixed:
-        device = torch.device("cpu")
-
-        def __call__(self, ids: torch.Tensor, use_cache: bool) -> Any:
-            return SimpleNamespace(logits=logits)
-
-    cache = Teacher.create(tmp_path, np.zeros((1, 6), dtype=np.int32), 100_000)
-    cache.fill(Fixed(), 0, 1, 1)
-    assert cache.logp.dtype == np.float16
-    assert kl_to_teacher(logits, *cache.rows(slice(0, 1), "cpu")).max() < 1e-5
+    cache = Teacher.create(tmp_path, windows(np.zeros((1, 6), dtype=np.int32)), (6, 100_000))
+    cache.write(slice(0, 1), logits)
+    assert cache.arrays["logp"].dtype == np.float16
+    assert kl_to_teacher(logits, *cache.rows(slice(0, 1), torch.device("cpu"))).max() < 1e-5
 
 
 def test_uniform_logits_have_perplexity_v() -> None:

@@ -29,7 +29,7 @@ def builder(directory: Path, work: Path, **changes: Any) -> tuple[StoreBuilder, 
     build = StoreBuilder(
         model, launch.network, launch.space, launch.config.pruners, work, work / "statistics", torch.float32
     )
-    blocks = BlockPass(model, launch.network, launch.tokens["calibration"], work / "statistics", 4)
+    blocks = BlockPass(model, launch.network, launch.samples["calibration"], work / "statistics", 4)
     return build, blocks, launch
 
 

@@ -1,0 +1,125 @@
+"""What candidates are judged by: for each quality, what is kept of the dense model and the loss of a sample."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sparsesearch.calibration.samples import Rows, Samples
+from sparsesearch.models.task import Task
+
+
+class Targets(ABC):
+    """A memory-mapped cache for selection samples, shared by all workers of a machine.
+
+    A subclass is one quality; the first line of its docstring is what users read.
+    """
+
+    files: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, directory: Path, mode: Literal["r", "r+"] = "r") -> None:
+        self.directory = directory
+        self.samples = Samples.load(directory / "samples")
+        self.arrays: dict[str, npt.NDArray[Any]] = {
+            name: np.load(directory / f"{name}.npy", mmap_mode=mode) for name in self.files
+        }
+
+    @classmethod
+    def create(cls, directory: Path, samples: Samples, shape: tuple[int, int]) -> Targets:
+        """Allocate an empty cache for outputs of `shape` (positions, values); `fill` writes it."""
+        samples.save(directory / "samples")
+        return cls(directory, "r+")
+
+    def fill(self, model: Any, task: Task, start: int, stop: int, batch: int) -> None:
+        """Write samples `start` to `stop` with what the dense model puts out."""
+        for first in range(start, stop, batch):
+            rows = slice(first, min(first + batch, stop))
+            self.write(rows, outputs_of(model, task, self.samples.rows(rows)))
+        for array in self.arrays.values():
+            array.flush()  # type: ignore[attr-defined]
+
+    def write(self, rows: slice, outputs: torch.Tensor) -> None:
+        """Keep what `losses` needs of dense outputs (samples, positions, values); nothing by default."""
+
+    @abstractmethod
+    def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
+        """The loss of each sample, float64, of a candidate's outputs (samples, positions, values)."""
+
+
+def allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> None:
+    """An empty array on disk."""
+    np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+
+
+def outputs_of(model: Any, task: Task, samples: Samples) -> torch.Tensor:
+    """What a model puts out, float32 (samples, positions, values)."""
+    with torch.no_grad():
+        return task.call(model, samples.inputs(model))
+
+
+class NextToken(Targets):
+    """exp of the mean next-token loss."""
+
+    def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
+        return next_token_loss(outputs, self.samples.arrays["input_ids"][rows]).mean(dim=1)
+
+
+def next_token_loss(logits: torch.Tensor, tokens: npt.NDArray[Any]) -> torch.Tensor:
+    """Cross-entropy of every token but the first, nats, float64 (sequences, length - 1)."""
+    targets = torch.from_numpy(np.asarray(tokens[:, 1:], dtype=np.int64)).to(logits.device)
+    loss = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), targets, reduction="none")
+    return loss.double()
+
+
+class Errors(Targets):
+    """Share of samples whose largest output is not the right class."""
+
+    def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
+        assert self.samples.labels is not None
+        labels = torch.from_numpy(np.asarray(self.samples.labels[rows], dtype=np.int64)).to(outputs.device)
+        return (outputs.mean(dim=1).argmax(dim=-1) != labels).double()
+
+
+class Cosine(Targets):
+    """1 - cosine similarity of the embedding (mean of the last hidden states) to the dense model's."""
+
+    files = ("embedding",)
+
+    @classmethod
+    def create(cls, directory: Path, samples: Samples, shape: tuple[int, int]) -> Targets:
+        samples.save(directory / "samples")
+        allocate(directory / "embedding.npy", (len(samples), shape[1]), np.float32)
+        return cls(directory, "r+")
+
+    def write(self, rows: slice, outputs: torch.Tensor) -> None:
+        self.arrays["embedding"][rows] = outputs.mean(dim=1).cpu().numpy()
+
+    def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
+        dense = torch.from_numpy(np.array(self.arrays["embedding"][rows])).to(outputs.device).double()
+        similarity = torch.nn.functional.cosine_similarity(outputs.mean(dim=1).double(), dense, dim=-1)
+        return (1 - similarity).clamp_min(0.0)
+
+
+class HiddenStates(Targets):
+    """Squared distance of the last hidden states from the dense model's, relative to their squared norm."""
+
+    files = ("states",)
+
+    @classmethod
+    def create(cls, directory: Path, samples: Samples, shape: tuple[int, int]) -> Targets:
+        samples.save(directory / "samples")
+        allocate(directory / "states.npy", (len(samples), *shape), np.float32)
+        return cls(directory, "r+")
+
+    def write(self, rows: slice, outputs: torch.Tensor) -> None:
+        self.arrays["states"][rows] = outputs.cpu().numpy()
+
+    def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
+        dense = torch.from_numpy(np.array(self.arrays["states"][rows])).to(outputs.device).double()
+        change = (outputs.double() - dense).square().sum(dim=(1, 2))
+        return change / dense.square().sum(dim=(1, 2)).clamp_min(1e-30)

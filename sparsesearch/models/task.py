@@ -1,0 +1,107 @@
+"""What a network is for: what it is given, what it puts out, and how that can be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from transformers import PretrainedConfig
+
+from sparsesearch.errors import InputError
+
+Inputs = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of network.
+
+    Attributes:
+        auto_class: the Auto class of transformers that loads it.
+        data: what a sample is: a window of `tokens`, a `pair` of windows (encoder, decoder), an `image`, or `arrays`.
+        qualities: what candidates can be judged by, the default first.
+        call: outputs for a batch, float32, shape (samples, positions, values).
+        pooled: whether there is one position for a whole sample.
+        special: whether windows start and end with the tokenizer's special tokens.
+    """
+
+    name: str
+    auto_class: str
+    data: Literal["tokens", "pair", "image", "arrays"]
+    qualities: tuple[str, ...]
+    call: Callable[[Any, Inputs], torch.Tensor]
+    pooled: bool = False
+    special: bool = False
+
+    @property
+    def generates(self) -> bool:
+        return self.name == "causal"
+
+
+def _causal(model: Any, inputs: Inputs) -> torch.Tensor:
+    logits: torch.Tensor = model(**inputs, use_cache=False).logits
+    return logits.float()
+
+
+def _logits(model: Any, inputs: Inputs) -> torch.Tensor:
+    logits: torch.Tensor = model(**inputs).logits
+    return logits.float()
+
+
+def _classes(model: Any, inputs: Inputs) -> torch.Tensor:
+    return _logits(model, inputs)[:, None]
+
+
+def _hidden(model: Any, inputs: Inputs) -> torch.Tensor:
+    states: torch.Tensor = model(**inputs).last_hidden_state
+    return states.float()
+
+
+def _module(model: Any, inputs: Inputs) -> torch.Tensor:
+    outputs = model(*inputs.values())
+    if not isinstance(outputs, torch.Tensor):
+        raise InputError("SS211", f"the module returns {type(outputs).__name__}, not a tensor of logits.")
+    # Classes lie along axis 1, before any positions in space.
+    return outputs.float().flatten(2).transpose(1, 2) if outputs.ndim > 2 else outputs.float()[:, None]
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("causal", "AutoModelForCausalLM", "tokens", ("kl", "perplexity"), _causal),
+        Task("masked", "AutoModelForMaskedLM", "tokens", ("kl",), _logits, special=True),
+        Task("seq2seq", "AutoModelForSeq2SeqLM", "pair", ("kl",), _causal),
+        Task(
+            "text-classes", "AutoModelForSequenceClassification", "tokens", ("kl", "error"), _classes, pooled=True,
+            special=True,
+        ),
+        Task("image-classes", "AutoModelForImageClassification", "image", ("kl", "error"), _classes, pooled=True),
+        Task("embedding", "AutoModel", "tokens", ("cosine", "hidden"), _hidden, special=True),
+        Task("image-embedding", "AutoModel", "image", ("cosine", "hidden"), _hidden),
+        Task("module", "", "arrays", ("kl", "error"), _module, pooled=True),
+    )
+}  # fmt: skip
+_SUFFIXES = {
+    "ForCausalLM": "causal",
+    "LMHeadModel": "causal",
+    "ForMaskedLM": "masked",
+    "ForConditionalGeneration": "seq2seq",
+    "ForSequenceClassification": "text-classes",
+    "ForImageClassification": "image-classes",
+}
+
+
+def task_of(config: PretrainedConfig) -> Task:
+    """The task of a checkpoint, by the class that wrote it; raises InputError SS202 for heads without one."""
+    written = (config.architectures or [""])[0]
+    for suffix, name in _SUFFIXES.items():
+        if written.endswith(suffix):
+            return TASKS[name]
+    if not written.endswith("Model") and written:
+        raise InputError(
+            "SS202", f"checkpoint of {written}: no task for that head.",
+            f"Supported: {', '.join(_SUFFIXES)}, and models without a head.",
+        )  # fmt: skip
+    return TASKS["image-embedding" if hasattr(config, "image_size") or hasattr(config, "num_channels") else "embedding"]
