@@ -1,0 +1,20 @@
+"""Closed-form allocations: how much of each matrix to keep at a given overall sparsity. Seeds and baselines.
+
+Only `evidence` knows torch; import it as a module where evidence is measured.
+"""
+
+from sparsesearch.allocation.base import ALLOCATIONS, Allocation, allocation
+from sparsesearch.allocation.budget import project
+from sparsesearch.allocation.genomes import at_limits, genome_of
+from sparsesearch.allocation.given import AllocationConfig, Evidence
+
+__all__ = [
+    "ALLOCATIONS",
+    "Allocation",
+    "AllocationConfig",
+    "Evidence",
+    "allocation",
+    "at_limits",
+    "genome_of",
+    "project",
+]

@@ -1,0 +1,61 @@
+"""From densities to genomes: real levels, exact limits."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from sparsesearch.space import Genome, Space, Unit
+from sparsesearch.space.repair import fill, repair
+
+STEPS = 200
+
+
+def level_of(unit: Unit, density: float) -> int:
+    """The largest level that keeps no more than a density, or the smallest level where all keep more.
+
+    Between level 1 and dense the nearer one, so that almost dense units stay dense.
+    """
+    kept = round(density * unit.total)
+    below = next((i for i, count in enumerate(unit.levels) if count <= kept), len(unit.levels) - 1)
+    return 0 if below == 1 and unit.total - kept < kept - unit.levels[1] else below
+
+
+def nearest(space: Space, density_by_unit: Mapping[str, float]) -> Genome:
+    """Each named unit of kind `sparsity` at its `level_of` the density, every other unit dense; limits are not read."""
+    return Genome.of(level_of(u, density_by_unit.get(u.name, 1.0)) if u.kind == "sparsity" else 0 for u in space.units)
+
+
+def genome_of(space: Space, density_by_unit: Mapping[str, float]) -> Genome:
+    """The genome of these densities, repaired where it exceeds a limit and grown into what the limits leave.
+
+    Args:
+        space: whose limits are met exactly; no unit of the result could grow by one level alone.
+        density_by_unit: share kept by name of unit, in [0, 1]; sparsity units without one are dense.
+
+    Returns:
+        The same genome for the same arguments. Raises InfeasibleError SS405 where no genome meets the limits.
+    """
+    return fill(space, repair(space, nearest(space, density_by_unit), np.random.default_rng(0)))
+
+
+def at_limits(space: Space, densities: Callable[[float], Mapping[str, float]]) -> Genome | None:
+    """The least sparse genome of a rule that meets every limit, grown into what they leave.
+
+    Args:
+        space: with limits; without any, the result is dense.
+        densities: from an overall sparsity to the share kept by name of unit; what it keeps in all must not grow.
+
+    Returns:
+        None where the limits cannot be met by sparsity alone.
+    """
+
+    def genome(step: int) -> Genome:
+        return nearest(space, densities(step / STEPS))
+
+    if not space.feasible(genome(STEPS)):
+        return None
+    least = bisect_left(range(STEPS), True, key=lambda step: space.feasible(genome(step)))
+    return fill(space, genome(least))

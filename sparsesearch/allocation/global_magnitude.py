@@ -1,0 +1,20 @@
+"""One global threshold on magnitudes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsesearch.allocation.budget import top_share
+from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats, measured
+
+
+def global_magnitude(evidence: Evidence, sparsity: float, options: AllocationConfig) -> Floats:
+    """Global top-k of |w| after each matrix has kept its own top `floor` (the mask rule of ECoFLaP's release).
+
+    Uniform where the budget is below the floor.
+
+    Returns:
+        Densities, (M,), in [min(floor, 1 - sparsity), 1].
+    """
+    floor = np.full(len(evidence.sizes), min(options.floor, 1 - sparsity))
+    return top_share(measured(evidence.magnitudes), evidence.sizes, sparsity, floor)

@@ -1,0 +1,21 @@
+"""One global threshold on scores that are relative to what is left of the matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsesearch.allocation.budget import top_share
+from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats, measured
+
+
+def lamp(evidence: Evidence, sparsity: float, options: AllocationConfig) -> Floats:
+    """LAMP (Lee et al., 2021, arXiv 2010.07611): global top-k of w² / Σ v² over the weights v not below w.
+
+    A matrix's largest weight scores 1, so each keeps at least one weight wherever the budget has one for each.
+
+    Returns:
+        Densities, (M,), in [0, 1].
+    """
+    # Thinned tables do not show the largest weight's score of 1, so it is kept by name.
+    floor = np.minimum(1 / evidence.sizes, 1 - sparsity)
+    return top_share(measured(evidence.lamp_thresholds), evidence.sizes, sparsity, floor)

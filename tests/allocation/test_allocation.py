@@ -1,0 +1,512 @@
+"""Allocations: one conformance suite, the identity that each rule must hold, and genomes that meet limits exactly."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sparsesearch.allocation import (
+    ALLOCATIONS,
+    AllocationConfig,
+    Evidence,
+    allocation,
+    at_limits,
+    evidence,
+    genome_of,
+    project,
+)
+from sparsesearch.allocation.budget import proportional, top_share
+from sparsesearch.allocation.genomes import level_of, nearest
+from sparsesearch.allocation.given import Floats
+from sparsesearch.allocation.pq_index import kept_share
+from sparsesearch.errors import InfeasibleError, InputError
+from sparsesearch.space import Genome, Limit, Part, Space, Unit
+
+SHAPES = ((24, 16), (8, 16), (40, 12), (16, 16), (6, 5), (32, 20), (10, 4, 3, 3))
+BLOCKS = (0, 0, 1, 1, 2, 2, 3)
+OPTIONS = AllocationConfig()
+
+
+def weights_of(shapes: tuple[tuple[int, ...], ...] = SHAPES, seed: int = 0) -> list[torch.Tensor]:
+    """Random weights whose scale and tails differ from matrix to matrix."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator).pow(1 + 2 * (i % 3)) * (1 + i) for i, shape in enumerate(shapes)]
+
+
+def made(shapes: tuple[tuple[int, ...], ...] = SHAPES, blocks: tuple[int, ...] = BLOCKS, seed: int = 0) -> Evidence:
+    """Evidence measured on such weights; angles and cosines are drawn."""
+    weights, rng = weights_of(shapes, seed), np.random.default_rng(seed)
+    flat = [w.flatten(1) for w in weights]
+    count = max(blocks) + 1
+    return Evidence(
+        names=tuple(f"m{i}.sparsity" for i in range(len(shapes))),
+        sizes=np.array([w.numel() for w in weights]),
+        dims=shapes,
+        blocks=np.array(blocks),
+        magnitudes=tuple(evidence.magnitudes(w) for w in weights),
+        lamp_thresholds=tuple(evidence.lamp_thresholds(w) for w in weights),
+        outliers=np.concatenate([evidence.outliers([w], [torch.ones(w.shape[1])], 2.0) for w in flat]),
+        tail_exponent=np.array([evidence.tail_exponent(w) for w in flat]),
+        angles=rng.uniform(0.05, 0.5, count),
+        cosines=rng.uniform(0.2, 1.0, count),
+        gradient_square=np.array([evidence.gradient_square(w, torch.ones_like(w)) for w in weights]),
+        pq_index=np.array([evidence.pq(w) for w in weights]),
+    )
+
+
+def equal_blocks(seed: int = 0) -> Evidence:
+    """Four blocks of two matrices, all of one size: here the papers' unweighted means are exact too."""
+    return made(((12, 10),) * 8, (0, 0, 1, 1, 2, 2, 3, 3), seed)
+
+
+def kept(found: Evidence, density: Floats) -> float:
+    return float(found.sizes @ density)
+
+
+@pytest.mark.parametrize("name", ALLOCATIONS)
+class TestConformance:
+    @pytest.mark.parametrize("sparsity", [0.01, 0.3, 0.5, 0.7, 0.85, 0.95, 0.995, 1.0])
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_densities_are_shares_and_meet_the_budget(self, name: str, sparsity: float, seed: int) -> None:
+        found = made(seed=seed)
+        density = ALLOCATIONS[name].densities(found, sparsity, OPTIONS)
+        assert density.shape == found.sizes.shape
+        assert density.dtype == np.float64
+        assert ((density >= 0) & (density <= 1)).all()
+        assert abs(kept(found, density) - (1 - sparsity) * found.sizes.sum()) < 1
+        assert np.array_equal(project(density, found.sizes, sparsity), density)
+
+    def test_is_a_pure_function(self, name: str) -> None:
+        found = made()
+        first = ALLOCATIONS[name].densities(found, 0.6, OPTIONS)
+        before = first.copy()
+        ALLOCATIONS[name].densities(found, 0.2, OPTIONS)
+        assert np.array_equal(ALLOCATIONS[name].densities(found, 0.6, OPTIONS), first)
+        assert np.array_equal(first, before)
+
+    def test_sparsity_0_is_dense(self, name: str) -> None:
+        assert ALLOCATIONS[name].densities(made(), 0.0, OPTIONS) == pytest.approx(1, abs=1e-12)
+
+    def test_higher_sparsity_never_keeps_more(self, name: str) -> None:
+        found = made()
+        totals = [kept(found, ALLOCATIONS[name].densities(found, s, OPTIONS)) for s in np.linspace(0, 1, 41)]
+        assert (np.diff(totals) <= 0).all()
+
+    def test_needs_what_it_says_and_no_more(self, name: str) -> None:
+        found, needs = made(), ALLOCATIONS[name].needs
+        optional = list(Evidence.__dataclass_fields__)[4:]
+        enough = replace(found, **{field: None for field in optional if field not in needs})
+        expected = ALLOCATIONS[name].densities(found, 0.5, OPTIONS)
+        assert np.array_equal(ALLOCATIONS[name].densities(enough, 0.5, OPTIONS), expected)
+        for field in needs:
+            with pytest.raises(ValueError, match="without the evidence"):
+                ALLOCATIONS[name].densities(replace(found, **{field: None}), 0.5, OPTIONS)
+
+    def test_one_matrix_keeps_exactly_the_budget(self, name: str) -> None:
+        density = ALLOCATIONS[name].densities(made(((10, 20),), (0,)), 0.6, OPTIONS)
+        assert density == pytest.approx([0.4])
+
+    def test_equal_matrices_are_treated_alike(self, name: str) -> None:
+        one = made(((12, 10),), (0,))
+        fields = {}
+        for field, value in vars(one).items():
+            fields[field] = value * 4 if isinstance(value, tuple) else np.tile(value, 4)
+        density = ALLOCATIONS[name].densities(Evidence(**fields), 0.5, OPTIONS)
+        # Uniform+ protects by position. Equal scores fall to the earlier matrix, one weight at most.
+        expected = [1, 1 / 3, 1 / 3, 1 / 3] if name == "uniform_plus" else 0.5
+        assert density == pytest.approx(expected, abs=1 / 120)
+
+
+def test_unknown_names_get_a_suggestion() -> None:
+    assert allocation("owl") is ALLOCATIONS["owl"]
+    with pytest.raises(InputError, match=r"SS102 allocation 'uniforn' not found\. Did you mean 'uniform'"):
+        allocation("uniforn")
+
+
+def test_only_evidence_imports_torch() -> None:
+    code = "import sys, sparsesearch.allocation; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Each rule's identity
+
+
+def test_uniform_plus_protects_first_and_last() -> None:
+    density = ALLOCATIONS["uniform_plus"].densities(made(), 0.75, OPTIONS)
+    assert density[0] == 1
+    assert density[-1] == 0.2
+    assert np.ptp(density[1:-1]) == pytest.approx(0, abs=1e-12)
+    assert density[1] < 0.15
+    nothing_to_spare = ALLOCATIONS["uniform_plus"].densities(made(), 0.99, OPTIONS)
+    assert nothing_to_spare == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.6, 0.9])
+def test_erk_is_proportional_below_dense(sparsity: float) -> None:
+    found = made()
+    density = ALLOCATIONS["erk"].densities(found, sparsity, OPTIONS)
+    raw = np.array([sum(d) / math.prod(d) for d in found.dims])
+    partial = density < 1
+    factor = density[partial] / raw[partial]
+    assert factor == pytest.approx(factor[0])
+    assert (raw[~partial] * factor[0] >= 1 - 1e-9).all()
+
+
+def brute_lamp(weights: list[torch.Tensor], count: int) -> list[int]:
+    scores = []
+    for weight in weights:
+        squares = weight.double().square().flatten().tolist()
+        scores.append([s / sum(v for v in squares if v >= s) for s in squares])
+    ranked = sorted(((s, i) for i, layer in enumerate(scores) for s in layer), reverse=True)
+    return [sum(i == layer for _, i in ranked[:count]) for layer in range(len(weights))]
+
+
+@pytest.mark.parametrize("count", [7, 20, 300, 700])
+def test_lamp_equals_a_global_top_k_of_all_scores(count: int) -> None:
+    shapes = SHAPES[:3] + SHAPES[4:6]
+    found, weights = made(shapes, (0, 0, 1, 1, 2)), weights_of(shapes)
+    density = ALLOCATIONS["lamp"].densities(found, 1 - count / found.sizes.sum(), OPTIONS)
+    assert density * found.sizes == pytest.approx(brute_lamp(weights, count), abs=1e-6)
+
+
+def test_lamp_scores_fall_from_1_and_every_matrix_keeps_a_weight() -> None:
+    found = made()
+    assert found.lamp_thresholds is not None
+    for table in found.lamp_thresholds:
+        assert table[0] == 1
+        assert (np.diff(table) <= 0).all()
+    density = ALLOCATIONS["lamp"].densities(found, 1 - 8 / found.sizes.sum(), OPTIONS)
+    assert (density * found.sizes >= 1 - 1e-9).all()
+    ties = evidence.lamp_thresholds(torch.tensor([2.0, 2.0, 0.0, 0.0]))
+    assert ties.tolist() == [1, 0.5, 0, 0]
+    assert evidence.lamp_thresholds(torch.zeros(3)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.7])
+def test_global_magnitude_without_floor_equals_a_global_top_k(sparsity: float) -> None:
+    found, weights = made(), weights_of()
+    count = round((1 - sparsity) * found.sizes.sum())
+    sizes = torch.cat([w.abs().flatten() for w in weights])
+    owner = torch.cat([torch.full((w.numel(),), i) for i, w in enumerate(weights)])
+    expected = torch.bincount(owner[sizes.topk(count).indices], minlength=len(weights)).tolist()
+    options = AllocationConfig(floor=0.0)
+    density = ALLOCATIONS["global_magnitude"].densities(found, 1 - count / found.sizes.sum(), options)
+    assert density * found.sizes == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["global_magnitude", "ecoflap"])
+def test_floor_holds(name: str) -> None:
+    density = ALLOCATIONS[name].densities(made(), 0.7, OPTIONS)
+    assert 0.2 - 1e-12 <= density.min() < 0.21
+    assert density.max() > 0.3
+    assert ALLOCATIONS[name].densities(made(), 0.9, OPTIONS) == pytest.approx(0.1)
+
+
+def test_thinned_tables_rank_nearly_like_all_weights() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(300, 200, generator=generator) * scale for scale in (1.0, 2.0, 0.5)]
+    sizes = np.array([w.numel() for w in weights])
+    floor = np.zeros(3)
+    full = top_share([evidence.lamp_thresholds(w, 10**6) for w in weights], sizes, 0.6, floor)
+    thin = top_share([evidence.lamp_thresholds(w, 1024) for w in weights], sizes, 0.6, floor)
+    assert sizes @ thin == pytest.approx(0.4 * sizes.sum(), abs=0.01)
+    assert thin == pytest.approx(full, abs=2 / 1024)
+
+
+@pytest.mark.parametrize("sparsity", [0.2, 0.5, 0.7])
+def test_owl_has_mean_sparsity_and_range(sparsity: float) -> None:
+    found = equal_blocks()
+    density = ALLOCATIONS["owl"].densities(found, sparsity, OPTIONS)
+    assert density.mean() == pytest.approx(1 - sparsity)
+    assert np.ptp(density) == pytest.approx(0.16)
+    assert found.outliers is not None
+    blocks = found.outliers.reshape(4, 2).mean(axis=1)
+    assert density[::2].argsort().tolist() == blocks.argsort().tolist()
+    assert np.array_equal(density[::2], density[1::2])
+
+
+def test_owl_counts_outliers_against_the_mean_of_the_block() -> None:
+    calm, wild = torch.ones(4, 5), torch.ones(2, 5)
+    wild[0, 0] = 100.0
+    assert evidence.outliers([calm, wild], [torch.ones(5), torch.ones(5)]).tolist() == [0, 0.1]
+    loud_input = torch.tensor([10.0**6, 1, 1, 1, 1])
+    assert evidence.outliers([calm], [loud_input], multiple=4.0).tolist() == [0.2]
+
+
+def test_alpha_pruning_has_mean_sparsity_and_ratio() -> None:
+    for found in (equal_blocks(), made()):
+        removed = 1 - ALLOCATIONS["alpha_pruning"].densities(found, 0.5, OPTIONS)
+        assert np.average(removed, weights=found.sizes) == pytest.approx(0.5)
+        assert removed.max() / removed.min() == pytest.approx(1.3 / 0.7)
+
+
+def test_tail_exponent_recovers_a_power_law() -> None:
+    count, alpha = 500, 3.0
+    # Quantiles of a density proportional to λ^-α above 1; the median is a scale, it does not change the exponent.
+    eigenvalues = (1 - (torch.arange(count) + 0.5) / count) ** (-1 / (alpha - 1))
+    assert evidence.tail_exponent(torch.diag(eigenvalues.sqrt())) == pytest.approx(alpha, rel=0.02)
+    # The identity of the map: λ_min is the median, so the mean log ratio of the tail gives the exponent.
+    few = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    assert evidence.tail_exponent(torch.diag(few.sqrt())) == pytest.approx(1 + 2 / math.log(2))
+    assert math.isfinite(evidence.tail_exponent(torch.eye(4)))
+    assert math.isfinite(evidence.tail_exponent(torch.zeros(4, 3)))
+
+
+@pytest.mark.parametrize("intensity", [0.1, 1.0, 100.0])
+def test_cfsp_has_mean_density_and_shrinks_what_overflows(intensity: float) -> None:
+    options = AllocationConfig(cfsp_intensity=intensity)
+    for found, sparsity in itertools.product((equal_blocks(), made()), (0.2, 0.5, 0.8)):
+        density = ALLOCATIONS["cfsp"].densities(found, sparsity, options)
+        assert np.average(density, weights=found.sizes) == pytest.approx(1 - sparsity)
+        assert density.max() < 1
+        assert found.angles is not None
+        assert density.argmax() in np.flatnonzero(found.blocks == found.angles.argmax())
+    overflowing = ALLOCATIONS["cfsp"].densities(made(), 0.2, AllocationConfig(cfsp_intensity=100.0))
+    assert overflowing.max() == pytest.approx(0.8 + 0.2 / 1.05)
+
+
+def test_adapt_pruner_moves_by_at_most_the_amplitude() -> None:
+    found = equal_blocks()
+    assert found.cosines is not None
+    density = ALLOCATIONS["adapt_pruner"].densities(found, 0.5, OPTIONS)
+    deviation = (density - 0.5)[::2]
+    centred = -found.cosines + found.cosines.mean()
+    assert deviation == pytest.approx(0.02 * centred / np.abs(centred).max())
+
+
+def test_adapt_pruner_adds_up_its_steps_where_none_is_clipped() -> None:
+    found = equal_blocks()
+    one = ALLOCATIONS["adapt_pruner"].densities(found, 0.5, AllocationConfig(adapt_amplitude=0.05))
+    ten = ALLOCATIONS["adapt_pruner"].densities(found, 0.5, AllocationConfig(adapt_amplitude=0.005, adapt_steps=10))
+    assert ten == pytest.approx(one)
+    clipped = ALLOCATIONS["adapt_pruner"].densities(found, 0.9, AllocationConfig(adapt_amplitude=0.1, adapt_steps=50))
+    assert clipped.min() == pytest.approx(0.01)
+
+
+def test_ecoflap_fills_in_proportion_to_scores() -> None:
+    found = replace(made(), gradient_square=np.array([1.0, 2, 3, 1, 1, 5, 2]))
+    density = ALLOCATIONS["ecoflap"].densities(found, 0.6, AllocationConfig(floor=0.1))
+    extra = (density - 0.1) * found.sizes
+    partial = density < 1
+    assert found.gradient_square is not None
+    factor = extra[partial] / found.gradient_square[partial]
+    assert factor == pytest.approx(factor[0])
+    silent = replace(found, gradient_square=np.zeros(7))
+    assert ALLOCATIONS["ecoflap"].densities(silent, 0.6, OPTIONS) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.5, 1.0), (0.5, 2.0), (1.0, 2.0)])
+def test_pq_bound_of_k_equal_nonzeros_is_k(p: float, q: float) -> None:
+    for count in (1, 7, 40):
+        weight = torch.zeros(40)
+        weight[:count] = 3.0
+        assert float(kept_share(np.float64(evidence.pq(weight, p, q)), p, q)) * 40 == pytest.approx(count)
+
+
+def test_pq_index_ignores_scale_and_copies() -> None:
+    weight = weights_of()[1]
+    assert evidence.pq(weight * 1e-3) == pytest.approx(evidence.pq(weight))
+    assert evidence.pq(torch.cat([weight, weight])) == pytest.approx(evidence.pq(weight))
+    assert evidence.pq(torch.full((3, 4), -2.0)) == pytest.approx(0)
+    assert evidence.pq(torch.zeros(5)) == 1
+
+
+def test_pq_sparsity_is_proportional_below_its_cap() -> None:
+    found = replace(made(), pq_index=np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.9]))
+    removed = 1 - ALLOCATIONS["pq_index"].densities(found, 0.6, OPTIONS)
+    assert found.pq_index is not None
+    partial = removed < 0.9 - 1e-9
+    factor = removed[partial] / found.pq_index[partial]
+    assert factor == pytest.approx(factor[0])
+    assert removed[~partial] == pytest.approx(0.9)
+    assert 0 < (~partial).sum() < 7
+
+
+def test_block_influence_prunes_the_identity_block_most() -> None:
+    found = replace(equal_blocks(), cosines=np.array([0.7, 1.0, 0.9, 0.8]))
+    removed = 1 - ALLOCATIONS["block_influence"].densities(found, 0.3, OPTIONS)[::2]
+    assert removed.argsort().tolist() == [0, 3, 2, 1]
+    assert removed[1] / removed[2] == pytest.approx(math.e)
+    flat = AllocationConfig(influence_temperature=1e6)
+    assert ALLOCATIONS["block_influence"].densities(found, 0.3, flat) == pytest.approx(0.7)
+
+
+def test_a_block_that_does_nothing_has_cosine_1_and_angle_0() -> None:
+    hidden = torch.randn(3, 5, 16, generator=torch.Generator().manual_seed(0))
+    assert evidence.cosine(hidden, 2 * hidden) == pytest.approx(1)
+    assert evidence.angle(hidden, 2 * hidden) == pytest.approx(0, abs=1e-7)
+    assert evidence.angle(hidden, -hidden) == pytest.approx(1, abs=1e-7)
+    right = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    assert (evidence.cosine(*right), evidence.angle(*right)) == pytest.approx((0, 0.5))
+
+
+# Budgets
+
+
+@st.composite
+def budgets(draw: st.DrawFn) -> tuple[Floats, np.ndarray, float, float, float]:
+    count = draw(st.integers(1, 8))
+    density = np.array(draw(st.lists(st.floats(-3, 3), min_size=count, max_size=count)))
+    sizes = np.array(draw(st.lists(st.integers(1, 10**9), min_size=count, max_size=count)))
+    low, high = sorted((draw(st.floats(0, 1)), draw(st.floats(0, 1))))
+    sparsity = 1 - (low + (high - low) * draw(st.floats(0, 1)))
+    return density, sizes, sparsity, low, high
+
+
+@given(budgets())
+def test_project_is_exact_idempotent_and_preserves_order(case: tuple[Floats, np.ndarray, float, float, float]) -> None:
+    density, sizes, sparsity, low, high = case
+    found = project(density, sizes, sparsity, low, high)
+    assert ((found >= low) & (found <= high)).all()
+    assert abs(sizes @ found - (1 - sparsity) * sizes.sum()) < 1
+    assert np.array_equal(project(found, sizes, sparsity, low, high), found)
+    assert (np.diff(found[density.argsort()]) >= 0).all()
+
+
+@given(budgets())
+def test_project_leaves_feasible_densities_alone(case: tuple[Floats, np.ndarray, float, float, float]) -> None:
+    density, sizes, _, low, high = case
+    density = np.clip(density, low, high)
+    sparsity = float(1 - sizes @ density / sizes.sum())
+    found = project(density, sizes, sparsity, low, high)
+    assert np.array_equal(found, density)
+    assert found is not density
+
+
+def test_project_refuses_budgets_outside_the_bounds() -> None:
+    with pytest.raises(ValueError, match=r"sparsity 0\.95"):
+        project(np.ones(2), np.array([100, 200]), 0.95, low=0.1)
+
+
+@given(budgets())
+def test_proportional_is_exact_and_ordered(case: tuple[Floats, np.ndarray, float, float, float]) -> None:
+    wanted, sizes, sparsity, low, high = case
+    raw = np.abs(wanted)
+    share = proportional(raw, sizes, 1 - sparsity, low, high)
+    assert ((share >= low) & (share <= high)).all()
+    assert abs(sizes @ share - (1 - sparsity) * sizes.sum()) < 1
+    assert (np.diff(share[raw.argsort()]) >= -1e-9).all()
+
+
+# Genomes
+
+
+def make_space(seed: int, *limits: str) -> Space:
+    """Matrices with random levels in two blocks, and in each a width that cuts the first of them."""
+    rng = np.random.default_rng(seed)
+    units, parts = [], [Part("embedding", (50,), ((50,),), (50,), (0,))]
+    for block in range(2):
+        cut = Unit(f"b{block}.mlp", "ffn_width", block, 8, (8, 6, 3))
+        units.append(cut)
+        for matrix in range(3):
+            size = 8 * int(rng.integers(4, 30))
+            levels = tuple(sorted({size, *rng.integers(0, size, 4).tolist()}, reverse=True))
+            unit = Unit(f"b{block}.l{matrix}", "sparsity", block, size, levels)
+            units.append(unit)
+            widths = cut.levels if matrix == 0 else (8,)
+            params = tuple(size * w // 8 for w in widths)
+            nonzeros = tuple(tuple(kept * w // 8 for w in widths) for kept in levels)
+            cuts = (cut.name,) if matrix == 0 else ()
+            none = tuple(0 for _ in params)
+            parts.append(
+                Part(f"b{block}.l{matrix}.weight", params, nonzeros, params, none, cuts, unit.name, prunable=True)
+            )
+    return Space(tuple(units), tuple(parts), 2, tuple(Limit.parse(text) for text in limits))
+
+
+def cannot_grow(space: Space, genome: Genome) -> bool:
+    for unit in np.flatnonzero(genome.levels):
+        larger = genome.levels.astype(int)
+        larger[unit] -= 1
+        if space.feasible(Genome.of(larger)):
+            return False
+    return True
+
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(seeds, st.integers(20, 100), st.integers(30, 100))
+@settings(deadline=None)
+def test_genomes_meet_every_limit_and_cannot_grow(seed: int, nonzeros: int, params: int) -> None:
+    space, rng = make_space(seed, f"nonzeros<={nonzeros}%", f"params<={params}%"), np.random.default_rng(seed)
+    assume(space.feasible(space.smallest))
+    density = {u.name: float(rng.random()) for u in space.units if u.kind == "sparsity"}
+    genome = genome_of(space, density)
+    assert space.feasible(genome)
+    assert cannot_grow(space, genome)
+    assert genome_of(space, density) == genome
+
+
+@given(seeds, st.integers(10, 100))
+@settings(deadline=None, max_examples=40)
+def test_at_limits_is_the_least_sparse_step_grown_into_the_budget(seed: int, percent: int) -> None:
+    space, rng = make_space(seed, f"sparsity>={100 - percent}%"), np.random.default_rng(seed)
+    pruned = [u for u in space.units if u.kind == "sparsity"]
+    sizes, wanted = np.array([u.total for u in pruned]), rng.normal(0, 0.2, len(pruned))
+
+    def densities(sparsity: float) -> dict[str, float]:
+        share = project(wanted, sizes, sparsity)
+        return dict(zip((u.name for u in pruned), share.tolist(), strict=True))
+
+    steps = [nearest(space, densities(s)) for s in np.linspace(0, 1, 201)]
+    feasible = [g for g in steps if space.feasible(g)]
+    genome = at_limits(space, densities)
+    if genome is None:
+        assert not feasible
+        return
+    assert space.feasible(genome)
+    assert cannot_grow(space, genome)
+    assert (genome.levels <= feasible[0].levels).all()
+    assert all(level == 0 for u, level in zip(space.units, genome.levels, strict=True) if u.is_cut)
+    assert at_limits(space, densities) == genome
+
+
+def test_at_limits_is_none_where_sparsity_alone_is_not_enough() -> None:
+    space = make_space(0, "params<=90%")
+    densities = {u.name: 0.5 for u in space.units if u.kind == "sparsity"}
+    assert at_limits(space, lambda sparsity: densities) is None
+    assert space.feasible(genome_of(space, densities))
+
+
+def test_genome_of_says_where_no_genome_meets_a_limit() -> None:
+    with pytest.raises(InfeasibleError, match="SS405"):
+        genome_of(make_space(0, "nonzeros<=1%"), {})
+
+
+def test_without_limits_a_genome_is_the_nearest_and_at_limits_is_dense() -> None:
+    space = make_space(3)
+    half = {u.name: 0.5 for u in space.units if u.kind == "sparsity"}
+    assert genome_of(space, half) == nearest(space, half)
+    assert genome_of(space, {}) == space.dense
+    assert at_limits(space, lambda sparsity: dict.fromkeys(half, 1 - sparsity)) == space.dense
+
+
+@pytest.mark.parametrize(
+    ("density", "level"), [(1.0, 0), (0.9, 0), (0.85, 1), (0.7, 1), (0.6999999999, 1), (0.69, 2), (0.3, 2), (0.0, 2)]
+)
+def test_level_keeps_no_more_than_the_density_unless_dense_is_nearer_than_level_1(density: float, level: int) -> None:
+    assert level_of(Unit("m", "sparsity", 0, 100, (100, 70, 30)), density) == level
+
+
+@given(seeds, st.floats(0, 1), st.floats(0, 1))
+def test_a_higher_density_never_gets_a_sparser_level(seed: int, one: float, other: float) -> None:
+    for unit in make_space(seed).units:
+        assert level_of(unit, max(one, other)) <= level_of(unit, min(one, other))
+
+
+@given(seeds)
+@settings(deadline=None)
+def test_every_level_is_its_own_nearest(seed: int) -> None:
+    for unit in make_space(seed).units:
+        for level, count in enumerate(unit.levels):
+            assert level_of(unit, count / unit.total) == level
