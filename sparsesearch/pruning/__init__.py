@@ -1,17 +1,28 @@
 """Local pruners: one matrix or one group of elements and its statistics in, its levels out."""
 
-from sparsesearch.pruning.base import STRUCTURED, UNSTRUCTURED, layer_error, structured, unstructured
+from sparsesearch.pruning.base import (
+    NEEDS_GRADIENTS,
+    STRUCTURED,
+    UNSTRUCTURED,
+    layer_error,
+    structured,
+    unstructured,
+)
+from sparsesearch.pruning.bias import bias_shift
 from sparsesearch.pruning.experts import EXPERTS, Experts, expert_order
-from sparsesearch.pruning.layer import Group, Layer, Reader
+from sparsesearch.pruning.layer import Group, Layer, Reader, Writer
 
 __all__ = [
     "EXPERTS",
+    "NEEDS_GRADIENTS",
     "STRUCTURED",
     "UNSTRUCTURED",
     "Experts",
     "Group",
     "Layer",
     "Reader",
+    "Writer",
+    "bias_shift",
     "expert_order",
     "layer_error",
     "structured",

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
-from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import InputError, did_you_mean
-from sparsesearch.pruning.layer import Group, Layer
-from sparsesearch.pruning.magnitude import magnitude
+from sparsesearch.pruning.cfsp import cfsp
+from sparsesearch.pruning.elements import by_element_score
+from sparsesearch.pruning.flap import flap
+from sparsesearch.pruning.gblm import gblm
+from sparsesearch.pruning.layer import Structured, Unstructured
+from sparsesearch.pruning.magnitude import element_magnitude, magnitude
+from sparsesearch.pruning.maw import maw
+from sparsesearch.pruning.minitron import minitron
 from sparsesearch.pruning.obs import obs
+from sparsesearch.pruning.random_ import element_random, random
+from sparsesearch.pruning.score import by_score
 from sparsesearch.pruning.sparsegpt import sparsegpt
+from sparsesearch.pruning.taylor import element_taylor, taylor
 from sparsesearch.pruning.wanda import wanda
 
-# (layer, weights kept at each level, options) -> weight_LOI with at most that many nonzeros each
-Unstructured = Callable[[Layer, Sequence[int], PrunerConfig], torch.Tensor]
-# (group, elements kept at each level, options)
-#   -> elements in order of removal, and for each level the weights of the kept inputs of every reader
-Structured = Callable[[Group, Sequence[int], PrunerConfig], tuple[torch.Tensor, list[list[torch.Tensor]]]]
-
-UNSTRUCTURED: dict[str, Unstructured] = {"magnitude": magnitude, "wanda": wanda, "sparsegpt": sparsegpt}
-STRUCTURED: dict[str, Structured] = {"obs": obs}
+UNSTRUCTURED: dict[str, Unstructured] = {
+    "random": by_score(random),
+    "magnitude": by_score(magnitude),
+    "wanda": by_score(wanda),
+    "gblm": by_score(gblm),
+    "taylor": by_score(taylor),
+    "sparsegpt": sparsegpt,
+}
+STRUCTURED: dict[str, Structured] = {
+    "random": by_element_score(element_random),
+    "magnitude": by_element_score(element_magnitude),
+    "maw": by_element_score(maw),
+    "minitron": by_element_score(minitron),
+    "flap": by_element_score(flap),
+    "cfsp": by_element_score(cfsp),
+    "taylor": by_element_score(element_taylor),
+    "obs": obs,
+}
+# Names, in either registry, of those that raise InputError SS209 without gradients.
+NEEDS_GRADIENTS = frozenset({"gblm", "taylor"})
 
 
 def _named(name: str, pruners: dict[str, Callable[..., object]], key: str) -> None:

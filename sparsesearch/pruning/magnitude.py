@@ -1,26 +1,21 @@
-"""Magnitude pruning: keep the largest |w| of the layer."""
+"""Magnitude pruning of weights and of elements; statistics are not read."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 
 from sparsesearch.config import PrunerConfig
-from sparsesearch.pruning.layer import Layer
+from sparsesearch.pruning.layer import Group, Layer
+from sparsesearch.pruning.score import Scope
 
 
-def magnitude(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch.Tensor:
-    """Keep the largest |w| of the matrix, values unchanged; statistics are not read.
+def magnitude(layer: Layer, options: PrunerConfig) -> tuple[torch.Tensor, Scope]:
+    """Magnitude: keep the largest |w| of the matrix, values unchanged."""
+    return layer.weight_OI.abs(), "layer"
 
-    Ties fall to the earlier weight (stable sort), so counts are exact and levels nested.
 
-    Returns:
-        Pruned weights, shape (L, O, I).
-    """
-    weight_OI = layer.weight_OI
-    order = torch.argsort(weight_OI.abs().flatten(), descending=True, stable=True)
-    levels = torch.zeros((len(kept), weight_OI.numel()), dtype=weight_OI.dtype, device=weight_OI.device)
-    for level, count in zip(levels, kept, strict=True):
-        level[order[:count]] = weight_OI.flatten()[order[:count]]
-    return levels.view(len(kept), *weight_OI.shape)
+def element_magnitude(group: Group, options: PrunerConfig) -> torch.Tensor:
+    """Magnitude: remove elements by the L2 norm of all their weights, writers' rows and readers' columns."""
+    squares = [reader.by_element(reader.layer.weight_OI.square().sum(dim=0)) for reader in group.readers]
+    squares += [writer.weight.square().sum(dim=(1, 2)) for writer in group.writers]
+    return torch.stack(squares).sum(dim=0).sqrt()

@@ -16,6 +16,9 @@ from sparsesearch.config import PrunerConfig
 from sparsesearch.pruning.layer import Group, Reader, kept_inputs
 from sparsesearch.pruning.linalg import damped
 
+# weights (O, I) and second moments (I, I), damped
+System = tuple[torch.Tensor, torch.Tensor]
+
 
 def obs(group: Group, kept: Sequence[int], options: PrunerConfig) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
     """Structured optimal brain surgeon (ZipLM): remove what adds least output error, refit what stays.
@@ -29,17 +32,24 @@ def obs(group: Group, kept: Sequence[int], options: PrunerConfig) -> tuple[torch
         The elements removed, in order, as many as the smallest level needs; and for each level and reader the weights
         of the kept inputs in ascending order, (O, inputs).
     """
-    systems = [_system(reader, options.damp) for reader in group.readers]
+    systems = [system(reader, options.damp) for reader in group.readers]
     sweeps = [Sweep(w, torch.linalg.inv(m), r.index) for (w, m), r in zip(systems, group.readers, strict=True)]
     order = removal_order(sweeps, group.elements - min(kept, default=group.elements))
+    return order, refits(group.readers, systems, order, kept)
+
+
+def refits(
+    readers: Sequence[Reader], systems: Sequence[System], order: torch.Tensor, kept: Sequence[int]
+) -> list[list[torch.Tensor]]:
+    """For each level and reader the refit weights of the inputs that an order of removal leaves."""
     levels = []
     for count in kept:
-        refits = []
-        for (weight, matrix), reader in zip(systems, group.readers, strict=True):
+        level = []
+        for (weight, matrix), reader in zip(systems, readers, strict=True):
             columns = kept_inputs(reader.index, order, count)
-            refits.append(refit(weight, matrix, columns).to(reader.layer.weight_OI.dtype))
-        levels.append(refits)
-    return order, levels
+            level.append(refit(weight, matrix, columns).to(reader.layer.weight_OI.dtype))
+        levels.append(level)
+    return levels
 
 
 def refit(weight_OI: torch.Tensor, matrix_II: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -49,7 +59,7 @@ def refit(weight_OI: torch.Tensor, matrix_II: torch.Tensor, columns: torch.Tenso
     return solution.T.contiguous()
 
 
-def _system(reader: Reader, damp: float) -> tuple[torch.Tensor, torch.Tensor]:
+def system(reader: Reader, damp: float) -> System:
     """Weights and damped second moments in float64."""
     matrix, dead = damped(reader.layer.inputs.second_moment.double(), damp)
     # Inputs that never fire carry nothing: with zero weights they are the first to go.

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import torch
 
 from sparsesearch.config import PrunerConfig
+from sparsesearch.errors import InputError
 from sparsesearch.pruning.layer import Layer
 from sparsesearch.pruning.linalg import inverse_cholesky
+from sparsesearch.pruning.pattern import keep_n_of_m, n_of_m
 
 BLOCK = 128
 
@@ -21,26 +23,41 @@ def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch
     """SparseGPT: prune column by column and let the weights that stay make up for the error.
 
     The mask is chosen in column blocks of 128 on w² / U_jj² over all rows; each block keeps its share of the level's
-    count, so the total is exact. The summed squared errors equal tr(Δ (H + λI) Δᵀ).
+    count, so the total is exact. With a pattern N:M it is chosen group by group when the sweep comes to the group, on
+    the weights as updated by then. The summed squared errors equal tr(Δ (H + λI) Δᵀ).
 
     Args:
         layer: dense weights, and H = E[x xᵀ]; inputs that never fire have their weights set to zero.
         kept: weights kept at each level.
-        options: `damp` is λ as a fraction of the mean diagonal of H.
+        options: `damp` is λ as a fraction of the mean diagonal of H; `pattern`.
 
     Returns:
         Pruned weights, shape (L, O, I).
+
+    Raises:
+        InputError: SS104 where a pattern does not fit, or with a polish, whose masks are for unchanged weights.
     """
+    if options.polish:
+        raise InputError(
+            "SS104", f"pruners.polish {options.polish} is for pruners that keep values, and sparsegpt changes them.",
+            "Use pruners.sparsity: wanda, or leave polish out.",
+        )  # fmt: skip
+    n, m = n_of_m(options.pattern, layer.weight_OI.shape, kept) if options.pattern else (1, 1)
     upper, dead = inverse_cholesky(layer.inputs.second_moment, options.damp)
     inputs = layer.weight_OI.shape[1]
     work = layer.weight_OI.masked_fill(dead, 0.0).repeat(len(kept), 1, 1)
-    for start in range(0, inputs, BLOCK):
-        stop = min(start + BLOCK, inputs)
+    width = max(BLOCK // m * m, m)  # whole groups
+    for start in range(0, inputs, width):
+        stop = min(start + width, inputs)
         block, factor = work[:, :, start:stop], upper[start:stop, start:stop]
         quotas = [count * stop // inputs - count * start // inputs for count in kept]
-        keep = _largest((block / factor.diagonal()) ** 2, quotas)
+        score = (block / factor.diagonal()) ** 2
+        keep = torch.empty_like(block, dtype=torch.bool) if options.pattern else _largest(score, quotas)
         errors = torch.empty_like(block)
         for j in range(stop - start):
+            if options.pattern and j % m == 0:
+                group = slice(j, j + m)
+                keep[:, :, group] = keep_n_of_m((block[:, :, group] / factor.diagonal()[group]) ** 2, n, m)
             column = block[:, :, j]
             pruned = column * keep[:, :, j]
             errors[:, :, j] = (column - pruned) / factor[j, j]

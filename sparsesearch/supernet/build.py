@@ -18,6 +18,7 @@ from sparsesearch.pruning import (
     Group,
     Layer,
     Reader,
+    Writer,
     expert_order,
     layer_error,
     structured,
@@ -145,11 +146,11 @@ class StoreBuilder:
         writers = [self._writer(slot, order) for slot in cut.writers if slot.tensor in self.network.matrices]
         return Group(tuple(readers), tuple(writers))
 
-    def _writer(self, slot: Slot, order: int) -> torch.Tensor:
-        """The rows by which a matrix writes each element, (elements, span, inputs)."""
+    def _writer(self, slot: Slot, order: int) -> Writer:
+        """The rows by which a matrix writes each element."""
         weight = self.composer.dense[slot.tensor].float()
         rows = weight[order] if slot.batched else weight.movedim(slot.axis, 0).flatten(1)
-        return rows[torch.from_numpy(slot.index[0 if slot.batched else order])]
+        return Writer(rows[torch.from_numpy(slot.index[0 if slot.batched else order])])
 
     def _error(self, matrix: Matrix, layers: list[Layer], tensor: torch.Tensor) -> float:
         """Mean relative output error over a matrix's groups."""

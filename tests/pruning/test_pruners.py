@@ -6,38 +6,20 @@ import itertools
 
 import pytest
 import torch
+from pruning.cases import DAMP, OPTIONS, I, O, group, layer, made
 
-from sparsesearch.calibration import InputStatistics
 from sparsesearch.config import PrunerConfig
-from sparsesearch.pruning import STRUCTURED, UNSTRUCTURED, Group, Layer, Reader, layer_error
+from sparsesearch.errors import InputError
+from sparsesearch.pruning import NEEDS_GRADIENTS, STRUCTURED, UNSTRUCTURED, Group, Layer, Reader, Writer, layer_error
 from sparsesearch.pruning.layer import kept_inputs
 from sparsesearch.pruning.linalg import damped, inverse_cholesky
-from sparsesearch.pruning.obs import Sweep, obs, removal_order
+from sparsesearch.pruning.obs import Sweep, obs, refit, removal_order
 from sparsesearch.pruning.sparsegpt import sparsegpt
-from sparsesearch.pruning.wanda import wanda
 
-DAMP = 0.01
-OPTIONS = PrunerConfig(damp=DAMP)
-O, I = 12, 160  # more inputs than SparseGPT's column block
-
-
-def layer(seed: int = 0, outputs: int = O, inputs: int = I, tokens: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights, and E[x xᵀ] of correlated inputs."""
-    generator = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(inputs, inputs, generator=generator) / inputs**0.5 + torch.eye(inputs)
-    x = torch.randn(tokens, inputs, generator=generator) @ mixing
-    return torch.randn(outputs, inputs, generator=generator), x.T @ x / tokens
-
-
-def made(weight: torch.Tensor, moment: torch.Tensor) -> Layer:
-    nothing = torch.zeros(len(moment), dtype=moment.dtype)
-    return Layer(weight, InputStatistics(moment, nothing, nothing))
-
-
-def group(weight: torch.Tensor, moment: torch.Tensor, span: int) -> Group:
-    """Elements of adjacent inputs, with one reader."""
-    return Group((Reader(made(weight, moment), torch.arange(len(moment)).view(-1, span)),), ())
-
+wanda = UNSTRUCTURED["wanda"]
+# Every option that a pruner may read, changed; who reads which.
+CHANGED = {"alpha": 3.0, "order": 2, "seed": 7}
+READS = {"gblm": "alpha", "taylor": "order", "random": "seed"}
 
 KEPT = [O * I - 1, 1500, 701, 96, 1, 0]
 
@@ -69,6 +51,23 @@ class TestUnstructured:
         assert torch.isfinite(levels).all()
         assert int(torch.count_nonzero(levels[0])) <= 900
 
+    def test_gradients_are_asked_for_by_those_that_say_so(self, name: str) -> None:
+        given = made(*layer())
+        without = Layer(given.weight_OI, given.inputs)
+        if name in NEEDS_GRADIENTS:
+            with pytest.raises(InputError, match=f"SS209 pruner {name} needs gradients"):
+                UNSTRUCTURED[name](without, [900], OPTIONS)
+        else:
+            expected = UNSTRUCTURED[name](given, [900], OPTIONS)
+            assert torch.equal(UNSTRUCTURED[name](without, [900], OPTIONS), expected)
+
+    def test_only_its_own_option_changes_a_pruner(self, name: str) -> None:
+        given = made(*layer())
+        before = UNSTRUCTURED[name](given, [900], OPTIONS)
+        for option, value in CHANGED.items():
+            after = UNSTRUCTURED[name](given, [900], OPTIONS.model_copy(update={option: value, "refit": True}))
+            assert torch.equal(before, after) == (READS.get(name) != option)
+
 
 @pytest.mark.parametrize("name", STRUCTURED)
 @pytest.mark.parametrize("span", [1, 4])
@@ -83,6 +82,28 @@ class TestStructured:
         index = torch.arange(24).view(-1, span)
         sets = [set(kept_inputs(index, order, k).tolist()) for k in kept]
         assert sets[2] < sets[1] < sets[0]
+
+    def test_weights_stay_as_they_are_unless_refit(self, name: str, span: int) -> None:
+        weight, moment = layer(inputs=24)
+        given = group(weight, moment, span)
+        for refits in (name == "obs", True):
+            options = OPTIONS.model_copy(update={"refit": refits})
+            order, levels = STRUCTURED[name](given, [3], options)
+            columns = kept_inputs(given.readers[0].index, order, 3)
+            expected = refit(weight.double(), damped(moment.double(), DAMP)[0], columns).float()
+            assert torch.equal(levels[0][0], expected if refits else weight[:, columns])
+
+    def test_gradients_are_asked_for_by_those_that_say_so(self, name: str, span: int) -> None:
+        given = group(*layer(inputs=24), span)
+        reader = given.readers[0]
+        without = Reader(Layer(reader.layer.weight_OI, reader.layer.inputs), reader.index)
+        bare = Group((without,), tuple(Writer(writer.weight) for writer in given.writers))
+        if name in NEEDS_GRADIENTS:
+            for missing in (bare, Group((without,), given.writers), Group(given.readers, bare.writers)):
+                with pytest.raises(InputError, match=f"SS209 pruner {name} needs gradients"):
+                    STRUCTURED[name](missing, [2], OPTIONS)
+        else:
+            assert torch.equal(STRUCTURED[name](bare, [2], OPTIONS)[0], STRUCTURED[name](given, [2], OPTIONS)[0])
 
 
 def test_magnitude_levels_are_nested_and_keep_the_largest() -> None:

@@ -1,0 +1,38 @@
+"""From a score of each element to an order of removal and levels: what structured pruners by score share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+
+import torch
+
+from sparsesearch.config import PrunerConfig
+from sparsesearch.pruning.layer import Group, Structured, kept_inputs
+from sparsesearch.pruning.obs import refits, system
+
+# (group, options) -> score_E, the lowest go first
+ElementScore = Callable[[Group, PrunerConfig], torch.Tensor]
+
+
+def by_element_score(score: ElementScore) -> Structured:
+    """The pruner that removes elements of lowest score first, ties by index; it has the score's name and docstring.
+
+    Weights of kept inputs stay as they are, or with `options.refit` become the least-squares refit.
+    """
+
+    @wraps(score)
+    def prune(
+        group: Group, kept: Sequence[int], options: PrunerConfig
+    ) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
+        removed = group.elements - min(kept, default=group.elements)
+        order = score(group, options).argsort(stable=True)[:removed].cpu()
+        if options.refit:
+            systems = [system(reader, options.damp) for reader in group.readers]
+            return order, refits(group.readers, systems, order, kept)
+        return order, [
+            [reader.layer.weight_OI[:, kept_inputs(reader.index, order, count)] for reader in group.readers]
+            for count in kept
+        ]
+
+    return prune

@@ -1,0 +1,36 @@
+"""N:M patterns: of every M adjacent inputs of a row exactly N weights are kept (Mishra et al., 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from sparsesearch.errors import InputError
+
+
+def n_of_m(pattern: str, shape: tuple[int, ...], kept: Sequence[int]) -> tuple[int, int]:
+    """N and M of a pattern that a matrix (O, I) and its levels fit; raises InputError SS104 where they do not."""
+    n, m = (int(part) for part in pattern.split(":"))
+    outputs, inputs = shape
+    if inputs % m:
+        raise InputError(
+            "SS104", f"pattern {pattern}: a matrix of {outputs} x {inputs} has {inputs} inputs, not a multiple of {m}.",
+            "Exclude such matrices by the unit's target, or choose another pattern.",
+        )  # fmt: skip
+    only = outputs * inputs // m * n
+    for count in kept:
+        if count != only:
+            raise InputError(
+                "SS104",
+                f"pattern {pattern} has one pruned level, {only} of {outputs * inputs} weights kept; got {count}.",
+                f"Give its sparsity units levels: [{1 - n / m}].",
+            )
+    return n, m
+
+
+def keep_n_of_m(score: torch.Tensor, n: int, m: int) -> torch.Tensor:
+    """Mask of the highest N scores of every M adjacent ones of the last dimension; ties fall to the earlier."""
+    groups = score.reshape(*score.shape[:-1], -1, m)
+    order = groups.argsort(dim=-1, descending=True, stable=True)
+    return torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, order[..., :n], True).flatten(-2)
