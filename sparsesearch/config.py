@@ -153,6 +153,8 @@ class SearchConfig(Strict):
     evals: int | None = Field(None, ge=1)
     tokens: int | None = Field(None, ge=1)
     hours: float | None = Field(None, gt=0)
+    # Closed-form allocations that generation 0 holds beside the uniform ones; `sparsesearch list allocations`.
+    seeds: list[str] = []
     # Candidates measured on all selection data when the search ends (`evolution` takes its last four parents).
     final: int = Field(24, ge=1)
     seed: int = Field(0, ge=0)

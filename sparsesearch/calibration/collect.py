@@ -5,7 +5,7 @@ Running sums, divided once at the end: how samples are split into minibatches ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,12 +47,16 @@ class InputStatistics:
 class Collector:
     """Gathers input statistics of matrices while the network runs inside a `with` block."""
 
-    def __init__(self, model: nn.Module, matrices: Iterable[Matrix], length: int) -> None:
+    def __init__(
+        self, model: nn.Module, matrices: Iterable[Matrix], length: int, blocks: Mapping[int, str] | None = None
+    ) -> None:
         """
         Args:
             matrices: those wanted; of several that read the same input the one is used whose module the key names.
             length: tokens of a sequence, to tell sequences apart where a module sees only tokens.
+            blocks: paths of blocks by number, to see how far each turns its input.
         """
+        self._blocks = blocks or {}
         self.model, self.length = model, length
         self.sums: dict[str, torch.Tensor] = {}
         self.counts: dict[str, torch.Tensor] = {}
@@ -64,6 +68,9 @@ class Collector:
         for key, matrix in self._sources.items():
             hook = self._expert_hook(key) if matrix.layout == "experts" else self._hook(key, matrix)
             self._hooks.append(self.model.get_submodule(key).register_forward_pre_hook(hook))
+        for block, path in self._blocks.items():
+            hook = self._turn_hook(f"block {block}")
+            self._hooks.append(self.model.get_submodule(path).register_forward_hook(hook))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -112,6 +119,17 @@ class Collector:
             self._add(f"{key}:sequence_square", inputs.abs().mean(dim=2).square().sum(dim=1))
             self._count(self.counts, key, groups, None, flat.shape[1])
             self._count(self.sequences, key, groups, None, inputs.shape[1])
+
+        return hook
+
+    def _turn_hook(self, key: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            output = output[0] if isinstance(output, tuple) else output
+            if not args or args[0].shape != output.shape:
+                return
+            cosines = functional.cosine_similarity(args[0].double(), output.double(), dim=-1).clamp(-1, 1)
+            self._add(f"{key}:turns", torch.stack([cosines.sum(), cosines.arccos().sum() / torch.pi]))
+            self._count(self.counts, key, 1, None, cosines.numel())
 
         return hook
 

@@ -78,7 +78,8 @@ class WholePass:
         """As `BlockPass`; the second moments of all matrices are in memory at once."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.network = directory, network
-        with Collector(model, network.matrices.values(), samples.length) as collector:
+        blocks = dict(enumerate(network.blocks))
+        with Collector(model, network.matrices.values(), samples.length, blocks) as collector:
             for start in range(0, len(samples), batch):
                 outputs(model, network, samples.rows(slice(start, start + batch)))
         self._found = collector.result()
@@ -86,6 +87,7 @@ class WholePass:
     def collect(self, block: int) -> Path:
         """Write the input statistics of a block's matrices, `KEY:FIELD`."""
         keys = {matrix.reads for matrix in self.network.matrices.values() if matrix.block == block}
+        keys.add(f"block {block}")
         mine = {name: tensor for name, tensor in self._found.items() if name.rpartition(":")[0] in keys}
         return write_statistics(self.directory, block, mine)
 
@@ -137,7 +139,7 @@ class BlockPass:
         if path.exists():
             return path
         matrices = [m for m in self.network.matrices.values() if m.block == block]
-        with Collector(self.model, matrices, self.hidden.shape[1]) as collector:
+        with Collector(self.model, matrices, self.hidden.shape[1], {block: self.network.blocks[block]}) as collector:
             self._run(block, write=False)
         return write_statistics(self.directory, block, collector.result())
 
@@ -175,5 +177,12 @@ def calibration_pass(
 def load_statistics(directory: Path, block: int) -> Statistics:
     """Input statistics of a block's matrices, by `Matrix.reads`."""
     tensors = load_file(statistics_path(directory, block))
-    keys = {name.rpartition(":")[0] for name in tensors}
+    keys = {name.rpartition(":")[0] for name in tensors} - {f"block {block}"}
     return {k: InputStatistics(**{f: tensors[f"{k}:{f}"] for f in FIELDS if f"{k}:{f}" in tensors}) for k in keys}
+
+
+def load_turns(directory: Path, block: int) -> tuple[float, float]:
+    """Mean cosine, and mean angle in units of π, between what goes into a block and what comes out of it."""
+    tensors = load_file(statistics_path(directory, block))
+    turns = tensors.get(f"block {block}:turns", torch.tensor([1.0, 0.0]))
+    return float(turns[0]), float(turns[1])

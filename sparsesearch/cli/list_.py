@@ -28,8 +28,8 @@ def _searchers() -> dict[str, str]:
 def _pruners() -> dict[str, str]:
     from sparsesearch.pruning import EXPERTS, STRUCTURED, UNSTRUCTURED
 
-    def kinds(pruners: dict[str, Any], units: str) -> dict[str, str]:
-        return {name: f"[{units}] {_first_line(pruner)}" for name, pruner in pruners.items()}
+    def kinds(pruners: dict[str, Any], key: str) -> dict[str, str]:
+        return {f"{key}: {name}": _first_line(pruner) for name, pruner in pruners.items()}
 
     unstructured = kinds(dict(UNSTRUCTURED), "pruners.sparsity")
     return unstructured | kinds(dict(STRUCTURED), "pruners.width") | kinds(dict(EXPERTS), "pruners.experts")
@@ -51,9 +51,16 @@ def _spaces() -> dict[str, str]:
     return {str(p): p.read_text().splitlines()[0].lstrip("# ") for p in sorted(Path("search_spaces").glob("*.yaml"))}
 
 
+def _allocations() -> dict[str, str]:
+    from sparsesearch.allocation import ALLOCATIONS
+
+    return {name: _first_line(rule.densities) for name, rule in ALLOCATIONS.items()}
+
+
 _LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "searchers": _searchers,
     "pruners": _pruners,
+    "allocations": _allocations,
     "families": _families,
     "forms": _forms,
     "spaces": _spaces,

@@ -6,16 +6,14 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sparsesearch.engine.executors import Executor, WorkerDied
+from sparsesearch.engine.executors import Executor, alive
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.worker import WorkerSetup
-from sparsesearch.errors import SparseSearchError
 from sparsesearch.evaluation import QUALITIES
 from sparsesearch.supernet import LevelStore
 
@@ -38,6 +36,8 @@ def ensure_store(
         if not (directory / "index.json").exists():
             with _sole_builder(Path(setup.statistics), reporter):
                 phase("collect", "calibration statistics", launch.samples["calibration"].size, lanes=1)
+                if launch.needs_gradients:
+                    list(alive(executor.map("collect_gradients", [()])))
             phase("build", "levels", 0)
             list(alive(executor.map("finish_store", [(key,)])))
             reporter.end()
@@ -76,11 +76,3 @@ def ensure_teacher(launch: Launch, setup: WorkerSetup, executor: Executor, repor
         reporter.end()
         (directory / "complete").touch()
         ledger.add("teacher cache", time.monotonic() - started, samples.size)
-
-
-def alive(results: Iterator[Any]) -> Iterator[Any]:
-    """Results of work that must not fail; raises SparseSearchError SS400 where a worker kept dying."""
-    for result in results:
-        if isinstance(result, WorkerDied):
-            raise SparseSearchError("SS400", f"{result}.", "Is there enough memory? Try fewer --workers.")
-        yield result

@@ -13,6 +13,7 @@ from sparsesearch.engine.launch import Launch, check_disk, prepare
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.seeds import seed_genomes
 from sparsesearch.engine.session import SearchSession
 from sparsesearch.engine.versions import versions
 from sparsesearch.errors import InputError
@@ -75,7 +76,8 @@ def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
         space.check()
         run.write(run.space, space.to_json())
         ensure_teacher(launch, setup, executor, reporter, ledger)
-        session = SearchSession(launch, run, space, executor, reporter, ledger)
+        seeds = seed_genomes(launch.config, space, run, executor, reporter, ledger)
+        session = SearchSession(launch, run, space, executor, reporter, ledger, seeds)
         session.search()
         session.measure_finalists()
         return session.conclude()

@@ -2,6 +2,7 @@
 
 run.yaml        resolved configuration            space.json      units, levels, exact costs
 run.json        fingerprint, versions, dense      archive.jsonl   every evaluation (the truth)
+seeds.json      genomes of allocations
 data/           the samples that were used        ledger.jsonl    seconds spent, a line a phase
 front.json      derived, like report.html, *.png and test.json
 """
@@ -36,6 +37,7 @@ class RunDirectory:
         self.archive = path / "archive.jsonl"
         self.ledger = path / "ledger.jsonl"
         self.front = path / "front.json"
+        self.seeds = path / "seeds.json"
         self.test = path / "test.json"
         self.data = path / "data"
 

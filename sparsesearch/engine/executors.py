@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from sparsesearch.config import ExecutorConfig
 from sparsesearch.engine import interrupts
 from sparsesearch.engine.worker import Worker, WorkerSetup
-from sparsesearch.errors import EnvironmentProblem
+from sparsesearch.errors import EnvironmentProblem, SparseSearchError
 
 # Seconds after which a wait looks up, to see whether the user wants to stop.
 WAKE = 1.0
@@ -199,3 +199,11 @@ def _check_local_gpu(gpus: float) -> None:
 def create(setup: WorkerSetup) -> Executor:
     """The executor that a configuration names."""
     return RayExecutor(setup) if setup.config.executor.kind == "ray" else LocalExecutor(setup)
+
+
+def alive(results: Iterator[Any]) -> Iterator[Any]:
+    """Results of work that must not fail; raises SparseSearchError SS400 where a worker kept dying."""
+    for result in results:
+        if isinstance(result, WorkerDied):
+            raise SparseSearchError("SS400", f"{result}.", "Is there enough memory? Try fewer --workers.")
+        yield result

@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 
 from sparsesearch.calibration import Samples, samples_of
+from sparsesearch.calibration.gradients import check_loss
 from sparsesearch.config import PYTHON_SOURCE, RunConfig
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.seeds import check_allocations
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
 from sparsesearch.evaluation.teacher import TOP
 from sparsesearch.models import Network, dense_config, describe, meta_model, resolve, weights_hash
 from sparsesearch.models.load import checkpoint_dtype
 from sparsesearch.models.units import build_space
-from sparsesearch.pruning import expert_order, structured, unstructured
+from sparsesearch.pruning import expert_order, needs_gradients, structured, unstructured
 from sparsesearch.searchers.registry import create, options_of
 from sparsesearch.space import COSTS, Space
 from sparsesearch.supernet.store import estimated_bytes, key_hash, store_key
@@ -44,6 +46,11 @@ class Launch:
     samples: dict[str, Samples]
     storage_bytes: int
     dtype: str
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether a pruner or an allocation weighs gradients of the loss."""
+        return needs_gradients(self.config.pruners) or "gradient_square" in check_allocations(self.config, self.space)
 
     @property
     def device(self) -> str:
@@ -82,6 +89,7 @@ class Launch:
             "searcher": config.search.searcher,
             "search.options": config.search.options,
             "search.seed": config.search.seed,
+            "search.seeds": config.search.seeds,
             **{f"numerics.{name}": value for name, value in self.numerics.items()},
         }
 
@@ -128,10 +136,13 @@ def prepare(
     dtype = checkpoint_dtype(base)
     space = build_space(config, network, dtype.itemsize)
     _check_objectives(config, space)
+    check_allocations(config, space)
     create(config.search.searcher, space, config.objectives, config.search.seed, config.search.options)
     samples = _samples(config, model, network, given or {}, saved, reread)
     device = "cuda" if config.executor.gpus_per_worker > 0 else "cpu"
     launch = Launch(config, model, network, space, samples, dtype.itemsize, str(compute_dtype(config, dtype, device)))
+    if launch.needs_gradients:
+        check_loss(network.task)
     if not config.data.allow_shared:
         _check_disjoint(samples)
     return launch

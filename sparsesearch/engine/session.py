@@ -13,9 +13,8 @@ import numpy as np
 
 from sparsesearch.engine.archive import Archive, Key
 from sparsesearch.engine.budget import Budget
-from sparsesearch.engine.caches import alive
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.executors import Executor, WorkerDied
+from sparsesearch.engine.executors import Executor, WorkerDied, alive
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
@@ -23,9 +22,9 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InfeasibleError, SparseSearchError
 from sparsesearch.evaluation.evaluator import minibatch, quality_of
 from sparsesearch.searchers import Evaluation, Proposal, Searcher
+from sparsesearch.searchers.base import Seeds
 from sparsesearch.searchers.registry import create
 from sparsesearch.space import Space
-from sparsesearch.space.sampling import starting_genomes
 
 # Below this many evaluations, failures are not yet a verdict on the whole run.
 FAILURES_MATTER = 20
@@ -39,7 +38,14 @@ class SearchSession:
     """The search of one run, from where its archive stands to the front."""
 
     def __init__(
-        self, launch: Launch, run: RunDirectory, space: Space, executor: Executor, reporter: Reporter, ledger: Ledger
+        self,
+        launch: Launch,
+        run: RunDirectory,
+        space: Space,
+        executor: Executor,
+        reporter: Reporter,
+        ledger: Ledger,
+        seeds: Seeds,
     ) -> None:
         self.launch, self.run, self.space = launch, run, space
         self.executor, self.reporter, self.ledger = executor, reporter, ledger
@@ -47,7 +53,9 @@ class SearchSession:
         self.archive = Archive(run.archive, writable=True)
         self.pool, self.length = len(launch.samples["selection"]), launch.samples["selection"].length
         search = self.config.search
-        self.searcher: Searcher = create(search.searcher, space, self.config.objectives, search.seed, search.options)
+        self.searcher: Searcher = create(
+            search.searcher, space, self.config.objectives, search.seed, search.options, seeds
+        )
         self.budget = Budget(search, self.searcher, ledger, self.archive)
         self._failures = sum(e.status != "ok" for e in self.archive.entries.values())
 
@@ -66,7 +74,7 @@ class SearchSession:
 
     def measure_finalists(self) -> None:
         """Measure dense, the uniform baselines and the searcher's best on all selection data."""
-        wanted = {genome: name for name, genome in starting_genomes(self.space).items()}
+        wanted = {genome: name for name, genome in self.searcher.starting(0).items()}
         for evaluation in self.searcher.best.values():
             if evaluation.origin.startswith("uniform"):
                 wanted.setdefault(evaluation.genome, evaluation.origin)

@@ -15,13 +15,17 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
+from sparsesearch.allocation import Evidence
 from sparsesearch.calibration import calibration_pass
+from sparsesearch.calibration.gradients import collect_gradients
 from sparsesearch.calibration.statistics import statistics_path
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.evidence import measure_evidence
 from sparsesearch.evaluation import QUALITIES, Evaluator, Targets, accuracy, perplexity
 from sparsesearch.models import dense_config, describe, load_model, meta_model
 from sparsesearch.models.load import checkpoint_dtype
+from sparsesearch.pruning import needs_gradients
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.propagate import propagated_weights
@@ -84,7 +88,20 @@ class Worker:
             directory=self.store,
             statistics=self.statistics,
             storage=self.storage,
+            gradients=self._gradients if needs_gradients(self.config.pruners) else None,
         )
+
+    @property
+    def _gradients(self) -> Path:
+        return self.statistics / "gradients.safetensors"
+
+    def collect_gradients(self) -> None:
+        """Write mean and mean squared gradients of the loss; nothing where they are there."""
+        collect_gradients(self.model, self.network, self.run.samples("calibration"), self._gradients)
+
+    def evidence(self, needs: list[str]) -> Evidence:
+        """What allocation rules read."""
+        return measure_evidence(self.model, self.network, self.space, needs, self.statistics, self._gradients)
 
     def collect(self, block: int) -> None:
         """Collect a block's statistics and move on to the next; blocks are asked for in order.

@@ -5,6 +5,7 @@ from sparsesearch.pruning.base import (
     STRUCTURED,
     UNSTRUCTURED,
     layer_error,
+    needs_gradients,
     structured,
     unstructured,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "bias_shift",
     "expert_order",
     "layer_error",
+    "needs_gradients",
     "structured",
     "unstructured",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.pruning.cfsp import cfsp
 from sparsesearch.pruning.elements import by_element_score
@@ -42,6 +43,11 @@ STRUCTURED: dict[str, Structured] = {
 }
 # Names, in either registry, of those that raise InputError SS209 without gradients.
 NEEDS_GRADIENTS = frozenset({"gblm", "taylor"})
+
+
+def needs_gradients(pruners: PrunerConfig) -> bool:
+    """Whether a configuration's pruners need gradients of the loss."""
+    return bool(NEEDS_GRADIENTS & {pruners.sparsity, pruners.width})
 
 
 def _named(name: str, pruners: dict[str, Callable[..., object]], key: str) -> None:

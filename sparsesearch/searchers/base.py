@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,9 @@ import numpy as np
 from sparsesearch import pareto
 from sparsesearch.config import Strict
 from sparsesearch.space import Genome, Space
+from sparsesearch.space.sampling import starting_genomes
 
+Seeds = Mapping[str, Genome]
 Status = Literal["ok", "invalid", "failed"]
 
 
@@ -77,21 +79,31 @@ class Searcher(ABC):
     # Whether `generation` ends the search without a budget.
     ends_by_itself = False
 
-    def __init__(self, space: Space, objectives: Sequence[str], seed: int, options: Options) -> None:
+    def __init__(
+        self, space: Space, objectives: Sequence[str], seed: int, options: Options, seeds: Seeds | None = None
+    ) -> None:
         """
         Args:
             space: units, costs and limits.
             objectives: quality first, then names of costs; all minimised.
             seed: of every random choice.
             options: an instance of the class's `Options`.
+            seeds: further genomes for generation 0, by name.
         """
         self.space, self.objectives, self.seed, self.options = space, tuple(objectives), seed, options
+        self.given: Seeds = seeds or {}
         self.index = 0
         self._queue: list[Proposal] = []
         self._batch: list[Proposal] = []
         self._told: dict[tuple[Genome, int], Evaluation] = {}
         self._finished = False
         self.best: dict[Genome, Evaluation] = {}
+
+    def starting(self, sizes: int) -> dict[str, Genome]:
+        """What generation 0 holds: dense, uniform genomes (with `sizes` steps), and the seeds; each genome once."""
+        named = starting_genomes(self.space, sizes)
+        taken = set(named.values())
+        return named | {name: genome for name, genome in self.given.items() if genome not in taken}
 
     @abstractmethod
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:

@@ -13,10 +13,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sparsesearch.errors import InputError
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, rank
+from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.operators import switch
 from sparsesearch.space import Genome, Space
-from sparsesearch.space.sampling import starting_genomes
 
 
 class EvolutionSearcher(Searcher):
@@ -42,8 +41,10 @@ class EvolutionSearcher(Searcher):
 
     options: Options
 
-    def __init__(self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options) -> None:
-        super().__init__(space, objectives, seed, options)
+    def __init__(
+        self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
+    ) -> None:
+        super().__init__(space, objectives, seed, options, seeds)
         if not space.bounds:
             raise InputError(
                 "SS106", "this searcher minimises quality at a limit, and the recipe has none.",
@@ -57,7 +58,7 @@ class EvolutionSearcher(Searcher):
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         tokens = self.options.tokens
         if not self.parents:
-            start = starting_genomes(self.space)
+            start = self.starting(0)
             return [Proposal(genome, tokens[-1], 0, name) for name, genome in start.items()]
         if self._stage == 0:
             if self.options.generations is not None and len(self.parents) > self.options.generations:

@@ -20,11 +20,11 @@ from pymoo.core.sampling import Sampling
 from pymoo.core.termination import NoTermination
 from pymoo.problems.static import StaticProblem
 
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, rank
+from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.operators import cross, shift, switch
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.repair import repair
-from sparsesearch.space.sampling import random_genome, starting_genomes
+from sparsesearch.space.sampling import random_genome
 
 Matrix = npt.NDArray[np.int64]
 # Stands for the objectives of a candidate that has none: worse than anything real, yet finite for pymoo.
@@ -46,9 +46,9 @@ class NSGA2Searcher(Searcher):
 
     options: Options
 
-    def __init__(self, space: Space, objectives: Any, seed: int, options: Any) -> None:
-        super().__init__(space, objectives, seed, options)
-        self.start = starting_genomes(space, self.options.sizes)
+    def __init__(self, space: Space, objectives: Any, seed: int, options: Any, seeds: Seeds | None = None) -> None:
+        super().__init__(space, objectives, seed, options, seeds)
+        self.start = self.starting(self.options.sizes)
         # Dense counts although it may exceed the limits; pymoo's repair would shrink it, so it is kept apart.
         self.seeds = [genome for genome in self.start.values() if space.feasible(genome)]
         self._problem = Problem(

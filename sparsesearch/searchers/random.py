@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from sparsesearch.searchers.base import Proposal, Searcher
-from sparsesearch.space.sampling import random_genome, starting_genomes
+from sparsesearch.space.sampling import random_genome
 
 
 class RandomSearcher(Searcher):
@@ -23,7 +23,7 @@ class RandomSearcher(Searcher):
     options: Options
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
-        start = starting_genomes(self.space, self.options.sizes) if index == 0 else {}
+        start = self.starting(self.options.sizes) if index == 0 else {}
         known = [Proposal(genome, self.options.tokens, 0, name) for name, genome in start.items()]
         drawn = [random_genome(self.space, rng) for _ in range(self.options.batch)]
         return known + [Proposal(g, self.options.tokens, 0, "random") for g in drawn if g not in start.values()]

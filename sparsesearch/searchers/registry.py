@@ -7,18 +7,25 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sparsesearch.allocation import ALLOCATIONS
 from sparsesearch.errors import InputError, did_you_mean
-from sparsesearch.searchers.base import Searcher
+from sparsesearch.searchers.allocation import AllocationSearcher
+from sparsesearch.searchers.base import Searcher, Seeds
 from sparsesearch.searchers.evolution import EvolutionSearcher, EvoPressSearcher
+from sparsesearch.searchers.finercut import FinerCutSearcher
 from sparsesearch.searchers.nsga import NSGA2Searcher
 from sparsesearch.searchers.random import RandomSearcher
 from sparsesearch.space import Space
 
+# Prefix of the searchers that are closed-form rules.
+ALLOCATION = "allocation:"
 SEARCHERS: dict[str, type[Searcher]] = {
     "random": RandomSearcher,
     "evolution": EvolutionSearcher,
     "evopress": EvoPressSearcher,
     "nsga2": NSGA2Searcher,
+    "finercut": FinerCutSearcher,
+    **{f"{ALLOCATION}{name}": AllocationSearcher for name in ALLOCATIONS},
 }
 
 
@@ -43,7 +50,14 @@ def options_of(name: str, options: dict[str, Any]) -> Searcher.Options:
         raise InputError("SS101", f"search.options.{key} of {name}: {message}") from None
 
 
-def create(name: str, space: Space, objectives: Sequence[str], seed: int, options: dict[str, Any]) -> Searcher:
+def create(
+    name: str,
+    space: Space,
+    objectives: Sequence[str],
+    seed: int,
+    options: dict[str, Any],
+    seeds: Seeds | None = None,
+) -> Searcher:
     """A searcher by name; raises InputError SS101 or SS102."""
     checked = options_of(name, options)
-    return SEARCHERS[name](space, objectives, seed, checked)
+    return SEARCHERS[name](space, objectives, seed, checked, seeds)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from sparsesearch.calibration.gradients import load_gradients
 from sparsesearch.calibration.statistics import Statistics, load_statistics
 from sparsesearch.config import PrunerConfig
 from sparsesearch.models.network import Cut, Index, Matrix, Network, Slot
@@ -29,6 +31,8 @@ from sparsesearch.supernet.compose import Composer
 from sparsesearch.supernet.store import UnitFiles, file_hash, unit_path, write_cut, write_sparse
 
 Entry = dict[str, Any]
+# (mean, mean square) by matrix
+Gradients = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 class StoreBuilder:
@@ -43,13 +47,16 @@ class StoreBuilder:
         directory: Path,
         statistics: Path,
         storage: torch.dtype,
+        gradients: Path | None = None,
     ) -> None:
         """
         Args:
             directory: of the store.
             statistics: of the calibration pass.
             storage: type that levels are kept in.
+            gradients: file of the gradient pass, where a pruner needs it.
         """
+        self._gradient_file = gradients
         self.model, self.network, self.space = model, network, space
         self.pruners, self.directory, self.storage = pruners, directory, storage
         self.statistics = statistics
@@ -88,7 +95,15 @@ class StoreBuilder:
         """The matrix group by group, float32, with its inputs."""
         weight = matrix.view(self.composer.dense[matrix.name].float())
         inputs = statistics[matrix.reads].to(weight.device)
-        return [Layer(group, inputs.group(i)) for i, group in enumerate(weight)]
+        if matrix.name not in self.gradients:
+            return [Layer(group, inputs.group(i)) for i, group in enumerate(weight)]
+        mean, square = (matrix.view(tensor.to(weight.device)) for tensor in self.gradients[matrix.name])
+        return [Layer(group, inputs.group(i), square[i], mean[i]) for i, group in enumerate(weight)]
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """Mean and mean squared gradients by matrix; empty where no pruner needs them."""
+        return {} if self._gradient_file is None else load_gradients(self._gradient_file)
 
     def _sparsify(self, matrix: Matrix, unit: Unit, statistics: Statistics) -> dict[str, Entry]:
         prune, layers = unstructured(self.pruners.sparsity), self._layers(matrix, statistics)
@@ -148,9 +163,10 @@ class StoreBuilder:
 
     def _writer(self, slot: Slot, order: int) -> Writer:
         """The rows by which a matrix writes each element."""
-        weight = self.composer.dense[slot.tensor].float()
-        rows = weight[order] if slot.batched else weight.movedim(slot.axis, 0).flatten(1)
-        return Writer(rows[torch.from_numpy(slot.index[0 if slot.batched else order])])
+        tensors = [self.composer.dense[slot.tensor].float(), *self.gradients.get(slot.tensor, ())]
+        index = torch.from_numpy(slot.index[0 if slot.batched else order])
+        rows = (t[order] if slot.batched else t.movedim(slot.axis, 0).flatten(1) for t in tensors)
+        return Writer(*(row[index.to(row.device)] for row in rows))
 
     def _error(self, matrix: Matrix, layers: list[Layer], tensor: torch.Tensor) -> float:
         """Mean relative output error over a matrix's groups."""

@@ -301,7 +301,7 @@ def test_shared_windows_are_refused_unless_asked_for(family_dir: Make) -> None:
             "Costs that vary: nonzeros, prunable_nonzeros",
         ),
         ({"pruners": {"sparsity": "sparsgpt"}}, "SS102", "Did you mean 'sparsegpt'"),
-        ({"pruners": {"width": "magnitude"}}, "SS102", "pruners.width 'magnitude' not found"),
+        ({"pruners": {"width": "magnitud"}}, "SS102", "pruners.width 'magnitud' not found"),
         ({"search": {"searcher": "evopres"}}, "SS102", "Did you mean 'evopress'"),
     ],
 )

@@ -1,0 +1,76 @@
+"""Genomes that closed-form allocations say, for generation 0."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from sparsesearch.allocation import AllocationConfig, allocation, at_limits, genome_of
+from sparsesearch.allocation.given import Evidence
+from sparsesearch.config import RunConfig
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.executors import Executor, alive
+from sparsesearch.engine.ledger import Ledger
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.errors import InputError
+from sparsesearch.searchers.registry import ALLOCATION
+from sparsesearch.space import Genome, Space
+
+# Sizes at which a rule is asked where the recipe has no limits.
+SIZES = 8
+
+
+def allocations_of(config: RunConfig) -> list[str]:
+    """Names of the rules that a configuration asks for."""
+    searcher = config.search.searcher
+    own = [searcher.removeprefix(ALLOCATION)] if searcher.startswith(ALLOCATION) else []
+    return list(dict.fromkeys([*config.search.seeds, *own]))
+
+
+def check_allocations(config: RunConfig, space: Space) -> list[str]:
+    """The evidence that the rules need; raises InputError SS102 for an unknown one, SS111 where none can work."""
+    names = allocations_of(config)
+    needs = sorted({need for name in names for need in allocation(name).needs})
+    if names and not any(unit.kind == "sparsity" for unit in space.units):
+        raise InputError(
+            "SS111", f"allocation {names[0]!r} distributes sparsity, and this space has no units of that kind.",
+            "Add one: {kind: sparsity}.",
+        )  # fmt: skip
+    return needs
+
+
+def seed_genomes(
+    config: RunConfig, space: Space, run: RunDirectory, executor: Executor, reporter: Reporter, ledger: Ledger
+) -> dict[str, Genome]:
+    """Genomes by name, at the limits or at several sizes; kept in `seeds.json`, so that a resumed run has the same."""
+    names, needs = allocations_of(config), check_allocations(config, space)
+    if not names:
+        return {}
+    if run.seeds.exists():
+        return {name: Genome.of(levels) for name, levels in run.read(run.seeds).items()}
+    started = time.monotonic()
+    reporter.phase("allocations", len(names))
+    (evidence,) = alive(executor.map("evidence", [(needs,)]))
+    found: dict[str, Genome] = {}
+    for done, name in enumerate(names, 1):
+        found |= _genomes(name, space, evidence)
+        reporter.step(done)
+    reporter.end()
+    ledger.add("allocations", time.monotonic() - started, 0)
+    run.write(run.seeds, {name: genome.levels.tolist() for name, genome in found.items()})
+    return found
+
+
+def _genomes(name: str, space: Space, evidence: Evidence) -> dict[str, Genome]:
+    rule, options = allocation(name).densities, AllocationConfig()
+
+    def densities(sparsity: float) -> dict[str, float]:
+        return dict(zip(evidence.names, rule(evidence, sparsity, options).tolist(), strict=True))
+
+    if space.bounds:
+        genome = at_limits(space, densities)
+        return {} if genome is None else {name: genome}
+    top = max(space.removed[i][-1] for i, unit in enumerate(space.units) if unit.kind == "sparsity")
+    steps = np.linspace(0, top, SIZES + 1)[1:].tolist()
+    return {f"{name}@{step:.0%}": genome_of(space, densities(step)) for step in steps}

@@ -1,0 +1,48 @@
+"""FinerCut (Zhang et al., 2024, arXiv 2405.18218): drop sublayers one by one, always the one that is missed least."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from sparsesearch.errors import InputError
+from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.space import Genome, Space
+
+
+class FinerCutSearcher(Searcher):
+    """Greedy removal of attention and feed-forward sublayers, re-measured after each; one run gives every depth."""
+
+    class Options(Searcher.Options):
+        # Selection tokens a candidate; 0 is all of them.
+        tokens: int = Field(2048, ge=0)
+
+    options: Options
+    ends_by_itself = True
+
+    def __init__(
+        self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
+    ) -> None:
+        super().__init__(space, objectives, seed, options, seeds)
+        if not any(unit.is_drop for unit in space.units):
+            raise InputError(
+                "SS111", "finercut drops sublayers, and this space has no units of that kind.",
+                "Add {kind: drop_attention} or {kind: drop_ffn}.",
+            )  # fmt: skip
+        self.parent = space.dense
+
+    def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
+        tokens = self.options.tokens
+        if index == 0:
+            return [Proposal(genome, tokens, 0, name) for name, genome in self.starting(0).items()]
+        levels = self.parent.levels
+        rest = [i for i, unit in enumerate(self.space.units) if unit.is_drop and not levels[i]]
+        children = [Genome.of(np.where(np.arange(len(levels)) == i, 1, levels)) for i in rest]
+        return [Proposal(child, tokens, 0, "finercut") for child in children]
+
+    def learn(self, evaluations: list[Evaluation]) -> None:
+        children = [e for e in evaluations if e.origin == "finercut"]
+        if children:
+            self.parent = min(children, key=rank).genome
