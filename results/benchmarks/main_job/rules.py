@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparsesearch.calibration import BlockPass, token_windows
+from sparsesearch.calibration import BlockPass, Samples, token_windows
 from sparsesearch.config import DataConfig, RunConfig
 from sparsesearch.evaluation import Evaluator, Teacher
 from sparsesearch.models import dense_config, describe, load_model, load_tokenizer, meta_model
 from sparsesearch.models.units import build_space
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet import LevelStore, StitchedSupernet, StoreBuilder
-from sparsesearch.supernet.compose import Composer, LinearLevels
+from sparsesearch.supernet.compose import Composer, TensorLevels
 from sparsesearch.supernet.propagate import propagated_weights
 
 UNITS = [
@@ -46,16 +46,16 @@ def genome(space: Space, levels: tuple[int, int, int]) -> Genome:
     return Genome.of([by_kind[u.kind] for u in space.units])
 
 
-def mask_only(self: Composer, path: str, levels: LinearLevels) -> torch.Tensor:
+def mask_only(self: Composer, name: str, levels: TensorLevels) -> torch.Tensor:
     """The rule that was not taken: the mask on the cut's refit, without the mask's own weight updates."""
-    linear = self.linears[path]
-    if not (levels[0] and levels[1] and linear.cut_axis == "columns"):
-        return TAKEN(self, path, levels)
-    kept = self.weight(path, (levels[0], 0))[:, self.kept(linear, levels[1])] != 0
-    return torch.where(kept, TAKEN(self, path, (0, levels[1])), 0.0)
+    uses = self.plans[name].uses
+    if not (levels[0] and uses and levels[1] and uses[0].reader >= 0):
+        return TAKEN(self, name, levels)
+    kept = self.tensor(name, (levels[0], 0)).index_select(uses[0].slot.axis, self.kept(uses[0], levels[1])) != 0
+    return torch.where(kept, TAKEN(self, name, (0, levels[1])), 0.0)
 
 
-TAKEN = Composer.weight
+TAKEN = Composer.tensor
 
 
 def main() -> None:
@@ -65,18 +65,18 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    tokenizer, architecture = load_tokenizer(args.model), describe(meta_model(dense_config(args.model)))
+    tokenizer, network = load_tokenizer(args.model), describe(meta_model(dense_config(args.model)))
 
-    def windows(name: str, count: int) -> Any:
+    def windows(name: str, count: int) -> Samples:
         data = DataConfig(source=str(args.text / name), sequences=count, length=256, take="first")
-        return token_windows(data, tokenizer, name)
+        return Samples({"input_ids": token_windows(data, tokenizer, name)})
 
     calibration, selection = windows("calib.txt", 256), windows("valid.txt", 64)
-    teacher = Teacher.create(args.runs / "teacher", selection, architecture.vocabulary)
-    teacher.fill(load_model(args.model, torch.float32), 0, 64, 8)
+    teacher = Teacher.create(args.runs / "teacher", selection, network.output_shape(256))
+    teacher.fill(load_model(args.model, torch.float32), network.task, 0, 64, 8)
 
     def scores(model: Any, space: Space, store: LevelStore) -> list[str]:
-        evaluator = Evaluator(StitchedSupernet(model, architecture, space, store.files), teacher, "kl", 8)
+        evaluator = Evaluator(StitchedSupernet(model, network, space, store.files), teacher, network.task, 8)
         rows = [evaluator.losses(genome(space, g), np.arange(64)).mean() for g in GENOMES.values()]
         return [f"{kl:.4f}" for kl in rows]
 
@@ -85,13 +85,13 @@ def main() -> None:
     for mode in ("dense", "sequential", "expectation"):
         config = RunConfig.model_validate({"units": UNITS, "pruners": {"propagate": mode}})
         space, model, work = (
-            build_space(config, architecture, 4),
+            build_space(config, network, 4),
             load_model(args.model, torch.float32),
             args.runs / mode,
         )
-        builder = StoreBuilder(model, architecture, space, config.pruners, work, work / "statistics", torch.float32)
-        blocks = BlockPass(model, architecture, calibration, work / "statistics", 8)
-        for block in range(len(architecture.blocks)):
+        builder = StoreBuilder(model, network, space, config.pruners, work, work / "statistics", torch.float32)
+        blocks = BlockPass(model, network, calibration, work / "statistics", 8)
+        for block in range(len(network.blocks)):
             blocks.collect(block)
             builder.build(block)
             if mode == "dense":
@@ -104,10 +104,10 @@ def main() -> None:
         store = LevelStore.open(work, {"mode": mode})
         print(f"| propagate {mode} | " + " | ".join(scores(model, space, store)) + " |", flush=True)
         if mode == "dense":
-            Composer.weight = mask_only  # type: ignore[method-assign]
+            Composer.tensor = mask_only  # type: ignore[method-assign]
             other = scores(load_model(args.model, torch.float32), space, store)
             print("| propagate dense, mask without its updates | " + " | ".join(other) + " |", flush=True)
-            Composer.weight = TAKEN  # type: ignore[method-assign]
+            Composer.tensor = TAKEN  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import sparsesearch as ss
+from sparsesearch.calibration import Samples
 from sparsesearch.engine.ledger import read_ledger
 from sparsesearch.engine.results import RunResults
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
@@ -117,9 +118,11 @@ class Measure:
         self.kl = {}
         for name in ("calib", "valid") if args.part == "sparsity" else ("valid",):
             tokens = text_windows(tokenizer, args.text / f"{name}.txt", LENGTH)[:KL_WINDOWS]
-            teacher = Teacher.create(args.runs / f"teacher-{name}", tokens, self.supernet.architecture.vocabulary)
-            teacher.fill(self.supernet.apply(results.space.dense), 0, len(tokens), 8)
-            self.kl[name] = Evaluator(self.supernet, teacher, "kl", 8)
+            network = self.supernet.network
+            samples = Samples({"input_ids": tokens})
+            teacher = Teacher.create(args.runs / f"teacher-{name}", samples, network.output_shape(LENGTH))
+            teacher.fill(self.supernet.apply(results.space.dense), network.task, 0, len(tokens), 8)
+            self.kl[name] = Evaluator(self.supernet, teacher, network.task, 8)
 
     def __call__(self, genome: Genome) -> dict[str, float]:
         found = {f"kl_{n}": float(e.losses(genome, np.arange(KL_WINDOWS)).mean()) for n, e in self.kl.items()}
