@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import transformers
 from PIL import Image
 
+from sparsesearch.calibration import calibration_pass
 from sparsesearch.config import RunConfig
 from sparsesearch.engine import controller
 from sparsesearch.engine.launch import Launch, prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
-from sparsesearch.models import dense_config, describe, meta_model
+from sparsesearch.models import dense_config, describe, load_model, meta_model
 from sparsesearch.models.task import task_of
 from sparsesearch.models.units import modules_of
+from sparsesearch.space import Space
+from sparsesearch.supernet import LevelStore, StitchedSupernet, StoreBuilder
 
 SIZES: dict[str, Any] = {
     "vocab_size": 2048,
@@ -156,9 +161,9 @@ def kinds_of(model: Path | str) -> list[dict[str, Any]]:
     return [family for family in ALL_KINDS if modules_of(family["kind"], network)]
 
 
-def image_folder(path: Path, count: int = 8) -> Path:
+def image_folder(path: Path, count: int = 8, seed: int = 0) -> Path:
     """Random images of two classes in `path`, made on first use."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for index in range(count):
         file = path / f"class{index % 2}" / f"{index}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -209,3 +214,38 @@ def launched(model: Path | str, **changes: Any) -> Launch:
 def run_search(path: Path, model: Path | str, **changes: Any) -> RunResults:
     """A finished run in `path`."""
     return controller.start(launched(model, **changes), path, Reporter(quiet=True))
+
+
+class Built:
+    """A family's tiny model with a level store of all unit kinds."""
+
+    def __init__(self, directory: Path, work: Path) -> None:
+        self.launch: Launch = launched(directory, units=kinds_of(directory))
+        self.directory, network = directory, self.launch.network
+        model = load_model(directory, torch.float32)
+        builder = StoreBuilder(
+            model, network, self.launch.space, self.launch.config.pruners, work, work / "statistics", torch.float32
+        )
+        blocks = calibration_pass(model, network, self.launch.samples["calibration"], work / "statistics", 4)
+        for block in range(len(network.blocks)):
+            blocks.collect(block)
+            blocks.advance(block)
+            builder.build(block)
+        blocks.close()
+        builder.finish(self.launch.store_key)
+        self.store = LevelStore.open(work, self.launch.store_key)
+        self.space: Space = self.launch.space.with_nonzeros(self.store.nonzeros)
+
+    @property
+    def once(self) -> int:
+        """Weights that act once on a text: poolers and classifiers."""
+        network = self.launch.network
+        return sum(
+            math.prod(network.shapes[n])
+            for n, times in network.applied.items()
+            if not times and len(network.shapes[n]) > 1
+        )
+
+    def supernet(self, execution: Any) -> StitchedSupernet:
+        model = load_model(self.directory, torch.float32)
+        return StitchedSupernet(model, self.launch.network, self.space, self.store.files, execution)

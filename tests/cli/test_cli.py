@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support import recipe
+from support import image_folder, recipe
 
 from sparsesearch import cli
 from sparsesearch.engine.results import RunResults
@@ -340,9 +340,23 @@ def test_doctor(run: Any) -> None:
     assert found["torch"] != "missing"
 
 
+# Recipes for models that have to be downloaded, and the tiny model that stands for each here.
+OTHER_MODELS = {"moe_experts": "qwen3_moe", "encoder_widths": "bert-embedding", "vit_widths": "vit"}
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_shipped_recipe_passes_a_dry_run(run: Any, path: Path) -> None:
-    outcome = run("search", path, "--dry-run", "--json")
+def test_every_shipped_recipe_passes_a_dry_run(run: Any, path: Path, family_dir: Any) -> None:
+    options = []
+    if path.stem in OTHER_MODELS:
+        model = family_dir(OTHER_MODELS[path.stem])
+        options = ["--model", model]
+        for role in ("calibration", "selection"):
+            if path.stem == "vit_widths":
+                options += [f"--{role}", image_folder(model / f"dry-{role}", seed=len(role))]
+                options += ["--set", f"data.{role}.image={{size: 16}}", "--set", f"data.{role}.sequences=6"]
+            else:
+                options += ["--set", f"data.{role}.length=64"]
+    outcome = run("search", path, "--dry-run", "--json", *options)
     assert outcome.code == 0, outcome.err
     assert outcome.json["units"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,52 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import FAMILIES, kinds_of, launched
+from support import FAMILIES, Built, kinds_of, launched
 
-from sparsesearch.calibration import Samples, calibration_pass
-from sparsesearch.engine.launch import Launch
+from sparsesearch.calibration import Samples
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.models import load_model
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import random_genome
-from sparsesearch.supernet import LevelStore, StitchedSupernet, StoreBuilder
 
 TOKENS = torch.arange(2 * 12).view(2, 12) * 37 % 2048
-
-
-class Built:
-    """A family's tiny model with a level store of all unit kinds."""
-
-    def __init__(self, directory: Path, work: Path) -> None:
-        self.launch: Launch = launched(directory, units=kinds_of(directory))
-        self.directory, network = directory, self.launch.network
-        model = load_model(directory, torch.float32)
-        builder = StoreBuilder(
-            model, network, self.launch.space, self.launch.config.pruners, work, work / "statistics", torch.float32
-        )
-        blocks = calibration_pass(model, network, self.launch.samples["calibration"], work / "statistics", 4)
-        for block in range(len(network.blocks)):
-            blocks.collect(block)
-            blocks.advance(block)
-            builder.build(block)
-        blocks.close()
-        builder.finish(self.launch.store_key)
-        self.store = LevelStore.open(work, self.launch.store_key)
-        self.space: Space = self.launch.space.with_nonzeros(self.store.nonzeros)
-
-    @property
-    def once(self) -> int:
-        """Weights that act once on a text: poolers and classifiers."""
-        network = self.launch.network
-        return sum(
-            math.prod(network.shapes[n])
-            for n, times in network.applied.items()
-            if not times and len(network.shapes[n]) > 1
-        )
-
-    def supernet(self, execution: Any) -> StitchedSupernet:
-        model = load_model(self.directory, torch.float32)
-        return StitchedSupernet(model, self.launch.network, self.space, self.store.files, execution)
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
