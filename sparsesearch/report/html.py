@@ -28,10 +28,16 @@ _LAYOUT: dict[str, Any] = {
 _STYLE = """
 body { font-family: system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 1.5rem; color: #222; }
 h1 { font-size: 1.4rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse; font-size: .9rem } td, th { padding: .25rem .7rem; text-align: right }
+table { border-collapse: collapse; font-size: .9rem } td, th { padding: .2rem .6rem; text-align: right; white-space: nowrap }
 th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left; font-family: monospace }
 tr.pick { font-weight: 600 } p.note { color: #555; max-width: 70ch } .wide { overflow-x: auto }
 """
+
+
+_PROGRESS_NOTE = (
+    '<p class="note">Hypervolume: how much of the space of objectives the candidates found so far dominate, up to the '
+    "reference point; it rises as the front gets better or longer.</p>"
+)
 
 
 def write_report(results: RunResults, offline: bool = False) -> Path:
@@ -76,7 +82,7 @@ def _sections(results: RunResults) -> list[str]:
         sections.append("<p>No final measurements yet: the run goes on, or 'sparsesearch resume' ends it.</p>")
         return [*sections, "<h2>Ledger</h2>", _ledger_html(results)]
     sections += ["<h2>The front</h2>", _front_html(results), "<h2>What the picks remove</h2>", *_heat_maps(results)]
-    sections += ["<h2>Progress</h2>", _div(progress_figure(results)), "<h2>Ledger</h2>", _ledger_html(results)]
+    sections += ["<h2>Progress</h2>", _PROGRESS_NOTE, _div(progress_figure(results)), "<h2>Ledger</h2>", _ledger_html(results)]
     return sections
 
 
@@ -149,16 +155,18 @@ def progress_figure(results: RunResults) -> go.Figure:
     """Hypervolume over selection tokens spent and, where there are limits, the best quality within them."""
     volume = hypervolume_so_far(results)
     figure = go.Figure()
-    style = {"color": ORANGE, "dash": "dot"}
-    figure.add_trace(go.Scatter(x=volume.tokens, y=volume.values, name="hypervolume", yaxis="y2", line=style))
     figure.update_layout(height=360, xaxis_title="selection tokens spent", **_LAYOUT)
-    right = {"title": "hypervolume", "side": "right", "showgrid": False, "rangemode": "tozero"}
+    title = f"hypervolume ({' x '.join(results.objectives)})"
+    style, axis = {"color": ORANGE, "dash": "dot"}, {"title": title, "rangemode": "tozero"}
     if results.space.bounds:
         best, name = best_so_far(results), f"best {results.quality} within limits"
         figure.add_trace(go.Scatter(x=best.tokens, y=best.values, name=name, line={"color": BLUE, "shape": "hv"}))
-        figure.update_layout(yaxis={"title": name}, yaxis2=right | {"overlaying": "y"})
+        right = {"side": "right", "showgrid": False, "overlaying": "y"}
+        figure.update_layout(yaxis={"title": name}, yaxis2=axis | right)
     else:
-        figure.update_layout(yaxis2=right)
+        figure.update_layout(yaxis=axis)
+    side = "y2" if results.space.bounds else "y"
+    figure.add_trace(go.Scatter(x=volume.tokens, y=volume.values, name="hypervolume", yaxis=side, line=style))
     return figure
 
 
