@@ -11,6 +11,8 @@ from typer.main import get_command
 from sparsesearch.cli import app
 from sparsesearch.config import validate
 from sparsesearch.export import FORMS
+from sparsesearch.models import FAMILIES
+from sparsesearch.pruning import EXPERTS, STRUCTURED, UNSTRUCTURED
 from sparsesearch.searchers.registry import SEARCHERS
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +33,19 @@ def test_verbs_searchers_and_forms_named_exist() -> None:
     verbs = set(re.findall(r"^(?: {4})?sparsesearch ([a-z]+) ", README, re.MULTILINE))
     assert verbs
     assert verbs <= set(get_command(app).commands)  # type: ignore[attr-defined]
-    assert all(f"| `{name}` |" in README for name in (*SEARCHERS, *FORMS))
+    searchers = {name if ":" not in name else "allocation:NAME" for name in SEARCHERS}
+    assert all(f"| `{name}` |" in README for name in (*searchers, *FORMS))
+
+
+def test_pruners_and_families_named_are_there() -> None:
+    named = README.lower().replace(" ", "").replace("-", "")
+    for name in (*UNSTRUCTURED, *STRUCTURED, *EXPERTS):
+        alias = {"obs": "structuredobs", "easy_ep": "easyep", "frequency": "routingfrequency"}.get(name, name)
+        assert alias in named, name
+    for name in FAMILIES:
+        alias = {"gemma3_text": "gemma2and3", "deepseek_v3": "deepseekv2andv3", "debertav2": "debertav2"}.get(name)
+        stem = name.rstrip("0123456789").split("_")[0].split("-")[0]
+        assert (alias or stem) in named, name
 
 
 def test_top_level_holds_nothing_else() -> None:

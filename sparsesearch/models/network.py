@@ -103,12 +103,23 @@ class Slot:
     index: Index
     batched: bool = False
 
-    def positions(self, kept: torch.Tensor) -> torch.Tensor:
+    def own(self, kept: torch.Tensor) -> torch.Tensor:
         """Ascending positions of kept elements (orders, count): (positions,), or (orders, positions) where batched."""
         index = torch.from_numpy(self.index)
         rows = index.expand(len(kept), -1, -1) if self.batched else index
         chosen = torch.stack([row[elements].flatten() for row, elements in zip(rows, kept, strict=True)])
         return chosen.sort(dim=1).values if self.batched else chosen.flatten().sort().values
+
+    def staying(self, kept: torch.Tensor, full: int) -> torch.Tensor:
+        """Which of the `full` positions along the axis stay, bool: what belongs to no element always does."""
+        stays = torch.ones(full, dtype=torch.bool)
+        stays[torch.from_numpy(self.index).flatten()] = False
+        stays[self.own(kept)] = True
+        return stays
+
+    def covers(self, full: int) -> bool:
+        """Whether all positions along the axis belong to elements."""
+        return int(self.index.size) == full
 
     def size(self, full: int, elements: int) -> int:
         """Length of the axis, dense length `full`, where `elements` are kept in each order."""

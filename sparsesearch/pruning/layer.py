@@ -31,6 +31,15 @@ class Layer:
     gradient_square_OI: torch.Tensor | None = None
     gradient_OI: torch.Tensor | None = None
 
+    def inputs_only(self, columns: torch.Tensor) -> Layer:
+        """The same for some of the inputs alone."""
+        given = self.inputs
+        inputs = InputStatistics(
+            given.second_moment[columns][:, columns], given.mean[columns], given.sequence_square[columns]
+        )
+        square, mean = (g if g is None else g[:, columns] for g in (self.gradient_square_OI, self.gradient_OI))
+        return Layer(self.weight_OI[:, columns], inputs, square, mean)
+
 
 @dataclass(frozen=True)
 class Reader:

@@ -82,7 +82,13 @@ def _sections(results: RunResults) -> list[str]:
         sections.append("<p>No final measurements yet: the run goes on, or 'sparsesearch resume' ends it.</p>")
         return [*sections, "<h2>Ledger</h2>", _ledger_html(results)]
     sections += ["<h2>The front</h2>", _front_html(results), "<h2>What the picks remove</h2>", *_heat_maps(results)]
-    sections += ["<h2>Progress</h2>", _PROGRESS_NOTE, _div(progress_figure(results)), "<h2>Ledger</h2>", _ledger_html(results)]
+    sections += [
+        "<h2>Progress</h2>",
+        _PROGRESS_NOTE,
+        _div(progress_figure(results)),
+        "<h2>Ledger</h2>",
+        _ledger_html(results),
+    ]
     return sections
 
 

@@ -1,7 +1,7 @@
 """Exact integer costs of any genome, from tables.
 
 A model is a sum of parts (its tensors). A part's cost depends on the *cuts* that narrow it along its axes (FFN width,
-KV groups, experts, channels: at most two), the *sparsity* of its weights, and the *drop* of its sublayer. Nonzeros are
+KV groups, experts, channels: at most three), the *sparsity* of its weights, and the *drop* of its sublayer. Nonzeros are
 counted inside the cuts, so costs of a mixed space are exact although they are not additive over units.
 """
 
@@ -29,7 +29,7 @@ Ints = npt.NDArray[np.int64]
 
 
 # How many cuts may narrow one tensor.
-CUTS = 2
+CUTS = 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Part:
         name: the parameter's dotted path.
         params, macs, kv_bytes: one value for each combination of levels of `cuts`, the last cut running fastest.
         nonzeros: for each level of `sparsity`, one value for each such combination.
-        cuts: names of the units that narrow the tensor, at most two.
+        cuts: names of the units that narrow the tensor, at most `CUTS`.
         sparsity, drop: names of further units that touch it, or None.
         prunable: whether it is a matrix that some unit prunes (embeddings, norms and biases are not).
     """

@@ -127,17 +127,22 @@ class StoreBuilder:
         prune = structured(self.pruners.width)
         groups = [self._group(cut, order, statistics) for order in range(cut.orders)]
         found = [prune(group, unit.levels[1:], self.pruners) for group in groups]
-        # A reader has one matrix where the cut has one order, else one for each order.
-        levels = [
-            [torch.stack([weights[i][reader] for _, weights in found]) for reader in range(len(cut.readers))]
-            for i in range(len(unit.levels) - 1)
-        ]
+        levels = [self._stacked(cut, [weights[i] for _, weights in found]) for i in range(len(unit.levels) - 1)]
         write_cut(path, torch.stack([order for order, _ in found]), levels, self.storage)
         errors = [
             sum(self._cut_error(cut, slot, level, statistics) for slot in cut.readers)
             for level in range(1, len(unit.levels))
         ]
         return {unit.name: self._entry(unit, errors, path)}
+
+    def _stacked(self, cut: Cut, weights: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+        """The refitted matrices (groups, rows, columns) of each reader, from those of each order of the cut."""
+        if cut.orders > 1:
+            return [torch.stack([order[i] for order in weights]) for i in range(len(cut.readers))]
+        each = iter(weights[0])
+        return [
+            torch.stack([next(each) for _ in range(self.network.matrices[slot.tensor].groups)]) for slot in cut.readers
+        ]
 
     def _expert_orders(self, cut: Cut, statistics: Statistics) -> torch.Tensor:
         """Experts in order of removal, within each routing group."""
@@ -152,14 +157,22 @@ class StoreBuilder:
 
     def _group(self, cut: Cut, order: int, statistics: Statistics) -> Group:
         """What a structured pruner is given for one order of a cut."""
-        readers = []
-        for slot in cut.readers:
-            matrix = self.network.matrices[slot.tensor]
-            layers = self._layers(matrix, statistics)
-            layer = layers[order] if slot.batched else layers[0]
-            readers.append(Reader(layer, matrix_columns(matrix, slot.index[0 if slot.batched else order])))
+        readers = [reader for slot in cut.readers for reader in self._readers(slot, order, statistics)]
         writers = [self._writer(slot, order) for slot in cut.writers if slot.tensor in self.network.matrices]
         return Group(tuple(readers), tuple(writers))
+
+    def _readers(self, slot: Slot, order: int, statistics: Statistics) -> list[Reader]:
+        """What reads the elements: one matrix, or all groups of a grouped convolution."""
+        matrix = self.network.matrices[slot.tensor]
+        layers = self._layers(matrix, statistics)
+        columns = matrix_columns(matrix, slot.index[0 if slot.batched else order])
+        chosen = [layers[order]] if slot.batched else layers
+        if columns.numel() == matrix.columns:
+            return [Reader(layer, columns) for layer in chosen]
+        # Inputs of other layers, joined in a concatenation, are left as they are.
+        own, index = columns.flatten().sort()
+        places = torch.empty_like(index).scatter_(0, index, torch.arange(len(index))).view_as(columns)
+        return [Reader(layer.inputs_only(own), places) for layer in chosen]
 
     def _writer(self, slot: Slot, order: int) -> Writer:
         """The rows by which a matrix writes each element."""

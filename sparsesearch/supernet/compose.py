@@ -91,22 +91,40 @@ class Composer:
         return fraction
 
     def kept(self, use: Use, level: int) -> torch.Tensor:
-        """The positions along the slot's axis that a cut level >= 1 keeps (`Slot.positions`)."""
+        """The positions along the slot's axis that elements kept at a cut level >= 1 have (`Slot.own`)."""
         key = (use.unit.name, level, id(use.slot))
         if key not in self._kept:
-            self._kept[key] = use.slot.positions(self.files.kept(use.unit, level, use.cut.elements))
+            self._kept[key] = use.slot.own(self.files.kept(use.unit, level, use.cut.elements))
         return self._kept[key]
 
     def tensor(self, name: str, levels: TensorLevels) -> torch.Tensor:
         """The tensor with removed slices left out; never a copy of more than what changed."""
         plan, sparsity = self.plans[name], levels[0]
-        value = self._sparse(plan, sparsity)
-        for use, level in _in_order(plan, levels):
+        active = [(use, level) for use, level in zip(plan.uses, levels[1:], strict=True) if level]
+        value, narrowed = self._sparse(plan, sparsity), set()
+        for use, level in active:
             if use.reader >= 0:
                 value = self._refitted(plan, value, sparsity, use, level)
-            else:
+                narrowed |= {use.slot.axis} if use.slot.covers(self.dense[name].shape[use.slot.axis]) else set()
+        # Slices of axis 0 are still all there while each selects for itself.
+        for use, level in active:
+            if use.slot.batched and use.slot.axis not in narrowed:
                 value = _select(value, use.slot, self.kept(use, level))
+        for axis, stays in self._staying(name, active).items():
+            if axis not in narrowed:
+                value = value.index_select(axis, stays.nonzero().flatten().to(value.device))
         return value
+
+    def _staying(self, name: str, active: list[tuple[Use, int]]) -> dict[int, torch.Tensor]:
+        """For each axis that is cut along the whole tensor, which of its positions stay."""
+        found: dict[int, torch.Tensor] = {}
+        for use, level in active:
+            if not use.slot.batched:
+                axis, shape = use.slot.axis, self.dense[name].shape
+                kept = self.files.kept(use.unit, level, use.cut.elements)
+                stays = use.slot.staying(kept, shape[axis])
+                found[axis] = found[axis] & stays if axis in found else stays
+        return found
 
     def _sparse(self, plan: Plan, level: int) -> torch.Tensor:
         dense = self.dense[plan.name]
@@ -115,33 +133,37 @@ class Composer:
         return self.files.sparse(plan.sparsity, level, tuple(dense.shape)).to(dense.device, dense.dtype)
 
     def _refitted(self, plan: Plan, value: torch.Tensor, sparsity: int, use: Use, level: int) -> torch.Tensor:
+        """The tensor with the columns that a cut keeps refitted: those alone where it covers the axis, else in place."""
         matrix = plan.matrix
         assert matrix is not None
-        stored = self.files.cut(use.unit, level, use.reader)
+        stored, kept = self.files.cut(use.unit, level, use.reader), self.kept(use, level)
         refitted = stored.to(value.device, value.dtype)
         if sparsity:
-            kept = self.kept(use, level)
             inside = matrix.view(_select(value, use.slot, kept))
             dense = matrix.view(_select(self.dense[plan.name], use.slot, kept))
             both = torch.where(inside != 0, refitted + (inside - dense), 0.0)
             # Rounded to the storage type: what is evaluated is what an export can hold.
             refitted = both.to(stored.dtype).to(value.dtype)
-        return matrix.unview(refitted)
+        columns = matrix.unview(refitted)
+        if use.slot.covers(value.shape[use.slot.axis]):
+            return columns
+        return value.index_copy(use.slot.axis, kept.to(value.device), columns)
 
     def padded(self, name: str, levels: TensorLevels) -> torch.Tensor:
         """The tensor in its dense shape, zeros where slices are cut."""
-        plan, value = self.plans[name], self.tensor(name, levels)
+        value, dense = self.tensor(name, levels), self.dense[name]
+        active = [(use, level) for use, level in zip(self.plans[name].uses, levels[1:], strict=True) if level]
         shape = list(value.shape)
-        for use, level in reversed(_in_order(plan, levels)):
-            shape[use.slot.axis] = self.dense[name].shape[use.slot.axis]
-            value = _place(value, use.slot, self.kept(use, level), shape)
+        for axis, stays in self._staying(name, active).items():
+            shape[axis] = dense.shape[axis]
+            positions = stays.nonzero().flatten().to(value.device)
+            value = value.new_zeros(shape).index_copy_(axis, positions, value)
+        for use, level in active:
+            if use.slot.batched:
+                shape[use.slot.axis] = dense.shape[use.slot.axis]
+                index = _along(self.kept(use, level).to(value.device), use.slot.axis, value.ndim).expand_as(value)
+                value = value.new_zeros(shape).scatter_(use.slot.axis, index, value)
         return value
-
-
-def _in_order(plan: Plan, levels: TensorLevels) -> list[tuple[Use, int]]:
-    """The cuts that act, refits first and selections along the whole tensor last: the others need all its slices."""
-    active = [(use, level) for use, level in zip(plan.uses, levels[1:], strict=True) if level]
-    return sorted(active, key=lambda pair: (pair[0].reader < 0, not pair[0].slot.batched))
 
 
 def _tensor(model: Any, name: str) -> torch.Tensor:
@@ -172,13 +194,6 @@ def _select(value: torch.Tensor, slot: Slot, kept: torch.Tensor) -> torch.Tensor
     if not slot.batched:
         return value.index_select(slot.axis, kept)
     return value.take_along_dim(_along(kept, slot.axis, value.ndim), dim=slot.axis)
-
-
-def _place(value: torch.Tensor, slot: Slot, kept: torch.Tensor, shape: list[int]) -> torch.Tensor:
-    kept, full = kept.to(value.device), value.new_zeros(shape)
-    if not slot.batched:
-        return full.index_copy_(slot.axis, kept, value)
-    return full.scatter_(slot.axis, _along(kept, slot.axis, value.ndim).expand_as(value), value)
 
 
 def _along(kept: torch.Tensor, axis: int, ndim: int) -> torch.Tensor:
