@@ -28,7 +28,8 @@ _LAYOUT: dict[str, Any] = {
 _STYLE = """
 body { font-family: system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 1.5rem; color: #222; }
 h1 { font-size: 1.4rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse; font-size: .9rem } td, th { padding: .2rem .6rem; text-align: right; white-space: nowrap }
+table { border-collapse: collapse; font-size: .9rem; white-space: nowrap }
+td, th { padding: .2rem .6rem; text-align: right }
 th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left; font-family: monospace }
 tr.pick { font-weight: 600 } p.note { color: #555; max-width: 70ch } .wide { overflow-x: auto }
 """

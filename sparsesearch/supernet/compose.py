@@ -133,7 +133,7 @@ class Composer:
         return self.files.sparse(plan.sparsity, level, tuple(dense.shape)).to(dense.device, dense.dtype)
 
     def _refitted(self, plan: Plan, value: torch.Tensor, sparsity: int, use: Use, level: int) -> torch.Tensor:
-        """The tensor with the columns that a cut keeps refitted: those alone where it covers the axis, else in place."""
+        """The tensor with a cut's kept columns refitted: those alone where the cut covers the axis, else in place."""
         matrix = plan.matrix
         assert matrix is not None
         stored, kept = self.files.cut(use.unit, level, use.reader), self.kept(use, level)
