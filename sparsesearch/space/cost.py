@@ -1,7 +1,8 @@
 """Exact integer costs of any genome, from tables.
 
 A model is a sum of parts (its tensors). A part's cost depends on the *cuts* that narrow it along its axes (FFN width,
-KV groups, experts, channels), the *sparsity* of its weights, and the *drop* of its sublayer. Nonzeros are counted inside the cuts, so costs of a mixed space are exact although they are not additive over units.
+KV groups, experts, channels), the *sparsity* of its weights, and the *drop* of its sublayer. Nonzeros are counted
+inside the cuts, so costs of a mixed space are exact although they are not additive over units.
 """
 
 from __future__ import annotations
