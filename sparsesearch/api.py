@@ -21,13 +21,21 @@ from sparsesearch.searchers.base import Evaluation
 class Run:
     """A run directory: its front, its picks, and exports of them."""
 
-    def __init__(self, results: RunResults) -> None:
-        self.results = results
+    def __init__(self, results: RunResults, module: Any = None, quality: Any = None) -> None:
+        """
+        Args:
+            module, quality: what was given from Python and no run directory holds.
+        """
+        self.results, self.module, self.quality = results, module, quality
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
-        """An existing run; raises InputError SS600."""
-        return cls(RunResults(Path(path)))
+    def open(cls, path: str | Path, module: Any = None, quality: Any = None) -> Run:
+        """An existing run; raises InputError SS600.
+
+        Args:
+            module, quality: for a run on a module, or with a quality, of your own: the same again.
+        """
+        return cls(RunResults(Path(path)), module, quality)
 
     @property
     def path(self) -> Path:
@@ -48,7 +56,7 @@ class Run:
         from sparsesearch.export import export
 
         logging.disable_progress_bar()
-        return export(self.results, candidate, Path(out), form)
+        return export(self.results, candidate, Path(out), form, self.module)
 
     def resume(self, evals: int | None = None) -> Run:
         """Go on, to `evals` evaluations in all where given."""
@@ -56,12 +64,16 @@ class Run:
         from sparsesearch.engine.progress import Reporter
 
         changes = {"search.evals": evals} if evals is not None else {}
-        return Run(controller.resume(self.path, changes, Reporter()))
+        found = controller.resume(self.path, changes, Reporter(), self.module, self.quality)
+        return Run(found, self.module, self.quality)
 
 
 def search(
     recipe: str | Path | dict[str, Any] | RunConfig,
     *,
+    module: Any = None,
+    data: dict[str, Any] | None = None,
+    quality: Any = None,
     name: str | None = None,
     results: str | Path = "results",
     calibration: str | Path | Iterable[str] | None = None,
@@ -74,6 +86,10 @@ def search(
 
     Args:
         recipe: a YAML file, its content as a dictionary, or a RunConfig.
+        module: a torch.nn.Module of your own, to search in place of the recipe's model; it is not changed.
+        data: for a module: `{"calibration": inputs, "selection": (inputs, labels), ...}`; inputs are an array or tensor
+            (samples, ...), or a tuple of them in the order of `forward`.
+        quality: `f(model, samples)`, a loss (lower is better) of each sample or of all, for the objective `quality`.
         name: of the run, a directory in `results`; the recipe's file name where None.
         calibration, selection, test: a file, or documents, to use in place of the recipe's data sources.
         changes: other keys of the recipe to set, as `{"search.evals": 200, "limits": ["params<=60%"]}`.
@@ -81,25 +97,26 @@ def search(
 
     Raises SparseSearchError before anything long starts where something is wrong.
     """
+    from sparsesearch.calibration import given_samples
     from sparsesearch.engine import controller
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.report.html import write_report
 
-    given = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
-    texts = {role: text for role, text in given.items() if not isinstance(text, (str, Path))}
+    texts = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
+    given: dict[str, Any] = {role: given_samples(role, arrays) for role, arrays in (data or {}).items()}
+    given |= {role: text for role, text in texts.items() if not isinstance(text, (str, Path))}
     tree = _config(recipe).model_dump()
-    for role, text in given.items():
-        source = PYTHON_SOURCE if role in texts else str(text)
+    for role in {**texts, **given}:
+        source = PYTHON_SOURCE if role in given else str(texts[role])
         tree["data"][role] = {**(tree["data"][role] or tree["data"]["selection"]), "source": source}
     for key, value in (changes or {}).items():
         override(tree, key, value)
-    config = validate(tree, "recipe")
     default = Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"
-    launch = prepare(config, texts)
+    launch = prepare(validate(tree, "recipe"), given, module=module, quality=quality)
     found = controller.start(launch, Path(results).resolve() / (name or default), Reporter(quiet))
     write_report(found)
-    return Run(found)
+    return Run(found, module, quality)
 
 
 def _config(recipe: str | Path | dict[str, Any] | RunConfig) -> RunConfig:

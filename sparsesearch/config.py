@@ -13,7 +13,9 @@ from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.space.limit import Limit
 from sparsesearch.space.unit import KINDS
 
-Kind = Literal["sparsity", "ffn_width", "kv_groups", "experts", "expert_width", "drop_attention", "drop_ffn"]
+Kind = Literal[
+    "sparsity", "ffn_width", "kv_groups", "experts", "expert_width", "channels", "drop_attention", "drop_ffn"
+]
 
 
 def _fraction(value: Any) -> Any:
@@ -38,9 +40,11 @@ class Strict(BaseModel):
 
 
 class ModelConfig(Strict):
-    """Which network: `demo` (embedded), a directory, or a Hugging Face hub id."""
+    """Which network: `demo` (embedded), a directory, a Hugging Face hub id, or `package.module:function`."""
 
     id: str = "demo"
+    # Of a function that returns a module: a safetensors file with its state.
+    weights: str | None = None
     revision: str | None = None
     # Arithmetic during the search; auto is float32 on a CPU and the checkpoint's type on a GPU.
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -139,6 +143,8 @@ class DataConfigs(Strict):
     selection: DataConfig = DataConfig(source="stdlib:selection", sequences=64)
     # Read once, after the search; null for none.
     test: DataConfig | None = None
+    # Images that running statistics of batch normalisation are measured on again, for every candidate.
+    batch_norm: int = Field(256, ge=1)
     # Let roles share windows. Scores are then optimistic; for reproducing papers that did so.
     allow_shared: bool = False
 
@@ -322,6 +328,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     tree = config.model_dump()
     if config.model.id != "demo":
         tree["model"]["id"] = absolute(config.model.id)
+    if config.model.weights is not None:
+        tree["model"]["weights"] = absolute(config.model.weights)
     for role in ("calibration", "selection", "test"):
         if tree["data"][role] is not None:
             source = tree["data"][role]["source"]

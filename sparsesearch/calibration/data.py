@@ -67,7 +67,9 @@ def _name(data: DataConfig) -> str:
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
-def samples_of(data: DataConfig, task: Task, directory: Path, role: str, given: Iterable[Any] | None = None) -> Samples:
+def samples_of(
+    data: DataConfig, task: Task, directory: Path | None, role: str, given: Iterable[Any] | None = None
+) -> Samples:
     """Samples of the kind that a task takes.
 
     Args:
@@ -79,6 +81,7 @@ def samples_of(data: DataConfig, task: Task, directory: Path, role: str, given: 
     """
     if task.data == "image":
         return image_samples(data, directory, role)
+    assert directory is not None
     tokenizer = load_tokenizer(directory)
     windows = token_windows(data, tokenizer, role, given)
     if task.data == "pair":

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sparsesearch.errors import InputError
+
 Array = npt.NDArray[Any]
 Rows = slice | Sequence[int] | npt.NDArray[np.int64]
 LABELS = "labels"
@@ -45,6 +47,11 @@ class Samples:
     def rows(self, rows: Rows) -> Samples:
         labels = None if self.labels is None else self.labels[rows]
         return Samples({name: array[rows] for name, array in self.arrays.items()}, labels)
+
+    def inputs_on_cpu(self) -> list[torch.Tensor]:
+        """Tensors in the order of their names: integers as int64, floats as float32."""
+        arrays = [array for _, array in sorted(self.arrays.items())]
+        return [torch.from_numpy(np.array(a, dtype=np.int64 if a.dtype.kind in "iu" else np.float32)) for a in arrays]
 
     def inputs(self, model: Any) -> dict[str, torch.Tensor]:
         """Tensors on the model's device: integers as int64, floats in the model's type."""
@@ -80,3 +87,25 @@ class Samples:
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(directory.glob("*.npy"))}
         labels = arrays.pop(LABELS, None)
         return cls(arrays, labels)
+
+
+def given_samples(role: str, given: Any) -> Samples:
+    """Samples from what a user hands over: inputs, or (inputs, labels) where labels are a vector of integers.
+
+    Args:
+        given: an array or tensor (samples, ...), a tuple of them, and perhaps labels (samples,) at the end.
+
+    Raises InputError SS204 where lengths differ or there is nothing.
+    """
+    parts = [np.asarray(p.detach().cpu() if hasattr(p, "detach") else p) for p in _as_tuple(given)]
+    labels = parts.pop() if len(parts) > 1 and parts[-1].ndim == 1 and parts[-1].dtype.kind in "iu" else None
+    lengths = {len(part) for part in [*parts, *([] if labels is None else [labels])]}
+    if len(lengths) != 1 or not min(lengths):
+        raise InputError(
+            "SS204", f"{role} data: arrays have {sorted(lengths)} samples; they need equally many, at least 1."
+        )
+    return Samples({str(i): part for i, part in enumerate(parts)}, labels)
+
+
+def _as_tuple(given: Any) -> tuple[Any, ...]:
+    return tuple(given) if isinstance(given, (tuple, list)) else (given,)

@@ -14,7 +14,7 @@ from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.worker import WorkerSetup
-from sparsesearch.evaluation import QUALITIES
+from sparsesearch.evaluation import quality_class
 from sparsesearch.supernet import LevelStore
 
 
@@ -68,7 +68,7 @@ def ensure_teacher(launch: Launch, setup: WorkerSetup, executor: Executor, repor
             return
         started = time.monotonic()
         network = launch.network
-        QUALITIES[launch.config.objectives[0]].create(directory, samples, network.output_shape(samples.length))
+        quality_class(launch.config.objectives[0]).create(directory, samples, network.output_shape(samples.length))
         portions = [(i, min(i + batch, len(samples))) for i in range(0, len(samples), batch)]
         reporter.phase("teacher cache", len(portions))
         for done, _ in enumerate(alive(executor.map("fill_teacher", portions)), 1):

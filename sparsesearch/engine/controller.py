@@ -38,18 +38,21 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
         cluster.close()
 
 
-def resume(path: Path, changes: dict[str, Any], reporter: Reporter) -> RunResults:
+def resume(
+    path: Path, changes: dict[str, Any], reporter: Reporter, module: Any = None, quality: Any = None
+) -> RunResults:
     """Continue a run to the result it would have had without interruption.
 
     Args:
         changes: `{"search.evals": N, "executor.workers": N, ...}`; only budgets and executors may change.
+        module, quality: for a run on a module, or with a quality, given from Python: the same again.
 
     Raises InputError SS602 where model, data, space or searcher are not what they were.
     """
     run = RunDirectory.open(path)
     info = run.read(run.info)
     config = load_config(run.config, changes)
-    launch = prepare(config, saved=run)
+    launch = prepare(config, saved=run, module=module, quality=quality)
     changed = [k for k, v in launch.fingerprint.items() if info["fingerprint"].get(k) != v]
     if changed:
         raise InputError(

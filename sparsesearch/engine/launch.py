@@ -20,9 +20,11 @@ from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.seeds import check_allocations
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
+from sparsesearch.evaluation.evaluator import USER, UserQuality
 from sparsesearch.evaluation.teacher import TOP
-from sparsesearch.models import Network, dense_config, describe, meta_model, resolve, weights_hash
-from sparsesearch.models.load import checkpoint_dtype
+from sparsesearch.models import Network
+from sparsesearch.models.source import Given, Source, open_source
+from sparsesearch.models.task import Task
 from sparsesearch.models.units import build_space
 from sparsesearch.pruning import expert_order, needs_gradients, structured, unstructured
 from sparsesearch.searchers.registry import create, options_of
@@ -40,12 +42,13 @@ class Launch:
     """
 
     config: RunConfig
-    model: Path
+    source: Source
     network: Network
     space: Space
     samples: dict[str, Samples]
     storage_bytes: int
     dtype: str
+    quality: UserQuality | None = None
 
     @property
     def needs_gradients(self) -> bool:
@@ -56,9 +59,9 @@ class Launch:
     def device(self) -> str:
         return "cuda" if self.config.executor.gpus_per_worker > 0 else "cpu"
 
-    @cached_property
+    @property
     def weights(self) -> str:
-        return weights_hash(self.model)
+        return self.source.weights
 
     @property
     def numerics(self) -> dict[str, Any]:
@@ -104,7 +107,8 @@ class Launch:
         statistics = cache / "statistics" / key_hash(moments) if shared else store / "statistics"
         return WorkerSetup(
             config=self.config,
-            model=str(self.model),
+            source=self.source,
+            quality=self.quality,
             run=str(run.path),
             store=str(store),
             statistics=str(statistics),
@@ -118,6 +122,8 @@ def prepare(
     given: dict[str, Iterable[Any]] | None = None,
     saved: RunDirectory | None = None,
     reread: bool = True,
+    module: Any = None,
+    quality: UserQuality | None = None,
 ) -> Launch:
     """Check a configuration and load all but the weights.
 
@@ -125,22 +131,33 @@ def prepare(
         given: documents by role, in place of the configured sources.
         saved: a run whose saved windows serve where a source was a Python iterable.
         reread: read the other sources again, to see whether they changed; without it all windows are the saved ones.
+        module: a torch.nn.Module to search, in place of the configured model.
+        quality: what candidates are judged by where the first objective is `quality`.
 
     Raises InputError or EnvironmentProblem with the first problem found.
     """
     _check_names(config)
-    model = resolve(config.model)
-    base = dense_config(model, config.model.trust_remote_code)
-    network = describe(meta_model(base, config.model.trust_remote_code))
-    _check_quality(config, network)
-    dtype = checkpoint_dtype(base)
+    source = open_source(config.model) if module is None else Given(module)
+    _check_quality(config, source.task, quality)
+    samples = None
+    if source.task.name == "module":
+        # A module is traced with a sample of its data, so these come first.
+        samples = _samples(config, source, None, given or {}, saved, reread)
+        network = source.describe(list(samples["calibration"].rows(slice(0, 1)).inputs_on_cpu()))
+    else:
+        network = source.describe([])
+    _check_propagation(config, network)
+    dtype = source.storage
     space = build_space(config, network, dtype.itemsize)
     _check_objectives(config, space)
     check_allocations(config, space)
     create(config.search.searcher, space, config.objectives, config.search.seed, config.search.options)
-    samples = _samples(config, model, network, given or {}, saved, reread)
+    if samples is None:
+        samples = _samples(config, source, network, given or {}, saved, reread)
+    _check_labels(config, network, samples)
     device = "cuda" if config.executor.gpus_per_worker > 0 else "cpu"
-    launch = Launch(config, model, network, space, samples, dtype.itemsize, str(compute_dtype(config, dtype, device)))
+    compute = str(compute_dtype(config, dtype, device))
+    launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality)
     if launch.needs_gradients:
         check_loss(network.task)
     if not config.data.allow_shared:
@@ -164,14 +181,22 @@ def _check_names(config: RunConfig) -> None:
         raise InputError("SS102", "objectives need a cost beside the quality.", f"Allowed: {', '.join(COSTS)}.")
 
 
-def _check_quality(config: RunConfig, network: Network) -> None:
-    """Raise InputError SS102 where candidates of this network cannot be judged as the recipe wants."""
-    quality, allowed = config.objectives[0], network.task.qualities
+def _check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> None:
+    """Raise InputError SS102 where candidates of this task cannot be judged as the recipe wants."""
+    quality = config.objectives[0]
+    if (quality == USER) != (given is not None):
+        raise InputError(
+            "SS102", f"objectives[0] {quality!r}: objective '{USER}' and a function search(..., {USER}=f) go together."
+        )
+    allowed = (USER,) if given is not None else task.qualities
     if quality not in allowed:
         raise InputError(
-            "SS102", f"objectives[0] {quality!r} is not a quality for {network.task.name}. "
+            "SS102", f"objectives[0] {quality!r} is not a quality for {task.name}. "
             f"{did_you_mean(quality, allowed)}".rstrip(), f"Allowed: {', '.join(allowed)}.",
         )  # fmt: skip
+
+
+def _check_propagation(config: RunConfig, network: Network) -> None:
     if config.pruners.propagate != "dense" and not network.blockwise:
         raise InputError(
             "SS102", f"pruners.propagate {config.pruners.propagate!r}: blocks of {network.model_type} do not simply "
@@ -192,26 +217,27 @@ def _check_objectives(config: RunConfig, space: Space) -> None:
 
 def _samples(
     config: RunConfig,
-    model: Path,
-    network: Network,
+    source: Source,
+    network: Network | None,
     given: dict[str, Iterable[Any]],
     saved: RunDirectory | None,
     reread: bool,
 ) -> dict[str, Samples]:
     data = {"calibration": config.data.calibration, "selection": config.data.selection, "test": config.data.test}
     samples: dict[str, Samples] = {}
-    for role, source in data.items():
-        if source is None:
+    for role, wanted in data.items():
+        if wanted is None:
             continue
-        if network.task.data != "image" and source.length > network.max_length:
+        if network is not None and network.task.data != "image" and wanted.length > network.max_length:
             raise InputError(
-                "SS204", f"data.{role}.length {source.length} exceeds the model's {network.max_length} positions."
+                "SS204", f"data.{role}.length {wanted.length} exceeds the model's {network.max_length} positions."
             )
-        if saved is not None and (source.source == PYTHON_SOURCE or not reread):
+        if saved is not None and (wanted.source == PYTHON_SOURCE or not reread):
             samples[role] = saved.samples(role)
+        elif isinstance(found := given.get(role), Samples):
+            samples[role] = found
         else:
-            samples[role] = samples_of(source, network.task, model, role, given.get(role))
-    _check_labels(config, network, samples)
+            samples[role] = samples_of(wanted, source.task, source.directory, role, found)
     return samples
 
 

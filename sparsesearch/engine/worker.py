@@ -22,9 +22,9 @@ from sparsesearch.calibration.statistics import statistics_path
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.evidence import measure_evidence
-from sparsesearch.evaluation import QUALITIES, Evaluator, Targets, accuracy, perplexity
-from sparsesearch.models import dense_config, describe, load_model, meta_model
-from sparsesearch.models.load import checkpoint_dtype
+from sparsesearch.evaluation import Evaluator, Targets, accuracy, perplexity, quality_class
+from sparsesearch.evaluation.evaluator import UserQuality
+from sparsesearch.models.source import Source
 from sparsesearch.pruning import needs_gradients
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet, StoreBuilder
@@ -38,17 +38,20 @@ class WorkerSetup:
 
     Attributes:
         config: the run's configuration.
-        model, run, store, statistics, teacher: absolute directories that every worker can read.
+        source: where the network comes from.
+        run, store, statistics, teacher: absolute directories that every worker can read.
         device: `cpu` or `cuda`.
+        quality: the user's own, where there is one.
     """
 
     config: RunConfig
-    model: str
+    source: Source
     run: str
     store: str
     statistics: str
     teacher: str
     device: str
+    quality: UserQuality | None = None
 
 
 def compute_dtype(config: RunConfig, storage: torch.dtype, device: str) -> torch.dtype:
@@ -69,11 +72,10 @@ class Worker:
         self.setup, self.config = setup, setup.config
         self.run = RunDirectory(Path(setup.run))
         self.store, self.statistics = Path(setup.store), Path(setup.statistics)
-        base = dense_config(Path(setup.model), self.config.model.trust_remote_code)
-        self.storage = checkpoint_dtype(base)
-        dtype, trust = compute_dtype(self.config, self.storage, setup.device), self.config.model.trust_remote_code
-        self.model = load_model(Path(setup.model), dtype, setup.device, trust)
-        self.network = describe(meta_model(base, trust))
+        self.storage = setup.source.storage
+        self.model = setup.source.load(compute_dtype(self.config, self.storage, setup.device), setup.device)
+        example = self.run.samples("calibration").rows(slice(0, 1))
+        self.network = setup.source.describe(list(example.inputs_on_cpu()))
         self.space = self.run.read_space()
         self._pass: Any = None
         self._position = 0
@@ -144,12 +146,13 @@ class Worker:
         self._targets("r+").fill(self.model, self.network.task, start, stop, self.config.batch)
 
     def _targets(self, mode: Literal["r", "r+"]) -> Targets:
-        return QUALITIES[self.config.objectives[0]](Path(self.setup.teacher), mode)
+        return quality_class(self.config.objectives[0])(Path(self.setup.teacher), mode)
 
     @cached_property
     def evaluator(self) -> Evaluator:
         supernet = StitchedSupernet(self.model, self.network, self.space, UnitFiles(self.store))
-        return Evaluator(supernet, self._targets("r"), self.network.task, self.config.batch)
+        norms = self.run.samples("calibration").rows(slice(0, self.config.data.batch_norm))
+        return Evaluator(supernet, self._targets("r"), self.network.task, self.config.batch, norms, self.setup.quality)
 
     def evaluate(self, genome: bytes, sequences: list[int]) -> dict[str, Any]:
         """`losses`, one of each sequence; a failure becomes an `error` text, not an exception."""
@@ -160,7 +163,7 @@ class Worker:
 
     def test(self, genome: bytes) -> float | None:
         """Perplexity, or accuracy, of a genome on the test samples; None where it is not finite."""
-        samples, model = self.run.samples("test"), self.evaluator.supernet.apply(Genome(genome))
+        samples, model = self.run.samples("test"), self.evaluator.ready(Genome(genome))
         if self.network.task.generates:
             value = perplexity(model, samples.arrays["input_ids"], self.config.batch)
         else:

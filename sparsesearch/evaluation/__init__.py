@@ -1,7 +1,17 @@
 """How good a candidate is: what is kept of the dense model, and losses of samples against it."""
 
-from sparsesearch.evaluation.evaluator import QUALITIES, Evaluator, accuracy, perplexity
+from sparsesearch.evaluation.evaluator import QUALITIES, Evaluator, accuracy, perplexity, quality_class
 from sparsesearch.evaluation.targets import Targets, outputs_of
 from sparsesearch.evaluation.teacher import Teacher, kl_to_teacher
 
-__all__ = ["QUALITIES", "Evaluator", "Targets", "Teacher", "accuracy", "kl_to_teacher", "outputs_of", "perplexity"]
+__all__ = [
+    "QUALITIES",
+    "Evaluator",
+    "Targets",
+    "Teacher",
+    "accuracy",
+    "kl_to_teacher",
+    "outputs_of",
+    "perplexity",
+    "quality_class",
+]

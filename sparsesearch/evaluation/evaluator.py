@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsesearch.calibration.samples import Samples
+from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
 from sparsesearch.evaluation.targets import (
     Cosine,
     Errors,
@@ -28,21 +29,71 @@ QUALITIES: dict[str, type[Targets]] = {
 }  # fmt: skip
 
 
+# Name of the objective that a function given from Python measures: (model, samples) -> loss, lower is better, of each
+# sample or of all.
+USER = "quality"
+UserQuality = Callable[[Any, Samples], Any]
+
+
+def quality_class(name: str) -> type[Targets]:
+    """The class behind a quality; for the user's own, one that keeps nothing but the samples."""
+    return QUALITIES.get(name, Targets)
+
+
 class Evaluator:
     """Scores genomes of one supernet against what is kept of the dense model."""
 
-    def __init__(self, supernet: StitchedSupernet, targets: Targets, task: Task, batch: int) -> None:
+    def __init__(
+        self,
+        supernet: StitchedSupernet,
+        targets: Targets,
+        task: Task,
+        batch: int,
+        norms: Samples | None = None,
+        quality: UserQuality | None = None,
+    ) -> None:
+        """
+        Args:
+            batch: samples a forward pass.
+            norms: samples on which batch normalisation is measured again for every candidate.
+            quality: the user's own, in place of the targets' losses.
+        """
         self.supernet, self.targets, self.task, self.batch = supernet, targets, task, batch
+        self.norms, self.quality = norms, quality
+        self._has_norms = bool(batch_norms(supernet.model))
+        self._ready: Genome | None = None
+
+    def ready(self, genome: Genome) -> Any:
+        """The network as the genome, with running statistics of its own."""
+        if genome == self._ready:
+            return self.supernet.model
+        self._ready = None
+        model = self.supernet.apply(genome)
+        if self._has_norms and self.norms is not None and genome != self.supernet.space.dense:
+            reestimate(model, self.task, self.norms, self.batch)
+            self.supernet.forget_norms()
+        self._ready = genome
+        return model
 
     def losses(self, genome: Genome, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Loss of each of the samples, shape (samples,)."""
-        model = self.supernet.apply(genome)
+        model = self.ready(genome)
         found = []
         for start in range(0, len(samples), self.batch):
             rows = samples[start : start + self.batch]
-            outputs = outputs_of(model, self.task, self.targets.samples.rows(rows))
-            found.append(self.targets.losses(outputs, rows).cpu().numpy())
+            given = self.targets.samples.rows(rows)
+            if self.quality is not None:
+                found.append(_own_losses(self.quality(model, given), len(rows)))
+            else:
+                outputs = outputs_of(model, self.task, given)
+                found.append(self.targets.losses(outputs, rows).cpu().numpy())
         return np.concatenate(found)
+
+
+def _own_losses(found: Any, count: int) -> npt.NDArray[np.float64]:
+    """What a user's function returned, as a loss of each sample."""
+    values = np.asarray(found.detach().cpu() if hasattr(found, "detach") else found, dtype=np.float64)
+    return np.full(count, float(values)) if values.ndim == 0 else values.reshape(count)
 
 
 def minibatch(count: int, need: int, seed: int, draw: int) -> npt.NDArray[np.int64]:

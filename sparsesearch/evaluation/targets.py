@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +13,7 @@ from sparsesearch.calibration.samples import Rows, Samples
 from sparsesearch.models.task import Task
 
 
-class Targets(ABC):
+class Targets:
     """A memory-mapped cache for selection samples, shared by all workers of a machine.
 
     A subclass is one quality; the first line of its docstring is what users read.
@@ -46,9 +45,9 @@ class Targets(ABC):
     def write(self, rows: slice, outputs: torch.Tensor) -> None:
         """Keep what `losses` needs of dense outputs (samples, positions, values); nothing by default."""
 
-    @abstractmethod
     def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
         """The loss of each sample, float64, of a candidate's outputs (samples, positions, values)."""
+        raise NotImplementedError
 
 
 def allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> None:

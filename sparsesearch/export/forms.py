@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedModel
 
 from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.models.family import FAMILIES
@@ -29,6 +30,8 @@ State = dict[str, torch.Tensor]
 
 def uniform(supernet: StitchedSupernet, genome: Genome) -> tuple[Any, State] | str:
     """A stock configuration and the state that fits it, or why no stock configuration can say this genome."""
+    if not isinstance(supernet.model, PreTrainedModel):
+        return "a module of your own has no stock configuration"
     state, blocks = supernet.state_dict(genome), kept_blocks(supernet, genome)
     if not blocks:
         return "no layer of this candidate is left"
@@ -65,7 +68,8 @@ def kept_blocks(supernet: StitchedSupernet, genome: Genome) -> list[int]:
 
 def _set_sizes(config: Any, supernet: StitchedSupernet, genome: Genome, blocks: list[int]) -> str:
     """Write one size for all layers into a configuration; a problem where layers differ."""
-    fields, kept = FAMILIES[config.model_type].uniform, supernet.kept(genome)
+    family, kept = FAMILIES.get(config.model_type), supernet.kept(genome)
+    fields = family.uniform if family else {}
     for kind in {cut.kind for cut in supernet.network.cuts.values()}:
         sizes = {
             (c.elements, kept[c.name]) for c in supernet.network.cuts.values() if c.kind == kind and c.block in blocks

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file
+from torch import nn
 
 from sparsesearch.errors import InputError
-from sparsesearch.models.surgery import define
+from sparsesearch.models.source import build
+from sparsesearch.models.surgery import apply_surgery, define
 
 MANIFEST = "sparsesearch.json"
+# The state of a module that transformers does not know.
+STATE = "model.safetensors"
 
 
 def manifest(directory: Path) -> dict[str, Any]:
@@ -24,21 +30,41 @@ def manifest(directory: Path) -> dict[str, Any]:
     return data
 
 
-def load(directory: str | Path, dtype: torch.dtype | None = None, device: str = "cpu") -> Any:
+def load(
+    directory: str | Path, dtype: torch.dtype | None = None, device: str = "cpu", module: nn.Module | None = None
+) -> Any:
     """An exported model, ready to use, whatever its form; no remote code is run.
 
     Args:
         directory: what `sparsesearch export --out` wrote.
         dtype: of the weights; the checkpoint's own where None.
         device: where to put it.
+        module: for the export of a module that was given from Python: the dense module; it is not changed.
 
-    Raises InputError SS504 where the directory is not an export.
+    Raises InputError SS504 where the directory is not an export, or a module is needed.
     """
     directory = Path(directory)
-    stock = manifest(directory)["classes"]
-    if manifest(directory)["form"] == "uneven":
-        _, model_class = define(*stock)
+    told = manifest(directory)
+    if "classes" not in told:
+        return _load_module(directory, told, module).to(device, dtype).eval()
+    if told["form"] == "uneven":
+        _, model_class = define(*told["classes"])
     else:
-        model_class = getattr(transformers, stock[1])
+        model_class = getattr(transformers, told["classes"][1])
     model = model_class.from_pretrained(directory, dtype=dtype or "auto", use_safetensors=True)
     return model.to(device).eval()
+
+
+def _load_module(directory: Path, told: dict[str, Any], module: nn.Module | None) -> nn.Module:
+    if module is None and told["factory"] is None:
+        raise InputError(
+            "SS504",
+            f"{directory} holds a module that was given from Python.",
+            f"Use load({str(directory)!r}, module=m).",
+        )
+    model = build(told["factory"], (str(Path.cwd()),)) if module is None else copy.deepcopy(module)
+    state = load_file(directory / STATE)
+    if told["surgery"] is not None:
+        apply_surgery(model, told["surgery"])
+    model.load_state_dict(state)
+    return model.to(next(t.dtype for t in state.values() if t.is_floating_point()))

@@ -15,8 +15,9 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import perplexity
 from sparsesearch.export.loading import MANIFEST, load
-from sparsesearch.export.write import open_supernet
-from sparsesearch.models import dense_config, load_model, load_tokenizer, resolve
+from sparsesearch.export.write import open_run
+from sparsesearch.models import load_tokenizer
+from sparsesearch.models.source import Source, open_source
 
 
 def open_target(target: str) -> tuple[Any, Any]:
@@ -26,15 +27,21 @@ def open_target(target: str) -> tuple[Any, Any]:
         return load(path, torch.float32), load_tokenizer(path)
     if not path.exists() and (path.parent / "run.yaml").is_file():
         results = RunResults(path.parent)
-        supernet, directory = open_supernet(results)
-        return supernet.materialise(results.find(path.name).genome), load_tokenizer(directory)
-    if (path / "run.yaml").is_file():
-        raise InputError(
-            "SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID; see: sparsesearch front {path}"
+        opened = open_run(results)
+        genome = results.find(path.name).genome
+        return opened.finish(opened.supernet.materialise(genome), genome), load_tokenizer(
+            _directory(opened.source, path)
         )
-    directory = resolve(ModelConfig(id=target))
-    dense_config(directory)
-    return load_model(directory, torch.float32), load_tokenizer(directory)
+    if (path / "run.yaml").is_file():
+        raise InputError("SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID. See: sparsesearch front")
+    source = open_source(ModelConfig(id=target))
+    return source.load(torch.float32, "cpu"), load_tokenizer(_directory(source, path))
+
+
+def _directory(source: Source, target: Path) -> Path:
+    if source.directory is None or source.task.name != "causal":
+        raise InputError("SS504", f"{target} is no language model; perplexity is for those.")
+    return source.directory
 
 
 def evaluate_text(target: str, text: Path, length: int, windows: int | None, batch: int) -> dict[str, Any]:

@@ -43,12 +43,21 @@ def load_by(way: str, directory: Path, auto_class: str) -> Any:
     return model.eval()
 
 
+def outputs_of(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Logits, or the last hidden states, or what a module of the user's own returns; float32."""
+    with torch.no_grad():
+        if not isinstance(model, transformers.PreTrainedModel):
+            own: torch.Tensor = model(*(inputs[name] for name in sorted(inputs)))
+            return own.float()
+        found = model(**inputs)
+    logits: torch.Tensor = found.logits if "logits" in found else found.last_hidden_state
+    return logits.float()
+
+
 def check(model: Any, inputs: dict[str, torch.Tensor], outputs: torch.Tensor, generates: bool) -> dict[str, Any]:
     """Largest output difference, counts, and whether cached generation agrees with plain forward passes."""
+    difference = float((outputs_of(model, inputs) - outputs).abs().max())
     with torch.no_grad():
-        found = model(**inputs)
-        found = found.logits if "logits" in found else found.last_hidden_state
-        difference = float((found.float() - outputs).abs().max())
         agrees = not generates or _generates(model, inputs["input_ids"])
     return {
         "max_abs_logit_diff": difference,

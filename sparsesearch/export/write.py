@@ -7,23 +7,28 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers import PreTrainedModel
 
-from sparsesearch.config import load_config
+from sparsesearch.calibration import Samples
+from sparsesearch.config import RunConfig, load_config
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
+from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
+from sparsesearch.evaluation.evaluator import USER
 from sparsesearch.export import verify
 from sparsesearch.export.card import model_card
 from sparsesearch.export.forms import choose, uniform, zeros_problem
-from sparsesearch.export.loading import MANIFEST
-from sparsesearch.models import dense_config, load_model, load_tokenizer, surgery
-from sparsesearch.models.load import checkpoint_dtype
+from sparsesearch.export.loading import MANIFEST, STATE, load
+from sparsesearch.models import load_tokenizer, surgery
+from sparsesearch.models.source import Checkpoint, Given, Source
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.supernet import LevelStore, StitchedSupernet
@@ -33,26 +38,59 @@ CODE = "modeling_sparsesearch.py"
 PREPROCESSOR = "preprocessor_config.json"
 
 
-def open_supernet(results: RunResults) -> tuple[StitchedSupernet, Path]:
-    """The supernet of a finished run on the CPU in float32, and the model's directory.
+@dataclass(frozen=True)
+class Opened:
+    """A finished run, ready to make its candidates again on the CPU in float32."""
 
-    Raises InputError SS505 where the run's level store is gone.
+    supernet: StitchedSupernet
+    source: Source
+    norms: Samples
+    batch: int
+
+    def finish(self, model: Any, genome: Genome) -> Any:
+        """Measure batch normalisation again, as the search did before it judged the candidate."""
+        if batch_norms(model) and genome != self.supernet.space.dense:
+            reestimate(model, self.supernet.network.task, self.norms, self.batch)
+        return model
+
+
+def open_run(results: RunResults, module: Any = None) -> Opened:
+    """The supernet of a finished run, and where its network came from.
+
+    Args:
+        module: for a run on a module that was given from Python: the same module again.
+
+    Raises InputError SS505 where the run's level store is gone, SS602 where the module is not the one searched.
     """
     run = results.run
     config = load_config(run.config)
-    launch = prepare(config, saved=run, reread=False)
+    launch = prepare(config, saved=run, reread=False, module=module, quality=_unused if _is_own(config) else None)
+    if launch.weights != results.info["fingerprint"]["weights"]:
+        raise InputError("SS602", f"{run.path}: the model is not the one that was searched.", "Give the same one.")
     setup = launch.setup(run, run.path.parent / ".cache")
     if not (Path(setup.store) / "index.json").exists():
         raise InputError(
             "SS505", f"the run's level store {setup.store} is gone.", f"'sparsesearch resume {run.path}' rebuilds it."
         )
     store = LevelStore.open(Path(setup.store), launch.store_key)
-    model = load_model(launch.model, torch.float32, trust_remote_code=config.model.trust_remote_code)
+    model = launch.source.load(torch.float32, "cpu")
     supernet = StitchedSupernet(model, launch.network, results.space, store.files)
-    return supernet, launch.model
+    norms = launch.samples["calibration"].rows(slice(0, config.data.batch_norm))
+    return Opened(supernet, launch.source, norms, config.batch)
 
 
-def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "auto") -> dict[str, Any]:
+def _is_own(config: RunConfig) -> bool:
+    return config.objectives[0] == USER
+
+
+def _unused(model: Any, samples: Samples) -> float:
+    """Stands for a user's quality where nothing is judged."""
+    raise NotImplementedError
+
+
+def export(
+    results: RunResults, candidate: Evaluation, out: Path, form: str = "auto", module: Any = None
+) -> dict[str, Any]:
     """Write a candidate as a model directory and verify it.
 
     Args:
@@ -60,6 +98,7 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
         candidate: one of its evaluations.
         out: a directory that does not exist yet, or is empty.
         form: `auto` or a name in `FORMS`.
+        module: for a run on a module that was given from Python: the same module again.
 
     Returns:
         `{form, out, id, params, nonzeros, bytes, verified, max_abs_logit_diff, load, notes}`.
@@ -68,12 +107,12 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
-    supernet, model_directory = open_supernet(results)
-    changes, stock = supernet.surgery(candidate.genome), uniform(supernet, candidate.genome)
+    opened = open_run(results, module)
+    supernet, genome = opened.supernet, candidate.genome
+    changes, stock = supernet.surgery(genome), uniform(supernet, genome)
     problem = stock if isinstance(stock, str) else ""
     differs = bool(changes["shapes"] or changes["stand_ins"])
-    form = choose(form, zeros_problem(supernet, candidate.genome), problem, differs)
-    storage = checkpoint_dtype(dense_config(model_directory))
+    form = choose(form, zeros_problem(supernet, genome), problem, differs)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -82,15 +121,18 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
             "SS302", f"cannot write to {out}: {error.strerror}.", "Choose another --out."
         ) from None
     try:
-        model = _build(form, supernet, candidate.genome)
-        model.to(storage).save_pretrained(work)
-        if form == "uneven":
-            _write_code(work / CODE, supernet)
-        _copy_processor(supernet, model_directory, work)
+        model = opened.finish(_build(form, supernet, genome), genome).to(opened.source.storage)
+        if isinstance(opened.source, Checkpoint):
+            _save_checkpoint(model, form, opened, work)
+            more: dict[str, Any] = {"classes": _classes(supernet)}
+        else:
+            save_file({name: t.contiguous() for name, t in model.state_dict().items()}, work / STATE)
+            more = {"factory": getattr(opened.source, "name", None), "surgery": changes if form == "uneven" else None}
         report = _report(form, out, work, results, candidate, supernet.network.task.auto_class)
-        (work / MANIFEST).write_text(json.dumps(report | _provenance(results, candidate, supernet), indent=1))
-        report |= _verify(form, work, supernet, candidate, results.run)
-        (work / MANIFEST).write_text(json.dumps(report | _provenance(results, candidate, supernet), indent=1))
+        told = _provenance(results, candidate) | more
+        (work / MANIFEST).write_text(json.dumps(report | told, indent=1))
+        report |= _verify(form, work, opened, candidate, results.run)
+        (work / MANIFEST).write_text(json.dumps(report | told, indent=1))
         (work / "README.md").write_text(model_card(report, results, candidate))
         if out.exists():
             out.rmdir()
@@ -103,13 +145,17 @@ def export(results: RunResults, candidate: Evaluation, out: Path, form: str = "a
     return report
 
 
-def _copy_processor(supernet: StitchedSupernet, source: Path, work: Path) -> None:
-    """The tokenizer, or the image processor's settings, that the model came with."""
-    if supernet.network.task.data == "image":
-        if (source / PREPROCESSOR).is_file():
-            shutil.copy(source / PREPROCESSOR, work / PREPROCESSOR)
-    else:
+def _save_checkpoint(model: Any, form: str, opened: Opened, work: Path) -> None:
+    """Write what transformers reads: the model, its code where it has its own, its tokenizer or image settings."""
+    source = opened.source.directory
+    assert source is not None
+    model.save_pretrained(work)
+    if form == "uneven":
+        _write_code(work / CODE, opened.supernet)
+    if opened.supernet.network.task.data != "image":
         load_tokenizer(source).save_pretrained(work)
+    elif (source / PREPROCESSOR).is_file():
+        shutil.copy(source / PREPROCESSOR, work / PREPROCESSOR)
 
 
 def _classes(supernet: StitchedSupernet) -> tuple[str, str]:
@@ -120,9 +166,11 @@ def _classes(supernet: StitchedSupernet) -> tuple[str, str]:
 def _build(form: str, supernet: StitchedSupernet, genome: Genome) -> Any:
     """The candidate as a model object of its form, float32."""
     if form == "zeros":
-        model = stock_model(supernet.model)
+        model = stock_model(supernet.apply(supernet.space.dense))
         load_exactly(model, supernet.state_dict(genome, padded=True))
-        return model
+        return model.eval()
+    if not isinstance(supernet.model, PreTrainedModel):
+        return supernet.materialise(genome)
     if form == "uniform":
         found = uniform(supernet, genome)
         assert not isinstance(found, str)
@@ -164,26 +212,28 @@ def _report(
             "Unstructured zeros make a model neither smaller on disk nor faster without a sparse kernel."
         )
     code = f'sparsesearch.load("{out}")'
-    if form != "uneven":
+    if form != "uneven" and auto_class:
         code = f'transformers.{auto_class}.from_pretrained("{out}")'
     return {"form": form, "out": str(out), "id": candidate.genome.id, "bytes": size, "load": code, "notes": notes}
 
 
-def _verify(
-    form: str, work: Path, supernet: StitchedSupernet, candidate: Evaluation, run: RunDirectory
-) -> dict[str, Any]:
+def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: RunDirectory) -> dict[str, Any]:
     """Reload in fresh processes, every way the form promises, and compare; raises SparseSearchError SS506."""
-    task, samples = supernet.network.task, run.samples("selection").rows(slice(0, 2))
-    model = supernet.apply(candidate.genome)
+    supernet, samples = opened.supernet, run.samples("selection").rows(slice(0, 2))
+    task, model = supernet.network.task, opened.finish(supernet.apply(candidate.genome), candidate.genome)
     inputs = samples.inputs(model)
-    with torch.no_grad():
-        found = model(**inputs)
-        outputs = found.logits if "logits" in found else found.last_hidden_state
+    outputs = verify.outputs_of(model, inputs)
     with tempfile.TemporaryDirectory() as directory:
         reference = Path(directory) / "reference.safetensors"
         told = {"auto_class": task.auto_class, "generates": str(task.generates)}
         save_file(inputs | {"outputs": outputs.contiguous()}, reference, told)
-        ways = {way: _load_freshly(work, reference, way) for way in verify.WAYS[form]}
+        if isinstance(opened.source, Given):
+            # Nothing but the user's own process can make this module.
+            again = load(work, torch.float32, module=opened.source.module)
+            ways = {"sparsesearch.load": verify.check(again, inputs, outputs, generates=False)}
+        else:
+            wanted = verify.WAYS[form] if task.auto_class else ("sparsesearch.load",)
+            ways = {way: _load_freshly(work, reference, way) for way in wanted}
     worst = max(way["max_abs_logit_diff"] for way in ways.values())
     if not worst <= verify.TOLERANCE or not all(way["generates"] for way in ways.values()):
         raise SparseSearchError("SS506", f"the export differs from what was searched: {json.dumps(ways)}")
@@ -207,7 +257,7 @@ def _load_freshly(work: Path, reference: Path, way: str) -> dict[str, Any]:
     return found
 
 
-def _provenance(results: RunResults, candidate: Evaluation, supernet: StitchedSupernet) -> dict[str, Any]:
+def _provenance(results: RunResults, candidate: Evaluation) -> dict[str, Any]:
     return {
         "schema": 1,
         "model": results.info["model"],
@@ -216,6 +266,5 @@ def _provenance(results: RunResults, candidate: Evaluation, supernet: StitchedSu
         "costs": candidate.costs,
         "dense_costs": results.space.dense_costs,
         "kept": results.space.describe(candidate.genome),
-        "classes": _classes(supernet),
         "versions": results.info["versions"],
     }

@@ -109,6 +109,10 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+# Convolutional networks whose channel groups come from tracing.
+TRACED = ("resnet",)
+
+
 def family_of(config: PretrainedConfig) -> Family:
     """The family of a configuration; raises InputError SS202 where its `model_type` has none."""
     if config.model_type not in FAMILIES:
@@ -122,7 +126,8 @@ def family_of(config: PretrainedConfig) -> Family:
 
 def check_family(config: PretrainedConfig) -> None:
     """Raise InputError SS202 for a `model_type` without a family map, SS203 for quantised weights."""
-    family_of(config)
+    if config.model_type not in TRACED:
+        family_of(config)
     if getattr(config, "quantization_config", None):
         quantization = config.quantization_config
         method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization.quant_method

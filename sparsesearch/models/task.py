@@ -20,7 +20,7 @@ class Task:
 
     Attributes:
         auto_class: the Auto class of transformers that loads it.
-        data: what a sample is: a window of `tokens`, a `pair` of windows (encoder, decoder), an `image`, or `arrays`.
+        data: what a sample is: a window of `tokens`, a `pair` of windows (encoder, decoder), or an `image`.
         qualities: what candidates can be judged by, the default first.
         call: outputs for a batch, float32, shape (samples, positions, values).
         pooled: whether there is one position for a whole sample.
@@ -29,7 +29,7 @@ class Task:
 
     name: str
     auto_class: str
-    data: Literal["tokens", "pair", "image", "arrays"]
+    data: Literal["tokens", "pair", "image"]
     qualities: tuple[str, ...]
     call: Callable[[Any, Inputs], torch.Tensor]
     pooled: bool = False
@@ -80,7 +80,7 @@ TASKS = {
         Task("image-classes", "AutoModelForImageClassification", "image", ("kl", "error"), _classes, pooled=True),
         Task("embedding", "AutoModel", "tokens", ("cosine", "hidden"), _hidden, special=True),
         Task("image-embedding", "AutoModel", "image", ("cosine", "hidden"), _hidden),
-        Task("module", "", "arrays", ("kl", "error"), _module, pooled=True),
+        Task("module", "", "image", ("kl", "error"), _module),
     )
 }  # fmt: skip
 _SUFFIXES = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,33 +21,40 @@ from transformers.pytorch_utils import Conv1D
 from sparsesearch.errors import InputError
 from sparsesearch.models.network import Attribute, Cut, Index, Matrix, Network, Slot
 from sparsesearch.models.surgery import set_attribute, set_tensor
-from sparsesearch.models.task import TASKS
+from sparsesearch.models.task import TASKS, Task
 from sparsesearch.space.cost import CUTS
 
 # Relative difference of outputs that still counts as rounding.
 TOLERANCE = 1e-3
 Inputs = Sequence[torch.Tensor]
+Call = Callable[[nn.Module, Inputs], torch.Tensor]
 
 
-def describe_module(module: nn.Module, inputs: Inputs) -> Network:
+def describe_module(module: nn.Module, inputs: Inputs, task: Task = TASKS["module"]) -> Network:
     """The parts of a module.
 
     Args:
-        module: on the CPU; it is not changed.
+        module: with real weights; it is not changed.
         inputs: what `forward` takes, one sample or more each.
+        task: what it is for; a model of transformers is called as its task says.
 
     Raises InputError SS210 where the module cannot be traced, SS211 where it returns no tensor of logits.
     """
     module = copy.deepcopy(module).cpu().eval().requires_grad_(False)
     inputs = [tensor.cpu() for tensor in inputs]
-    order, positions, outputs = _run(module, inputs)
+    names = ["pixel_values"] if task.auto_class else [str(i) for i in range(len(inputs))]
+
+    def call(network: nn.Module, tensors: Inputs) -> torch.Tensor:
+        return task.call(network, dict(zip(names, tensors, strict=True)))
+
+    order, positions, outputs = _run(module, inputs, call)
     blocks = {path: i for i, path in enumerate(order)}
     matrices = {m.name: m for path in order if (m := _matrix(module, path, blocks[path], positions[path])) is not None}
-    cuts, limits = _cuts(module, inputs, matrices, blocks)
+    cuts, limits = _cuts(module, inputs, call, matrices, blocks)
     shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
     return Network(
         model_type=type(module).__name__,
-        task=TASKS["module"],
+        task=task,
         hidden=0,
         values=outputs.shape[2],
         positions=outputs.shape[1],
@@ -64,7 +71,7 @@ def describe_module(module: nn.Module, inputs: Inputs) -> Network:
     )
 
 
-def _run(module: nn.Module, inputs: Inputs) -> tuple[list[str], dict[str, int], torch.Tensor]:
+def _run(module: nn.Module, inputs: Inputs, call: Call) -> tuple[list[str], dict[str, int], torch.Tensor]:
     """Weighted layers in order of execution, how often a sample meets each, and the outputs."""
     met: dict[str, int] = {}
     hooks = []
@@ -78,7 +85,7 @@ def _run(module: nn.Module, inputs: Inputs) -> tuple[list[str], dict[str, int], 
             hooks.append(layer.register_forward_hook(hook))
     try:
         with torch.no_grad():
-            outputs = TASKS["module"].call(module, {str(i): tensor for i, tensor in enumerate(inputs)})
+            outputs = call(module, inputs)
     except InputError:
         raise
     except Exception as error:  # whatever a user's module raises on inputs that do not fit it
@@ -107,16 +114,16 @@ def _matrix(module: nn.Module, path: str, block: int, positions: int) -> Matrix 
 
 
 def _cuts(
-    module: nn.Module, inputs: Inputs, matrices: dict[str, Matrix], blocks: dict[str, int]
+    module: nn.Module, inputs: Inputs, call: Call, matrices: dict[str, Matrix], blocks: dict[str, int]
 ) -> tuple[list[Cut], list[str]]:
     """Channel groups that can be cut, and which cannot and why."""
     cuts: list[Cut] = []
     limits: list[str] = []
     taken: dict[str, int] = defaultdict(int)
-    for members in _groups(module, inputs):
+    for members in _groups(module, inputs, call):
         cut = _cut(module, members, matrices, blocks)
         layers = sorted({path for path, _, _ in members if path in blocks}, key=lambda path: blocks[path])
-        if cut is None or not _holds(module, cut, inputs):
+        if cut is None or not _holds(module, cut, inputs, call):
             limits.append(f"channels of {_some(layers)} cannot be cut: no cut of them leaves the same function")
             continue
         tensors = {slot.tensor for slot in (*cut.writers, *cut.readers)}
@@ -137,7 +144,7 @@ def _some(paths: list[str]) -> str:
 Member = tuple[str, bool, list[tuple[int, int]]]
 
 
-def _groups(module: nn.Module, inputs: Inputs) -> list[list[Member]]:
+def _groups(module: nn.Module, inputs: Inputs, call: Call) -> list[list[Member]]:
     """Torch-Pruning's groups as plain data."""
     import torch_pruning as tp
 
@@ -146,7 +153,9 @@ def _groups(module: nn.Module, inputs: Inputs) -> list[list[Member]]:
     try:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
-            graph = tp.DependencyGraph().build_dependency(copied, example_inputs=tuple(inputs), verbose=False)
+            graph = tp.DependencyGraph().build_dependency(
+                copied, example_inputs=tuple(inputs), forward_fn=call, verbose=False
+            )
             found = list(graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]))
     except Exception as error:  # the tracer fails in many ways
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -248,7 +257,7 @@ def _tensor(module: nn.Module, name: str) -> torch.Tensor:
     return tensor.data
 
 
-def _holds(module: nn.Module, cut: Cut, inputs: Inputs) -> bool:
+def _holds(module: nn.Module, cut: Cut, inputs: Inputs, call: Call) -> bool:
     """Whether cutting half of the elements equals ignoring them."""
     kept = torch.arange(0, cut.elements, 2)[None]
     smaller, ignoring = copy.deepcopy(module), copy.deepcopy(module)
@@ -264,14 +273,14 @@ def _holds(module: nn.Module, cut: Cut, inputs: Inputs) -> bool:
     for attribute in cut.attributes:
         set_attribute(smaller.get_submodule(attribute.module), attribute.name, attribute.per_element * kept.shape[1])
     try:
-        return all(_agree(smaller, ignoring, sized) for sized in _sizes(inputs))
+        return all(_agree(smaller, ignoring, sized, call) for sized in _sizes(inputs))
     except Exception:  # shapes that do not fit each other: the group is wrong
         return False
 
 
-def _agree(smaller: nn.Module, ignoring: nn.Module, inputs: Inputs) -> bool:
+def _agree(smaller: nn.Module, ignoring: nn.Module, inputs: Inputs, call: Call) -> bool:
     with torch.no_grad():
-        expected, found = ignoring(*inputs), smaller(*inputs)
+        expected, found = call(ignoring, inputs), call(smaller, inputs)
     scale = float(expected.abs().max()) + 1e-6
     return found.shape == expected.shape and float((found - expected).abs().max()) <= TOLERANCE * scale
 

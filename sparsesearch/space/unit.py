@@ -10,11 +10,12 @@ KINDS = {
     "kv_groups": "KV groups of one attention (its keys, values and all their queries); a level is the groups kept",
     "experts": "experts of one mixture-of-experts layer, of each routing group; a level is the number kept",
     "expert_width": "width of all experts of one layer; a level is the number of neurons that each expert keeps",
+    "channels": "channels that go together through a traced network; a level is the number kept",
     "drop_attention": "one attention sublayer, kept (1) or dropped (0)",
     "drop_ffn": "one feed-forward sublayer, kept (1) or dropped (0)",
 }
 # Kinds whose levels remove whole neurons, heads or experts, so that tensors really shrink.
-CUT_KINDS = ("ffn_width", "kv_groups", "experts", "expert_width")
+CUT_KINDS = ("ffn_width", "kv_groups", "experts", "expert_width", "channels")
 
 
 @dataclass(frozen=True)

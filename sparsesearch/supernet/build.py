@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sparsesearch.calibration import InputStatistics
 from sparsesearch.calibration.gradients import load_gradients
 from sparsesearch.calibration.statistics import Statistics, load_statistics
 from sparsesearch.config import PrunerConfig
@@ -68,17 +70,18 @@ class StoreBuilder:
         done = block_path(self.directory, block)
         if done.exists():
             return
-        statistics = load_statistics(self.statistics, block)
+        self._moments: dict[int, Statistics] = {}
         units: dict[str, Entry] = {}
         for cut in self.network.cuts.values():
             if cut.block == block and cut.name in self.units:
-                units |= self._cut(cut, self.units[cut.name], statistics)
+                units |= self._cut(cut, self.units[cut.name])
         for matrix in self.network.matrices.values():
             unit = self.units.get(f"{sparsity_module(matrix)}.sparsity")
             if matrix.block == block and unit is not None:
-                units |= self._sparsify(matrix, unit, statistics)
+                units |= self._sparsify(matrix, unit)
         prefix = self.network.blocks[block] + "."
-        write_json(done, {"units": units, "nonzeros": self._nonzeros(lambda name: name.startswith(prefix))})
+        mine = [name for name in self._parameters if name.startswith(prefix) and self._is_within(name, block)]
+        write_json(done, {"units": units, "nonzeros": self._nonzeros(mine)})
 
     def finish(self, key: dict[str, Any]) -> None:
         """Write `index.json` from all block files."""
@@ -87,14 +90,28 @@ class StoreBuilder:
             part = json.loads(block_path(self.directory, block).read_text())
             index["units"] |= part["units"]
             index["nonzeros"] |= part["nonzeros"]
-        inside = tuple(f"{path}." for path in self.network.blocks)
-        index["nonzeros"] |= self._nonzeros(lambda name: not name.startswith(inside))
+        index["nonzeros"] |= self._nonzeros([name for name in self._parameters if name not in index["nonzeros"]])
         write_json(self.directory / "index.json", index)
 
-    def _layers(self, matrix: Matrix, statistics: Statistics) -> list[Layer]:
+    @property
+    def _parameters(self) -> dict[str, torch.Tensor]:
+        return dict(self.model.named_parameters())
+
+    def _is_within(self, name: str, block: int) -> bool:
+        """Whether a tensor's levels depend on units of this block alone."""
+        plan = self.composer.plans.get(name)
+        return plan is None or all(use.unit.block == block for use in plan.uses)
+
+    def _inputs(self, matrix: Matrix) -> InputStatistics:
+        """Statistics of a matrix's inputs, also where a cut of this block is read in another."""
+        if matrix.block not in self._moments:
+            self._moments[matrix.block] = load_statistics(self.statistics, matrix.block)
+        return self._moments[matrix.block][matrix.reads]
+
+    def _layers(self, matrix: Matrix) -> list[Layer]:
         """The matrix group by group, float32, with its inputs."""
         weight = matrix.view(self.composer.dense[matrix.name].float())
-        inputs = statistics[matrix.reads].to(weight.device)
+        inputs = self._inputs(matrix).to(weight.device)
         if matrix.name not in self.gradients:
             return [Layer(group, inputs.group(i)) for i, group in enumerate(weight)]
         mean, square = (matrix.view(tensor.to(weight.device)) for tensor in self.gradients[matrix.name])
@@ -105,8 +122,8 @@ class StoreBuilder:
         """Mean and mean squared gradients by matrix; empty where no pruner needs them."""
         return {} if self._gradient_file is None else load_gradients(self._gradient_file)
 
-    def _sparsify(self, matrix: Matrix, unit: Unit, statistics: Statistics) -> dict[str, Entry]:
-        prune, layers = unstructured(self.pruners.sparsity), self._layers(matrix, statistics)
+    def _sparsify(self, matrix: Matrix, unit: Unit) -> dict[str, Entry]:
+        prune, layers = unstructured(self.pruners.sparsity), self._layers(matrix)
         groups = len(layers)
         # Groups keep equally many; where a count does not divide, the first groups keep one more.
         pruned = [
@@ -119,19 +136,18 @@ class StoreBuilder:
         errors = [self._error(matrix, layers, level) for level in levels]
         return {unit.name: self._entry(unit, errors, path)}
 
-    def _cut(self, cut: Cut, unit: Unit, statistics: Statistics) -> dict[str, Entry]:
+    def _cut(self, cut: Cut, unit: Unit) -> dict[str, Entry]:
         path = unit_path(self.directory, unit)
         if not cut.readers:
-            write_cut(path, self._expert_orders(cut, statistics), [], self.storage)
+            write_cut(path, self._expert_orders(cut), [], self.storage)
             return {unit.name: self._entry(unit, [], path)}
         prune = structured(self.pruners.width)
-        groups = [self._group(cut, order, statistics) for order in range(cut.orders)]
+        groups = [self._group(cut, order) for order in range(cut.orders)]
         found = [prune(group, unit.levels[1:], self.pruners) for group in groups]
         levels = [self._stacked(cut, [weights[i] for _, weights in found]) for i in range(len(unit.levels) - 1)]
         write_cut(path, torch.stack([order for order, _ in found]), levels, self.storage)
         errors = [
-            sum(self._cut_error(cut, slot, level, statistics) for slot in cut.readers)
-            for level in range(1, len(unit.levels))
+            sum(self._cut_error(cut, slot, level) for slot in cut.readers) for level in range(1, len(unit.levels))
         ]
         return {unit.name: self._entry(unit, errors, path)}
 
@@ -144,10 +160,10 @@ class StoreBuilder:
             torch.stack([next(each) for _ in range(self.network.matrices[slot.tensor].groups)]) for slot in cut.readers
         ]
 
-    def _expert_orders(self, cut: Cut, statistics: Statistics) -> torch.Tensor:
+    def _expert_orders(self, cut: Cut) -> torch.Tensor:
         """Experts in order of removal, within each routing group."""
         router, inputs, _ = (slot.tensor for slot in cut.writers[:3])
-        routing = statistics[self.network.matrices[inputs].reads].routing
+        routing = self._inputs(self.network.matrices[inputs]).routing
         weight = self.composer.dense[router].float().cpu()
         orders = []
         for index in cut.writers[0].index[:, :, 0]:
@@ -155,16 +171,16 @@ class StoreBuilder:
             orders.append(expert_order(self.pruners.experts)(experts))
         return torch.stack(orders)
 
-    def _group(self, cut: Cut, order: int, statistics: Statistics) -> Group:
+    def _group(self, cut: Cut, order: int) -> Group:
         """What a structured pruner is given for one order of a cut."""
-        readers = [reader for slot in cut.readers for reader in self._readers(slot, order, statistics)]
+        readers = [reader for slot in cut.readers for reader in self._readers(slot, order)]
         writers = [self._writer(slot, order) for slot in cut.writers if slot.tensor in self.network.matrices]
         return Group(tuple(readers), tuple(writers))
 
-    def _readers(self, slot: Slot, order: int, statistics: Statistics) -> list[Reader]:
+    def _readers(self, slot: Slot, order: int) -> list[Reader]:
         """What reads the elements: one matrix, or all groups of a grouped convolution."""
         matrix = self.network.matrices[slot.tensor]
-        layers = self._layers(matrix, statistics)
+        layers = self._layers(matrix)
         columns = matrix_columns(matrix, slot.index[0 if slot.batched else order])
         chosen = [layers[order]] if slot.batched else layers
         if columns.numel() == matrix.columns:
@@ -190,29 +206,26 @@ class StoreBuilder:
         ]
         return sum(errors) / len(errors)
 
-    def _cut_error(self, cut: Cut, slot: Slot, level: int, statistics: Statistics) -> float:
+    def _cut_error(self, cut: Cut, slot: Slot, level: int) -> float:
         matrix = self.network.matrices[slot.tensor]
         levels = [0] + [level if use.cut is cut else 0 for use in self.composer.plans[slot.tensor].uses]
-        return self._error(matrix, self._layers(matrix, statistics), self.composer.padded(slot.tensor, tuple(levels)))
+        return self._error(matrix, self._layers(matrix), self.composer.padded(slot.tensor, tuple(levels)))
 
     def _entry(self, unit: Unit, errors: list[float], path: Path) -> Entry:
         return {"levels": list(unit.levels), "errors": [0.0, *errors], "sha256": file_hash(path)}
 
-    def _nonzeros(self, wanted: Any) -> dict[str, list[list[int]]]:
-        """Counted nonzeros of the wanted parameters, for each sparsity level one value a combination of cut levels."""
+    def _nonzeros(self, names: Sequence[str]) -> dict[str, list[list[int]]]:
+        """Counted nonzeros of parameters, for each sparsity level one value a combination of cut levels."""
         table: dict[str, list[list[int]]] = {}
-        for name, parameter in self.model.named_parameters():
-            if not wanted(name):
-                continue
+        for name in names:
             if name not in self.composer.plans:
-                table[name] = [[int(torch.count_nonzero(parameter))]]
+                table[name] = [[int(torch.count_nonzero(self._parameters[name]))]]
                 continue
             counts = [
                 int(torch.count_nonzero(self.composer.tensor(name, levels).to(self.storage)))
                 for levels in self.composer.combinations(name)
             ]
-            rows = self.composer.counts(name)[0]
-            table[name] = np.reshape(counts, (rows, -1)).tolist()
+            table[name] = np.reshape(counts, (self.composer.counts(name)[0], -1)).tolist()
         return table
 
 

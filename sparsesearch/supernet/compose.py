@@ -57,8 +57,11 @@ class Composer:
     def __init__(self, model: Any, network: Network, space: Space, files: UnitFiles) -> None:
         self.network, self.files = network, files
         position = {unit.name: i for i, unit in enumerate(space.units)}
-        self.plans = {plan.name: plan for plan in _plans(network, space, position)}
+        self.norms = _norms(model)
+        self.plans = {plan.name: plan for plan in _plans(network, space, position, self.norms)}
         self.dense: dict[str, torch.Tensor] = {name: _tensor(model, name) for name in self.plans}
+        # Measuring them again writes into the network's own.
+        self.dense |= {name: self.dense[name].clone() for name in self.norms}
         self._drops = {d.name: position[d.name] for d in network.drops.values() if d.name in position}
         self._kept: dict[tuple[str, int, int], torch.Tensor] = {}
 
@@ -172,7 +175,13 @@ def _tensor(model: Any, name: str) -> torch.Tensor:
     return tensor.data
 
 
-def _plans(network: Network, space: Space, position: dict[str, int]) -> Iterator[Plan]:
+def _norms(model: Any) -> list[str]:
+    """Running statistics, which are measured again for every candidate and have to come back."""
+    leaves = ("running_mean", "running_var")
+    return [f"{path}.{leaf}" for path, module in model.named_modules() for leaf in leaves if leaf in module._buffers]
+
+
+def _plans(network: Network, space: Space, position: dict[str, int], norms: list[str]) -> Iterator[Plan]:
     units = {unit.name: unit for unit in space.units}
     uses: dict[str, list[Use]] = {}
     for cut in network.cuts.values():
@@ -182,7 +191,7 @@ def _plans(network: Network, space: Space, position: dict[str, int]) -> Iterator
             uses.setdefault(slot.tensor, []).append(Use(cut, slot, units[cut.name], position[cut.name], reader))
     # Outputs that a drop silences are swapped like the rest, also where nothing else touches them.
     outputs = [name for drop in network.drops.values() if drop.name in units for name in drop.outputs]
-    for name in dict.fromkeys((*network.matrices, *uses, *outputs)):
+    for name in dict.fromkeys((*network.matrices, *uses, *outputs, *norms)):
         matrix = network.matrices.get(name)
         sparsity = units.get(f"{sparsity_module(matrix)}.sparsity") if matrix else None
         where = position[sparsity.name] if sparsity else -1

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from sparsesearch.models.network import Cut, Drop, Network
 from sparsesearch.models.surgery import Surgery, apply_surgery, set_attribute, set_tensor, stand_in
@@ -81,6 +82,11 @@ class StitchedSupernet:
         kept = next(unit for unit in self.space.units if unit.name == cut.name).levels[level]
         return [(a.module, a.name, a.per_element * kept) for a in cut.attributes]
 
+    def forget_norms(self) -> None:
+        """Running statistics are not what they were set to: the next genome sets them again."""
+        for name in self.composer.norms:
+            self._applied[name] = "measured again"
+
     def _set(self, name: str, levels: TensorLevels | None) -> None:
         """Set a tensor to its levels, or, where None, to zero."""
         if self._applied[name] == levels:
@@ -92,6 +98,8 @@ class StitchedSupernet:
             tensor = self.composer.tensor(name, levels)
         else:
             tensor = self.composer.padded(name, levels)
+        if name in self.composer.norms:
+            tensor = tensor.clone()  # measuring again writes into it
         set_tensor(self._owner[name], name.rpartition(".")[2], tensor)
         self._applied[name] = levels
 
@@ -134,15 +142,21 @@ class StitchedSupernet:
 
     def materialise(self, genome: Genome) -> Any:
         """A new, really smaller network of the genome, independent of the supernet."""
-        model = stock_model(self.model)
+        model = stock_model(self.apply(self.space.dense))
         apply_surgery(model, self.surgery(genome))
         load_exactly(model, self.state_dict(genome))
         return model.eval().requires_grad_(False)
 
 
 def stock_model(model: Any) -> Any:
-    """A new network of the same class, configuration and type; weights are not meant to be used."""
-    return type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
+    """A new dense network of the same class, configuration and type; weights are not meant to be used.
+
+    Args:
+        model: in its dense state, since a module without a configuration can only be copied.
+    """
+    if isinstance(model, PreTrainedModel):
+        return type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
+    return copy.deepcopy(model)
 
 
 def _state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -154,7 +168,8 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def load_exactly(model: Any, state: dict[str, torch.Tensor]) -> None:
     """Copy a state into a model; every tensor must be there and none be left over (tied ones follow)."""
-    model.tie_weights()
+    if isinstance(model, PreTrainedModel):
+        model.tie_weights()
     missing, unexpected = model.load_state_dict(state, strict=False)
     own = {name for name, _ in model.named_parameters()}
     absent = [name for name in missing if name in own]

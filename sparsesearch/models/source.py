@@ -1,0 +1,222 @@
+"""Where a network comes from: a Hugging Face checkpoint, a factory of the user's own, or a module given from Python.
+
+A source is plain data (or holds the module itself), so that it travels to workers, which load the network from it.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib
+import re
+import sys
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from sparsesearch.config import ModelConfig
+from sparsesearch.errors import InputError
+from sparsesearch.models.family import TRACED, describe
+from sparsesearch.models.load import checkpoint_dtype, dense_config, load_model, meta_model, resolve, weights_hash
+from sparsesearch.models.network import Network
+from sparsesearch.models.task import TASKS, Task, task_of
+from sparsesearch.models.trace import describe_module
+
+# Image side for tracing networks that take any.
+TRACED_IMAGE = 64
+FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+class Source(Protocol):
+    """A network that can be described and loaded.
+
+    Attributes:
+        directory: where its tokenizer or image processor lies, if anywhere.
+        task: what it is for.
+        storage: data type of its weights: what levels are stored and models exported in.
+        weights: hash of weights and structure.
+    """
+
+    @property
+    def directory(self) -> Path | None: ...
+    @property
+    def task(self) -> Task: ...
+    @property
+    def storage(self) -> torch.dtype: ...
+    @property
+    def weights(self) -> str: ...
+
+    def describe(self, inputs: list[torch.Tensor]) -> Network:
+        """Its parts; a module is traced with these inputs, one sample each."""
+        ...
+
+    def load(self, dtype: torch.dtype, device: str) -> Any:
+        """The network in evaluation mode, without gradients."""
+        ...
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A local directory that transformers wrote."""
+
+    directory: Path
+    trust_remote_code: bool
+
+    @cached_property
+    def config(self) -> Any:
+        return dense_config(self.directory, self.trust_remote_code)
+
+    @property
+    def task(self) -> Task:
+        return task_of(self.config)
+
+    @property
+    def storage(self) -> torch.dtype:
+        return checkpoint_dtype(self.config)
+
+    @cached_property
+    def weights(self) -> str:
+        return weights_hash(self.directory)
+
+    def describe(self, inputs: list[torch.Tensor]) -> Network:
+        if self.config.model_type in TRACED:
+            return _traced(self.config)
+        return describe(meta_model(self.config, self.trust_remote_code))
+
+    def load(self, dtype: torch.dtype, device: str) -> Any:
+        return load_model(self.directory, dtype, device, self.trust_remote_code)
+
+
+def _traced(config: Any) -> Network:
+    """A convolutional network of transformers, traced with random weights."""
+    model = getattr(transformers, task_of(config).auto_class).from_config(config)
+    size = getattr(config, "image_size", TRACED_IMAGE)
+    network = describe_module(model, [torch.randn(1, config.num_channels, size, size)], task_of(config))
+    return replace(network, model_type=config.model_type)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A module as it is."""
+
+    module: nn.Module
+    directory: None = None
+
+    @property
+    def task(self) -> Task:
+        return TASKS["module"]
+
+    @property
+    def storage(self) -> torch.dtype:
+        return next(self.module.parameters()).dtype
+
+    @cached_property
+    def weights(self) -> str:
+        digest = hashlib.sha256(repr(self.module).encode())
+        for name, tensor in sorted(self.module.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def describe(self, inputs: list[torch.Tensor]) -> Network:
+        return describe_module(self.module, inputs)
+
+    def load(self, dtype: torch.dtype, device: str) -> Any:
+        return copy.deepcopy(self.module).to(device, dtype).eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Factory:
+    """`package.module:function` that returns a module, and a safetensors file with its state.
+
+    Attributes:
+        paths: what is put before Python's import path, so that workers find what the user's shell finds.
+    """
+
+    name: str
+    state: Path | None
+    paths: tuple[str, ...]
+    directory: None = None
+
+    @cached_property
+    def given(self) -> Given:
+        return Given(self._module())
+
+    @property
+    def task(self) -> Task:
+        return self.given.task
+
+    @property
+    def storage(self) -> torch.dtype:
+        return self.given.storage
+
+    @property
+    def weights(self) -> str:
+        return self.given.weights
+
+    def describe(self, inputs: list[torch.Tensor]) -> Network:
+        return self.given.describe(inputs)
+
+    def load(self, dtype: torch.dtype, device: str) -> Any:
+        return self.given.load(dtype, device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "given"}
+
+    def _module(self) -> nn.Module:
+        module = build(self.name, self.paths)
+        if self.state is not None:
+            fill(module, self.state)
+        return module
+
+
+def open_source(model: ModelConfig) -> Source:
+    """The source that a configuration names; raises InputError SS201, SS206, SS207, SS213 or SS214."""
+    if FACTORY.fullmatch(model.id):
+        state = None if model.weights is None else Path(model.weights).expanduser().resolve()
+        source = Factory(model.id, state, (str(Path.cwd()),))
+        _ = source.given
+        return source
+    if model.weights is not None:
+        raise InputError("SS213", f"model.weights is for a factory (package.module:function), not for {model.id!r}.")
+    return Checkpoint(resolve(model), model.trust_remote_code)
+
+
+def build(name: str, paths: tuple[str, ...] = ()) -> nn.Module:
+    """The module that `package.module:function` returns; raises InputError SS213."""
+    package, _, function = name.partition(":")
+    sys.path[:0] = [path for path in paths if path not in sys.path]
+    try:
+        module = getattr(importlib.import_module(package), function)()
+    except Exception as error:  # whatever the user's code raises
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InputError(
+            "SS213", f"model factory {name!r} cannot be called: {type(error).__name__}: {first_line}.",
+            "Give package.module:function, importable from here, that takes no arguments.",
+        ) from None  # fmt: skip
+    if not isinstance(module, nn.Module):
+        raise InputError("SS213", f"model factory {name!r} returns {type(module).__name__}, not a torch.nn.Module.")
+    return module
+
+
+def fill(module: nn.Module, state: Path) -> None:
+    """Load a safetensors state into a module; raises InputError SS214 where keys or shapes do not fit."""
+    try:
+        tensors = load_file(state)
+    except (OSError, SafetensorError) as error:
+        raise InputError("SS214", f"cannot read model.weights {state}: {error}.", "Give a .safetensors file.") from None
+    own = module.state_dict()
+    missing = [k for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in tensors if k not in own]
+    wrong = [k for k, t in tensors.items() if k in own and own[k].shape != t.shape]
+    for problem, keys in (("misses", missing), ("has unexpected", unexpected), ("has other shapes for", wrong)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise InputError("SS214", f"model.weights {state.name} {problem} {', '.join(keys[:3])}{more}.")
+    module.load_state_dict(tensors, strict=False)

@@ -1,0 +1,119 @@
+"""A network of one's own from the command line: factory, state, images, export, reload."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from networks import CLASSES, make
+from safetensors.torch import save_file
+from support import image_folder
+
+TESTS = Path(__file__).parents[1]
+IMAGE = {"size": 16, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with a state, folders of labelled images and a recipe, from which the factory can be imported."""
+    save_file(make("padded").state_dict(), tmp_path / "state.safetensors")
+    data = {
+        role: {"source": str(image_folder(tmp_path / role, 8, seed)), "sequences": 8, "image": IMAGE}
+        for seed, role in enumerate(("calibration", "selection", "test"))
+    }
+    recipe = {
+        "model": {"id": "networks:padded", "weights": str(tmp_path / "state.safetensors")},
+        "units": [{"kind": "channels", "levels": 3}, {"kind": "sparsity", "levels": ["50%"]}],
+        "objectives": ["kl", "macs"],
+        "data": data,
+        "batch": 4,
+        "search": {
+            "searcher": "nsga2",
+            "evals": 12,
+            "options": {"population": 6, "offspring": 4, "tokens": 4, "sizes": 2},
+        },
+        "executor": {"kind": "local"},
+    }
+    (tmp_path / "cnn.yaml").write_text(yaml.safe_dump(recipe))
+    return tmp_path
+
+
+def run(place: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from sparsesearch.cli import main; main()", *map(str, arguments)]
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(command, capture_output=True, text=True, cwd=place, env=os.environ | {"PYTHONPATH": path})
+
+
+def test_search_and_export_a_factorys_network(place: Path) -> None:
+    searched = run(place, "search", "cnn.yaml", "--results", place, "--name", "r", "--json")
+    assert searched.returncode == 0, searched.stderr
+    front = json.loads(searched.stdout)
+    assert front["dense"]["objectives"]["kl"] < 1e-6
+    assert front["candidates"]
+    assert set(json.loads((place / "r" / "test.json").read_text())) >= {c["id"] for c in front["candidates"][:1]}
+    exported = run(place, "export", "r", "--pick", "smallest", "--out", "out", "--json")
+    assert exported.returncode == 0, exported.stderr
+    report = json.loads(exported.stdout)
+    assert report["verified"] == ["sparsesearch.load"]
+    assert report["form"] == "uneven"
+    assert report["params"] < front["dense"]["costs"]["params"]
+    import sparsesearch as ss
+
+    model = ss.load(place / "out")
+    assert model(torch.zeros(1, 3, 16, 16)).shape == (1, CLASSES)
+    resumed = run(place, "resume", "r", "--evals", "+4", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def without(place: Path, key: str) -> Path:
+    state = {k: v for k, v in make("padded").state_dict().items() if k != key}
+    save_file(state, place / "less.safetensors")
+    return place / "less.safetensors"
+
+
+def with_more(place: Path) -> Path:
+    save_file(make("padded").state_dict() | {"extra.weight": torch.zeros(2)}, place / "more.safetensors")
+    return place / "more.safetensors"
+
+
+def spoilt(place: Path) -> Path:
+    for file in list((place / "calibration").rglob("*.png"))[:3]:
+        file.write_bytes(b"not an image")
+    return place / "calibration"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--model", "nowhere:padded"], "SS213", "No module named 'nowhere'"),
+        (["--model", "networks:nothing"], "SS213", "has no attribute 'nothing'"),
+        (["--model", "networks:NETWORKS"], "SS213", "cannot be called"),
+        (["--model", "torch:seed"], "SS213", "returns int, not a torch.nn.Module"),
+        (["--set", lambda p: f"model.weights={without(p, 'linear.bias')}"], "SS214", "misses linear.bias"),
+        (["--set", lambda p: f"model.weights={with_more(p)}"], "SS214", "has unexpected extra.weight"),
+        (["--set", "model.weights=/no/such"], "SS214", "cannot read model.weights"),
+        (["--model", "demo"], "SS213", "model.weights is for a factory"),
+        (["--calibration", spoilt], "SS212", "cannot be read"),
+        (["--calibration", "/no/such"], "SS204", "neither a folder of images nor a .parquet file"),
+        (["--set", "data.selection.sequences=50"], "SS204", "has 8 of 50 images"),
+        (["--set", "units.0.kind=ffn_width"], "SS103", "Padded has nothing of that kind. It has: channels, sparsity"),
+        (["--set", "units.0.target=linear"], "SS103", "matches modules of another kind (sparsity)"),
+        (["--set", "objectives.0=perplexity"], "SS102", "not a quality for module"),
+        (["--set", "data.calibration.image=null"], "SS204", "how images are resized"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("SS") else None,
+)
+def test_mistakes_get_one_line(place: Path, arguments: list[Any], code: str, words: str) -> None:
+    given = [a(place) if callable(a) else a for a in arguments]
+    done = run(place, "search", "cnn.yaml", "--results", place / "res", "--dry-run", *given)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith(code)
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1

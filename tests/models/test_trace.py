@@ -1,0 +1,214 @@
+"""Traced networks: the identities of the families, on channel groups that Torch-Pruning finds."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import CLASSES, NETWORKS, make
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import sparsesearch as ss
+from sparsesearch.errors import InputError
+from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
+from sparsesearch.export.write import Opened, open_run
+from sparsesearch.models.task import TASKS
+from sparsesearch.models.trace import describe_module
+from sparsesearch.space import Genome, Space
+from sparsesearch.space.sampling import random_genome
+from sparsesearch.supernet import StitchedSupernet
+
+IMAGES = torch.randn(24, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+LABELS = torch.arange(24) % CLASSES
+DATA = {
+    "calibration": IMAGES[:8],
+    "selection": (IMAGES[8:16], LABELS[8:16]),
+    "test": (IMAGES[16:], LABELS[16:]),
+}
+RECIPE: dict[str, Any] = {
+    "units": [{"kind": "channels", "levels": 3}, {"kind": "sparsity", "levels": ["50%"]}],
+    "objectives": ["kl", "nonzeros"],
+    "batch": 4,
+    "search": {"searcher": "random", "evals": 8, "final": 4, "options": {"batch": 6, "tokens": 4, "sizes": 2}},
+    "executor": {"kind": "local"},
+}
+EXPECTED = {
+    "padded": {"blocks.0.conv1", "blocks.1.conv1"},
+    "gated": {"stem", "expand", "squeeze"},
+    "joined": {"c1", "c2", "c3", "grouped", "c4"},
+    "projected": {"stem", "conv"},
+}
+
+
+class Searched:
+    """A finished run on a traced network."""
+
+    def __init__(self, name: str, work: Path) -> None:
+        self.module = make(name)
+        self.run = ss.search(RECIPE, module=self.module, data=DATA, results=work, name=name, quiet=True)
+        self.opened: Opened = open_run(self.run.results, self.module)
+
+    @property
+    def space(self) -> Space:
+        return self.run.results.space
+
+
+@pytest.fixture(scope="module", params=list(NETWORKS))
+def searched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    return Searched(request.param, tmp_path_factory.mktemp("traced"))
+
+
+def genomes(space: Space) -> list[Genome]:
+    rng = np.random.default_rng(0)
+    return [space.dense, space.smallest, *(random_genome(space, rng) for _ in range(5))]
+
+
+def outputs(model: nn.Module, images: torch.Tensor = IMAGES) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model(images)
+    return found
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_groups_are_found_and_nothing_that_changes_the_function(name: str) -> None:
+    network = describe_module(make(name), [IMAGES[:1]])
+    assert {cut.path for cut in network.cuts.values()} == EXPECTED[name]
+    assert any("cannot be cut" in reason for reason in network.limits)
+    assert network.values == CLASSES
+
+
+def test_in_place_equals_sliced_equals_materialised_on_three_sizes(searched: Searched) -> None:
+    sliced = searched.opened.supernet
+    model = copy.deepcopy(searched.module)
+    in_place = StitchedSupernet(model, sliced.network, searched.space, sliced.composer.files, "in_place")
+    for genome in genomes(searched.space):
+        materialised = sliced.materialise(genome)
+        for size in (12, 16, 24):
+            images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(size))
+            expected = outputs(sliced.apply(genome), images)
+            assert torch.allclose(outputs(in_place.apply(genome), images), expected, atol=1e-4)
+            assert torch.allclose(outputs(materialised, images), expected, atol=1e-5)
+
+
+def test_costs_equal_counting_and_torchs_flop_counter(searched: Searched) -> None:
+    for genome in genomes(searched.space):
+        model = searched.opened.supernet.materialise(genome)
+        costs = searched.space.costs.named(genome.levels)
+        assert costs["params"] == sum(p.numel() for p in model.parameters())
+        assert costs["nonzeros"] == sum(int(torch.count_nonzero(p)) for p in model.parameters())
+        with FlopCounterMode(display=False) as counter:
+            outputs(model, IMAGES[:2])
+        assert counter.get_total_flops() == 2 * 2 * costs["macs"]
+
+
+def test_dense_is_untouched_to_the_last_bit(searched: Searched) -> None:
+    supernet = searched.opened.supernet
+    expected = outputs(searched.module)
+    supernet.apply(searched.space.smallest)
+    assert torch.equal(outputs(supernet.apply(searched.space.dense)), expected)
+    assert searched.run.results.dense.quality < 1e-6  # type: ignore[union-attr]
+
+
+def test_obs_beats_plain_removal_of_the_same_channels(searched: Searched) -> None:
+    """The refit of what reads the channels lowers the error of its outputs."""
+    errors = [entry["errors"] for entry in _index(searched)["units"].values() if len(entry["errors"]) == 4]
+    assert errors
+    assert all(0 <= error[1] < 1 for error in errors)
+
+
+def _index(searched: Searched) -> Any:
+    import json
+
+    stores = searched.run.path.parent / ".cache" / "stores"
+    return json.loads(next(stores.glob("*/index.json")).read_text())
+
+
+@pytest.mark.parametrize("form", ["uneven", "zeros"])
+def test_exports_load_with_the_module(searched: Searched, form: str, tmp_path: Path) -> None:
+    genome = genomes(searched.space)[3]
+    candidate = searched.run.results.front[0]
+    chosen = type(candidate)(genome, 8, 0, "test", "ok", 1.0, searched.space.costs.named(genome.levels))
+    report = searched.run.export(chosen, tmp_path / "out", form=form)
+    assert report["verified"] == ["sparsesearch.load"]
+    assert report["nonzeros"] == chosen.costs["nonzeros"]
+    model = ss.load(tmp_path / "out", module=searched.module)
+    if form == "uneven":
+        assert sum(p.numel() for p in model.parameters()) == chosen.costs["params"]
+    with pytest.raises(InputError, match=r"SS504 .* given from Python"):
+        ss.load(tmp_path / "out")
+
+
+def test_batch_norm_is_measured_again_and_dense_keeps_its_own(tmp_path: Path) -> None:
+    from sparsesearch.calibration import Samples
+
+    module = make("padded")
+    samples = Samples({"0": IMAGES.numpy()})
+    weights = {n: p.clone() for n, p in module.named_parameters()}
+    reestimate(module, TASKS["module"], samples, 8)
+    layer = batch_norms(module)[0]
+    with torch.no_grad():
+        seen = module.conv1(IMAGES)  # type: ignore[operator]
+    assert torch.allclose(layer.running_mean, seen.mean((0, 2, 3)), atol=1e-5)  # type: ignore[arg-type]
+    assert all(torch.equal(p, weights[n]) for n, p in module.named_parameters())
+    assert not layer.training
+
+
+def test_a_quality_of_the_users_own(tmp_path: Path) -> None:
+    def quality(model: nn.Module, samples: Any) -> float:
+        return float((outputs(model, torch.from_numpy(samples.arrays["0"])) ** 2).mean())
+
+    recipe = RECIPE | {"objectives": ["quality", "params"]}
+    module = make("joined")
+    run = ss.search(recipe, module=module, data=DATA, quality=quality, results=tmp_path, quiet=True)
+    assert run.results.dense is not None
+    assert run.results.dense.quality == pytest.approx(float((outputs(module, IMAGES[8:16]) ** 2).mean()), rel=1e-5)
+
+
+def test_accuracy_as_the_quality(tmp_path: Path) -> None:
+    recipe = RECIPE | {"objectives": ["error", "macs"]}
+    module = make("gated")
+    run = ss.search(recipe, module=module, data=DATA, results=tmp_path, quiet=True)
+    wrong = (outputs(module, IMAGES[8:16]).argmax(1) != LABELS[8:16]).double().mean()
+    assert run.results.dense is not None
+    assert run.results.dense.quality == pytest.approx(float(wrong))
+
+
+def test_pruners_of_every_kind_work_on_convolutions(tmp_path: Path) -> None:
+    for sparsity, width in (("wanda", "flap"), ("gblm", "taylor"), ("magnitude", "minitron"), ("taylor", "magnitude")):
+        recipe = RECIPE | {"pruners": {"sparsity": sparsity, "width": width}}
+        run = ss.search(recipe, module=make("gated"), data=DATA, results=tmp_path, name=sparsity, quiet=True)
+        assert all(np.isfinite(e.quality) for e in run.results.final)
+
+
+class Broken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.linear(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "code", "words"),
+    [
+        (Broken(), DATA, "SS210", "does not run on inputs of shape (1, 3, 16, 16)"),
+        (nn.Flatten(), DATA, "SS210", "has no linear or convolution layer"),
+        (make("joined"), DATA | {"selection": (IMAGES[8:16], LABELS[8:16] + 3)}, "SS212", "labels from 3 to 7"),
+        (make("joined"), DATA | {"selection": (IMAGES[8:16], LABELS[:3])}, "SS204", "equally many"),
+    ],
+)
+def test_modules_and_data_that_do_not_fit(
+    module: nn.Module, data: dict[str, Any], code: str, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        ss.search(RECIPE, module=module, data=data, results=tmp_path, quiet=True)
+    assert caught.value.code == code
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
