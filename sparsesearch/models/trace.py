@@ -124,20 +124,16 @@ def _cuts(
         cut = _cut(module, members, matrices, blocks)
         layers = sorted({path for path, _, _ in members if path in blocks}, key=lambda path: blocks[path])
         if cut is None or not _holds(module, cut, inputs, call):
-            limits.append(f"channels of {_some(layers)} cannot be cut: no cut of them leaves the same function")
+            limits.append(f"channels of {', '.join(layers)} cannot be cut: no cut of them leaves the same function")
             continue
         tensors = {slot.tensor for slot in (*cut.writers, *cut.readers)}
         if any(taken[name] == CUTS for name in tensors):
-            limits.append(f"channels of {_some(layers)} cannot be cut: they are joined with too many others")
+            limits.append(f"channels of {', '.join(layers)} cannot be cut: they are joined with too many others")
             continue
         for name in tensors:
             taken[name] += 1
         cuts.append(cut)
     return cuts, limits
-
-
-def _some(paths: list[str]) -> str:
-    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 # (path of a layer, whether its outputs go, (position, element) pairs)

@@ -80,6 +80,12 @@ def _nothing_matched(family: UnitConfig, where: str, network: Network, modules: 
             "SS103", f"{where}.kind {family.kind}: {network.model_type} has nothing of that kind.",
             f"It has: {', '.join(kinds)}. {' '.join(f'{reason}.' for reason in network.limits)}".strip(),
         )  # fmt: skip
+    tied = [reason for reason in network.limits if any(_matches(path, family.target) for path in _layers_in(reason))]
+    if family.kind == "channels" and tied:
+        return InputError(
+            "SS103", f"{where}.target {family.target!r}: {tied[0]}.",
+            f"channels applies to, for example: {next(iter(modules))}",
+        )  # fmt: skip
     other = [k for k in KINDS if k != family.kind and any(_matches(p, family.target) for p in modules_of(k, network))]
     if other:
         return InputError(
@@ -93,6 +99,10 @@ def _nothing_matched(family: UnitConfig, where: str, network: Network, modules: 
         f"{where}.target {family.target!r} matched 0 of {len(modules)} modules that {family.kind} applies to.",
         f"Nearest: {near[0]}" if near else "",
     )
+
+
+def _layers_in(reason: str) -> list[str]:
+    return reason.removeprefix("channels of ").partition(" cannot be cut")[0].replace(" and ", ", ").split(", ")
 
 
 def _unit(family: UnitConfig, where: str, path: str, module: Module, network: Network) -> Unit:

@@ -342,20 +342,22 @@ def test_doctor(run: Any) -> None:
 
 # Recipes for models that have to be downloaded, and the tiny model that stands for each here.
 OTHER_MODELS = {"moe_experts": "qwen3_moe", "encoder_widths": "bert-embedding", "vit_widths": "vit"}
+ON_IMAGES = ("vit_widths", "cnn_channels", "cnn_unstructured")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_shipped_recipe_passes_a_dry_run(run: Any, path: Path, family_dir: Any) -> None:
-    options = []
+def test_every_shipped_recipe_passes_a_dry_run(run: Any, path: Path, family_dir: Any, tmp_path: Path) -> None:
+    options: list[Any] = []
     if path.stem in OTHER_MODELS:
-        model = family_dir(OTHER_MODELS[path.stem])
-        options = ["--model", model]
-        for role in ("calibration", "selection"):
-            if path.stem == "vit_widths":
-                options += [f"--{role}", image_folder(model / f"dry-{role}", seed=len(role))]
-                options += ["--set", f"data.{role}.image={{size: 16}}", "--set", f"data.{role}.sequences=6"]
-            else:
-                options += ["--set", f"data.{role}.length=64"]
+        options = ["--model", family_dir(OTHER_MODELS[path.stem])]
+    elif path.stem in ON_IMAGES:
+        options = ["--model", "networks:padded"]
+    for role in ("calibration", "selection") if options else ():
+        if path.stem in ON_IMAGES:
+            options += [f"--{role}", image_folder(tmp_path / role, seed=len(role))]
+            options += ["--set", f"data.{role}.image={{size: 16}}", "--set", f"data.{role}.sequences=6"]
+        else:
+            options += ["--set", f"data.{role}.length=64"]
     outcome = run("search", path, "--dry-run", "--json", *options)
     assert outcome.code == 0, outcome.err
     assert outcome.json["units"]
