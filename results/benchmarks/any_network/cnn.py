@@ -1,0 +1,154 @@
+"""ResNets on CIFAR-10 JPEGs without training: channels against MACs, sparsity against nonzeros.
+
+    python results/benchmarks/any_network/cnn.py channels|sparsity --depths 20 56 --seeds 0 1 2 \
+        --models MODELS_DIR --images CIFAR_DIR --runs RUNS_DIR
+
+MODELS_DIR holds resnet{20,56}-cifar10.safetensors, CIFAR_DIR train.parquet and test.parquet. Calibration images come
+from the first half of the training images, selection images from the second; accuracy is on the first 4,000 test
+images. One JSON line a result goes to RUNS_DIR/cnn.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as parquet
+import torch
+
+import sparsesearch as ss
+from sparsesearch.allocation import at_limits
+from sparsesearch.calibration.images import image_samples
+from sparsesearch.config import DataConfig
+from sparsesearch.evaluation import accuracy
+from sparsesearch.export.write import Opened, open_run
+from sparsesearch.space import Genome, Limit
+from sparsesearch.space.sampling import uniform_at_limits
+
+HERE = Path(__file__).parent
+IMAGE = {"size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+TEST = 4000
+TARGETS = {"channels": [75, 60, 50], "sparsity": [80, 90, 95]}
+
+
+def halves(images: Path, runs: Path) -> dict[str, str]:
+    """The training images in two files."""
+    table = None
+    found = {}
+    for i, role in enumerate(("calibration", "selection")):
+        path = runs / f"{role}.parquet"
+        if not path.exists():
+            table = table or parquet.read_table(images / "train.parquet")
+            parquet.write_table(table.slice(i * 25_000, 25_000), path)
+        found[role] = str(path)
+    return found
+
+
+def recipe(args: argparse.Namespace, depth: int, seed: int) -> dict[str, Any]:
+    data = {
+        role: {"source": source, "sequences": 1024 if role == "calibration" else 512, "image": IMAGE}
+        for role, source in halves(args.images, args.runs).items()
+    }
+    channels = args.part == "channels"
+    options = {"tokens": 128, "population": 48}
+    state = args.models / f"resnet{depth}-cifar10.safetensors"
+    unit = {"kind": "channels", "levels": 12, "min_kept": "20%"}
+    return {
+        "model": {"id": f"resnet_cifar:resnet{depth}", "weights": str(state)},
+        "units": [unit if channels else {"kind": "sparsity", "levels": 16, "max_sparsity": "97%"}],
+        "pruners": {"width": args.width, "sparsity": args.sparsity},
+        "objectives": ["kl", "macs" if channels else "nonzeros"],
+        "data": data | {"batch_norm": 256},
+        "batch": 64,
+        "search": {"searcher": "nsga2", "seed": seed, "evals": args.evals, "options": options},
+        "executor": {"kind": "ray", "workers": 2},
+    }  # fmt: skip
+
+
+def rules(opened: Opened, run: Any, bound: str) -> dict[str, Genome]:
+    """Uniform, and the closed-form allocations, at a bound."""
+    space = run.results.space.with_limits([Limit.parse(bound)])
+    kinds = {u.kind for u in space.units}
+    found = {"uniform": uniform_at_limits(space, kinds)}
+    if "sparsity" in kinds:
+        from sparsesearch.allocation import AllocationConfig, allocation
+        from sparsesearch.engine.evidence import measure_evidence
+
+        names = ("erk", "lamp", "global_magnitude")
+        needs = {need for name in names for need in allocation(name).needs}
+        model = opened.supernet.apply(space.dense)
+        evidence = measure_evidence(model, opened.supernet.network, space, needs, Path(), Path())
+        for name in names:
+            rule = allocation(name).densities
+
+            def densities(sparsity: float, rule: Any = rule) -> dict[str, float]:
+                return dict(zip(evidence.names, rule(evidence, sparsity, AllocationConfig(floor=0.0)), strict=True))
+
+            found[name] = at_limits(space, densities)
+    return {name: genome for name, genome in found.items() if genome is not None}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=list(TARGETS))
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--depths", type=int, nargs="+", default=[20, 56])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--evals", type=int, default=800)
+    parser.add_argument("--width", default="obs")
+    parser.add_argument("--sparsity", default="sparsegpt")
+    args = parser.parse_args()
+    args.runs = args.runs.resolve()
+    args.runs.mkdir(parents=True, exist_ok=True)
+    args.models, args.images = args.models.resolve(), args.images.resolve()
+    os.chdir(HERE)  # where workers look for the factory
+    torch.set_num_threads(2)
+    source = str(args.images / "test.parquet")
+    test = image_samples(DataConfig(source=source, sequences=TEST, take="first", image=IMAGE), None, "test")  # type: ignore[arg-type]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE)
+    with (args.runs / "cnn.jsonl").open("a") as out:
+        for depth in args.depths:
+            for seed in args.seeds:
+                for row in rows(args, depth, seed, test):
+                    line = row | {"commit": commit.stdout.strip(), "evals": args.evals}
+                    out.write(json.dumps(line) + "\n")
+                    out.flush()
+                    print(line, flush=True)
+
+
+def rows(args: argparse.Namespace, depth: int, seed: int, test: Any) -> Any:
+    pruner = args.width if args.part == "channels" else args.sparsity
+    name = f"resnet{depth}-{args.part}-{pruner}-s{seed}"
+    if (args.runs / name / "front.json").exists():
+        run = ss.Run.open(args.runs / name)
+    else:
+        run = ss.search(recipe(args, depth, seed), name=name, results=args.runs, quiet=True)
+    opened = open_run(run.results)
+    task, space = opened.supernet.network.task, run.results.space
+    cost = "macs" if args.part == "channels" else "nonzeros"
+
+    def measured(genome: Genome) -> dict[str, Any]:
+        model = opened.finish(opened.supernet.apply(genome), genome)
+        found = accuracy(model, task, test, 256)
+        opened.supernet.forget_norms()
+        return {"accuracy": round(found, 4), cost: space.costs.named(genome.levels)[cost]}
+
+    dense = measured(space.dense)
+    for target in TARGETS[args.part]:
+        bound = f"macs<={target}%" if args.part == "channels" else f"sparsity>={target}%"
+        inside = [e for e in run.results.front if space.with_limits([Limit.parse(bound)]).feasible(e.genome)]
+        found = {"search": min(inside, key=lambda e: e.quality).genome} if inside else {}
+        found |= rules(opened, run, bound)
+        row = {"run": name, "depth": depth, "seed": seed, "part": args.part, "pruner": pruner, "target": bound}
+        rest = {"tokens": run.results.tokens, "dense": dense}
+        yield row | rest | {"found": {rule: measured(genome) for rule, genome in found.items()}}
+
+
+if __name__ == "__main__":
+    main()
