@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig
+from transformers import AutoModel, PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from sparsesearch.errors import InputError
@@ -116,12 +116,27 @@ TRACED = ("resnet",)
 def family_of(config: PretrainedConfig) -> Family:
     """The family of a configuration; raises InputError SS202 where its `model_type` has none."""
     if config.model_type not in FAMILIES:
+        known = ", ".join((*FAMILIES, *TRACED))
         raise InputError(
             "SS202",
-            f"no family map for model_type {config.model_type!r}. Supported: {', '.join(FAMILIES)}.",
+            f"no family map for model_type {config.model_type!r}{_by_masks(config)}. Supported: {known}.",
             "A new family is one function: see sparsesearch/models/family.py.",
         )
     return FAMILIES[config.model_type]
+
+
+def _by_masks(config: PretrainedConfig) -> str:
+    """What could be searched of an unknown model without knowing what moves together."""
+    try:
+        with torch.device("meta"):
+            model = AutoModel.from_config(config)
+    except Exception:  # not even transformers can build it
+        return ""
+    matrices = sum(isinstance(m, (nn.Linear, Conv1D, nn.Conv2d)) for m in model.modules())
+    return (
+        f": its {matrices} linear and convolution layers could only be pruned by masks (as a module of your own, see "
+        "README), its widths, heads and experts not at all"
+    )
 
 
 def check_family(config: PretrainedConfig) -> None:

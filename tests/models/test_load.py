@@ -44,9 +44,14 @@ def test_unknown_hub_id(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unsupported_family(family_dir: Make, tmp_path: Path) -> None:
-    error = refused(altered(family_dir("llama"), tmp_path / "m", model_type="mamba"))
+    error = refused(altered(family_dir("llama"), tmp_path / "m", model_type="bloom", n_layer=2, n_head=4))
     assert error.code == "SS202"
-    assert "no family map for model_type 'mamba'. Supported: llama, mistral, qwen2, qwen3" in error.message
+    assert (
+        "no family map for model_type 'bloom': its 12 linear and convolution layers could only be pruned"
+        in error.message
+    )
+    assert "Supported: llama, mistral, qwen2, qwen3" in error.message
+    assert "models/family.py" in error.hint
 
 
 def test_quantised_weights(family_dir: Make, tmp_path: Path) -> None:

@@ -212,3 +212,28 @@ def test_modules_and_data_that_do_not_fit(
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resnet_of_transformers_is_traced_searched_and_exported(tmp_path: Path) -> None:
+    import transformers
+    from support import image_data, run_search
+
+    torch.manual_seed(0)
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type="basic", num_labels=CLASSES
+    )
+    transformers.ResNetForImageClassification(config).save_pretrained(tmp_path / "model")
+    results = run_search(
+        tmp_path / "run",
+        tmp_path / "model",
+        units=RECIPE["units"],
+        objectives=["kl", "macs"],
+        data=image_data(tmp_path / "model"),
+    )
+    assert sum(unit.kind == "channels" for unit in results.space.units) >= 4
+    assert results.dense is not None
+    assert results.dense.quality < 1e-6
+    report = ss.Run(results).export(results.pick("smallest"), tmp_path / "out")
+    assert report["form"] == "uneven"
+    assert report["verified"] == ["sparsesearch.load", "trust_remote_code"]
+    assert report["max_abs_logit_diff"] < 1e-4
