@@ -11,7 +11,6 @@ from support import launched
 
 from sparsesearch.calibration.gradients import collect_gradients, load_gradients, loss
 from sparsesearch.errors import InputError
-from sparsesearch.models import load_model
 
 Make = Callable[[str], Path]
 
@@ -19,7 +18,7 @@ Make = Callable[[str], Path]
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bert", "t5", "vit", "qwen3_moe"])
 def test_means_over_samples_equal_autograds_of_single_samples(family: str, family_dir: Make, tmp_path: Path) -> None:
     launch = launched(family_dir(family), units=[{"kind": "sparsity"}])
-    model, network = load_model(launch.model, torch.float32), launch.network
+    model, network = launch.source.load(torch.float32, "cpu"), launch.network
     samples = launch.samples["calibration"].rows(slice(0, 3))
     collect_gradients(model, network, samples, tmp_path / "g.safetensors")
     found = load_gradients(tmp_path / "g.safetensors")

@@ -107,7 +107,7 @@ def test_routing_statistics_equal_plain_sums(family_dir: Make, tmp_path: Path) -
     from sparsesearch.calibration.collect import Collector
 
     launch = launched(family_dir("mixtral"), units=[{"kind": "experts"}])
-    model = load_model(launch.model, torch.float32)
+    model = launch.source.load(torch.float32, "cpu")
     path = "model.layers.1.mlp"
     block, seen = model.get_submodule(path), []
     block.register_forward_pre_hook(lambda _, args: seen.append(args[0].reshape(-1, args[0].shape[-1])))
