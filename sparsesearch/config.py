@@ -100,6 +100,8 @@ class PrunerConfig(Strict):
     polish: Literal["dsnot"] | None = None
     # Width, pruners that keep values: refit what stays by least squares, as obs always does.
     refit: bool = False
+    # Add (W - pruned W) E[x] to the bias of every pruned matrix, so that mean outputs stay; matrices without get one.
+    compensate: bool = False
     # gblm: weight of the gradients; 25 is the published 100 at 128 samples of 2048 tokens.
     alpha: float = Field(25.0, ge=0, allow_inf_nan=False)
     # taylor: first order |w g| or second order w² g².

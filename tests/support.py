@@ -219,8 +219,8 @@ def run_search(path: Path, model: Path | str, **changes: Any) -> RunResults:
 class Built:
     """A family's tiny model with a level store of all unit kinds."""
 
-    def __init__(self, directory: Path, work: Path) -> None:
-        self.launch: Launch = launched(directory, units=kinds_of(directory))
+    def __init__(self, directory: Path, work: Path, **changes: Any) -> None:
+        self.launch: Launch = launched(directory, **{"units": kinds_of(directory), **changes})
         self.directory, network = directory, self.launch.network
         model = load_model(directory, torch.float32)
         builder = StoreBuilder(
@@ -248,4 +248,7 @@ class Built:
 
     def supernet(self, execution: Any) -> StitchedSupernet:
         model = load_model(self.directory, torch.float32)
-        return StitchedSupernet(model, self.launch.network, self.space, self.store.files, execution)
+        compensate = self.launch.config.pruners.compensate
+        return StitchedSupernet(
+            model, self.launch.network, self.space, self.store.files, execution, compensate=compensate
+        )

@@ -150,7 +150,8 @@ class Worker:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        supernet = StitchedSupernet(self.model, self.network, self.space, UnitFiles(self.store))
+        files, compensate = UnitFiles(self.store), self.config.pruners.compensate
+        supernet = StitchedSupernet(self.model, self.network, self.space, files, compensate=compensate)
         norms = self.run.samples("calibration").rows(slice(0, self.config.data.batch_norm))
         return Evaluator(supernet, self._targets("r"), self.network.task, self.config.batch, norms, self.setup.quality)
 

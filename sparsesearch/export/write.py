@@ -74,7 +74,8 @@ def open_run(results: RunResults, module: Any = None) -> Opened:
         )
     store = LevelStore.open(Path(setup.store), launch.store_key)
     model = launch.source.load(torch.float32, "cpu")
-    supernet = StitchedSupernet(model, launch.network, results.space, store.files)
+    compensate = config.pruners.compensate
+    supernet = StitchedSupernet(model, launch.network, results.space, store.files, compensate=compensate)
     norms = launch.samples["calibration"].rows(slice(0, config.data.batch_norm))
     return Opened(supernet, launch.source, norms, config.batch)
 

@@ -63,6 +63,11 @@ class Matrix:
         return self.shape[self.input_axis] * self.kernel
 
     @property
+    def bias(self) -> str:
+        """Name of the bias beside it, whether it has one or not; empty for experts."""
+        return "" if self.layout == "experts" else f"{self.name.removesuffix('weight')}bias"
+
+    @property
     def size(self) -> int:
         return math.prod(self.shape)
 

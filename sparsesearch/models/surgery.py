@@ -69,10 +69,10 @@ def stand_in(name: str, stock: nn.Module) -> nn.Module:
     return {"ffn": NoFFN, "identity": nn.Identity}[name]()
 
 
-def set_tensor(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
+def set_tensor(module: nn.Module, leaf: str, tensor: torch.Tensor | None) -> None:
     """Put a tensor, perhaps of another shape, in the place of a parameter or buffer, and keep stock sizes in step."""
     if leaf in module._parameters:
-        module._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+        module._parameters[leaf] = None if tensor is None else nn.Parameter(tensor, requires_grad=False)
     else:
         module._buffers[leaf] = tensor
     if leaf == "weight":
@@ -109,9 +109,10 @@ def apply_surgery(model: nn.Module, surgery: Surgery) -> None:
     for name, shape in surgery["shapes"].items():
         path, _, leaf = name.rpartition(".")
         module = model.get_submodule(path)
-        set_tensor(
-            module, leaf, torch.empty(shape, dtype=getattr(module, leaf).dtype, device=getattr(module, leaf).device)
-        )
+        stock = getattr(module, leaf)
+        if stock is None:  # a bias that the stock model does not have
+            stock = module.weight
+        set_tensor(module, leaf, torch.empty(shape, dtype=stock.dtype, device=stock.device))
     for path, name, value in surgery["attributes"]:
         set_attribute(model.get_submodule(path), name, value)
 

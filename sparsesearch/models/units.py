@@ -6,7 +6,7 @@ import difflib
 import fnmatch
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sparsesearch.config import Grid, RunConfig, UnitConfig
 from sparsesearch.errors import InputError
@@ -33,7 +33,7 @@ def build_space(config: RunConfig, network: Network, bytes_per_weight: int) -> S
                 )  # fmt: skip
             units[unit.name] = unit
     ordered = sorted(units.values(), key=lambda u: (u.block, list(units).index(u.name)))
-    parts = build_parts(network, ordered, config.context, bytes_per_weight)
+    parts = build_parts(network, ordered, config.context, bytes_per_weight, config.pruners.compensate)
     space = Space(tuple(ordered), tuple(parts), bytes_per_weight, config.parsed_limits())
     space.check()
     return space
@@ -168,24 +168,64 @@ def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
     return kept
 
 
-def build_parts(network: Network, units: Sequence[Unit], context: int, bytes_per_weight: int) -> list[Part]:
-    """Cost parts of every parameter, and of attention over `context` tokens, with nominal nonzeros."""
+def build_parts(
+    network: Network, units: Sequence[Unit], context: int, bytes_per_weight: int, compensate: bool = False
+) -> list[Part]:
+    """Cost parts of every parameter, and of attention over `context` tokens, with nominal nonzeros.
+
+    Args:
+        compensate: biases make up for what pruning takes from mean outputs.
+    """
     by_name = {unit.name: unit for unit in units}
-    slots: dict[str, list[tuple[Slot, Unit]]] = {}
+    slots: dict[str, list[Held]] = {}
     for cut in network.cuts.values():
         if cut.name in by_name:
             for slot in (*cut.writers, *cut.readers):
-                slots.setdefault(slot.tensor, []).append((slot, by_name[cut.name]))
-    parts = [_part(network, name, slots.get(name, []), by_name) for name in network.shapes]
+                slots.setdefault(slot.tensor, []).append((slot, by_name[cut.name], slot in cut.readers))
+    biases = compensated(network, by_name) if compensate else {}
+    parts = [_part(network, name, slots.get(name, []), by_name) for name in network.shapes if name not in biases]
+    parts += [_bias_part(network, matrix, slots.get(matrix.name, []), by_name) for matrix in biases.values()]
     return parts + [_attention_part(a, by_name, context, bytes_per_weight) for a in network.attentions]
 
 
-def _part(network: Network, name: str, slots: list[tuple[Slot, Unit]], units: dict[str, Unit]) -> Part:
+# A slot, the unit that cuts it, and whether the tensor reads the elements
+Held = tuple[Slot, Unit, bool]
+
+
+def compensated(network: Network, units: Collection[str]) -> dict[str, Matrix]:
+    """Matrices whose mean outputs the units change, by the name of the bias that makes up for it."""
+    read = {slot.tensor for cut in network.cuts.values() if cut.name in units for slot in cut.readers}
+    return {
+        matrix.bias: matrix
+        for matrix in network.matrices.values()
+        if matrix.bias and (matrix.name in read or f"{sparsity_module(matrix)}.sparsity" in units)
+    }
+
+
+def _bias_part(network: Network, matrix: Matrix, slots: list[Held], units: dict[str, Unit]) -> Part:
+    """A compensating bias: everything that touches its matrix touches it, and cuts of the rows narrow it."""
+    weight = _part(network, matrix.name, slots, units)
+    sizes = []
+    for kept in itertools.product(*(unit.levels for _, unit, _ in slots)):
+        size = matrix.rows * matrix.groups
+        for (slot, _, reads), elements in zip(slots, kept, strict=True):
+            size = size if reads else slot.size(size, elements)
+        sizes.append(size)
+    none = tuple(0 for _ in sizes)
+    nonzeros = tuple(tuple(sizes) for _ in weight.nonzeros)
+    drop = next((d.name for d in network.drops.values() if d.name in units and d.takes(matrix.bias)), None)
+    return Part(
+        matrix.bias, tuple(sizes), nonzeros, none, none, weight.cuts, weight.sparsity, drop,
+        free=matrix.bias not in network.shapes,
+    )  # fmt: skip
+
+
+def _part(network: Network, name: str, slots: list[Held], units: dict[str, Unit]) -> Part:
     shape, matrix = network.shapes[name], network.matrices.get(name)
     sizes = []
-    for kept in itertools.product(*(unit.levels for _, unit in slots)):
+    for kept in itertools.product(*(unit.levels for _, unit, _ in slots)):
         now = list(shape)
-        for (slot, _), elements in zip(slots, kept, strict=True):
+        for (slot, _, _), elements in zip(slots, kept, strict=True):
             now[slot.axis] = slot.size(now[slot.axis], elements)
         sizes.append(now)
     params = tuple(math.prod(now) for now in sizes)
@@ -204,7 +244,7 @@ def _part(network: Network, name: str, slots: list[tuple[Slot, Unit]], units: di
         tuple(tuple(p * w // weights[0] for p in params) for w in weights),
         macs,
         tuple(0 for _ in params),
-        cuts=tuple(unit.name for _, unit in slots),
+        cuts=tuple(unit.name for _, unit, _ in slots),
         sparsity=sparsity.name if sparsity else None,
         drop=drop,
         prunable=matrix is not None and bool(slots or sparsity or drop),

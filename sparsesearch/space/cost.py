@@ -42,6 +42,7 @@ class Part:
         nonzeros: for each level of `sparsity`, one value for each such combination.
         cuts: names of the units that narrow the tensor, at most `CUTS`.
         sparsity, drop: names of further units that touch it, or None.
+        free: whether it is not there at the dense levels of everything (a bias that only compensates pruning).
         prunable: whether it is a matrix that some unit prunes (embeddings, norms and biases are not).
     """
 
@@ -54,6 +55,7 @@ class Part:
     sparsity: str | None = None
     drop: str | None = None
     prunable: bool = False
+    free: bool = False
 
     def with_nonzeros(self, nonzeros: Sequence[Sequence[int]]) -> Part:
         """The same part with measured nonzeros in place of nominal ones."""
@@ -94,6 +96,8 @@ class CostModel:
             for row in part.nonzeros
             for params, nonzeros, macs, kv_bytes in zip(part.params, row, part.macs, part.kv_bytes, strict=True)
         ]
+        if part.free:
+            rows[0] = (0, 0, 0, 0, 0, 0)
         return np.array(rows, dtype=np.int64)
 
     def totals(self, levels: npt.ArrayLike) -> Ints:

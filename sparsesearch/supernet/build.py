@@ -30,7 +30,15 @@ from sparsesearch.pruning import (
 )
 from sparsesearch.space import Space, Unit
 from sparsesearch.supernet.compose import Composer
-from sparsesearch.supernet.store import UnitFiles, file_hash, unit_path, write_cut, write_sparse
+from sparsesearch.supernet.store import (
+    UnitFiles,
+    file_hash,
+    means_path,
+    unit_path,
+    write_cut,
+    write_means,
+    write_sparse,
+)
 
 Entry = dict[str, Any]
 # (mean, mean square) by matrix
@@ -62,7 +70,7 @@ class StoreBuilder:
         self.model, self.network, self.space = model, network, space
         self.pruners, self.directory, self.storage = pruners, directory, storage
         self.statistics = statistics
-        self.composer = Composer(model, network, space, UnitFiles(directory))
+        self.composer = Composer(model, network, space, UnitFiles(directory), pruners.compensate)
         self.units = {unit.name: unit for unit in space.units}
 
     def build(self, block: int) -> None:
@@ -79,6 +87,10 @@ class StoreBuilder:
             unit = self.units.get(f"{sparsity_module(matrix)}.sparsity")
             if matrix.block == block and unit is not None:
                 units |= self._sparsify(matrix, unit)
+        if self.pruners.compensate:
+            matrices = [matrix for matrix in self.network.matrices.values() if matrix.block == block]
+            means = {matrix.reads: self._inputs(matrix).mean for matrix in matrices}
+            write_means(means_path(self.directory, block), means)
         prefix = self.network.blocks[block] + "."
         mine = [name for name in self._parameters if name.startswith(prefix) and self._is_within(name, block)]
         write_json(done, {"units": units, "nonzeros": self._nonzeros(mine)})
@@ -95,7 +107,8 @@ class StoreBuilder:
 
     @property
     def _parameters(self) -> dict[str, torch.Tensor]:
-        return dict(self.model.named_parameters())
+        """The network's parameters, and an empty one for each bias that only compensates."""
+        return dict(self.model.named_parameters()) | dict.fromkeys(self.composer.added, torch.empty(0))
 
     def _is_within(self, name: str, block: int) -> bool:
         """Whether a tensor's levels depend on units of this block alone."""
@@ -209,7 +222,7 @@ class StoreBuilder:
     def _cut_error(self, cut: Cut, slot: Slot, level: int) -> float:
         matrix = self.network.matrices[slot.tensor]
         levels = [0] + [level if use.cut is cut else 0 for use in self.composer.plans[slot.tensor].uses]
-        return self._error(matrix, self._layers(matrix), self.composer.padded(slot.tensor, tuple(levels)))
+        return self._error(matrix, self._layers(matrix), self.composer.padded_weight(slot.tensor, tuple(levels)))
 
     def _entry(self, unit: Unit, errors: list[float], path: Path) -> Entry:
         return {"levels": list(unit.levels), "errors": [0.0, *errors], "sha256": file_hash(path)}
@@ -221,10 +234,8 @@ class StoreBuilder:
             if name not in self.composer.plans:
                 table[name] = [[int(torch.count_nonzero(self._parameters[name]))]]
                 continue
-            counts = [
-                int(torch.count_nonzero(self.composer.tensor(name, levels).to(self.storage)))
-                for levels in self.composer.combinations(name)
-            ]
+            tensors = (self.composer.tensor(name, levels) for levels in self.composer.combinations(name))
+            counts = [0 if t is None else int(torch.count_nonzero(t.to(self.storage))) for t in tensors]
             table[name] = np.reshape(counts, (self.composer.counts(name)[0], -1)).tolist()
         return table
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from sparsesearch.models.network import Cut, Matrix, Network, Slot
-from sparsesearch.models.units import sparsity_module
+from sparsesearch.models.units import compensated, sparsity_module
 from sparsesearch.space import Genome, Space, Unit
 from sparsesearch.supernet.store import UnitFiles
 
@@ -42,24 +42,38 @@ class Use:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that touches one tensor; `sparsity_position` is -1 where it has no sparsity unit."""
+    """Everything that touches one tensor.
+
+    Attributes:
+        matrix: what the tensor is, if it is a matrix.
+        sparsity, sparsity_position: its sparsity unit and that unit's place in the genome; -1 where it has none.
+        uses: of cuts.
+        compensates: for a bias that makes up for pruning: the matrix beside it, whose uses are also its own.
+    """
 
     name: str
     matrix: Matrix | None
     sparsity: Unit | None
     sparsity_position: int
     uses: tuple[Use, ...]
+    compensates: Matrix | None = None
 
 
 class Composer:
     """Tensors at any levels, from the dense network and the unit files."""
 
-    def __init__(self, model: Any, network: Network, space: Space, files: UnitFiles) -> None:
+    def __init__(self, model: Any, network: Network, space: Space, files: UnitFiles, compensate: bool = False) -> None:
         self.network, self.files = network, files
         position = {unit.name: i for i, unit in enumerate(space.units)}
         self.norms = _norms(model)
         self.plans = {plan.name: plan for plan in _plans(network, space, position, self.norms)}
-        self.dense: dict[str, torch.Tensor] = {name: _tensor(model, name) for name in self.plans}
+        if compensate:
+            for name, matrix in compensated(network, position).items():
+                self.plans[name] = replace(self.plans[matrix.name], name=name, matrix=None, compensates=matrix)
+        # Biases that the network does not have: there is nothing of them at dense levels.
+        self.added = [name for name, plan in self.plans.items() if plan.compensates and name not in network.shapes]
+        dense = [name for name in self.plans if name not in self.added]
+        self.dense: dict[str, torch.Tensor] = {name: _tensor(model, name) for name in dense}
         # Measuring them again writes into the network's own.
         self.dense |= {name: self.dense[name].clone() for name in self.norms}
         self._drops = {d.name: position[d.name] for d in network.drops.values() if d.name in position}
@@ -100,8 +114,38 @@ class Composer:
             self._kept[key] = use.slot.own(self.files.kept(use.unit, level, use.cut.elements))
         return self._kept[key]
 
-    def tensor(self, name: str, levels: TensorLevels) -> torch.Tensor:
-        """The tensor with removed slices left out; never a copy of more than what changed."""
+    def tensor(self, name: str, levels: TensorLevels) -> torch.Tensor | None:
+        """The tensor with removed slices left out; never a copy of more than what changed.
+
+        None for a bias that only compensates, where there is nothing to make up for.
+        """
+        plan = self.plans[name]
+        return self._weight(name, levels) if plan.compensates is None else self._bias(plan, levels)
+
+    def _bias(self, plan: Plan, levels: TensorLevels, padded: bool = False) -> torch.Tensor | None:
+        """b + (W - pruned W) E[x], so that mean outputs over calibration data stay, for the rows that stay."""
+        if not any(levels):
+            return self.dense.get(plan.name)
+        bias = self._full_bias(plan, levels)
+        stays = torch.ones(len(bias), dtype=torch.bool)
+        for use, level in zip(plan.uses, levels[1:], strict=True):
+            if level and use.reader < 0:
+                stays &= use.slot.staying(self.files.kept(use.unit, level, use.cut.elements), len(bias))
+        stays = stays.to(bias.device)
+        return bias * stays if padded else bias[stays]
+
+    def _full_bias(self, plan: Plan, levels: TensorLevels) -> torch.Tensor:
+        matrix = plan.compensates
+        assert matrix is not None
+        # Cut rows do not change the mean of those that stay.
+        inward = [level if use.reader >= 0 else 0 for use, level in zip(plan.uses, levels[1:], strict=True)]
+        weight = self.dense[matrix.name]
+        change = matrix.view((weight - self.padded_weight(matrix.name, (levels[0], *inward))).float())
+        shift = (change @ self.files.mean(matrix).to(weight.device)[:, :, None]).flatten().to(weight.dtype)
+        bias = self.dense.get(plan.name)
+        return shift if bias is None else bias + shift
+
+    def _weight(self, name: str, levels: TensorLevels) -> torch.Tensor:
         plan, sparsity = self.plans[name], levels[0]
         active = [(use, level) for use, level in zip(plan.uses, levels[1:], strict=True) if level]
         value, narrowed = self._sparse(plan, sparsity), set()
@@ -152,9 +196,14 @@ class Composer:
             return columns
         return value.index_copy(use.slot.axis, kept.to(value.device), columns)
 
-    def padded(self, name: str, levels: TensorLevels) -> torch.Tensor:
-        """The tensor in its dense shape, zeros where slices are cut."""
-        value, dense = self.tensor(name, levels), self.dense[name]
+    def padded(self, name: str, levels: TensorLevels) -> torch.Tensor | None:
+        """The tensor in its dense shape, zeros where slices are cut; None as for `tensor`."""
+        plan = self.plans[name]
+        return self.padded_weight(name, levels) if plan.compensates is None else self._bias(plan, levels, padded=True)
+
+    def padded_weight(self, name: str, levels: TensorLevels) -> torch.Tensor:
+        """The same for what is no bias that compensates."""
+        value, dense = self._weight(name, levels), self.dense[name]
         active = [(use, level) for use, level in zip(self.plans[name].uses, levels[1:], strict=True) if level]
         shape = list(value.shape)
         for axis, stays in self._staying(name, active).items():

@@ -43,13 +43,13 @@ def propagated(composer: Composer, name: str, mode: str) -> torch.Tensor:
         for count, use in zip(composer.counts(name), (None, *composer.plans[name].uses), strict=True)
     ]
     if mode == "sequential":
-        return composer.padded(name, tuple(count // 2 for count in counts)).clone()
+        return composer.padded_weight(name, tuple(count // 2 for count in counts)).clone()
     total, weights = torch.zeros_like(composer.dense[name]), 0.0
     # One kind of level at a time: sparsity where there is any, else the cut.
     axis = 0 if counts[0] > 1 else counts.index(max(counts))
     for level in range(counts[axis]):
         levels = tuple(level if i == axis else 0 for i in range(len(counts)))
         kept = composer.kept_fraction(name, levels)
-        total += kept * composer.padded(name, levels)
+        total += kept * composer.padded_weight(name, levels)
         weights += kept
     return total / weights

@@ -27,10 +27,21 @@ class StitchedSupernet:
     """
 
     def __init__(
-        self, model: Any, network: Network, space: Space, files: UnitFiles, execution: Execution = "sliced"
+        self,
+        model: Any,
+        network: Network,
+        space: Space,
+        files: UnitFiles,
+        execution: Execution = "sliced",
+        compensate: bool = False,
     ) -> None:
+        """
+        Args:
+            files: of a level store.
+            compensate: whether biases make up for what pruning takes from mean outputs (`pruners.compensate`).
+        """
         self.model, self.network, self.space, self.execution = model, network, space, execution
-        self.composer = Composer(model, network, space, files)
+        self.composer = Composer(model, network, space, files, compensate)
         position = {unit.name: i for i, unit in enumerate(space.units)}
         self._cuts = [(cut, position[cut.name]) for cut in network.cuts.values() if cut.name in position]
         self._drops = [drop for drop in network.drops.values() if drop.name in position]
@@ -39,7 +50,8 @@ class StitchedSupernet:
         self._owner = {name: model.get_submodule(name.rpartition(".")[0]) for name in self.composer.plans}
         self._stock = {p: model.get_submodule(p) for drop in self._drops for p, _ in drop.stand_ins}
         self._sized = {a.module: model.get_submodule(a.module) for cut, _ in self._cuts for a in cut.attributes}
-        self._drops_of = {name: [d for d in self._drops if d.takes(name)] for name in self._tensors}
+        names = {*self._tensors, *self.composer.plans}
+        self._drops_of = {name: [d for d in self._drops if d.takes(name)] for name in names}
         self._applied: dict[str, Any] = {name: (0,) * len(self.composer.counts(name)) for name in self.composer.plans}
         self._sizes = {cut.name: 0 for cut, _ in self._cuts}
         self._dropped = {drop.name: False for drop in self._drops}
@@ -55,7 +67,9 @@ class StitchedSupernet:
             dropped = self._is_dropped(genome, name)
             if dropped and self.execution == "sliced":
                 continue
-            silent = dropped and any(name in drop.outputs for drop in self._drops_of[name])
+            beside = self.composer.plans[name].compensates
+            outputs = {name} if beside is None else {name, beside.name}
+            silent = dropped and any(outputs & set(drop.outputs) for drop in self._drops_of[name])
             self._set(name, None if silent else self.composer.levels(genome, name))
         return self.model
 
@@ -92,16 +106,19 @@ class StitchedSupernet:
         if self._applied[name] == levels:
             return
         self._applied[name] = "changing"
+        tensor: torch.Tensor | None
         if levels is None:
-            tensor = torch.zeros_like(self.composer.dense[name])
-        elif self.execution == "sliced":
-            tensor = self.composer.tensor(name, levels)
+            dense = self.composer.dense.get(name)
+            tensor = None if dense is None else torch.zeros_like(dense)
         else:
-            tensor = self.composer.padded(name, levels)
-        if name in self.composer.norms:
+            tensor = self._at(name, levels, padded=self.execution == "in_place")
+        if tensor is not None and name in self.composer.norms:
             tensor = tensor.clone()  # measuring again writes into it
         set_tensor(self._owner[name], name.rpartition(".")[2], tensor)
         self._applied[name] = levels
+
+    def _at(self, name: str, levels: TensorLevels, padded: bool) -> torch.Tensor | None:
+        return self.composer.padded(name, levels) if padded else self.composer.tensor(name, levels)
 
     def kept(self, genome: Genome) -> dict[str, int]:
         """Elements that every cut of the network keeps in each order, by the cut's name."""
@@ -111,7 +128,8 @@ class StitchedSupernet:
     def surgery(self, genome: Genome) -> Surgery:
         """What `models.surgery` must do to the stock model so that `state_dict` fits it."""
         state = self.state_dict(genome)
-        shapes = {name: list(t.shape) for name, t in state.items() if t.shape != self._tensors[name].shape}
+        dense = {name: tensor.shape for name, tensor in self._tensors.items()}
+        shapes = {name: list(t.shape) for name, t in state.items() if t.shape != dense.get(name)}
         gone = [drop for drop in self._drops if self.composer.dropped(genome, drop.name)]
         attributes = [
             list(item)
@@ -128,17 +146,15 @@ class StitchedSupernet:
         Args:
             padded: keep dense shapes, with zeros for what is cut or dropped; else leave those out.
         """
-        state = {}
-        for name, dense in self._tensors.items():
+        state: dict[str, torch.Tensor | None] = {}
+        for name in (*self._tensors, *self.composer.added):
             if self._is_dropped(genome, name):
-                if padded:
-                    state[name] = torch.zeros_like(dense)
+                state[name] = torch.zeros_like(self._tensors[name]) if padded and name in self._tensors else None
             elif name not in self.composer.plans:
-                state[name] = dense
+                state[name] = self._tensors[name]
             else:
-                levels = self.composer.levels(genome, name)
-                state[name] = self.composer.padded(name, levels) if padded else self.composer.tensor(name, levels)
-        return state
+                state[name] = self._at(name, self.composer.levels(genome, name), padded)
+        return {name: tensor for name, tensor in state.items() if tensor is not None}
 
     def materialise(self, genome: Genome) -> Any:
         """A new, really smaller network of the genome, independent of the supernet."""

@@ -7,6 +7,7 @@ Layout of a store directory::
         kind sparsity     `mask` uint8 (levels, ceil(weights / 8)), `values.L` the kept values of level L, row by row
         a cut             `order` int32 (orders, removals), elements in order of removal; `weight.L.R` the refitted
                           matrices (groups, rows, kept columns) of reader R at level L
+    means/NNN.safetensors mean inputs (groups, inputs) of the matrices, where biases compensate pruning
     blocks/NNN.json       what index.json is made of, written when all units of a block are; makes builds resumable
 
 Level 0 is the dense model and is not stored. Values have the checkpoint's data type.
@@ -27,7 +28,7 @@ from safetensors.torch import save_file
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import EnvironmentProblem
-from sparsesearch.models.network import Network
+from sparsesearch.models.network import Matrix, Network
 from sparsesearch.pruning.layer import kept_elements
 from sparsesearch.space import Space, Unit
 
@@ -60,6 +61,15 @@ def key_hash(key: dict[str, Any]) -> str:
 
 def unit_path(directory: Path, unit: Unit) -> Path:
     return directory / "units" / f"{unit.name}.safetensors"
+
+
+def means_path(directory: Path, block: int) -> Path:
+    return directory / "means" / f"{block:03d}.safetensors"
+
+
+def write_means(path: Path, means: dict[str, torch.Tensor]) -> None:
+    """Store mean inputs by `Matrix.reads`."""
+    _write(path, {name: mean.float().cpu().contiguous() for name, mean in means.items()})
 
 
 def write_sparse(path: Path, levels_LOI: torch.Tensor, dtype: torch.dtype) -> None:
@@ -119,6 +129,14 @@ class UnitFiles:
         """The elements that a cut level keeps in each order, ascending, shape (orders, kept)."""
         orders = self._file(unit).get_tensor("order").long()
         return torch.stack([kept_elements(order, elements, unit.levels[level]) for order in orders])
+
+    def mean(self, matrix: Matrix) -> torch.Tensor:
+        """Mean inputs of a matrix over calibration data, (groups, inputs)."""
+        path = means_path(self.directory, matrix.block)
+        if path.name not in self._open:
+            self._open[path.name] = safe_open(path, framework="pt")
+        mean: torch.Tensor = self._open[path.name].get_tensor(matrix.reads)
+        return mean
 
     def cut(self, unit: Unit, level: int, reader: int) -> torch.Tensor:
         """The refitted matrix (groups, rows, kept columns) of one reader at a cut level >= 1."""
