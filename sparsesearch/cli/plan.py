@@ -29,6 +29,7 @@ def plan_json(launch: Launch) -> dict[str, Any]:
         "dense": space.dense_costs,
         "smallest": space.costs.named(space.smallest.levels),
         "limits": {b.text: b.maximum for b in space.bounds},
+        "not_searched": list(launch.network.limits),
         "store_bytes": estimated_bytes(space, launch.network, launch.storage_bytes),
         "config": launch.config.model_dump(mode="json"),
     }
@@ -48,5 +49,7 @@ def print_plan(launch: Launch, path: Path | None = None) -> None:
         table.add_row(name, short(dense), f"{short(smallest)} ({smallest / dense:.0%})", limits)
     console.print(table)
     console.print(f"Level store: about {plan['store_bytes'] / 1e6:.1f} MB", highlight=False)
+    for reason in launch.network.limits:
+        console.print(f"Not searched: {reason}.", highlight=False, soft_wrap=True)
     if path is not None:
         console.print(f"Run: {path}", highlight=False, soft_wrap=True)

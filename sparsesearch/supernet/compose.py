@@ -78,6 +78,7 @@ class Composer:
         self.dense |= {name: self.dense[name].clone() for name in self.norms}
         self._drops = {d.name: position[d.name] for d in network.drops.values() if d.name in position}
         self._kept: dict[tuple[str, int, int], torch.Tensor] = {}
+        self._stays: dict[tuple[str, int, int], torch.Tensor] = {}
 
     def dropped(self, genome: Genome, drop: str) -> bool:
         """Whether the genome drops the sublayer of that unit."""
@@ -130,7 +131,7 @@ class Composer:
         stays = torch.ones(len(bias), dtype=torch.bool)
         for use, level in zip(plan.uses, levels[1:], strict=True):
             if level and use.reader < 0:
-                stays &= use.slot.staying(self.files.kept(use.unit, level, use.cut.elements), len(bias))
+                stays &= self._stay(use, level, len(bias))
         stays = stays.to(bias.device)
         return bias * stays if padded else bias[stays]
 
@@ -167,11 +168,18 @@ class Composer:
         found: dict[int, torch.Tensor] = {}
         for use, level in active:
             if not use.slot.batched:
-                axis, shape = use.slot.axis, self.dense[name].shape
-                kept = self.files.kept(use.unit, level, use.cut.elements)
-                stays = use.slot.staying(kept, shape[axis])
+                axis = use.slot.axis
+                stays = self._stay(use, level, self.dense[name].shape[axis])
                 found[axis] = found[axis] & stays if axis in found else stays
         return found
+
+    def _stay(self, use: Use, level: int, full: int) -> torch.Tensor:
+        """Which of the `full` positions along the slot's axis a cut level >= 1 leaves, bool."""
+        key = (use.unit.name, level, id(use.slot))
+        if key not in self._stays:
+            kept = self.files.kept(use.unit, level, use.cut.elements)
+            self._stays[key] = use.slot.staying(kept, full)
+        return self._stays[key]
 
     def _sparse(self, plan: Plan, level: int) -> torch.Tensor:
         dense = self.dense[plan.name]
