@@ -46,7 +46,7 @@ def print_plan(launch: Launch, path: Path | None = None) -> None:
     for name, dense in plan["dense"].items():
         limits = ", ".join(b.text for b in launch.space.bounds if b.cost == name)
         smallest = plan["smallest"][name]
-        table.add_row(name, short(dense), f"{short(smallest)} ({smallest / dense:.0%})", limits)
+        table.add_row(name, short(dense), f"{short(smallest)} ({smallest / max(dense, 1):.0%})", limits)
     console.print(table)
     console.print(f"Level store: about {plan['store_bytes'] / 1e6:.1f} MB", highlight=False)
     for reason in launch.network.limits:

@@ -87,6 +87,7 @@ class Launch:
             "weights": self.weights,
             "space": hashlib.sha256(self.space.canonical().encode()).hexdigest(),
             **{f"data.{role}": samples.digest for role, samples in self.samples.items()},
+            "data.batch_norm": config.data.batch_norm,
             "pruners": config.pruners.model_dump(),
             "objectives": config.objectives,
             "searcher": config.search.searcher,

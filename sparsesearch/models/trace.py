@@ -122,7 +122,9 @@ def _cuts(
     taken: dict[str, int] = defaultdict(int)
     for members in _groups(module, inputs, call):
         cut = _cut(module, members, matrices, blocks)
-        layers = sorted({path for path, _, _ in members if path in blocks}, key=lambda path: blocks[path])
+        layers = sorted(
+            {path for path, outward, _ in members if outward and path in blocks}, key=lambda path: blocks[path]
+        )
         if cut is None or not _holds(module, cut, inputs, call):
             limits.append(f"channels of {', '.join(layers)} cannot be cut: no cut of them leaves the same function")
             continue

@@ -52,6 +52,10 @@ def run(place: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_search_and_export_a_factorys_network(place: Path) -> None:
+    checked = run(place, "space", "check", "cnn.yaml")
+    assert checked.returncode == 0, checked.stderr
+    assert "6 sparsity, 2 channels" in checked.stdout
+    assert "Not searched: channels of linear cannot be cut" in checked.stdout
     searched = run(place, "search", "cnn.yaml", "--results", place, "--name", "r", "--json")
     assert searched.returncode == 0, searched.stderr
     front = json.loads(searched.stdout)
@@ -64,6 +68,8 @@ def test_search_and_export_a_factorys_network(place: Path) -> None:
     assert report["verified"] == ["sparsesearch.load"]
     assert report["form"] == "uneven"
     assert report["params"] < front["dense"]["costs"]["params"]
+    for verb in ("front", "show", "report"):
+        assert run(place, verb, "r").returncode == 0
     import sparsesearch as ss
 
     model = ss.load(place / "out")
