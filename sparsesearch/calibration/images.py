@@ -7,6 +7,7 @@ of images (bytes, or `{bytes, path}` as `datasets` writes them) and perhaps one 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,28 +36,41 @@ def image_samples(data: DataConfig, directory: Path | None, role: str) -> Sample
 
     Raises InputError SS204 (missing, too few) or SS212 (unreadable).
     """
-    wanted = image_config(data, directory, role)
-    images, labels, bad, seen = [], [], 0, 0
+    samples = next(image_batches(data, directory, role, data.sequences))
+    if len(samples) < data.sequences:
+        raise InputError(
+            "SS204", f"{role} data ({data.source}) has {len(samples)} of {data.sequences} images.",
+            f"Give more images, or set data.{role}.sequences lower.",
+        )  # fmt: skip
+    return samples
+
+
+def image_batches(data: DataConfig, directory: Path | None, role: str, size: int) -> Iterator[Samples]:
+    """All images in batches of `size`; raises as `image_samples` does."""
+    readable = _readable(data, image_config(data, directory, role), role)
+    while batch := list(itertools.islice(readable, size)):
+        labels = [label for _, label in batch]
+        known = None if any(label is None for label in labels) else np.array(labels, dtype=np.int64)
+        yield Samples({"pixel_values": np.stack([pixels for pixels, _ in batch])}, known)
+
+
+def _readable(data: DataConfig, wanted: ImageConfig, role: str) -> Iterator[tuple[npt.NDArray[np.float32], int | None]]:
+    """Pixels and class of each image that can be read; raises InputError SS212 where too many cannot."""
+    bad = seen = 0
     for seen, (image, label) in enumerate(_chosen(data, role), 1):
         try:
-            images.append(_pixels(image, wanted))
-            labels.append(label)
+            yield _pixels(image, wanted), label
         except (UnidentifiedImageError, OSError, ValueError):
             bad += 1
         if bad > max(1, UNREADABLE * max(seen, data.sequences)):
-            raise InputError(
-                "SS212", f"{role} data: {bad} of {seen} images of {data.source} cannot be read.",
-                "Repair or remove them; up to 1 % are skipped.",
-            )  # fmt: skip
-        if len(images) == data.sequences:
             break
-    if len(images) < data.sequences:
-        raise InputError(
-            "SS204", f"{role} data ({data.source}) has {len(images)} of {data.sequences} images.",
-            f"Give more images, or set data.{role}.sequences lower.",
-        )  # fmt: skip
-    known = None if any(label is None for label in labels) else np.array(labels, dtype=np.int64)
-    return Samples({"pixel_values": np.stack(images)}, known)
+    else:
+        if bad < seen:
+            return
+    raise InputError(
+        "SS212", f"{role} data: {bad} of {seen} images of {data.source} cannot be read.",
+        "Repair or remove them; up to 1 % are skipped.",
+    )  # fmt: skip
 
 
 def image_config(data: DataConfig, directory: Path | None, role: str) -> ImageConfig:

@@ -126,9 +126,7 @@ def perplexity(
     return float(np.exp(total / (len(tokens) * (tokens.shape[1] - 1))))
 
 
-def accuracy(
-    model: Any, task: Task, samples: Samples, batch: int, progress: Callable[[int], None] | None = None
-) -> float:
+def accuracy(model: Any, task: Task, samples: Samples, batch: int) -> float:
     """Share of samples whose largest output is the right class."""
     assert samples.labels is not None
     right = 0

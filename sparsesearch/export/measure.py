@@ -1,7 +1,10 @@
-"""Perplexity of any model directory, hub id, export or candidate."""
+"""Perplexity or accuracy of any model directory, hub id, export or candidate."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,60 +12,110 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from sparsesearch.config import ModelConfig
+from sparsesearch.calibration.images import image_batches
+from sparsesearch.config import DataConfig, ImageConfig, ModelConfig
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
-from sparsesearch.evaluation import perplexity
-from sparsesearch.export.loading import MANIFEST, load
+from sparsesearch.evaluation import accuracy, perplexity
+from sparsesearch.export.loading import MANIFEST, load, manifest
 from sparsesearch.export.write import open_run
 from sparsesearch.models import load_tokenizer
-from sparsesearch.models.source import Source, open_source
+from sparsesearch.models.source import open_source
+from sparsesearch.models.task import TASKS, Task
 
 
-def open_target(target: str) -> tuple[Any, Any]:
-    """A float32 model and its tokenizer from a directory, an export, a hub id, `demo`, or RUN/ID."""
+@dataclass(frozen=True)
+class Target:
+    """A float32 model, what it is for, where its tokenizer or image settings lie, and how it was shown images."""
+
+    model: Any
+    task: Task
+    directory: Path | None
+    image: ImageConfig | None = None
+
+    def report(self) -> dict[str, int]:
+        parameters = list(self.model.parameters())
+        return {
+            "params": sum(p.numel() for p in parameters),
+            "nonzeros": sum(int(torch.count_nonzero(p)) for p in parameters),
+        }
+
+
+def open_target(target: str) -> Target:
+    """What a directory, an export, a hub id, a factory, `demo`, or RUN/ID names; raises InputError SS504 for a run."""
     path = Path(target).expanduser()
     if (path / MANIFEST).is_file():
-        return load(path, torch.float32), load_tokenizer(path)
+        told = manifest(path)
+        image = told["image"] and ImageConfig(**told["image"])
+        return Target(load(path, torch.float32), TASKS[told["task"]], path, image)
     if not path.exists() and (path.parent / "run.yaml").is_file():
         results = RunResults(path.parent)
         opened = open_run(results)
         genome = results.find(path.name).genome
-        return opened.finish(opened.supernet.materialise(genome), genome), load_tokenizer(
-            _directory(opened.source, path)
-        )
+        model = opened.finish(opened.supernet.materialise(genome), genome)
+        return Target(model, opened.source.task, opened.source.directory, opened.image)
     if (path / "run.yaml").is_file():
         raise InputError("SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID. See: sparsesearch front")
     source = open_source(ModelConfig(id=target))
-    return source.load(torch.float32, "cpu"), load_tokenizer(_directory(source, path))
+    return Target(source.load(torch.float32, "cpu"), source.task, source.directory)
 
 
-def _directory(source: Source, target: Path) -> Path:
-    if source.directory is None or source.task.name != "causal":
-        raise InputError("SS504", f"{target} is no language model; perplexity is for those.")
-    return source.directory
+def evaluate_text(target: str, text: Path, length: int, first: int | None, batch: int) -> dict[str, Any]:
+    """`{perplexity, tokens, params, nonzeros, length}` of a language model on a text file.
 
-
-def evaluate_text(target: str, text: Path, length: int, windows: int | None, batch: int) -> dict[str, Any]:
-    """`{perplexity, tokens, params, nonzeros, length}` of a model on a text file; raises InputError SS204."""
+    Raises InputError SS204 (text unfit), SS504 (no language model).
+    """
     logging.disable_progress_bar()
-    model, tokenizer = open_target(target)
-    positions = model.config.max_position_embeddings
+    opened = open_target(target)
+    if opened.task.name != "causal" or opened.directory is None:
+        raise InputError("SS504", f"{target} is no causal language model; perplexity is for those.", _OTHER)
+    positions = opened.model.config.max_position_embeddings
     if length > positions:
         raise InputError("SS204", f"--length {length} exceeds the model's {positions} positions.", "Lower --length.")
-    tokens = text_windows(tokenizer, text, length)[:windows]
+    tokens = text_windows(load_tokenizer(opened.directory), text, length)[:first]
+    with _progress("perplexity", len(tokens)) as step:
+        value = perplexity(opened.model, tokens, batch, step)
+    return {"perplexity": value, "tokens": int(tokens.size), "length": length} | opened.report()
+
+
+def evaluate_images(target: str, images: str, first: int | None, batch: int) -> dict[str, Any]:
+    """`{accuracy, images, params, nonzeros}` of a classifier on labelled images.
+
+    Args:
+        images: a folder with a folder for each class, a Parquet file, or `datasets:ID`, as in a recipe.
+
+    Raises InputError SS204 (images missing, without classes, or of unknown size), SS504 (no classifier of images).
+    """
+    logging.disable_progress_bar()
+    opened = open_target(target)
+    if opened.task.data != "image" or "error" not in opened.task.qualities:
+        raise InputError("SS504", f"{target} is no classifier of images; accuracy is for those.", _OTHER)
+    data, right, seen = DataConfig(source=images, take="first", image=opened.image), 0.0, 0
+    with _progress("accuracy", first) as step:
+        for samples in image_batches(data, opened.directory, "--images", batch):
+            if samples.labels is None:
+                raise InputError(
+                    "SS204", f"{images}: images have no class.", "Give a folder for each class, or labels."
+                )
+            samples = samples.rows(slice(0, None if first is None else first - seen))
+            right += accuracy(opened.model, opened.task, samples, batch) * len(samples)
+            seen += len(samples)
+            step(seen)
+            if seen == first:
+                break
+    return {"accuracy": round(right) / seen, "images": seen} | opened.report()
+
+
+_OTHER = "Language models take --text, classifiers of images --images."
+
+
+@contextmanager
+def _progress(phase: str, total: int | None) -> Iterator[Callable[[int], None]]:
     reporter = Reporter()
-    reporter.phase("perplexity", len(tokens))
-    value = perplexity(model, tokens, batch, reporter.step)
+    reporter.phase(phase, total)
+    yield reporter.step
     reporter.end()
-    return {
-        "perplexity": value,
-        "tokens": int(tokens.size),
-        "params": sum(p.numel() for p in model.parameters()),
-        "nonzeros": sum(int(torch.count_nonzero(p)) for p in model.parameters()),
-        "length": length,
-    }
 
 
 def text_windows(tokenizer: Any, text: Path, length: int) -> np.ndarray[Any, np.dtype[np.int32]]:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from sparsesearch.calibration import Samples
-from sparsesearch.config import RunConfig, load_config
+from sparsesearch.config import ImageConfig, RunConfig, load_config
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.results import RunResults
@@ -40,12 +40,13 @@ PREPROCESSOR = "preprocessor_config.json"
 
 @dataclass(frozen=True)
 class Opened:
-    """A finished run, ready to make its candidates again on the CPU in float32."""
+    """A finished run, ready to make its candidates again on the CPU in float32; `image` is how its images were made."""
 
     supernet: StitchedSupernet
     source: Source
     norms: Samples
     batch: int
+    image: ImageConfig | None
 
     def finish(self, model: Any, genome: Genome) -> Any:
         """Measure batch normalisation again, as the search did before it judged the candidate."""
@@ -77,7 +78,7 @@ def open_run(results: RunResults, module: Any = None) -> Opened:
     compensate = config.pruners.compensate
     supernet = StitchedSupernet(model, launch.network, results.space, store.files, compensate=compensate)
     norms = launch.samples["calibration"].rows(slice(0, config.data.batch_norm))
-    return Opened(supernet, launch.source, norms, config.batch)
+    return Opened(supernet, launch.source, norms, config.batch, config.data.calibration.image)
 
 
 def _is_own(config: RunConfig) -> bool:
@@ -130,7 +131,7 @@ def export(
             save_file({name: t.contiguous() for name, t in model.state_dict().items()}, work / STATE)
             more = {"factory": getattr(opened.source, "name", None), "surgery": changes if form == "uneven" else None}
         report = _report(form, out, work, results, candidate, supernet.network.task.auto_class)
-        told = _provenance(results, candidate) | more
+        told = _provenance(results, candidate, opened) | more
         (work / MANIFEST).write_text(json.dumps(report | told, indent=1))
         report |= _verify(form, work, opened, candidate, results.run)
         (work / MANIFEST).write_text(json.dumps(report | told, indent=1))
@@ -258,9 +259,11 @@ def _load_freshly(work: Path, reference: Path, way: str) -> dict[str, Any]:
     return found
 
 
-def _provenance(results: RunResults, candidate: Evaluation) -> dict[str, Any]:
+def _provenance(results: RunResults, candidate: Evaluation, opened: Opened) -> dict[str, Any]:
     return {
         "schema": 1,
+        "task": opened.supernet.network.task.name,
+        "image": opened.image and opened.image.model_dump(),
         "model": results.info["model"],
         "weights_sha256": results.info["fingerprint"]["weights"],
         "objectives": {name: results.values(candidate)[name] for name in results.objectives},

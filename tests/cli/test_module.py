@@ -74,8 +74,30 @@ def test_search_and_export_a_factorys_network(place: Path) -> None:
 
     model = ss.load(place / "out")
     assert model(torch.zeros(1, 3, 16, 16)).shape == (1, CLASSES)
+    accuracies = [
+        json.loads(run(place, "evaluate", target, "--images", "test", "--json").stdout)
+        for target in ("out", f"r/{report['id']}")
+    ]
+    assert accuracies[0] == accuracies[1]
+    assert accuracies[0]["images"] == 8
+    assert accuracies[0]["params"] == report["params"]
+    assert accuracies[0]["accuracy"] == json.loads((place / "r" / "test.json").read_text())[report["id"]]
     resumed = run(place, "resume", "r", "--evals", "+4", "--json")
     assert resumed.returncode == 0, resumed.stderr
+
+
+def test_evaluate_refuses_what_it_cannot_judge(place: Path) -> None:
+    for arguments, code, words in (
+        (["networks:padded", "--images", "test"], "SS204", "how images are resized and normalised is not known"),
+        (["networks:padded", "--text", "cnn.yaml"], "SS504", "no causal language model"),
+        (["demo", "--images", "test"], "SS504", "no classifier of images"),
+        (["demo"], "SS101", "needs either --text or --images"),
+        (["demo", "--text", "cnn.yaml", "--images", "test"], "SS101", "needs either --text or --images"),
+    ):
+        done = run(place, "evaluate", *arguments)
+        assert done.returncode == 2, done.stderr
+        assert code in done.stderr
+        assert words in done.stderr
 
 
 def without(place: Path, key: str) -> Path:
