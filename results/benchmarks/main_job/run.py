@@ -23,7 +23,7 @@ from sparsesearch.engine.ledger import read_ledger
 from sparsesearch.engine.results import RunResults
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
 from sparsesearch.export.measure import text_windows
-from sparsesearch.export.write import open_supernet
+from sparsesearch.export.write import open_run
 from sparsesearch.models import load_tokenizer
 from sparsesearch.space import Genome, Limit
 from sparsesearch.space.sampling import uniform_at_limits, uniform_variants
@@ -109,8 +109,9 @@ class Measure:
     """KL on the first 16,384 tokens of a text, and perplexity on the first windows of the report texts."""
 
     def __init__(self, results: RunResults, args: argparse.Namespace) -> None:
-        self.supernet, directory = open_supernet(results)
-        tokenizer = load_tokenizer(directory)
+        opened = open_run(results)
+        self.supernet = opened.supernet
+        tokenizer = load_tokenizer(opened.source.directory)
         self.texts = {
             n: text_windows(tokenizer, args.text / f"{n}.txt", LENGTH)[: args.windows]
             for n in ("valid", "wikitext2-test")
