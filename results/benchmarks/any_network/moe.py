@@ -2,7 +2,7 @@
 
     python results/benchmarks/any_network/moe.py --text TEXT_DIR --runs RUNS_DIR --steps 2000 --seeds 0 1 2
 
-Trains a small Mixtral-shaped model (6 blocks of 8 experts, 2 of them a token) on train.txt, then searches how many experts
+Trains a small Mixtral-shaped model (6 blocks of 8 experts, 2 a token) on train.txt, then searches how many experts
 each layer keeps. KL to dense on the first 16,384 tokens of valid.txt and perplexity on the first 128 windows of
 wikitext2-test.txt go to RUNS_DIR/moe.jsonl, for the search and for uniform removal at the same number of parameters.
 """
