@@ -94,7 +94,7 @@ def main() -> None:
     for pruner in args.pruners:
         run = store(args, pruner, None)
         measure = Measure(run, args)
-        statistics = next((args.runs / ".cache" / "statistics").iterdir())
+        statistics = next((args.runs / ".cache" / "statistics").glob("*/block-000.safetensors")).parent
         needs = {need for name in ALLOCATIONS for need in allocation(name).needs}
         model = measure.supernet.apply(measure.space.dense)
         evidence = measure_evidence(model, measure.supernet.network, measure.space, needs, statistics, Path())
