@@ -1,6 +1,6 @@
 """Which experts to remove from a mixture of experts: a search against the same number out of every layer.
 
-    python results/benchmarks/any_network/moe.py --text TEXT_DIR --runs RUNS_DIR --steps 2000 --seeds 0 1 2
+    python results/benchmarks/any_network/moe.py --text TEXT_DIR --runs RUNS_DIR --steps 1000 --seeds 0 1 2
 
 Trains a small Mixtral-shaped model (6 blocks of 8 experts, 2 a token) on train.txt, then searches how many experts
 each layer keeps. KL to dense on the first 16,384 tokens of valid.txt and perplexity on the first 128 windows of
@@ -121,7 +121,7 @@ def rows(args: argparse.Namespace, model: Path, seed: int) -> Any:
             yield row | {
                 "search": measure(best.genome),
                 "uniform": measure(uniform),
-                "experts": [space.units[i].levels[level].label for i, level in enumerate(best.genome.levels)],
+                "experts": space.describe(best.genome),
             }
 
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pruner", default="reap")
     parser.add_argument("--evals", type=int, default=600)
