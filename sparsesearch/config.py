@@ -177,6 +177,10 @@ class ExecutorConfig(Strict):
     gpus_per_worker: float = Field(0, ge=0)
     address: str | None = None
 
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus_per_worker > 0 else "cpu"
+
 
 class RunConfig(Strict):
     """Everything that determines a run."""

@@ -3,7 +3,7 @@
 Only `evidence` knows torch; import it as a module where evidence is measured.
 """
 
-from sparsesearch.allocation.base import ALLOCATIONS, Allocation, allocation
+from sparsesearch.allocation.base import ALLOCATIONS, Allocation, allocation, densities_by_name
 from sparsesearch.allocation.budget import project
 from sparsesearch.allocation.genomes import at_limits, genome_of
 from sparsesearch.allocation.given import AllocationConfig, Evidence
@@ -15,6 +15,7 @@ __all__ = [
     "Evidence",
     "allocation",
     "at_limits",
+    "densities_by_name",
     "genome_of",
     "project",
 ]

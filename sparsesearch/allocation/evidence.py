@@ -1,4 +1,4 @@
-"""Measure what allocation rules read, from weights, second moments, gradients and hidden states.
+"""Measure what allocation rules read, from weights, second moments and gradients.
 
 Tables are thinned so that global rankings never hold all weights of a large model. Weights may lie on any device and in
 any type; arithmetic is in float32 for tables and scores, float64 where sums or small differences matter.
@@ -87,19 +87,3 @@ def pq(weight: torch.Tensor, p: float = 0.5, q: float = 1.0) -> float:
 def gradient_square(weight: torch.Tensor, squared_gradient: torch.Tensor) -> float:
     """Σ w² E[g²] of a weight and its mean squared gradient over calibration samples, of equal shape; >= 0."""
     return float((weight.double().square() * squared_gradient.double()).sum())
-
-
-def cosine(inputs: torch.Tensor, outputs: torch.Tensor) -> float:
-    """Mean over tokens of the cosine between a block's inputs and outputs, each (..., hidden); in [-1, 1]."""
-    return float(_cosines(inputs, outputs).mean())
-
-
-def angle(inputs: torch.Tensor, outputs: torch.Tensor) -> float:
-    """Mean over tokens of the angle between a block's inputs and outputs, each (..., hidden), over π; in [0, 1]."""
-    return float(_cosines(inputs, outputs).arccos().mean()) / torch.pi
-
-
-def _cosines(inputs: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
-    # In float64: near 1, where most blocks lie, float32 rounding alone makes angles of 10⁻⁴ π. Outside [-1, 1], where
-    # rounding can lead, there is no angle.
-    return torch.nn.functional.cosine_similarity(inputs.double(), outputs.double(), dim=-1).clamp(-1, 1)

@@ -56,10 +56,6 @@ class Launch:
         return needs_gradients(self.config.pruners) or "gradient_square" in check_allocations(self.config, self.space)
 
     @property
-    def device(self) -> str:
-        return "cuda" if self.config.executor.gpus_per_worker > 0 else "cpu"
-
-    @property
     def weights(self) -> str:
         return self.source.weights
 
@@ -69,7 +65,7 @@ class Launch:
         config = self.config
         return {
             "dtype": self.dtype,
-            "device": self.device,
+            "device": config.executor.device,
             "batch": config.batch,
             "threads": config.executor.threads,
         }
@@ -109,12 +105,12 @@ class Launch:
         return WorkerSetup(
             config=self.config,
             source=self.source,
+            network=self.network,
             quality=self.quality,
             run=str(run.path),
             store=str(store),
             statistics=str(statistics),
             teacher=str(cache / "teachers" / key_hash(teacher)),
-            device=self.device,
         )
 
 
@@ -156,8 +152,7 @@ def prepare(
     if samples is None:
         samples = _samples(config, source, network, given or {}, saved, reread)
     _check_labels(config, network, samples)
-    device = "cuda" if config.executor.gpus_per_worker > 0 else "cpu"
-    compute = str(compute_dtype(config, dtype, device))
+    compute = str(compute_dtype(config, dtype))
     launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality)
     if launch.needs_gradients:
         check_loss(network.task)

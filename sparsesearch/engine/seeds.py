@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from sparsesearch.allocation import AllocationConfig, allocation, at_limits, genome_of
+from sparsesearch.allocation import allocation, at_limits, densities_by_name, genome_of
 from sparsesearch.allocation.given import Evidence
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
@@ -63,11 +63,7 @@ def seed_genomes(
 
 
 def _genomes(name: str, space: Space, evidence: Evidence) -> dict[str, Genome]:
-    rule, options = allocation(name).densities, AllocationConfig()
-
-    def densities(sparsity: float) -> dict[str, float]:
-        return dict(zip(evidence.names, rule(evidence, sparsity, options).tolist(), strict=True))
-
+    densities = densities_by_name(name, evidence)
     if space.bounds:
         genome = at_limits(space, densities)
         return {} if genome is None else {name: genome}

@@ -23,7 +23,9 @@ from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.evidence import measure_evidence
 from sparsesearch.evaluation import Evaluator, Targets, accuracy, perplexity, quality_class
+from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.evaluator import UserQuality
+from sparsesearch.models.network import Network
 from sparsesearch.models.source import Source
 from sparsesearch.pruning import needs_gradients
 from sparsesearch.space import Genome
@@ -39,31 +41,31 @@ class WorkerSetup:
     Attributes:
         config: the run's configuration.
         source: where the network comes from.
+        network: its description; tracing it again in every worker would take as long as the first time.
         run, store, statistics, teacher: absolute directories that every worker can read.
-        device: `cpu` or `cuda`.
         quality: the user's own, where there is one.
     """
 
     config: RunConfig
     source: Source
+    network: Network
     run: str
     store: str
     statistics: str
     teacher: str
-    device: str
     quality: UserQuality | None = None
 
 
-def compute_dtype(config: RunConfig, storage: torch.dtype, device: str) -> torch.dtype:
+def compute_dtype(config: RunConfig, storage: torch.dtype) -> torch.dtype:
     """The type of the arithmetic: as configured, else float32 on a CPU and the checkpoint's type elsewhere."""
     if config.model.compute_dtype != "auto":
         dtype: torch.dtype = getattr(torch, config.model.compute_dtype)
         return dtype
-    return torch.float32 if device == "cpu" else storage
+    return torch.float32 if config.executor.device == "cpu" else storage
 
 
 class Worker:
-    """Serves `collect`, `build`, `finish_store`, `fill_teacher`, `evaluate` and `test`."""
+    """Its public methods are the calls that an executor makes by name."""
 
     def __init__(self, setup: WorkerSetup) -> None:
         # One thread count for every executor: it decides the order of sums, so results agree to the last bit.
@@ -73,9 +75,8 @@ class Worker:
         self.run = RunDirectory(Path(setup.run))
         self.store, self.statistics = Path(setup.store), Path(setup.statistics)
         self.storage = setup.source.storage
-        self.model = setup.source.load(compute_dtype(self.config, self.storage, setup.device), setup.device)
-        example = self.run.samples("calibration").rows(slice(0, 1))
-        self.network = setup.source.describe(list(example.inputs_on_cpu()))
+        self.model = setup.source.load(compute_dtype(self.config, self.storage), self.config.executor.device)
+        self.network = setup.network
         self.space = self.run.read_space()
         self._pass: Any = None
         self._position = 0
@@ -152,8 +153,10 @@ class Worker:
     def evaluator(self) -> Evaluator:
         files, compensate = UnitFiles(self.store), self.config.pruners.compensate
         supernet = StitchedSupernet(self.model, self.network, self.space, files, compensate=compensate)
-        norms = self.run.samples("calibration").rows(slice(0, self.config.data.batch_norm))
-        return Evaluator(supernet, self._targets("r"), self.network.task, self.config.batch, norms, self.setup.quality)
+        task, batch = self.network.task, self.config.batch
+        samples = self.run.samples("calibration").rows(slice(0, self.config.data.batch_norm))
+        norms = RunningStatistics(supernet, task, samples, batch)
+        return Evaluator(supernet, self._targets("r"), task, batch, norms, self.setup.quality)
 
     def evaluate(self, genome: bytes, sequences: list[int]) -> dict[str, Any]:
         """`losses`, one of each sequence; a failure becomes an `error` text, not an exception."""

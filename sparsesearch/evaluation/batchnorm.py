@@ -1,7 +1,8 @@
-"""Running statistics of batch normalisation, measured again for a pruned network.
+"""Running statistics of batch normalisation, corrected for a pruned network.
 
 Pruning moves every distribution behind it; without this, rankings of pruned convolutional networks say little (Li et
-al., EagleEye, 2020, arXiv 2007.02491).
+al., EagleEye, 2020, arXiv 2007.02491). EagleEye replaces the statistics by those of a few minibatches, which moves the
+dense network as well. Here its own statistics move, by what the minibatches say that pruning changed.
 """
 
 from __future__ import annotations
@@ -13,16 +14,60 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.models.task import Task
+from sparsesearch.space import Genome
+from sparsesearch.supernet import StitchedSupernet
+
+# Mean and variance of every channel.
+Moments = tuple[torch.Tensor, torch.Tensor]
 
 
-def batch_norms(model: torch.nn.Module) -> list[_BatchNorm]:
-    """The layers that keep running statistics."""
-    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+class RunningStatistics:
+    """Corrects the running statistics of one supernet's candidates.
+
+    mean = own mean + (pruned - dense), and variance + eps = (own variance + eps) (pruned + eps) / (dense + eps), where
+    `pruned` and `dense` are measured on the same samples: a network that nothing was taken from keeps its own.
+    """
+
+    def __init__(self, supernet: StitchedSupernet, task: Task, samples: Samples, batch: int) -> None:
+        self.supernet, self.task, self.samples, self.batch = supernet, task, samples, batch
+        model = supernet.apply(supernet.space.dense)
+        self._dense = self._measured(model) if batch_norms(model) else {}
+
+    def correct(self, model: Any, genome: Genome) -> None:
+        """Correct them in a genome's network: the supernet's own, or one materialised, sliced or padded."""
+        if not self._dense or genome == self.supernet.space.dense:
+            return
+        layers = batch_norms(model)
+        own = {path: _moments(layer) for path, layer in layers.items()}
+        for path, (mean, variance) in self._measured(model).items():
+            layer, (own_mean, own_variance) = layers[path], own[path]
+            dense_mean, dense_variance = self._kept(genome, path, mean.shape)
+            scale = (variance + layer.eps) / (dense_variance + layer.eps)
+            _set(layer, (own_mean + mean - dense_mean, ((own_variance + layer.eps) * scale - layer.eps).clamp(min=0)))
+
+    def _kept(self, genome: Genome, path: str, shape: torch.Size) -> Moments:
+        """What was measured of the dense layer, for the channels that are left."""
+        mean, variance = self._dense[path]
+        if mean.shape == shape:
+            return mean, variance
+        part = self.supernet.composer.part
+        return part(f"{path}.running_mean", genome, mean), part(f"{path}.running_var", genome, variance)
+
+    def _measured(self, model: Any) -> dict[str, Moments]:
+        """Moments over the samples, which are left in the model's layers."""
+        reestimate(model, self.task, self.samples, self.batch)
+        self.supernet.forget_norms()
+        return {path: _moments(layer) for path, layer in batch_norms(model).items()}
+
+
+def batch_norms(model: torch.nn.Module) -> dict[str, _BatchNorm]:
+    """The layers that keep running statistics, by path."""
+    return {p: m for p, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
 
 
 def reestimate(model: Any, task: Task, samples: Samples, batch: int) -> None:
     """Set running means and variances to their averages over the minibatches of some samples; weights stay."""
-    layers = batch_norms(model)
+    layers = list(batch_norms(model).values())
     before = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
@@ -36,3 +81,14 @@ def reestimate(model: Any, task: Task, samples: Samples, batch: int) -> None:
         for layer, momentum in zip(layers, before, strict=True):
             layer.momentum = momentum
             layer.eval()
+
+
+def _moments(layer: _BatchNorm) -> Moments:
+    assert layer.running_mean is not None and layer.running_var is not None
+    return layer.running_mean.clone(), layer.running_var.clone()
+
+
+def _set(layer: _BatchNorm, moments: Moments) -> None:
+    assert layer.running_mean is not None and layer.running_var is not None
+    layer.running_mean.copy_(moments[0])
+    layer.running_var.copy_(moments[1])

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsesearch.calibration.samples import Samples
-from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
+from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.targets import (
     Cosine,
     Errors,
@@ -49,18 +49,17 @@ class Evaluator:
         targets: Targets,
         task: Task,
         batch: int,
-        norms: Samples | None = None,
+        norms: RunningStatistics | None = None,
         quality: UserQuality | None = None,
     ) -> None:
         """
         Args:
             batch: samples a forward pass.
-            norms: samples on which batch normalisation is measured again for every candidate.
+            norms: corrects the statistics of batch normalisation of every candidate.
             quality: the user's own, in place of the targets' losses.
         """
         self.supernet, self.targets, self.task, self.batch = supernet, targets, task, batch
         self.norms, self.quality = norms, quality
-        self._has_norms = bool(batch_norms(supernet.model))
         self._ready: Genome | None = None
 
     def ready(self, genome: Genome) -> Any:
@@ -69,9 +68,8 @@ class Evaluator:
             return self.supernet.model
         self._ready = None
         model = self.supernet.apply(genome)
-        if self._has_norms and self.norms is not None and genome != self.supernet.space.dense:
-            reestimate(model, self.task, self.norms, self.batch)
-            self.supernet.forget_norms()
+        if self.norms is not None:
+            self.norms.correct(model, genome)
         self._ready = genome
         return model
 

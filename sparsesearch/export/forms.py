@@ -46,12 +46,10 @@ def uniform(supernet: StitchedSupernet, genome: Genome) -> tuple[Any, State] | s
             stock = type(supernet.model)(config)
     except (StrictDataclassError, ValueError, RuntimeError, TypeError) as error:
         return f"the stock configuration refuses these shapes ({str(error).strip().splitlines()[-1].strip()})"
-    if any(name in state for name in supernet.composer.added):
+    if supernet.gains_biases(genome):
         return "biases compensate this candidate's pruning where the stock model has none"
-    state = renumbered(state, supernet.network, blocks)
-    if _shapes(dict(stock.named_parameters())) != _shapes(
-        {n: t for n, t in state.items() if n in dict(stock.named_parameters())}
-    ):
+    state, wanted = renumbered(state, supernet.network, blocks), _shapes(dict(stock.named_parameters()))
+    if wanted != {name: shape for name, shape in _shapes(state).items() if name in wanted}:
         return "layers of this candidate differ in size or miss a sublayer, which no stock configuration can say"
     return config, state
 
@@ -117,7 +115,7 @@ def renumbered(state: State, network: Network, blocks: list[int]) -> State:
 def zeros_problem(supernet: StitchedSupernet, genome: Genome) -> str:
     """Why zeros in dense shapes would not be this candidate; empty where they are."""
     kept = supernet.kept(genome)
-    if any(name in supernet.state_dict(genome) for name in supernet.composer.added):
+    if supernet.gains_biases(genome):
         return "biases compensate this candidate's pruning where the stock model has none"
     for cut in supernet.network.cuts.values():
         if not cut.readers and kept[cut.name] < cut.elements:

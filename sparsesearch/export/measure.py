@@ -53,7 +53,8 @@ def open_target(target: str) -> Target:
         results = RunResults(path.parent)
         opened = open_run(results)
         genome = results.find(path.name).genome
-        model = opened.finish(opened.supernet.materialise(genome), genome)
+        model = opened.supernet.materialise(genome)
+        opened.norms.correct(model, genome)
         return Target(model, opened.source.task, opened.source.directory, opened.image)
     if (path / "run.yaml").is_file():
         raise InputError("SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID. See: sparsesearch front")

@@ -21,7 +21,7 @@ from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
-from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
+from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.evaluator import USER
 from sparsesearch.export import verify
 from sparsesearch.export.card import model_card
@@ -40,19 +40,15 @@ PREPROCESSOR = "preprocessor_config.json"
 
 @dataclass(frozen=True)
 class Opened:
-    """A finished run, ready to make its candidates again on the CPU in float32; `image` is how its images were made."""
+    """A finished run, ready to make its candidates again on the CPU in float32; `image` is how its images were made.
+
+    `norms.correct` does for a candidate's batch normalisation what the search did before it judged the candidate.
+    """
 
     supernet: StitchedSupernet
     source: Source
-    norms: Samples
-    batch: int
+    norms: RunningStatistics
     image: ImageConfig | None
-
-    def finish(self, model: Any, genome: Genome) -> Any:
-        """Measure batch normalisation again, as the search did before it judged the candidate."""
-        if batch_norms(model) and genome != self.supernet.space.dense:
-            reestimate(model, self.supernet.network.task, self.norms, self.batch)
-        return model
 
 
 def open_run(results: RunResults, module: Any = None) -> Opened:
@@ -77,8 +73,9 @@ def open_run(results: RunResults, module: Any = None) -> Opened:
     model = launch.source.load(torch.float32, "cpu")
     compensate = config.pruners.compensate
     supernet = StitchedSupernet(model, launch.network, results.space, store.files, compensate=compensate)
-    norms = launch.samples["calibration"].rows(slice(0, config.data.batch_norm))
-    return Opened(supernet, launch.source, norms, config.batch, config.data.calibration.image)
+    samples = launch.samples["calibration"].rows(slice(0, config.data.batch_norm))
+    norms = RunningStatistics(supernet, launch.network.task, samples, config.batch)
+    return Opened(supernet, launch.source, norms, config.data.calibration.image)
 
 
 def _is_own(config: RunConfig) -> bool:
@@ -123,7 +120,9 @@ def export(
             "SS302", f"cannot write to {out}: {error.strerror}.", "Choose another --out."
         ) from None
     try:
-        model = opened.finish(_build(form, supernet, genome), genome).to(opened.source.storage)
+        model = _build(form, supernet, genome)
+        opened.norms.correct(model, genome)
+        model = model.to(opened.source.storage)
         if isinstance(opened.source, Checkpoint):
             _save_checkpoint(model, form, opened, work)
             more: dict[str, Any] = {"classes": _classes(supernet)}
@@ -222,7 +221,8 @@ def _report(
 def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: RunDirectory) -> dict[str, Any]:
     """Reload in fresh processes, every way the form promises, and compare; raises SparseSearchError SS506."""
     supernet, samples = opened.supernet, run.samples("selection").rows(slice(0, 2))
-    task, model = supernet.network.task, opened.finish(supernet.apply(candidate.genome), candidate.genome)
+    task, model = supernet.network.task, supernet.apply(candidate.genome)
+    opened.norms.correct(model, candidate.genome)
     inputs = samples.inputs(model)
     outputs = verify.outputs_of(model, inputs)
     with tempfile.TemporaryDirectory() as directory:

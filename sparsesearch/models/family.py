@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoModel, PretrainedConfig
-from transformers.pytorch_utils import Conv1D
 
 from sparsesearch.errors import InputError
 from sparsesearch.models.families import (
@@ -31,7 +29,7 @@ from sparsesearch.models.families import (
     vit,
 )
 from sparsesearch.models.network import Network
-from sparsesearch.models.parts import Parts
+from sparsesearch.models.parts import Parts, meetings, weighted
 from sparsesearch.models.task import Task, task_of
 
 # Image side where a configuration names none, and the length of what has no limit.
@@ -132,10 +130,9 @@ def _by_masks(config: PretrainedConfig) -> str:
             model = AutoModel.from_config(config)
     except Exception:  # not even transformers can build it
         return ""
-    matrices = sum(isinstance(m, (nn.Linear, Conv1D, nn.Conv2d)) for m in model.modules())
     return (
-        f": its {matrices} linear and convolution layers could only be pruned by masks (as a module of your own, see "
-        "README), its widths, heads and experts not at all"
+        f": its {len(weighted(model))} linear and convolution layers could only be pruned by masks (as a module of "
+        "your own, see README), its widths, heads and experts not at all"
     )
 
 
@@ -192,28 +189,12 @@ def _values(config: Any, task: Task) -> int:
 
 def _dry_run(model: Any, task: Task) -> tuple[dict[str, int], int, int]:
     """How often one image meets each linear and convolution; positions and values that come out."""
-    found: dict[str, int] = {}
-    hooks = []
-    for path, module in _weighted(model):
-
-        def hook(module: Any, _: Any, output: torch.Tensor, path: str = path) -> None:
-            found[path] = found.get(path, 0) + output.numel() // module.weight.shape[0]
-
-        hooks.append(module.register_forward_hook(hook))
     size, device = getattr(model.config, "image_size", DRY_IMAGE), next(model.parameters()).device
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     image = torch.zeros((1, model.config.num_channels, height, width), device=device)
-    try:
-        with torch.no_grad():
-            outputs = task.call(model, {"pixel_values": image})
-    finally:
-        for handle in hooks:
-            handle.remove()
+    with torch.no_grad(), meetings(model) as found:
+        outputs = task.call(model, {"pixel_values": image})
     return found, int(outputs.shape[1]), int(outputs.shape[2])
-
-
-def _weighted(model: Any) -> list[tuple[str, Any]]:
-    return [(p, m) for p, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D, nn.Conv2d))]
 
 
 def _applied(model: Any, parts: Parts, met: dict[str, int], task: Task) -> dict[str, int]:
@@ -225,7 +206,7 @@ def _applied(model: Any, parts: Parts, met: dict[str, int], task: Task) -> dict[
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     once = task.pooled or task.name == "embedding"
     if not met:
-        met = {path: 0 if once else 1 for path, _ in _weighted(model)}
+        met = {path: 0 if once else 1 for path, _ in weighted(model)}
     found = {names[id(model.get_submodule(path).weight)]: count for path, count in met.items()}
     found |= {names[id(m.gate.weight)]: 1 for m in model.modules() if hasattr(m, "experts") and hasattr(m, "gate")}
     return {name: times for name, times in found.items() if name not in parts.matrices}

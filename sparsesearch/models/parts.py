@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -23,6 +25,41 @@ def span(elements: int, size: int, offset: int = 0) -> Index:
 def joined(*parts: Index) -> Index:
     """Index of elements that lie in several places, as in fused projections."""
     return np.concatenate(parts, axis=-1)
+
+
+def weighted(model: nn.Module) -> list[tuple[str, Any]]:
+    """The layers whose weights are matrices, (path, module)."""
+    return [(path, layer) for path, layer in model.named_modules() if isinstance(layer, (nn.Linear, Conv1D, nn.Conv2d))]
+
+
+@contextmanager
+def meetings(model: nn.Module, samples: int = 1) -> Iterator[dict[str, int]]:
+    """How often a sample meets each weighted layer while the model runs on `samples` of them; in order of execution."""
+    met: dict[str, int] = {}
+    hooks = []
+    for path, layer in weighted(model):
+
+        def hook(layer: Any, _: Any, output: torch.Tensor, path: str = path) -> None:
+            rows = layer.weight.shape[1 if isinstance(layer, Conv1D) else 0]
+            met[path] = met.get(path, 0) + output.numel() // rows // samples
+
+        hooks.append(layer.register_forward_hook(hook))
+    try:
+        yield met
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def matrix_of(layer: Any, path: str, block: int, reads: str, positions: int) -> Matrix:
+    """The weight of an nn.Linear, a Conv1D or an nn.Conv2d."""
+    layout: Literal["linear", "transposed", "conv"] = "linear"
+    groups = 1
+    if isinstance(layer, Conv1D):
+        layout = "transposed"
+    elif isinstance(layer, nn.Conv2d):
+        layout, groups = "conv", layer.groups
+    return Matrix(f"{path}.weight", tuple(layer.weight.shape), layout, groups, block, reads, positions)
 
 
 class Parts:
@@ -45,18 +82,10 @@ class Parts:
         self.limits: list[str] = []
 
     def matrix(self, path: str, block: int, reads: str = "") -> Matrix:
-        """The weight of an nn.Linear, a Conv1D or an nn.Conv2d."""
-        module: Any = self.model.get_submodule(path)
-        layout: Literal["linear", "transposed", "conv"] = "linear"
-        groups = 1
-        if isinstance(module, Conv1D):
-            layout = "transposed"
-        elif isinstance(module, nn.Conv2d):
-            layout, groups = "conv", module.groups
-        name = f"{path}.weight"
-        times = self.positions.get(path, 1)
-        matrix = Matrix(name, tuple(module.weight.shape), layout, groups, block, reads or path, times)
-        self.matrices[name] = matrix
+        """Add the weight of a layer; `reads` names the layer whose input it shares, itself by default."""
+        layer = self.model.get_submodule(path)
+        matrix = matrix_of(layer, path, block, reads or path, self.positions.get(path, 1))
+        self.matrices[matrix.name] = matrix
         return matrix
 
     def rows(self, path: str, index: Index) -> tuple[Slot, ...]:
@@ -189,7 +218,7 @@ class Parts:
             plain: further linears.
         """
         module: Any = self.model.get_submodule(path)
-        experts, gate = f"{path}.experts", f"{path}.gate"
+        experts = f"{path}.experts"
         up, down = module.experts.gate_up_proj, module.experts.down_proj
         count, _, neurons = down.shape
         inputs = Matrix(f"{experts}.gate_up_proj", tuple(up.shape), "experts", count, block, experts, active)
@@ -199,23 +228,7 @@ class Parts:
         self.matrices |= {inputs.name: inputs, outputs.name: outputs}
         for linear in plain:
             self.matrix(linear, block, f"{path}.{shared}.gate_proj" if shared else "")
-        per_group = count // routing_groups
-        index = np.arange(count, dtype=np.int64).reshape(routing_groups, per_group, 1)
-        slots = [Slot(f"{gate}.weight", 0, index), Slot(inputs.name, 0, index), Slot(outputs.name, 0, index)]
-        if hasattr(module.gate, "e_score_correction_bias"):
-            slots.append(Slot(f"{gate}.e_score_correction_bias", 0, index))
-        sizes = (Attribute(gate, "num_experts", routing_groups), Attribute(experts, "num_experts", routing_groups))
-        removal = Cut(
-            "experts",
-            path,
-            block,
-            per_group,
-            tuple(slots),
-            (),
-            sizes,
-            routing_groups,
-            active if minimum is None else minimum,
-        )
+        removal = self._expert_removal(block, path, routing_groups, active if minimum is None else minimum)
         both = joined(span(neurons, 1), span(neurons, 1, neurons))
         narrowing = Cut(
             "expert_width", path, block, neurons, (Slot(inputs.name, 1, both, batched=True),),
@@ -230,6 +243,18 @@ class Parts:
         replaced = ((path, "ffn"), *((norm, "identity") for norm in norms))
         drop = Drop("ffn", path, block, replaced, tuple(outputs_of_all))
         self.drops[drop.name] = drop
+
+    def _expert_removal(self, block: int, path: str, groups: int, minimum: int) -> Cut:
+        """The cut that removes whole experts, with their rows of the router."""
+        module: Any = self.model.get_submodule(path)
+        experts, gate, count = f"{path}.experts", f"{path}.gate", len(module.experts.down_proj)
+        names = [f"{gate}.weight", f"{experts}.gate_up_proj", f"{experts}.down_proj"]
+        if hasattr(module.gate, "e_score_correction_bias"):
+            names.append(f"{gate}.e_score_correction_bias")
+        index = np.arange(count, dtype=np.int64).reshape(groups, count // groups, 1)
+        slots = tuple(Slot(name, 0, index) for name in names)
+        sizes = tuple(Attribute(module, "num_experts", groups) for module in (gate, experts))
+        return Cut("experts", path, block, count // groups, slots, (), sizes, groups, minimum)
 
     def _shared_expert(self, block: int, path: str) -> None:
         """A dense FFN inside a MoE sublayer: it can be narrowed, and is dropped with the whole."""

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from sparsesearch.errors import InputError
 from sparsesearch.models.network import Attribute, Cut, Index, Matrix, Network, Slot
+from sparsesearch.models.parts import matrix_of, meetings
 from sparsesearch.models.surgery import set_attribute, set_tensor
 from sparsesearch.models.task import TASKS, Task
 from sparsesearch.space.cost import CUTS
@@ -49,7 +49,8 @@ def describe_module(module: nn.Module, inputs: Inputs, task: Task = TASKS["modul
 
     order, positions, outputs = _run(module, inputs, call)
     blocks = {path: i for i, path in enumerate(order)}
-    matrices = {m.name: m for path in order if (m := _matrix(module, path, blocks[path], positions[path])) is not None}
+    found = [matrix_of(module.get_submodule(path), path, blocks[path], path, positions[path]) for path in order]
+    matrices = {matrix.name: matrix for matrix in found}
     cuts, limits = _cuts(module, inputs, call, matrices, blocks)
     shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
     return Network(
@@ -73,18 +74,8 @@ def describe_module(module: nn.Module, inputs: Inputs, task: Task = TASKS["modul
 
 def _run(module: nn.Module, inputs: Inputs, call: Call) -> tuple[list[str], dict[str, int], torch.Tensor]:
     """Weighted layers in order of execution, how often a sample meets each, and the outputs."""
-    met: dict[str, int] = {}
-    hooks = []
-    for path, layer in module.named_modules():
-        if isinstance(layer, (nn.Linear, nn.Conv2d, Conv1D)):
-
-            def hook(layer: Any, _: Any, output: torch.Tensor, path: str = path) -> None:
-                rows = layer.weight.shape[1 if isinstance(layer, Conv1D) else 0]
-                met[path] = met.get(path, 0) + output.numel() // rows // len(inputs[0])
-
-            hooks.append(layer.register_forward_hook(hook))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), meetings(module, len(inputs[0])) as met:
             outputs = call(module, inputs)
     except InputError:
         raise
@@ -95,22 +86,9 @@ def _run(module: nn.Module, inputs: Inputs, call: Call) -> tuple[list[str], dict
             "SS210", f"{type(module).__name__} does not run on inputs of shape {shapes}: {first_line.rstrip('.')}.",
             "Give example inputs that fit it.",
         ) from None  # fmt: skip
-    finally:
-        for handle in hooks:
-            handle.remove()
     if not met:
         raise InputError("SS210", f"{type(module).__name__} has no linear or convolution layer to prune.")
     return list(met), met, outputs
-
-
-def _matrix(module: nn.Module, path: str, block: int, positions: int) -> Matrix | None:
-    layer: Any = module.get_submodule(path)
-    shape = tuple(layer.weight.shape)
-    if isinstance(layer, nn.Conv2d):
-        return Matrix(f"{path}.weight", shape, "conv", layer.groups, block, path, positions)
-    return Matrix(
-        f"{path}.weight", shape, "transposed" if isinstance(layer, Conv1D) else "linear", 1, block, path, positions
-    )
 
 
 def _cuts(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 
 
-def bias_shift(weight_OI: torch.Tensor, pruned_OI: torch.Tensor, mean_I: torch.Tensor) -> torch.Tensor:
-    """(W - Ŵ) E[x], shape (O,): added to the bias it preserves the mean output over the calibration tokens exactly.
+def bias_shift(weight: torch.Tensor, pruned: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """(W - Ŵ) E[x], shape (..., O): added to the bias it preserves the mean output over the calibration tokens exactly.
 
     Args:
-        weight_OI: dense weights.
-        pruned_OI: pruned weights at full width, zero where inputs were removed.
-        mean_I: E[x] of the inputs.
+        weight: dense weights, (..., O, I).
+        pruned: pruned weights at full width, zero where inputs were removed, likewise.
+        mean: E[x] of the inputs, (..., I).
     """
-    return (weight_OI - pruned_OI) @ mean_I
+    shift: torch.Tensor = ((weight - pruned) @ mean[..., None])[..., 0]
+    return shift

@@ -155,12 +155,14 @@ class StoreBuilder:
             write_cut(path, self._expert_orders(cut), [], self.storage)
             return {unit.name: self._entry(unit, [], path)}
         prune = structured(self.pruners.width)
-        groups = [self._group(cut, order) for order in range(cut.orders)]
+        layers = {slot.tensor: self._layers(self.network.matrices[slot.tensor]) for slot in cut.readers}
+        groups = self._groups(cut, layers)
         found = [prune(group, unit.levels[1:], self.pruners) for group in groups]
         levels = [self._stacked(cut, [weights[i] for _, weights in found]) for i in range(len(unit.levels) - 1)]
         write_cut(path, torch.stack([order for order, _ in found]), levels, self.storage)
         errors = [
-            sum(self._cut_error(cut, slot, level) for slot in cut.readers) for level in range(1, len(unit.levels))
+            sum(self._cut_error(cut, slot, layers[slot.tensor], level) for slot in cut.readers)
+            for level in range(1, len(unit.levels))
         ]
         return {unit.name: self._entry(unit, errors, path)}
 
@@ -184,16 +186,18 @@ class StoreBuilder:
             orders.append(expert_order(self.pruners.experts)(experts))
         return torch.stack(orders)
 
-    def _group(self, cut: Cut, order: int) -> Group:
-        """What a structured pruner is given for one order of a cut."""
-        readers = [reader for slot in cut.readers for reader in self._readers(slot, order)]
-        writers = [self._writer(slot, order) for slot in cut.writers if slot.tensor in self.network.matrices]
-        return Group(tuple(readers), tuple(writers))
+    def _groups(self, cut: Cut, layers: dict[str, list[Layer]]) -> list[Group]:
+        """What a structured pruner is given for each order of a cut."""
+        written = [(slot, self._written(slot)) for slot in cut.writers if slot.tensor in self.network.matrices]
+        groups = []
+        for order in range(cut.orders):
+            readers = [reader for slot in cut.readers for reader in self._readers(slot, layers[slot.tensor], order)]
+            groups.append(Group(tuple(readers), tuple(_writer(slot, tensors, order) for slot, tensors in written)))
+        return groups
 
-    def _readers(self, slot: Slot, order: int) -> list[Reader]:
+    def _readers(self, slot: Slot, layers: list[Layer], order: int) -> list[Reader]:
         """What reads the elements: one matrix, or all groups of a grouped convolution."""
         matrix = self.network.matrices[slot.tensor]
-        layers = self._layers(matrix)
         columns = matrix_columns(matrix, slot.index[0 if slot.batched else order])
         chosen = [layers[order]] if slot.batched else layers
         if columns.numel() == matrix.columns:
@@ -203,12 +207,10 @@ class StoreBuilder:
         places = torch.empty_like(index).scatter_(0, index, torch.arange(len(index))).view_as(columns)
         return [Reader(layer.inputs_only(own), places) for layer in chosen]
 
-    def _writer(self, slot: Slot, order: int) -> Writer:
-        """The rows by which a matrix writes each element."""
+    def _written(self, slot: Slot) -> list[torch.Tensor]:
+        """A matrix that writes elements, and its gradients: (orders, rows, inputs) if batched, else (rows, inputs)."""
         tensors = [self.composer.dense[slot.tensor].float(), *self.gradients.get(slot.tensor, ())]
-        index = torch.from_numpy(slot.index[0 if slot.batched else order])
-        rows = (t[order] if slot.batched else t.movedim(slot.axis, 0).flatten(1) for t in tensors)
-        return Writer(*(row[index.to(row.device)] for row in rows))
+        return tensors if slot.batched else [tensor.movedim(slot.axis, 0).flatten(1) for tensor in tensors]
 
     def _error(self, matrix: Matrix, layers: list[Layer], tensor: torch.Tensor) -> float:
         """Mean relative output error over a matrix's groups."""
@@ -219,10 +221,10 @@ class StoreBuilder:
         ]
         return sum(errors) / len(errors)
 
-    def _cut_error(self, cut: Cut, slot: Slot, level: int) -> float:
+    def _cut_error(self, cut: Cut, slot: Slot, layers: list[Layer], level: int) -> float:
         matrix = self.network.matrices[slot.tensor]
         levels = [0] + [level if use.cut is cut else 0 for use in self.composer.plans[slot.tensor].uses]
-        return self._error(matrix, self._layers(matrix), self.composer.padded_weight(slot.tensor, tuple(levels)))
+        return self._error(matrix, layers, self.composer.padded_weight(slot.tensor, tuple(levels)))
 
     def _entry(self, unit: Unit, errors: list[float], path: Path) -> Entry:
         return {"levels": list(unit.levels), "errors": [0.0, *errors], "sha256": file_hash(path)}
@@ -238,6 +240,13 @@ class StoreBuilder:
             counts = [0 if t is None else int(torch.count_nonzero(t.to(self.storage))) for t in tensors]
             table[name] = np.reshape(counts, (self.composer.counts(name)[0], -1)).tolist()
         return table
+
+
+def _writer(slot: Slot, tensors: list[torch.Tensor], order: int) -> Writer:
+    """The rows of `StoreBuilder._written` by which each element of an order is written."""
+    index = torch.from_numpy(slot.index[0 if slot.batched else order])
+    rows = (tensor[order] if slot.batched else tensor for tensor in tensors)
+    return Writer(*(row[index.to(row.device)] for row in rows))
 
 
 def matrix_columns(matrix: Matrix, index: Index) -> torch.Tensor:

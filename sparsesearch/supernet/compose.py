@@ -17,6 +17,7 @@ import torch
 
 from sparsesearch.models.network import Cut, Matrix, Network, Slot
 from sparsesearch.models.units import compensated, sparsity_module
+from sparsesearch.pruning import bias_shift
 from sparsesearch.space import Genome, Space, Unit
 from sparsesearch.supernet.store import UnitFiles
 
@@ -140,11 +141,19 @@ class Composer:
         assert matrix is not None
         # Cut rows do not change the mean of those that stay.
         inward = [level if use.reader >= 0 else 0 for use, level in zip(plan.uses, levels[1:], strict=True)]
-        weight = self.dense[matrix.name]
-        change = matrix.view((weight - self.padded_weight(matrix.name, (levels[0], *inward))).float())
-        shift = (change @ self.files.mean(matrix).to(weight.device)[:, :, None]).flatten().to(weight.dtype)
+        weight, pruned = self.dense[matrix.name], self.padded_weight(matrix.name, (levels[0], *inward))
+        mean = self.files.mean(matrix).to(weight.device)
+        shift = bias_shift(matrix.view(weight.float()), matrix.view(pruned.float()), mean).flatten().to(weight.dtype)
         bias = self.dense.get(plan.name)
         return shift if bias is None else bias + shift
+
+    def part(self, name: str, genome: Genome, value: torch.Tensor) -> torch.Tensor:
+        """What a genome's cuts leave of something that has a value for each of a tensor's positions."""
+        uses = self.plans[name].uses
+        active = [(use, int(genome.levels[use.position])) for use in uses if genome.levels[use.position]]
+        for axis, stays in self._staying(name, active).items():
+            value = value.index_select(axis, stays.nonzero().flatten().to(value.device))
+        return value
 
     def _weight(self, name: str, levels: TensorLevels) -> torch.Tensor:
         plan, sparsity = self.plans[name], levels[0]

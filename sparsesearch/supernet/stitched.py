@@ -62,7 +62,7 @@ class StitchedSupernet:
             for drop in self._drops:
                 self._swap(drop, self.composer.dropped(genome, drop.name))
             for cut, position in self._cuts:
-                self._resize(cut, int(genome.levels[position]))
+                self._resize(cut, position, int(genome.levels[position]))
         for name in self.composer.plans:
             dropped = self._is_dropped(genome, name)
             if dropped and self.execution == "sliced":
@@ -84,16 +84,16 @@ class StitchedSupernet:
             self.model.set_submodule(path, stand_in(name, stock) if dropped else stock)
         self._dropped[drop.name] = dropped
 
-    def _resize(self, cut: Cut, level: int) -> None:
+    def _resize(self, cut: Cut, position: int, level: int) -> None:
         if self._sizes[cut.name] == level:
             return
-        for module, name, value in self._sizes_at(cut, level):
+        for module, name, value in self._sizes_at(cut, position, level):
             set_attribute(self._sized[module], name, value)
         self._sizes[cut.name] = level
 
-    def _sizes_at(self, cut: Cut, level: int) -> list[tuple[str, str, int]]:
-        """The attributes of a cut at one of its levels, (module, name, value)."""
-        kept = next(unit for unit in self.space.units if unit.name == cut.name).levels[level]
+    def _sizes_at(self, cut: Cut, position: int, level: int) -> list[tuple[str, str, int]]:
+        """The attributes of a cut, whose unit stands at a position, at one of its levels: (module, name, value)."""
+        kept = self.space.units[position].levels[level]
         return [(a.module, a.name, a.per_element * kept) for a in cut.attributes]
 
     def forget_norms(self) -> None:
@@ -125,6 +125,11 @@ class StitchedSupernet:
         kept = {cut.name: cut.elements for cut in self.network.cuts.values()}
         return kept | {u.name: u.levels[i] for u, i in zip(self.space.units, genome.levels, strict=True) if u.is_cut}
 
+    def gains_biases(self, genome: Genome) -> bool:
+        """Whether biases that the stock model does not have compensate the genome's pruning."""
+        added = (name for name in self.composer.added if not self._is_dropped(genome, name))
+        return any(any(self.composer.levels(genome, name)) for name in added)
+
     def surgery(self, genome: Genome) -> Surgery:
         """What `models.surgery` must do to the stock model so that `state_dict` fits it."""
         state = self.state_dict(genome)
@@ -135,7 +140,7 @@ class StitchedSupernet:
             list(item)
             for cut, position in self._cuts
             if genome.levels[position] and not any(drop.takes(f"{cut.path}.") for drop in gone)
-            for item in self._sizes_at(cut, int(genome.levels[position]))
+            for item in self._sizes_at(cut, position, int(genome.levels[position]))
         ]
         stand_ins = [list(pair) for drop in gone for pair in drop.stand_ins]
         return {"shapes": shapes, "attributes": attributes, "stand_ins": stand_ins}

@@ -340,15 +340,6 @@ def test_block_influence_prunes_the_identity_block_most() -> None:
     assert ALLOCATIONS["block_influence"].densities(found, 0.3, flat) == pytest.approx(0.7)
 
 
-def test_a_block_that_does_nothing_has_cosine_1_and_angle_0() -> None:
-    hidden = torch.randn(3, 5, 16, generator=torch.Generator().manual_seed(0))
-    assert evidence.cosine(hidden, 2 * hidden) == pytest.approx(1)
-    assert evidence.angle(hidden, 2 * hidden) == pytest.approx(0, abs=1e-7)
-    assert evidence.angle(hidden, -hidden) == pytest.approx(1, abs=1e-7)
-    right = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    assert (evidence.cosine(*right), evidence.angle(*right)) == pytest.approx((0, 0.5))
-
-
 # Budgets
 
 

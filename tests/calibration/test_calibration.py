@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sparsesearch.calibration import BlockPass, Samples, token_windows
+from sparsesearch.calibration.collect import cosines
 from sparsesearch.calibration.statistics import Statistics, load_statistics
 from sparsesearch.config import DataConfig
 from sparsesearch.demo import corpus
@@ -131,3 +132,12 @@ def test_an_interrupted_pass_repeats_no_finished_block(family_dir: Make, tmp_pat
     assert kept.stat().st_mtime_ns == stamp
     for first, second in zip(whole, again, strict=True):
         assert all(torch.equal(first[k].second_moment, second[k].second_moment) for k in first)
+
+
+def test_a_block_that_does_nothing_has_cosine_1_and_angle_0() -> None:
+    hidden = torch.randn(3, 5, 16, generator=torch.Generator().manual_seed(0))
+    assert cosines(hidden, 2 * hidden).numpy() == pytest.approx(1)
+    assert cosines(hidden, 2 * hidden).arccos().mean().item() / torch.pi == pytest.approx(0, abs=1e-7)
+    assert cosines(hidden, -hidden).arccos().mean().item() / torch.pi == pytest.approx(1, abs=1e-7)
+    right = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    assert (cosines(*right).item(), cosines(*right).arccos().item() / torch.pi) == pytest.approx((0, 0.5))

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sparsesearch as ss
 from sparsesearch.errors import InputError
-from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
+from sparsesearch.evaluation.batchnorm import RunningStatistics, batch_norms, reestimate
 from sparsesearch.export.write import Opened, open_run
 from sparsesearch.models.task import TASKS
 from sparsesearch.models.trace import describe_module
@@ -143,14 +143,40 @@ def test_exports_load_with_the_module(searched: Searched, form: str, tmp_path: P
         ss.load(tmp_path / "out")
 
 
-def test_batch_norm_is_measured_again_and_dense_keeps_its_own(tmp_path: Path) -> None:
+def test_batch_norm_moves_alike_in_place_sliced_and_materialised(searched: Searched) -> None:
+    norms, supernet = searched.opened.norms, searched.opened.supernet
+    model = copy.deepcopy(searched.module)
+    in_place = StitchedSupernet(model, supernet.network, searched.space, supernet.composer.files, "in_place")
+    padded = RunningStatistics(in_place, norms.task, norms.samples, norms.batch)
+    for genome in genomes(searched.space):
+        found = []
+        for rule, make_network in ((norms, supernet.materialise), (norms, supernet.apply), (padded, in_place.apply)):
+            network = make_network(genome)
+            rule.correct(network, genome)
+            found.append(outputs(network))
+        assert torch.allclose(found[1], found[0], atol=1e-5)
+        assert torch.allclose(found[2], found[0], atol=1e-4)
+
+
+def test_batch_norm_of_a_network_that_nothing_was_taken_from_stays(searched: Searched) -> None:
+    """Its own statistics are not those of the samples, and do not become them."""
+    norms, space = searched.opened.norms, searched.space
+    model = copy.deepcopy(searched.module)
+    norms.correct(model, space.smallest)  # of dense shapes, so that every channel is compared with itself
+    assert torch.allclose(outputs(model), outputs(searched.module), atol=1e-5)
+    replaced = copy.deepcopy(searched.module)
+    reestimate(replaced, norms.task, norms.samples, norms.batch)
+    assert torch.allclose(outputs(replaced), outputs(searched.module), atol=1e-2) == (not batch_norms(model))
+
+
+def test_batch_norm_is_measured_over_all_samples(tmp_path: Path) -> None:
     from sparsesearch.calibration import Samples
 
     module = make("padded")
     samples = Samples({"0": IMAGES.numpy()})
     weights = {n: p.clone() for n, p in module.named_parameters()}
     reestimate(module, TASKS["module"], samples, 8)
-    layer = batch_norms(module)[0]
+    layer = next(iter(batch_norms(module).values()))
     with torch.no_grad():
         seen = module.conv1(IMAGES)  # type: ignore[operator]
     assert torch.allclose(layer.running_mean, seen.mean((0, 2, 3)), atol=1e-5)  # type: ignore[arg-type]

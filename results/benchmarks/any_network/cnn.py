@@ -134,9 +134,9 @@ def rows(args: argparse.Namespace, depth: int, seed: int, test: Any) -> Any:
     cost = "macs" if args.part == "channels" else "nonzeros"
 
     def measured(genome: Genome) -> dict[str, Any]:
-        model = opened.finish(opened.supernet.apply(genome), genome)
+        model = opened.supernet.apply(genome)
+        opened.norms.correct(model, genome)
         found = accuracy(model, task, test, 256)
-        opened.supernet.forget_norms()
         return {"accuracy": round(found, 4), cost: space.costs.named(genome.levels)[cost]}
 
     dense = measured(space.dense)

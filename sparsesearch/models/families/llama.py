@@ -15,10 +15,7 @@ PRE_NORMS = ("input_layernorm",), ("post_attention_layernorm",)
 # Gemma normalises what goes into a sublayer and what comes out of it.
 SANDWICH_NORMS = (
     ("input_layernorm", "post_attention_layernorm"),
-    (
-        "pre_feedforward_layernorm",
-        "post_feedforward_layernorm",
-    ),
+    ("pre_feedforward_layernorm", "post_feedforward_layernorm"),
 )
 # OLMo 2 normalises outputs only.
 POST_NORMS = ("post_attention_layernorm",), ("post_feedforward_layernorm",)
