@@ -13,17 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
 import torch
+from common import commit
 
 import sparsesearch as ss
-from sparsesearch.allocation import at_limits
+from sparsesearch.allocation import AllocationConfig, allocation, at_limits, densities_by_name
 from sparsesearch.calibration.images import image_samples
 from sparsesearch.config import DataConfig
+from sparsesearch.engine.evidence import measure_evidence
 from sparsesearch.evaluation import accuracy
 from sparsesearch.export.write import Opened, open_run
 from sparsesearch.space import Genome, Limit
@@ -32,7 +33,8 @@ from sparsesearch.space.sampling import uniform_at_limits
 HERE = Path(__file__).parent
 IMAGE = {"size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 TEST = 4000
-TARGETS = {"channels": [75, 60, 50], "sparsity": [80, 90, 95]}
+ALLOCATIONS = ("erk", "lamp", "global_magnitude")
+TARGETS = {"channels": [75, 60, 50], "sparsity": [80, 85, 90, 95]}
 
 
 def halves(images: Path, runs: Path) -> dict[str, str]:
@@ -49,46 +51,43 @@ def halves(images: Path, runs: Path) -> dict[str, str]:
 
 
 def recipe(args: argparse.Namespace, depth: int, seed: int) -> dict[str, Any]:
+    """One run over all sizes of interest."""
     data = {
         role: {"source": source, "sequences": 1024 if role == "calibration" else 512, "image": IMAGE}
         for role, source in halves(args.images, args.runs).items()
     }
     channels = args.part == "channels"
-    options = {"tokens": 128, "population": 48}
     state = args.models / f"resnet{depth}-cifar10.safetensors"
-    unit = {"kind": "channels", "levels": 12, "min_kept": "20%"}
+    unit = {"kind": "channels", "levels": 16, "min_kept": "25%"} if channels else {"kind": "sparsity", "levels": 24}
     return {
         "model": {"id": f"resnet_cifar:resnet{depth}", "weights": str(state)},
-        "units": [unit if channels else {"kind": "sparsity", "levels": 16, "max_sparsity": "97%"}],
-        "pruners": {"width": args.width, "sparsity": args.sparsity},
+        "units": [unit if channels else unit | {"max_sparsity": "97%"}],
+        "pruners": {"width": args.pruner or "obs"} if channels else {"sparsity": args.pruner or "sparsegpt"},
+        "limits": ["macs<=75%"] if channels else ["sparsity>=80%"],
         "objectives": ["kl", "macs" if channels else "nonzeros"],
-        "data": data | {"batch_norm": 256},
+        "data": data | {"batch_norm": 128},
         "batch": 64,
-        "search": {"searcher": "nsga2", "seed": seed, "evals": args.evals, "options": options},
+        "search": {
+            "searcher": "nsga2", "seed": seed, "evals": args.evals, "final": 48,
+            "seeds": [] if channels else list(ALLOCATIONS),
+            "options": {"tokens": 256, "population": 48, "sizes": 16},
+        },
         "executor": {"kind": "ray", "workers": 2},
     }  # fmt: skip
 
 
-def rules(opened: Opened, run: Any, bound: str) -> dict[str, Genome]:
-    """Uniform, and the closed-form allocations, at a bound."""
-    space = run.results.space.with_limits([Limit.parse(bound)])
+def rules(opened: Opened, run: Any, limit: Limit) -> dict[str, Genome]:
+    """Uniform, and the closed-form allocations, at a limit."""
+    space = run.results.space.with_limits([limit])
     kinds = {u.kind for u in space.units}
     found = {"uniform": uniform_at_limits(space, kinds)}
     if "sparsity" in kinds:
-        from sparsesearch.allocation import AllocationConfig, allocation
-        from sparsesearch.engine.evidence import measure_evidence
-
-        names = ("erk", "lamp", "global_magnitude")
-        needs = {need for name in names for need in allocation(name).needs}
+        needs = {need for name in ALLOCATIONS for need in allocation(name).needs}
         model = opened.supernet.apply(space.dense)
         evidence = measure_evidence(model, opened.supernet.network, space, needs, Path(), Path())
-        for name in names:
-            rule = allocation(name).densities
-
-            def densities(sparsity: float, rule: Any = rule) -> dict[str, float]:
-                return dict(zip(evidence.names, rule(evidence, sparsity, AllocationConfig(floor=0.0)), strict=True))
-
-            found[name] = at_limits(space, densities)
+        for name in ALLOCATIONS:
+            # Without a floor, which would make them uniform at these sparsities.
+            found[name] = at_limits(space, densities_by_name(name, evidence, AllocationConfig(floor=0.0)))
     return {name: genome for name, genome in found.items() if genome is not None}
 
 
@@ -101,8 +100,7 @@ def main() -> None:
     parser.add_argument("--depths", type=int, nargs="+", default=[20, 56])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--evals", type=int, default=800)
-    parser.add_argument("--width", default="obs")
-    parser.add_argument("--sparsity", default="sparsegpt")
+    parser.add_argument("--pruner", help="obs for channels and sparsegpt for sparsity where not given")
     args = parser.parse_args()
     args.runs = args.runs.resolve()
     args.runs.mkdir(parents=True, exist_ok=True)
@@ -111,24 +109,24 @@ def main() -> None:
     torch.set_num_threads(2)
     source = str(args.images / "test.parquet")
     test = image_samples(DataConfig(source=source, sequences=TEST, take="first", image=IMAGE), None, "test")  # type: ignore[arg-type]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE)
     with (args.runs / "cnn.jsonl").open("a") as out:
         for depth in args.depths:
             for seed in args.seeds:
                 for row in rows(args, depth, seed, test):
-                    line = row | {"commit": commit.stdout.strip(), "evals": args.evals}
+                    line = row | {"commit": commit(), "evals": args.evals}
                     out.write(json.dumps(line) + "\n")
                     out.flush()
                     print(line, flush=True)
 
 
 def rows(args: argparse.Namespace, depth: int, seed: int, test: Any) -> Any:
-    pruner = args.width if args.part == "channels" else args.sparsity
+    given = recipe(args, depth, seed)
+    (pruner,) = given["pruners"].values()
     name = f"resnet{depth}-{args.part}-{pruner}-s{seed}"
     if (args.runs / name / "front.json").exists():
         run = ss.Run.open(args.runs / name)
     else:
-        run = ss.search(recipe(args, depth, seed), name=name, results=args.runs, quiet=True)
+        run = ss.search(given, name=name, results=args.runs, quiet=True)
     opened = open_run(run.results)
     task, space = opened.supernet.network.task, run.results.space
     cost = "macs" if args.part == "channels" else "nonzeros"
@@ -142,9 +140,10 @@ def rows(args: argparse.Namespace, depth: int, seed: int, test: Any) -> Any:
     dense = measured(space.dense)
     for target in TARGETS[args.part]:
         bound = f"macs<={target}%" if args.part == "channels" else f"sparsity>={target}%"
-        inside = [e for e in run.results.front if space.with_limits([Limit.parse(bound)]).feasible(e.genome)]
+        limit = Limit.parse(bound)
+        inside = [e for e in run.results.front if space.with_limits([limit]).feasible(e.genome)]
         found = {"search": min(inside, key=lambda e: e.quality).genome} if inside else {}
-        found |= rules(opened, run, bound)
+        found |= rules(opened, run, limit)
         row = {"run": name, "depth": depth, "seed": seed, "part": args.part, "pruner": pruner, "target": bound}
         rest = {"tokens": run.results.tokens, "dense": dense}
         yield row | rest | {"found": {rule: measured(genome) for rule, genome in found.items()}}

@@ -11,22 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from common import TextMeasure, commit
 from tokenizers import ByteLevelBPETokenizer
 from transformers import MixtralConfig, MixtralForCausalLM, PreTrainedTokenizerFast
 
 import sparsesearch as ss
-from sparsesearch.calibration import Samples
-from sparsesearch.evaluation import Evaluator, Teacher, perplexity
-from sparsesearch.export.measure import text_windows
-from sparsesearch.export.write import open_run
-from sparsesearch.models import load_tokenizer
-from sparsesearch.space import Genome, Limit
+from sparsesearch.space import Limit
 from sparsesearch.space.sampling import uniform_at_limits
 
 LENGTH, WINDOWS, BATCH, PEAK_LR = 128, 128, 32, 3e-3
@@ -83,31 +77,13 @@ def recipe(args: argparse.Namespace, model: Path, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Measure:
-    """KL and perplexity of genomes of one run, on texts that it did not see."""
-
-    def __init__(self, results: Any, args: argparse.Namespace) -> None:
-        opened = open_run(results)
-        self.supernet, network = opened.supernet, opened.supernet.network
-        tokenizer = load_tokenizer(opened.source.directory)
-        valid = text_windows(tokenizer, args.text / "valid.txt", LENGTH)[:WINDOWS]
-        teacher = Teacher.create(args.runs / "teacher", Samples({"input_ids": valid}), network.output_shape(LENGTH))
-        teacher.fill(self.supernet.apply(results.space.dense), network.task, 0, WINDOWS, 16)
-        self.evaluator = Evaluator(self.supernet, teacher, network.task, 16)
-        self.test = text_windows(tokenizer, args.text / "wikitext2-test.txt", LENGTH)[:128]
-
-    def __call__(self, genome: Genome) -> dict[str, float]:
-        kl = float(self.evaluator.losses(genome, np.arange(WINDOWS)).mean())
-        return {"kl": kl, "perplexity": perplexity(self.supernet.apply(genome), self.test, 16)}
-
-
 def rows(args: argparse.Namespace, model: Path, seed: int) -> Any:
     name = f"moe-{args.pruner}-s{seed}"
     if (args.runs / name / "front.json").exists():
         results = ss.Run.open(args.runs / name).results
     else:
         results = ss.search(recipe(args, model, seed), name=name, results=args.runs, quiet=True).results
-    space, measure = results.space, Measure(results, args)
+    space, measure = results.space, TextMeasure(results, args.text, args.runs, WINDOWS, LENGTH, 16)
     yield {"run": name, "kept": EXPERTS, "uniform": measure(space.dense)}
     kinds = {u.kind for u in space.units}
     expert = (space.dense_costs["params"] - space.costs.named(space.smallest.levels)["params"]) // (EXPERTS - 2)
@@ -140,13 +116,10 @@ def main() -> None:
     model = args.runs / "model"
     if not (model / "config.json").exists():
         train(args, model)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
     with (args.runs / "moe.jsonl").open("a") as out:
         for seed in args.seeds:
             for row in rows(args, model, seed):
-                line = row | {"seed": seed, "commit": commit.stdout.strip(), "steps": args.steps, "evals": args.evals}
+                line = row | {"seed": seed, "commit": commit(), "steps": args.steps, "evals": args.evals}
                 out.write(json.dumps(line) + "\n")
                 out.flush()
                 print(line, flush=True)
