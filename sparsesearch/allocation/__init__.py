@@ -5,7 +5,7 @@ Only `evidence` knows torch; import it as a module where evidence is measured.
 
 from sparsesearch.allocation.base import ALLOCATIONS, Allocation, allocation, densities_by_name
 from sparsesearch.allocation.budget import project
-from sparsesearch.allocation.genomes import at_limits, genome_of
+from sparsesearch.allocation.genomes import at_limits, distributed, genome_of
 from sparsesearch.allocation.given import AllocationConfig, Evidence
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "allocation",
     "at_limits",
     "densities_by_name",
+    "distributed",
     "genome_of",
     "project",
 ]

@@ -56,7 +56,7 @@ ALLOCATIONS: dict[str, Allocation] = {
 def densities_by_name(
     name: str, evidence: Evidence, options: AllocationConfig | None = None
 ) -> Callable[[float], dict[str, float]]:
-    """A rule as `at_limits` takes it, from a sparsity to the density of each sparsity unit; raises InputError SS102."""
+    """A rule as `at_limits` takes it, from a sparsity to the density of each unit; raises InputError SS102."""
     rule, given = allocation(name).densities, options or AllocationConfig()
     return lambda sparsity: dict(zip(evidence.names, rule(evidence, sparsity, given).tolist(), strict=True))
 

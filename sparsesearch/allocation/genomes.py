@@ -13,6 +13,15 @@ from sparsesearch.space.repair import fill, repair
 STEPS = 200
 
 
+def distributed(space: Space) -> list[Unit]:
+    """The units that allocations distribute over: those of kind `sparsity`, or, where there are none, the widths.
+
+    Experts are not among them: nothing reads an expert as a column.
+    """
+    sparsity = [unit for unit in space.units if unit.kind == "sparsity"]
+    return sparsity or [unit for unit in space.units if unit.is_cut and unit.kind != "experts"]
+
+
 def level_of(unit: Unit, density: float) -> int:
     """The largest level that keeps no more than a density, or the smallest level where all keep more.
 
@@ -24,8 +33,8 @@ def level_of(unit: Unit, density: float) -> int:
 
 
 def nearest(space: Space, density_by_unit: Mapping[str, float]) -> Genome:
-    """Each named unit of kind `sparsity` at its `level_of` the density, every other unit dense; limits are not read."""
-    return Genome.of(level_of(u, density_by_unit.get(u.name, 1.0)) if u.kind == "sparsity" else 0 for u in space.units)
+    """Each named unit at its `level_of` the density, every other unit dense; limits are not read."""
+    return Genome.of(level_of(u, density_by_unit[u.name]) if u.name in density_by_unit else 0 for u in space.units)
 
 
 def genome_of(space: Space, density_by_unit: Mapping[str, float]) -> Genome:
@@ -33,7 +42,7 @@ def genome_of(space: Space, density_by_unit: Mapping[str, float]) -> Genome:
 
     Args:
         space: whose limits are met exactly; no unit of the result could grow by one level alone.
-        density_by_unit: share kept by name of unit, in [0, 1]; sparsity units without one are dense.
+        density_by_unit: share kept by name of unit, in [0, 1]; units without one are dense.
 
     Returns:
         The same genome for the same arguments. Raises InfeasibleError SS405 where no genome meets the limits.
@@ -49,7 +58,7 @@ def at_limits(space: Space, densities: Callable[[float], Mapping[str, float]]) -
         densities: from an overall sparsity to the share kept by name of unit; what it keeps in all must not grow.
 
     Returns:
-        None where the limits cannot be met by sparsity alone.
+        None where the limits cannot be met by these units alone.
     """
 
     def genome(step: int) -> Genome:

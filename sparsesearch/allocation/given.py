@@ -1,6 +1,7 @@
-"""What allocation rules are given: the matrices that can be pruned, what was measured on them, and the options.
+"""What allocation rules are given: what can be pruned, what was measured on it, and the options.
 
-M matrices, in the order of the space's sparsity units; B blocks.
+M matrices, in the order of the space's sparsity units; in a space of widths alone, what reads each width counts as one
+matrix. B blocks.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Evidence:
     """Facts about the matrices; what has a default is measured only where a rule needs it (see `evidence.py`).
 
     Attributes:
-        names: of the sparsity units, one for each matrix.
+        names: of the units, one for each matrix.
         sizes: weights of each matrix, (M,).
         dims: (rows, columns, *kernel) of each matrix; of one expert or group where the parameter holds several.
         blocks: the block of each matrix, (M,), in [0, B).

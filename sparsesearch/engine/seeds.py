@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from sparsesearch.allocation import allocation, at_limits, densities_by_name, genome_of
+from sparsesearch.allocation import allocation, at_limits, densities_by_name, distributed, genome_of
 from sparsesearch.allocation.given import Evidence
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
@@ -32,10 +32,10 @@ def check_allocations(config: RunConfig, space: Space) -> list[str]:
     """The evidence that the rules need; raises InputError SS102 for an unknown one, SS111 where none can work."""
     names = allocations_of(config)
     needs = sorted({need for name in names for need in allocation(name).needs})
-    if names and not any(unit.kind == "sparsity" for unit in space.units):
+    if names and not distributed(space):
         raise InputError(
-            "SS111", f"allocation {names[0]!r} distributes sparsity, and this space has no units of that kind.",
-            "Add one: {kind: sparsity}.",
+            "SS111", f"allocation {names[0]!r} distributes sparsity or widths, and this space has units of neither.",
+            "Add one, such as {kind: sparsity}.",
         )  # fmt: skip
     return needs
 
@@ -67,6 +67,6 @@ def _genomes(name: str, space: Space, evidence: Evidence) -> dict[str, Genome]:
     if space.bounds:
         genome = at_limits(space, densities)
         return {} if genome is None else {name: genome}
-    top = max(space.removed[i][-1] for i, unit in enumerate(space.units) if unit.kind == "sparsity")
+    top = max(unit.removed(len(unit.levels) - 1) for unit in distributed(space))
     steps = np.linspace(0, top, SIZES + 1)[1:].tolist()
     return {f"{name}@{step:.0%}": genome_of(space, densities(step)) for step in steps}

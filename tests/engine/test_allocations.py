@@ -14,6 +14,8 @@ from sparsesearch.allocation import ALLOCATIONS
 from sparsesearch.engine import controller
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError
+from sparsesearch.space import Genome
+from sparsesearch.space.repair import fill
 
 Make = Callable[[str], Path]
 SPARSITY: dict[str, Any] = {"units": [{"kind": "sparsity", "levels": 12}], "limits": ["sparsity>=60%"]}
@@ -32,6 +34,24 @@ def test_every_allocation_meets_its_budget_exactly(family_dir: Make, tmp_path: P
         after = space.excess(space.costs.neighbours(evaluation.genome.levels, -1))
         grows = (after <= 0).all(axis=1) & (evaluation.genome.levels > 0)
         assert not grows.any() or evaluation.origin not in ALLOCATIONS
+
+
+@pytest.mark.parametrize(
+    ("model", "kinds", "limit"),
+    [("llama", ["ffn_width", "kv_groups"], "params<=90%"), ("mixtral", ["expert_width"], "params<=90%")],
+)
+def test_every_allocation_distributes_widths_where_there_is_no_sparsity(
+    family_dir: Make, tmp_path: Path, model: str, kinds: list[str], limit: str
+) -> None:
+    search = {"searcher": "random", "seeds": list(ALLOCATIONS), "evals": 24, "options": {"batch": 2, "tokens": 32}}
+    units = [{"kind": kind, "levels": 6} for kind in kinds]
+    results = run_search(tmp_path / "run", family_dir(model), search=search, units=units, limits=[limit])
+    seeds = {name: Genome.of(levels) for name, levels in results.run.read(results.run.seeds).items()}
+    assert set(seeds) == set(ALLOCATIONS)
+    assert len(set(seeds.values())) > 1
+    for genome in seeds.values():
+        assert results.space.feasible(genome)
+        assert fill(results.space, genome) == genome
 
 
 def test_an_allocation_is_a_searcher_and_its_resume_is_the_same(family_dir: Make, tmp_path: Path) -> None:
@@ -80,7 +100,7 @@ def test_finercut_drops_one_sublayer_after_another(family_dir: Make, tmp_path: P
     [
         ({"search": {"seeds": ["owls"]}}, "SS102", "Did you mean 'owl'"),
         ({"search": {"searcher": "allocation:owls"}}, "SS102", "Did you mean 'allocation:owl'"),
-        ({"search": {"seeds": ["owl"]}}, "SS111", "no units of that kind"),
+        ({"units": [{"kind": "drop_ffn"}], "search": {"seeds": ["owl"]}}, "SS111", "units of neither"),
         ({"search": {"searcher": "finercut"}}, "SS111", "no units of that kind"),
     ],
 )

@@ -195,6 +195,16 @@ def test_a_quality_of_the_users_own(tmp_path: Path) -> None:
     assert run.results.dense.quality == pytest.approx(float((outputs(module, IMAGES[8:16]) ** 2).mean()), rel=1e-5)
 
 
+def test_allocations_distribute_channels(tmp_path: Path) -> None:
+    recipe = RECIPE | {"units": [{"kind": "channels", "levels": 6}], "limits": ["macs<=60%"]}
+    names = ["erk", "lamp", "global_magnitude", "owl", "alpha_pruning"]
+    recipe["search"] = {**RECIPE["search"], "seeds": names}
+    run = ss.search(recipe, module=make("joined"), data=DATA, results=tmp_path, quiet=True)
+    seeds = run.results.run.read(run.results.run.seeds)
+    assert set(seeds) == set(names)
+    assert all(run.results.space.feasible(Genome.of(levels)) for levels in seeds.values())
+
+
 def test_accuracy_as_the_quality(tmp_path: Path) -> None:
     recipe = RECIPE | {"objectives": ["error", "macs"]}
     module = make("gated")

@@ -79,15 +79,13 @@ def recipe(args: argparse.Namespace, depth: int, seed: int) -> dict[str, Any]:
 def rules(opened: Opened, run: Any, limit: Limit) -> dict[str, Genome]:
     """Uniform, and the closed-form allocations, at a limit."""
     space = run.results.space.with_limits([limit])
-    kinds = {u.kind for u in space.units}
-    found = {"uniform": uniform_at_limits(space, kinds)}
-    if "sparsity" in kinds:
-        needs = {need for name in ALLOCATIONS for need in allocation(name).needs}
-        model = opened.supernet.apply(space.dense)
-        evidence = measure_evidence(model, opened.supernet.network, space, needs, Path(), Path())
-        for name in ALLOCATIONS:
-            # Without a floor, which would make them uniform at these sparsities.
-            found[name] = at_limits(space, densities_by_name(name, evidence, AllocationConfig(floor=0.0)))
+    found = {"uniform": uniform_at_limits(space, {u.kind for u in space.units})}
+    needs = {need for name in ALLOCATIONS for need in allocation(name).needs}
+    model = opened.supernet.apply(space.dense)
+    evidence = measure_evidence(model, opened.supernet.network, space, needs, Path(), Path())
+    for name in ALLOCATIONS:
+        # Without a floor, which would make them uniform at these sparsities.
+        found[name] = at_limits(space, densities_by_name(name, evidence, AllocationConfig(floor=0.0)))
     return {name: genome for name, genome in found.items() if genome is not None}
 
 
