@@ -91,7 +91,30 @@ class Projected(nn.Module):
         return out
 
 
-NETWORKS: dict[str, type[nn.Module]] = {"padded": Padded, "gated": Gated, "joined": Joined, "projected": Projected}
+class Shared(nn.Module):
+    """A convolution that is applied twice, and two layers that share one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.same = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.wide, self.narrow = nn.Conv2d(8, 12, 1), nn.Conv2d(12, 8, 1)
+        self.again, self.linear = nn.Conv2d(12, 8, 1), nn.Linear(8, CLASSES)
+        self.again.weight = self.narrow.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.same(torch.relu(self.same(torch.relu(self.stem(x))))))
+        y = torch.relu(self.wide(x))
+        out: torch.Tensor = self.linear(torch.relu(self.narrow(y) + self.again(y.flip(3))).mean((2, 3)))
+        return out
+
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "padded": Padded,
+    "gated": Gated,
+    "joined": Joined,
+    "projected": Projected,
+    "shared": Shared,
+}
 
 
 def make(name: str) -> nn.Module:

@@ -127,7 +127,8 @@ def export(
             _save_checkpoint(model, form, opened, work)
             more: dict[str, Any] = {"classes": _classes(supernet)}
         else:
-            save_file({name: t.contiguous() for name, t in model.state_dict().items()}, work / STATE)
+            # Tied weights are written once a name: the format refuses shared memory.
+            save_file({name: t.clone().contiguous() for name, t in model.state_dict().items()}, work / STATE)
             more = {"factory": getattr(opened.source, "name", None), "surgery": changes if form == "uneven" else None}
         report = _report(form, out, work, results, candidate, supernet.network.task.auto_class)
         told = _provenance(results, candidate, opened) | more

@@ -27,7 +27,7 @@ from sparsesearch.models.family import TRACED, describe
 from sparsesearch.models.load import checkpoint_dtype, dense_config, load_model, meta_model, resolve, weights_hash
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import TASKS, Task, task_of
-from sparsesearch.models.trace import describe_module
+from sparsesearch.models.trace import describe_module, tied_parameters
 
 # Image side for tracing networks that take any.
 TRACED_IMAGE = 64
@@ -212,7 +212,9 @@ def fill(module: nn.Module, state: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise InputError("SS214", f"cannot read model.weights {state}: {error}.", "Give a .safetensors file.") from None
     own = module.state_dict()
-    missing = [k for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
+    tied = tied_parameters(module)
+    there = {tied.get(k, k) for k in tensors}
+    missing = [k for k in own if tied.get(k, k) not in there and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in tensors if k not in own]
     wrong = [k for k, t in tensors.items() if k in own and own[k].shape != t.shape]
     for problem, keys in (("misses", missing), ("has unexpected", unexpected), ("has other shapes for", wrong)):

@@ -49,9 +49,15 @@ def describe_module(module: nn.Module, inputs: Inputs, task: Task = TASKS["modul
 
     order, positions, outputs = _run(module, inputs, call)
     blocks = {path: i for i, path in enumerate(order)}
-    found = [matrix_of(module.get_submodule(path), path, blocks[path], path, positions[path]) for path in order]
+    tied, own = tied_parameters(module), [path for path in order if not _is_tied(module, path)]
+    found = [matrix_of(module.get_submodule(path), path, blocks[path], path, positions[path]) for path in own]
     matrices = {matrix.name: matrix for matrix in found}
     cuts, limits = _cuts(module, inputs, call, matrices, blocks)
+    applied: dict[str, int] = defaultdict(int)
+    if shared := sorted({*order} - {*own}):
+        limits.append(f"{', '.join(shared)} share weights with each other and stay as they are")
+    for path in shared:
+        applied[tied.get(f"{path}.weight", f"{path}.weight")] += positions[path]
     shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
     return Network(
         model_type=type(module).__name__,
@@ -67,9 +73,22 @@ def describe_module(module: nn.Module, inputs: Inputs, task: Task = TASKS["modul
         drops={},
         attentions=(),
         shapes=shapes,
-        applied={},
+        applied=dict(applied),
         limits=tuple(limits),
     )
+
+
+def tied_parameters(module: nn.Module) -> dict[str, str]:
+    """For every name of a parameter that has several the one that `named_parameters` knows it by."""
+    first: dict[int, str] = {}
+    names = [(name, first.setdefault(id(p), name)) for name, p in module.named_parameters(remove_duplicate=False)]
+    several = {known for name, known in names if name != known}
+    return {name: known for name, known in names if known in several}
+
+
+def _is_tied(module: nn.Module, path: str) -> bool:
+    """Whether a layer shares a parameter with another one."""
+    return any(name.rpartition(".")[0] == path for name in tied_parameters(module))
 
 
 def _run(module: nn.Module, inputs: Inputs, call: Call) -> tuple[list[str], dict[str, int], torch.Tensor]:
@@ -103,6 +122,10 @@ def _cuts(
         layers = sorted(
             {path for path, outward, _ in members if outward and path in blocks}, key=lambda path: blocks[path]
         )
+        tied = sorted({path for path, _, _ in members if _is_tied(module, path)})
+        if tied:
+            limits.append(f"channels of {', '.join(layers)} cannot be cut: {', '.join(tied)} share weights")
+            continue
         if cut is None or not _holds(module, cut, inputs, call):
             limits.append(f"channels of {', '.join(layers)} cannot be cut: no cut of them leaves the same function")
             continue

@@ -86,6 +86,22 @@ def test_search_and_export_a_factorys_network(place: Path) -> None:
     assert resumed.returncode == 0, resumed.stderr
 
 
+@pytest.mark.ray
+def test_workers_find_a_factory_beside_the_shell(place: Path) -> None:
+    """Same bytes from Ray's workers, which import it from where the command was given."""
+    (place / "beside").mkdir()
+    (place / "beside" / "own_nets.py").write_text((TESTS / "networks.py").read_text())
+    archives = []
+    for kind in ("local", "ray"):
+        told = run(
+            place / "beside", "search", "../cnn.yaml", "--model", "own_nets:padded", "--results", place, "--name", kind,
+            "--set", f"executor.kind={kind}", "--set", "executor.workers=2",
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr
+        archives.append((place / kind / "archive.jsonl").read_bytes())
+    assert archives[0] == archives[1]
+
+
 def test_evaluate_refuses_what_it_cannot_judge(place: Path) -> None:
     for arguments, code, words in (
         (["networks:padded", "--images", "test"], "SS204", "how images are resized and normalised is not known"),

@@ -14,6 +14,7 @@ from support import FAMILIES, Built, kinds_of, launched
 from sparsesearch.calibration import Samples
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.models import load_model
+from sparsesearch.models.trace import tied_parameters
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import random_genome
 
@@ -108,6 +109,17 @@ def test_dense_is_untouched_to_the_last_bit(built: Built) -> None:
     supernet.apply(built.space.smallest)
     assert torch.equal(outputs(built, supernet.apply(built.space.dense)), expected)
     assert torch.equal(outputs(built, supernet.materialise(built.space.dense)), expected)
+
+
+def test_tied_weights_stay_tied(built: Built) -> None:
+    stock = load_model(built.directory, torch.float32)
+    supernet = built.supernet("sliced")
+    # Position biases that T5's blocks share may be dropped with their attention.
+    expected = {name for name in tied_parameters(stock) if "embed" in name or "head" in name}
+    for model in (supernet.materialise(built.space.smallest), supernet.apply(built.space.smallest)):
+        assert expected <= set(tied_parameters(model))
+    if built.launch.network.task.generates:
+        assert bool(expected) == stock.config.tie_word_embeddings
 
 
 def test_any_order_of_genomes_gives_the_same_logits(built: Built) -> None:

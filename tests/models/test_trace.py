@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 from networks import CLASSES, NETWORKS, make
+from safetensors.torch import save_model
 from torch import nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import sparsesearch as ss
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation.batchnorm import RunningStatistics, batch_norms, reestimate
 from sparsesearch.export.write import Opened, open_run
+from sparsesearch.models.source import fill
 from sparsesearch.models.task import TASKS
 from sparsesearch.models.trace import describe_module
 from sparsesearch.space import Genome, Space
@@ -42,6 +45,7 @@ EXPECTED = {
     "gated": {"stem", "expand", "squeeze"},
     "joined": {"c1", "c2", "c3", "grouped", "c4"},
     "projected": {"stem", "conv"},
+    "shared": {"stem"},
 }
 
 
@@ -193,6 +197,46 @@ def test_a_quality_of_the_users_own(tmp_path: Path) -> None:
     run = ss.search(recipe, module=module, data=DATA, quality=quality, results=tmp_path, quiet=True)
     assert run.results.dense is not None
     assert run.results.dense.quality == pytest.approx(float((outputs(module, IMAGES[8:16]) ** 2).mean()), rel=1e-5)
+
+
+def test_tied_weights_stay_tied(tmp_path: Path) -> None:
+    searched = Searched("shared", tmp_path)
+    network, module = searched.opened.supernet.network, searched.module
+    assert not {"narrow.weight", "again.weight"} & set(network.matrices)
+    assert "again, narrow share weights with each other and stay as they are" in network.limits
+    assert any("channels of wide cannot be cut: again, narrow share weights" in reason for reason in network.limits)
+    smaller = searched.opened.supernet.materialise(searched.space.smallest)
+    assert smaller.narrow.weight is smaller.again.weight
+    report = searched.run.export(searched.run.pick("knee"), tmp_path / "out")
+    loaded = ss.load(report["out"], module=module)
+    assert loaded.narrow.weight is loaded.again.weight
+    # A file that holds a tied weight once, as safetensors' own `save_model` writes it, fits.
+    save_model(module, str(tmp_path / "state.safetensors"))
+    fill(make("shared"), tmp_path / "state.safetensors")
+
+
+def test_the_first_channel_to_go_is_the_one_that_brute_force_finds(tmp_path: Path) -> None:
+    """On a real convolution: least squares on all other channels' patches, once for each channel."""
+    recipe = RECIPE | {
+        "units": [{"kind": "channels", "levels": [0.875, 0.75], "target": "blocks.0.conv1"}],
+        "pruners": {"damp": 1e-6},
+    }
+    module = make("padded")
+    run = ss.search(recipe, module=module, data=DATA, results=tmp_path, quiet=True)
+    supernet = open_run(run.results, module).supernet
+    (unit,) = run.results.space.units
+    kept = supernet.composer.files.kept(unit, 1, unit.total)[0].tolist()
+    reader, seen = module.get_submodule("blocks.0.conv2"), []
+    handle = reader.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    outputs(module, IMAGES[:8])
+    handle.remove()
+    patches = functional.unfold(seen[0], 3, padding=1).transpose(1, 2).reshape(-1, 8, 9).double()
+    wanted = patches.flatten(1) @ reader.weight.flatten(1).T.detach().double()  # type: ignore[union-attr, operator]
+    errors = []
+    for channel in range(8):
+        rest = patches[:, [c for c in range(8) if c != channel]].flatten(1)
+        errors.append(float((rest @ torch.linalg.lstsq(rest, wanted).solution - wanted).square().sum()))
+    assert kept == [c for c in range(8) if c != int(np.argmin(errors))]
 
 
 def test_allocations_distribute_channels(tmp_path: Path) -> None:
