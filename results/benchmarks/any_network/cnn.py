@@ -65,7 +65,7 @@ def recipe(args: argparse.Namespace, depth: int, seed: int) -> dict[str, Any]:
         "pruners": {"width": args.pruner or "obs"} if channels else {"sparsity": args.pruner or "sparsegpt"},
         "limits": ["macs<=75%"] if channels else ["sparsity>=80%"],
         "objectives": ["kl", "macs" if channels else "nonzeros"],
-        "data": data | {"batch_norm": 128},
+        "data": data | {"batch_norm": 64},
         "batch": 64,
         "search": {
             "searcher": "nsga2", "seed": seed, "evals": args.evals, "final": 48,
