@@ -15,6 +15,7 @@ from typing import Any
 
 from sparsesearch.config import PYTHON_SOURCE, RunConfig, load_config, override, validate
 from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import InputError
 from sparsesearch.searchers.base import Evaluation
 
 
@@ -68,10 +69,14 @@ class Run:
         return Run(found, self.module, self.quality)
 
 
+Recipe = str | Path | dict[str, Any] | RunConfig
+
+
 def search(
-    recipe: str | Path | dict[str, Any] | RunConfig,
+    subject: Any,
+    recipe: Recipe | None = None,
     *,
-    module: Any = None,
+    example_inputs: Any = None,
     data: dict[str, Any] | None = None,
     quality: Any = None,
     name: str | None = None,
@@ -85,8 +90,11 @@ def search(
     """Run a search to its end.
 
     Args:
-        recipe: a YAML file, its content as a dictionary, or a RunConfig.
-        module: a torch.nn.Module of your own, to search in place of the recipe's model; it is not changed.
+        subject: a recipe, which names its model: a YAML file, its content as a dictionary, or a RunConfig; or a
+            torch.nn.Module of your own, which is not changed.
+        recipe: for a module: how to search it.
+        example_inputs: for a module: what its `forward` is traced with, a tensor or a tuple of them with a first axis
+            of samples, shaped like `data`; its first calibration sample where None.
         data: for a module: `{"calibration": inputs, "selection": (inputs, labels), ...}`; inputs are an array or tensor
             (samples, ...), or a tuple of them in the order of `forward`.
         quality: `f(model, samples)`, a loss (lower is better) of each sample or of all, for the objective `quality`.
@@ -106,6 +114,8 @@ def search(
     texts = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
     given: dict[str, Any] = {role: given_samples(role, arrays) for role, arrays in (data or {}).items()}
     given |= {role: text for role, text in texts.items() if not isinstance(text, (str, Path))}
+    module, recipe = _told(subject, recipe)
+    example = given_samples("example", example_inputs).inputs_on_cpu() if example_inputs is not None else []
     tree = _config(recipe).model_dump()
     for role in {**texts, **given}:
         source = PYTHON_SOURCE if role in given else str(texts[role])
@@ -113,13 +123,25 @@ def search(
     for key, value in (changes or {}).items():
         override(tree, key, value)
     default = Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"
-    launch = prepare(validate(tree, "recipe"), given, module=module, quality=quality)
+    launch = prepare(validate(tree, "recipe"), given, module=module, example=example, quality=quality)
     found = controller.start(launch, Path(results).resolve() / (name or default), Reporter(quiet))
     write_report(found)
     return Run(found, module, quality)
 
 
-def _config(recipe: str | Path | dict[str, Any] | RunConfig) -> RunConfig:
+def _told(subject: Any, recipe: Recipe | None) -> tuple[Any, Recipe]:
+    """The module, where one is given, and the recipe; raises InputError SS101 for anything else."""
+    from torch import nn
+
+    if recipe is None and isinstance(subject, (str, Path, dict, RunConfig)):
+        return None, subject
+    if recipe is not None and isinstance(subject, nn.Module):
+        return subject, recipe
+    given = type(subject).__name__ + (", recipe" if recipe is not None else "")
+    raise InputError("SS101", f"search({given}) is not understood.", "Call search(recipe) or search(module, recipe).")
+
+
+def _config(recipe: Recipe) -> RunConfig:
     if isinstance(recipe, RunConfig):
         return recipe
     return validate(recipe, "recipe") if isinstance(recipe, dict) else load_config(Path(recipe))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,6 +120,7 @@ def prepare(
     saved: RunDirectory | None = None,
     reread: bool = True,
     module: Any = None,
+    example: Sequence[Any] = (),
     quality: UserQuality | None = None,
 ) -> Launch:
     """Check a configuration and load all but the weights.
@@ -129,12 +130,13 @@ def prepare(
         saved: a run whose saved windows serve where a source was a Python iterable.
         reread: read the other sources again, to see whether they changed; without it all windows are the saved ones.
         module: a torch.nn.Module to search, in place of the configured model.
+        example: what a module is traced with, in place of the first calibration sample.
         quality: what candidates are judged by where the first objective is `quality`.
 
     Raises InputError or EnvironmentProblem with the first problem found.
     """
     _check_names(config)
-    source = open_source(config.model) if module is None else Given(module)
+    source = open_source(config.model) if module is None else Given(module, tuple(example))
     _check_quality(config, source.task, quality)
     samples = None
     if source.task.name == "module":

@@ -104,9 +104,14 @@ def _traced(config: Any) -> Network:
 
 @dataclass(frozen=True)
 class Given:
-    """A module as it is."""
+    """A module as it is.
+
+    Attributes:
+        example: what it is traced with, in place of one sample.
+    """
 
     module: nn.Module
+    example: tuple[torch.Tensor, ...] = ()
     directory: None = None
 
     @property
@@ -125,7 +130,13 @@ class Given:
         return digest.hexdigest()
 
     def describe(self, inputs: list[torch.Tensor]) -> Network:
-        return describe_module(self.module, inputs)
+        found, wanted = [tuple(t.shape[1:]) for t in self.example], [tuple(t.shape[1:]) for t in inputs]
+        if self.example and found != wanted:
+            raise InputError(
+                "SS210", f"example_inputs have shapes {', '.join(map(str, found))} a sample, calibration data have "
+                f"{', '.join(map(str, wanted))}.", "Give example inputs like the data.",
+            )  # fmt: skip
+        return describe_module(self.module, self.example or inputs)
 
     def load(self, dtype: torch.dtype, device: str) -> Any:
         return copy.deepcopy(self.module).to(device, dtype).eval().requires_grad_(False)

@@ -54,7 +54,7 @@ class Searched:
 
     def __init__(self, name: str, work: Path) -> None:
         self.module = make(name)
-        self.run = ss.search(RECIPE, module=self.module, data=DATA, results=work, name=name, quiet=True)
+        self.run = ss.search(self.module, RECIPE, data=DATA, results=work, name=name, quiet=True)
         self.opened: Opened = open_run(self.run.results, self.module)
 
     @property
@@ -194,7 +194,7 @@ def test_a_quality_of_the_users_own(tmp_path: Path) -> None:
 
     recipe = RECIPE | {"objectives": ["quality", "params"]}
     module = make("joined")
-    run = ss.search(recipe, module=module, data=DATA, quality=quality, results=tmp_path, quiet=True)
+    run = ss.search(module, recipe, data=DATA, quality=quality, results=tmp_path, quiet=True)
     assert run.results.dense is not None
     assert run.results.dense.quality == pytest.approx(float((outputs(module, IMAGES[8:16]) ** 2).mean()), rel=1e-5)
 
@@ -222,7 +222,7 @@ def test_the_first_channel_to_go_is_the_one_that_brute_force_finds(tmp_path: Pat
         "pruners": {"damp": 1e-6},
     }
     module = make("padded")
-    run = ss.search(recipe, module=module, data=DATA, results=tmp_path, quiet=True)
+    run = ss.search(module, recipe, data=DATA, results=tmp_path, quiet=True)
     supernet = open_run(run.results, module).supernet
     (unit,) = run.results.space.units
     kept = supernet.composer.files.kept(unit, 1, unit.total)[0].tolist()
@@ -243,7 +243,7 @@ def test_allocations_distribute_channels(tmp_path: Path) -> None:
     recipe = RECIPE | {"units": [{"kind": "channels", "levels": 6}], "limits": ["macs<=60%"]}
     names = ["erk", "lamp", "global_magnitude", "owl", "alpha_pruning"]
     recipe["search"] = {**RECIPE["search"], "seeds": names}
-    run = ss.search(recipe, module=make("joined"), data=DATA, results=tmp_path, quiet=True)
+    run = ss.search(make("joined"), recipe, data=DATA, results=tmp_path, quiet=True)
     seeds = run.results.run.read(run.results.run.seeds)
     assert set(seeds) == set(names)
     assert all(run.results.space.feasible(Genome.of(levels)) for levels in seeds.values())
@@ -252,7 +252,7 @@ def test_allocations_distribute_channels(tmp_path: Path) -> None:
 def test_accuracy_as_the_quality(tmp_path: Path) -> None:
     recipe = RECIPE | {"objectives": ["error", "macs"]}
     module = make("gated")
-    run = ss.search(recipe, module=module, data=DATA, results=tmp_path, quiet=True)
+    run = ss.search(module, recipe, data=DATA, results=tmp_path, quiet=True)
     wrong = (outputs(module, IMAGES[8:16]).argmax(1) != LABELS[8:16]).double().mean()
     assert run.results.dense is not None
     assert run.results.dense.quality == pytest.approx(float(wrong))
@@ -261,7 +261,7 @@ def test_accuracy_as_the_quality(tmp_path: Path) -> None:
 def test_pruners_of_every_kind_work_on_convolutions(tmp_path: Path) -> None:
     for sparsity, width in (("wanda", "flap"), ("gblm", "taylor"), ("magnitude", "minitron"), ("taylor", "magnitude")):
         recipe = RECIPE | {"pruners": {"sparsity": sparsity, "width": width}}
-        run = ss.search(recipe, module=make("gated"), data=DATA, results=tmp_path, name=sparsity, quiet=True)
+        run = ss.search(make("gated"), recipe, data=DATA, results=tmp_path, name=sparsity, quiet=True)
         assert all(np.isfinite(e.quality) for e in run.results.final)
 
 
@@ -287,11 +287,24 @@ def test_modules_and_data_that_do_not_fit(
     module: nn.Module, data: dict[str, Any], code: str, words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError) as caught:
-        ss.search(RECIPE, module=module, data=data, results=tmp_path, quiet=True)
+        ss.search(module, RECIPE, data=data, results=tmp_path, quiet=True)
     assert caught.value.code == code
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_example_inputs_are_traced_and_fit_the_data(tmp_path: Path) -> None:
+    run = ss.search(make("joined"), RECIPE, example_inputs=IMAGES[:2], data=DATA, results=tmp_path, quiet=True)
+    assert {u.module for u in run.results.space.units if u.kind == "channels"} == EXPECTED["joined"]
+    with pytest.raises(InputError, match=r"SS210 example_inputs have shapes \(3, 8, 8\) a sample, .* \(3, 16, 16\)"):
+        ss.search(make("joined"), RECIPE, example_inputs=IMAGES[:2, :, :8, :8], data=DATA, results=tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [(nn.Flatten(),), (RECIPE, RECIPE), (3, RECIPE), (None,)])
+def test_what_is_neither_a_recipe_nor_a_module(arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(InputError, match=r"SS101 .* Call search\(recipe\) or search\(module, recipe\)"):
+        ss.search(*arguments)
 
 
 def test_a_resnet_of_transformers_is_traced_searched_and_exported(tmp_path: Path) -> None:
