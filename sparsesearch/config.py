@@ -124,8 +124,8 @@ class ImageConfig(Strict):
 class DataConfig(Strict):
     """Text as windows of `length` tokens, or images.
 
-    `source` is a file, a list of files, `stdlib:calibration|selection|test` or `datasets:ID[:CONFIG[:SPLIT]]`; for
-    images a folder (with a folder for each class), .parquet files or a `datasets` id.
+    `source` is a file of text, a .parquet file, `stdlib:calibration|selection|test` or `datasets:ID[:CONFIG[:SPLIT]]`,
+    or a list of them; for images a folder (with a folder for each class), .parquet files or a `datasets` id.
     """
 
     source: str | list[str]
@@ -133,8 +133,9 @@ class DataConfig(Strict):
     sequences: int = Field(128, ge=1)
     length: int = Field(256, ge=2)
     column: str = "text"
-    # Of images: the column of integer classes, and how they become arrays (the model's own way where null).
+    # Of tables: the column of integer classes. A classifier of texts takes documents with them one by one.
     label: str = "label"
+    # How images become arrays (the model's own way where null).
     image: ImageConfig | None = None
     # Which windows of a longer text: spread evenly over all of it, or the first ones.
     take: Literal["spread", "first"] = "spread"

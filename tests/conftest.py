@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from support import kinds_of, recipe, run_search, tiny_model
+from support import kinds_of, recipe, run_search, saved_model
 from transformers.utils import logging
 
 from sparsesearch.engine.results import RunResults
 from sparsesearch.export import verify
-from sparsesearch.models import load_tokenizer
-from sparsesearch.models.load import DEMO
 
 logging.disable_progress_bar()
 torch.set_num_threads(1)
@@ -25,20 +23,12 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def family_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A saved tiny model of a family with the demo tokenizer; biases and norms are not at their trivial values."""
+    """A saved tiny model of a family."""
     made: dict[str, Path] = {}
 
     def make(name: str) -> Path:
         if name not in made:
-            torch.manual_seed(0)
-            model = tiny_model(name)
-            for parameter_name, parameter in model.named_parameters():
-                if parameter.ndim == 1:
-                    with torch.no_grad():
-                        parameter.copy_(torch.randn_like(parameter) * 0.1 + ("norm" in parameter_name))
-            made[name] = tmp_path_factory.mktemp(name)
-            model.save_pretrained(made[name])
-            load_tokenizer(DEMO).save_pretrained(made[name])
+            made[name] = saved_model(name, tmp_path_factory.mktemp(name))
         return made[name]
 
     return make

@@ -17,7 +17,8 @@ from sparsesearch.engine import controller
 from sparsesearch.engine.launch import Launch, prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
-from sparsesearch.models import dense_config, describe, load_model, meta_model
+from sparsesearch.models import dense_config, describe, load_model, load_tokenizer, meta_model
+from sparsesearch.models.load import DEMO
 from sparsesearch.models.task import task_of
 from sparsesearch.models.units import modules_of
 from sparsesearch.space import Space
@@ -159,6 +160,19 @@ def kinds_of(model: Path | str) -> list[dict[str, Any]]:
     config = dense_config(Path(model))
     network = describe(meta_model(config))
     return [family for family in ALL_KINDS if modules_of(family["kind"], network)]
+
+
+def saved_model(name: str, path: Path) -> Path:
+    """A tiny model of a family with the demo tokenizer; biases and norms are not at their trivial values."""
+    torch.manual_seed(0)
+    model = tiny_model(name)
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            with torch.no_grad():
+                parameter.copy_(torch.randn_like(parameter) * 0.1 + ("norm" in parameter_name))
+    model.save_pretrained(path)
+    load_tokenizer(DEMO).save_pretrained(path)
+    return path
 
 
 def image_folder(path: Path, count: int = 8, seed: int = 0) -> Path:

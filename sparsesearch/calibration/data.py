@@ -1,10 +1,10 @@
-"""Samples for any task: windows of tokens from files, the standard library, a `datasets` id or any iterable of strings;
-images through `images.py`.
+"""Samples for any task: windows of tokens from files, tables, the standard library or an iterable of strings, documents
+with their classes, and images through `images.py`.
 """
 
 from __future__ import annotations
 
-import logging
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsesearch.calibration.images import image_samples
-from sparsesearch.calibration.samples import Samples
+from sparsesearch.calibration.samples import MASK, Samples
+from sparsesearch.calibration.tables import HUB, Row, column_of, is_table, rows_of, sources_of
 from sparsesearch.config import DataConfig
 from sparsesearch.demo import corpus
 from sparsesearch.errors import InputError
@@ -39,7 +40,7 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
     """
     need = data.sequences * data.length
     # Windows are spread over whole files, but data sets and iterables may be endless: a good deal of them is enough.
-    endless = texts is not None or str(data.source).startswith("datasets:")
+    endless = texts is not None or any(s.startswith(HUB) for s in sources_of(data))
     enough = need if data.take == "first" else ENDLESS * need if endless else None
     ids: list[int] = []
     for document in texts if texts is not None else _documents(data, role):
@@ -63,7 +64,7 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
 
 
 def _name(data: DataConfig) -> str:
-    sources = [data.source] if isinstance(data.source, str) else data.source
+    sources = sources_of(data)
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
@@ -84,6 +85,11 @@ def samples_of(
     assert directory is not None
     tokenizer = load_tokenizer(directory)
     windows = token_windows(data, tokenizer, role, given)
+    if task.name == "text-classes" and role != "calibration" and given is None:
+        # Statistics are collected over whole windows, without padding.
+        found = labelled_documents(data, tokenizer, role)
+        if found is not None:
+            return found
     if task.data == "pair":
         # The decoder goes on where the encoder's text ends.
         half = windows.shape[1] // 2
@@ -95,43 +101,67 @@ def samples_of(
 
 
 def _documents(data: DataConfig, role: str) -> Iterator[str]:
-    if isinstance(data.source, str) and data.source.startswith("datasets:"):
-        yield from _dataset(data, role)
-        return
-    if isinstance(data.source, str) and data.source.startswith("stdlib:"):
-        split = data.source.removeprefix("stdlib:")
-        if split not in corpus.SPLITS:
-            raise InputError("SS204", f"{role} data: stdlib split {split!r} is not one of {', '.join(corpus.SPLITS)}.")
-        yield from corpus.documents(cast(corpus.Split, split))
-        return
-    for name in [data.source] if isinstance(data.source, str) else data.source:
-        try:
-            yield Path(name).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            hint = f"Give data.{role}.source a UTF-8 text file."
-            raise InputError("SS204", f"{role} data: cannot read {name}: {reason}.", hint) from None
+    for source in sources_of(data):
+        if is_table(source):
+            for row in rows_of(source, role):
+                yield _text(row, data, source, role)
+        elif source.startswith("stdlib:"):
+            split = source.removeprefix("stdlib:")
+            if split not in corpus.SPLITS:
+                allowed = ", ".join(corpus.SPLITS)
+                raise InputError("SS204", f"{role} data: stdlib split {split!r} is not one of {allowed}.")
+            yield from corpus.documents(cast(corpus.Split, split))
+        else:
+            yield _file(source, role)
 
 
-def _dataset(data: DataConfig, role: str) -> Iterator[str]:
-    import datasets
+def _text(row: Row, data: DataConfig, source: str, role: str) -> str:
+    text = column_of(row, data.column, source, role)
+    if not isinstance(text, str):
+        raise InputError(
+            "SS204", f"{role} data: column {data.column!r} of {source.removeprefix(HUB)} does not hold text."
+        )
+    return text
 
-    datasets.logging.set_verbosity_error()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    name, config, split, *_ = [*str(data.source).removeprefix("datasets:").split(":"), "", ""]
+
+def _file(name: str, role: str) -> str:
     try:
-        rows = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
-        for row in rows:
-            if data.column not in row:
-                raise InputError(
-                    "SS204", f"{role} data: {name} has no column {data.column!r}, only {', '.join(row)}.",
-                    f"Set data.{role}.column.",
-                )  # fmt: skip
-            if not isinstance(row[data.column], str):
-                raise InputError("SS204", f"{role} data: column {data.column!r} of {name} does not hold text.")
-            yield row[data.column]
-    except InputError:
-        raise
-    except Exception as error:  # the library raises dozens of types for a missing set, no network, a bad config
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError("SS204", f"{role} data: cannot load data set {name!r}: {first_line}") from None
+        return Path(name).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        hint = f"Give data.{role}.source a UTF-8 text file."
+        raise InputError("SS204", f"{role} data: cannot read {name}: {reason}.", hint) from None
+
+
+def labelled_documents(data: DataConfig, tokenizer: Any, role: str) -> Samples | None:
+    """Documents of tables with a column of classes: one sample each, cut or padded to `data.length` tokens.
+
+    Returns:
+        `input_ids` and `attention_mask`, each (sequences, length), with labels; None where there is no such column.
+
+    Raises InputError SS204 (too few, no padding token) or SS212 (labels that are no integers).
+    """
+    if not all(is_table(source) for source in sources_of(data)):
+        return None
+    rows = ((source, row) for source in sources_of(data) for row in rows_of(source, role))
+    endless = any(source.startswith(HUB) for source in sources_of(data))
+    first = data.take == "first"
+    chosen = list(itertools.islice(rows, data.sequences * (1 if first else ENDLESS) if first or endless else None))
+    if not chosen or data.label not in chosen[0][1]:
+        return None
+    if len(chosen) < data.sequences:
+        raise InputError(
+            "SS204", f"{role} data ({_name(data)}) has {len(chosen)} of {data.sequences} documents.",
+            f"Give more, or set data.{role}.sequences lower.",
+        )  # fmt: skip
+    spread = np.linspace(0, len(chosen) - 1, data.sequences).round().astype(int).tolist()
+    labels = [column_of(chosen[i][1], data.label, chosen[i][0], role) for i in spread]
+    if not all(isinstance(label, int) for label in labels):
+        wrong = next(label for label in labels if not isinstance(label, int))
+        raise InputError("SS212", f"{role} data: label {wrong!r} is no class.", "Labels are integers from 0.")
+    if tokenizer.pad_token_id is None:
+        raise InputError("SS204", f"{role} data: the tokenizer has no padding token, and documents differ in length.")
+    texts = [_text(row, data, source, role) for source, row in (chosen[i] for i in spread)]
+    tokens = tokenizer(texts, truncation=True, padding="max_length", max_length=data.length)
+    arrays = {name: np.asarray(tokens[name], dtype=np.int32) for name in ("input_ids", MASK)}
+    return Samples(arrays, np.array(labels, dtype=np.int64))

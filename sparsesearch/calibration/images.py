@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from sparsesearch.calibration.samples import Samples
+from sparsesearch.calibration.tables import HUB, column_of, is_table, rows_of, sources_of
 from sparsesearch.config import DataConfig, ImageConfig
 from sparsesearch.errors import InputError
 
@@ -102,7 +103,7 @@ def _pixels(image: Any, wanted: ImageConfig) -> npt.NDArray[np.float32]:
 
 def _chosen(data: DataConfig, role: str) -> Iterator[Item]:
     """Items in the order that they are taken in: the first ones, or spread over all of a known number."""
-    items = list(_items(data, role)) if not str(data.source).startswith("datasets:") else None
+    items = list(_items(data, role)) if not any(s.startswith(HUB) for s in sources_of(data)) else None
     if items is None:
         yield from _items(data, role)
         return
@@ -118,18 +119,14 @@ def _chosen(data: DataConfig, role: str) -> Iterator[Item]:
 
 
 def _items(data: DataConfig, role: str) -> Iterator[Item]:
-    if isinstance(data.source, str) and data.source.startswith("datasets:"):
-        yield from _dataset(data, role)
-        return
-    for name in [data.source] if isinstance(data.source, str) else data.source:
-        path = Path(name).expanduser()
-        if path.is_dir():
+    for source in sources_of(data):
+        if is_table(source):
+            yield from _table(source, data, role)
+        elif (path := Path(source).expanduser()).is_dir():
             yield from _folder(path)
-        elif path.suffix == ".parquet" and path.is_file():
-            yield from _table(path, data, role)
         else:
             raise InputError(
-                "SS204", f"{role} data: {name} is neither a folder of images nor a .parquet file.",
+                "SS204", f"{role} data: {source} is neither a folder of images nor a .parquet file.",
                 f"Set data.{role}.source.",
             )  # fmt: skip
 
@@ -141,35 +138,7 @@ def _folder(path: Path) -> Iterator[Item]:
             yield file, classes.index(file.relative_to(path).parts[0]) if classes else None
 
 
-def _table(path: Path, data: DataConfig, role: str) -> Iterator[Item]:
-    import pyarrow.parquet as parquet
-
-    table = parquet.ParquetFile(path)
-    columns = table.schema_arrow.names
-    yield from _rows(
-        (row for batch in table.iter_batches() for row in batch.to_pylist()), columns, data, str(path), role
-    )
-
-
-def _dataset(data: DataConfig, role: str) -> Iterator[Item]:
-    import datasets
-
-    name, config, split, *_ = [*str(data.source).removeprefix("datasets:").split(":"), "", ""]
-    try:
-        rows = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
-    except Exception as error:  # the library raises dozens of types for a missing set, no network, a bad config
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError("SS204", f"{role} data: cannot load data set {name!r}: {first_line}") from None
-    yield from _rows(iter(rows), list(rows.column_names or []), data, name, role)
-
-
-def _rows(rows: Iterator[Any], columns: list[str], data: DataConfig, name: str, role: str) -> Iterator[Item]:
-    column = data.column if data.column in columns else "image"
-    if column not in columns:
-        raise InputError(
-            "SS204", f"{role} data: {name} has no column {column!r}, only {', '.join(columns)}.",
-            f"Set data.{role}.column.",
-        )  # fmt: skip
-    for row in rows:
-        image = row[column]
+def _table(source: str, data: DataConfig, role: str) -> Iterator[Item]:
+    for row in rows_of(source, role):
+        image = column_of(row, data.column if data.column in row else "image", source, role)
         yield image["bytes"] if isinstance(image, dict) else image, row.get(data.label)

@@ -17,6 +17,7 @@ from sparsesearch.errors import InputError
 Array = npt.NDArray[Any]
 Rows = slice | Sequence[int] | npt.NDArray[np.int64]
 LABELS = "labels"
+MASK = "attention_mask"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Samples:
     @property
     def length(self) -> int:
         """Tokens of a sample; 1 where samples are not token sequences."""
-        return sum(a.shape[1] for a in self.arrays.values() if a.dtype.kind in "iu" and a.ndim == 2) or 1
+        tokens = [a for name, a in self.arrays.items() if name != MASK and a.dtype.kind in "iu" and a.ndim == 2]
+        return sum(a.shape[1] for a in tokens) or 1
 
     @property
     def size(self) -> int:

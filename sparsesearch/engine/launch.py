@@ -273,11 +273,12 @@ def _check_disjoint(samples: dict[str, Samples]) -> None:
 
 
 def _calibration_bytes(launch: Launch) -> int:
-    """Disk of second moments, of hidden states between blocks (both float32), and of the teacher cache."""
+    """Disk of second moments, gradients, hidden states between blocks (all float32), and of the teacher cache."""
     moments = {m.reads: m.groups * m.columns**2 for m in launch.network.matrices.values()}
     positions = launch.samples["calibration"].size * launch.network.positions
     hidden = positions * launch.network.hidden if launch.network.blockwise else 0
-    return 4 * (sum(moments.values()) + hidden) + 3100 * launch.samples["selection"].size
+    gradients = 2 * sum(m.size for m in launch.network.matrices.values()) if launch.needs_gradients else 0
+    return 4 * (sum(moments.values()) + hidden + gradients) + 3100 * launch.samples["selection"].size
 
 
 def check_disk(launch: Launch, cache: Path) -> None:

@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
+from sparsesearch.calibration import Samples
+from sparsesearch.calibration.data import labelled_documents
 from sparsesearch.calibration.images import image_batches
+from sparsesearch.calibration.tables import is_table, rows_of
 from sparsesearch.config import DataConfig, ImageConfig, ModelConfig
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
@@ -63,17 +66,28 @@ def open_target(target: str) -> Target:
 
 
 def evaluate_text(target: str, text: Path, length: int, first: int | None, batch: int) -> dict[str, Any]:
-    """`{perplexity, tokens, params, nonzeros, length}` of a language model on a text file.
+    """What a model makes of a text, with `{params, nonzeros, length}`.
 
-    Raises InputError SS204 (text unfit), SS504 (no language model).
+    Args:
+        text: a text file for a language model; a .parquet file with columns `text` and `label` for a classifier.
+        first: windows or documents to take; all where None.
+
+    Returns:
+        `{perplexity, tokens}` of a language model, `{accuracy, documents}` of a classifier.
+
+    Raises InputError SS204 (text unfit), SS504 (neither of these models).
     """
     logging.disable_progress_bar()
     opened = open_target(target)
-    if opened.task.name != "causal" or opened.directory is None:
-        raise InputError("SS504", f"{target} is no causal language model; perplexity is for those.", _OTHER)
+    if opened.task.name not in ("causal", "text-classes") or opened.directory is None:
+        raise InputError("SS504", f"{target} is neither a causal language model nor a classifier of texts.", _OTHER)
     positions = opened.model.config.max_position_embeddings
     if length > positions:
         raise InputError("SS204", f"--length {length} exceeds the model's {positions} positions.", "Lower --length.")
+    if opened.task.name == "text-classes":
+        samples = _documents(text, load_tokenizer(opened.directory), length, first)
+        value = accuracy(opened.model, opened.task, samples, batch)
+        return {"accuracy": value, "documents": len(samples), "length": length} | opened.report()
     tokens = text_windows(load_tokenizer(opened.directory), text, length)[:first]
     with _progress("perplexity", len(tokens)) as step:
         value = perplexity(opened.model, tokens, batch, step)
@@ -108,7 +122,16 @@ def evaluate_images(target: str, images: str, first: int | None, batch: int) -> 
     return {"accuracy": round(right) / seen, "images": seen} | opened.report()
 
 
-_OTHER = "Language models take --text, classifiers of images --images."
+def _documents(table: Path, tokenizer: Any, length: int, first: int | None) -> Samples:
+    count = first or sum(1 for _ in rows_of(str(table), "--text"))
+    data = DataConfig(source=str(table), sequences=count, length=length, take="first")
+    samples = labelled_documents(data, tokenizer, "--text") if is_table(str(table)) else None
+    if samples is None:
+        raise InputError("SS204", f"{table} has no documents with classes.", "Give a .parquet file: text, label.")
+    return samples
+
+
+_OTHER = "Language models take --text, classifiers --text with a table or --images."
 
 
 @contextmanager
