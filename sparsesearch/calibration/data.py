@@ -1,10 +1,9 @@
-"""Samples for any task: windows of tokens from files, tables, the standard library or an iterable of strings, documents
-with their classes, and images through `images.py`.
+"""Samples for any task: windows of tokens from files, tables, the standard library or an iterable of strings; documents
+with their classes through `documents.py`, images through `images.py`.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +11,10 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.calibration.documents import labelled_documents
 from sparsesearch.calibration.images import image_samples
-from sparsesearch.calibration.samples import MASK, Samples
-from sparsesearch.calibration.tables import HUB, Row, column_of, is_table, rows_of, sources_of
+from sparsesearch.calibration.samples import Samples
+from sparsesearch.calibration.tables import ENDLESS, HUB, is_table, rows_of, sources_of, text_of
 from sparsesearch.config import DataConfig
 from sparsesearch.demo import corpus
 from sparsesearch.errors import InputError
@@ -22,9 +22,6 @@ from sparsesearch.models.load import load_tokenizer
 from sparsesearch.models.task import Task
 
 Tokens = npt.NDArray[np.int32]
-
-# How many times the tokens needed are read from sources that may have no end.
-ENDLESS = 16
 
 
 def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[str] | None = None) -> Tokens:
@@ -104,7 +101,7 @@ def _documents(data: DataConfig, role: str) -> Iterator[str]:
     for source in sources_of(data):
         if is_table(source):
             for row in rows_of(source, role):
-                yield _text(row, data, source, role)
+                yield text_of(row, data, source, role)
         elif source.startswith("stdlib:"):
             split = source.removeprefix("stdlib:")
             if split not in corpus.SPLITS:
@@ -115,15 +112,6 @@ def _documents(data: DataConfig, role: str) -> Iterator[str]:
             yield _file(source, role)
 
 
-def _text(row: Row, data: DataConfig, source: str, role: str) -> str:
-    text = column_of(row, data.column, source, role)
-    if not isinstance(text, str):
-        raise InputError(
-            "SS204", f"{role} data: column {data.column!r} of {source.removeprefix(HUB)} does not hold text."
-        )
-    return text
-
-
 def _file(name: str, role: str) -> str:
     try:
         return Path(name).expanduser().read_text(encoding="utf-8")
@@ -131,37 +119,3 @@ def _file(name: str, role: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         hint = f"Give data.{role}.source a UTF-8 text file."
         raise InputError("SS204", f"{role} data: cannot read {name}: {reason}.", hint) from None
-
-
-def labelled_documents(data: DataConfig, tokenizer: Any, role: str) -> Samples | None:
-    """Documents of tables with a column of classes: one sample each, cut or padded to `data.length` tokens.
-
-    Returns:
-        `input_ids` and `attention_mask`, each (sequences, length), with labels; None where there is no such column.
-
-    Raises InputError SS204 (too few, no padding token) or SS212 (labels that are no integers).
-    """
-    if not all(is_table(source) for source in sources_of(data)):
-        return None
-    rows = ((source, row) for source in sources_of(data) for row in rows_of(source, role))
-    endless = any(source.startswith(HUB) for source in sources_of(data))
-    first = data.take == "first"
-    chosen = list(itertools.islice(rows, data.sequences * (1 if first else ENDLESS) if first or endless else None))
-    if not chosen or data.label not in chosen[0][1]:
-        return None
-    if len(chosen) < data.sequences:
-        raise InputError(
-            "SS204", f"{role} data ({_name(data)}) has {len(chosen)} of {data.sequences} documents.",
-            f"Give more, or set data.{role}.sequences lower.",
-        )  # fmt: skip
-    spread = np.linspace(0, len(chosen) - 1, data.sequences).round().astype(int).tolist()
-    labels = [column_of(chosen[i][1], data.label, chosen[i][0], role) for i in spread]
-    if not all(isinstance(label, int) for label in labels):
-        wrong = next(label for label in labels if not isinstance(label, int))
-        raise InputError("SS212", f"{role} data: label {wrong!r} is no class.", "Labels are integers from 0.")
-    if tokenizer.pad_token_id is None:
-        raise InputError("SS204", f"{role} data: the tokenizer has no padding token, and documents differ in length.")
-    texts = [_text(row, data, source, role) for source, row in (chosen[i] for i in spread)]
-    tokens = tokenizer(texts, truncation=True, padding="max_length", max_length=data.length)
-    arrays = {name: np.asarray(tokens[name], dtype=np.int32) for name in ("input_ids", MASK)}
-    return Samples(arrays, np.array(labels, dtype=np.int64))

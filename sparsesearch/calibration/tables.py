@@ -11,6 +11,8 @@ from sparsesearch.config import DataConfig
 from sparsesearch.errors import InputError
 
 HUB = "datasets:"
+# How many times what is needed is read from sources that may have no end.
+ENDLESS = 16
 Row = dict[str, Any]
 
 
@@ -37,6 +39,16 @@ def column_of(row: Row, column: str, source: str, role: str) -> Any:
             f"Set data.{role}.column.",
         )  # fmt: skip
     return row[column]
+
+
+def text_of(row: Row, data: DataConfig, source: str, role: str) -> str:
+    """The text of a row; raises InputError SS204 where there is none."""
+    text = column_of(row, data.column, source, role)
+    if not isinstance(text, str):
+        raise InputError(
+            "SS204", f"{role} data: column {data.column!r} of {source.removeprefix(HUB)} does not hold text."
+        )
+    return text
 
 
 def _parquet(path: Path, role: str) -> Iterator[Row]:

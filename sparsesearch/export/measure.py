@@ -13,7 +13,7 @@ import torch
 from transformers.utils import logging
 
 from sparsesearch.calibration import Samples
-from sparsesearch.calibration.data import labelled_documents
+from sparsesearch.calibration.documents import labelled_documents
 from sparsesearch.calibration.images import image_batches
 from sparsesearch.calibration.tables import is_table, rows_of
 from sparsesearch.config import DataConfig, ImageConfig, ModelConfig

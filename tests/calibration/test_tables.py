@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 from support import run_search
 
-from sparsesearch.calibration.data import labelled_documents, samples_of, token_windows
+from sparsesearch.calibration.data import samples_of, token_windows
+from sparsesearch.calibration.documents import labelled_documents
 from sparsesearch.calibration.images import image_samples
 from sparsesearch.config import DataConfig
 from sparsesearch.demo import corpus
