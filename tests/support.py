@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from sparsesearch.models import dense_config, describe, load_model, load_tokeniz
 from sparsesearch.models.load import DEMO
 from sparsesearch.models.task import task_of
 from sparsesearch.models.units import modules_of
-from sparsesearch.space import Space
+from sparsesearch.space import Limit, Part, Space, Unit
 from sparsesearch.supernet import LevelStore, StitchedSupernet, StoreBuilder
 
 SIZES: dict[str, Any] = {
@@ -266,3 +267,28 @@ class Built:
         return StitchedSupernet(
             model, self.launch.network, self.space, self.store.files, execution, compensate=compensate
         )
+
+
+def synthetic_space(seed: int, blocks: int = 2, limits: tuple[str, ...] = ()) -> Space:
+    """Random tables of the true structure: each part has one or two cuts, a sparsity and a drop, or none of them."""
+    rng = np.random.default_rng(seed)
+    units, parts = [], [Part("embedding", (50,), ((50,),), (50,), (0,))]
+    for block in range(blocks):
+        levels = tuple(sorted({8, *rng.integers(1, 8, 3).tolist()}, reverse=True))
+        cut = Unit(f"b{block}.mlp", "ffn_width", block, 8, levels)
+        other = Unit(f"b{block}.experts", "experts", block, 4, (4, 3, 1))
+        drop = Unit(f"b{block}.mlp", "drop_ffn", block, 1, (1, 0))
+        units += [cut, other, drop]
+        for linear in range(2):
+            size = int(rng.integers(4, 20))
+            weights = tuple(sorted({8 * size, *rng.integers(1, 8 * size, 2).tolist()}, reverse=True))
+            sparsity = Unit(f"b{block}.l{linear}", "sparsity", block, 8 * size, weights)
+            units.append(sparsity)
+            cuts = (cut, other) if linear else (cut,)
+            params = tuple(size * math.prod(kept) for kept in itertools.product(*(c.levels for c in cuts)))
+            nonzeros = tuple(tuple(p * w // (8 * size) for p in params) for w in weights)
+            none = tuple(0 for _ in params)
+            names = tuple(c.name for c in cuts)
+            part = Part(f"b{block}.l{linear}", params, nonzeros, params, none, names, sparsity.name, drop.name, True)
+            parts.append(part)
+    return Space(tuple(units), tuple(parts), 2, tuple(Limit.parse(t) for t in limits))

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import synthetic_space
 
 from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers.operators import cross, shift, switch
 from sparsesearch.space import COSTS, Genome, Limit, Part, Space, Unit
 from sparsesearch.space.repair import fill, repair
 from sparsesearch.space.sampling import at_fraction, random_genome, starting_genomes, uniform_at_limits
-
-
-def make_space(seed: int, blocks: int = 2, limits: tuple[str, ...] = ()) -> Space:
-    """Random tables of the true structure: each part has one or two cuts, a sparsity and a drop, or none of them."""
-    rng = np.random.default_rng(seed)
-    units, parts = [], [Part("embedding", (50,), ((50,),), (50,), (0,))]
-    for block in range(blocks):
-        levels = tuple(sorted({8, *rng.integers(1, 8, 3).tolist()}, reverse=True))
-        cut = Unit(f"b{block}.mlp", "ffn_width", block, 8, levels)
-        other = Unit(f"b{block}.experts", "experts", block, 4, (4, 3, 1))
-        drop = Unit(f"b{block}.mlp", "drop_ffn", block, 1, (1, 0))
-        units += [cut, other, drop]
-        for linear in range(2):
-            size = int(rng.integers(4, 20))
-            weights = tuple(sorted({8 * size, *rng.integers(1, 8 * size, 2).tolist()}, reverse=True))
-            sparsity = Unit(f"b{block}.l{linear}", "sparsity", block, 8 * size, weights)
-            units.append(sparsity)
-            cuts = (cut, other) if linear else (cut,)
-            params = tuple(size * math.prod(kept) for kept in itertools.product(*(c.levels for c in cuts)))
-            nonzeros = tuple(tuple(p * w // (8 * size) for p in params) for w in weights)
-            none = tuple(0 for _ in params)
-            names = tuple(c.name for c in cuts)
-            part = Part(f"b{block}.l{linear}", params, nonzeros, params, none, names, sparsity.name, drop.name, True)
-            parts.append(part)
-    return Space(tuple(units), tuple(parts), 2, tuple(Limit.parse(t) for t in limits))
 
 
 def brute_costs(space: Space, levels: list[int]) -> list[int]:
@@ -71,14 +46,14 @@ percents = st.integers(25, 100)
 
 @given(seeds)
 def test_costs_equal_brute_force(seed: int) -> None:
-    space, rng = make_space(seed), np.random.default_rng(seed)
+    space, rng = synthetic_space(seed), np.random.default_rng(seed)
     batch = [random_levels(space, rng) for _ in range(5)]
     assert space.costs.totals(batch).tolist() == [brute_costs(space, levels) for levels in batch]
 
 
 @given(seeds, st.sampled_from([-1, 1]))
 def test_neighbour_costs_equal_moving_each_unit(seed: int, step: int) -> None:
-    space = make_space(seed)
+    space = synthetic_space(seed)
     levels = random_levels(space, np.random.default_rng(seed))
     for unit, costs in enumerate(space.costs.neighbours(levels, step).tolist()):
         moved = list(levels)
@@ -89,7 +64,7 @@ def test_neighbour_costs_equal_moving_each_unit(seed: int, step: int) -> None:
 @given(seeds, percents, percents)
 @settings(deadline=None)
 def test_repair_is_feasible_idempotent_and_only_shrinks(seed: int, params: int, nonzeros: int) -> None:
-    space = make_space(seed, limits=(f"params<={params}%", f"nonzeros<={nonzeros}%"))
+    space = synthetic_space(seed, limits=(f"params<={params}%", f"nonzeros<={nonzeros}%"))
     rng = np.random.default_rng(seed)
     genome = Genome.of(random_levels(space, rng))
     try:
@@ -114,7 +89,7 @@ def test_repair_is_feasible_idempotent_and_only_shrinks(seed: int, params: int, 
 @given(seeds, st.integers(40, 100))
 @settings(deadline=None)
 def test_moves_are_feasible_and_never_equal_the_parent(seed: int, percent: int) -> None:
-    space = make_space(seed, limits=(f"nonzeros<={percent}%",))
+    space = synthetic_space(seed, limits=(f"nonzeros<={percent}%",))
     rng = np.random.default_rng(seed)
     a, b = random_genome(space, rng), random_genome(space, rng)
     for child in (switch(space, a, rng), shift(space, a, rng)):
@@ -131,7 +106,7 @@ def test_a_move_in_a_space_of_one_feasible_genome_returns_the_parent() -> None:
 
 
 def test_repair_without_a_feasible_genome_says_which_limit() -> None:
-    space = make_space(0, limits=("params<=1%",))
+    space = synthetic_space(0, limits=("params<=1%",))
     with pytest.raises(InfeasibleError, match="SS405 no genome meets params<=1%"):
         repair(space, space.dense, np.random.default_rng(0))
     with pytest.raises(InputError, match=r"SS106 limit params<=1% cannot be met: it allows .* smallest candidate"):
@@ -140,7 +115,7 @@ def test_repair_without_a_feasible_genome_says_which_limit() -> None:
 
 @given(seeds)
 def test_uniform_at_limits_is_the_largest_feasible_uniform_genome(seed: int) -> None:
-    space = make_space(seed, limits=("nonzeros<=60%",))
+    space = synthetic_space(seed, limits=("nonzeros<=60%",))
     kinds = ("sparsity",)
     genome = uniform_at_limits(space, kinds)
     feasible = [f for f in np.linspace(0, 1, 101) if space.feasible(at_fraction(space, f, kinds))]
@@ -154,7 +129,7 @@ def test_uniform_at_limits_is_the_largest_feasible_uniform_genome(seed: int) -> 
 
 
 def test_starting_genomes_hold_dense_and_feasible_uniforms() -> None:
-    space = make_space(1, limits=("params<=90%",))
+    space = synthetic_space(1, limits=("params<=90%",))
     start = starting_genomes(space, sizes=4)
     assert start["dense"] == space.dense
     assert len(set(start.values())) == len(start)
@@ -163,7 +138,7 @@ def test_starting_genomes_hold_dense_and_feasible_uniforms() -> None:
 
 
 def test_random_genomes_cover_the_range_of_sizes() -> None:
-    space = make_space(2, blocks=6)
+    space = synthetic_space(2, blocks=6)
     rng = np.random.default_rng(0)
     sizes = [space.costs.named(random_genome(space, rng).levels)["nonzeros"] for _ in range(200)]
     low, high = space.costs.named(space.smallest.levels)["nonzeros"], space.dense_costs["nonzeros"]
@@ -172,7 +147,7 @@ def test_random_genomes_cover_the_range_of_sizes() -> None:
 
 
 def test_space_survives_json() -> None:
-    space = make_space(3, limits=("params<=90%",))
+    space = synthetic_space(3, limits=("params<=90%",))
     again = Space.from_json(json.loads(json.dumps(space.to_json())))
     assert again == space
     assert again.canonical() == space.canonical()
@@ -234,7 +209,7 @@ def test_bad_limits_get_one_line(text: str, code: str, words: str) -> None:
 
 
 def test_exhaustive_fill_reaches_a_maximal_genome_of_a_tiny_space() -> None:
-    space = make_space(5, blocks=1, limits=("nonzeros<=70%",))
+    space = synthetic_space(5, blocks=1, limits=("nonzeros<=70%",))
     every = [Genome.of(x) for x in itertools.product(*(range(m + 1) for m in space.max_levels))]
     feasible = [g for g in every if space.feasible(g)]
     filled = fill(space, space.smallest)

@@ -1,0 +1,249 @@
+"""Exact minima of the additive model under cost limits: dynamic programming, and integer programming for any limits.
+
+Costs of units that share tensors are not additive; both solvers use their exact joint costs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from sparsesearch.errors import InfeasibleError, InputError
+from sparsesearch.searchers.additive import Floats, Table
+from sparsesearch.space import COSTS, Genome, Limit, Part, Space
+from sparsesearch.space.cost import CostModel, Ints, cost_index
+from sparsesearch.space.repair import fill, repair
+
+# From a space, a table, and further limits to one genome for each of these, within it and the space's own limits.
+Solver = Callable[[Space, Table, Sequence[Limit]], list[Genome]]
+
+# Buckets of the budget in dynamic programming, where exact steps would be more.
+BUCKETS = 10_000
+# Joint choices of units that share tensors, at most.
+CHOICES = 1_000_000
+# Seconds that HiGHS has for one genome; then the best so far is taken.
+SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Units that share tensors, joint levels of them, and exact costs of the tensors that they touch.
+
+    Attributes:
+        units: indices in the space, (units,).
+        levels: (choices, units); of `_joint` all there are, dense first.
+        costs: in the order of `COSTS`, (choices, costs).
+    """
+
+    units: tuple[int, ...]
+    levels: Ints
+    costs: Ints
+
+    def harm(self, table: Table) -> Floats:
+        """What the table predicts for each choice."""
+        total: Floats = np.sum([table[unit][self.levels[:, i]] for i, unit in enumerate(self.units)], axis=0)
+        return total
+
+
+def _joint(space: Space, units: Sequence[int], parts: Sequence[Part]) -> Joint:
+    own = [space.units[u] for u in units]
+    count = math.prod(len(unit.levels) for unit in own)
+    if count > CHOICES:
+        raise InputError(
+            "SS112", f"{own[0].name} and {len(own) - 1} units that share tensors with it have {count:,} joint choices; "
+            f"at most {CHOICES:,}.", "Give them fewer levels, or use another searcher.",
+        )  # fmt: skip
+    levels = np.array(list(itertools.product(*(range(len(unit.levels)) for unit in own))), dtype=np.int64)
+    model = CostModel(own, parts, space.bytes_per_weight)
+    totals = [model.totals(some) for some in np.array_split(levels, max(1, count // 10_000))]
+    return Joint(tuple(units), levels, np.concatenate(totals))
+
+
+def _touching(space: Space) -> list[tuple[int, ...]]:
+    """For each part the units whose levels change its cost."""
+    position = {unit.name: i for i, unit in enumerate(space.units)}
+    names = [(*part.cuts, part.sparsity, part.drop) for part in space.parts]
+    return [tuple(sorted({position[n] for n in each if n is not None})) for each in names]
+
+
+def clusters(space: Space) -> list[Joint]:
+    """All units, in groups whose costs add up; raises InputError SS112 where a group has too many joint choices."""
+    touching = _touching(space)
+    pairs = np.array([(units[0], unit) for units in touching for unit in units[1:]], dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(space.units),) * 2)
+    count, label = connected_components(graph, directed=False)
+    parts: list[list[Part]] = [[] for _ in range(count)]
+    for part, units in zip(space.parts, touching, strict=True):
+        if units:
+            parts[label[units[0]]].append(part)
+    return [_joint(space, np.flatnonzero(label == i).tolist(), parts[i]) for i in range(count)]
+
+
+def solve_dp(space: Space, table: Table, limits: Sequence[Limit]) -> list[Genome]:
+    """By dynamic programming over the budget of one cost, in one sweep for all limits (Xu et al., ICCV 2023).
+
+    Exact where the budget has at most `BUCKETS` steps of the costs' greatest common divisor; else costs are rounded up
+    to buckets, and what that leaves is filled.
+
+    Raises InputError SS112 (limits on several costs, too many joint choices), InfeasibleError SS405.
+    """
+    spaces = [space.with_limits([*space.limits, limit]) for limit in limits]
+    bounds = [bound for each in spaces for bound in each.bounds]
+    names = sorted({bound.cost for bound in bounds})
+    if len(names) > 1:
+        raise InputError(
+            "SS112",
+            f"dynamic programming takes limits on one cost, not on {' and '.join(names)}.",
+            "Use searcher milp.",
+        )
+    column, joints = cost_index(names[0]), clusters(space)
+    fixed = space.dense_costs[names[0]] - sum(int(joint.costs[0, column]) for joint in joints)
+    fronts = [_frontier(joint, table, column) for joint in joints]
+    least = fixed + sum(int(front.cost[0]) for front in fronts)
+    rooms = [min(bound.maximum for bound in each.bounds) - least for each in spaces]
+    if min(rooms) < 0:
+        raise InfeasibleError("SS405", f"no genome meets {limits[int(np.argmin(rooms))].text}.")
+    step = _step(fronts, max(rooms))
+    best, choices = _sweep(fronts, step, max(rooms) // step)
+    found = [_backtrack(space, fronts, choices, step, int(best[: room // step + 1].argmin())) for room in rooms]
+    return [fill(each, genome) for each, genome in zip(spaces, found, strict=True)]
+
+
+@dataclass(frozen=True)
+class Front:
+    """Choices of a group that no other beats in both cost and harm, cheapest first."""
+
+    units: list[int]
+    levels: Ints
+    cost: Ints
+    harm: Floats
+
+    def used(self, step: int) -> list[int]:
+        """Steps of budget that each choice takes beyond the cheapest."""
+        return [-(-int(extra) // step) for extra in self.cost - self.cost[0]]
+
+
+def _frontier(joint: Joint, table: Table, column: int) -> Front:
+    harm, cost = joint.harm(table), joint.costs[:, column]
+    order = np.lexsort((harm, cost))
+    keep = order[np.diff(np.minimum.accumulate(harm[order]), prepend=np.inf) < 0]
+    return Front(list(joint.units), joint.levels[keep], cost[keep], harm[keep])
+
+
+def _step(fronts: list[Front], room: int) -> int:
+    exact = max(1, int(np.gcd.reduce(np.concatenate([front.cost - front.cost[0] for front in fronts]))))
+    return exact if room // exact <= BUCKETS else -(-room // BUCKETS)
+
+
+def _sweep(fronts: list[Front], step: int, steps: int) -> tuple[Floats, list[Ints]]:
+    """The least harm at exactly each number of steps, and each group's choice there."""
+    best, choices = np.append(0.0, np.full(steps, np.inf)), []
+    for front in fronts:
+        options = np.full((len(front.harm), steps + 1), np.inf)
+        for i, width in enumerate(front.used(step)):
+            if width <= steps:
+                options[i, width:] = best[: steps + 1 - width] + front.harm[i]
+        choices.append(options.argmin(axis=0))
+        best = options.min(axis=0)
+    return best, choices
+
+
+def _backtrack(space: Space, fronts: list[Front], choices: list[Ints], step: int, at: int) -> Genome:
+    levels = np.zeros(len(space.units), dtype=np.int64)
+    for front, choice in zip(reversed(fronts), reversed(choices), strict=True):
+        chosen = int(choice[at])
+        levels[front.units] = front.levels[chosen]
+        at -= front.used(step)[chosen]
+    return Genome.of(levels)
+
+
+def solve_milp(space: Space, table: Table, limits: Sequence[Limit]) -> list[Genome]:
+    """By integer programming (HiGHS), within all limits at once.
+
+    One binary a level. Parts that several units touch have a variable for each joint choice, whose marginals are the
+    binaries, so that joint costs are exact.
+
+    Raises InputError SS112 (too many joint choices), InfeasibleError SS405 where HiGHS finds no genome.
+    """
+    program = _Program(space, table)
+    return [program.solve(space.with_limits([*space.limits, limit])) for limit in limits]
+
+
+class _Program:
+    """The variables and what ties them, for one space and table."""
+
+    def __init__(self, space: Space, table: Table) -> None:
+        self.start = np.concatenate([[0], np.cumsum([len(harm) for harm in table])])
+        groups: dict[tuple[int, ...], list[Part]] = {}
+        for part, units in zip(space.parts, _touching(space), strict=True):
+            groups.setdefault(units, []).append(part)
+        groups.pop((), None)
+        self.joints = [_joint(space, units, parts) for units, parts in groups.items()]
+        binaries = int(self.start[-1])
+        self.columns = binaries + sum(len(joint.levels) for joint in self.joints if len(joint.units) > 1)
+        self.harm = np.concatenate([*table, np.zeros(self.columns - binaries)])
+        self.integral = np.arange(self.columns) < binaries
+        self.costs = np.zeros((len(COSTS), self.columns))
+        dense = np.array(list(space.dense_costs.values()))
+        self.fixed = dense - np.sum([joint.costs[0] for joint in self.joints], axis=0, dtype=np.int64)
+        self._rows: list[int] = []
+        self._at: list[int] = []
+        self._values: list[float] = []
+        self._equals: list[float] = []
+        for first, after in itertools.pairwise(self.start):
+            self._tie(np.arange(first, after), [], 1.0)
+        self._add_costs()
+        size = (len(self._equals), self.columns)
+        self.ties = coo_array((self._values, (self._rows, self._at)), shape=size).tocsr()
+
+    def _tie(self, plus: npt.NDArray[np.int64], minus: Sequence[int], equals: float) -> None:
+        """A row: the sum of some variables less that of others is a number."""
+        row = len(self._equals)
+        self._rows += [row] * (len(plus) + len(minus))
+        self._at += [*plus.tolist(), *minus]
+        self._values += [1.0] * len(plus) + [-1.0] * len(minus)
+        self._equals.append(equals)
+
+    def _add_costs(self) -> None:
+        at = int(self.start[-1])
+        for joint in self.joints:
+            if len(joint.units) == 1:
+                self.costs[:, self.start[joint.units[0]] + joint.levels[:, 0]] += joint.costs.T
+                continue
+            self.costs[:, at : at + len(joint.levels)] = joint.costs.T
+            for i, unit in enumerate(joint.units):
+                for level in range(int(joint.levels[:, i].max()) + 1):
+                    same = at + np.flatnonzero(joint.levels[:, i] == level)
+                    self._tie(same, [int(self.start[unit]) + level], 0.0)
+            at += len(joint.levels)
+
+    def solve(self, space: Space) -> Genome:
+        """The genome of least harm within the space's limits."""
+        wanted = [cost_index(bound.cost) for bound in space.bounds]
+        maxima = np.array([bound.maximum for bound in space.bounds], dtype=np.int64) - self.fixed[wanted]
+        # In the limits' own size, so that HiGHS's tolerance is relative.
+        scale = np.maximum(np.abs(maxima), 1).astype(np.float64)
+        found = milp(
+            self.harm / max(self.harm.max(), 1e-12), integrality=self.integral, bounds=Bounds(0, 1),
+            constraints=[
+                LinearConstraint(self.ties, self._equals, self._equals),
+                LinearConstraint(self.costs[wanted] / scale[:, None], -np.inf, maxima / scale),
+            ],
+            options={"time_limit": SECONDS, "mip_rel_gap": 1e-6},
+        )  # fmt: skip
+        if found.x is None:
+            raise InfeasibleError("SS405", f"no genome meets {', '.join(bound.text for bound in space.bounds)}.")
+        picked = Genome.of(int(found.x[a:b].argmax()) for a, b in itertools.pairwise(self.start))
+        # Limits are exact integers; what the tolerance let through is repaired.
+        return fill(space, repair(space, picked, np.random.default_rng(0)))
+
+
+SOLVERS: dict[str, Solver] = {"dp": solve_dp, "milp": solve_milp}

@@ -1,0 +1,141 @@
+"""The additive model and its exact minima, against brute force on tiny spaces with shared tensors."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import synthetic_space
+
+from sparsesearch.errors import InfeasibleError, InputError
+from sparsesearch.searchers import Evaluation, solvers
+from sparsesearch.searchers.additive import Table, predicted, probes, table_of
+from sparsesearch.searchers.solvers import SOLVERS, clusters, solve_dp, solve_milp
+from sparsesearch.space import Genome, Limit, Space
+
+seeds = st.integers(0, 2**32 - 1)
+percents = st.integers(35, 95)
+
+
+def random_table(space: Space, seed: int) -> Table:
+    rng = np.random.default_rng(seed)
+    return [np.append(0.0, np.cumsum(rng.random(top))) for top in space.max_levels]
+
+
+def brute(space: Space, table: Table) -> float:
+    """The least predicted loss of all feasible genomes."""
+    every = np.array(list(itertools.product(*(range(top + 1) for top in space.max_levels))))
+    feasible = (space.excess(space.costs.totals(every)) <= 0).all(axis=1)
+    return float(predicted(table, every)[feasible].min()) if feasible.any() else math.inf
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, percent=percents)
+def test_solvers_equal_brute_force(name: str, seed: int, percent: int) -> None:
+    space, limit = synthetic_space(seed, blocks=1), Limit.parse(f"nonzeros<={percent}%")
+    table, limited = random_table(space, seed), space.with_limits([limit])
+    least = brute(limited, table)
+    if math.isinf(least):
+        with pytest.raises(InfeasibleError, match="SS405"):
+            SOLVERS[name](space, table, [limit])
+        return
+    (found,) = SOLVERS[name](space, table, [limit])
+    assert limited.feasible(found)
+    assert predicted(table, found.levels) == pytest.approx(least)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=seeds, params=percents, nonzeros=percents)
+def test_milp_meets_several_limits_at_once(seed: int, params: int, nonzeros: int) -> None:
+    limits = [Limit.parse(f"params<={params}%"), Limit.parse(f"nonzeros<={nonzeros}%")]
+    space = synthetic_space(seed, blocks=1).with_limits(limits[:1])
+    table, limited = random_table(space, seed), space.with_limits(limits)
+    least = brute(limited, table)
+    if math.isfinite(least):
+        (found,) = solve_milp(space, table, limits[1:])
+        assert limited.feasible(found)
+        assert predicted(table, found.levels) == pytest.approx(least)
+    with pytest.raises(InputError, match="SS112 dynamic programming takes limits on one cost"):
+        solve_dp(space, table, limits[1:])
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=seeds)
+def test_one_sweep_serves_all_budgets_and_more_budget_never_hurts(seed: int) -> None:
+    space = synthetic_space(seed)
+    table, limits = random_table(space, seed), [Limit.parse(f"nonzeros<={p}%") for p in (50, 60, 75, 90, 100)]
+    together = solve_dp(space, table, limits)
+    alone = [solve_dp(space, table, [limit])[0] for limit in limits]
+    harm = [float(predicted(table, genome.levels)) for genome in together]
+    assert harm == pytest.approx([float(predicted(table, genome.levels)) for genome in alone])
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(harm))
+    assert harm[-1] == 0
+
+
+def test_rounding_to_buckets_stays_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solvers, "BUCKETS", 7)
+    for seed in range(20):
+        space, limit = synthetic_space(seed), Limit.parse("nonzeros<=60%")
+        (found,) = solve_dp(space, random_table(space, seed), [limit])
+        assert space.with_limits([limit]).feasible(found)
+
+
+def test_costs_of_clusters_add_up() -> None:
+    space = synthetic_space(3)
+    rng = np.random.default_rng(0)
+    joints = clusters(space)
+    fixed = space.costs.totals(space.dense.levels) - sum(joint.costs[0] for joint in joints)
+    for _ in range(20):
+        levels = rng.integers(0, space.max_levels + 1)
+        total = fixed.copy()
+        for joint in joints:
+            total += joint.costs[(joint.levels == levels[list(joint.units)]).all(axis=1)][0]
+        assert (total == space.costs.totals(levels)).all()
+
+
+def test_too_many_joint_choices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solvers, "CHOICES", 50)
+    with pytest.raises(InputError, match=r"SS112 b0.mlp.ffn_width and 4 units that share tensors with it have"):
+        clusters(synthetic_space(0))
+
+
+def evaluation(space: Space, genome: Genome, loss: float, status: str = "ok") -> Evaluation:
+    costs = space.costs.named(genome.levels)
+    return Evaluation(genome, 2, 0, "probe", status, loss, costs, (loss - 0.5, loss + 0.5))  # type: ignore[arg-type]
+
+
+def test_probes_prune_one_unit_each_and_reach_its_last_level() -> None:
+    space = synthetic_space(1)
+    found = probes(space, 2)
+    assert all(np.count_nonzero(genome.levels) == 1 for genome in found)
+    assert {int(g.levels.argmax()) for g in found} == set(range(len(space.units)))
+    for unit, top in enumerate(space.max_levels):
+        levels = [int(g.levels[unit]) for g in found if g.levels[unit]]
+        assert max(levels) == top
+        assert len(levels) == min(2, top)
+
+
+def test_a_table_goes_through_what_was_measured_and_never_falls() -> None:
+    space = synthetic_space(2)
+    rng = np.random.default_rng(0)
+    measured = {genome: 3.0 + rng.normal() for genome in probes(space, 2)}
+    told = [evaluation(space, genome, loss) for genome, loss in measured.items()]
+    table = table_of(space, [evaluation(space, space.dense, 2.0), *told])
+    for harm in table:
+        assert harm[0] == 0
+        assert (np.diff(harm) >= -1e-12).all()
+    for unit in range(len(space.units)):
+        points = sorted((int(g.levels[unit]), loss - 2.0) for g, loss in measured.items() if g.levels[unit])
+        expected = np.maximum.accumulate([0.0, *(loss for _, loss in points)])[1:]
+        assert table[unit][[level for level, _ in points]] == pytest.approx(expected)
+
+
+def test_failed_probes_leave_a_unit_harmless() -> None:
+    space = synthetic_space(2)
+    table = table_of(space, [evaluation(space, genome, 1.0, "failed") for genome in probes(space, 1)])
+    assert all((harm == 0).all() for harm in table)
