@@ -12,6 +12,7 @@ from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.searchers.allocation import AllocationSearcher
 from sparsesearch.searchers.base import Searcher, Seeds
 from sparsesearch.searchers.evolution import EvolutionSearcher, EvoPressSearcher
+from sparsesearch.searchers.exact import DPSearcher, MILPSearcher
 from sparsesearch.searchers.finercut import FinerCutSearcher
 from sparsesearch.searchers.nsga import NSGA2Searcher
 from sparsesearch.searchers.random import RandomSearcher
@@ -24,6 +25,8 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "evolution": EvolutionSearcher,
     "evopress": EvoPressSearcher,
     "nsga2": NSGA2Searcher,
+    "dp": DPSearcher,
+    "milp": MILPSearcher,
     "finercut": FinerCutSearcher,
     **{f"{ALLOCATION}{name}": AllocationSearcher for name in ALLOCATIONS},
 }

@@ -1,0 +1,95 @@
+"""Exact solutions of the additive model as searchers: measure every unit alone, solve, measure the solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from sparsesearch.searchers.additive import Table, probes, table_of
+from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds
+from sparsesearch.searchers.solvers import SOLVERS, Solver, clusters
+from sparsesearch.space import Genome, Limit, Space
+
+# Standard deviation of the logarithm by which variants at one limit perturb the table.
+SPREAD = 0.3
+
+
+class ExactSearcher(Searcher):
+    """Least predicted loss at many sizes, or at the limits; losses are predicted from units pruned alone."""
+
+    class Options(Searcher.Options):
+        # Levels of each unit that are measured alone; the others are interpolated.
+        probes: int = Field(4, ge=1)
+        # Selection tokens of such a measurement.
+        probe_tokens: int = Field(1024, ge=0)
+        # Sizes between the smallest genome and dense, or the limits.
+        sizes: int = Field(8, ge=0)
+        # Further solutions at the limits, from perturbed tables.
+        variants: int = Field(4, ge=0)
+        # Selection tokens of a solution; 0 is all of them.
+        tokens: int = Field(0, ge=0)
+
+    options: Options
+    ends_by_itself = True
+    solver: ClassVar[str]
+
+    def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
+        options = self.options
+        if index == 0:
+            return [Proposal(genome, options.tokens, 0, name) for name, genome in self.starting(0).items()]
+        if index == 1:
+            alone = [self.space.dense, *probes(self.space, options.probes)]
+            return [Proposal(genome, options.probe_tokens, 0, "probe") for genome in alone]
+        if index == 2:
+            found = pool(
+                self.space, self.table, SOLVERS[self.solver], self.objectives[1], options.sizes, options.variants, rng
+            )
+            return [Proposal(genome, options.tokens, 0, self.solver) for genome in found]
+        return []
+
+    def learn(self, evaluations: list[Evaluation]) -> None:
+        if self.index == 2:
+            self.table = table_of(self.space, evaluations)
+
+
+class DPSearcher(ExactSearcher):
+    """Dynamic programming over what each unit costs in quality when it is pruned alone; limits on one cost."""
+
+    solver = "dp"
+
+    def __init__(
+        self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
+    ) -> None:
+        super().__init__(space, objectives, seed, options, seeds)
+        clusters(space)
+
+
+class MILPSearcher(ExactSearcher):
+    """Integer programming (HiGHS) over what each unit costs in quality when it is pruned alone; any limits."""
+
+    solver = "milp"
+
+
+def pool(
+    space: Space, table: Table, solve: Solver, cost: str, sizes: int, variants: int, rng: np.random.Generator
+) -> list[Genome]:
+    """Solutions at the space's limits, variants of these, and solutions at smaller sizes; each once.
+
+    Args:
+        cost: along which sizes are spread where the space has no limits; else it is the first limit's.
+        sizes: between the smallest genome and dense, or the first limit.
+        variants: solutions at the limits of tables that are perturbed.
+    """
+    cost = space.bounds[0].cost if space.bounds else cost
+    smallest = space.costs.named(space.smallest.levels)[cost]
+    largest = space.bounds[0].maximum if space.bounds else space.dense_costs[cost]
+    steps = np.linspace(smallest, largest, sizes + 2)[1:-1].astype(np.int64).tolist()
+    within = list(space.limits[:1])
+    limits = [*within, *(Limit.parse(f"{cost}<={step}") for step in steps)]
+    found = solve(space, table, limits) if limits else []
+    for _ in range(variants if within else 0):
+        found += solve(space, [harm * rng.lognormal(0.0, SPREAD) for harm in table], within)
+    return list(dict.fromkeys(found))
