@@ -24,8 +24,10 @@ Moments = tuple[torch.Tensor, torch.Tensor]
 class RunningStatistics:
     """Corrects the running statistics of one supernet's candidates.
 
-    mean = own mean + (pruned - dense), and variance + eps = (own variance + eps) (pruned + eps) / (dense + eps), where
-    `pruned` and `dense` are measured on the same samples: a network that nothing was taken from keeps its own.
+    With m and v what is measured of the pruned network on some samples, d and w of the dense one on the same, and own
+    statistics μ and ν, all variances plus epsilon: the new variance is ν v / w and the new mean m + (μ - d) √(v / w).
+    Standardised activations of a pruned channel then lie where the dense channel's lay, and a network that nothing was
+    taken from keeps its own statistics.
     """
 
     def __init__(self, supernet: StitchedSupernet, task: Task, samples: Samples, batch: int) -> None:
@@ -42,8 +44,9 @@ class RunningStatistics:
         for path, (mean, variance) in self._measured(model).items():
             layer, (own_mean, own_variance) = layers[path], own[path]
             dense_mean, dense_variance = self._kept(genome, path, mean.shape)
-            scale = (variance + layer.eps) / (dense_variance + layer.eps)
-            _set(layer, (own_mean + mean - dense_mean, ((own_variance + layer.eps) * scale - layer.eps).clamp(min=0)))
+            ratio = (variance + layer.eps) / (dense_variance + layer.eps)
+            moved = mean + (own_mean - dense_mean) * ratio.sqrt()
+            _set(layer, (moved, ((own_variance + layer.eps) * ratio - layer.eps).clamp(min=0)))
 
     def _kept(self, genome: Genome, path: str, shape: torch.Size) -> Moments:
         """What was measured of the dense layer, for the channels that are left."""

@@ -173,6 +173,33 @@ def test_batch_norm_of_a_network_that_nothing_was_taken_from_stays(searched: Sea
     assert torch.allclose(outputs(replaced), outputs(searched.module), atol=1e-2) == (not batch_norms(model))
 
 
+def test_batch_norm_undoes_an_affine_change_of_what_it_reads(tmp_path: Path) -> None:
+    searched = Searched("padded", tmp_path)
+    norms, model = searched.opened.norms, copy.deepcopy(searched.module)
+    scale = torch.linspace(0.2, 3.0, 8)
+    with torch.no_grad():
+        model.conv1.weight.mul_(scale[:, None, None, None])  # type: ignore[union-attr, operator]
+    assert not torch.allclose(outputs(model), outputs(searched.module), atol=0.1)
+    norms.correct(model, searched.space.smallest)  # of dense shapes, so that every channel is compared with itself
+    assert torch.allclose(outputs(model), outputs(searched.module), atol=1e-2)
+
+
+def test_a_channel_that_pruning_silences_does_not_explode(tmp_path: Path) -> None:
+    searched = Searched("padded", tmp_path)
+    model = copy.deepcopy(searched.module)
+    with torch.no_grad():
+        model.conv1.weight[0] = 0  # type: ignore[union-attr, operator, index]
+    searched.opened.norms.correct(model, searched.space.smallest)
+    seen: list[torch.Tensor] = []
+    model.bn1.register_forward_hook(lambda *given: seen.append(given[2]))  # type: ignore[union-attr]
+    before: list[torch.Tensor] = []
+    dense = copy.deepcopy(searched.module)
+    dense.bn1.register_forward_hook(lambda *given: before.append(given[2]))  # type: ignore[union-attr]
+    outputs(model)
+    outputs(dense)
+    assert seen[0][:, 0].abs().max() <= before[0][:, 0].abs().max()
+
+
 def test_batch_norm_is_measured_over_all_samples(tmp_path: Path) -> None:
     from sparsesearch.calibration import Samples
 
