@@ -5,7 +5,7 @@ Only `evidence` knows torch; import it as a module where evidence is measured.
 
 from sparsesearch.allocation.base import ALLOCATIONS, Allocation, allocation, densities_by_name
 from sparsesearch.allocation.budget import project
-from sparsesearch.allocation.genomes import at_limits, distributed, genome_of
+from sparsesearch.allocation.genomes import at_limits, distributed, nearest
 from sparsesearch.allocation.given import AllocationConfig, Evidence
 
 __all__ = [
@@ -17,6 +17,6 @@ __all__ = [
     "at_limits",
     "densities_by_name",
     "distributed",
-    "genome_of",
+    "nearest",
     "project",
 ]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
 from sparsesearch.space import Genome, Space, Unit
-from sparsesearch.space.repair import fill, repair
+from sparsesearch.space.repair import fill
 
 STEPS = 200
 
@@ -35,19 +33,6 @@ def level_of(unit: Unit, density: float) -> int:
 def nearest(space: Space, density_by_unit: Mapping[str, float]) -> Genome:
     """Each named unit at its `level_of` the density, every other unit dense; limits are not read."""
     return Genome.of(level_of(u, density_by_unit[u.name]) if u.name in density_by_unit else 0 for u in space.units)
-
-
-def genome_of(space: Space, density_by_unit: Mapping[str, float]) -> Genome:
-    """The genome of these densities, repaired where it exceeds a limit and grown into what the limits leave.
-
-    Args:
-        space: whose limits are met exactly; no unit of the result could grow by one level alone.
-        density_by_unit: share kept by name of unit, in [0, 1]; units without one are dense.
-
-    Returns:
-        The same genome for the same arguments. Raises InfeasibleError SS405 where no genome meets the limits.
-    """
-    return fill(space, repair(space, nearest(space, density_by_unit), np.random.default_rng(0)))
 
 
 def at_limits(space: Space, densities: Callable[[float], Mapping[str, float]]) -> Genome | None:

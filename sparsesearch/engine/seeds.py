@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from sparsesearch.allocation import allocation, at_limits, densities_by_name, distributed, genome_of
+from sparsesearch.allocation import allocation, at_limits, densities_by_name, distributed, nearest
 from sparsesearch.allocation.given import Evidence
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
@@ -14,10 +14,10 @@ from sparsesearch.engine.executors import Executor, alive
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError
-from sparsesearch.searchers.registry import ALLOCATION
+from sparsesearch.searchers.registry import ALLOCATION, options_of
 from sparsesearch.space import Genome, Space
 
-# Sizes at which a rule is asked where the recipe has no limits.
+# Sizes at which a rule is asked where neither limits nor the searcher say.
 SIZES = 8
 
 
@@ -54,7 +54,7 @@ def seed_genomes(
     (evidence,) = alive(executor.map("evidence", [(needs,)]))
     found: dict[str, Genome] = {}
     for done, name in enumerate(names, 1):
-        found |= _genomes(name, space, evidence)
+        found |= _genomes(name, space, evidence, _sizes(config, space))
         reporter.step(done)
     reporter.end()
     ledger.add("allocations", time.monotonic() - started, 0)
@@ -62,11 +62,16 @@ def seed_genomes(
     return found
 
 
-def _genomes(name: str, space: Space, evidence: Evidence) -> dict[str, Genome]:
+def _sizes(config: RunConfig, space: Space) -> int:
+    """At how many sizes rules are asked: as many as the searcher wants of uniform genomes, if it says so."""
+    options = options_of(config.search.searcher, config.search.options)
+    return getattr(options, "sizes", 0 if space.bounds else SIZES)
+
+
+def _genomes(name: str, space: Space, evidence: Evidence, sizes: int) -> dict[str, Genome]:
+    """A rule's genome at the limits, and those of even steps of sparsity that are within them."""
     densities = densities_by_name(name, evidence)
-    if space.bounds:
-        genome = at_limits(space, densities)
-        return {} if genome is None else {name: genome}
+    at = at_limits(space, densities) if space.bounds else None
     top = max(unit.removed(len(unit.levels) - 1) for unit in distributed(space))
-    steps = np.linspace(0, top, SIZES + 1)[1:].tolist()
-    return {f"{name}@{step:.0%}": genome_of(space, densities(step)) for step in steps}
+    steps = {f"{name}@{step:.0%}": nearest(space, densities(step)) for step in np.linspace(0, top, sizes + 1)[1:]}
+    return ({} if at is None else {name: at}) | {n: genome for n, genome in steps.items() if space.feasible(genome)}

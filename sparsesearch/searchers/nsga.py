@@ -39,7 +39,7 @@ class NSGA2Searcher(Searcher):
         offspring: int = Field(24, ge=1)
         # Selection tokens a candidate; 0 is all of them.
         tokens: int = Field(2048, ge=0)
-        # Uniform sizes in generation 0.
+        # Sizes of uniform genomes, and of allocations among `search.seeds`, in generation 0.
         sizes: int = Field(8, ge=0)
         # Chance that a child is crossed before it mutates.
         crossover: float = Field(0.7, ge=0, le=1)

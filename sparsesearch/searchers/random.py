@@ -17,7 +17,7 @@ class RandomSearcher(Searcher):
         tokens: int = Field(2048, ge=0)
         # Candidates a generation.
         batch: int = Field(32, ge=1)
-        # Uniform sizes in generation 0.
+        # Sizes of uniform genomes, and of allocations among `search.seeds`, in generation 0.
         sizes: int = Field(8, ge=0)
 
     options: Options

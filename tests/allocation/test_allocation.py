@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsesearch.allocation import (
@@ -21,14 +21,13 @@ from sparsesearch.allocation import (
     allocation,
     at_limits,
     evidence,
-    genome_of,
     project,
 )
 from sparsesearch.allocation.budget import proportional, top_share
 from sparsesearch.allocation.genomes import level_of, nearest
 from sparsesearch.allocation.given import Floats
 from sparsesearch.allocation.pq_index import kept_share
-from sparsesearch.errors import InfeasibleError, InputError
+from sparsesearch.errors import InputError
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
 
 SHAPES = ((24, 16), (8, 16), (40, 12), (16, 16), (6, 5), (32, 20), (10, 4, 3, 3))
@@ -426,18 +425,6 @@ def cannot_grow(space: Space, genome: Genome) -> bool:
 seeds = st.integers(0, 2**32 - 1)
 
 
-@given(seeds, st.integers(20, 100), st.integers(30, 100))
-@settings(deadline=None)
-def test_genomes_meet_every_limit_and_cannot_grow(seed: int, nonzeros: int, params: int) -> None:
-    space, rng = make_space(seed, f"nonzeros<={nonzeros}%", f"params<={params}%"), np.random.default_rng(seed)
-    assume(space.feasible(space.smallest))
-    density = {u.name: float(rng.random()) for u in space.units if u.kind == "sparsity"}
-    genome = genome_of(space, density)
-    assert space.feasible(genome)
-    assert cannot_grow(space, genome)
-    assert genome_of(space, density) == genome
-
-
 @given(seeds, st.integers(10, 100))
 @settings(deadline=None, max_examples=40)
 def test_at_limits_is_the_least_sparse_step_grown_into_the_budget(seed: int, percent: int) -> None:
@@ -466,19 +453,12 @@ def test_at_limits_is_none_where_sparsity_alone_is_not_enough() -> None:
     space = make_space(0, "params<=90%")
     densities = {u.name: 0.5 for u in space.units if u.kind == "sparsity"}
     assert at_limits(space, lambda sparsity: densities) is None
-    assert space.feasible(genome_of(space, densities))
 
 
-def test_genome_of_says_where_no_genome_meets_a_limit() -> None:
-    with pytest.raises(InfeasibleError, match="SS405"):
-        genome_of(make_space(0, "nonzeros<=1%"), {})
-
-
-def test_without_limits_a_genome_is_the_nearest_and_at_limits_is_dense() -> None:
+def test_without_limits_at_limits_is_dense() -> None:
     space = make_space(3)
     half = {u.name: 0.5 for u in space.units if u.kind == "sparsity"}
-    assert genome_of(space, half) == nearest(space, half)
-    assert genome_of(space, {}) == space.dense
+    assert nearest(space, {}) == space.dense
     assert at_limits(space, lambda sparsity: dict.fromkeys(half, 1 - sparsity)) == space.dense
 
 

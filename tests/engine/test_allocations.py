@@ -47,11 +47,11 @@ def test_every_allocation_distributes_widths_where_there_is_no_sparsity(
     units = [{"kind": kind, "levels": 6} for kind in kinds]
     results = run_search(tmp_path / "run", family_dir(model), search=search, units=units, limits=[limit])
     seeds = {name: Genome.of(levels) for name, levels in results.run.read(results.run.seeds).items()}
-    assert set(seeds) == set(ALLOCATIONS)
+    assert {name for name in seeds if "@" not in name} == set(ALLOCATIONS)
     assert len(set(seeds.values())) > 1
-    for genome in seeds.values():
+    for name, genome in seeds.items():
         assert results.space.feasible(genome)
-        assert fill(results.space, genome) == genome
+        assert "@" in name or fill(results.space, genome) == genome
 
 
 def test_an_allocation_is_a_searcher_and_its_resume_is_the_same(family_dir: Make, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def recipe(args: argparse.Namespace, depth: int, seed: int) -> dict[str, Any]:
         "search": {
             "searcher": "nsga2", "seed": seed, "evals": args.evals, "final": 48,
             "seeds": [] if channels else list(ALLOCATIONS),
-            "options": {"tokens": 256, "population": 48, "sizes": 16},
+            "options": {"tokens": 256, "population": 48, "sizes": 32},
         },
         "executor": {"kind": "ray", "workers": 2},
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
     python results/benchmarks/any_network/pruners.py any|2:4 --model MODEL_DIR --text TEXT_DIR --runs RUNS_DIR
 
-One level store a pruner, from 65,536 tokens of calib.txt. A search is `evopress` for 10 generations at one sparsity, on
+One level store a pruner, from 65,536 tokens of calib.txt. A search is `evopress` for 6 generations at one sparsity, on
 windows of train.txt. KL to dense on the first 16,384 tokens of valid.txt and perplexity on the first 128 windows of
 wikitext2-test.txt go to RUNS_DIR/pruners.jsonl, one line a pruner and sparsity.
 """
@@ -25,7 +25,7 @@ from sparsesearch.engine.results import RunResults
 PRUNERS = ("random", "magnitude", "wanda", "gblm", "taylor", "sparsegpt")
 ALLOCATIONS = ("uniform", "erk", "lamp", "owl", "block_influence", "alpha_pruning")
 SPARSITIES = (50, 60, 70, 80)
-LENGTH, WINDOWS, GENERATIONS = 256, 64, 10
+LENGTH, WINDOWS, GENERATIONS = 256, 64, 6
 
 
 def recipe(args: argparse.Namespace, pruner: str, sparsity: int) -> dict[str, Any]:
