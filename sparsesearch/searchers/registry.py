@@ -15,6 +15,7 @@ from sparsesearch.searchers.evolution import EvolutionSearcher, EvoPressSearcher
 from sparsesearch.searchers.exact import DPSearcher, MILPSearcher
 from sparsesearch.searchers.finercut import FinerCutSearcher
 from sparsesearch.searchers.nsga import NSGA2Searcher
+from sparsesearch.searchers.optuna import SAMPLERS
 from sparsesearch.searchers.random import RandomSearcher
 from sparsesearch.space import Space
 
@@ -28,6 +29,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "dp": DPSearcher,
     "milp": MILPSearcher,
     "finercut": FinerCutSearcher,
+    **{f"optuna:{name}": sampler for name, sampler in SAMPLERS.items()},
     **{f"{ALLOCATION}{name}": AllocationSearcher for name in ALLOCATIONS},
 }
 

@@ -23,6 +23,10 @@ ALL: list[tuple[str, dict[str, Any]]] = [
     ("nsga2", {"population": 16, "offspring": 10}),
     ("dp", {}),
     ("milp", {}),
+    ("optuna:tpe", {"batch": 8}),
+    ("optuna:nsga2", {"batch": 16}),
+    ("optuna:nsga3", {"batch": 16}),
+    ("optuna:cmaes", {"batch": 8}),
 ]
 UNITS = 16
 
@@ -127,8 +131,9 @@ class TestSearcher:
         run(searcher, 800)
         uniform = Genome.of([5] * UNITS)
         best = min(true_quality(g) for g in searcher.finalists(10))
-        # Random search is the control; the others must be far better than uniform on this landscape.
-        assert best < true_quality(uniform) * (1.0 if name == "random" else 0.85)
+        # Random search is the control, and TPE spreads what it tries over all sizes; the others must be far better than
+        # uniform on this landscape.
+        assert best < true_quality(uniform) * (1.0 if name in ("random", "optuna:tpe") else 0.85)
 
     def test_options_are_checked(self, name: str, options: dict[str, Any]) -> None:
         with pytest.raises(InputError, match=r"SS101 search.options.offsprings of .*: unknown key"):
@@ -144,6 +149,22 @@ def test_unknown_searcher() -> None:
 def test_evolution_needs_a_limit() -> None:
     with pytest.raises(InputError, match=r"SS106 .* minimises quality at a limit"):
         make("evolution", {}, limit="")
+
+
+def test_cmaes_needs_a_limit_and_gp_a_small_space() -> None:
+    with pytest.raises(InputError, match=r"SS106 optuna:cmaes minimises quality at a limit"):
+        make("optuna:cmaes", {}, limit="")
+    units = [Unit(f"l{i}", "sparsity", 0, 2, (2, 1)) for i in range(41)]
+    parts = [Part(u.name, (2,), ((2,), (1,)), (2,), (0,), sparsity=u.name) for u in units]
+    with pytest.raises(InputError, match=r"SS113 optuna:gp takes spaces of up to 40 units; this one has 41"):
+        create("optuna:gp", Space(tuple(units), tuple(parts), 4), ["kl", "nonzeros"], 0, {})
+
+
+def test_gp_asks_for_feasible_genomes() -> None:
+    searcher = make("optuna:gp", {"batch": 2, "sizes": 2})
+    found = run(searcher, 8)
+    assert [e.origin for e in found].count("sampler") >= 2
+    assert all(searcher.space.feasible(e.genome) for e in found if e.origin != "dense")
 
 
 def test_evopress_follows_the_papers_schedule() -> None:

@@ -1,0 +1,186 @@
+"""Optuna's samplers as searchers, asked in memory; only repaired genomes are measured.
+
+Samplers that model the objectives are told the repaired genome as a trial of its own; those that evolve a population
+need their own trials back, with what the repaired genome measured.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from sparsesearch.errors import InputError
+from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.space import Genome, Space
+from sparsesearch.space.repair import repair
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial, Trial
+
+# Stands for objectives of a candidate that has none: worse than anything real, yet finite.
+_WORST = 1e30
+# A Gaussian process over more units takes minutes a candidate.
+GP_UNITS = 40
+
+
+class OptunaSearcher(Searcher):
+    """A sampler of Optuna over the levels of all units."""
+
+    class Options(Searcher.Options):
+        # Candidates a generation: asked together, told together.
+        batch: int = Field(8, ge=1)
+        # Selection tokens a candidate; 0 is all of them.
+        tokens: int = Field(2048, ge=0)
+        # Sizes of uniform genomes, and of allocations among `search.seeds`, in generation 0.
+        sizes: int = Field(8, ge=0)
+
+    options: Options
+    # The sampler's class in optuna.samplers.
+    sampler: ClassVar[str]
+    # Whether it models objectives, and so may be told trials that it did not ask for.
+    models: ClassVar[bool] = False
+
+    @staticmethod
+    def arguments(seed: int, batch: int) -> dict[str, Any]:
+        """Of the sampler's class, for a seed and a number of trials asked at once."""
+        raise NotImplementedError
+
+    def __init__(
+        self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
+    ) -> None:
+        super().__init__(space, objectives, seed, options, seeds)
+        import optuna  # half a second, for those who use it
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = getattr(optuna.samplers, self.sampler)(**self.arguments(seed, self.options.batch))
+        self._optuna = optuna
+        self._study = optuna.create_study(directions=["minimize"] * len(self.told_objectives), sampler=sampler)
+        self._levels: dict[str, Any] = {
+            unit.name: optuna.distributions.IntDistribution(0, int(top))
+            for unit, top in zip(space.units, space.max_levels, strict=True)
+        }
+        self._asked: list[tuple[Trial, Genome]] = []
+
+    @property
+    def told_objectives(self) -> tuple[str, ...]:
+        """The objectives that the sampler minimises."""
+        return self.objectives
+
+    def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
+        if index == 0:
+            start = self.starting(self.options.sizes)
+            return [Proposal(genome, self.options.tokens, 0, name) for name, genome in start.items()]
+        trials = [self._study.ask(self._levels) for _ in range(self.options.batch)]
+        wanted = [Genome.of([trial.params[unit.name] for unit in self.space.units]) for trial in trials]
+        self._asked = [(trial, repair(self.space, g, rng)) for trial, g in zip(trials, wanted, strict=True)]
+        return [Proposal(genome, self.options.tokens, 0, "sampler") for _, genome in self._asked]
+
+    def learn(self, evaluations: list[Evaluation]) -> None:
+        found = {e.genome: self._values(e) for e in evaluations}
+        for trial, genome in self._asked:
+            if self.models:
+                self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+            else:
+                self._study.tell(trial, found[genome])
+        if self.models or not self._asked:
+            for genome in filter(self.space.feasible, found):
+                self._study.add_trial(self._known(genome, found[genome]))
+
+    def _known(self, genome: Genome, values: list[float]) -> FrozenTrial:
+        """A trial that Optuna did not ask for."""
+        levels: dict[str, Any] = {u.name: int(i) for u, i in zip(self.space.units, genome.levels, strict=True)}
+        return self._optuna.create_trial(params=levels, distributions=self._levels, values=values)
+
+    def _values(self, evaluation: Evaluation) -> list[float]:
+        if rank(evaluation) == float("inf"):
+            return [_WORST] * len(self.told_objectives)
+        return self.point(evaluation)[: len(self.told_objectives)]
+
+
+class TPESearcher(OptunaSearcher):
+    """Tree-structured Parzen estimators (Optuna), for several objectives at once."""
+
+    sampler, models = "TPESampler", True
+
+    @staticmethod
+    def arguments(seed: int, batch: int) -> dict[str, Any]:
+        return {"seed": seed, "multivariate": True, "constant_liar": batch > 1}
+
+
+class OptunaNSGA2Searcher(OptunaSearcher):
+    """NSGA-II as Optuna has it: uniform crossover and redrawn levels, without moves that know the space."""
+
+    sampler = "NSGAIISampler"
+
+    @staticmethod
+    def arguments(seed: int, batch: int) -> dict[str, Any]:
+        return {"seed": seed, "population_size": max(2, batch)}
+
+
+class OptunaNSGA3Searcher(OptunaSearcher):
+    """NSGA-III as Optuna has it."""
+
+    sampler = "NSGAIIISampler"
+
+    @staticmethod
+    def arguments(seed: int, batch: int) -> dict[str, Any]:
+        return {"seed": seed, "population_size": max(2, batch)}
+
+
+class GPSearcher(OptunaSearcher):
+    """Gaussian processes with expected hypervolume improvement (Optuna); for spaces of few units."""
+
+    sampler, models = "GPSampler", True
+
+    @staticmethod
+    def arguments(seed: int, batch: int) -> dict[str, Any]:
+        return {"seed": seed, "deterministic_objective": True}
+
+    def __init__(
+        self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
+    ) -> None:
+        super().__init__(space, objectives, seed, options, seeds)
+        if len(space.units) > GP_UNITS:
+            raise InputError(
+                "SS113", f"optuna:gp takes spaces of up to {GP_UNITS} units; this one has {len(space.units)}.",
+                "Use optuna:tpe.",
+            )  # fmt: skip
+
+
+class CMAESSearcher(OptunaSearcher):
+    """CMA-ES (Optuna) on the quality alone, at the limits."""
+
+    sampler = "CmaEsSampler"
+
+    @staticmethod
+    def arguments(seed: int, batch: int) -> dict[str, Any]:
+        return {"seed": seed, "with_margin": True}
+
+    def __init__(
+        self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
+    ) -> None:
+        if not space.bounds:
+            raise InputError(
+                "SS106", "optuna:cmaes minimises quality at a limit, and the recipe has none.",
+                "Give --limit 'nonzeros<=30%' (or another cost), or use optuna:tpe.",
+            )  # fmt: skip
+        super().__init__(space, objectives, seed, options, seeds)
+
+    @property
+    def told_objectives(self) -> tuple[str, ...]:
+        return self.objectives[:1]
+
+
+SAMPLERS: dict[str, type[OptunaSearcher]] = {
+    "tpe": TPESearcher,
+    "nsga2": OptunaNSGA2Searcher,
+    "nsga3": OptunaNSGA3Searcher,
+    "gp": GPSearcher,
+    "cmaes": CMAESSearcher,
+}
