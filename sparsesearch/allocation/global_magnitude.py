@@ -9,12 +9,10 @@ from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats, me
 
 
 def global_magnitude(evidence: Evidence, sparsity: float, options: AllocationConfig) -> Floats:
-    """Global top-k of |w| after each matrix has kept its own top `floor` (the mask rule of ECoFLaP's release).
-
-    Uniform where the budget is below the floor.
+    """Global top-k of |w| after each matrix has kept its own top share (the mask rule of ECoFLaP's release).
 
     Returns:
-        Densities, (M,), in [min(floor, 1 - sparsity), 1].
+        Densities, (M,), in [floor (1 - sparsity), 1].
     """
-    floor = np.full(len(evidence.sizes), min(options.floor, 1 - sparsity))
+    floor = np.full(len(evidence.sizes), options.floor * (1 - sparsity))
     return top_share(measured(evidence.magnitudes), evidence.sizes, sparsity, floor)

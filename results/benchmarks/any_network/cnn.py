@@ -21,7 +21,7 @@ import torch
 from common import commit
 
 import sparsesearch as ss
-from sparsesearch.allocation import AllocationConfig, allocation, at_limits, densities_by_name
+from sparsesearch.allocation import allocation, at_limits, densities_by_name
 from sparsesearch.calibration.images import image_samples
 from sparsesearch.config import DataConfig
 from sparsesearch.engine.evidence import measure_evidence
@@ -84,8 +84,7 @@ def rules(opened: Opened, run: Any, limit: Limit) -> dict[str, Genome]:
     model = opened.supernet.apply(space.dense)
     evidence = measure_evidence(model, opened.supernet.network, space, needs, Path(), Path())
     for name in ALLOCATIONS:
-        # Without a floor, which would make them uniform at these sparsities.
-        found[name] = at_limits(space, densities_by_name(name, evidence, AllocationConfig(floor=0.0)))
+        found[name] = at_limits(space, densities_by_name(name, evidence))
     return {name: genome for name, genome in found.items() if genome is not None}
 
 
