@@ -176,6 +176,8 @@ class ExecutorConfig(Strict):
     workers: int = Field(2, ge=1)
     threads: int = Field(1, ge=1)
     gpus_per_worker: float = Field(0, ge=0)
+    # Bytes of hidden states that a worker keeps, so that a candidate starts at its first block that is new.
+    prefix_bytes: int = Field(2**30, ge=0)
     address: str | None = None
 
     @property

@@ -25,6 +25,7 @@ from sparsesearch.engine.evidence import measure_evidence
 from sparsesearch.evaluation import Evaluator, Targets, accuracy, perplexity, quality_class
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.evaluator import UserQuality
+from sparsesearch.evaluation.prefix import PrefixCache
 from sparsesearch.models.network import Network
 from sparsesearch.models.source import Source
 from sparsesearch.pruning import needs_gradients
@@ -156,7 +157,10 @@ class Worker:
         task, batch = self.network.task, self.config.batch
         samples = self.run.samples("calibration").rows(slice(0, self.config.data.batch_norm))
         norms = RunningStatistics(supernet, task, samples, batch)
-        return Evaluator(supernet, self._targets("r"), task, batch, norms, self.setup.quality)
+        prefixes = None
+        if self.network.blockwise:
+            prefixes = PrefixCache(self.model, self.network, self.space, self.config.executor.prefix_bytes)
+        return Evaluator(supernet, self._targets("r"), task, batch, norms, self.setup.quality, prefixes)
 
     def evaluate(self, genome: bytes, sequences: list[int]) -> dict[str, Any]:
         """`losses`, one of each sequence; a failure becomes an `error` text, not an exception."""

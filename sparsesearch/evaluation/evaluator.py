@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.evaluation.batchnorm import RunningStatistics
+from sparsesearch.evaluation.prefix import PrefixCache
 from sparsesearch.evaluation.targets import (
     Cosine,
     Errors,
@@ -51,15 +53,17 @@ class Evaluator:
         batch: int,
         norms: RunningStatistics | None = None,
         quality: UserQuality | None = None,
+        prefixes: PrefixCache | None = None,
     ) -> None:
         """
         Args:
             batch: samples a forward pass.
             norms: corrects the statistics of batch normalisation of every candidate.
             quality: the user's own, in place of the targets' losses.
+            prefixes: hidden states that candidates share; results are the same without.
         """
         self.supernet, self.targets, self.task, self.batch = supernet, targets, task, batch
-        self.norms, self.quality = norms, quality
+        self.norms, self.quality, self.prefixes = norms, quality, prefixes
         self._ready: Genome | None = None
 
     def ready(self, genome: Genome) -> Any:
@@ -83,7 +87,9 @@ class Evaluator:
             if self.quality is not None:
                 found.append(_own_losses(self.quality(model, given), len(rows)))
             else:
-                outputs = outputs_of(model, self.task, given)
+                shared = self.prefixes.shared(genome, rows.tobytes()) if self.prefixes else nullcontext()
+                with shared:
+                    outputs = outputs_of(model, self.task, given)
                 found.append(self.targets.losses(outputs, rows).cpu().numpy())
         return np.concatenate(found)
 
