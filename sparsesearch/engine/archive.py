@@ -80,6 +80,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "id": evaluation.genome.id,
         "genome": evaluation.genome.levels.tolist(),
         "sequences": evaluation.sequences,
+        "known": evaluation.known,
         "draw": evaluation.draw,
         "origin": evaluation.origin,
         "status": evaluation.status,
@@ -102,4 +103,5 @@ def from_json(data: dict[str, Any]) -> Evaluation:
         costs=data["costs"],
         losses=tuple(math.nan if x is None else x for x in data["losses"]),
         error=data["error"],
+        known=data["known"],
     )

@@ -23,12 +23,16 @@ class Budget:
         self.used_evals = self.used_tokens = 0
         self._charged: set[Key] = set()
 
-    def admit(self, proposals: Sequence[tuple[Proposal, Key]], length: int) -> list[Proposal]:
-        """The first proposals that the budget still covers; each measurement is charged once."""
+    def admit(self, proposals: Sequence[tuple[Proposal, Key, int]]) -> list[Proposal]:
+        """The first proposals that the budget still covers; each measurement is charged once.
+
+        Args:
+            proposals: with their keys and the tokens that measuring them takes.
+        """
         admitted = []
-        for proposal, key in proposals:
+        for proposal, key, need in proposals:
             if key not in self._charged:
-                tokens = self.used_tokens + key[2] * length
+                tokens = self.used_tokens + need
                 over_evals = self.evals is not None and self.used_evals >= self.evals
                 over_tokens = self.tokens is not None and tokens > self.tokens
                 # Time only counts for what has yet to be measured: a replay takes in all there is.

@@ -103,7 +103,7 @@ class RunResults:
     @property
     def tokens(self) -> int:
         """Selection tokens spent on all evaluations."""
-        return sum(e.sequences for e in self.evaluations) * int(self.info["length"])
+        return sum(e.sequences - e.known for e in self.evaluations) * int(self.info["length"])
 
     def find(self, identity: str) -> Evaluation:
         """A candidate by the start of its id, best-measured first; raises InputError SS501."""

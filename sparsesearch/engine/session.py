@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sparsesearch.engine.archive import Archive, Key
 from sparsesearch.engine.budget import Budget
@@ -17,6 +18,7 @@ from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor, WorkerDied, alive
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.ledger import Ledger
+from sparsesearch.engine.memo import Memo
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InfeasibleError, SparseSearchError
@@ -25,6 +27,8 @@ from sparsesearch.searchers import Evaluation, Proposal, Searcher
 from sparsesearch.searchers.base import Seeds
 from sparsesearch.searchers.registry import create
 from sparsesearch.space import Space
+
+Ints = npt.NDArray[np.int64]
 
 # Below this many evaluations, failures are not yet a verdict on the whole run.
 FAILURES_MATTER = 20
@@ -58,6 +62,7 @@ class SearchSession:
         )
         self.budget = Budget(search, self.searcher, ledger, self.archive)
         self._failures = sum(e.status != "ok" for e in self.archive.entries.values())
+        self._memo = Memo(self.pool)
 
     def search(self) -> None:
         """Ask, evaluate, tell, record, until the searcher or the budget ends it."""
@@ -65,7 +70,7 @@ class SearchSession:
         self.reporter.phase(f"search ({self.config.search.searcher})", total)
         while idle < IDLE_GENERATIONS and (proposals := self.searcher.ask(1_000_000)):
             before = self.budget.used_evals
-            affordable = self.budget.admit([(p, self._key(p)) for p in proposals], self.length)
+            affordable = self.budget.admit([(p, self._key(p), self._tokens(p)) for p in proposals])
             self.searcher.tell(self.evaluate(affordable, before))
             if len(affordable) < len(proposals):
                 break
@@ -113,11 +118,16 @@ class SearchSession:
             started = time.monotonic()
             evaluation = self._evaluation(proposal, key, [next(results) for _ in calls])
             self.archive.append(evaluation)
-            self.ledger.add("evaluation", time.monotonic() - started, evaluation.sequences * self.length, quiet=True)
+            tokens = (evaluation.sequences - evaluation.known) * self.length
+            self.ledger.add("evaluation", time.monotonic() - started, tokens, quiet=True)
             done += 1
             self._note(evaluation, done)
         self.ledger.flush("evaluation")
         found = [self.archive.entries[k] for k in keys]
+        # Only now, so that a resumed run knows at every generation what it knew the first time.
+        for evaluation, proposal in zip(found, proposals, strict=True):
+            if evaluation.status == "ok":
+                self._memo.learn(proposal.genome, self._sequences(proposal), evaluation.losses)
         return [replace(e, draw=p.draw) for e, p in zip(found, proposals, strict=True)]
 
     def _key(self, proposal: Proposal) -> Key:
@@ -125,13 +135,18 @@ class SearchSession:
         # With all sequences every draw is the same.
         return proposal.genome, 0 if sequences == self.pool else proposal.draw, sequences
 
-    def _sequences(self, proposal: Proposal) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _sequences(self, proposal: Proposal) -> Ints:
         need = math.ceil(proposal.tokens / self.length) if proposal.tokens else self.pool
         return minibatch(self.pool, min(need, self.pool), self.config.search.seed, proposal.draw)
 
+    def _tokens(self, proposal: Proposal) -> int:
+        """What has yet to be measured of a proposal."""
+        return len(self._memo.unknown(proposal.genome, self._sequences(proposal))) * self.length
+
     def _portions(self, proposal: Proposal) -> list[tuple[bytes, list[int]]]:
         """The calls that measure a proposal: whole minibatches, so that how they are spread changes no sum."""
-        sequences, size = self._sequences(proposal).tolist(), PORTION * self.config.batch
+        sequences = self._memo.unknown(proposal.genome, self._sequences(proposal)).tolist()
+        size = PORTION * self.config.batch
         return [(proposal.genome.data, sequences[i : i + size]) for i in range(0, len(sequences), size)]
 
     def _evaluation(self, proposal: Proposal, key: Key, results: Sequence[Any]) -> Evaluation:
@@ -142,7 +157,9 @@ class SearchSession:
         errors = [str(r) if isinstance(r, WorkerDied) else r.get("error", "") for r in results]
         if any(errors):
             return Evaluation(status="failed", quality=math.nan, error=next(filter(None, errors)), **common)
-        losses = np.array([loss for result in results for loss in result["losses"]])
+        measured = [loss for result in results for loss in result["losses"]]
+        losses = self._memo.completed(proposal.genome, self._sequences(proposal), measured)
+        common["known"] = len(losses) - len(measured)
         quality = quality_of(losses, self.config.objectives[0])
         status: Any = "ok" if math.isfinite(quality) else "invalid"
         return Evaluation(status=status, quality=quality, losses=tuple(losses.tolist()), **common)

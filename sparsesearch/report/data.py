@@ -57,7 +57,7 @@ def search_evaluations(results: RunResults) -> list[tuple[int, Evaluation]]:
     """Evaluations at the search's most expensive rung with the tokens spent when they were made."""
     spent, found = 0, []
     for evaluation in results.evaluations:
-        spent += evaluation.sequences * results.info["length"]
+        spent += (evaluation.sequences - evaluation.known) * results.info["length"]
         found.append((spent, evaluation))
     sizes = {e.sequences for _, e in found if e.sequences < results.info["selection_sequences"]}
     top = max(sizes, default=results.info["selection_sequences"])

@@ -45,6 +45,7 @@ class Evaluation:
         status: `ok`, `invalid` (a non-finite objective) or `failed` (an exception, in `error`).
         quality: the first objective; not finite unless `ok`.
         losses: mean loss of each sequence, in the draw's order.
+        known: how many of the sequences had been measured before, for other draws or fewer tokens.
     """
 
     genome: Genome
@@ -56,6 +57,7 @@ class Evaluation:
     costs: dict[str, int]
     losses: tuple[float, ...] = ()
     error: str = ""
+    known: int = 0
 
     def __repr__(self) -> str:
         costs = ", ".join(f"{name}={value:,}" for name, value in self.costs.items())

@@ -105,7 +105,7 @@ def test_workers_find_a_factory_beside_the_shell(place: Path) -> None:
 def test_evaluate_refuses_what_it_cannot_judge(place: Path) -> None:
     for arguments, code, words in (
         (["networks:padded", "--images", "test"], "SS204", "how images are resized and normalised is not known"),
-        (["networks:padded", "--text", "cnn.yaml"], "SS504", "no causal language model"),
+        (["networks:padded", "--text", "cnn.yaml"], "SS504", "neither a causal language model"),
         (["demo", "--images", "test"], "SS504", "no classifier of images"),
         (["demo"], "SS101", "needs either --text or --images"),
         (["demo", "--text", "cnn.yaml", "--images", "test"], "SS101", "needs either --text or --images"),

@@ -23,6 +23,8 @@ from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.worker import Worker
 from sparsesearch.errors import EnvironmentProblem, InfeasibleError, InputError, SparseSearchError
+from sparsesearch.evaluation import Evaluator, Teacher
+from sparsesearch.export.write import open_run
 
 Make = Callable[[str], Path]
 QUIET = Reporter(quiet=True)
@@ -98,7 +100,9 @@ def test_resume_after_a_cut_at_every_line_and_half_line_gives_the_same_bytes(
     whole = results.run.archive.read_bytes()
     front = json.loads(results.run.front.read_text())
     lines = whole.splitlines(keepends=True)
-    total = fake.calls
+    # A genome all of whose sequences are known takes no call.
+    calls = [entry["known"] < entry["sequences"] for entry in map(json.loads, lines)]
+    assert fake.calls == sum(calls)
     for kept in range(len(lines) + 1):
         for half in (0, len(lines[kept]) // 2) if kept < len(lines) else (0,):
             path = tmp_path / "cut"
@@ -108,7 +112,7 @@ def test_resume_after_a_cut_at_every_line_and_half_line_gives_the_same_bytes(
             fake.calls = 0
             again = controller.resume(path, {}, QUIET)
             assert again.run.archive.read_bytes() == whole
-            assert fake.calls == total - kept, "something already paid for was measured again"
+            assert fake.calls == sum(calls[kept:]), "something already paid for was measured again"
             assert json.loads(again.run.front.read_text()) == front | {"run": str(path.resolve())}
             shutil.rmtree(path)
 
@@ -335,3 +339,27 @@ def test_perplexity_as_the_quality(family_dir: Make, tmp_path: Path) -> None:
     assert results.dense is not None
     assert results.dense.quality == pytest.approx(np.exp(np.mean(results.dense.losses)))
     assert results.dense.quality > 100  # random weights
+
+
+def test_no_genome_is_measured_twice_on_a_sequence(family_dir: Make, tmp_path: Path) -> None:
+    """Later stages and the final measurement only add what earlier ones did not see, and losses stay the same."""
+    search = {
+        "searcher": "evolution", "final": 4,
+        "options": {"offspring": 4, "survivors": [2, 1], "tokens": [32, 64], "generations": 3},
+    }  # fmt: skip
+    results = run_search(tmp_path / "run", family_dir("llama"), search=search, limits=["params<=90%"])
+    measured = sum(e.sequences - e.known for e in results.evaluations)
+    assert measured < sum(e.sequences for e in results.evaluations)
+    assert results.tokens == measured * 16
+    by_genome: dict[Any, int] = {}
+    for evaluation in results.evaluations:
+        by_genome[evaluation.genome] = by_genome.get(evaluation.genome, 0) + evaluation.sequences - evaluation.known
+    assert max(by_genome.values()) <= results.info["selection_sequences"]
+    ledger = [json.loads(line) for line in results.run.ledger.read_text().splitlines()]
+    assert sum(entry["tokens"] for entry in ledger if entry["phase"] == "evaluation") == results.tokens
+    supernet = open_run(results).supernet
+    targets = Teacher(next((tmp_path / ".cache" / "teachers").iterdir()))
+    evaluator = Evaluator(supernet, targets, supernet.network.task, 4)
+    for evaluation in results.final:
+        expected = evaluator.losses(evaluation.genome, np.arange(6))
+        assert evaluation.losses == pytest.approx(expected.tolist(), abs=1e-5)
