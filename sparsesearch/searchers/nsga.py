@@ -54,27 +54,38 @@ class NSGA2Searcher(Searcher):
         self._problem = Problem(
             n_var=len(space.units), n_obj=len(self.objectives), xl=0, xu=space.max_levels, vtype=int
         )
-        self._algorithm = NSGA2(
-            pop_size=max(self.options.population, len(self.seeds)),
-            n_offsprings=self.options.offspring,
-            sampling=_Sampling(space, self.seeds),
-            crossover=_Crossover(space, self.options.crossover),
-            mutation=_Mutation(space),
-            repair=_Repair(space),
-        )
-        self._algorithm.setup(self._problem, termination=NoTermination(), seed=seed)
+        self._algorithm: Any = None
         self._asked: Any = None
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
-        self._asked = self._algorithm.ask() if self._algorithm.has_next() else None
-        if self._asked is None or len(self._asked) == 0:
+        first = self._algorithm is None
+        if first:
+            self._algorithm = self._begin(self.options.offspring)
+        self._asked = self._ask()
+        if len(self._asked) == 0:
             return []
         names = {genome: name for name, genome in self.start.items()}
-        origin = "random" if index == 0 else "offspring"
         genomes = [Genome.of(row) for row in self._asked.get("X")]
-        if index == 0:
+        if first:
             genomes += [g for g in self.start.values() if g not in genomes]
-        return [Proposal(g, self.options.tokens, 0, names.get(g, origin)) for g in genomes]
+        return [Proposal(g, self.options.tokens, 0, names.get(g, "random" if first else "offspring")) for g in genomes]
+
+    def _begin(self, offspring: int) -> Any:
+        """The algorithm, whose first population holds the seeds."""
+        algorithm = NSGA2(
+            pop_size=max(self.options.population, len(self.seeds)),
+            n_offsprings=offspring,
+            sampling=_Sampling(self.space, self.seeds),
+            crossover=_Crossover(self.space, self.options.crossover),
+            mutation=_Mutation(self.space),
+            repair=_Repair(self.space),
+        )
+        algorithm.setup(self._problem, termination=NoTermination(), seed=self.seed)
+        return algorithm
+
+    def _ask(self) -> Any:
+        """The next population to measure."""
+        return self._algorithm.ask()
 
     def learn(self, evaluations: list[Evaluation]) -> None:
         found = {e.genome: e for e in evaluations}

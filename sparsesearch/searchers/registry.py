@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sparsesearch.allocation import ALLOCATIONS
 from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.searchers.allocation import AllocationSearcher
+from sparsesearch.searchers.auto import AutoSearcher
 from sparsesearch.searchers.base import Searcher, Seeds
 from sparsesearch.searchers.evolution import EvolutionSearcher, EvoPressSearcher
 from sparsesearch.searchers.exact import DPSearcher, MILPSearcher
@@ -22,6 +23,7 @@ from sparsesearch.space import Space
 # Prefix of the searchers that are closed-form rules.
 ALLOCATION = "allocation:"
 SEARCHERS: dict[str, type[Searcher]] = {
+    "auto": AutoSearcher,
     "random": RandomSearcher,
     "evolution": EvolutionSearcher,
     "evopress": EvoPressSearcher,
