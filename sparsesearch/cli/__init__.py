@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sparsesearch import __version__
-from sparsesearch.cli import doctor, evaluate, export, front, list_, report, resume, search, show, space
+from sparsesearch.cli import compare, doctor, evaluate, export, front, list_, report, resume, search, show, space
 from sparsesearch.engine import interrupts
 from sparsesearch.errors import SparseSearchError
 
@@ -41,6 +41,7 @@ app.command("front")(front.front)
 app.command("show")(show.show)
 app.command("report")(report.report)
 app.command("export")(export.export)
+app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(space.app, name="space")
 app.command("list")(list_.list_)

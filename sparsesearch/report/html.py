@@ -18,7 +18,7 @@ from sparsesearch.searchers import Evaluation
 
 # Okabe-Ito: told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
-_LAYOUT: dict[str, Any] = {
+LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
     "font": {"family": "system-ui, sans-serif", "size": 13},
@@ -48,20 +48,23 @@ def write_report(results: RunResults, offline: bool = False) -> Path:
         offline: put plotly.js into the page (one file of 5 MB); otherwise it lies beside it as `plotly.min.js`.
             Neither needs a network.
     """
-    path = results.run.path / "report.html"
+    return page(results.run.path / "report.html", results.run.path.name, _sections(results), offline)
+
+
+def page(path: Path, title: str, sections: list[str], offline: bool = False) -> Path:
+    """Write a page with figures; `offline` as for `write_report`."""
     if offline:
         script = f"<script>{get_plotlyjs()}</script>"
     else:
         (path.parent / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
         script = '<script src="plotly.min.js"></script>'
-    body = "\n".join(_sections(results))
-    name = html.escape(results.run.path.name)
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
+    body = "\n".join(sections)
+    text = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style>{script}</head><body>{body}</body></html>"
     )
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
     return path
 
@@ -77,8 +80,8 @@ def _sections(results: RunResults) -> list[str]:
     ]
     if results.final:
         cost = results.objectives[1]
-        sections += [f"<h2>Quality against {cost}</h2>", _div(front_figure(results, cost))]
-        sections += [_div(front_figure(results, other)) for other in results.objectives[2:]]
+        sections += [f"<h2>Quality against {cost}</h2>", figure_div(front_figure(results, cost))]
+        sections += [figure_div(front_figure(results, other)) for other in results.objectives[2:]]
     else:
         sections.append("<p>No final measurements yet: the run goes on, or 'sparsesearch resume' ends it.</p>")
         return [*sections, "<h2>Ledger</h2>", _ledger_html(results)]
@@ -86,14 +89,15 @@ def _sections(results: RunResults) -> list[str]:
     sections += [
         "<h2>Progress</h2>",
         _PROGRESS_NOTE,
-        _div(progress_figure(results)),
+        figure_div(progress_figure(results)),
         "<h2>Ledger</h2>",
         _ledger_html(results),
     ]
     return sections
 
 
-def _div(figure: go.Figure) -> str:
+def figure_div(figure: go.Figure) -> str:
+    """A figure as a part of a page."""
     text: str = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
     return text
 
@@ -132,7 +136,7 @@ def front_figure(results: RunResults, cost: str) -> go.Figure:
     worth = [e.quality for e in [*results.front, *results.baselines]]
     figure.update_yaxes(title=results.quality, range=[-0.03 * max(worth), 1.1 * max(worth)] if worth else None)
     figure.update_xaxes(title=f"{cost} (dense {short(results.space.dense_costs[cost])})")
-    figure.update_layout(height=480, **_LAYOUT)
+    figure.update_layout(height=480, **LAYOUT)
     return figure
 
 
@@ -153,8 +157,8 @@ def _heat_maps(results: RunResults) -> list[str]:
         )  # fmt: skip
         figure.update_yaxes(autorange="reversed")
         figure.update_xaxes(title="block", dtick=max(1, len(data.blocks) // 16))
-        figure.update_layout(title=title, height=140 + 32 * len(data.rows), **_LAYOUT)
-        divs.append(_div(figure))
+        figure.update_layout(title=title, height=140 + 32 * len(data.rows), **LAYOUT)
+        divs.append(figure_div(figure))
     return divs
 
 
@@ -162,7 +166,7 @@ def progress_figure(results: RunResults) -> go.Figure:
     """Hypervolume over selection tokens spent and, where there are limits, the best quality within them."""
     volume = hypervolume_so_far(results)
     figure = go.Figure()
-    figure.update_layout(height=360, xaxis_title="selection tokens spent", **_LAYOUT)
+    figure.update_layout(height=360, xaxis_title="selection tokens spent", **LAYOUT)
     title = f"hypervolume ({' x '.join(results.objectives)})"
     style, axis = {"color": ORANGE, "dash": "dot"}, {"title": title, "rangemode": "tozero"}
     if results.space.bounds:

@@ -1,0 +1,118 @@
+"""`sparsesearch compare`: searchers on one space, with equal token budgets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsesearch.cli.options import Json, print_json, set_if_given
+from sparsesearch.cli.search import run_name
+from sparsesearch.errors import InputError
+
+
+def compare(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="SPACE.yaml", help="A recipe; its searcher and budget do not count.")
+    ],
+    searchers: Annotated[str, typer.Option(help="Names with commas between. See: sparsesearch list searchers.")],
+    tokens: Annotated[int, typer.Option(min=1, help="Selection tokens that each search may spend.")],
+    seeds: Annotated[str, typer.Option(help="Seeds with commas between.")] = "0,1,2",
+    sizes: Annotated[
+        str, typer.Option(help="Shares of the first cost objective at which qualities are compared, as 80%,60%.")
+    ] = "",
+    model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the comparison; the recipe's file name by default.")] = None,
+    results: Annotated[Path, typer.Option(help="Where it is kept.")] = Path("results"),
+    limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces the recipe's limits.")] = None,
+    calibration: Annotated[str | None, typer.Option(help="Text file or data set to calibrate on.")] = None,
+    selection: Annotated[str | None, typer.Option(help="Text file or data set to select on.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="SEARCHER.KEY=VALUE", help="An option of one searcher.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Run searchers with equal token budgets and several seeds; write a table, compare.html and compare.png.
+
+    Every searcher and seed is a run of its own in RESULTS/NAME. The same command goes on after an interruption.
+    """
+    from rich.console import Console
+
+    from sparsesearch.config import load_config, parse_assignment
+    from sparsesearch.engine import compare as comparing
+    from sparsesearch.engine.launch import check_disk, prepare
+    from sparsesearch.engine.progress import Reporter
+    from sparsesearch.report.compare_page import comparison_json, comparison_table, write_page, write_picture
+    from sparsesearch.report.comparison import compared
+
+    changes: dict[str, Any] = set_if_given(
+        model__id=model, limits=limit or None, data__calibration__source=calibration, data__selection__source=selection
+    )
+    config = load_config(recipe, changes | dict(parse_assignment(text) for text in set_ or []))
+    path = results.resolve() / run_name(recipe.stem if name is None else name)
+    everyone = comparing.contenders(path, _split(searchers, "searchers"), _numbers(seeds))
+    options = _options(option or [], {c.name for c in everyone})
+    launches = {
+        c: prepare(comparing.configured(config, c.name, c.seed, tokens, options.get(c.name, {}))) for c in everyone
+    }
+    first = next(iter(launches.values()))
+    spaces = comparing.sized(first.space, config.objectives[1], _split(sizes, "sizes") if sizes else [])
+    for space in spaces.values():
+        space.check()
+    path.mkdir(parents=True, exist_ok=True)
+    check_disk(first, path)
+    reporter = Reporter()
+    found = comparing.run_all(launches, reporter)
+    spaces = {size: found[everyone[0]].space.with_limits(space.limits) for size, space in spaces.items()}
+    moments = {c: comparing.moments(run, list(spaces.values()), tokens) for c, run in found.items()}
+    genomes = {g for each in moments.values() for moment in each for g in moment.best if g is not None}
+    judged = comparing.judge(first, found[everyone[0]], genomes, path / "judged", reporter)
+    shares = {size: _share(space) for size, space in spaces.items()}
+    qualities = {genome: e.quality for (genome, _, _), e in judged.entries.items()}
+    numbers = compared(moments, qualities, shares, config.objectives[0])
+    write_page(numbers, path / "compare.html", path.name)
+    write_picture(numbers, path / "compare.png")
+    (path / "compare.json").write_text(json.dumps(comparison_json(numbers), indent=1))
+    if json_:
+        print_json(comparison_json(numbers))
+        return
+    console = Console()
+    console.print(comparison_table(numbers))
+    console.print(f"Report: {path / 'compare.html'}", highlight=False, soft_wrap=True)
+
+
+def _split(text: str, what: str) -> list[str]:
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise InputError("SS101", f"--{what} {text!r} names nothing.", "Put commas between.")
+    return found
+
+
+def _numbers(text: str) -> list[int]:
+    parts = _split(text, "seeds")
+    if not all(part.isdigit() for part in parts):
+        raise InputError("SS101", f"--seeds {text!r}: seeds are integers from 0.", "As --seeds 0,1,2.")
+    return [int(part) for part in parts]
+
+
+def _options(assignments: list[str], searchers: set[str]) -> dict[str, dict[str, Any]]:
+    """`SEARCHER.KEY=VALUE` by searcher and key."""
+    from sparsesearch.config import parse_assignment
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in assignments:
+        key, value = parse_assignment(text)
+        name, _, option = key.rpartition(".")
+        if name not in searchers:
+            raise InputError("SS101", f"--option {text!r} is for none of the searchers.", "As nsga2.tokens=1024.")
+        found.setdefault(name, {})[option] = value
+    return found
+
+
+def _share(space: Any) -> float:
+    """The share of dense that the last limit allows."""
+    bound = space.bounds[-1]
+    return float(bound.maximum / max(space.dense_costs[bound.cost], 1))

@@ -1,0 +1,157 @@
+"""Searchers on one space, one level store and equal token budgets, and what each had found after how many tokens.
+
+Every searcher and seed is a run of its own, so an interrupted comparison goes on where it stopped. What searches
+believed at checkpoints is measured again on all selection data, outside their budgets: few samples flatter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsesearch.config import RunConfig
+from sparsesearch.engine import controller, executors
+from sparsesearch.engine.archive import Archive
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.launch import Launch
+from sparsesearch.engine.ledger import Ledger, read_ledger
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.session import SearchSession
+from sparsesearch.errors import InputError
+from sparsesearch.searchers import Evaluation, Proposal
+from sparsesearch.space import Genome, Limit, Space
+
+# Token counts at which searches are looked at, as shares of the budget.
+CHECKPOINTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One searcher with one seed.
+
+    Attributes:
+        name: of the searcher, as users wrote it.
+        path: of its run.
+    """
+
+    name: str
+    seed: int
+    path: Path
+
+
+def contenders(path: Path, searchers: Sequence[str], seeds: Sequence[int]) -> list[Contender]:
+    """All searchers with all seeds; raises InputError SS102 where one is named twice."""
+    for names, what in ((searchers, "searcher"), (seeds, "seed")):
+        twice = next((name for name in names if list(names).count(name) > 1), None)
+        if twice is not None:
+            raise InputError("SS102", f"compare: {what} {twice!r} is named twice.", "Name each once.")
+    return [Contender(s, seed, path / f"{s.replace(':', '-')}-s{seed}") for s in searchers for seed in seeds]
+
+
+def configured(config: RunConfig, name: str, seed: int, tokens: int, options: dict[str, Any]) -> RunConfig:
+    """The configuration of one contender: the recipe's, with options of its own."""
+    own = config.search.options if config.search.searcher == name else {}
+    changes = {"searcher": name, "seed": seed, "tokens": tokens, "evals": None, "hours": None, "options": own | options}
+    return config.model_copy(update={"search": config.search.model_copy(update=changes)})
+
+
+def run_all(launches: dict[Contender, Launch], reporter: Reporter) -> dict[Contender, RunResults]:
+    """Run, go on with, or read every contender's run."""
+    found = {}
+    for number, (contender, launch) in enumerate(launches.items(), 1):
+        reporter.message(f"{number} of {len(launches)}: {contender.name}, seed {contender.seed}")
+        if (contender.path / "front.json").exists():
+            found[contender] = RunResults(contender.path)
+        elif (contender.path / "run.yaml").exists():
+            found[contender] = controller.resume(contender.path, {}, reporter)
+        else:
+            found[contender] = controller.start(launch, contender.path, reporter)
+    return found
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a search believed best at some point.
+
+    Attributes:
+        tokens, seconds: spent on evaluations until then.
+        best: for each size the genome, None where it had nothing that small.
+    """
+
+    tokens: int
+    seconds: float
+    best: tuple[Genome | None, ...]
+
+
+def moments(results: RunResults, sizes: Sequence[Space], budget: int) -> list[Moment]:
+    """A search at every checkpoint.
+
+    Args:
+        sizes: spaces with the limit of each size.
+        budget: of tokens.
+    """
+    length, pool = int(results.info["length"]), results.info["selection_sequences"]
+    made = [e for e in results.evaluations if e.origin != "final"]
+    spent = list(accumulate((e.sequences - e.known) * length for e in made))
+    seconds = _seconds(results)
+    found = []
+    for share in CHECKPOINTS:
+        reached = [e for e, tokens in zip(made, spent, strict=True) if tokens <= share * budget and e.status == "ok"]
+        # The most thorough measurements decide, as they do for the search itself.
+        rung = max((e.sequences for e in reached if e.sequences < pool), default=pool)
+        trusted = [e for e in reached if e.sequences >= rung]
+        best = tuple(_best(trusted, space) for space in sizes)
+        found.append(Moment(int(share * budget), float(np.interp(share * budget, *seconds)), best))
+    return found
+
+
+def _best(evaluations: list[Evaluation], space: Space) -> Genome | None:
+    inside = [e for e in evaluations if space.feasible(e.genome)]
+    return min(inside, key=lambda e: e.quality).genome if inside else None
+
+
+def _seconds(results: RunResults) -> tuple[list[float], list[float]]:
+    """Tokens and seconds of evaluations, both cumulative."""
+    entries = [entry for entry in read_ledger(results.run) if entry["phase"] == "evaluation"]
+    tokens, seconds = (list(accumulate(float(e[key]) for e in entries)) for key in ("tokens", "seconds"))
+    return [0.0, *tokens], [0.0, *seconds]
+
+
+def judge(launch: Launch, results: RunResults, genomes: set[Genome], path: Path, reporter: Reporter) -> Archive:
+    """Qualities of genomes on all selection data, kept in `path`; what is there is not measured again.
+
+    Args:
+        launch, results: of any of the runs, whose level store and teacher serve.
+    """
+    path.mkdir(exist_ok=True)
+    judged = RunDirectory(path)
+    archive = Archive(judged.archive)
+    missing = sorted(genomes - {genome for genome, _, _ in archive.entries}, key=lambda genome: genome.id)
+    if not missing:
+        return archive
+    cluster = executors.Cluster(launch.config.executor)
+    executor = executors.create(launch.setup(results.run, results.run.path.parent / ".cache"))
+    try:
+        session = SearchSession(launch, judged, results.space, executor, reporter, Ledger(judged), {})
+        reporter.phase("judging", len(missing))
+        session.evaluate([Proposal(genome, 0, 0, "judged") for genome in missing])
+        reporter.end()
+    finally:
+        executor.close()
+        cluster.close()
+    return session.archive
+
+
+def sized(space: Space, cost: str, shares: Sequence[str]) -> dict[str, Space]:
+    """The space with each of some limits; with its own, where it has any and none are given."""
+    if not shares:
+        if space.bounds:
+            return {", ".join(bound.text for bound in space.bounds): space}
+        shares = ("80%", "60%", "40%")
+    return {f"{cost}<={s}": space.with_limits([*space.limits, Limit.parse(f"{cost}<={s}")]) for s in shares}

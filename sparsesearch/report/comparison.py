@@ -1,0 +1,105 @@
+"""A comparison in numbers: quality at each size and hypervolume over tokens and seconds, with intervals over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import bootstrap
+
+from sparsesearch import pareto
+from sparsesearch.engine.compare import Contender, Moment
+from sparsesearch.space import Genome
+
+Floats = npt.NDArray[np.float64]
+# Of intervals over seeds.
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Series:
+    """One number of one searcher at every checkpoint.
+
+    Attributes:
+        tokens, seconds: means over seeds, (checkpoints,).
+        mean, low, high: over seeds, (checkpoints,); nan where no seed had a value.
+    """
+
+    tokens: Floats
+    seconds: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What compare shows.
+
+    Attributes:
+        quality: name of the quality.
+        sizes: names of the sizes.
+        at_size: for each size, a series for each searcher.
+        volume: hypervolume of what was best at all sizes, where there are several, for each searcher.
+    """
+
+    quality: str
+    sizes: list[str]
+    at_size: dict[str, dict[str, Series]]
+    volume: dict[str, Series]
+
+
+def compared(
+    found: Mapping[Contender, Sequence[Moment]],
+    judged: Mapping[Genome, float],
+    sizes: Mapping[str, float],
+    quality: str,
+) -> Comparison:
+    """The numbers.
+
+    Args:
+        found: moments of every run, equally many.
+        judged: qualities on all selection data.
+        sizes: the share of the dense cost that each size allows, by name.
+    """
+    values = {
+        c: np.array([[np.nan if g is None else judged.get(g, np.nan) for g in moment.best] for moment in moments])
+        for c, moments in found.items()
+    }
+    worst = max((float(np.nanmax(v)) for v in values.values() if np.isfinite(v).any()), default=1.0)
+    reference = [worst * 1.1 + 1e-12, 1.1]
+    names = list(dict.fromkeys(contender.name for contender in found))
+    shares = np.array(list(sizes.values()))
+
+    def series(name: str, of: dict[Contender, Floats]) -> Series:
+        mine = [c for c in found if c.name == name]
+        spent = np.array([[[m.tokens, m.seconds] for m in found[c]] for c in mine]).mean(axis=0)
+        return Series(spent[:, 0], spent[:, 1], *interval(np.stack([of[c] for c in mine])))
+
+    def volume(table: Floats) -> Floats:
+        points = [[[q, share] for q, share in zip(row, shares, strict=True) if np.isfinite(q)] for row in table]
+        return np.array([pareto.hypervolume(each, reference) if each else 0.0 for each in points])
+
+    volumes = {c: volume(table) for c, table in values.items()}
+    at_size = {
+        size: {name: series(name, {c: table[:, i] for c, table in values.items()}) for name in names}
+        for i, size in enumerate(sizes)
+    }
+    several = {name: series(name, volumes) for name in names} if len(sizes) > 1 else {}
+    return Comparison(quality, list(sizes), at_size, several)
+
+
+def interval(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean over seeds, and its bootstrap interval; values (seeds, checkpoints) -> three of (checkpoints,).
+
+    With one seed the interval is the value itself. Where a seed has none, its checkpoint has none either.
+    """
+    mean = values.mean(axis=0)
+    low, high = mean.copy(), mean.copy()
+    for i, column in enumerate(values.T):
+        if np.isfinite(column).all() and np.ptp(column) > 0:
+            found = bootstrap((column,), np.mean, confidence_level=CONFIDENCE, method="percentile", rng=0)
+            low[i], high[i] = found.confidence_interval
+    return mean, low, high

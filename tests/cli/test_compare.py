@@ -1,0 +1,109 @@
+"""`sparsesearch compare`: equal budgets, one store, the same command goes on, honest numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from support import recipe
+from typer.testing import CliRunner
+
+from sparsesearch.cli import app
+from sparsesearch.engine.compare import Contender, Moment
+from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import InputError
+from sparsesearch.report.comparison import compared, interval
+from sparsesearch.space import Genome
+
+Make = Callable[[str], Path]
+
+
+@pytest.fixture
+def space(family_dir: Make, tmp_path: Path) -> Path:
+    path = tmp_path / "space.yaml"
+    path.write_text(yaml.safe_dump(recipe(family_dir("llama"))))
+    return path
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)], standalone_mode=False)
+
+
+def test_searchers_are_compared_and_the_same_command_goes_on(space: Path, tmp_path: Path) -> None:
+    arguments = [
+        space, "--searchers", "random,nsga2", "--tokens", 1200, "--seeds", "0,1", "--sizes", "95%,85%",
+        "--results", tmp_path, "--name", "c", "--option", "nsga2.population=8", "--json",
+    ]  # fmt: skip
+    first = run(*arguments)
+    assert first.exception is None, first.exception
+    numbers = json.loads(first.stdout)
+    assert set(numbers["sizes"]) == {"params<=95%", "params<=85%"}
+    for each in (*numbers["sizes"].values(), numbers["hypervolume"]):
+        assert set(each) == {"random", "nsga2"}
+    runs = [RunResults(tmp_path / "c" / f"{name}-s{seed}") for name in ("random", "nsga2") for seed in (0, 1)]
+    for results in runs:
+        before_final = [e for e in results.evaluations if e.sequences < results.info["selection_sequences"]]
+        assert sum(e.sequences - e.known for e in before_final) * 16 <= 1200
+    # Volume only grows with what is spent, up to what few samples get wrong.
+    assert all(v["mean"][-1] > 0 for v in numbers["hypervolume"].values())
+    assert (tmp_path / "c" / "compare.html").stat().st_size > 10_000
+    assert (tmp_path / "c" / "compare.png").exists()
+    assert len(list((tmp_path / "c" / ".cache" / "stores").glob("*/index.json"))) == 1
+    archives = [results.run.archive.read_bytes() for results in runs]
+    judged = (tmp_path / "c" / "judged" / "archive.jsonl").read_bytes()
+    again = run(*arguments)
+    assert json.loads(again.stdout) == numbers
+    assert [results.run.archive.read_bytes() for results in runs] == archives
+    assert (tmp_path / "c" / "judged" / "archive.jsonl").read_bytes() == judged
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--searchers", "random,random"], "SS102", "searcher 'random' is named twice"),
+        (["--searchers", "random", "--seeds", "0,0"], "SS102", "seed 0 is named twice"),
+        (["--searchers", "random", "--seeds", "a"], "SS101", "seeds are integers"),
+        (["--searchers", "randm"], "SS102", "Did you mean 'random'"),
+        (["--searchers", ","], "SS101", "names nothing"),
+        (["--searchers", "random", "--option", "nsga2.tokens=5"], "SS101", "is for none of the searchers"),
+        (["--searchers", "random", "--sizes", "1%"], "SS106", "cannot be met"),
+    ],
+)
+def test_mistakes_get_one_line(space: Path, tmp_path: Path, arguments: list[str], code: str, words: str) -> None:
+    done = run(space, "--tokens", 500, "--results", tmp_path, "--name", "c", *arguments)
+    assert isinstance(done.exception, InputError)
+    assert done.exception.code == code
+    assert words in str(done.exception)
+    assert not (tmp_path / "c").exists()
+
+
+def test_numbers_by_hand() -> None:
+    small, large = Genome.of([1]), Genome.of([0])
+    found = {
+        Contender("a", 0, Path()): [Moment(10, 1.0, (large, None)), Moment(20, 2.0, (large, small))],
+        Contender("a", 1, Path()): [Moment(10, 3.0, (large, small)), Moment(20, 4.0, (large, small))],
+    }
+    numbers = compared(found, {small: 2.0, large: 1.0}, {"big": 0.8, "little": 0.4}, "kl")
+    big, little = numbers.at_size["big"]["a"], numbers.at_size["little"]["a"]
+    assert big.mean.tolist() == [1.0, 1.0]
+    assert big.seconds.tolist() == [2.0, 3.0]
+    assert math.isnan(little.mean[0])
+    assert little.mean[1] == 2.0
+    # Reference: 2.2 by 1.1.
+    alone, both = 1.2 * 0.3, 1.2 * 0.3 + 0.2 * 0.4
+    assert numbers.volume["a"].mean == pytest.approx([(alone + both) / 2, both])
+
+
+def test_the_interval_covers_the_mean() -> None:
+    values = np.random.default_rng(0).normal(5.0, 1.0, (40, 1))
+    mean, low, high = interval(values)
+    assert low[0] < mean[0] < high[0]
+    # About two standard errors on each side.
+    assert 0.4 < high[0] - low[0] < 0.9
+    assert [x[0] for x in interval(values[:1])] == [values[0, 0]] * 3
