@@ -43,7 +43,7 @@ def test_searchers_are_compared_and_the_same_command_goes_on(space: Path, tmp_pa
     first = run(*arguments)
     assert first.exception is None, first.exception
     numbers = json.loads(first.stdout)
-    assert set(numbers["sizes"]) == {"params<=95%", "params<=85%"}
+    assert set(numbers["sizes"]) == {"nonzeros<=95%", "nonzeros<=85%"}
     for each in (*numbers["sizes"].values(), numbers["hypervolume"]):
         assert set(each) == {"random", "nsga2"}
     runs = [RunResults(tmp_path / "c" / f"{name}-s{seed}") for name in ("random", "nsga2") for seed in (0, 1)]
