@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from sparsesearch.errors import InputError
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.operators import switch
+from sparsesearch.searchers.racing import losers, rungs
 from sparsesearch.space import Genome, Space
 
 
@@ -28,6 +29,9 @@ class EvolutionSearcher(Searcher):
         survivors: list[int] = [2, 1]
         # Selection tokens a candidate at each stage.
         tokens: list[int] = [2048, 8192]
+        # Confidence, as 0.9, at which a child leaves because it is worse than the best on the same sequences; stages then
+        # double from the first to the last of `tokens`, and `survivors` do not count. 0: no race.
+        race: float = Field(0, ge=0, lt=1)
         # Level switches a mutation: min(U, U) of 1 to this.
         max_switches: int = Field(3, ge=1)
         # Generations; without it the run's budget ends the search.
@@ -53,10 +57,10 @@ class EvolutionSearcher(Searcher):
         self.ends_by_itself = self.options.generations is not None
         self.parents: list[Genome] = []
         self._candidates: list[Genome] = []
-        self._stage = 0
+        self._stage = self._draw = 0
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
-        tokens = self.options.tokens
+        tokens = self._rungs()
         if not self.parents:
             start = self.starting(0)
             return [Proposal(genome, tokens[-1], 0, name) for name, genome in start.items()]
@@ -67,11 +71,16 @@ class EvolutionSearcher(Searcher):
             self._candidates = [
                 switch(self.space, self.parents[-1], rng, options.max_switches) for _ in range(options.offspring)
             ]
-        if self._stage == len(tokens) - 1 and self.parents[-1] not in self._candidates:
+            self._draw = index
+        if (self.options.race or self._stage == len(tokens) - 1) and self.parents[-1] not in self._candidates:
             self._candidates.append(self.parents[-1])
-        origin = "mutation"
-        # Fresh sequences at every stage, as in the paper: the index makes the draw.
-        return [Proposal(genome, tokens[self._stage], index, origin) for genome in self._candidates]
+        # Fresh sequences at every stage, as in the paper; a race goes on with the same ones.
+        draw = self._draw if self.options.race else index
+        return [Proposal(genome, tokens[self._stage], draw, "mutation") for genome in self._candidates]
+
+    def _rungs(self) -> list[int]:
+        tokens = self.options.tokens
+        return rungs(tokens[0], tokens[-1]) if self.options.race else tokens
 
     def learn(self, evaluations: list[Evaluation]) -> None:
         ordered = sorted(evaluations, key=rank)
@@ -81,11 +90,19 @@ class EvolutionSearcher(Searcher):
             start = feasible[0].genome if feasible else self.space.smallest
             self.parents.append(start)
             return
-        survivors = self.options.survivors[self._stage]
-        self._candidates = [e.genome for e in ordered[:survivors]]
-        self._stage = (self._stage + 1) % len(self.options.tokens)
-        if self._stage == 0:
+        left = self._race(ordered) if self.options.race else ordered[: self.options.survivors[self._stage]]
+        self._candidates = [e.genome for e in left]
+        self._stage += 1
+        if self._stage == len(self._rungs()) or len(left) == 1:
+            self._stage = 0
             self.parents.append(self._candidates[0])
+
+    def _race(self, ordered: list[Evaluation]) -> list[Evaluation]:
+        """Those that may still be the best, best first."""
+        measured = [e for e in ordered if rank(e) != float("inf")] or ordered[:1]
+        losses = np.array([e.losses for e in measured])
+        lost = losers(losses, 1, self.options.race, len(self._rungs()))
+        return [e for e, gone in zip(measured, lost, strict=True) if not gone]
 
     def finalists(self, n: int) -> list[Genome]:
         """The last parents, newest first: selection on small samples is noisy, so several deserve all the data."""

@@ -19,6 +19,7 @@ from sparsesearch.space import Genome, Limit, Part, Space, Unit
 ALL: list[tuple[str, dict[str, Any]]] = [
     ("random", {"batch": 10}),
     ("evolution", {"offspring": 8, "tokens": [20, 50]}),
+    ("evolution", {"offspring": 8, "tokens": [5, 40], "race": 0.9}),
     ("evopress", {"offspring": 8, "survivors": [4, 2, 1], "tokens": [10, 20, 50], "generations": 30}),
     ("nsga2", {"population": 16, "offspring": 10}),
     ("auto", {"population": 16, "offspring": 10, "solutions": 4, "variants": 2}),
@@ -67,7 +68,7 @@ def run(searcher: Searcher, evals: int, portion: int = 1000, shuffle: bool = Fal
     return found
 
 
-@pytest.mark.parametrize(("name", "options"), ALL, ids=[n for n, _ in ALL])
+@pytest.mark.parametrize(("name", "options"), ALL, ids=[f"{n}-race" if "race" in o else n for n, o in ALL])
 class TestSearcher:
     def test_generation_zero_holds_dense_and_uniform(self, name: str, options: dict[str, Any]) -> None:
         searcher = make(name, options)
@@ -194,7 +195,8 @@ def test_evopress_follows_the_papers_schedule() -> None:
     assert len(draws) == 6
     assert spent <= 3 * (16 * 1024 + 3 * 8192)
     assert SEARCHERS["evopress"].Options().model_dump() == {
-        "offspring": 64, "survivors": [8, 2, 1], "tokens": [2048, 16384, 65536], "max_switches": 3, "generations": 400,
+        "offspring": 64, "survivors": [8, 2, 1], "tokens": [2048, 16384, 65536], "race": 0, "max_switches": 3,
+        "generations": 400,
     }  # fmt: skip
 
 
@@ -206,8 +208,8 @@ def test_nsga2_covers_the_range_of_sizes_and_beats_random() -> None:
         sizes = [searcher.space.costs.named(g.levels)["nonzeros"] for g in searcher.finalists(20)]
         return pareto.hypervolume(points, [150.0, 1600.0]), sizes
 
-    evolved, sizes = volume("nsga2", ALL[3][1])
-    control, _ = volume("random", ALL[0][1])
+    evolved, sizes = volume("nsga2", dict(ALL)["nsga2"])
+    control, _ = volume("random", dict(ALL)["random"])
     assert evolved > control
     assert min(sizes) < 400
     assert max(sizes) > 1300
