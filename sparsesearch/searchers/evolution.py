@@ -29,8 +29,8 @@ class EvolutionSearcher(Searcher):
         survivors: list[int] = [2, 1]
         # Selection tokens a candidate at each stage.
         tokens: list[int] = [2048, 8192]
-        # Confidence, as 0.9, at which a child leaves because it is worse than the best on the same sequences; stages then
-        # double from the first to the last of `tokens`, and `survivors` do not count. 0: no race.
+        # Confidence, as 0.9, at which a child leaves because it is worse than the best on the same sequences; stages
+        # then double from the first to the last of `tokens`, and `survivors` do not count. 0: no race.
         race: float = Field(0, ge=0, lt=1)
         # Level switches a mutation: min(U, U) of 1 to this.
         max_switches: int = Field(3, ge=1)
