@@ -13,6 +13,7 @@ from sparsesearch.cli.options import RunArgument
 def report(
     run: RunArgument,
     offline: Annotated[bool, typer.Option("--offline", help="One file that holds everything (5 MB).")] = False,
+    journal: Annotated[bool, typer.Option("--journal", help="Also optuna.journal, for optuna-dashboard.")] = False,
 ) -> None:
     """Write report.html and PNGs from the archive."""
     from sparsesearch.engine.results import RunResults
@@ -25,3 +26,7 @@ def report(
     print(write_report(results, offline))
     for path in write_png(results):
         print(path)
+    if journal:
+        from sparsesearch.report.journal import write_journal
+
+        print(write_journal(results))

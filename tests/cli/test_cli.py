@@ -62,6 +62,21 @@ def recipe_file(family_dir: Make, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+def _check_journal(path: Path) -> None:
+    """A trial for each measured candidate within the limits, whatever was there before."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    results = RunResults(path)
+    study = optuna.load_study(
+        study_name=path.name, storage=JournalStorage(JournalFileBackend(str(path / "optuna.journal")))
+    )
+    inside = [e for e in results.evaluations if e.status == "ok" and results.space.feasible(e.genome)]
+    assert [trial.user_attrs["id"] for trial in study.trials] == [e.genome.id for e in inside]
+    assert study.trials[-1].values == results.point(inside[-1])
+
+
 def test_search_front_show_report_export_evaluate(run: Any, recipe_file: Any, tmp_path: Path) -> None:
     done = run("search", recipe_file(), "--results", tmp_path, "--name", "r", "--seed", 3, "--limit", "params<=95%")
     assert done.code == 0, done.err
@@ -82,7 +97,8 @@ def test_search_front_show_report_export_evaluate(run: Any, recipe_file: Any, tm
     assert shown["genome"] == first["genome"]
     assert "layers.0.mlp.ffn_width" in run("show", path, "--pick", "min:kl").out
 
-    assert run("report", path, "--offline").code == 0
+    assert run("report", path, "--offline", "--journal").code == 0
+    _check_journal(path)
     assert (path / "report.html").stat().st_size > 3_000_000
 
     out = tmp_path / "model"
