@@ -91,7 +91,7 @@ def rows(args: argparse.Namespace, model: Path, seed: int) -> Any:
         limit = Limit.parse(f"params<={space.dense_costs['params'] - (EXPERTS - kept) * expert}")
         inside = [e for e in results.front if space.with_limits([limit]).feasible(e.genome)]
         uniform = uniform_at_limits(space.with_limits([limit]), kinds)
-        row = {"run": name, "kept": kept, "tokens": results.tokens, "limit": str(limit)}
+        row = {"run": name, "kept": kept, "tokens": results.tokens, "limit": limit.text}
         if inside and uniform is not None:
             best = min(inside, key=lambda e: e.quality)
             yield row | {
