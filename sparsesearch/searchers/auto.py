@@ -93,7 +93,7 @@ class AutoSearcher(NSGA2Searcher):
         children = super()._ask()
         self._expected = None
         wanted = self.options.offspring
-        if self._algorithm.n_iter in (None, 1) or len(children) <= wanted:
+        if children is None or self._algorithm.n_iter in (None, 1) or len(children) <= wanted:
             return children
         genomes = [Genome.of(row) for row in children.get("X")]
         if not self.surrogate.trusted:

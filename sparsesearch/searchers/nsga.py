@@ -62,7 +62,7 @@ class NSGA2Searcher(Searcher):
         if first:
             self._algorithm = self._begin(self.options.offspring)
         self._asked = self._ask()
-        if len(self._asked) == 0:
+        if self._asked is None or len(self._asked) == 0:
             return []
         names = {genome: name for name, genome in self.start.items()}
         genomes = [Genome.of(row) for row in self._asked.get("X")]
@@ -84,7 +84,7 @@ class NSGA2Searcher(Searcher):
         return algorithm
 
     def _ask(self) -> Any:
-        """The next population to measure."""
+        """The next population to measure; None or empty where pymoo finds no genome that it has not seen."""
         return self._algorithm.ask()
 
     def learn(self, evaluations: list[Evaluation]) -> None:

@@ -152,7 +152,7 @@ def test_more_evaluations_extend_a_finished_run(fake: type[FakeExecutor], family
 
 
 def test_a_space_smaller_than_the_budget_ends(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
-    for searcher in ("random", "nsga2", "evolution"):
+    for searcher in ("random", "nsga2", "evolution", "auto", "dp", "milp", "optuna:tpe"):
         changes = {"units": [{"kind": "kv_groups", "levels": [0.5]}], "limits": ["params<=99%"]}
         results = run_search(tmp_path / searcher, family_dir("llama"), search={"searcher": searcher}, **changes)
         assert len({e.genome for e in results.evaluations}) <= 8
