@@ -22,7 +22,7 @@ ALL: list[tuple[str, dict[str, Any]]] = [
     ("evolution", {"offspring": 8, "tokens": [5, 40], "race": 0.9}),
     ("evopress", {"offspring": 8, "survivors": [4, 2, 1], "tokens": [10, 20, 50], "generations": 30}),
     ("nsga2", {"population": 16, "offspring": 10}),
-    ("auto", {"population": 16, "offspring": 10, "solutions": 4, "variants": 2}),
+    ("auto", {"population": 16, "offspring": 10, "solutions": 4, "variants": 2, "oversample": 4}),
     ("dp", {}),
     ("milp", {}),
     ("optuna:tpe", {"batch": 8}),
