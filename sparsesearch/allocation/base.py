@@ -53,12 +53,10 @@ ALLOCATIONS: dict[str, Allocation] = {
 }
 
 
-def densities_by_name(
-    name: str, evidence: Evidence, options: AllocationConfig | None = None
-) -> Callable[[float], dict[str, float]]:
+def densities_by_name(name: str, evidence: Evidence) -> Callable[[float], dict[str, float]]:
     """A rule as `at_limits` takes it, from a sparsity to the density of each unit; raises InputError SS102."""
-    rule, given = allocation(name).densities, options or AllocationConfig()
-    return lambda sparsity: dict(zip(evidence.names, rule(evidence, sparsity, given).tolist(), strict=True))
+    rule, options = allocation(name).densities, AllocationConfig()
+    return lambda sparsity: dict(zip(evidence.names, rule(evidence, sparsity, options).tolist(), strict=True))
 
 
 def allocation(name: str) -> Allocation:

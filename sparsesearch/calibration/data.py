@@ -81,12 +81,12 @@ def samples_of(
         return image_samples(data, directory, role)
     assert directory is not None
     tokenizer = load_tokenizer(directory)
-    windows = token_windows(data, tokenizer, role, given)
     if task.name == "text-classes" and role != "calibration" and given is None:
         # Statistics are collected over whole windows, without padding.
         found = labelled_documents(data, tokenizer, role)
         if found is not None:
             return found
+    windows = token_windows(data, tokenizer, role, given)
     if task.data == "pair":
         # The decoder goes on where the encoder's text ends.
         half = windows.shape[1] // 2

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sparsesearch.cli.options import Json, print_json, set_if_given
 from sparsesearch.cli.search import run_name
 from sparsesearch.errors import InputError
+
+if TYPE_CHECKING:
+    from sparsesearch.report.comparison import Comparison
 
 
 def compare(
@@ -39,14 +42,11 @@ def compare(
 
     Every searcher and seed is a run of its own in RESULTS/NAME. The same command goes on after an interruption.
     """
-    from rich.console import Console
-
     from sparsesearch.config import load_config, parse_assignment
     from sparsesearch.engine import compare as comparing
     from sparsesearch.engine.launch import check_disk, prepare
     from sparsesearch.engine.progress import Reporter
-    from sparsesearch.report.compare_page import comparison_json, comparison_table, write_page, write_picture
-    from sparsesearch.report.comparison import compared
+    from sparsesearch.report.comparison import measured
 
     changes: dict[str, Any] = set_if_given(
         model__id=model, limits=limit or None, data__calibration__source=calibration, data__selection__source=selection
@@ -55,24 +55,25 @@ def compare(
     path = results.resolve() / run_name(recipe.stem if name is None else name)
     everyone = comparing.contenders(path, _split(searchers, "searchers"), _numbers(seeds))
     options = _options(option or [], {c.name for c in everyone})
-    launches = {
-        c: prepare(comparing.configured(config, c.name, c.seed, tokens, options.get(c.name, {}))) for c in everyone
-    }
-    first = next(iter(launches.values()))
-    spaces = comparing.sized(first.space, config.objectives[1], _split(sizes, "sizes") if sizes else [])
+    launch = prepare(config)
+    launches = {c: comparing.searching(launch, c, tokens, options.get(c.name, {})) for c in everyone}
+    spaces = comparing.sized(launch.space, config.objectives[1], _split(sizes, "sizes") if sizes else [])
     for space in spaces.values():
         space.check()
+    comparing.check_runs(launches)
     path.mkdir(parents=True, exist_ok=True)
-    check_disk(first, path)
+    check_disk(launch, path)
     reporter = Reporter()
     found = comparing.run_all(launches, reporter)
-    spaces = {size: found[everyone[0]].space.with_limits(space.limits) for size, space in spaces.items()}
-    moments = {c: comparing.moments(run, list(spaces.values()), tokens) for c, run in found.items()}
-    genomes = {g for each in moments.values() for moment in each for g in moment.best if g is not None}
-    judged = comparing.judge(first, found[everyone[0]], genomes, path / "judged", reporter)
-    shares = {size: _share(space) for size, space in spaces.items()}
-    qualities = {genome: e.quality for (genome, _, _), e in judged.entries.items()}
-    numbers = compared(moments, qualities, shares, config.objectives[0])
+    _show(measured(launch, found, spaces, tokens, path / "judged", reporter), path, json_)
+
+
+def _show(numbers: Comparison, path: Path, json_: bool) -> None:
+    """Write the page, the picture and the numbers, and print them."""
+    from rich.console import Console
+
+    from sparsesearch.report.compare_page import comparison_json, comparison_table, write_page, write_picture
+
     write_page(numbers, path / "compare.html", path.name)
     write_picture(numbers, path / "compare.png")
     (path / "compare.json").write_text(json.dumps(comparison_json(numbers), indent=1))
@@ -110,9 +111,3 @@ def _options(assignments: list[str], searchers: set[str]) -> dict[str, dict[str,
             raise InputError("SS101", f"--option {text!r} is for none of the searchers.", "As nsga2.tokens=1024.")
         found.setdefault(name, {})[option] = value
     return found
-
-
-def _share(space: Any) -> float:
-    """The share of dense that the last limit allows."""
-    bound = space.bounds[-1]
-    return float(bound.maximum / max(space.dense_costs[bound.cost], 1))

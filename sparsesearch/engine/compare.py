@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.config import RunConfig
+from sparsesearch.config import load_config
 from sparsesearch.engine import controller, executors
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.directory import RunDirectory
@@ -54,11 +54,22 @@ def contenders(path: Path, searchers: Sequence[str], seeds: Sequence[int]) -> li
     return [Contender(s, seed, path / f"{s.replace(':', '-')}-s{seed}") for s in searchers for seed in seeds]
 
 
-def configured(config: RunConfig, name: str, seed: int, tokens: int, options: dict[str, Any]) -> RunConfig:
-    """The configuration of one contender: the recipe's, with options of its own."""
-    own = config.search.options if config.search.searcher == name else {}
-    changes = {"searcher": name, "seed": seed, "tokens": tokens, "evals": None, "hours": None, "options": own | options}
-    return config.model_copy(update={"search": config.search.model_copy(update=changes)})
+def searching(launch: Launch, contender: Contender, tokens: int, options: dict[str, Any]) -> Launch:
+    """The launch of one contender: the recipe's own options where it names that searcher, and further ones."""
+    search = launch.config.search
+    own = search.options if search.searcher == contender.name else {}
+    changes = {
+        "searcher": contender.name, "seed": contender.seed, "tokens": tokens, "evals": None, "hours": None,
+        "options": own | options,
+    }  # fmt: skip
+    return launch.searching(search.model_copy(update=changes))
+
+
+def check_runs(launches: dict[Contender, Launch]) -> None:
+    """Raise InputError SS602 where a run that is there already is not the one wanted."""
+    for contender, launch in launches.items():
+        if _exists(contender) and RunResults(contender.path).info["fingerprint"] != launch.fingerprint:
+            raise InputError("SS602", f"{contender.path} is of another comparison.", "Use another --name.")
 
 
 def run_all(launches: dict[Contender, Launch], reporter: Reporter) -> dict[Contender, RunResults]:
@@ -66,13 +77,24 @@ def run_all(launches: dict[Contender, Launch], reporter: Reporter) -> dict[Conte
     found = {}
     for number, (contender, launch) in enumerate(launches.items(), 1):
         reporter.message(f"{number} of {len(launches)}: {contender.name}, seed {contender.seed}")
-        if (contender.path / "front.json").exists():
-            found[contender] = RunResults(contender.path)
-        elif (contender.path / "run.yaml").exists():
-            found[contender] = controller.resume(contender.path, {}, reporter)
-        else:
+        tokens = launch.config.search.tokens
+        if not _exists(contender):
             found[contender] = controller.start(launch, contender.path, reporter)
+        elif _has_ended(contender, tokens):
+            found[contender] = RunResults(contender.path)
+        else:
+            found[contender] = controller.resume(contender.path, {"search.tokens": tokens}, reporter)
     return found
+
+
+def _exists(contender: Contender) -> bool:
+    return (contender.path / "run.yaml").exists()
+
+
+def _has_ended(contender: Contender, tokens: int | None) -> bool:
+    """Whether the run spent this budget, no other one."""
+    run = RunDirectory.open(contender.path)
+    return run.front.exists() and load_config(run.config).search.tokens == tokens
 
 
 @dataclass(frozen=True)

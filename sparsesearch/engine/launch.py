@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from sparsesearch.calibration import Samples, samples_of
 from sparsesearch.calibration.gradients import check_loss
-from sparsesearch.config import PYTHON_SOURCE, RunConfig
+from sparsesearch.config import PYTHON_SOURCE, RunConfig, SearchConfig
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.seeds import check_allocations
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
@@ -93,6 +93,12 @@ class Launch:
             **{f"numerics.{name}": value for name, value in self.numerics.items()},
         }
 
+    def searching(self, search: SearchConfig) -> Launch:
+        """The same with another searcher; raises InputError where that cannot take the space."""
+        config = self.config.model_copy(update={"search": search})
+        _check_searcher(config, self.space)
+        return replace(self, config=config)
+
     def setup(self, run: RunDirectory, cache: Path) -> WorkerSetup:
         """What workers of a run are told; stores and teacher caches are shared by all runs of `cache`."""
         common = {"weights": self.weights, "numerics": self.numerics}
@@ -149,8 +155,7 @@ def prepare(
     dtype = source.storage
     space = build_space(config, network, dtype.itemsize)
     _check_objectives(config, space)
-    check_allocations(config, space)
-    create(config.search.searcher, space, config.objectives, config.search.seed, config.search.options)
+    _check_searcher(config, space)
     if samples is None:
         samples = _samples(config, source, network, given or {}, saved, reread)
     _check_labels(config, network, samples)
@@ -177,6 +182,12 @@ def _check_names(config: RunConfig) -> None:
             )  # fmt: skip
     if not costs:
         raise InputError("SS102", "objectives need a cost beside the quality.", f"Allowed: {', '.join(COSTS)}.")
+
+
+def _check_searcher(config: RunConfig, space: Space) -> None:
+    check_allocations(config, space)
+    search = config.search
+    create(search.searcher, space, config.objectives, search.seed, search.options)
 
 
 def _check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> None:

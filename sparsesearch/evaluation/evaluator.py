@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -100,10 +101,13 @@ def _own_losses(found: Any, count: int) -> npt.NDArray[np.float64]:
     return np.full(count, float(values)) if values.ndim == 0 else values.reshape(count)
 
 
+@lru_cache(maxsize=256)
 def minibatch(count: int, need: int, seed: int, draw: int) -> npt.NDArray[np.int64]:
     """Which samples of a pool a draw uses; smaller needs of the same draw are its prefixes (nested)."""
     order = np.random.default_rng([seed, draw]).permutation(count)
-    return np.sort(order[:need])
+    chosen: npt.NDArray[np.int64] = np.sort(order[:need])
+    chosen.setflags(write=False)
+    return chosen
 
 
 def quality_of(losses: npt.NDArray[np.float64], quality: str) -> float:

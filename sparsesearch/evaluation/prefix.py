@@ -46,8 +46,10 @@ class PrefixCache:
         keys = [(minibatch, b, genome.levels[:n].tobytes()) for b, n in enumerate(self._before)]
         start = max((b for b, key in enumerate(keys) if b and key in self._kept), default=0)
         self.asked, self.ran = self.asked + len(keys), self.ran + len(keys) - start
-        hooks = [self._layers[b].register_forward_pre_hook(self._keeping(keys[b]), with_kwargs=True)
-                 for b in range(max(start, 0) + 1, len(keys))]  # fmt: skip
+        hooks = [
+            self._layers[block].register_forward_pre_hook(self._keeping(keys[block]), with_kwargs=True)
+            for block in range(start + 1, len(keys))
+        ]
         if start:
             hooks.append(self._layers[start].register_forward_pre_hook(self._giving(keys[start]), with_kwargs=True))
         else:

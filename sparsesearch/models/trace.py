@@ -49,10 +49,12 @@ def describe_module(module: nn.Module, inputs: Inputs, task: Task = TASKS["modul
 
     order, positions, outputs = _run(module, inputs, call)
     blocks = {path: i for i, path in enumerate(order)}
-    tied, own = tied_parameters(module), [path for path in order if not _is_tied(module, path)]
+    tied = tied_parameters(module)
+    tied_layers = {name.rpartition(".")[0] for name in tied}
+    own = [path for path in order if path not in tied_layers]
     found = [matrix_of(module.get_submodule(path), path, blocks[path], path, positions[path]) for path in own]
     matrices = {matrix.name: matrix for matrix in found}
-    cuts, limits = _cuts(module, inputs, call, matrices, blocks)
+    cuts, limits = _cuts(module, inputs, call, matrices, blocks, tied_layers)
     applied: dict[str, int] = defaultdict(int)
     if shared := sorted({*order} - {*own}):
         limits.append(f"{', '.join(shared)} share weights with each other and stay as they are")
@@ -86,11 +88,6 @@ def tied_parameters(module: nn.Module) -> dict[str, str]:
     return {name: known for name, known in names if known in several}
 
 
-def _is_tied(module: nn.Module, path: str) -> bool:
-    """Whether a layer shares a parameter with another one."""
-    return any(name.rpartition(".")[0] == path for name in tied_parameters(module))
-
-
 def _run(module: nn.Module, inputs: Inputs, call: Call) -> tuple[list[str], dict[str, int], torch.Tensor]:
     """Weighted layers in order of execution, how often a sample meets each, and the outputs."""
     try:
@@ -111,7 +108,12 @@ def _run(module: nn.Module, inputs: Inputs, call: Call) -> tuple[list[str], dict
 
 
 def _cuts(
-    module: nn.Module, inputs: Inputs, call: Call, matrices: dict[str, Matrix], blocks: dict[str, int]
+    module: nn.Module,
+    inputs: Inputs,
+    call: Call,
+    matrices: dict[str, Matrix],
+    blocks: dict[str, int],
+    tied_layers: set[str],
 ) -> tuple[list[Cut], list[str]]:
     """Channel groups that can be cut, and which cannot and why."""
     cuts: list[Cut] = []
@@ -122,8 +124,7 @@ def _cuts(
         layers = sorted(
             {path for path, outward, _ in members if outward and path in blocks}, key=lambda path: blocks[path]
         )
-        tied = sorted({path for path, _, _ in members if _is_tied(module, path)})
-        if tied:
+        if tied := sorted({path for path, _, _ in members} & tied_layers):
             limits.append(f"channels of {', '.join(layers)} cannot be cut: {', '.join(tied)} share weights")
             continue
         if cut is None or not _holds(module, cut, inputs, call):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def _html_table(found: Comparison) -> str:
 
 def _figure(each: dict[str, Series], over: str, title: str) -> go.Figure:
     figure = go.Figure()
-    for (name, series), colour in zip(each.items(), COLOURS * len(each), strict=False):
+    for (name, series), colour in zip(each.items(), itertools.cycle(COLOURS), strict=False):
         x = getattr(series, over)
         band = {"x": [*x, *x[::-1]], "y": [*series.high, *series.low[::-1]]}
         figure.add_trace(
@@ -99,7 +100,7 @@ def write_picture(found: Comparison, path: Path) -> None:
     drawn = charts(found)
     figure = Figure(figsize=(7, 3.4 * len(drawn)), layout="constrained")
     for axes, (title, each) in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn.items(), strict=True):
-        for (name, series), colour in zip(each.items(), COLOURS * len(each), strict=False):
+        for (name, series), colour in zip(each.items(), itertools.cycle(COLOURS), strict=False):
             axes.plot(series.tokens, series.mean, "o-", color=colour, label=name, markersize=4)
             axes.fill_between(series.tokens, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
         axes.set(xlabel="selection tokens", ylabel=title)

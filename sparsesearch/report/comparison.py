@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import bootstrap
 
 from sparsesearch import pareto
-from sparsesearch.engine.compare import Contender, Moment
-from sparsesearch.space import Genome
+from sparsesearch.engine.compare import Contender, Moment, judge, moments
+from sparsesearch.engine.launch import Launch
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.space import Genome, Space
 
 Floats = npt.NDArray[np.float64]
 # Of intervals over seeds.
@@ -49,6 +53,37 @@ class Comparison:
     sizes: list[str]
     at_size: dict[str, dict[str, Series]]
     volume: dict[str, Series]
+
+
+def measured(
+    launch: Launch,
+    found: Mapping[Contender, RunResults],
+    sizes: Mapping[str, Space],
+    tokens: int,
+    judged: Path,
+    reporter: Reporter,
+) -> Comparison:
+    """The numbers of finished runs; what was believed best at checkpoints is measured first.
+
+    Args:
+        sizes: spaces with the limit of each size, by name.
+        tokens: the budget that every run had.
+        judged: directory for these measurements.
+    """
+    first = next(iter(found.values()))
+    # Costs of runs count the nonzeros that levels really have.
+    spaces = {size: first.space.with_limits(space.limits) for size, space in sizes.items()}
+    believed = {c: moments(results, list(spaces.values()), tokens) for c, results in found.items()}
+    genomes = {g for each in believed.values() for moment in each for g in moment.best if g is not None}
+    archive = judge(launch, first, genomes, judged, reporter)
+    qualities = {genome: e.quality for (genome, _, _), e in archive.entries.items()}
+    return compared(believed, qualities, {size: _share(space) for size, space in spaces.items()}, first.quality)
+
+
+def _share(space: Space) -> float:
+    """The share of dense that the last limit allows."""
+    bound = space.bounds[-1]
+    return float(bound.maximum / max(space.dense_costs[bound.cost], 1))
 
 
 def compared(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
-from sparsesearch.searchers.base import Evaluation
+from sparsesearch.searchers.base import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 
 Floats = npt.NDArray[np.float64]
@@ -25,11 +25,16 @@ def probes(space: Space, levels: int) -> list[Genome]:
     found = []
     for unit, top in enumerate(space.max_levels):
         chosen = sorted({int(level) for level in np.linspace(0, top, levels + 1)[1:].round()} - {0})
-        found += [_alone(space, unit, level) for level in chosen]
+        found += [_one(space, unit, level) for level in chosen]
     return found
 
 
-def _alone(space: Space, unit: int, level: int) -> Genome:
+def alone(space: Space, levels: int, tokens: int, draw: int) -> list[Proposal]:
+    """Proposals of dense and of `probes`, from which `table_of` makes a table."""
+    return [Proposal(genome, tokens, draw, "probe") for genome in (space.dense, *probes(space, levels))]
+
+
+def _one(space: Space, unit: int, level: int) -> Genome:
     return Genome.of([level if i == unit else 0 for i in range(len(space.units))])
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from sparsesearch.errors import InputError
-from sparsesearch.searchers.additive import Floats, probes, table_of
+from sparsesearch.searchers.additive import Floats, alone, table_of
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.exact import pool
 from sparsesearch.searchers.nsga import NSGA2Searcher
-from sparsesearch.searchers.solvers import Solver, clusters, solve_dp, solve_milp
+from sparsesearch.searchers.solvers import solver_of
 from sparsesearch.searchers.surrogate import Surrogate
 from sparsesearch.space import Genome, Space
+from sparsesearch.space.cost import cost_index
 
 # The draw on which units are measured alone.
 ALONE = 1
@@ -47,8 +47,7 @@ class AutoSearcher(NSGA2Searcher):
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         if index == 0 and self.options.probes:
             known = [Proposal(g, self.options.tokens, 0, name) for name, g in self.start.items()]
-            alone = [self.space.dense, *probes(self.space, self.options.probes)]
-            return known + [Proposal(g, self.options.probe_tokens, ALONE, "probe") for g in alone]
+            return known + alone(self.space, self.options.probes, self.options.probe_tokens, ALONE)
         return super().generation(index, rng)
 
     def learn(self, evaluations: list[Evaluation]) -> None:
@@ -69,22 +68,11 @@ class AutoSearcher(NSGA2Searcher):
         table = table_of(self.space, evaluations)
         self.surrogate = Surrogate(self.space, table)
         rng = np.random.default_rng([self.seed, ALONE])
-        solutions = pool(
-            self.space, table, self._solver(), self.objectives[1], self.options.solutions, self.options.variants, rng
-        )
+        solver, options = solver_of(self.space), self.options
+        solutions = pool(solver, table, self.objectives[1], options.solutions, options.variants, rng)
         names = {f"exact {i}": genome for i, genome in enumerate(solutions) if genome not in self.start.values()}
         self.start |= names
         self.seeds += list(names.values())
-
-    def _solver(self) -> Solver:
-        """Dynamic programming where it can do it, since one sweep serves all sizes."""
-        if len({bound.cost for bound in self.space.bounds}) > 1:
-            return solve_milp
-        try:
-            clusters(self.space)
-        except InputError:
-            return solve_milp
-        return solve_dp
 
     def _begin(self, offspring: int) -> Any:
         return super()._begin(offspring * self.options.oversample)
@@ -106,6 +94,7 @@ class AutoSearcher(NSGA2Searcher):
     def _promising(self, genomes: list[Genome], wanted: int) -> Any:
         """For each of as many sizes as are wanted, the child that is predicted to be the best there."""
         quality = self.surrogate.predict(genomes)
-        costs = [self.space.costs.named(genome.levels)[self.objectives[1]] for genome in genomes]
+        totals = self.space.costs.totals(np.stack([genome.levels for genome in genomes]))
+        costs = totals[:, cost_index(self.objectives[1])]
         by_size = np.array_split(np.argsort(costs, kind="stable"), wanted)
         return np.array([group[quality[group].argmin()] for group in by_size])

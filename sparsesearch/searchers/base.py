@@ -16,6 +16,8 @@ from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import starting_genomes
 
 Seeds = Mapping[str, Genome]
+# Stands for objectives of a candidate that has none: worse than anything real, yet finite for libraries.
+WORST = 1e30
 Status = Literal["ok", "invalid", "failed"]
 
 
@@ -100,6 +102,10 @@ class Searcher(ABC):
         self._told: dict[tuple[Genome, int], Evaluation] = {}
         self._finished = False
         self.best: dict[Genome, Evaluation] = {}
+        self.check()
+
+    def check(self) -> None:
+        """Raise InputError where the searcher cannot take the space; called before anything is measured."""
 
     def starting(self, sizes: int) -> dict[str, Genome]:
         """What generation 0 holds: dense, uniform genomes (with `sizes` steps), and the seeds; each genome once."""

@@ -49,15 +49,17 @@ class EvolutionSearcher(Searcher):
         self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
     ) -> None:
         super().__init__(space, objectives, seed, options, seeds)
-        if not space.bounds:
-            raise InputError(
-                "SS106", "this searcher minimises quality at a limit, and the recipe has none.",
-                "Give --limit 'nonzeros<=30%' (or another cost), or use --searcher nsga2.",
-            )  # fmt: skip
         self.ends_by_itself = self.options.generations is not None
         self.parents: list[Genome] = []
         self._candidates: list[Genome] = []
         self._stage = self._draw = 0
+
+    def check(self) -> None:
+        if not self.space.bounds:
+            raise InputError(
+                "SS106", "this searcher minimises quality at a limit, and the recipe has none.",
+                "Give --limit 'nonzeros<=30%' (or another cost), or use --searcher nsga2.",
+            )  # fmt: skip
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         tokens = self._rungs()

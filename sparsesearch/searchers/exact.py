@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from sparsesearch.searchers.additive import Table, probes, table_of
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds
-from sparsesearch.searchers.solvers import SOLVERS, Solver, clusters
-from sparsesearch.space import Genome, Limit, Space
+from sparsesearch.searchers.additive import Table, alone, table_of
+from sparsesearch.searchers.base import Evaluation, Proposal, Searcher
+from sparsesearch.searchers.solvers import DynamicProgram, IntegerProgram, Solver
+from sparsesearch.space import Genome, Limit
 
 # Standard deviation of the logarithm by which variants at one limit perturb the table.
 SPREAD = 0.3
@@ -34,20 +33,18 @@ class ExactSearcher(Searcher):
 
     options: Options
     ends_by_itself = True
-    solver: ClassVar[str]
+    solver: Solver
+    origin: ClassVar[str]
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         options = self.options
         if index == 0:
             return [Proposal(genome, options.tokens, 0, name) for name, genome in self.starting(0).items()]
         if index == 1:
-            alone = [self.space.dense, *probes(self.space, options.probes)]
-            return [Proposal(genome, options.probe_tokens, 0, "probe") for genome in alone]
+            return alone(self.space, options.probes, options.probe_tokens, 0)
         if index == 2:
-            found = pool(
-                self.space, self.table, SOLVERS[self.solver], self.objectives[1], options.sizes, options.variants, rng
-            )
-            return [Proposal(genome, options.tokens, 0, self.solver) for genome in found]
+            found = pool(self.solver, self.table, self.objectives[1], options.sizes, options.variants, rng)
+            return [Proposal(genome, options.tokens, 0, self.origin) for genome in found]
         return []
 
     def learn(self, evaluations: list[Evaluation]) -> None:
@@ -58,38 +55,37 @@ class ExactSearcher(Searcher):
 class DPSearcher(ExactSearcher):
     """Dynamic programming over what each unit costs in quality when it is pruned alone; limits on one cost."""
 
-    solver = "dp"
+    origin = "dp"
 
-    def __init__(
-        self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
-    ) -> None:
-        super().__init__(space, objectives, seed, options, seeds)
-        clusters(space)
+    def check(self) -> None:
+        self.solver = DynamicProgram(self.space)
 
 
 class MILPSearcher(ExactSearcher):
     """Integer programming (HiGHS) over what each unit costs in quality when it is pruned alone; any limits."""
 
-    solver = "milp"
+    origin = "milp"
+
+    def check(self) -> None:
+        self.solver = IntegerProgram(self.space)
 
 
-def pool(
-    space: Space, table: Table, solve: Solver, cost: str, sizes: int, variants: int, rng: np.random.Generator
-) -> list[Genome]:
-    """Solutions at the space's limits, variants of these, and solutions at smaller sizes; each once.
+def pool(solver: Solver, table: Table, cost: str, sizes: int, variants: int, rng: np.random.Generator) -> list[Genome]:
+    """Solutions at the limits of the solver's space, variants of these, and solutions at smaller sizes; each once.
 
     Args:
         cost: along which sizes are spread where the space has no limits; else it is the first limit's.
         sizes: between the smallest genome and dense, or the first limit.
         variants: solutions at the limits of tables that are perturbed.
     """
+    space = solver.space
     cost = space.bounds[0].cost if space.bounds else cost
     smallest = space.costs.named(space.smallest.levels)[cost]
     largest = space.bounds[0].maximum if space.bounds else space.dense_costs[cost]
     steps = np.linspace(smallest, largest, sizes + 2)[1:-1].astype(np.int64).tolist()
     within = list(space.limits[:1])
     limits = [*within, *(Limit.parse(f"{cost}<={step}") for step in steps)]
-    found = solve(space, table, limits) if limits else []
+    found = solver.solve(table, limits) if limits else []
     for _ in range(variants if within else 0):
-        found += solve(space, [harm * rng.lognormal(0.0, SPREAD) for harm in table], within)
+        found += solver.solve([harm * rng.lognormal(0.0, SPREAD) for harm in table], within)
     return list(dict.fromkeys(found))

@@ -26,12 +26,14 @@ class FinerCutSearcher(Searcher):
         self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
     ) -> None:
         super().__init__(space, objectives, seed, options, seeds)
-        if not any(unit.is_drop for unit in space.units):
+        self.parent = space.dense
+
+    def check(self) -> None:
+        if not any(unit.is_drop for unit in self.space.units):
             raise InputError(
                 "SS111", "finercut drops sublayers, and this space has no units of that kind.",
                 "Add {kind: drop_attention} or {kind: drop_ffn}.",
             )  # fmt: skip
-        self.parent = space.dense
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         tokens = self.options.tokens

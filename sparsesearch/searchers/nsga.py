@@ -20,15 +20,13 @@ from pymoo.core.sampling import Sampling
 from pymoo.core.termination import NoTermination
 from pymoo.problems.static import StaticProblem
 
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.searchers.base import WORST, Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.operators import cross, shift, switch
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.repair import repair
 from sparsesearch.space.sampling import random_genome
 
 Matrix = npt.NDArray[np.int64]
-# Stands for the objectives of a candidate that has none: worse than anything real, yet finite for pymoo.
-_WORST = 1e30
 
 
 class NSGA2Searcher(Searcher):
@@ -95,7 +93,7 @@ class NSGA2Searcher(Searcher):
 
     def _scaled(self, evaluation: Evaluation) -> list[float]:
         if rank(evaluation) == float("inf"):
-            return [_WORST] * len(self.objectives)
+            return [WORST] * len(self.objectives)
         quality, *costs = self.point(evaluation)
         # Monotone, so dominance is untouched; the square root keeps crowding from favouring ruined candidates.
         return [max(quality, 0.0) ** 0.5, *costs]

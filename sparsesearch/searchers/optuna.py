@@ -14,15 +14,13 @@ import numpy as np
 from pydantic import Field
 
 from sparsesearch.errors import InputError
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.searchers.base import WORST, Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.repair import repair
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
-# Stands for objectives of a candidate that has none: worse than anything real, yet finite.
-_WORST = 1e30
 # A Gaussian process over more units takes minutes a candidate.
 GP_UNITS = 40
 
@@ -99,7 +97,7 @@ class OptunaSearcher(Searcher):
 
     def _values(self, evaluation: Evaluation) -> list[float]:
         if rank(evaluation) == float("inf"):
-            return [_WORST] * len(self.told_objectives)
+            return [WORST] * len(self.told_objectives)
         return self.point(evaluation)[: len(self.told_objectives)]
 
 
@@ -142,13 +140,10 @@ class GPSearcher(OptunaSearcher):
     def arguments(seed: int, batch: int) -> dict[str, Any]:
         return {"seed": seed, "deterministic_objective": True}
 
-    def __init__(
-        self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
-    ) -> None:
-        super().__init__(space, objectives, seed, options, seeds)
-        if len(space.units) > GP_UNITS:
+    def check(self) -> None:
+        if len(self.space.units) > GP_UNITS:
             raise InputError(
-                "SS113", f"optuna:gp takes spaces of up to {GP_UNITS} units; this one has {len(space.units)}.",
+                "SS113", f"optuna:gp takes spaces of up to {GP_UNITS} units; this one has {len(self.space.units)}.",
                 "Use optuna:tpe.",
             )  # fmt: skip
 
@@ -162,15 +157,12 @@ class CMAESSearcher(OptunaSearcher):
     def arguments(seed: int, batch: int) -> dict[str, Any]:
         return {"seed": seed, "with_margin": True}
 
-    def __init__(
-        self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
-    ) -> None:
-        if not space.bounds:
+    def check(self) -> None:
+        if not self.space.bounds:
             raise InputError(
                 "SS106", "optuna:cmaes minimises quality at a limit, and the recipe has none.",
                 "Give --limit 'nonzeros<=30%' (or another cost), or use optuna:tpe.",
             )  # fmt: skip
-        super().__init__(space, objectives, seed, options, seeds)
 
     @property
     def told_objectives(self) -> tuple[str, ...]:

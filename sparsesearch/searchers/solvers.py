@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +23,29 @@ from sparsesearch.space import COSTS, Genome, Limit, Part, Space
 from sparsesearch.space.cost import CostModel, Ints, cost_index
 from sparsesearch.space.repair import fill, repair
 
-# From a space, a table, and further limits to one genome for each of these, within it and the space's own limits.
-Solver = Callable[[Space, Table, Sequence[Limit]], list[Genome]]
-
 # Buckets of the budget in dynamic programming, where exact steps would be more.
 BUCKETS = 10_000
 # Joint choices of units that share tensors, at most.
 CHOICES = 1_000_000
 # Seconds that HiGHS has for one genome; then the best so far is taken.
 SECONDS = 20.0
+
+
+class Solver(Protocol):
+    """Minima of tables over one space, whose joint costs are worked out once."""
+
+    space: Space
+
+    def __init__(self, space: Space) -> None:
+        """Raises InputError SS112 where it cannot take the space."""
+        ...
+
+    def solve(self, table: Table, limits: Sequence[Limit]) -> list[Genome]:
+        """A genome for each limit, of least predicted loss within it and the space's own limits.
+
+        Raises InfeasibleError SS405 where there is none.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -87,34 +102,45 @@ def clusters(space: Space) -> list[Joint]:
     return [_joint(space, np.flatnonzero(label == i).tolist(), parts[i]) for i in range(count)]
 
 
-def solve_dp(space: Space, table: Table, limits: Sequence[Limit]) -> list[Genome]:
-    """By dynamic programming over the budget of one cost, in one sweep for all limits (Xu et al., ICCV 2023).
+class DynamicProgram:
+    """Dynamic programming over the budget of one cost, in one sweep for all limits (Xu et al., ICCV 2023).
 
     Exact where the budget has at most `BUCKETS` steps of the costs' greatest common divisor; else costs are rounded up
     to buckets, and what that leaves is filled.
-
-    Raises InputError SS112 (limits on several costs, too many joint choices), InfeasibleError SS405.
     """
-    spaces = [space.with_limits([*space.limits, limit]) for limit in limits]
-    bounds = [bound for each in spaces for bound in each.bounds]
-    names = sorted({bound.cost for bound in bounds})
+
+    def __init__(self, space: Space) -> None:
+        """Raises InputError SS112 where limits are on several costs, or groups have too many joint choices."""
+        self.space = space
+        _one_cost(space)
+        self.joints = clusters(space)
+
+    def solve(self, table: Table, limits: Sequence[Limit]) -> list[Genome]:
+        """As `Solver.solve`; raises InputError SS112 where a limit is on another cost than the space's own."""
+        spaces = [self.space.with_limits([*self.space.limits, limit]) for limit in limits]
+        (name,) = {_one_cost(space) for space in spaces}
+        column = cost_index(name)
+        fronts = [_frontier(joint, table, column) for joint in self.joints]
+        fixed = self.space.dense_costs[name] - sum(int(joint.costs[0, column]) for joint in self.joints)
+        least = fixed + sum(int(front.cost[0]) for front in fronts)
+        rooms = [min(bound.maximum for bound in space.bounds) - least for space in spaces]
+        if min(rooms) < 0:
+            raise InfeasibleError("SS405", f"no genome meets {limits[int(np.argmin(rooms))].text}.")
+        step = _step(fronts, max(rooms))
+        best, choices = _sweep(fronts, step, max(rooms) // step)
+        found = [_backtrack(self.space, fronts, choices, step, int(best[: r // step + 1].argmin())) for r in rooms]
+        return [fill(space, genome) for space, genome in zip(spaces, found, strict=True)]
+
+
+def _one_cost(space: Space) -> str:
+    """The cost that all limits are on; empty where there are none."""
+    names = sorted({bound.cost for bound in space.bounds})
     if len(names) > 1:
         raise InputError(
-            "SS112",
-            f"dynamic programming takes limits on one cost, not on {' and '.join(names)}.",
+            "SS112", f"dynamic programming takes limits on one cost, not on {' and '.join(names)}.",
             "Use searcher milp.",
-        )
-    column, joints = cost_index(names[0]), clusters(space)
-    fixed = space.dense_costs[names[0]] - sum(int(joint.costs[0, column]) for joint in joints)
-    fronts = [_frontier(joint, table, column) for joint in joints]
-    least = fixed + sum(int(front.cost[0]) for front in fronts)
-    rooms = [min(bound.maximum for bound in each.bounds) - least for each in spaces]
-    if min(rooms) < 0:
-        raise InfeasibleError("SS405", f"no genome meets {limits[int(np.argmin(rooms))].text}.")
-    step = _step(fronts, max(rooms))
-    best, choices = _sweep(fronts, step, max(rooms) // step)
-    found = [_backtrack(space, fronts, choices, step, int(best[: room // step + 1].argmin())) for room in rooms]
-    return [fill(each, genome) for each, genome in zip(spaces, found, strict=True)]
+        )  # fmt: skip
+    return names[0] if names else ""
 
 
 @dataclass(frozen=True)
@@ -165,23 +191,17 @@ def _backtrack(space: Space, fronts: list[Front], choices: list[Ints], step: int
     return Genome.of(levels)
 
 
-def solve_milp(space: Space, table: Table, limits: Sequence[Limit]) -> list[Genome]:
-    """By integer programming (HiGHS), within all limits at once.
+class IntegerProgram:
+    """Integer programming (HiGHS), within any limits at once.
 
     One binary a level. Parts that several units touch have a variable for each joint choice, whose marginals are the
     binaries, so that joint costs are exact.
-
-    Raises InputError SS112 (too many joint choices), InfeasibleError SS405 where HiGHS finds no genome.
     """
-    program = _Program(space, table)
-    return [program.solve(space.with_limits([*space.limits, limit])) for limit in limits]
 
-
-class _Program:
-    """The variables and what ties them, for one space and table."""
-
-    def __init__(self, space: Space, table: Table) -> None:
-        self.start = np.concatenate([[0], np.cumsum([len(harm) for harm in table])])
+    def __init__(self, space: Space) -> None:
+        """Raises InputError SS112 where units that touch one part have too many joint choices."""
+        self.space = space
+        self.start = np.concatenate([[0], np.cumsum(space.max_levels + 1)])
         groups: dict[tuple[int, ...], list[Part]] = {}
         for part, units in zip(space.parts, _touching(space), strict=True):
             groups.setdefault(units, []).append(part)
@@ -189,7 +209,6 @@ class _Program:
         self.joints = [_joint(space, units, parts) for units, parts in groups.items()]
         binaries = int(self.start[-1])
         self.columns = binaries + sum(len(joint.levels) for joint in self.joints if len(joint.units) > 1)
-        self.harm = np.concatenate([*table, np.zeros(self.columns - binaries)])
         self.integral = np.arange(self.columns) < binaries
         self.costs = np.zeros((len(COSTS), self.columns))
         dense = np.array(list(space.dense_costs.values()))
@@ -225,14 +244,19 @@ class _Program:
                     self._tie(same, [int(self.start[unit]) + level], 0.0)
             at += len(joint.levels)
 
-    def solve(self, space: Space) -> Genome:
-        """The genome of least harm within the space's limits."""
+    def solve(self, table: Table, limits: Sequence[Limit]) -> list[Genome]:
+        """As `Solver.solve`."""
+        return [self._within(table, self.space.with_limits([*self.space.limits, limit])) for limit in limits]
+
+    def _within(self, table: Table, space: Space) -> Genome:
         wanted = [cost_index(bound.cost) for bound in space.bounds]
         maxima = np.array([bound.maximum for bound in space.bounds], dtype=np.int64) - self.fixed[wanted]
         # In the limits' own size, so that HiGHS's tolerance is relative.
         scale = np.maximum(np.abs(maxima), 1).astype(np.float64)
+        harm = np.zeros(self.columns)
+        harm[: self.start[-1]] = np.concatenate(table)
         found = milp(
-            self.harm / max(self.harm.max(), 1e-12), integrality=self.integral, bounds=Bounds(0, 1),
+            harm / max(harm.max(), 1e-12), integrality=self.integral, bounds=Bounds(0, 1),
             constraints=[
                 LinearConstraint(self.ties, self._equals, self._equals),
                 LinearConstraint(self.costs[wanted] / scale[:, None], -np.inf, maxima / scale),
@@ -246,4 +270,9 @@ class _Program:
         return fill(space, repair(space, picked, np.random.default_rng(0)))
 
 
-SOLVERS: dict[str, Solver] = {"dp": solve_dp, "milp": solve_milp}
+def solver_of(space: Space) -> Solver:
+    """Dynamic programming where it can take the space, since one sweep serves all sizes; else integer programming."""
+    try:
+        return DynamicProgram(space)
+    except InputError:
+        return IntegerProgram(space)

@@ -148,9 +148,11 @@ def test_a_classifier_of_texts_is_searched_by_its_accuracy(family_dir: Make, tmp
         role: table(tmp_path / f"{role}.parquet", text=texts(80)[20 * i :][:20], label=[i % 2 for i in range(20)])
         for i, role in enumerate(("calibration", "selection", "test"))
     }
+    # Longer than the documents, whose tokens together would not fill as many windows.
+    lengths = {"calibration": 12, "selection": 24, "test": 24}
     counts = {"calibration": 4, "selection": 16, "test": 20}
     data = {
-        role: {"source": source, "sequences": counts[role], "length": 12, "take": "first"}
+        role: {"source": source, "sequences": counts[role], "length": lengths[role], "take": "first"}
         for role, source in sources.items()
     }
     results = run_search(tmp_path / "run", model, data=data, objectives=["error", "nonzeros"])

@@ -55,12 +55,19 @@ def test_searchers_are_compared_and_the_same_command_goes_on(space: Path, tmp_pa
     assert (tmp_path / "c" / "compare.html").stat().st_size > 10_000
     assert (tmp_path / "c" / "compare.png").exists()
     assert len(list((tmp_path / "c" / ".cache" / "stores").glob("*/index.json"))) == 1
+    other = run(*arguments, "--option", "nsga2.offspring=9")
+    assert isinstance(other.exception, InputError)
+    assert other.exception.code == "SS602"
     archives = [results.run.archive.read_bytes() for results in runs]
     judged = (tmp_path / "c" / "judged" / "archive.jsonl").read_bytes()
     again = run(*arguments)
     assert json.loads(again.stdout) == numbers
     assert [results.run.archive.read_bytes() for results in runs] == archives
     assert (tmp_path / "c" / "judged" / "archive.jsonl").read_bytes() == judged
+    more = run(*(1500 if argument == 1200 else argument for argument in arguments))
+    assert more.exception is None, more.exception
+    for results, before in zip(runs, archives, strict=True):
+        assert results.run.archive.read_bytes() != before, "a larger budget goes on with the search"
 
 
 @pytest.mark.parametrize(

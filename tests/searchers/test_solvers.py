@@ -14,7 +14,8 @@ from support import synthetic_space
 from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers import Evaluation, solvers
 from sparsesearch.searchers.additive import Table, predicted, probes, table_of
-from sparsesearch.searchers.solvers import SOLVERS, clusters, solve_dp, solve_milp
+from sparsesearch.searchers.registry import create
+from sparsesearch.searchers.solvers import DynamicProgram, IntegerProgram, Solver, clusters, solver_of
 from sparsesearch.space import Genome, Limit, Space
 
 seeds = st.integers(0, 2**32 - 1)
@@ -33,18 +34,18 @@ def brute(space: Space, table: Table) -> float:
     return float(predicted(table, every)[feasible].min()) if feasible.any() else math.inf
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("kind", [DynamicProgram, IntegerProgram])
 @settings(max_examples=15, deadline=None)
 @given(seed=seeds, percent=percents)
-def test_solvers_equal_brute_force(name: str, seed: int, percent: int) -> None:
+def test_solvers_equal_brute_force(kind: type[Solver], seed: int, percent: int) -> None:
     space, limit = synthetic_space(seed, blocks=1), Limit.parse(f"nonzeros<={percent}%")
     table, limited = random_table(space, seed), space.with_limits([limit])
     least = brute(limited, table)
     if math.isinf(least):
         with pytest.raises(InfeasibleError, match="SS405"):
-            SOLVERS[name](space, table, [limit])
+            kind(space).solve(table, [limit])
         return
-    (found,) = SOLVERS[name](space, table, [limit])
+    (found,) = kind(space).solve(table, [limit])
     assert limited.feasible(found)
     assert predicted(table, found.levels) == pytest.approx(least)
 
@@ -57,11 +58,11 @@ def test_milp_meets_several_limits_at_once(seed: int, params: int, nonzeros: int
     table, limited = random_table(space, seed), space.with_limits(limits)
     least = brute(limited, table)
     if math.isfinite(least):
-        (found,) = solve_milp(space, table, limits[1:])
+        (found,) = IntegerProgram(space).solve(table, limits[1:])
         assert limited.feasible(found)
         assert predicted(table, found.levels) == pytest.approx(least)
     with pytest.raises(InputError, match="SS112 dynamic programming takes limits on one cost"):
-        solve_dp(space, table, limits[1:])
+        DynamicProgram(space).solve(table, limits[1:])
 
 
 @settings(max_examples=10, deadline=None)
@@ -69,8 +70,8 @@ def test_milp_meets_several_limits_at_once(seed: int, params: int, nonzeros: int
 def test_one_sweep_serves_all_budgets_and_more_budget_never_hurts(seed: int) -> None:
     space = synthetic_space(seed)
     table, limits = random_table(space, seed), [Limit.parse(f"nonzeros<={p}%") for p in (50, 60, 75, 90, 100)]
-    together = solve_dp(space, table, limits)
-    alone = [solve_dp(space, table, [limit])[0] for limit in limits]
+    together = DynamicProgram(space).solve(table, limits)
+    alone = [DynamicProgram(space).solve(table, [limit])[0] for limit in limits]
     harm = [float(predicted(table, genome.levels)) for genome in together]
     assert harm == pytest.approx([float(predicted(table, genome.levels)) for genome in alone])
     assert all(a >= b - 1e-12 for a, b in itertools.pairwise(harm))
@@ -81,7 +82,7 @@ def test_rounding_to_buckets_stays_within_the_limit(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(solvers, "BUCKETS", 7)
     for seed in range(20):
         space, limit = synthetic_space(seed), Limit.parse("nonzeros<=60%")
-        (found,) = solve_dp(space, random_table(space, seed), [limit])
+        (found,) = DynamicProgram(space).solve(random_table(space, seed), [limit])
         assert space.with_limits([limit]).feasible(found)
 
 
@@ -139,3 +140,12 @@ def test_failed_probes_leave_a_unit_harmless() -> None:
     space = synthetic_space(2)
     table = table_of(space, [evaluation(space, genome, 1.0, "failed") for genome in probes(space, 1)])
     assert all((harm == 0).all() for harm in table)
+
+
+def test_limits_on_several_costs_are_refused_before_anything_is_measured() -> None:
+    limits = [Limit.parse("params<=80%"), Limit.parse("nonzeros<=50%")]
+    assert isinstance(solver_of(synthetic_space(0)), DynamicProgram)
+    space = synthetic_space(0).with_limits(limits)
+    assert isinstance(solver_of(space), IntegerProgram)
+    with pytest.raises(InputError, match="SS112 dynamic programming takes limits on one cost"):
+        create("dp", space, ["kl", "params"], 0, {})
