@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from sparsesearch.space import Genome
 
 # Genome, draw, sequences: what makes two evaluations the same.
 Key = tuple[Genome, int, int]
+# Seconds between two times that the file is forced to disk.
+SYNC = 0.1
 
 
 class Archive:
@@ -31,6 +34,7 @@ class Archive:
         """
         self.path = path
         self.entries: dict[Key, Evaluation] = {}
+        self._synced = 0.0
         if path.exists():
             if writable:
                 self._trim_torn_tail()
@@ -56,12 +60,14 @@ class Archive:
                 file.truncate(whole)
 
     def append(self, evaluation: Evaluation) -> None:
-        """Add an evaluation and force it to disk before anything depends on it."""
+        """Add an evaluation; a crash of the process loses none, one of the machine at most `SYNC` seconds of them."""
         line = json.dumps(to_json(evaluation), separators=(",", ":")) + "\n"
         with self.path.open("ab") as file:
             file.write(line.encode())
             file.flush()
-            os.fsync(file.fileno())
+            if time.monotonic() - self._synced > SYNC:
+                os.fsync(file.fileno())
+                self._synced = time.monotonic()
         self.entries[key_of(evaluation)] = evaluation
 
     def digest(self) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 
 from sparsesearch.models.network import Network
@@ -33,9 +32,8 @@ class PrefixCache:
         # Blocks that ran, and blocks that would have run without what was kept.
         self.ran = self.asked = 0
         self._layers = [model.get_submodule(path) for path in network.blocks]
-        blocks = np.array([unit.block for unit in space.units])
         # Units are sorted by block, so those before a block are a prefix of the genome.
-        self._before = [int((blocks < block).sum()) for block in range(len(self._layers))]
+        self._before = [int((space.blocks < block).sum()) for block in range(len(self._layers))]
         self._kept: OrderedDict[Key, torch.Tensor] = OrderedDict()
         # What blocks return: the hidden states, or a tuple that begins with them.
         self._rest: tuple[Any, ...] | None = None

@@ -31,7 +31,7 @@ def _switch_once(space: Space, levels: npt.NDArray[np.int64], rng: np.random.Gen
     if denser.size:
         up = rng.choice(denser)
         sparser = sparser[sparser != up]
-        same_kind = np.array([u for u in sparser if space.units[u].kind == space.units[up].kind])
+        same_kind = sparser[space.kinds[sparser] == space.kinds[up]]
         # Steps of one kind balance best; steps across kinds move budget between them.
         if same_kind.size and rng.random() < 0.75:
             sparser = same_kind
@@ -66,6 +66,5 @@ def _any_neighbour(space: Space, parent: Genome, rng: np.random.Generator) -> Ge
 
 def cross(space: Space, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
     """A child that takes every block from one of two parents at random."""
-    blocks = np.array([u.block for u in space.units])
-    from_a = rng.random(int(blocks.max()) + 1) < 0.5
-    return repair(space, Genome.of(np.where(from_a[blocks], a.levels, b.levels)), rng)
+    from_a = rng.random(int(space.blocks.max()) + 1) < 0.5
+    return repair(space, Genome.of(np.where(from_a[space.blocks], a.levels, b.levels)), rng)

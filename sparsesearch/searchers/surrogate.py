@@ -30,8 +30,7 @@ class Surrogate:
             table: of the additive model; without one, squares of what each unit removes.
         """
         self.table = [removed**2 for removed in space.removed] if table is None else table
-        blocks = np.array([unit.block for unit in space.units])
-        self._membership = (blocks[:, None] == np.unique(blocks)).astype(np.float64)
+        self._membership = (space.blocks[:, None] == np.unique(space.blocks)).astype(np.float64)
         self._pairs = np.triu_indices(self._membership.shape[1])
         # Rank correlation of what was predicted with what was measured then, over recent generations.
         self.correlation: float | None = None

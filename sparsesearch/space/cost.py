@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +81,9 @@ class CostModel:
                 stride *= len(units[position[cut]].levels)
             if part.sparsity is not None:
                 self._unit[CUTS, i], self._stride[CUTS, i] = position[part.sparsity], stride
+        used = self._stride.any(axis=1)
+        self._unit, self._stride = self._unit[used], self._stride[used]
+        self._drops = bool((self._drop != absent).any())
         sizes = [len(p.params) * len(p.nonzeros) for p in parts]
         self._offset = np.cumsum([0, *sizes[:-1]])
         self._table = np.concatenate([self._rows(p) for p in parts])
@@ -100,13 +104,29 @@ class CostModel:
             rows[0] = (0, 0, 0, 0, 0, 0)
         return np.array(rows, dtype=np.int64)
 
+    @cached_property
+    def moves(self) -> npt.NDArray[np.bool_]:
+        """Whether a unit's levels change a cost, whatever the others are; shape (units, costs)."""
+        found = np.zeros((len(self.units), len(COSTS)), dtype=bool)
+        sizes = np.diff([*self._offset, len(self._table)])
+        for unit, part in zip(self._pair_unit, self._pair_part, strict=True):
+            rows = self._table[self._offset[part] :][: sizes[part]]
+            if self._drop[part] == unit:
+                found[unit] |= rows.any(axis=0)
+            for axis in np.flatnonzero(self._unit[:, part] == unit):
+                by_level = rows.reshape(-1, self._max_level[unit] + 1, self._stride[axis, part], len(COSTS))
+                found[unit] |= (by_level != by_level[:, :1]).any(axis=(0, 1, 2))
+        return found
+
     def totals(self, levels: npt.ArrayLike) -> Ints:
         """Costs in the order of `COSTS` of level vectors, shape (..., units) -> (..., costs)."""
         levels = np.asarray(levels, dtype=np.int64)
         padded = np.concatenate([levels, np.zeros((*levels.shape[:-1], 1), dtype=np.int64)], axis=-1)
         row = self._offset + (padded[..., self._unit] * self._stride).sum(axis=-2)
-        kept = padded[..., self._drop] == 0
-        total: Ints = (self._table[row] * kept[..., None]).sum(axis=-2)
+        costs: Ints = self._table[row]
+        if self._drops:
+            costs = costs * (padded[..., self._drop] == 0)[..., None]
+        total: Ints = costs.sum(axis=-2)
         return total
 
     def neighbours(self, levels: npt.ArrayLike, step: int) -> Ints:
@@ -125,7 +145,9 @@ class CostModel:
         drops = [padded[drop], np.where(drop == unit, moved[unit], padded[drop])]
         before, after = (self._table[row] * (d == 0)[:, None] for row, d in zip(rows, drops, strict=True))
         change = np.zeros((len(self.units), len(COSTS)), dtype=np.int64)
-        np.add.at(change, unit, after - before)
+        if len(unit):
+            first = np.flatnonzero(np.diff(unit, prepend=-1))  # pairs are grouped by unit
+            change[unit[first]] = np.add.reduceat(after - before, first)
         return self.totals(levels) + change
 
     def named(self, levels: npt.ArrayLike) -> dict[str, int]:

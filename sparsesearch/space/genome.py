@@ -25,7 +25,8 @@ class Genome:
 
     @classmethod
     def of(cls, levels: Iterable[int] | npt.NDArray[np.integer]) -> Genome:
-        return cls(np.asarray(list(levels), dtype="<i2").tobytes())
+        array = levels if isinstance(levels, np.ndarray) else np.array(list(levels))
+        return cls(array.astype("<i2").tobytes())
 
     @cached_property
     def levels(self) -> Levels:

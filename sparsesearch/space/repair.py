@@ -6,6 +6,8 @@ genomes unchanged (idempotent) and always terminates: the all-smallest genome is
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,26 +15,51 @@ from sparsesearch.errors import InfeasibleError
 from sparsesearch.space.genome import Genome
 from sparsesearch.space.space import Space
 
+Levels = npt.NDArray[np.int64]
+# Steps that are drawn at once; twice as many each time that they do not suffice.
+FEW = 4
+
 
 def repair(space: Space, genome: Genome, rng: np.random.Generator) -> Genome:
     """The genome itself where feasible, else one reached by shrinking random units, one level at a time.
 
     Raises InfeasibleError SS405 when even the smallest genome exceeds a limit.
     """
-    levels = genome.levels.astype(np.int64)
+    if space.feasible(genome):
+        return genome
+    levels, count = genome.levels.astype(np.int64), FEW
     while True:
-        now = space.excess(space.costs.totals(levels))
-        violated = now > 0
-        if not violated.any():
+        over = space.excess(space.costs.totals(levels)) > 0
+        if not over.any():
             return Genome.of(levels)
-        after = space.excess(space.costs.neighbours(levels, +1))
         movable = levels < space.max_levels
-        helps = movable & (after[:, violated] < now[violated]).any(axis=1)
-        choices = np.flatnonzero(helps if helps.any() else movable)
-        if choices.size == 0:
-            over = space.bounds[int(np.flatnonzero(violated)[0])]
-            raise InfeasibleError("SS405", f"no genome meets {over.text}: even the smallest exceeds it.")
-        levels[rng.choice(choices)] += 1
+        helps = movable & space.bounded_by[:, over].any(axis=1)
+        units = np.flatnonzero(helps if helps.any() else movable)
+        if units.size == 0:
+            bound = space.bounds[int(np.flatnonzero(over)[0])]
+            raise InfeasibleError("SS405", f"no genome meets {bound.text}: even the smallest exceeds it.")
+        drawn = rng.choice(units, count)
+        levels = _moved(space, levels, drawn[: _steps(space, levels, drawn, +1, until=True)], +1)
+        count *= 2
+
+
+def _moved(space: Space, levels: Levels, units: Levels, step: int) -> Levels:
+    """Levels after moving units, each named once a step, as far as they have levels."""
+    moved: Levels = levels + step * np.bincount(units, minlength=len(levels))
+    return np.clip(moved, 0, space.max_levels)
+
+
+def _steps(space: Space, levels: Levels, units: Levels, step: int, until: bool) -> int:
+    """How many moves, in order, until the limits hold (or do not); more than there are where that never happens.
+
+    Found by bisection: along the way no cost ever turns.
+    """
+
+    def reached(count: int) -> bool:
+        costs = space.costs.totals(_moved(space, levels, units[:count], step))
+        return bool((space.excess(costs) <= 0).all()) == until
+
+    return bisect_left(range(len(units) + 1), True, key=reached)
 
 
 def fill(
@@ -47,7 +74,7 @@ def fill(
     """
     if not space.bounds:
         return genome
-    levels = genome.levels.astype(np.int64)
+    levels, count = genome.levels.astype(np.int64), FEW
     while True:
         fits = (space.excess(space.costs.neighbours(levels, -1)) <= 0).all(axis=1) & (levels > 0)
         if only is not None:
@@ -55,9 +82,11 @@ def fill(
         choices = np.flatnonzero(fits)
         if choices.size == 0:
             return Genome.of(levels)
-        if rng is not None:
-            pick = rng.choice(choices)
-        else:
+        if rng is None:
             removed = [space.removed[u][levels[u]] for u in choices]
-            pick = choices[int(np.argmax(removed))]
-        levels[pick] -= 1
+            levels[choices[int(np.argmax(removed))]] -= 1
+            continue
+        drawn = rng.choice(choices, count)
+        most = max(_steps(space, levels, drawn, -1, until=False) - 1, 1)
+        levels = _moved(space, levels, drawn[:most], -1)
+        count = 2 * count if most == count else FEW

@@ -78,7 +78,6 @@ def random_genome(space: Space, rng: np.random.Generator) -> Genome:
     centre = rng.random()
     relative = np.clip(rng.normal(centre, 0.2, len(space.units)), 0, 1)
     levels = np.rint(relative * space.max_levels).astype(np.int64)
-    drops = np.array([u.is_drop for u in space.units])
     # A dropped sublayer removes everything at once; at half the rate, genomes of every size stay plausible.
-    levels[drops] = rng.random(int(drops.sum())) < 0.5 * centre
+    levels[space.drops] = rng.random(int(space.drops.sum())) < 0.5 * centre
     return repair(space, Genome.of(levels), rng)

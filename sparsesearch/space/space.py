@@ -44,6 +44,21 @@ class Space:
         return np.array([len(u.levels) - 1 for u in self.units], dtype=np.int64)
 
     @cached_property
+    def blocks(self) -> npt.NDArray[np.int64]:
+        """The block of each unit, shape (units,)."""
+        return np.array([unit.block for unit in self.units], dtype=np.int64)
+
+    @cached_property
+    def kinds(self) -> npt.NDArray[np.str_]:
+        """The kind of each unit, shape (units,)."""
+        return np.array([unit.kind for unit in self.units])
+
+    @cached_property
+    def drops(self) -> npt.NDArray[np.bool_]:
+        """Which units drop a sublayer, shape (units,)."""
+        return np.array([unit.is_drop for unit in self.units])
+
+    @cached_property
     def removed(self) -> list[npt.NDArray[np.float64]]:
         """For each unit, the fraction removed at each of its levels."""
         return [np.array([u.removed(i) for i in range(len(u.levels))]) for u in self.units]
@@ -74,13 +89,19 @@ class Space:
         columns = np.array([cost_index(b.cost) for b in self.bounds], dtype=np.intp)
         return columns, np.array([b.maximum for b in self.bounds], dtype=np.int64)
 
+    @cached_property
+    def bounded_by(self) -> npt.NDArray[np.bool_]:
+        """Whether the levels of each unit change the cost of each bound, shape (units, bounds)."""
+        columns, _ = self._bound_columns
+        return self.costs.moves[:, columns]
+
     def excess(self, costs: Ints) -> Ints:
         """How far costs (..., costs) exceed each bound, shape (..., bounds); all <= 0 is feasible."""
         columns, maxima = self._bound_columns
         return costs[..., columns] - maxima
 
     def feasible(self, genome: Genome) -> bool:
-        return bool((self.excess(self.costs.totals(genome.levels)) <= 0).all())
+        return not self.bounds or bool((self.excess(self.costs.totals(genome.levels)) <= 0).all())
 
     def with_limits(self, limits: Iterable[Limit]) -> Space:
         return Space(self.units, self.parts, self.bytes_per_weight, tuple(limits))
