@@ -162,6 +162,9 @@ class SearchConfig(Strict):
     evals: int | None = Field(None, ge=1)
     tokens: int | None = Field(None, ge=1)
     hours: float | None = Field(None, gt=0)
+    # Give a free worker the next child at once, without waiting for the rest of its generation (nsga2, nsga3, auto).
+    # Workers never idle, but results depend on who is first.
+    asynchronous: bool = False
     # Closed-form allocations that generation 0 holds beside the uniform ones; `sparsesearch list allocations`.
     seeds: list[str] = []
     # Candidates measured on all selection data when the search ends (`evolution` takes its last four parents).

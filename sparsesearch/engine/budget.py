@@ -8,6 +8,7 @@ from sparsesearch.config import SearchConfig
 from sparsesearch.engine.archive import Archive, Key
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.searchers import Proposal, Searcher
+from sparsesearch.space import Genome
 
 # Evaluations when neither the user nor the searcher sets an end.
 DEFAULT_EVALS = 600
@@ -21,7 +22,9 @@ class Budget:
         self.evals = search.evals if limited else DEFAULT_EVALS
         self.tokens, self.hours, self._ledger, self._archive = search.tokens, search.hours, ledger, archive
         self.used_evals = self.used_tokens = 0
-        self._charged: set[Key] = set()
+        self.charged: set[Key] = set()
+        # Genomes by draw: more sequences of one draw go on with an evaluation, they are no further one.
+        self._begun: set[tuple[Genome, int]] = set()
 
     def admit(self, proposals: Sequence[tuple[Proposal, Key, int]]) -> list[Proposal]:
         """The first proposals that the budget still covers; each measurement is charged once.
@@ -31,18 +34,22 @@ class Budget:
         """
         admitted = []
         for proposal, key, need in proposals:
-            if key not in self._charged:
-                tokens = self.used_tokens + need
-                over_evals = self.evals is not None and self.used_evals >= self.evals
-                over_tokens = self.tokens is not None and tokens > self.tokens
+            if key not in self.charged:
+                over_evals = self.evals is not None and self.used_evals >= self.evals and key[:2] not in self._begun
+                over_tokens = self.tokens is not None and self.used_tokens + need > self.tokens
                 # Time only counts for what has yet to be measured: a replay takes in all there is.
                 over_time = key not in self._archive.entries and self._out_of_time()
                 if over_evals or over_tokens or over_time:
                     break
-                self._charged.add(key)
-                self.used_evals, self.used_tokens = self.used_evals + 1, tokens
+                self.charge(key, need)
             admitted.append(proposal)
         return admitted
+
+    def charge(self, key: Key, tokens: int) -> None:
+        """Count a measurement."""
+        self.charged.add(key)
+        self._begun.add(key[:2])
+        self.used_evals, self.used_tokens = len(self._begun), self.used_tokens + tokens
 
     def _out_of_time(self) -> bool:
         return self.hours is not None and self._ledger.seconds() > self.hours * 3600

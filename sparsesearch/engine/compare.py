@@ -19,7 +19,7 @@ from sparsesearch.engine import controller, executors
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.launch import Launch
-from sparsesearch.engine.ledger import Ledger, read_ledger
+from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.session import SearchSession
@@ -140,7 +140,7 @@ def _best(evaluations: list[Evaluation], space: Space) -> Genome | None:
 
 def _seconds(results: RunResults) -> tuple[list[float], list[float]]:
     """Tokens and seconds of evaluations, both cumulative."""
-    entries = [entry for entry in read_ledger(results.run) if entry["phase"] == "evaluation"]
+    entries = [entry for entry in results.run.lines(results.run.ledger) if entry["phase"] == "evaluation"]
     tokens, seconds = (list(accumulate(float(e[key]) for e in entries)) for key in ("tokens", "seconds"))
     return [0.0, *tokens], [0.0, *seconds]
 

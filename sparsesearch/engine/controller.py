@@ -9,7 +9,7 @@ from sparsesearch.config import dump_config, load_config, with_absolute_paths
 from sparsesearch.engine import executors
 from sparsesearch.engine.caches import ensure_store, ensure_teacher
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.launch import Launch, check_disk, prepare
+from sparsesearch.engine.launch import Launch, check_disk, prepare, spared_blocks_note
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
@@ -80,6 +80,8 @@ def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
         run.write(run.space, space.to_json())
         ensure_teacher(launch, setup, executor, reporter, ledger)
         seeds = seed_genomes(launch.config, space, run, executor, reporter, ledger)
+        if note := spared_blocks_note(launch):
+            reporter.message(note)
         session = SearchSession(launch, run, space, executor, reporter, ledger, seeds)
         session.search()
         session.measure_finalists()

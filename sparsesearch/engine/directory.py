@@ -2,8 +2,9 @@
 
 run.yaml        resolved configuration            space.json      units, levels, exact costs
 run.json        fingerprint, versions, dense      archive.jsonl   every evaluation (the truth)
-seeds.json      genomes of allocations
+seeds.json      genomes of allocations            generations.jsonl  what the searcher learned about searching
 data/           the samples that were used        ledger.jsonl    seconds spent, a line a phase
+workers.json    memory of workers, and how often their kept hidden states served
 front.json      derived, like report.html, *.png and test.json
 """
 
@@ -13,7 +14,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class RunDirectory:
         self.info = path / "run.json"
         self.archive = path / "archive.jsonl"
         self.ledger = path / "ledger.jsonl"
+        self.generations = path / "generations.jsonl"
+        self.workers = path / "workers.json"
         self.front = path / "front.json"
         self.seeds = path / "seeds.json"
         self.test = path / "test.json"
@@ -106,6 +109,19 @@ class RunDirectory:
                 "SS600", f"{self.path} has no {path.name} yet.", f"Use 'sparsesearch resume {self.path}' to go on."
             )
         return json.loads(path.read_text())
+
+    def append(self, path: Path, data: Any) -> None:
+        """Add a line of JSON to a file."""
+        with path.open("a") as file:
+            file.write(json.dumps(data) + "\n")
+
+    def lines(self, path: Path) -> list[dict[str, Any]]:
+        """The lines of such a file; what a crash tore is left out."""
+        found = []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            with suppress(ValueError):
+                found.append(json.loads(line))
+        return found
 
     def samples(self, role: str) -> Samples:
         """The samples of `calibration`, `selection` or `test`, memory-mapped."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sparsesearch.config import ExecutorConfig
@@ -16,6 +17,9 @@ from sparsesearch.errors import EnvironmentProblem, SparseSearchError
 WAKE = 1.0
 # Times a call is given to a fresh worker after its worker died.
 RETRIES = 2
+
+
+Source = Callable[[], tuple[Any, tuple[Any, ...]] | None]
 
 
 class WorkerDied(Exception):
@@ -35,6 +39,19 @@ class Executor(Protocol):
         """
         ...
 
+    def stream(self, method: str, source: Source, lanes: int | None = None) -> Iterator[tuple[Any, Any]]:
+        """(tag, result) of calls as they end, whichever is first; a worker that is free gets the next call at once.
+
+        Args:
+            source: gives the next (tag, call), or None while there is none; the stream ends when there is none and
+                nothing runs.
+        """
+        ...
+
+    def each(self, method: str) -> list[Any]:
+        """The result of `Worker.method()` of every worker."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -48,8 +65,30 @@ class LocalExecutor:
         for call in calls:
             yield getattr(self._worker, method)(*call)
 
+    def stream(self, method: str, source: Source, lanes: int | None = None) -> Iterator[tuple[Any, Any]]:
+        while (wanted := source()) is not None:
+            tag, call = wanted
+            yield tag, getattr(self._worker, method)(*call)
+
+    def each(self, method: str) -> list[Any]:
+        return [getattr(self._worker, method)()]
+
     def close(self) -> None:
         """Nothing outlives the process."""
+
+
+@dataclass
+class Running:
+    """A call, the actor that runs it, and how many workers died of it."""
+
+    tag: Any
+    call: tuple[Any, ...]
+    actor: int = -1
+    failures: int = 0
+
+
+def _running(wanted: tuple[Any, tuple[Any, ...]] | None) -> Running | None:
+    return None if wanted is None else Running(*wanted)
 
 
 class RayExecutor:
@@ -64,39 +103,51 @@ class RayExecutor:
         self._actors = [self._actor_class.remote(setup) for _ in range(config.workers)]
 
     def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
-        actors = len(self._actors) if lanes is None else min(lanes, len(self._actors))
-        waiting = list(range(len(calls)))[::-1]
-        free = list(range(actors))
-        running: dict[Any, tuple[int, int]] = {}
+        waiting = iter(enumerate(calls))
+        ended = self.stream(method, lambda: next(waiting, None), lanes)
         results: dict[int, Any] = {}
-        failures = [0] * len(calls)
         for wanted in range(len(calls)):
             while wanted not in results:
-                interrupts.check()
-                while waiting and free:
-                    call, actor = waiting.pop(), free.pop(0)
-                    reference = getattr(self._actors[actor], method).remote(*calls[call])
-                    running[reference] = (call, actor)
-                ended, _ = self._ray.wait(list(running), num_returns=1, timeout=WAKE)
-                if not ended:
-                    continue
-                (done,) = ended
-                call, actor = running.pop(done)
-                free.append(actor)
-                try:
-                    results[call] = self._ray.get(done)
-                except self._ray.exceptions.RayActorError as error:
-                    self._ray.kill(self._actors[actor])
-                    self._actors[actor] = self._actor_class.remote(self._setup)
-                    failures[call] += 1
-                    if failures[call] <= RETRIES:
-                        waiting.append(call)
-                    else:
-                        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
-                        results[call] = WorkerDied(f"worker died {failures[call]} times on {method}: {reason}")
-                except self._ray.exceptions.RayTaskError as error:
-                    raise error.cause from None
+                tag, result = next(ended)
+                results[tag] = result
             yield results.pop(wanted)
+
+    def stream(self, method: str, source: Source, lanes: int | None = None) -> Iterator[tuple[Any, Any]]:
+        free = list(range(len(self._actors)))[:lanes]
+        running: dict[Any, Running] = {}
+        again: list[Running] = []
+        while True:
+            interrupts.check()
+            while free and (work := again.pop() if again else _running(source())):
+                work.actor = free.pop(0)
+                running[getattr(self._actors[work.actor], method).remote(*work.call)] = work
+            if not running:
+                return
+            ended, _ = self._ray.wait(list(running), num_returns=1, timeout=WAKE)
+            if not ended:
+                continue
+            work = running.pop(ended[0])
+            free.append(work.actor)
+            try:
+                yield work.tag, self._ray.get(ended[0])
+            except self._ray.exceptions.RayActorError as error:
+                self._replace(work.actor)
+                work.failures += 1
+                if work.failures <= RETRIES:
+                    again.append(work)
+                    continue
+                reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+                yield work.tag, WorkerDied(f"worker died {work.failures} times on {method}: {reason}")
+            except self._ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+
+    def _replace(self, actor: int) -> None:
+        self._ray.kill(self._actors[actor])
+        self._actors[actor] = self._actor_class.remote(self._setup)
+
+    def each(self, method: str) -> list[Any]:
+        found: list[Any] = self._ray.get([getattr(actor, method).remote() for actor in self._actors])
+        return found
 
     def close(self) -> None:
         """End the actors."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sparsesearch.calibration import Samples, samples_of
 from sparsesearch.calibration.gradients import check_loss
@@ -27,7 +29,7 @@ from sparsesearch.models.source import Given, Source, open_source
 from sparsesearch.models.task import Task
 from sparsesearch.models.units import build_space
 from sparsesearch.pruning import expert_order, needs_gradients, structured, unstructured
-from sparsesearch.searchers.registry import create, options_of
+from sparsesearch.searchers.registry import SEARCHERS, create, options_of
 from sparsesearch.space import COSTS, Space
 from sparsesearch.supernet.store import estimated_bytes, key_hash, store_key
 
@@ -90,6 +92,7 @@ class Launch:
             "search.options": config.search.options,
             "search.seed": config.search.seed,
             "search.seeds": config.search.seeds,
+            "search.asynchronous": config.search.asynchronous,
             **{f"numerics.{name}": value for name, value in self.numerics.items()},
         }
 
@@ -159,6 +162,7 @@ def prepare(
     if samples is None:
         samples = _samples(config, source, network, given or {}, saved, reread)
     _check_labels(config, network, samples)
+    _check_tokens(config, space, samples["selection"])
     compute = str(compute_dtype(config, dtype))
     launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality)
     if launch.needs_gradients:
@@ -187,7 +191,26 @@ def _check_names(config: RunConfig) -> None:
 def _check_searcher(config: RunConfig, space: Space) -> None:
     check_allocations(config, space)
     search = config.search
-    create(search.searcher, space, config.objectives, search.seed, search.options)
+    searcher = create(search.searcher, space, config.objectives, search.seed, search.options)
+    if search.asynchronous and not searcher.overlaps:
+        able = [name for name, cls in SEARCHERS.items() if cls.overlaps]
+        raise InputError(
+            "SS114", f"search.asynchronous: {search.searcher} works in whole generations.",
+            f"Without them work: {', '.join(able)}.",
+        )  # fmt: skip
+
+
+def _check_tokens(config: RunConfig, space: Space, selection: Samples) -> None:
+    """Raise InputError SS115 where the budget covers not one evaluation."""
+    search = config.search
+    searcher = create(search.searcher, space, config.objectives, search.seed, search.options)
+    pool, length = len(selection), selection.length
+    needs = [min(math.ceil(p.tokens / length) or pool, pool) * length for p in searcher.ask(1)]
+    if search.tokens is not None and needs and search.tokens < needs[0]:
+        raise InputError(
+            "SS115", f"search.tokens {search.tokens:,} is less than one evaluation takes ({needs[0]:,} tokens).",
+            f"Give --tokens {needs[0] * 100:,} or so, or set search.options.tokens to fewer.",
+        )  # fmt: skip
 
 
 def _check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> None:
@@ -290,6 +313,20 @@ def _calibration_bytes(launch: Launch) -> int:
     hidden = positions * launch.network.hidden if launch.network.blockwise else 0
     gradients = 2 * sum(m.size for m in launch.network.matrices.values()) if launch.needs_gradients else 0
     return 4 * (sum(moments.values()) + hidden + gradients) + 3100 * launch.samples["selection"].size
+
+
+def spared_blocks_note(launch: Launch) -> str:
+    """Why candidates will run whole although hidden states could be shared; empty where they will not."""
+    bound, network = launch.config.executor.prefix_bytes, launch.network
+    width = getattr(torch, launch.dtype.removeprefix("torch.")).itemsize
+    length = launch.samples["selection"].length * network.positions
+    states = launch.config.batch * length * network.hidden * width
+    if not network.blockwise or bound == 0 or bound >= states:
+        return ""
+    return (
+        f"executor.prefix_bytes {bound:,} holds not one block's hidden states of a minibatch ({states:,} bytes): "
+        "candidates run whole."
+    )
 
 
 def check_disk(launch: Launch, cache: Path) -> None:

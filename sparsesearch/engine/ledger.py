@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
-from typing import Any
 
 from sparsesearch.engine.directory import RunDirectory
 
@@ -14,9 +11,9 @@ class Ledger:
     """Seconds and tokens by phase, a JSON line each; beside the archive, since time is never the same twice."""
 
     def __init__(self, run: RunDirectory) -> None:
-        self._path = run.ledger
+        self._run = run
         self._open: dict[str, list[float]] = {}
-        self._before = sum(float(entry["seconds"]) for entry in read_ledger(run))
+        self._before = sum(float(entry["seconds"]) for entry in run.lines(run.ledger))
         self._started = time.monotonic()
 
     def add(self, phase: str, seconds: float, tokens: int, quiet: bool = False) -> None:
@@ -32,19 +29,9 @@ class Ledger:
         """Write what was noted of a phase."""
         seconds, tokens, count = self._open.pop(phase, [0.0, 0, 0])
         if count:
-            with self._path.open("a") as file:
-                line = {"phase": phase, "seconds": round(seconds, 3), "tokens": int(tokens), "count": int(count)}
-                file.write(json.dumps(line) + "\n")
+            line = {"phase": phase, "seconds": round(seconds, 3), "tokens": int(tokens), "count": int(count)}
+            self._run.append(self._run.ledger, line)
 
     def seconds(self) -> float:
         """Seconds of the phases that earlier sessions finished, and wall-clock seconds of this one."""
         return self._before + time.monotonic() - self._started
-
-
-def read_ledger(run: RunDirectory) -> list[dict[str, Any]]:
-    """The ledger's lines; what a crash tore is left out."""
-    entries = []
-    for line in run.ledger.read_text().splitlines() if run.ledger.exists() else []:
-        with contextlib.suppress(ValueError):
-            entries.append(json.loads(line))
-    return entries

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsesearch.engine.archive import Archive, Key
+from sparsesearch.engine.archive import Archive, Key, key_of
 from sparsesearch.engine.budget import Budget
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor, WorkerDied, alive
@@ -63,19 +63,78 @@ class SearchSession:
         self.budget = Budget(search, self.searcher, ledger, self.archive)
         self._failures = sum(e.status != "ok" for e in self.archive.entries.values())
         self._memo = Memo(self.pool)
+        self._logged = max((line["generation"] for line in run.lines(run.generations)), default=0)
 
     def search(self) -> None:
         """Ask, evaluate, tell, record, until the searcher or the budget ends it."""
-        total, idle = self.budget.evals, 0
-        self.reporter.phase(f"search ({self.config.search.searcher})", total)
-        while idle < IDLE_GENERATIONS and (proposals := self.searcher.ask(1_000_000)):
-            before = self.budget.used_evals
-            affordable = self.budget.admit([(p, self._key(p), self._tokens(p)) for p in proposals])
-            self.searcher.tell(self.evaluate(affordable, before))
-            if len(affordable) < len(proposals):
-                break
-            idle = idle + 1 if self.budget.used_evals == before else 0
+        self.searcher.asynchronous = self.config.search.asynchronous
+        self.reporter.phase(f"search ({self.config.search.searcher})", self.budget.evals)
+        if self._search_in_generations():
+            self._search_steadily()
         self.reporter.end()
+
+    def _search_in_generations(self) -> bool:
+        """Whole generations, for as long as the searcher waits for them; whether the search goes on without."""
+        idle = 0
+        while self.searcher.waits:
+            proposals = self.searcher.ask(1_000_000)
+            before = self.budget.used_evals, self.budget.used_tokens
+            affordable = self._admitted(proposals)
+            self.searcher.tell(self.evaluate(affordable, before[0]))
+            self._log_generation()
+            idle = idle + 1 if (self.budget.used_evals, self.budget.used_tokens) == before else 0
+            if not proposals or len(affordable) < len(proposals) or idle == IDLE_GENERATIONS:
+                return False
+        return True
+
+    def _search_steadily(self) -> None:
+        """No generations: whatever ends is told at once, and a worker that is free gets the next child."""
+        self._adopt_the_rest()
+        started = time.monotonic()
+        for (key, proposal), result in self.executor.stream("evaluate", self._next_call):
+            evaluation = self._record(key, proposal, [result], started, self.budget.used_evals)
+            started = time.monotonic()
+            self._learn(evaluation)
+            self.searcher.tell([self._as_asked(evaluation, proposal)])
+            self._log_generation()
+        self.ledger.flush("evaluation")
+
+    def _adopt_the_rest(self) -> None:
+        """What an earlier session measured without generations."""
+        after = ("final", "dense", "uniform")  # what `measure_finalists` measured
+        made = [e for k, e in self.archive.entries.items() if k not in self.budget.charged]
+        rest = [e for e in made if not e.origin.startswith(after)]
+        for evaluation in rest:
+            self.budget.charge(key_of(evaluation), (evaluation.sequences - evaluation.known) * self.length)
+            self._learn(evaluation)
+        self.searcher.adopt(rest)
+
+    def _next_call(self) -> tuple[Any, tuple[Any, ...]] | None:
+        """The next child to measure; None where none is ready or the budget is spent."""
+        for _ in range(IDLE_GENERATIONS):
+            proposals = self.searcher.ask(1)
+            if not self._admitted(proposals):
+                return None
+            key = self._key(proposals[0])
+            if key not in self.archive.entries:
+                return (key, proposals[0]), (key[0].data, self._unknown(key).tolist())
+            self.searcher.tell([self._as_asked(self.archive.entries[key], proposals[0])])
+        return None
+
+    def _admitted(self, proposals: Sequence[Proposal]) -> list[Proposal]:
+        """Those that the budget covers."""
+        keys = [self._key(p) for p in proposals]
+        return self.budget.admit(
+            [(p, k, len(self._unknown(k)) * self.length) for p, k in zip(proposals, keys, strict=True)]
+        )
+
+    def _log_generation(self) -> None:
+        """What the searcher says of itself, a line for each generation."""
+        index, report = self.searcher.index, self.searcher.report()
+        if report and index > self._logged:
+            self._logged = index
+            line = {"generation": index, "evaluations": self.budget.used_evals, "tokens": self.budget.used_tokens}
+            self.run.append(self.run.generations, line | {k: round(v, 4) for k, v in report.items()})
 
     def measure_finalists(self) -> None:
         """Measure dense, the uniform baselines and the searcher's best on all selection data."""
@@ -89,6 +148,17 @@ class SearchSession:
         self.reporter.phase("final measurement", len(proposals))
         self.evaluate(proposals)
         self.reporter.end()
+        self._note_workers()
+
+    def _note_workers(self) -> None:
+        """What workers held in memory, and how many blocks their kept hidden states saved."""
+        workers = self.executor.each("usage")
+        self.run.write(self.run.workers, workers)
+        text = f"Workers held up to {max(w['peak_bytes'] for w in workers) / 1e6:,.0f} MB each"
+        if asked := sum(w.get("blocks_asked", 0) for w in workers):
+            kept, ran = (sum(w[name] for w in workers) for name in ("prefix_bytes", "blocks_ran"))
+            text += f"; {kept / 1e6:,.0f} MB of kept hidden states spared them {1 - ran / asked:.0%} of all blocks"
+        self.reporter.message(f"{text}.")
 
     def conclude(self) -> RunResults:
         """Write the reference point (kept once it is there), the front and test perplexities."""
@@ -111,54 +181,71 @@ class SearchSession:
         """
         keys = [self._key(p) for p in proposals]
         missing = {k: p for k, p in zip(keys, proposals, strict=True) if k not in self.archive.entries}
-        portions = [self._portions(proposal) for proposal in missing.values()]
+        portions = [self._portions(key) for key in missing]
         results = self.executor.map("evaluate", [call for calls in portions for call in calls])
         done = before + len(proposals) - len(missing)
         for (key, proposal), calls in zip(missing.items(), portions, strict=True):
-            started = time.monotonic()
-            evaluation = self._evaluation(proposal, key, [next(results) for _ in calls])
-            self.archive.append(evaluation)
-            tokens = (evaluation.sequences - evaluation.known) * self.length
-            self.ledger.add("evaluation", time.monotonic() - started, tokens, quiet=True)
-            done += 1
-            self._note(evaluation, done)
+            started, done = time.monotonic(), done + 1
+            self._record(key, proposal, [next(results) for _ in calls], started, done)
         self.ledger.flush("evaluation")
         found = [self.archive.entries[k] for k in keys]
         # Only now, so that a resumed run knows at every generation what it knew the first time.
-        for evaluation, proposal in zip(found, proposals, strict=True):
-            if evaluation.status == "ok":
-                self._memo.learn(proposal.genome, self._sequences(proposal), evaluation.losses)
-        return [replace(e, draw=p.draw) for e, p in zip(found, proposals, strict=True)]
+        for evaluation in found:
+            self._learn(evaluation)
+        return [self._as_asked(e, p) for e, p in zip(found, proposals, strict=True)]
+
+    def _record(self, key: Key, proposal: Proposal, results: list[Any], started: float, done: int) -> Evaluation:
+        """What workers measured, as a line of the archive and of the ledger."""
+        evaluation = self._evaluation(key, proposal.origin, results)
+        self.archive.append(evaluation)
+        tokens = (evaluation.sequences - evaluation.known) * self.length
+        self.ledger.add("evaluation", time.monotonic() - started, tokens, quiet=True)
+        self._note(evaluation, done)
+        return evaluation
+
+    def _learn(self, evaluation: Evaluation) -> None:
+        if evaluation.status == "ok":
+            self._memo.learn(evaluation.genome, self._sequences(key_of(evaluation)), evaluation.losses)
+
+    def _as_asked(self, evaluation: Evaluation, proposal: Proposal) -> Evaluation:
+        """The evaluation with its losses in the order of the proposal's draw."""
+        if evaluation.draw == proposal.draw or not evaluation.losses:
+            return replace(evaluation, draw=proposal.draw)
+        losses = np.empty(self.pool)
+        losses[self._sequences(key_of(evaluation))] = evaluation.losses
+        order = minibatch(self.pool, self.pool, self.config.search.seed, proposal.draw)
+        return replace(evaluation, draw=proposal.draw, losses=tuple(losses[order].tolist()))
 
     def _key(self, proposal: Proposal) -> Key:
-        sequences = len(self._sequences(proposal))
-        # With all sequences every draw is the same.
-        return proposal.genome, 0 if sequences == self.pool else proposal.draw, sequences
-
-    def _sequences(self, proposal: Proposal) -> Ints:
         need = math.ceil(proposal.tokens / self.length) if proposal.tokens else self.pool
-        return minibatch(self.pool, min(need, self.pool), self.config.search.seed, proposal.draw)
+        # With all sequences every draw is the same, but for their order.
+        return proposal.genome, proposal.draw if need < self.pool else 0, min(need, self.pool)
 
-    def _tokens(self, proposal: Proposal) -> int:
-        """What has yet to be measured of a proposal."""
-        return len(self._memo.unknown(proposal.genome, self._sequences(proposal))) * self.length
+    def _sequences(self, key: Key) -> Ints:
+        _, draw, count = key
+        return minibatch(self.pool, count, self.config.search.seed, draw)
 
-    def _portions(self, proposal: Proposal) -> list[tuple[bytes, list[int]]]:
-        """The calls that measure a proposal: whole minibatches, so that how they are spread changes no sum."""
-        sequences = self._memo.unknown(proposal.genome, self._sequences(proposal)).tolist()
+    def _unknown(self, key: Key) -> Ints:
+        """Sequences on which the genome has yet to be measured."""
+        return self._memo.unknown(key[0], self._sequences(key))
+
+    def _portions(self, key: Key) -> list[tuple[bytes, list[int]]]:
+        """The calls that measure a genome: whole minibatches, so that how they are spread changes no sum."""
+        sequences = self._unknown(key).tolist()
         size = PORTION * self.config.batch
-        return [(proposal.genome.data, sequences[i : i + size]) for i in range(0, len(sequences), size)]
+        return [(key[0].data, sequences[i : i + size]) for i in range(0, len(sequences), size)]
 
-    def _evaluation(self, proposal: Proposal, key: Key, results: Sequence[Any]) -> Evaluation:
-        costs = self.space.costs.named(proposal.genome.levels)
+    def _evaluation(self, key: Key, origin: str, results: Sequence[Any]) -> Evaluation:
+        genome, draw, sequences = key
         common: dict[str, Any] = {
-            "genome": proposal.genome, "draw": key[1], "sequences": key[2], "origin": proposal.origin, "costs": costs,
+            "genome": genome, "draw": draw, "sequences": sequences, "origin": origin,
+            "costs": self.space.costs.named(genome.levels),
         }  # fmt: skip
         errors = [str(r) if isinstance(r, WorkerDied) else r.get("error", "") for r in results]
         if any(errors):
             return Evaluation(status="failed", quality=math.nan, error=next(filter(None, errors)), **common)
         measured = [loss for result in results for loss in result["losses"]]
-        losses = self._memo.completed(proposal.genome, self._sequences(proposal), measured)
+        losses = self._memo.completed(genome, self._sequences(key), measured)
         common["known"] = len(losses) - len(measured)
         quality = quality_of(losses, self.config.objectives[0])
         status: Any = "ok" if math.isfinite(quality) else "invalid"

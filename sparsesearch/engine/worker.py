@@ -6,6 +6,8 @@ A worker keeps no state that its setup could not rebuild, so a crashed one is si
 from __future__ import annotations
 
 import math
+import resource
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -168,6 +170,15 @@ class Worker:
             return {"losses": self.evaluator.losses(Genome(genome), np.array(sequences, dtype=np.int64)).tolist()}
         except Exception as error:  # whatever a candidate does must not end the search
             return {"error": f"{type(error).__name__}: {error}"}
+
+    def usage(self) -> dict[str, int]:
+        """Bytes this process held at most, bytes of kept hidden states, and blocks that ran of those asked for."""
+        scale = 1 if sys.platform == "darwin" else 1024
+        found = {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale}
+        prefixes = self.evaluator.prefixes
+        if prefixes is not None:
+            found |= {"prefix_bytes": prefixes.bytes, "blocks_asked": prefixes.asked, "blocks_ran": prefixes.ran}
+        return found
 
     def test(self, genome: bytes) -> float | None:
         """Perplexity, or accuracy, of a genome on the test samples; None where it is not finite."""

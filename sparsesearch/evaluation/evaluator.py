@@ -103,9 +103,8 @@ def _own_losses(found: Any, count: int) -> npt.NDArray[np.float64]:
 
 @lru_cache(maxsize=256)
 def minibatch(count: int, need: int, seed: int, draw: int) -> npt.NDArray[np.int64]:
-    """Which samples of a pool a draw uses; smaller needs of the same draw are its prefixes (nested)."""
-    order = np.random.default_rng([seed, draw]).permutation(count)
-    chosen: npt.NDArray[np.int64] = np.sort(order[:need])
+    """Which samples of a pool a draw uses, in its order; smaller needs of the same draw are its prefixes (nested)."""
+    chosen: npt.NDArray[np.int64] = np.random.default_rng([seed, draw]).permutation(count)[:need]
     chosen.setflags(write=False)
     return chosen
 

@@ -10,7 +10,6 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from sparsesearch.engine.ledger import read_ledger
 from sparsesearch.engine.results import RunResults
 from sparsesearch.report.data import best_so_far, heat_map, hypervolume_so_far, search_evaluations
 from sparsesearch.report.terminal import short
@@ -200,7 +199,7 @@ def _front_html(results: RunResults) -> str:
 
 def _ledger_html(results: RunResults) -> str:
     sums: dict[str, list[float]] = {}
-    for entry in read_ledger(results.run):
+    for entry in results.run.lines(results.run.ledger):
         total = sums.setdefault(entry["phase"], [0.0, 0.0, 0.0])
         for i, key in enumerate(("count", "tokens", "seconds")):
             total[i] += entry[key]

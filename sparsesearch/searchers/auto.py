@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from sparsesearch.searchers.additive import Floats, alone, table_of
+from sparsesearch.searchers.additive import alone, table_of
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.exact import pool
 from sparsesearch.searchers.nsga import NSGA2Searcher
@@ -17,8 +17,8 @@ from sparsesearch.searchers.surrogate import Surrogate
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.cost import cost_index
 
-# The draw on which units are measured alone.
-ALONE = 1
+# The draw on which units are measured alone: none that a population is measured on.
+ALONE = 2**31
 
 
 class AutoSearcher(NSGA2Searcher):
@@ -42,7 +42,9 @@ class AutoSearcher(NSGA2Searcher):
     ) -> None:
         super().__init__(space, objectives, seed, options, seeds)
         self.surrogate = Surrogate(space)
-        self._expected: Floats | None = None
+        # What was predicted of children that are being measured, and of those that were.
+        self._expected: dict[Genome, float] = {}
+        self._compared: list[tuple[float, float]] = []
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         if index == 0 and self.options.probes:
@@ -54,14 +56,10 @@ class AutoSearcher(NSGA2Searcher):
         if self._algorithm is None:
             self._learn_alone([e for e in evaluations if e.draw == ALONE])
             return
-        if self._expected is not None:
-            found = {e.genome: e for e in evaluations}
-            asked = [rank(found[Genome.of(row)]) for row in self._asked.get("X")]
-            measured = np.isfinite(asked)
-            self.surrogate.judge(self._expected[measured], np.array(asked)[measured])
+        for evaluation in evaluations:
+            if rank(evaluation) != float("inf") and evaluation.genome in self._expected:
+                self._compared.append((self._expected.pop(evaluation.genome), evaluation.quality))
         super().learn(evaluations)
-        known = [e for e in self.best.values() if rank(e) != float("inf")]
-        self.surrogate.fit([e.genome for e in known], [max(e.quality, 0.0) for e in known])
 
     def _learn_alone(self, evaluations: Sequence[Evaluation]) -> None:
         """The additive model, and its solutions as seeds."""
@@ -74,22 +72,29 @@ class AutoSearcher(NSGA2Searcher):
         self.start |= names
         self.seeds += list(names.values())
 
-    def _begin(self, offspring: int) -> Any:
-        return super()._begin(offspring * self.options.oversample)
+    def _children(self) -> int:
+        return self.options.offspring * self.options.oversample
 
     def _ask(self) -> Any:
         children = super()._ask()
-        self._expected = None
-        wanted = self.options.offspring
-        if children is None or self._algorithm.n_iter in (None, 1) or len(children) <= wanted:
+        if children is None or not self.begun or len(children) <= self.options.offspring:
             return children
-        genomes = [Genome.of(row) for row in children.get("X")]
+        self._improve()
         if not self.surrogate.trusted:
-            chosen = np.arange(wanted)
-        else:
-            chosen = self._promising(genomes, wanted)
-            self._expected = self.surrogate.predict([genomes[i] for i in chosen])
+            return children[: self.options.offspring]
+        genomes = [Genome.of(row) for row in children.get("X")]
+        chosen = self._promising(genomes, self.options.offspring)
+        predicted = self.surrogate.predict([genomes[i] for i in chosen])
+        self._expected |= {genomes[i]: float(p) for i, p in zip(chosen, predicted, strict=True)}
         return children[chosen]
+
+    def _improve(self) -> None:
+        """Judge the surrogate by what was measured since it was asked last, and let it learn all there is."""
+        if len(self._compared) >= min(8, self.options.offspring):
+            self.surrogate.judge(*np.array(self._compared).T)
+            self._compared = []
+        known = [e for e in self.best.values() if rank(e) != float("inf")]
+        self.surrogate.fit([e.genome for e in known], [max(e.quality, 0.0) for e in known])
 
     def _promising(self, genomes: list[Genome], wanted: int) -> Any:
         """For each of as many sizes as are wanted, the child that is predicted to be the best there."""
@@ -98,3 +103,8 @@ class AutoSearcher(NSGA2Searcher):
         costs = totals[:, cost_index(self.objectives[1])]
         by_size = np.array_split(np.argsort(costs, kind="stable"), wanted)
         return np.array([group[quality[group].argmin()] for group in by_size])
+
+    def report(self) -> dict[str, float]:
+        correlation = self.surrogate.correlation
+        own = {} if correlation is None else {"surrogate rank correlation": correlation}
+        return super().report() | own

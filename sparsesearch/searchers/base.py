@@ -82,6 +82,9 @@ class Searcher(ABC):
 
     # Whether `generation` ends the search without a budget.
     ends_by_itself = False
+    # Whether it can go on while evaluations are missing; `asynchronous` then asks for that.
+    overlaps = False
+    asynchronous = False
 
     def __init__(
         self, space: Space, objectives: Sequence[str], seed: int, options: Options, seeds: Seeds | None = None
@@ -120,12 +123,25 @@ class Searcher(ABC):
     def learn(self, evaluations: list[Evaluation]) -> None:
         """Take in a complete generation, in the order it was proposed."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether a generation must be complete before the next one is asked for."""
+        return not self.asynchronous
+
+    def report(self) -> dict[str, float]:
+        """What it has learned about how to search, by name, for whoever watches."""
+        return {}
+
+    def adopt(self, evaluations: list[Evaluation]) -> None:
+        """Take in evaluations that were not asked for; for searchers that overlap."""
+        raise NotImplementedError
+
     def ask(self, n: int) -> list[Proposal]:
         """Up to `n` proposals; none while a generation awaits evaluations, or when the search has ended."""
-        if not self._queue and not self._batch and not self._finished:
+        if not self._queue and not self._finished and not (self._batch and self.waits):
             proposals = self.generation(self.index, np.random.default_rng([self.seed, self.index]))
-            self._batch = list({(p.genome, p.draw): p for p in proposals}.values())
-            self._queue = list(self._batch)
+            self._queue = list({(p.genome, p.draw): p for p in proposals}.values())
+            self._batch += self._queue
             self._finished = not self._batch
             self.index += 1
         portion, self._queue = self._queue[:n], self._queue[n:]
@@ -138,14 +154,23 @@ class Searcher(ABC):
             known = self.best.get(evaluation.genome)
             if evaluation.status == "ok" and (known is None or evaluation.sequences >= known.sequences):
                 self.best[evaluation.genome] = evaluation
-        if self._batch and not self._queue and all((p.genome, p.draw) in self._told for p in self._batch):
+        if not self.waits:
+            self._batch = [p for p in self._batch if (p.genome, p.draw) not in self._told]
+            self._told = {}
+            self.learn(list(evaluations))
+        elif self._batch and not self._queue and all((p.genome, p.draw) in self._told for p in self._batch):
             done = [self._told[(p.genome, p.draw)] for p in self._batch]
             self._batch, self._told = [], {}
             self.learn(done)
 
     def finalists(self, n: int) -> list[Genome]:
-        """At most `n` genomes that deserve all selection data: the spread of the front found so far."""
+        """At most `n` genomes that deserve all selection data: the spread of the front found so far.
+
+        Only the most thorough measurements count: few samples flatter.
+        """
         inside = [e for e in self.best.values() if self.space.feasible(e.genome)]
+        most = max((e.sequences for e in inside), default=0)
+        inside = [e for e in inside if e.sequences == most]
         points = [self.point(e) for e in inside]
         return [inside[i].genome for i in pareto.spread(points, n)] if inside else []
 

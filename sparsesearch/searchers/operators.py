@@ -2,32 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
 from sparsesearch.space import Genome, Space
+from sparsesearch.space.cost import cost_index
 from sparsesearch.space.repair import fill, repair
 
+Levels = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Move = Callable[[Space, Genome, np.random.Generator], Genome]
+# Draws of a move before another one takes over.
+TRIES = 20
+# What a transfer between kinds keeps: every kind of unit changes it.
+CURRENCY = cost_index("nonzeros")
 
-def switch(space: Space, parent: Genome, rng: np.random.Generator, max_switches: int = 3) -> Genome:
+
+def moves(space: Space) -> dict[str, Move]:
+    """The moves that a space has, by name."""
+    found: dict[str, Move] = {"switch": partial(switch, full=False), "shift": shift}
+    if space.bounds:
+        found["switch to the limit"] = switch
+    if np.bincount(space.blocks).max() > 1:
+        found["within a block"] = within_block
+    if len(set(space.kinds)) > 1:
+        found["transfer"] = transfer
+    return found
+
+
+def switch(space: Space, parent: Genome, rng: np.random.Generator, max_switches: int = 3, full: bool = True) -> Genome:
     """EvoPress's level switch: one unit one level denser, another one sparser, min(U, U) of 1..`max_switches` times.
 
-    What the two steps do not balance exactly, `repair` and `fill` do. Never returns the parent where another feasible
-    genome is one move away.
+    What the two steps do not balance exactly, `repair` does. Never returns the parent where another feasible genome is
+    one move away.
+
+    Args:
+        full: grow the child up to the limits.
     """
-    for _ in range(20):
-        levels = parent.levels.astype(np.int64)
-        for _ in range(min(rng.integers(1, max_switches + 1), rng.integers(1, max_switches + 1))):
-            _switch_once(space, levels, rng)
-        child = fill(space, repair(space, Genome.of(levels), rng), rng)
+    for _ in range(TRIES):
+        child = _switched(space, parent, rng, max_switches, np.ones(len(parent), dtype=bool))
+        child = fill(space, child, rng) if full else child
         if child != parent:
             return child
     return shift(space, parent, rng)
 
 
-def _switch_once(space: Space, levels: npt.NDArray[np.int64], rng: np.random.Generator) -> None:
-    denser = np.flatnonzero(levels > 0)
-    sparser = np.flatnonzero(levels < space.max_levels)
+def within_block(space: Space, parent: Genome, rng: np.random.Generator) -> Genome:
+    """Level switches between units of one block; any switch where the block has none to make."""
+    blocks = np.flatnonzero(np.bincount(space.blocks) > 1)
+    for _ in range(TRIES):
+        child = _switched(space, parent, rng, 3, space.blocks == rng.choice(blocks))
+        if child != parent:
+            return child
+    return switch(space, parent, rng, full=False)
+
+
+def _switched(space: Space, parent: Genome, rng: np.random.Generator, most: int, among: Mask) -> Genome:
+    levels = parent.levels.astype(np.int64)
+    for _ in range(min(rng.integers(1, most + 1), rng.integers(1, most + 1))):
+        _switch_once(space, levels, rng, among)
+    return repair(space, Genome.of(levels), rng)
+
+
+def _switch_once(space: Space, levels: Levels, rng: np.random.Generator, among: Mask) -> None:
+    denser = np.flatnonzero((levels > 0) & among)
+    sparser = np.flatnonzero((levels < space.max_levels) & among)
     if denser.size:
         up = rng.choice(denser)
         sparser = sparser[sparser != up]
@@ -40,9 +82,34 @@ def _switch_once(space: Space, levels: npt.NDArray[np.int64], rng: np.random.Gen
         levels[rng.choice(sparser)] += 1
 
 
+def transfer(space: Space, parent: Genome, rng: np.random.Generator) -> Genome:
+    """One unit denser, and units of another kind sparser until the weights that this brought are paid for."""
+    for _ in range(TRIES):
+        levels = parent.levels.astype(np.int64)
+        up = rng.choice(np.flatnonzero(levels)) if levels.any() else None
+        if up is None:
+            break
+        levels[up] -= 1
+        kind = rng.choice(np.unique(space.kinds[space.kinds != space.kinds[up]]))
+        _pay(space, levels, parent, rng, space.kinds == kind)
+        child = repair(space, Genome.of(levels), rng)
+        if child != parent:
+            return child
+    return shift(space, parent, rng)
+
+
+def _pay(space: Space, levels: Levels, parent: Genome, rng: np.random.Generator, among: Mask) -> None:
+    """Make random units sparser, at most as many as there are, until the weights are no more than the parent's."""
+    budget = space.costs.totals(parent.levels)[CURRENCY]
+    for unit in rng.permutation(np.flatnonzero(among & (levels < space.max_levels))):
+        if space.costs.totals(levels)[CURRENCY] <= budget:
+            return
+        levels[unit] += 1
+
+
 def shift(space: Space, parent: Genome, rng: np.random.Generator) -> Genome:
     """Move one to four random units by a level or two, all in one direction, so that the size changes."""
-    for _ in range(20):
+    for _ in range(TRIES):
         levels = parent.levels.astype(np.int64)
         units = rng.choice(len(levels), size=min(len(levels), int(rng.integers(1, 5))), replace=False)
         levels[units] += rng.choice([-1, 1]) * rng.integers(1, 3, size=len(units))

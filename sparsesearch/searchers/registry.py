@@ -15,7 +15,7 @@ from sparsesearch.searchers.base import Searcher, Seeds
 from sparsesearch.searchers.evolution import EvolutionSearcher, EvoPressSearcher
 from sparsesearch.searchers.exact import DPSearcher, MILPSearcher
 from sparsesearch.searchers.finercut import FinerCutSearcher
-from sparsesearch.searchers.nsga import NSGA2Searcher
+from sparsesearch.searchers.nsga import NSGA2Searcher, NSGA3Searcher
 from sparsesearch.searchers.optuna import SAMPLERS
 from sparsesearch.searchers.random import RandomSearcher
 from sparsesearch.space import Space
@@ -28,6 +28,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "evolution": EvolutionSearcher,
     "evopress": EvoPressSearcher,
     "nsga2": NSGA2Searcher,
+    "nsga3": NSGA3Searcher,
     "dp": DPSearcher,
     "milp": MILPSearcher,
     "finercut": FinerCutSearcher,

@@ -120,14 +120,23 @@ class CostModel:
 
     def totals(self, levels: npt.ArrayLike) -> Ints:
         """Costs in the order of `COSTS` of level vectors, shape (..., units) -> (..., costs)."""
+        total: Ints = self._by_part(levels).sum(axis=-2)
+        return total
+
+    def _by_part(self, levels: npt.ArrayLike) -> Ints:
         levels = np.asarray(levels, dtype=np.int64)
         padded = np.concatenate([levels, np.zeros((*levels.shape[:-1], 1), dtype=np.int64)], axis=-1)
         row = self._offset + (padded[..., self._unit] * self._stride).sum(axis=-2)
         costs: Ints = self._table[row]
-        if self._drops:
-            costs = costs * (padded[..., self._drop] == 0)[..., None]
-        total: Ints = costs.sum(axis=-2)
-        return total
+        return costs * (padded[..., self._drop] == 0)[..., None] if self._drops else costs
+
+    def by_unit(self, levels: npt.ArrayLike) -> tuple[Ints, Ints]:
+        """Costs of what each unit touches, (units, costs), and of the rest, (costs,); several may touch the same."""
+        costs = self._by_part(levels)
+        touched = np.zeros((len(self.units), len(COSTS)), dtype=np.int64)
+        np.add.at(touched, self._pair_unit, costs[self._pair_part])
+        rest = np.delete(costs, self._pair_part, axis=0).sum(axis=0)
+        return touched, rest
 
     def neighbours(self, levels: npt.ArrayLike, step: int) -> Ints:
         """Costs after moving each unit alone by `step` levels, shape (units, costs).

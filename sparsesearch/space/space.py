@@ -123,8 +123,24 @@ class Space:
                     "SS106",
                     f"limit {bound.text} cannot be met: it allows {bound.maximum:,} {bound.cost}, the smallest "
                     f"candidate keeps {smallest[bound.cost]:,} of {dense:,} ({smallest[bound.cost] / dense:.1%}).",
-                    "Add smaller levels or units, or raise the limit.",
+                    f"{self._largest_rest(bound.cost)} Add smaller levels or units, or raise the limit.",
                 )
+        grown = self.excess(self.costs.neighbours(self.max_levels, -1))
+        if self.bounds and not ((grown <= 0).all(axis=1) & (self.max_levels > 0)).any():
+            limits = ", ".join(bound.text for bound in self.bounds)
+            raise InputError(
+                "SS108", f"{limits} leaves one genome, the smallest; there is nothing to search.",
+                "Raise the limit, or give units smaller levels.",
+            )  # fmt: skip
+
+    def _largest_rest(self, cost: str) -> str:
+        """Where most of a cost is left in the smallest genome."""
+        rests, fixed = (costs[..., cost_index(cost)] for costs in self.costs.by_unit(self.max_levels))
+        most = int(np.argmax(rests))
+        return (
+            f"Of that, {rests[most]:,} are in {self.units[most].name}, which keeps {self.units[most].levels[-1]:,} of "
+            f"{self.units[most].total:,}, and {fixed:,} where no unit is."
+        )
 
     def describe(self, genome: Genome) -> dict[str, int]:
         """Elements kept at each unit that is not dense, by unit name."""

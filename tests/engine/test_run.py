@@ -24,6 +24,7 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.worker import Worker
 from sparsesearch.errors import EnvironmentProblem, InfeasibleError, InputError, SparseSearchError
 from sparsesearch.evaluation import Evaluator, Teacher
+from sparsesearch.evaluation.evaluator import minibatch
 from sparsesearch.export.write import open_run
 
 Make = Callable[[str], Path]
@@ -53,10 +54,27 @@ class FakeExecutor:
         if method != "evaluate":
             yield from self.real.map(method, calls, lanes)
             return
-        for genome, sequences in calls:
-            type(self).calls += 1
-            levels = np.frombuffer(genome, dtype="<i2").astype(float)
-            yield {"losses": [float((levels**1.5 / (s + 2)).sum()) for s in sequences]}
+        for call in calls:
+            yield self.evaluated(*call)
+
+    def evaluated(self, genome: bytes, sequences: list[int]) -> dict[str, Any]:
+        type(self).calls += 1
+        levels = np.frombuffer(genome, dtype="<i2").astype(float)
+        return {"losses": [float((levels**1.5 / (s + 2)).sum()) for s in sequences]}
+
+    def stream(self, method: str, source: executors.Source, lanes: int | None = None) -> Iterator[tuple[Any, Any]]:
+        """Three workers, of which any may be the first to end."""
+        rng, running = np.random.default_rng(), []
+        while True:
+            while len(running) < 3 and (wanted := source()):
+                running.append(wanted)
+            if not running:
+                return
+            tag, call = running.pop(rng.integers(len(running)))
+            yield tag, self.evaluated(*call)
+
+    def each(self, method: str) -> list[Any]:
+        return [{"peak_bytes": 1}]
 
     def close(self) -> None: ...
 
@@ -149,6 +167,49 @@ def test_more_evaluations_extend_a_finished_run(fake: type[FakeExecutor], family
     assert searched(more) == searched(longer)
     # What the first session measured on all data stays, so the extended run can only know more.
     assert more.hypervolume() >= longer.hypervolume() * (1 - 1e-9)
+
+
+def test_without_generations_every_budget_is_kept_and_a_resume_goes_on(
+    fake: type[FakeExecutor], family_dir: Make, tmp_path: Path
+) -> None:
+    search = NSGA2 | {"asynchronous": True, "evals": 60}
+    results = run_search(tmp_path / "run", family_dir("llama"), search=search)
+    assert results.info["search_evaluations"] == 60
+    assert len({(e.genome, e.draw, e.sequences) for e in results.evaluations}) == len(results.evaluations)
+    # A crash loses what was running, nothing else; the rest of the budget is spent.
+    lines = results.run.archive.read_text().splitlines(keepends=True)
+    results.run.archive.write_text("".join(lines[:45]))
+    fake.calls = 0
+    again = controller.resume(results.run.path, {}, QUIET)
+    assert [e.genome for e in again.evaluations[:45]] == [e.genome for e in results.evaluations[:45]]
+    assert again.info["search_evaluations"] == 60
+    assert fake.calls <= len(results.evaluations) - 45 + 10
+    assert again.front
+
+
+def test_the_memory_of_workers_and_what_the_searcher_learned_are_kept(family_dir: Make, tmp_path: Path) -> None:
+    run = run_search(tmp_path / "run", family_dir("llama"), search=NSGA2 | {"evals": 40}).run
+    (worker,) = json.loads(run.workers.read_text())
+    assert worker["peak_bytes"] > 1e7
+    assert 0 < worker["blocks_ran"] < worker["blocks_asked"]
+    learned = run.lines(run.generations)
+    assert [line["generation"] for line in learned] == list(range(1, len(learned) + 1))
+    moves = [line[name] for line in learned[-1:] for name in line if name.startswith("move ")]
+    assert sum(moves) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_bound_that_holds_no_states_is_said(
+    family_dir: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    executor = {"kind": "local", "prefix_bytes": 1000}
+    launch = launched(family_dir("llama"), search=NSGA2 | {"evals": 4}, executor=executor)
+    results = controller.start(launch, tmp_path / "run", Reporter())
+    assert "executor.prefix_bytes 1,000 holds not one block's hidden states" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    (worker,) = json.loads(results.run.workers.read_text())
+    assert worker["prefix_bytes"] == 0
+    assert worker["blocks_ran"] == worker["blocks_asked"]
 
 
 def test_a_space_smaller_than_the_budget_ends(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
@@ -307,6 +368,12 @@ def test_shared_windows_are_refused_unless_asked_for(family_dir: Make) -> None:
         ({"pruners": {"sparsity": "sparsgpt"}}, "SS102", "Did you mean 'sparsegpt'"),
         ({"pruners": {"width": "magnitud"}}, "SS102", "pruners.width 'magnitud' not found"),
         ({"search": {"searcher": "evopres"}}, "SS102", "Did you mean 'evopress'"),
+        ({"search": {"searcher": "evopress", "asynchronous": True}, "limits": ["params<=90%"]}, "SS114", "whole gen"),
+        (
+            {"search": {"searcher": "nsga2", "tokens": 15}},
+            "SS115",
+            "search.tokens 15 is less than one evaluation takes",
+        ),
     ],
 )
 def test_unknown_names_get_a_suggestion(family_dir: Make, changes: dict[str, Any], code: str, words: str) -> None:
@@ -361,5 +428,5 @@ def test_no_genome_is_measured_twice_on_a_sequence(family_dir: Make, tmp_path: P
     targets = Teacher(next((tmp_path / ".cache" / "teachers").iterdir()))
     evaluator = Evaluator(supernet, targets, supernet.network.task, 4)
     for evaluation in results.final:
-        expected = evaluator.losses(evaluation.genome, np.arange(6))
+        expected = evaluator.losses(evaluation.genome, minibatch(6, 6, 0, 0))
         assert evaluation.losses == pytest.approx(expected.tolist(), abs=1e-5)

@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from sparsesearch import pareto
 from sparsesearch.errors import InputError
 from sparsesearch.searchers import Evaluation, Proposal, Searcher
+from sparsesearch.searchers.mating import FLOOR, LearnedChoice
+from sparsesearch.searchers.nsga import NSGA2Searcher
 from sparsesearch.searchers.registry import SEARCHERS, create
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
 
@@ -22,6 +24,8 @@ ALL: list[tuple[str, dict[str, Any]]] = [
     ("evolution", {"offspring": 8, "tokens": [5, 40], "race": 0.9}),
     ("evopress", {"offspring": 8, "survivors": [4, 2, 1], "tokens": [10, 20, 50], "generations": 30}),
     ("nsga2", {"population": 16, "offspring": 10}),
+    ("nsga2", {"population": 16, "offspring": 10, "tokens": 80, "first_tokens": 10, "race": 0.9, "rotate": 3}),
+    ("nsga3", {"population": 16, "offspring": 10}),
     ("auto", {"population": 16, "offspring": 10, "solutions": 4, "variants": 2, "oversample": 4}),
     ("dp", {}),
     ("milp", {}),
@@ -46,11 +50,16 @@ def true_quality(genome: Genome) -> float:
 
 
 def measure(searcher: Searcher, proposal: Proposal, noise: float = 0.0) -> Evaluation:
-    rng = np.random.default_rng([int(proposal.genome.id, 16), proposal.draw])
-    quality = true_quality(proposal.genome) * (1 + noise * rng.normal())
-    costs = searcher.space.costs.named(proposal.genome.levels)
-    tokens, origin = max(proposal.tokens, 1), proposal.origin
-    return Evaluation(proposal.genome, tokens, proposal.draw, origin, "ok", quality, costs, (quality,))
+    """A sequence is a token long; some are harder than others for every genome, and a little more so for some."""
+    count, genome = max(proposal.tokens, 1), proposal.genome
+    shared = np.random.default_rng(proposal.draw).normal(size=100_000)[:count]
+    own = np.random.default_rng([int(genome.id, 16), proposal.draw]).normal(size=100_000)[:count]
+    losses = true_quality(genome) * (1 + 0.05 * shared + 0.005 * own + noise * own[0])
+    costs, quality = searcher.space.costs.named(genome.levels), float(losses.mean())
+    return Evaluation(genome, count, proposal.draw, proposal.origin, "ok", quality, costs, tuple(losses))
+
+
+RACE = {"population": 16, "offspring": 10, "tokens": 80, "first_tokens": 10, "race": 0.9}
 
 
 def make(name: str, options: dict[str, Any], seed: int = 0, limit: str = "nonzeros<=50%") -> Searcher:
@@ -143,8 +152,83 @@ class TestSearcher:
         assert issubclass(SEARCHERS[name].Options, BaseModel)
 
 
+def test_children_that_lose_a_race_are_measured_less() -> None:
+    found = run(make("nsga2", RACE), 1000)
+    children = [e for e in found if e.origin == "offspring"]
+    spent = {e.genome: e.sequences for e in children}  # the last measurement of each
+    assert set(spent.values()) == {10, 20, 40, 80}
+    assert np.mean(list(spent.values())) < 60
+    # All sequences of a draw are nested, so going on costs what is new.
+    assert {e.draw for e in children} == {0}
+
+
+def test_a_lost_child_is_told_as_worse_than_who_beat_it() -> None:
+    searcher = make("nsga2", RACE)
+    assert isinstance(searcher, NSGA2Searcher)
+    for _ in range(20):
+        searcher.tell([measure(searcher, p) for p in searcher.ask(1000)])
+        population = searcher._algorithm.pop
+        members = {tuple(x): f for x, f in zip(population.get("X"), population.get("F"), strict=True)}
+        thorough = {tuple(g.levels): e for g, e in searcher.best.items() if e.sequences == 80}
+        first = [f for x, f in members.items() if x in thorough]
+        for x, f in members.items():
+            if x not in thorough and searcher.begun:
+                assert any((f >= other).all() for other in first)
+
+
+def test_rotation_measures_the_population_again() -> None:
+    found = run(make("nsga2", {**RACE, "race": 0, "rotate": 4}), 600)
+    again = [e for e in found if e.origin == "rotation"]
+    assert {e.draw for e in again} >= {1, 2}
+    assert all(sum(e.draw == draw for e in again) == 16 for draw in (1, 2))
+    last = max(e.draw for e in found)
+    assert {e.draw for e in found if e.origin == "offspring"} >= {0, 1, last - 1}
+
+
+def test_moves_are_chosen_as_often_as_their_children_survive() -> None:
+    choice = LearnedChoice(["good", "bad", "none"])
+    assert choice.probabilities == pytest.approx(dict.fromkeys(choice.success, 1 / 3))
+    for i in range(1000):
+        choice.learn("good", i % 2 == 0)
+        choice.learn("bad", i % 10 == 0)
+        choice.learn("none", False)
+    found = choice.probabilities
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["none"] == pytest.approx(FLOOR / 3, abs=0.01)
+    assert found["good"] / found["bad"] > 3
+
+
+@pytest.mark.parametrize(("name", "options"), [("nsga2", {}), ("nsga3", {}), ("nsga2", RACE), ("auto", {})])
+def test_without_generations_the_next_child_does_not_wait(name: str, options: dict[str, Any]) -> None:
+    searcher = make(name, options)
+    searcher.asynchronous = True
+    while searcher.waits:
+        searcher.tell([measure(searcher, p) for p in searcher.ask(1000)])
+    rng, running = np.random.default_rng(0), []
+    for _ in range(400):
+        while len(running) < 4:
+            (proposal,) = searcher.ask(1)
+            assert all(proposal.genome != other.genome for other in running)
+            running.append(proposal)
+        searcher.tell([measure(searcher, running.pop(int(rng.integers(4))))])
+    best = min(true_quality(g) for g in searcher.finalists(10))
+    assert best < 0.9 * true_quality(Genome.of([5] * UNITS))
+
+
+def test_what_an_earlier_session_measured_is_adopted() -> None:
+    first, second = (make("nsga2", {}) for _ in range(2))
+    found = run(first, 400)
+    start = len(second.ask(1000))
+    second.tell(found[:start])
+    second.asynchronous = True
+    second.tell(found[start:])
+    second.adopt(found[start:])
+    assert {e.genome for e in found} == set(second.best)
+    assert min(true_quality(g) for g in second.finalists(9)) <= min(true_quality(e.genome) for e in found[start:])
+
+
 def test_unknown_searcher() -> None:
-    with pytest.raises(InputError, match=r"SS102 searcher 'nsga' not found. Did you mean 'nsga2'"):
+    with pytest.raises(InputError, match=r"SS102 searcher 'nsga' not found. Did you mean 'nsga"):
         make("nsga", {})
 
 

@@ -2,9 +2,10 @@
 
     python results/benchmarks/any_network/pruners.py any|2:4 --model MODEL_DIR --text TEXT_DIR --runs RUNS_DIR
 
-One level store a pruner, from 65,536 tokens of calib.txt. A search is `evopress` for 6 generations at one sparsity, on
-windows of train.txt. KL to dense on the first 16,384 tokens of valid.txt and perplexity on the first 128 windows of
-wikitext2-test.txt go to RUNS_DIR/pruners.jsonl, one line a pruner and sparsity.
+One level store a pruner, from 65,536 tokens of calib.txt. A search is `evolution` for 20 generations of 16 children at
+one sparsity (1,024 tokens each, 8,192 for the best two and their parent), on windows of train.txt. KL to dense on the
+first 16,384 tokens of valid.txt and perplexity on the first 128 windows of wikitext2-test.txt go to
+RUNS_DIR/pruners.jsonl, one line a pruner and sparsity.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from sparsesearch.engine.results import RunResults
 PRUNERS = ("random", "magnitude", "wanda", "gblm", "taylor", "sparsegpt")
 ALLOCATIONS = ("uniform", "erk", "lamp", "owl", "block_influence", "alpha_pruning")
 SPARSITIES = (50, 60, 70, 80)
-LENGTH, WINDOWS, GENERATIONS = 256, 64, 6
+LENGTH, WINDOWS = 256, 64
+OPTIONS = {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192], "generations": 20}
 
 
 def recipe(args: argparse.Namespace, pruner: str, sparsity: int) -> dict[str, Any]:
     data = {"calibration": ("calib.txt", 256, "first"), "selection": ("train.txt", 256, "spread")}
     pattern = None if args.pattern == "any" else args.pattern
-    options = {"searcher": "evopress", "options": {"generations": GENERATIONS}, "seed": args.seed}
+    options = {"searcher": "evolution", "options": OPTIONS, "seed": args.seed}
     return {
         "model": {"id": str(args.model)},
         "units": [{"kind": "sparsity", "levels": ["50%"] if pattern else 24, "max_sparsity": "95%"}],
