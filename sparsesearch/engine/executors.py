@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,7 +50,7 @@ class Executor(Protocol):
         ...
 
     def each(self, method: str) -> list[Any]:
-        """The result of `Worker.method()` of every worker."""
+        """The result of `Worker.method()` of every worker that is alive."""
         ...
 
     def close(self) -> None: ...
@@ -146,7 +147,10 @@ class RayExecutor:
         self._actors[actor] = self._actor_class.remote(self._setup)
 
     def each(self, method: str) -> list[Any]:
-        found: list[Any] = self._ray.get([getattr(actor, method).remote() for actor in self._actors])
+        found = []
+        for reference in [getattr(actor, method).remote() for actor in self._actors]:
+            with suppress(self._ray.exceptions.RayActorError):
+                found.append(self._ray.get(reference))
         return found
 
     def close(self) -> None:

@@ -154,9 +154,9 @@ class SearchSession:
         """What workers held in memory, and how many blocks their kept hidden states saved."""
         workers = self.executor.each("usage")
         self.run.write(self.run.workers, workers)
-        text = f"Workers held up to {max(w['peak_bytes'] for w in workers) / 1e6:,.0f} MB each"
+        text = f"Workers held up to {max((w['peak_bytes'] for w in workers), default=0) / 1e6:,.0f} MB each"
         if asked := sum(w.get("blocks_asked", 0) for w in workers):
-            kept, ran = (sum(w[name] for w in workers) for name in ("prefix_bytes", "blocks_ran"))
+            kept, ran = (sum(w.get(name, 0) for w in workers) for name in ("prefix_bytes", "blocks_ran"))
             text += f"; {kept / 1e6:,.0f} MB of kept hidden states spared them {1 - ran / asked:.0%} of all blocks"
         self.reporter.message(f"{text}.")
 

@@ -175,8 +175,8 @@ class Worker:
         """Bytes this process held at most, bytes of kept hidden states, and blocks that ran of those asked for."""
         scale = 1 if sys.platform == "darwin" else 1024
         found = {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale}
-        prefixes = self.evaluator.prefixes
-        if prefixes is not None:
+        used: Evaluator | None = self.__dict__.get("evaluator")  # a fresh worker has none yet
+        if used is not None and (prefixes := used.prefixes) is not None:
             found |= {"prefix_bytes": prefixes.bytes, "blocks_asked": prefixes.asked, "blocks_ran": prefixes.ran}
         return found
 

@@ -53,6 +53,32 @@ def test_any_number_of_workers_gives_the_local_archive(
     assert results.run.archive.read_bytes() == local_bytes
 
 
+def test_without_generations_workers_share_the_budget_and_a_death_is_survived(
+    cluster: str, family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+    begin = executors.RayExecutor.stream
+
+    def killing(self: Any, method: str, source: Any, lanes: int | None = None) -> Iterator[Any]:
+        for index, result in enumerate(begin(self, method, source, lanes)):
+            if isinstance(result[0], int):
+                yield result  # of `map`
+                continue
+            if index == 2 and not killed:
+                killed.append(self._ray.get(self._actors[0].__ray_call__.remote(lambda _: os.getpid())))
+                os.kill(killed[0], signal.SIGKILL)
+            yield result
+
+    monkeypatch.setattr(executors.RayExecutor, "stream", killing)
+    executor = {"kind": "ray", "workers": 2}
+    search = SEARCH | {"asynchronous": True}
+    results = run_search(tmp_path / "run", family_dir("llama"), search=search, executor=executor)
+    assert killed
+    assert results.info["search_evaluations"] == 40
+    assert all(e.status == "ok" for e in results.evaluations)
+    assert len(json.loads(results.run.workers.read_text())) == 2
+
+
 def test_a_killed_worker_is_replaced_and_leaves_no_trace(
     cluster: str, family_dir: Make, tmp_path: Path, local_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
