@@ -194,6 +194,8 @@ class RunConfig(Strict):
     version: Literal[1] = 1
     model: ModelConfig = ModelConfig()
     units: list[UnitConfig] = Field(min_length=1)
+    # A finished run: levels are then a grid around its front, with steps half as large, and its front seeds the search.
+    refines: str | None = None
     pruners: PrunerConfig = PrunerConfig()
     limits: list[str] = []
     # The first is the quality (kl or perplexity), the others are costs; all are minimised.
@@ -342,6 +344,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         tree["model"]["id"] = absolute(config.model.id)
     if config.model.weights is not None:
         tree["model"]["weights"] = absolute(config.model.weights)
+    if config.refines is not None:
+        tree["refines"] = absolute(config.refines)
     for role in ("calibration", "selection", "test"):
         if tree["data"][role] is not None:
             source = tree["data"][role]["source"]

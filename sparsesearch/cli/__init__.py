@@ -9,7 +9,20 @@ from typing import Annotated, Any
 import typer
 
 from sparsesearch import __version__
-from sparsesearch.cli import compare, doctor, evaluate, export, front, list_, report, resume, search, show, space
+from sparsesearch.cli import (
+    compare,
+    doctor,
+    evaluate,
+    export,
+    front,
+    list_,
+    refine,
+    report,
+    resume,
+    search,
+    show,
+    space,
+)
 from sparsesearch.engine import interrupts
 from sparsesearch.errors import SparseSearchError
 
@@ -37,6 +50,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 app.command("search")(search.search)
 app.command("resume")(resume.resume)
+app.command("refine")(refine.refine)
 app.command("front")(front.front)
 app.command("show")(show.show)
 app.command("report")(report.report)

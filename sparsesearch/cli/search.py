@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sparsesearch.cli.options import Json, print_json, set_if_given
+
+if TYPE_CHECKING:
+    from sparsesearch.engine.launch import Launch
 
 Text = Annotated[str | None, typer.Option(metavar="TEXT")]
 
@@ -50,16 +53,22 @@ def search(
     config = load_config(recipe, changes)
     path = results.resolve() / run_name(recipe.stem if name is None else name)
 
-    from sparsesearch.cli.plan import plan_json, print_plan
-    from sparsesearch.engine.directory import RunDirectory
-    from sparsesearch.engine.executors import check_machine
-    from sparsesearch.engine.launch import check_disk, prepare
+    from sparsesearch.engine.launch import prepare
 
-    launch = prepare(config)
+    launch_or_plan(prepare(config), path, dry_run, json_)
+
+
+def launch_or_plan(launch: Launch, path: Path, dry_run: bool, json_: bool) -> None:
+    """Run a search in `path` and show what it found; with `dry_run` only check that it could, and show the plan."""
     if dry_run:
+        from sparsesearch.cli.plan import plan_json, print_plan
+        from sparsesearch.engine.directory import RunDirectory
+        from sparsesearch.engine.executors import check_machine
+        from sparsesearch.engine.launch import check_disk
+
         RunDirectory.check_new(path)
         check_disk(launch, path.parent)
-        check_machine(config.executor)
+        check_machine(launch.config.executor)
         if json_:
             print_json(plan_json(launch))
         else:

@@ -19,6 +19,7 @@ from sparsesearch.calibration import Samples, samples_of
 from sparsesearch.calibration.gradients import check_loss
 from sparsesearch.config import PYTHON_SOURCE, RunConfig, SearchConfig
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.refine import coarse_levels
 from sparsesearch.engine.seeds import check_allocations
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
@@ -156,7 +157,7 @@ def prepare(
         network = source.describe([])
     _check_propagation(config, network)
     dtype = source.storage
-    space = build_space(config, network, dtype.itemsize)
+    space = build_space(config, network, dtype.itemsize, coarse_levels(config, source.weights))
     _check_objectives(config, space)
     _check_searcher(config, space)
     if samples is None:

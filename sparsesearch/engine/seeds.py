@@ -1,4 +1,4 @@
-"""Genomes that closed-form allocations say, for generation 0."""
+"""Genomes for generation 0: of closed-form allocations, and of the front of a run that is refined."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor, alive
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.refine import coarse_genomes
 from sparsesearch.errors import InputError
 from sparsesearch.searchers.registry import ALLOCATION, options_of
 from sparsesearch.space import Genome, Space
@@ -46,13 +47,13 @@ def seed_genomes(
     """Genomes by name, at the limits or at several sizes; kept in `seeds.json`, so that a resumed run has the same."""
     names, needs = allocations_of(config), check_allocations(config, space)
     if not names:
-        return {}
+        return coarse_genomes(config, space)
     if run.seeds.exists():
         return {name: Genome.of(levels) for name, levels in run.read(run.seeds).items()}
     started = time.monotonic()
     reporter.phase("allocations", len(names))
     (evidence,) = alive(executor.map("evidence", [(needs,)]))
-    found: dict[str, Genome] = {}
+    found = coarse_genomes(config, space)
     for done, name in enumerate(names, 1):
         found |= _genomes(name, space, evidence, _sizes(config, space))
         reporter.step(done)

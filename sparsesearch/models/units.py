@@ -6,7 +6,8 @@ import difflib
 import fnmatch
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from sparsesearch.config import Grid, RunConfig, UnitConfig
 from sparsesearch.errors import InputError
@@ -15,17 +16,22 @@ from sparsesearch.space import Part, Space, Unit
 from sparsesearch.space.unit import KINDS
 
 Module = Matrix | Cut | Drop
+# By a unit's name: its levels in an earlier run, and the indices of those that matter.
+Coarse = Mapping[str, tuple[Sequence[int], Collection[int]]]
 
 
-def build_space(config: RunConfig, network: Network, bytes_per_weight: int) -> Space:
+def build_space(config: RunConfig, network: Network, bytes_per_weight: int, coarse: Coarse | None = None) -> Space:
     """The space that a recipe opens on a network, with nominal nonzeros (every kept weight counts).
+
+    Args:
+        coarse: units that it names get levels around those that matter, in place of the recipe's.
 
     Raises InputError SS103 (target matches nothing), SS104 (indivisible width), SS106, SS107 (two families on one
     module) or SS108 (nothing to choose).
     """
     units: dict[str, Unit] = {}
     for index, family in enumerate(config.units):
-        for unit in _expand(family, f"units[{index}]", network):
+        for unit in _expand(family, f"units[{index}]", network, coarse or {}):
             if unit.name in units:
                 raise InputError(
                     "SS107", f"units[{index}] and an earlier family both set {unit.kind} of {unit.module}.",
@@ -53,7 +59,7 @@ def modules_of(kind: str, network: Network) -> dict[str, Module]:
     return {c.path: c for c in network.cuts.values() if c.kind == kind}
 
 
-def _expand(family: UnitConfig, where: str, network: Network) -> list[Unit]:
+def _expand(family: UnitConfig, where: str, network: Network, coarse: Coarse) -> list[Unit]:
     modules = modules_of(family.kind, network)
     count = len(network.blocks)
     out_of_range = [b for b in family.protect if not -count <= b < count]
@@ -65,7 +71,24 @@ def _expand(family: UnitConfig, where: str, network: Network) -> list[Unit]:
         raise _nothing_matched(family, where, network, modules)
     units = [_unit(family, where, p, modules[p], network) for p in matched if modules[p].block not in protected]
     # With one KV group, say, there is nothing to choose.
-    return [unit for unit in units if len(unit.levels) > 1]
+    units = [unit for unit in units if len(unit.levels) > 1]
+    aligns = {unit.name: _align(family, modules[unit.module]) for unit in units}
+    return [_refined(u, *coarse[u.name], aligns[u.name]) if u.name in coarse else u for u in units]
+
+
+def _align(family: UnitConfig, module: Module) -> int:
+    return math.lcm(family.align, module.align) if isinstance(module, Cut) else 1
+
+
+def _refined(unit: Unit, levels: Sequence[int], used: Collection[int], align: int) -> Unit:
+    """The unit with the levels that are used, those half-way to their neighbours, dense and the smallest."""
+    kept = {levels[0], levels[-1]}
+    for here in used:
+        kept.add(levels[here])
+        for beside in (here - 1, here + 1):
+            if 0 <= beside < len(levels):
+                kept.add(round((levels[here] + levels[beside]) / 2 / align) * align)
+    return replace(unit, levels=tuple(sorted((k for k in kept if levels[-1] <= k <= levels[0]), reverse=True)))
 
 
 def _matches(path: str, target: str) -> bool:
@@ -137,7 +160,7 @@ def _sparsity_levels(family: UnitConfig, total: int, hidden: int) -> list[int]:
 
 
 def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
-    levels, align, total = family.levels, math.lcm(family.align, cut.align), cut.elements
+    levels, align, total = family.levels, _align(family, cut), cut.elements
     if isinstance(levels, Grid):
         raise InputError("SS104", f"{where}: a grid of weights is for kind sparsity, not {family.kind}.")
     if isinstance(levels, list):

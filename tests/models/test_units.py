@@ -11,6 +11,7 @@ import pytest
 from support import launched
 
 from sparsesearch.errors import InputError
+from sparsesearch.space import Genome
 
 Make = Callable[[str], Path]
 
@@ -22,9 +23,9 @@ def units(make: Make, **unit: Any) -> list[tuple[str, tuple[int, ...]]]:
 
 def test_sparsity_levels_round_down_so_that_uniform_meets_its_limit(family_dir: Make) -> None:
     space = launched(
-        family_dir("llama"), units=[{"kind": "sparsity", "levels": ["70%"]}], limits=["sparsity>=70%"]
+        family_dir("llama"), units=[{"kind": "sparsity", "levels": ["70%", "80%"]}], limits=["sparsity>=70%"]
     ).space
-    assert space.feasible(space.smallest)
+    assert space.feasible(Genome.of([1] * len(space.units)))
     kept = sum(u.levels[1] for u in space.units)
     assert space.prunable * 0.3 - len(space.units) < kept <= space.prunable * 0.3
 
@@ -71,6 +72,12 @@ def test_protected_blocks_have_no_units(family_dir: Make) -> None:
         ({"units": [{"kind": "kv_groups", "levels": [0.3]}]}, "SS104", "not a multiple of align=1"),
         ({"units": [{"kind": "ffn_width", "levels": [0]}]}, "SS104", "keeps nothing"),
         ({"units": [{"kind": "kv_groups"}], "limits": ["params<=20%"]}, "SS106", "cannot be met"),
+        ({"units": [{"kind": "kv_groups"}], "limits": ["params<=20%"]}, "SS106", "which keeps 1 of 4, and"),
+        (
+            {"units": [{"kind": "sparsity", "levels": ["70%"]}], "limits": ["sparsity>=70%"]},
+            "SS108",
+            "leaves one genome",
+        ),
         ({"units": [{"kind": "kv_groups"}, {"kind": "kv_groups", "target": "*.1.*"}]}, "SS107", "both set kv_groups"),
         ({"units": [{"kind": "ffn_width", "levels": [1.0]}]}, "SS108", "one genome"),
     ],
