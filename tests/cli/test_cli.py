@@ -148,7 +148,7 @@ MISTAKES: list[tuple[dict[str, Any], list[str], int, str, str]] = [
     ),
     ({}, ["--limit", "params<=20%"], 2, "SS106", "cannot be met"),
     ({}, ["--limit", "prams<=20%"], 2, "SS102", "Did you mean 'params'"),
-    ({}, ["--searcher", "nsga"], 2, "SS102", "Did you mean 'nsga2'"),
+    ({}, ["--searcher", "nsga"], 2, "SS102", "Did you mean 'nsga"),
     ({}, ["--pruner", "wand"], 2, "SS102", "Did you mean 'wanda'"),
     ({}, ["--model", "/no/such"], 2, "SS201", "no such directory"),
     ({}, ["--calibration", "/no/such.txt"], 2, "SS204", "cannot read /no/such.txt"),
