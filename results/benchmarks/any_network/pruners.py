@@ -2,7 +2,7 @@
 
     python results/benchmarks/any_network/pruners.py any|2:4 --model MODEL_DIR --text TEXT_DIR --runs RUNS_DIR
 
-One level store a pruner, from 65,536 tokens of calib.txt. A search is `evolution` for 20 generations of 16 children at
+One level store a pruner, from 65,536 tokens of calib.txt. A search is `evolution` for 10 generations of 16 children at
 one sparsity (1,024 tokens each, 8,192 for the best two and their parent), on windows of train.txt. KL to dense on the
 first 16,384 tokens of valid.txt and perplexity on the first 128 windows of wikitext2-test.txt go to
 RUNS_DIR/pruners.jsonl, one line a pruner and sparsity.
@@ -27,7 +27,7 @@ PRUNERS = ("random", "magnitude", "wanda", "gblm", "taylor", "sparsegpt")
 ALLOCATIONS = ("uniform", "erk", "lamp", "owl", "block_influence", "alpha_pruning")
 SPARSITIES = (50, 60, 70, 80)
 LENGTH, WINDOWS = 256, 64
-OPTIONS = {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192], "generations": 20}
+OPTIONS = {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192], "generations": 10}
 
 
 def recipe(args: argparse.Namespace, pruner: str, sparsity: int) -> dict[str, Any]:
