@@ -9,8 +9,8 @@ from pydantic import Field
 
 from sparsesearch.searchers.additive import Table, alone, table_of
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher
-from sparsesearch.searchers.solvers import DynamicProgram, IntegerProgram, Solver
-from sparsesearch.space import Genome, Limit
+from sparsesearch.searchers.solvers import DynamicProgram, IntegerProgram, Solver, limits_between
+from sparsesearch.space import Genome
 
 # Standard deviation of the logarithm by which variants at one limit perturb the table.
 SPREAD = 0.3
@@ -80,11 +80,7 @@ def pool(solver: Solver, table: Table, cost: str, sizes: int, variants: int, rng
     """
     space = solver.space
     cost = space.bounds[0].cost if space.bounds else cost
-    smallest = space.costs.named(space.smallest.levels)[cost]
-    largest = space.bounds[0].maximum if space.bounds else space.dense_costs[cost]
-    steps = np.linspace(smallest, largest, sizes + 2)[1:-1].astype(np.int64).tolist()
-    within = list(space.limits[:1])
-    limits = [*within, *(Limit.parse(f"{cost}<={step}") for step in steps)]
+    within, limits = list(space.limits[:1]), limits_between(space, cost, sizes)
     found = solver.solve(table, limits) if limits else []
     for _ in range(variants if within else 0):
         found += solver.solve([harm * rng.lognormal(0.0, SPREAD) for harm in table], within)

@@ -12,6 +12,7 @@ from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.searchers.allocation import AllocationSearcher
 from sparsesearch.searchers.auto import AutoSearcher
 from sparsesearch.searchers.base import Searcher, Seeds
+from sparsesearch.searchers.decomposition import DecompositionSearcher
 from sparsesearch.searchers.evolution import EvolutionSearcher, EvoPressSearcher
 from sparsesearch.searchers.exact import DPSearcher, MILPSearcher
 from sparsesearch.searchers.finercut import FinerCutSearcher
@@ -29,6 +30,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "evopress": EvoPressSearcher,
     "nsga2": NSGA2Searcher,
     "nsga3": NSGA3Searcher,
+    "decomposition": DecompositionSearcher,
     "dp": DPSearcher,
     "milp": MILPSearcher,
     "finercut": FinerCutSearcher,

@@ -112,27 +112,50 @@ class DynamicProgram:
     def __init__(self, space: Space) -> None:
         """Raises InputError SS112 where limits are on several costs, or groups have too many joint choices."""
         self.space = space
-        _one_cost(space)
+        one_cost(space)
         self.joints = clusters(space)
 
     def solve(self, table: Table, limits: Sequence[Limit]) -> list[Genome]:
         """As `Solver.solve`; raises InputError SS112 where a limit is on another cost than the space's own."""
-        spaces = [self.space.with_limits([*self.space.limits, limit]) for limit in limits]
-        (name,) = {_one_cost(space) for space in spaces}
+        (name,) = {one_cost(self.space.with_limits([*self.space.limits, limit])) for limit in limits}
         column = cost_index(name)
-        fronts = [_frontier(joint, table, column) for joint in self.joints]
+        fronts = [
+            frontier(joint.units, joint.levels, joint.costs[:, column], joint.harm(table)) for joint in self.joints
+        ]
         fixed = self.space.dense_costs[name] - sum(int(joint.costs[0, column]) for joint in self.joints)
-        least = fixed + sum(int(front.cost[0]) for front in fronts)
-        rooms = [min(bound.maximum for bound in space.bounds) - least for space in spaces]
-        if min(rooms) < 0:
-            raise InfeasibleError("SS405", f"no genome meets {limits[int(np.argmin(rooms))].text}.")
-        step = _step(fronts, max(rooms))
-        best, choices = _sweep(fronts, step, max(rooms) // step)
-        found = [_backtrack(self.space, fronts, choices, step, int(best[: r // step + 1].argmin())) for r in rooms]
-        return [fill(space, genome) for space, genome in zip(spaces, found, strict=True)]
+        return cheapest(self.space, fronts, fixed, limits)
 
 
-def _one_cost(space: Space) -> str:
+def cheapest(space: Space, fronts: Sequence[Front], fixed: int, limits: Sequence[Limit]) -> list[Genome]:
+    """For each limit a genome of least harm within it and the space's own; raises InfeasibleError SS405.
+
+    Args:
+        fronts: of groups of units, whose costs and harms add up.
+        fixed: cost of what the fronts do not count.
+        limits: all on the cost of the fronts.
+    """
+    spaces = [space.with_limits([*space.limits, limit]) for limit in limits]
+    least = fixed + sum(int(front.cost[0]) for front in fronts)
+    rooms = [min(bound.maximum for bound in limited.bounds) - least for limited in spaces]
+    if min(rooms, default=0) < 0:
+        raise InfeasibleError("SS405", f"no genome meets {limits[int(np.argmin(rooms))].text}.")
+    if not rooms:
+        return []
+    step = _step(fronts, max(rooms))
+    best, choices = _sweep(fronts, step, max(rooms) // step)
+    found = [_backtrack(space, fronts, choices, step, int(best[: r // step + 1].argmin())) for r in rooms]
+    return [fill(limited, genome) for limited, genome in zip(spaces, found, strict=True)]
+
+
+def limits_between(space: Space, cost: str, sizes: int) -> list[Limit]:
+    """The space's own first limit, and `sizes` even steps of a cost between it (or dense) and the smallest genome."""
+    smallest = space.costs.named(space.smallest.levels)[cost]
+    largest = space.bounds[0].maximum if space.bounds else space.dense_costs[cost]
+    steps = np.linspace(smallest, largest, sizes + 2)[1:-1].astype(np.int64).tolist()
+    return [*space.limits[:1], *(Limit.parse(f"{cost}<={step}") for step in steps)]
+
+
+def one_cost(space: Space) -> str:
     """The cost that all limits are on; empty where there are none."""
     names = sorted({bound.cost for bound in space.bounds})
     if len(names) > 1:
@@ -147,7 +170,7 @@ def _one_cost(space: Space) -> str:
 class Front:
     """Choices of a group that no other beats in both cost and harm, cheapest first."""
 
-    units: list[int]
+    units: Sequence[int]
     levels: Ints
     cost: Ints
     harm: Floats
@@ -157,19 +180,19 @@ class Front:
         return [-(-int(extra) // step) for extra in self.cost - self.cost[0]]
 
 
-def _frontier(joint: Joint, table: Table, column: int) -> Front:
-    harm, cost = joint.harm(table), joint.costs[:, column]
+def frontier(units: Sequence[int], levels: Ints, cost: Ints, harm: Floats) -> Front:
+    """Of all choices, (choices, units), those that no other beats."""
     order = np.lexsort((harm, cost))
     keep = order[np.diff(np.minimum.accumulate(harm[order]), prepend=np.inf) < 0]
-    return Front(list(joint.units), joint.levels[keep], cost[keep], harm[keep])
+    return Front(list(units), levels[keep], cost[keep], harm[keep])
 
 
-def _step(fronts: list[Front], room: int) -> int:
+def _step(fronts: Sequence[Front], room: int) -> int:
     exact = max(1, int(np.gcd.reduce(np.concatenate([front.cost - front.cost[0] for front in fronts]))))
     return exact if room // exact <= BUCKETS else -(-room // BUCKETS)
 
 
-def _sweep(fronts: list[Front], step: int, steps: int) -> tuple[Floats, list[Ints]]:
+def _sweep(fronts: Sequence[Front], step: int, steps: int) -> tuple[Floats, list[Ints]]:
     """The least harm at exactly each number of steps, and each group's choice there."""
     best, choices = np.append(0.0, np.full(steps, np.inf)), []
     for front in fronts:
@@ -182,7 +205,7 @@ def _sweep(fronts: list[Front], step: int, steps: int) -> tuple[Floats, list[Int
     return best, choices
 
 
-def _backtrack(space: Space, fronts: list[Front], choices: list[Ints], step: int, at: int) -> Genome:
+def _backtrack(space: Space, fronts: Sequence[Front], choices: list[Ints], step: int, at: int) -> Genome:
     levels = np.zeros(len(space.units), dtype=np.int64)
     for front, choice in zip(reversed(fronts), reversed(choices), strict=True):
         chosen = int(choice[at])

@@ -27,6 +27,7 @@ ALL: list[tuple[str, dict[str, Any]]] = [
     ("nsga2", {"population": 16, "offspring": 10, "tokens": 80, "first_tokens": 10, "race": 0.9, "rotate": 3}),
     ("nsga3", {"population": 16, "offspring": 10}),
     ("auto", {"population": 16, "offspring": 10, "solutions": 4, "variants": 2, "oversample": 4}),
+    ("decomposition", {"groups": 3, "rounds": 2, "group_population": 6, "population": 16, "solutions": 4}),
     ("dp", {}),
     ("milp", {}),
     ("optuna:tpe", {"batch": 8}),
@@ -90,7 +91,7 @@ class TestSearcher:
     def test_every_proposal_but_dense_is_within_the_limits(self, name: str, options: dict[str, Any]) -> None:
         searcher = make(name, options)
         found = run(searcher, 300)
-        assert all(searcher.space.feasible(e.genome) for e in found if e.origin not in ("dense", "probe"))
+        assert all(searcher.space.feasible(e.genome) for e in found if e.origin not in ("dense", "probe", "group"))
 
     def test_asking_is_pure_until_told(self, name: str, options: dict[str, Any]) -> None:
         searcher = make(name, options)

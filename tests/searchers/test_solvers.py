@@ -14,8 +14,9 @@ from support import synthetic_space
 from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers import Evaluation, solvers
 from sparsesearch.searchers.additive import Table, predicted, probes, table_of
+from sparsesearch.searchers.decomposition import DecompositionSearcher
 from sparsesearch.searchers.registry import create
-from sparsesearch.searchers.solvers import DynamicProgram, IntegerProgram, Solver, clusters, solver_of
+from sparsesearch.searchers.solvers import DynamicProgram, IntegerProgram, Solver, cheapest, clusters, solver_of
 from sparsesearch.space import Genome, Limit, Space
 
 seeds = st.integers(0, 2**32 - 1)
@@ -149,3 +150,33 @@ def test_limits_on_several_costs_are_refused_before_anything_is_measured() -> No
     assert isinstance(solver_of(space), IntegerProgram)
     with pytest.raises(InputError, match="SS112 dynamic programming takes limits on one cost"):
         create("dp", space, ["kl", "params"], 0, {})
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, percent=percents)
+def test_joined_fronts_are_as_good_as_the_best_combination(seed: int, percent: int) -> None:
+    """Fronts of all genomes of each block, joined, against all genomes."""
+    space, limit = synthetic_space(seed, blocks=2), Limit.parse(f"nonzeros<={percent}%")
+    options = {"groups": 2, "solutions": 1}
+    searcher = create("decomposition", space.with_limits([limit]), ["kl", "nonzeros"], 0, options)
+    assert isinstance(searcher, DecompositionSearcher)
+    assert sorted(unit for group in searcher._groups for unit in group.units) == list(range(len(space.units)))
+    table, limited = random_table(space, seed), space.with_limits([limit])
+    least = fixed = space.dense_costs["nonzeros"]
+    for group in searcher._groups:
+        choices = itertools.product(*(range(int(space.max_levels[u]) + 1) for u in group.units))
+        for levels in choices:
+            genome = np.zeros(len(space.units), dtype=np.int64)
+            genome[group.units] = levels
+            costs, harm = space.costs.named(genome), float(predicted(table, genome))
+            found = Evaluation(Genome.of(levels), 1, 0, "x", "ok", harm, costs, (harm,))
+            group.search.best[found.genome] = found
+        least += int(group.front("nonzeros").cost[0])
+    if least > limited.bounds[0].maximum:
+        return
+    fronts = [group.front("nonzeros") for group in searcher._groups]
+    (joined,) = cheapest(space, fronts, fixed, [limit])
+    assert limited.feasible(joined)
+    every = [Genome.of(levels) for levels in itertools.product(*(range(top + 1) for top in space.max_levels))][:20_000]
+    best = min(float(predicted(table, g.levels)) for g in every if limited.feasible(g))
+    assert predicted(table, joined.levels) <= best + 1e-9
