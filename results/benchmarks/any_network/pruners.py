@@ -33,7 +33,7 @@ OPTIONS = {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192], "genera
 def recipe(args: argparse.Namespace, pruner: str, sparsity: int) -> dict[str, Any]:
     data = {"calibration": ("calib.txt", 256, "first"), "selection": ("train.txt", 256, "spread")}
     pattern = None if args.pattern == "any" else args.pattern
-    options = {"searcher": "evolution", "options": OPTIONS, "seed": args.seed}
+    options = {"searcher": "evolution", "options": OPTIONS, "seed": args.seed, "final": 1}
     return {
         "model": {"id": str(args.model)},
         "units": [{"kind": "sparsity", "levels": ["50%"] if pattern else 24, "max_sparsity": "95%"}],
