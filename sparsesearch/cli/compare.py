@@ -20,7 +20,7 @@ def compare(
     recipe: Annotated[
         Path, typer.Argument(metavar="SPACE.yaml", help="A recipe; its searcher and budget do not count.")
     ],
-    searchers: Annotated[str, typer.Option(help="Names with commas between. See: sparsesearch list searchers.")],
+    searchers: Annotated[str, typer.Option(help="Names, or LABEL=NAME, with commas between. See: list searchers.")],
     tokens: Annotated[int, typer.Option(min=1, help="Selection tokens that each search may spend.")],
     seeds: Annotated[str, typer.Option(help="Seeds with commas between.")] = "0,1,2",
     sizes: Annotated[
@@ -34,7 +34,7 @@ def compare(
     selection: Annotated[str | None, typer.Option(help="Text file or data set to select on.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
     option: Annotated[
-        list[str] | None, typer.Option(metavar="SEARCHER.KEY=VALUE", help="An option of one searcher.")
+        list[str] | None, typer.Option(metavar="LABEL.KEY=VALUE", help="An option of one searcher.")
     ] = None,
     json_: Json = False,
 ) -> None:

@@ -36,30 +36,36 @@ class Contender:
     """One searcher with one seed.
 
     Attributes:
-        name: of the searcher, as users wrote it.
+        name: what it is called: the searcher's own name, or the label in `LABEL=SEARCHER`.
         path: of its run.
     """
 
     name: str
     seed: int
     path: Path
+    searcher: str = ""
 
 
 def contenders(path: Path, searchers: Sequence[str], seeds: Sequence[int]) -> list[Contender]:
-    """All searchers with all seeds; raises InputError SS102 where one is named twice."""
-    for names, what in ((searchers, "searcher"), (seeds, "seed")):
+    """All searchers, as `NAME` or `LABEL=NAME`, with all seeds; raises InputError SS102 where one is named twice."""
+    named = {label: name or label for label, _, name in (text.partition("=") for text in searchers)}
+    for names, what in (([text.partition("=")[0] for text in searchers], "searcher"), (seeds, "seed")):
         twice = next((name for name in names if list(names).count(name) > 1), None)
         if twice is not None:
-            raise InputError("SS102", f"compare: {what} {twice!r} is named twice.", "Name each once.")
-    return [Contender(s, seed, path / f"{s.replace(':', '-')}-s{seed}") for s in searchers for seed in seeds]
+            raise InputError("SS102", f"compare: {what} {twice!r} is named twice.", "Name each once, or as LABEL=NAME.")
+    return [
+        Contender(label, seed, path / f"{label.replace(':', '-')}-s{seed}", name)
+        for label, name in named.items()
+        for seed in seeds
+    ]
 
 
 def searching(launch: Launch, contender: Contender, tokens: int, options: dict[str, Any]) -> Launch:
     """The launch of one contender: the recipe's own options where it names that searcher, and further ones."""
     search = launch.config.search
-    own = search.options if search.searcher == contender.name else {}
+    own = search.options if search.searcher == contender.searcher else {}
     changes = {
-        "searcher": contender.name, "seed": contender.seed, "tokens": tokens, "evals": None, "hours": None,
+        "searcher": contender.searcher, "seed": contender.seed, "tokens": tokens, "evals": None, "hours": None,
         "options": own | options,
     }  # fmt: skip
     return launch.searching(search.model_copy(update=changes))

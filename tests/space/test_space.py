@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support import synthetic_space
 
 from sparsesearch.errors import InfeasibleError, InputError
-from sparsesearch.searchers.operators import cross, shift, switch
+from sparsesearch.searchers.operators import cross, moves, switch, transfer, within_block
 from sparsesearch.space import COSTS, Genome, Limit, Part, Space, Unit
 from sparsesearch.space.repair import fill, repair
 from sparsesearch.space.sampling import at_fraction, random_genome, starting_genomes, uniform_at_limits
@@ -92,10 +92,37 @@ def test_moves_are_feasible_and_never_equal_the_parent(seed: int, percent: int) 
     space = synthetic_space(seed, limits=(f"nonzeros<={percent}%",))
     rng = np.random.default_rng(seed)
     a, b = random_genome(space, rng), random_genome(space, rng)
-    for child in (switch(space, a, rng), shift(space, a, rng)):
+    for move in moves(space).values():
+        child = move(space, a, rng)
         assert space.feasible(child)
         assert child != a
     assert space.feasible(cross(space, a, b, rng))
+
+
+@given(seeds)
+def test_a_switch_within_a_block_changes_one_block_alone(seed: int) -> None:
+    space = synthetic_space(seed)
+    rng = np.random.default_rng(seed)
+    parent = random_genome(space, rng)
+    child = within_block(space, parent, rng)
+    assert len(set(space.blocks[child.levels != parent.levels])) == 1
+
+
+@given(seeds)
+def test_a_transfer_makes_one_unit_denser_and_pays_with_units_of_one_other_kind(seed: int) -> None:
+    space = synthetic_space(seed)
+    rng = np.random.default_rng(seed)
+    parent = random_genome(space, rng)
+    child = transfer(space, parent, rng)
+    change = child.levels - parent.levels
+    if (change < 0).sum() != 1:  # nothing to make denser, or nobody to pay: a shift
+        return
+    kinds = set(space.kinds[change > 0])
+    assert len(kinds) <= 1
+    assert not kinds & set(space.kinds[change < 0])
+    after, before = (space.costs.named(genome.levels)["nonzeros"] for genome in (child, parent))
+    payers = np.isin(space.kinds, list(kinds))
+    assert after <= before or ((change > 0) | (parent.levels == space.max_levels))[payers].all()
 
 
 def test_a_move_in_a_space_of_one_feasible_genome_returns_the_parent() -> None:
