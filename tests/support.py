@@ -222,11 +222,11 @@ def recipe(model: Path | str, /, **changes: Any) -> dict[str, Any]:
     return tree | defaults_of(model) | changes
 
 
-def launched(model: Path | str, **changes: Any) -> Launch:
+def launched(model: Path | str, /, **changes: Any) -> Launch:
     return prepare(RunConfig.model_validate(recipe(model, **changes)))
 
 
-def run_search(path: Path, model: Path | str, **changes: Any) -> RunResults:
+def run_search(path: Path, model: Path | str, /, **changes: Any) -> RunResults:
     """A finished run in `path`."""
     return controller.start(launched(model, **changes), path, Reporter(quiet=True))
 

@@ -14,10 +14,12 @@ def doctor(json_: Json = False) -> None:
     import torch
 
     from sparsesearch.engine.versions import versions
+    from sparsesearch.engine.worker import has_bfloat16
 
     found = {
         **versions(),
         "cpus": os.cpu_count(),
+        "bfloat16": "native" if has_bfloat16("cpu") else "slow",
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
         "free disk here": f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB",
         "can write here": os.access(Path.cwd(), os.W_OK),

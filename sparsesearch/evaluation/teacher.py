@@ -47,7 +47,10 @@ class Teacher(Targets):
         self.arrays["tail"][rows] = tail.cpu().numpy()
 
     def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
-        return kl_to_teacher(outputs, *self.rows(rows, outputs.device)).double().mean(dim=1)
+        kept = self.rows(rows, outputs.device)
+        # One sample at a time: tensors that fit the processor's cache, and memory that is used again.
+        found = [kl_to_teacher(*sample).double().mean() for sample in zip(outputs, *kept, strict=True)]
+        return torch.stack(found)
 
     @property
     def bytes_per_token(self) -> float:
@@ -69,17 +72,22 @@ def split(logits: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torc
 
     The rest is summed by itself, not as one minus the top: that difference would be rounding where the rest is small.
     """
-    top = logits.gather(-1, index)
-    rest = logits.scatter(-1, index, -torch.inf).logsumexp(dim=-1)
-    normaliser = torch.logaddexp(top.logsumexp(dim=-1), rest)
-    return top - normaliser[..., None], rest - normaliser
+    highest = logits.amax(dim=-1, keepdim=True)
+    weights = (logits - highest).exp_()
+    top = weights.gather(-1, index).sum(dim=-1)
+    rest = weights.scatter_(-1, index, 0.0).sum(dim=-1)
+    if index.shape[-1] < logits.shape[-1]:
+        # What underflows is less likely than this, but not impossible.
+        rest = rest.clamp_min(torch.finfo(rest.dtype).tiny)
+    normaliser = (top + rest).log()
+    return logits.gather(-1, index) - highest - normaliser[..., None], rest.log() - normaliser
 
 
 def kl_to_teacher(logits: torch.Tensor, index: torch.Tensor, logp: torch.Tensor, tail: torch.Tensor) -> torch.Tensor:
-    """KL(teacher ‖ student) of every position in nats, shape (samples, positions), over the top k and the tail bucket.
+    """KL(teacher ‖ student) of every position in nats, shape (..., positions), over the top k and the tail bucket.
 
     Args:
-        logits: the student's, float32, shape (samples, positions, classes).
+        logits: the student's, float32, shape (..., positions, classes).
         index, logp, tail: the teacher's, as `Teacher.rows` gives them.
     """
     student, student_tail = split(logits, index)

@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from support import launched, recipe, run_search
 
-from sparsesearch.engine import controller, executors, session
+from sparsesearch.engine import controller, executors, session, worker
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.ledger import Ledger
@@ -344,6 +344,23 @@ def test_no_feasible_candidate_has_its_own_error(small_run: RunResults, tmp_path
     (tmp_path / "run" / "space.json").write_text(json.dumps(data))
     with pytest.raises(InfeasibleError, match="SS406"):
         RunResults(tmp_path / "run").pick("knee")
+
+
+def test_bfloat16_where_the_processor_has_it(family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = {"id": str(family_dir("llama")), "compute_dtype": "fast"}
+    monkeypatch.setattr(worker, "has_bfloat16", lambda device: False)
+    assert launched(family_dir("llama"), model=model).dtype == "torch.float32"
+    monkeypatch.setattr(worker, "has_bfloat16", lambda device: True)
+    launch = launched(family_dir("llama"), model=model, search=NSGA2 | {"evals": 12})
+    assert launch.dtype == "torch.bfloat16"
+    results = controller.start(launch, tmp_path / "run", QUIET)
+    assert results.dense is not None
+    assert results.dense.quality == pytest.approx(0, abs=1e-5), "the teacher computes as candidates do"
+    exact = run_search(tmp_path / "exact", family_dir("llama"), search=NSGA2 | {"evals": 12})
+    for a in results.final:
+        for b in exact.final:
+            if a.genome == b.genome and b.quality > 0.01:
+                assert a.quality == pytest.approx(b.quality, rel=0.1)
 
 
 def test_shared_windows_are_refused_unless_asked_for(family_dir: Make) -> None:
