@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,45 +46,46 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(place: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
+def run_apart(place: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from sparsesearch.cli import main; main()", *map(str, arguments)]
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(command, capture_output=True, text=True, cwd=place, env=os.environ | {"PYTHONPATH": path})
 
 
-def test_search_and_export_a_factorys_network(place: Path) -> None:
-    checked = run(place, "space", "check", "cnn.yaml")
-    assert checked.returncode == 0, checked.stderr
-    assert "6 sparsity, 2 channels" in checked.stdout
-    assert "Not searched: channels of linear cannot be cut" in checked.stdout
-    searched = run(place, "search", "cnn.yaml", "--results", place, "--name", "r", "--json")
+def test_search_and_export_a_factorys_network(
+    place: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))  # for the fresh process that checks the export
+    checked = run("space", "check", "cnn.yaml")
+    assert checked.code == 0, checked.err
+    assert "6 sparsity, 2 channels" in checked.out
+    assert "Not searched: channels of linear cannot be cut" in checked.out
+    searched = run_apart(place, "search", "cnn.yaml", "--results", place, "--name", "r", "--json")
     assert searched.returncode == 0, searched.stderr
     front = json.loads(searched.stdout)
     assert front["dense"]["objectives"]["kl"] < 1e-6
     assert front["candidates"]
     assert set(json.loads((place / "r" / "test.json").read_text())) >= {c["id"] for c in front["candidates"][:1]}
-    exported = run(place, "export", "r", "--pick", "smallest", "--out", "out", "--json")
-    assert exported.returncode == 0, exported.stderr
-    report = json.loads(exported.stdout)
+    exported = run("export", "r", "--pick", "smallest", "--out", "out", "--json")
+    assert exported.code == 0, exported.err
+    report = exported.json
     assert report["verified"] == ["sparsesearch.load"]
     assert report["form"] == "uneven"
     assert report["params"] < front["dense"]["costs"]["params"]
     for verb in ("front", "show", "report"):
-        assert run(place, verb, "r").returncode == 0
+        assert run(verb, "r").code == 0
     import sparsesearch as ss
 
     model = ss.load(place / "out")
     assert model(torch.zeros(1, 3, 16, 16)).shape == (1, CLASSES)
-    accuracies = [
-        json.loads(run(place, "evaluate", target, "--images", "test", "--json").stdout)
-        for target in ("out", f"r/{report['id']}")
-    ]
+    accuracies = [run("evaluate", target, "--images", "test", "--json").json for target in ("out", f"r/{report['id']}")]
     assert accuracies[0] == accuracies[1]
     assert accuracies[0]["images"] == 8
     assert accuracies[0]["params"] == report["params"]
     assert accuracies[0]["accuracy"] == json.loads((place / "r" / "test.json").read_text())[report["id"]]
-    resumed = run(place, "resume", "r", "--evals", "+4", "--json")
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = run("resume", "r", "--evals", "+4", "--json")
+    assert resumed.code == 0, resumed.err
 
 
 @pytest.mark.ray
@@ -93,7 +95,7 @@ def test_workers_find_a_factory_beside_the_shell(place: Path) -> None:
     (place / "beside" / "own_nets.py").write_text((TESTS / "networks.py").read_text())
     archives = []
     for kind in ("local", "ray"):
-        told = run(
+        told = run_apart(
             place / "beside", "search", "../cnn.yaml", "--model", "own_nets:padded", "--results", place, "--name", kind,
             "--set", f"executor.kind={kind}", "--set", "executor.workers=2",
         )  # fmt: skip
@@ -102,7 +104,10 @@ def test_workers_find_a_factory_beside_the_shell(place: Path) -> None:
     assert archives[0] == archives[1]
 
 
-def test_evaluate_refuses_what_it_cannot_judge(place: Path) -> None:
+def test_evaluate_refuses_what_it_cannot_judge(
+    place: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
     for arguments, code, words in (
         (["networks:padded", "--images", "test"], "SS204", "how images are resized and normalised is not known"),
         (["networks:padded", "--text", "cnn.yaml"], "SS504", "neither a causal language model"),
@@ -110,10 +115,10 @@ def test_evaluate_refuses_what_it_cannot_judge(place: Path) -> None:
         (["demo"], "SS101", "needs either --text or --images"),
         (["demo", "--text", "cnn.yaml", "--images", "test"], "SS101", "needs either --text or --images"),
     ):
-        done = run(place, "evaluate", *arguments)
-        assert done.returncode == 2, done.stderr
-        assert code in done.stderr
-        assert words in done.stderr
+        done = run("evaluate", *arguments)
+        assert done.code == 2, done.err
+        assert code in done.err
+        assert words in done.err
 
 
 def without(place: Path, key: str) -> Path:
@@ -156,10 +161,18 @@ def spoilt(place: Path) -> Path:
     ],
     ids=lambda value: value if isinstance(value, str) and value.startswith("SS") else None,
 )
-def test_mistakes_get_one_line(place: Path, arguments: list[Any], code: str, words: str) -> None:
+def test_mistakes_get_one_line(
+    place: Path,
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[Any],
+    code: str,
+    words: str,
+) -> None:
+    monkeypatch.chdir(place)
     given = [a(place) if callable(a) else a for a in arguments]
-    done = run(place, "search", "cnn.yaml", "--results", place / "res", "--dry-run", *given)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.startswith(code)
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
+    done = run("search", "cnn.yaml", "--results", place / "res", "--dry-run", *given)
+    assert done.code == 2, done.out + done.err
+    assert done.err.startswith(code)
+    assert words in done.err
+    assert done.err.count("\n") == 1

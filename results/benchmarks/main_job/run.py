@@ -19,7 +19,6 @@ import torch
 
 import sparsesearch as ss
 from sparsesearch.calibration import Samples
-from sparsesearch.engine.ledger import read_ledger
 from sparsesearch.engine.results import RunResults
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
 from sparsesearch.export.measure import text_windows
@@ -140,7 +139,7 @@ def uniform_like(results: RunResults, costs: dict[str, int], names: list[str]) -
 
 def base_row(args: argparse.Namespace, results: RunResults, seed: int, measure: Measure) -> dict[str, Any]:
     phases: dict[str, float] = {}
-    for entry in read_ledger(results.run):
+    for entry in results.run.lines(results.run.ledger):
         phases[entry["phase"]] = round(phases.get(entry["phase"], 0.0) + entry["seconds"], 1)
     built = measure.supernet.composer.files.directory / "units"
     commit = subprocess.run(
