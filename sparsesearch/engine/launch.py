@@ -101,6 +101,7 @@ class Launch:
         """The same with another searcher; raises InputError where that cannot take the space."""
         config = self.config.model_copy(update={"search": search})
         _check_searcher(config, self.space)
+        _check_tokens(config, self.space, self.samples["selection"])
         return replace(self, config=config)
 
     def setup(self, run: RunDirectory, cache: Path) -> WorkerSetup:

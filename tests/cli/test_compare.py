@@ -74,6 +74,7 @@ def test_searchers_are_compared_and_the_same_command_goes_on(space: Path, tmp_pa
     ("arguments", "code", "words"),
     [
         (["--searchers", "random,random"], "SS102", "searcher 'random' is named twice"),
+        (["--searchers", "random", "--tokens", "15"], "SS115", "is less than one evaluation takes"),
         (["--searchers", "a=random,a=nsga2"], "SS102", "searcher 'a' is named twice"),
         (["--searchers", "a=randm"], "SS102", "Did you mean 'random'"),
         (["--searchers", "random", "--seeds", "0,0"], "SS102", "seed 0 is named twice"),
