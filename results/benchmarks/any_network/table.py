@@ -73,16 +73,20 @@ def moe(path: Path) -> None:
     table(["experts a layer", "KL, search", "KL, uniform", "perplexity, search", "perplexity, uniform"], lines)
 
 
+def cell(found: Row | None) -> str:
+    return f"{found['kl']:.4f} / {found['perplexity']:.1f}" if found else ""
+
+
 def pruners(path: Path) -> None:
     """KL / perplexity by pruner, sparsity and allocation."""
     for (pattern,), rows in grouped(latest(path, "pattern", "pruner", "sparsity"), "pattern").items():
-        names = list(rows[0]["found"])
+        names = list(dict.fromkeys(name for row in rows for name in row["found"]))
         print(f"pattern: {pattern}\n")
         lines = [
             [
                 r["pruner"],
                 f"{r['sparsity']} %",
-                *(f"{f['kl']:.4f} / {f['perplexity']:.1f}" for f in r["found"].values()),
+                *(cell(r["found"].get(name)) for name in names),
             ]
             for r in rows
         ]

@@ -1,0 +1,58 @@
+"""Whether a worker grows over a long search: resident memory while it measures many candidates.
+
+    python results/benchmarks/search_efficiency/memory.py --run RUN_DIR [--candidates 10000] [--sequences 2]
+
+The run's own worker, with its caches, measures random genomes on random draws of selection data. One JSON line for
+every tenth of the candidates; the last one says by how much memory grew since the first tenth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from sparsesearch.config import load_config
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.launch import prepare
+from sparsesearch.engine.worker import Worker
+from sparsesearch.evaluation.evaluator import minibatch
+from sparsesearch.space.sampling import random_genome
+
+
+def resident() -> int:
+    """Bytes of this process in memory (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="a finished run")
+    parser.add_argument("--candidates", type=int, default=10_000)
+    parser.add_argument("--sequences", type=int, default=2)
+    parser.add_argument("--prefix-bytes", type=int, default=2**26)
+    args = parser.parse_args()
+    run = RunDirectory.open(args.run)
+    launch = prepare(load_config(run.config, {"executor.prefix_bytes": args.prefix_bytes}), saved=run, reread=False)
+    worker = Worker(launch.setup(run, run.path.parent / ".cache"))
+    space, rng, seen = worker.space, np.random.default_rng(0), []
+    pool = len(launch.samples["selection"])
+    for number in range(1, args.candidates + 1):
+        rows = minibatch(pool, args.sequences, 0, number % 50).tolist()
+        found = worker.evaluate(random_genome(space, rng).data, rows)
+        assert "losses" in found, found
+        if number % (args.candidates // 10) == 0:
+            seen.append(resident())
+            told = {
+                "candidates": number,
+                "megabytes": round(seen[-1] / 1e6, 1),
+                "of_first": round(seen[-1] / seen[0], 4),
+            }
+            print(json.dumps(told | worker.usage()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
