@@ -1,4 +1,4 @@
-"""Whether a worker grows over a long search: resident memory while it measures many candidates.
+"""Whether a worker grows over a long search: its own memory while it measures many candidates.
 
     python results/benchmarks/search_efficiency/memory.py --run RUN_DIR [--candidates 10000] [--sequences 2]
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,10 @@ from sparsesearch.evaluation.evaluator import minibatch
 from sparsesearch.space.sampling import random_genome
 
 
-def resident() -> int:
-    """Bytes of this process in memory (Linux)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def own_bytes() -> int:
+    """Bytes of memory that are this process's own (Linux); mapped files are the system's to drop."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["RssAnon"].split()[0]) * 1024
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         found = worker.evaluate(random_genome(space, rng).data, rows)
         assert "losses" in found, found
         if number % (args.candidates // 10) == 0:
-            seen.append(resident())
+            seen.append(own_bytes())
             told = {
                 "candidates": number,
                 "megabytes": round(seen[-1] / 1e6, 1),
