@@ -2,7 +2,7 @@
 
     python results/benchmarks/any_network/pruners.py any|2:4 --model MODEL_DIR --text TEXT_DIR --runs RUNS_DIR
 
-One level store a pruner, from 65,536 tokens of calib.txt. A search is `evolution` for 10 generations of 16 children at
+One level store a pruner, from 65,536 tokens of calib.txt. A search is `evolution`, 16 children a generation, at
 one sparsity (1,024 tokens each, 8,192 for the best two and their parent), on windows of train.txt. KL to dense on the
 first 16,384 tokens of valid.txt and perplexity on the first 128 windows of wikitext2-test.txt go to
 RUNS_DIR/pruners.jsonl, one line a pruner and sparsity.
@@ -27,13 +27,14 @@ PRUNERS = ("random", "magnitude", "wanda", "gblm", "taylor", "sparsegpt")
 ALLOCATIONS = ("uniform", "erk", "lamp", "owl", "block_influence", "alpha_pruning")
 SPARSITIES = (50, 60, 70, 80)
 LENGTH, WINDOWS = 256, 64
-OPTIONS = {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192], "generations": 10}
+OPTIONS = {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192]}
 
 
 def recipe(args: argparse.Namespace, pruner: str, sparsity: int) -> dict[str, Any]:
     data = {"calibration": ("calib.txt", 256, "first"), "selection": ("train.txt", 256, "spread")}
     pattern = None if args.pattern == "any" else args.pattern
-    options = {"searcher": "evolution", "options": OPTIONS, "seed": args.seed, "final": 1}
+    chosen = OPTIONS | {"generations": args.generations}
+    options = {"searcher": "evolution", "options": chosen, "seed": args.seed, "final": 1}
     return {
         "model": {"id": str(args.model)},
         "units": [{"kind": "sparsity", "levels": ["50%"] if pattern else 24, "max_sparsity": "95%"}],
@@ -73,7 +74,7 @@ def rows(args: argparse.Namespace, pruner: str) -> Any:
             yield row | {"found": {"uniform": measure(results.space.smallest)}}
             continue
         found = {}
-        for name in ALLOCATIONS:
+        for name in args.allocations:
             genome = at_limits(results.space, densities_by_name(name, evidence))
             found[name] = None if genome is None else measure(genome)
         best = min(results.front, key=lambda e: e.quality)
@@ -88,6 +89,8 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--pruners", nargs="+", default=list(PRUNERS))
+    parser.add_argument("--allocations", nargs="+", default=list(ALLOCATIONS))
+    parser.add_argument("--generations", type=int, default=10, help="of the search")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.runs = args.runs.resolve()
