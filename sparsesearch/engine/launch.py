@@ -30,6 +30,7 @@ from sparsesearch.models.source import Given, Source, open_source
 from sparsesearch.models.task import Task
 from sparsesearch.models.units import build_space
 from sparsesearch.pruning import expert_order, needs_gradients, structured, unstructured
+from sparsesearch.searchers import Searcher
 from sparsesearch.searchers.registry import SEARCHERS, create, options_of
 from sparsesearch.space import COSTS, Space
 from sparsesearch.supernet.store import estimated_bytes, key_hash, store_key
@@ -100,8 +101,7 @@ class Launch:
     def searching(self, search: SearchConfig) -> Launch:
         """The same with another searcher; raises InputError where that cannot take the space."""
         config = self.config.model_copy(update={"search": search})
-        _check_searcher(config, self.space)
-        _check_tokens(config, self.space, self.samples["selection"])
+        _check_tokens(config, _check_searcher(config, self.space), self.samples["selection"])
         return replace(self, config=config)
 
     def setup(self, run: RunDirectory, cache: Path) -> WorkerSetup:
@@ -160,11 +160,11 @@ def prepare(
     dtype = source.storage
     space = build_space(config, network, dtype.itemsize, coarse_levels(config, source.weights))
     _check_objectives(config, space)
-    _check_searcher(config, space)
+    searcher = _check_searcher(config, space)
     if samples is None:
         samples = _samples(config, source, network, given or {}, saved, reread)
     _check_labels(config, network, samples)
-    _check_tokens(config, space, samples["selection"])
+    _check_tokens(config, searcher, samples["selection"])
     compute = str(compute_dtype(config, dtype))
     launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality)
     if launch.needs_gradients:
@@ -190,7 +190,8 @@ def _check_names(config: RunConfig) -> None:
         raise InputError("SS102", "objectives need a cost beside the quality.", f"Allowed: {', '.join(COSTS)}.")
 
 
-def _check_searcher(config: RunConfig, space: Space) -> None:
+def _check_searcher(config: RunConfig, space: Space) -> Searcher:
+    """The searcher; raises InputError where it cannot take the space."""
     check_allocations(config, space)
     search = config.search
     searcher = create(search.searcher, space, config.objectives, search.seed, search.options)
@@ -200,12 +201,16 @@ def _check_searcher(config: RunConfig, space: Space) -> None:
             "SS114", f"search.asynchronous: {search.searcher} works in whole generations.",
             f"Without them work: {', '.join(able)}.",
         )  # fmt: skip
+    return searcher
 
 
-def _check_tokens(config: RunConfig, space: Space, selection: Samples) -> None:
-    """Raise InputError SS115 where the budget covers not one evaluation."""
+def _check_tokens(config: RunConfig, searcher: Searcher, selection: Samples) -> None:
+    """Raise InputError SS115 where the budget covers not one evaluation.
+
+    Args:
+        searcher: a fresh one, which is asked once and not used again.
+    """
     search = config.search
-    searcher = create(search.searcher, space, config.objectives, search.seed, search.options)
     pool, length = len(selection), selection.length
     needs = [min(math.ceil(p.tokens / length) or pool, pool) * length for p in searcher.ask(1)]
     if search.tokens is not None and needs and search.tokens < needs[0]:

@@ -66,15 +66,14 @@ class DecompositionSearcher(NSGA2Searcher):
         fronts = [front for group in self._groups if (front := group.front(cost)) is not None]
         # Where all candidates of a group failed there is nothing to join.
         complete = len(fronts) == len(self._groups)
-        joined = cheapest(space, fronts, space.dense_costs[cost], self._met(fronts, limits)) if complete else []
+        joined = cheapest(space, fronts, space.dense_costs[cost], self._met(fronts, cost, limits)) if complete else []
         names = {f"joined {i}": g for i, g in enumerate(dict.fromkeys(joined)) if g not in self.start.values()}
         self.start |= names
         self.seeds += list(names.values())
 
-    def _met(self, fronts: list[Front], limits: list[Limit]) -> list[Limit]:
+    def _met(self, fronts: list[Front], cost: str, limits: list[Limit]) -> list[Limit]:
         """The limits that joined fronts can meet: what a group's search has not seen may be smaller."""
         dense = self.space.dense_costs
-        (cost,) = {limit.bound(dense, self.space.prunable).cost for limit in limits}
         smallest = dense[cost] + sum(int(front.cost[0]) for front in fronts)
         return [limit for limit in limits if limit.bound(dense, self.space.prunable).maximum >= smallest]
 

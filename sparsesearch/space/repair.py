@@ -25,7 +25,7 @@ def repair(space: Space, genome: Genome, rng: np.random.Generator) -> Genome:
 
     Raises InfeasibleError SS405 when even the smallest genome exceeds a limit.
     """
-    if space.feasible(genome):
+    if not space.bounds:
         return genome
     levels, count = genome.levels.astype(np.int64), FEW
     while True:
