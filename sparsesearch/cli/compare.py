@@ -65,7 +65,7 @@ def compare(
     check_disk(launch, path)
     reporter = Reporter()
     found = comparing.run_all(launches, reporter)
-    _show(measured(launch, found, spaces, tokens, path / "judged", reporter), path, json_)
+    _show(measured(launches, found, spaces, tokens, path / "judged", reporter), path, json_)
 
 
 def _show(numbers: Comparison, path: Path, json_: bool) -> None:

@@ -6,8 +6,8 @@ believed at checkpoints is measured again on all selection data, outside their b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,19 @@ from sparsesearch.config import load_config
 from sparsesearch.engine import controller, executors
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.executors import Source
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.session import SearchSession
+from sparsesearch.engine.seeds import seed_genomes
+from sparsesearch.engine.session import MEASURED_LAST, SearchSession
 from sparsesearch.errors import InputError
-from sparsesearch.searchers import Evaluation, Proposal
+from sparsesearch.searchers import Proposal, Searcher
 from sparsesearch.space import Genome, Limit, Space
 
+# Phases of the ledger whose time is the search's own.
+SEARCHING = ("evaluation", "searcher")
 # Token counts at which searches are looked at, as shares of the budget.
 CHECKPOINTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
@@ -66,7 +70,7 @@ def searching(launch: Launch, contender: Contender, tokens: int, options: dict[s
     own = search.options if search.searcher == contender.searcher else {}
     changes = {
         "searcher": contender.searcher, "seed": contender.seed, "tokens": tokens, "evals": None, "hours": None,
-        "options": own | options,
+        "options": own | options, "final": 1,  # what matters is judged
     }  # fmt: skip
     return launch.searching(search.model_copy(update=changes))
 
@@ -117,36 +121,63 @@ class Moment:
     best: tuple[Genome | None, ...]
 
 
-def moments(results: RunResults, sizes: Sequence[Space], budget: int) -> list[Moment]:
-    """A search at every checkpoint.
+def moments(launch: Launch, results: RunResults, sizes: Sequence[Space], budget: int) -> list[Moment]:
+    """A search at every checkpoint: repeated from its archive up to there, and asked what it takes to be the best.
 
     Args:
         sizes: spaces with the limit of each size.
         budget: of tokens.
     """
-    length, pool = int(results.info["length"]), results.info["selection_sequences"]
-    made = [e for e in results.evaluations if e.origin != "final"]
-    spent = list(accumulate((e.sequences - e.known) * length for e in made))
-    seconds = _seconds(results)
-    found = []
+    seconds, found = _seconds(results), []
     for share in CHECKPOINTS:
-        reached = [e for e, tokens in zip(made, spent, strict=True) if tokens <= share * budget and e.status == "ok"]
-        # The most thorough measurements decide, as they do for the search itself.
-        rung = max((e.sequences for e in reached if e.sequences < pool), default=pool)
-        trusted = [e for e in reached if e.sequences >= rung]
-        best = tuple(_best(trusted, space) for space in sizes)
-        found.append(Moment(int(share * budget), float(np.interp(share * budget, *seconds)), best))
+        tokens = int(share * budget)
+        searcher = _repeated(launch, results, tokens)
+        best = tuple(searcher.chosen(space) for space in sizes)
+        found.append(Moment(tokens, float(np.interp(tokens, *seconds)), best))
     return found
 
 
-def _best(evaluations: list[Evaluation], space: Space) -> Genome | None:
-    inside = [e for e in evaluations if space.feasible(e.genome)]
-    return min(inside, key=lambda e: e.quality).genome if inside else None
+class Archived:
+    """An executor for searches that are repeated: whatever they ask for is in the archive."""
+
+    def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
+        assert not calls, f"{method} has not been done"
+        return iter(())
+
+    def stream(self, method: str, source: Source, lanes: int | None = None) -> Iterator[tuple[Any, Any]]:
+        return iter(())
+
+    def each(self, method: str) -> list[Any]:
+        return []
+
+    def close(self) -> None: ...
+
+
+def _repeated(launch: Launch, results: RunResults, tokens: int) -> Searcher:
+    """The searcher of a run as it was when it had spent this many tokens."""
+    search = launch.config.search.model_copy(update={"tokens": tokens})
+    launch = replace(launch, config=launch.config.model_copy(update={"search": search}))
+    run, reporter = results.run, Reporter(quiet=True)
+    ledger, nobody = Ledger(run), Archived()
+    seeds = seed_genomes(launch.config, results.space, run, nobody, reporter, ledger)
+    session = SearchSession(launch, run, results.space, nobody, reporter, ledger, seeds)
+    if search.asynchronous:  # there it takes in all that there is
+        _forget(session.archive, tokens // session.length)
+    session.search()
+    return session.searcher
+
+
+def _forget(archive: Archive, sequences: int) -> None:
+    """Drop from memory what a search measured after this many sequences."""
+    made = {k: e.sequences - e.known for k, e in archive.entries.items() if not e.origin.startswith(MEASURED_LAST)}
+    for key, spent in zip(made, accumulate(made.values()), strict=True):
+        if spent > sequences:
+            del archive.entries[key]
 
 
 def _seconds(results: RunResults) -> tuple[list[float], list[float]]:
     """Tokens and seconds of evaluations, both cumulative."""
-    entries = [entry for entry in results.run.lines(results.run.ledger) if entry["phase"] == "evaluation"]
+    entries = [entry for entry in results.run.lines(results.run.ledger) if entry["phase"] in SEARCHING]
     tokens, seconds = (list(accumulate(float(e[key]) for e in entries)) for key in ("tokens", "seconds"))
     return [0.0, *tokens], [0.0, *seconds]
 

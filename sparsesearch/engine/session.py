@@ -36,6 +36,8 @@ FAILURES_MATTER = 20
 PORTION = 2
 # A search that proposes nothing new for this many generations has seen its space.
 IDLE_GENERATIONS = 20
+# Origins of what is measured when a search has ended.
+MEASURED_LAST = ("final", "dense", "uniform")
 
 
 class SearchSession:
@@ -77,10 +79,15 @@ class SearchSession:
         """Whole generations, for as long as the searcher waits for them; whether the search goes on without."""
         idle = 0
         while self.searcher.waits:
+            started, measured = time.monotonic(), len(self.archive.entries)
             proposals = self.searcher.ask(1_000_000)
+            thought = time.monotonic() - started
             before = self.budget.used_evals, self.budget.used_tokens
             affordable = self._admitted(proposals)
-            self.searcher.tell(self.evaluate(affordable, before[0]))
+            evaluations = self.evaluate(affordable, before[0])
+            if len(self.archive.entries) > measured:  # not a replay
+                self.ledger.add("searcher", thought, 0)
+            self.searcher.tell(evaluations)
             self._log_generation()
             idle = idle + 1 if (self.budget.used_evals, self.budget.used_tokens) == before else 0
             if not proposals or len(affordable) < len(proposals) or idle == IDLE_GENERATIONS:
@@ -101,9 +108,8 @@ class SearchSession:
 
     def _adopt_the_rest(self) -> None:
         """What an earlier session measured without generations."""
-        after = ("final", "dense", "uniform")  # what `measure_finalists` measured
         made = [e for k, e in self.archive.entries.items() if k not in self.budget.charged]
-        rest = [e for e in made if not e.origin.startswith(after)]
+        rest = [e for e in made if not e.origin.startswith(MEASURED_LAST)]
         for evaluation in rest:
             self.budget.charge(key_of(evaluation), (evaluation.sequences - evaluation.known) * self.length)
             self._learn(evaluation)

@@ -56,7 +56,7 @@ class Comparison:
 
 
 def measured(
-    launch: Launch,
+    launches: Mapping[Contender, Launch],
     found: Mapping[Contender, RunResults],
     sizes: Mapping[str, Space],
     tokens: int,
@@ -73,9 +73,9 @@ def measured(
     first = next(iter(found.values()))
     # Costs of runs count the nonzeros that levels really have.
     spaces = {size: first.space.with_limits(space.limits) for size, space in sizes.items()}
-    believed = {c: moments(results, list(spaces.values()), tokens) for c, results in found.items()}
+    believed = {c: moments(launches[c], results, list(spaces.values()), tokens) for c, results in found.items()}
     genomes = {g for each in believed.values() for moment in each for g in moment.best if g is not None}
-    archive = judge(launch, first, genomes, judged, reporter)
+    archive = judge(next(iter(launches.values())), first, genomes, judged, reporter)
     qualities = {genome: e.quality for (genome, _, _), e in archive.entries.items()}
     return compared(believed, qualities, {size: _share(space) for size, space in spaces.items()}, first.quality)
 

@@ -1,110 +1,181 @@
-"""NSGA-II that starts from exact solutions of the additive model and measures only the children that promise most."""
+"""Measure units alone, solve, measure, learn, solve again: exact solutions of a model that measurements correct.
+
+Generation 0 measures seeds, and units alone; exact solutions of the additive model follow. Then each generation fits a
+model around the best genome of each of some sizes, and measures exact solutions of samples of it near that genome,
+beside random moves. No sequence decides alone: every generation draws others, and the model tells them apart.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import Field
+from scipy.stats import spearmanr
 
 from sparsesearch.searchers.additive import alone, table_of
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.exact import pool
-from sparsesearch.searchers.nsga import NSGA2Searcher
-from sparsesearch.searchers.solvers import solver_of
-from sparsesearch.searchers.surrogate import Surrogate
-from sparsesearch.space import Genome, Space
-from sparsesearch.space.cost import cost_index
+from sparsesearch.searchers.operators import moves
+from sparsesearch.searchers.solvers import limits_between, solver_of
+from sparsesearch.searchers.surrogate import Measurements, Surrogate
+from sparsesearch.space import Genome, Limit, Space
 
-# The draw on which units are measured alone: none that a population is measured on.
-ALONE = 2**31
+# Draws on which units are measured alone, and on which seeds and the first solutions are.
+ALONE, FIRST = 0, 1
+# Rank correlation of predictions and measurements below which predictions are not used.
+TRUSTED = 0.3
+# Weight of the newest predictions in the running correlation, and how many are compared at once, at least.
+MEMORY, COMPARED = 0.5, 8
+# Finalists at the limits, where there are any.
+AT_LIMITS = 4
 
 
-class AutoSearcher(NSGA2Searcher):
-    """NSGA-II from exact solutions of an additive model, with a surrogate that chooses which children to measure."""
+class AutoSearcher(Searcher):
+    """Exact solutions of a model that measurements correct, at all sizes in one run."""
 
-    class Options(NSGA2Searcher.Options):
-        # Levels of each unit that are measured alone; 0 for no additive model and no exact solutions.
-        probes: int = Field(2, ge=0)
+    class Options(Searcher.Options):
+        # Levels of each unit that are measured alone; 0: what units remove stands in for the harm.
+        probes: int = Field(3, ge=0)
         # Selection tokens of such a measurement.
         probe_tokens: int = Field(1024, ge=0)
-        # Sizes of exact solutions, and variants of them at the limits.
-        solutions: int = Field(16, ge=0)
+        # Variants of exact solutions at the limits, before anything else is known.
         variants: int = Field(8, ge=0)
-        # Children for each one that is measured; 1 for no surrogate.
-        oversample: int = Field(16, ge=1)
+        # Sizes at which each generation searches, between the smallest genome and the limits (or dense).
+        sizes: int = Field(7, ge=1)
+        # Children a generation, half of them at the limits where there are any.
+        offspring: int = Field(32, ge=1)
+        # Selection tokens a child; 0 is all of them.
+        tokens: int = Field(1024, ge=0)
+        # Levels by which a solution's units may differ from the best genome's.
+        radius: int = Field(2, ge=1)
+        # Share of children that are random moves from the best genomes.
+        moves: float = Field(0.25, ge=0, le=1)
 
     options: Options
+    overlaps = True
 
     def __init__(
         self, space: Space, objectives: Any, seed: int, options: Searcher.Options, seeds: Seeds | None = None
     ) -> None:
         super().__init__(space, objectives, seed, options, seeds)
-        self.surrogate = Surrogate(space)
-        # What was predicted of children that are being measured, and of those that were.
-        self._expected: dict[Genome, float] = {}
+        self.cost = space.bounds[0].cost if space.bounds else self.objectives[1]
+        self.table = [removed**2 for removed in space.removed]
+        # Rank correlation of what was predicted of children with what was measured, over recent ones.
+        self.correlation: float | None = None
+        self._known: list[Evaluation] = []
+        self._expected: dict[tuple[Genome, int], float] = {}
         self._compared: list[tuple[float, float]] = []
 
+    def check(self) -> None:
+        self.solver = solver_of(self.space)
+
+    @property
+    def waits(self) -> bool:
+        return super().waits or self.index <= 2
+
+    # What is proposed
+
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
-        if index == 0 and self.options.probes:
-            known = [Proposal(g, self.options.tokens, 0, name) for name, g in self.start.items()]
-            return known + alone(self.space, self.options.probes, self.options.probe_tokens, ALONE)
-        return super().generation(index, rng)
+        options = self.options
+        if index == 0:
+            named = [Proposal(g, options.tokens, FIRST, name) for name, g in self.starting(options.sizes).items()]
+            return named + (alone(self.space, options.probes, options.probe_tokens, ALONE) if options.probes else [])
+        if index == 1:
+            found = pool(self.solver, self.table, self.cost, options.sizes, options.variants, rng)
+            return [Proposal(genome, options.tokens, FIRST, "exact") for genome in found]
+        known = Measurements.of(self.space, self._known)
+        children: dict[Genome, str] = {}
+        for space, count in self._sizes(rng):
+            children |= self._children(known, space, count, rng)
+        return [Proposal(genome, options.tokens, index, origin) for genome, origin in children.items()]
+
+    def _sizes(self, rng: np.random.Generator) -> list[tuple[Space, int]]:
+        """The space within its limits and at random sizes, one from each equal part of the range; children of each."""
+        count, steps, space = self.options.offspring, self.options.sizes, self.space
+        smallest = space.costs.named(space.smallest.levels)[self.cost]
+        largest = space.bounds[0].maximum if space.bounds else space.dense_costs[self.cost]
+        drawn = smallest + (largest - smallest) * (np.arange(steps) + rng.random(steps)) / steps
+        at_limits = [(space, -(-count // 2))] if space.limits else []
+        rest = np.array_split(np.arange(count - sum(n for _, n in at_limits)), steps)
+        return at_limits + [
+            (self._within(Limit.parse(f"{self.cost}<={int(size)}")), len(part))
+            for size, part in zip(drawn, rest, strict=True)
+        ]
+
+    def _within(self, limit: Limit) -> Space:
+        return self.space.with_limits([*self.space.limits, limit])
+
+    def _children(self, known: Measurements, space: Space, count: int, rng: np.random.Generator) -> dict[Genome, str]:
+        """Solutions of the model around the best genome within a space's limits, then moves from it."""
+        best, model = self._best(known, space)
+        trusted = model is not None and (self.correlation is None or self.correlation >= TRUSTED)
+        found: dict[Genome, str] = {}
+        if model is not None and trusted and (wanted := round(count * (1 - self.options.moves))):
+            tables = [model.mean(), *model.samples(wanted - 1, rng)]
+            levels, radius = best.levels.astype(np.int64), self.options.radius
+            near = levels - radius, levels + radius
+            limit = space.limits[-1:]
+            found = {self.solver.solve(table, limit, near)[0]: "solution" for table in tables}
+        ways = list(moves(space).values())
+        for _ in range(count - len(found)):
+            found.setdefault(ways[rng.integers(len(ways))](space, best, rng), "move")
+        if model is not None and found:
+            predicted = model.predict([genome.levels for genome in found])
+            self._expected |= {(g, self.index): float(p) for g, p in zip(found, predicted, strict=True)}
+        return found
+
+    def _best(self, known: Measurements, space: Space) -> tuple[Genome, Surrogate | None]:
+        """The measured genome within a space's limits that is expected to be the best, and the model around it."""
+        inside = np.flatnonzero(space.fits(known.levels))
+        if not len(inside):
+            return self.space.smallest, None
+        center = int(inside[known.quality[inside].argmin()])
+        for _ in range(2):
+            model = Surrogate(self.space, self.table, known, center)
+            center = model.rows[np.where(space.fits(model.levels), model.estimates, np.inf).argmin()]
+        return Genome.of(known.levels[center]), model
+
+    # What is learned
 
     def learn(self, evaluations: list[Evaluation]) -> None:
-        if self._algorithm is None:
-            self._learn_alone([e for e in evaluations if e.draw == ALONE])
-            return
+        if self.index == 1 and self.options.probes:
+            self.table = table_of(self.space, [e for e in evaluations if e.draw == ALONE])
+        self.adopt(evaluations)
+
+    def adopt(self, evaluations: list[Evaluation]) -> None:
+        self._known += [e for e in evaluations if rank(e) != float("inf")]
         for evaluation in evaluations:
-            if rank(evaluation) != float("inf") and evaluation.genome in self._expected:
-                self._compared.append((self._expected.pop(evaluation.genome), evaluation.quality))
-        super().learn(evaluations)
-
-    def _learn_alone(self, evaluations: Sequence[Evaluation]) -> None:
-        """The additive model, and its solutions as seeds."""
-        table = table_of(self.space, evaluations)
-        self.surrogate = Surrogate(self.space, table)
-        rng = np.random.default_rng([self.seed, ALONE])
-        solver, options = solver_of(self.space), self.options
-        solutions = pool(solver, table, self.objectives[1], options.solutions, options.variants, rng)
-        names = {f"exact {i}": genome for i, genome in enumerate(solutions) if genome not in self.start.values()}
-        self.start |= names
-        self.seeds += list(names.values())
-
-    def _children(self) -> int:
-        return self.options.offspring * self.options.oversample
-
-    def _ask(self) -> Any:
-        children = super()._ask()
-        if children is None or not self.begun or len(children) <= self.options.offspring:
-            return children
-        self._improve()
-        if not self.surrogate.trusted:
-            return children[: self.options.offspring]
-        genomes = [Genome.of(row) for row in children.get("X")]
-        chosen = self._promising(genomes, self.options.offspring)
-        predicted = self.surrogate.predict([genomes[i] for i in chosen])
-        self._expected |= {genomes[i]: float(p) for i, p in zip(chosen, predicted, strict=True)}
-        return children[chosen]
-
-    def _improve(self) -> None:
-        """Judge the surrogate by what was measured since it was asked last, and let it learn all there is."""
-        if len(self._compared) >= min(8, self.options.offspring):
-            self.surrogate.judge(*np.array(self._compared).T)
+            expected = self._expected.pop((evaluation.genome, evaluation.draw), None)
+            if expected is not None and rank(evaluation) != float("inf"):
+                self._compared.append((expected, evaluation.quality))
+        if len(self._compared) >= COMPARED:
+            self._judge(np.array(self._compared))
             self._compared = []
-        known = [e for e in self.best.values() if rank(e) != float("inf")]
-        self.surrogate.fit([e.genome for e in known], [max(e.quality, 0.0) for e in known])
 
-    def _promising(self, genomes: list[Genome], wanted: int) -> Any:
-        """For each of as many sizes as are wanted, the child that is predicted to be the best there."""
-        quality = self.surrogate.predict(genomes)
-        totals = self.space.costs.totals(np.stack([genome.levels for genome in genomes]))
-        costs = totals[:, cost_index(self.objectives[1])]
-        by_size = np.array_split(np.argsort(costs, kind="stable"), wanted)
-        return np.array([group[quality[group].argmin()] for group in by_size])
+    def _judge(self, pairs: Any) -> None:
+        """Compare predictions, (children, 2), with measurements."""
+        if np.ptp(pairs, axis=0).all():
+            found = float(spearmanr(*pairs.T).statistic)
+            self.correlation = found if self.correlation is None else MEMORY * found + (1 - MEMORY) * self.correlation
+
+    def chosen(self, space: Space) -> Genome | None:
+        known = Measurements.of(self.space, self._known)
+        return self._best(known, space)[0] if space.fits(known.levels).any() else None
+
+    def finalists(self, n: int) -> list[Genome]:
+        """The best at the limits, and at even sizes below."""
+        known, inside = Measurements.of(self.space, self._known), []
+        if not self.space.fits(known.levels).any():
+            return []
+        _, model = self._best(known, self.space)
+        if model is not None:
+            order = np.where(self.space.fits(model.levels), model.estimates, np.inf).argsort()
+            inside = list(dict.fromkeys(Genome.of(model.levels[i]) for i in order))
+        found = inside[: AT_LIMITS if self.space.limits else 1]
+        smaller = limits_between(self.space, self.cost, n)[len(self.space.limits[:1]) :]
+        found += [self._best(known, self._within(limit))[0] for limit in smaller]
+        return list(dict.fromkeys(found))[:n]
 
     def report(self) -> dict[str, float]:
-        correlation = self.surrogate.correlation
-        own = {} if correlation is None else {"surrogate rank correlation": correlation}
-        return super().report() | own
+        return {} if self.correlation is None else {"surrogate rank correlation": self.correlation}

@@ -110,6 +110,9 @@ class EvolutionSearcher(Searcher):
         """The last parents, newest first: selection on small samples is noisy, so several deserve all the data."""
         return list(dict.fromkeys(reversed(self.parents)))[: min(n, 4)]
 
+    def chosen(self, space: Space) -> Genome | None:
+        return next((parent for parent in reversed(self.parents) if space.feasible(parent)), None)
+
 
 class EvoPressSearcher(EvolutionSearcher):
     """EvoPress's published schedule: 400 generations of 64 children, 8/2/1 survivors on 2k/16k/64k tokens."""

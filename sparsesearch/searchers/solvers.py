@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,10 +28,14 @@ from sparsesearch.space.repair import fill, repair
 
 # Buckets of the budget in dynamic programming, where exact steps would be more.
 BUCKETS = 10_000
+# Lowest and highest level of each unit, both (units,).
+Box = tuple[Ints, Ints]
 # Joint choices of units that share tensors, at most.
 CHOICES = 1_000_000
 # Seconds that HiGHS has for one genome; then the best so far is taken.
 SECONDS = 20.0
+# Relative gaps at which HiGHS stops: learned tables, which are asked near a genome, are not known any better.
+GAP, GAP_NEAR = 1e-6, 1e-3
 
 
 class Solver(Protocol):
@@ -40,8 +47,11 @@ class Solver(Protocol):
         """Raises InputError SS112 where it cannot take the space."""
         ...
 
-    def solve(self, table: Table, limits: Sequence[Limit]) -> list[Genome]:
+    def solve(self, table: Table, limits: Sequence[Limit], near: Box | None = None) -> list[Genome]:
         """A genome for each limit, of least predicted loss within it and the space's own limits.
+
+        Args:
+            near: bounds on levels, which some genome within the limits meets.
 
         Raises InfeasibleError SS405 where there is none.
         """
@@ -61,6 +71,14 @@ class Joint:
     units: tuple[int, ...]
     levels: Ints
     costs: Ints
+
+    def within(self, box: Box | None) -> Joint:
+        """Only the choices whose levels are in the box."""
+        if box is None:
+            return self
+        low, high = (bound[list(self.units)] for bound in box)
+        inside = ((self.levels >= low) & (self.levels <= high)).all(axis=1)
+        return Joint(self.units, self.levels[inside], self.costs[inside])
 
     def harm(self, table: Table) -> Floats:
         """What the table predicts for each choice."""
@@ -115,24 +133,26 @@ class DynamicProgram:
         one_cost(space)
         self.joints = clusters(space)
 
-    def solve(self, table: Table, limits: Sequence[Limit]) -> list[Genome]:
+    def solve(self, table: Table, limits: Sequence[Limit], near: Box | None = None) -> list[Genome]:
         """As `Solver.solve`; raises InputError SS112 where a limit is on another cost than the space's own."""
         (name,) = {one_cost(self.space.with_limits([*self.space.limits, limit])) for limit in limits}
         column = cost_index(name)
-        fronts = [
-            frontier(joint.units, joint.levels, joint.costs[:, column], joint.harm(table)) for joint in self.joints
-        ]
+        joints = [joint.within(near) for joint in self.joints]
+        fronts = [frontier(joint.units, joint.levels, joint.costs[:, column], joint.harm(table)) for joint in joints]
         fixed = self.space.dense_costs[name] - sum(int(joint.costs[0, column]) for joint in self.joints)
-        return cheapest(self.space, fronts, fixed, limits)
+        return cheapest(self.space, fronts, fixed, limits, grow=near is None)
 
 
-def cheapest(space: Space, fronts: Sequence[Front], fixed: int, limits: Sequence[Limit]) -> list[Genome]:
+def cheapest(
+    space: Space, fronts: Sequence[Front], fixed: int, limits: Sequence[Limit], grow: bool = True
+) -> list[Genome]:
     """For each limit a genome of least harm within it and the space's own; raises InfeasibleError SS405.
 
     Args:
         fronts: of groups of units, whose costs and harms add up.
         fixed: cost of what the fronts do not count.
         limits: all on the cost of the fronts.
+        grow: fill what rounding to buckets left of the budget.
     """
     spaces = [space.with_limits([*space.limits, limit]) for limit in limits]
     least = fixed + sum(int(front.cost[0]) for front in fronts)
@@ -144,7 +164,7 @@ def cheapest(space: Space, fronts: Sequence[Front], fixed: int, limits: Sequence
     step = _step(fronts, max(rooms))
     best, choices = _sweep(fronts, step, max(rooms) // step)
     found = [_backtrack(space, fronts, choices, step, int(best[: r // step + 1].argmin())) for r in rooms]
-    return [fill(limited, genome) for limited, genome in zip(spaces, found, strict=True)]
+    return [fill(limited, genome) for limited, genome in zip(spaces, found, strict=True)] if grow else found
 
 
 def limits_between(space: Space, cost: str, sizes: int) -> list[Limit]:
@@ -267,30 +287,56 @@ class IntegerProgram:
                     self._tie(same, [int(self.start[unit]) + level], 0.0)
             at += len(joint.levels)
 
-    def solve(self, table: Table, limits: Sequence[Limit]) -> list[Genome]:
+    def solve(self, table: Table, limits: Sequence[Limit], near: Box | None = None) -> list[Genome]:
         """As `Solver.solve`."""
-        return [self._within(table, self.space.with_limits([*self.space.limits, limit])) for limit in limits]
+        return [self._within(table, self.space.with_limits([*self.space.limits, limit]), near) for limit in limits]
 
-    def _within(self, table: Table, space: Space) -> Genome:
+    def _allowed(self, box: Box | None) -> Floats:
+        """The most that each variable may be."""
+        allowed = np.ones(self.columns)
+        if box is not None:
+            low, high = np.repeat(box, self.space.max_levels + 1, axis=1)
+            level = np.arange(self.start[-1]) - np.repeat(self.start[:-1], self.space.max_levels + 1)
+            allowed[: self.start[-1]] = (level >= low) & (level <= high)
+        return allowed
+
+    def _within(self, table: Table, space: Space, near: Box | None) -> Genome:
         wanted = [cost_index(bound.cost) for bound in space.bounds]
         maxima = np.array([bound.maximum for bound in space.bounds], dtype=np.int64) - self.fixed[wanted]
         # In the limits' own size, so that HiGHS's tolerance is relative.
         scale = np.maximum(np.abs(maxima), 1).astype(np.float64)
         harm = np.zeros(self.columns)
         harm[: self.start[-1]] = np.concatenate(table)
-        found = milp(
-            harm / max(harm.max(), 1e-12), integrality=self.integral, bounds=Bounds(0, 1),
-            constraints=[
-                LinearConstraint(self.ties, self._equals, self._equals),
-                LinearConstraint(self.costs[wanted] / scale[:, None], -np.inf, maxima / scale),
-            ],
-            options={"time_limit": SECONDS, "mip_rel_gap": 1e-6},
-        )  # fmt: skip
+        with _stdout_to_stderr():
+            found = milp(
+                harm / max(np.abs(harm).max(), 1e-12),
+                integrality=self.integral,
+                bounds=Bounds(0, self._allowed(near)),
+                constraints=[
+                    LinearConstraint(self.ties, self._equals, self._equals),
+                    LinearConstraint(self.costs[wanted] / scale[:, None], -np.inf, maxima / scale),
+                ],
+                options={"time_limit": SECONDS, "mip_rel_gap": GAP if near is None else GAP_NEAR},
+            )
         if found.x is None:
             raise InfeasibleError("SS405", f"no genome meets {', '.join(bound.text for bound in space.bounds)}.")
         picked = Genome.of(int(found.x[a:b].argmax()) for a, b in itertools.pairwise(self.start))
         # Limits are exact integers; what the tolerance let through is repaired.
-        return fill(space, repair(space, picked, np.random.default_rng(0)))
+        found = repair(space, picked, np.random.default_rng(0))
+        return fill(space, found) if near is None else found
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """HiGHS prints remarks where a solution needs another look; standard output is for results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def solver_of(space: Space) -> Solver:

@@ -1,80 +1,143 @@
-"""A model of the quality, learned from what a search has measured; it chooses which of many children to measure.
+"""A model of the quality around one genome, learned from what a search has measured.
 
-The additive model says what each level of each unit does alone; ridge regression on these numbers and on products of
-their sums by block learns what they do together.
+Bayesian linear regression on what each unit does alone and on what it removes, so that the additive model is corrected
+where measurements say otherwise; samples of the posterior balance what is known against what is not (Thompson, 1933).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
+from scipy.linalg import cholesky, solve_triangular
 
 from sparsesearch.searchers.additive import Floats, Table, predicted
-from sparsesearch.space import Genome, Space
+from sparsesearch.searchers.base import Evaluation
+from sparsesearch.space import Space
 
-# Rank correlation of predictions and measurements below which predictions are not used.
-TRUSTED = 0.3
-# Weight of the newest generation in the running correlation.
-MEMORY = 0.5
+Ints = npt.NDArray[np.int64]
+# Measurements that a model learns from, at most: those nearest to its genome.
+NEAREST = 1000
+# Mean difference in what units remove, of 1, at which a measurement counts half.
+HALF = 0.1
+# Standard deviations that noise explains.
+EXPLAINED = 2.0
+# Standard deviations of coefficients relative to those of single units: of what is surely there, and of units' slopes.
+CERTAIN, SLOPE = 10.0, 3.0
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What has been measured, one row for each evaluation.
+
+    Attributes:
+        levels: (evaluations, units).
+        quality, draw, sequences: (evaluations,); qualities are finite.
+    """
+
+    levels: Ints
+    quality: Floats
+    draw: Ints
+    sequences: Ints
+
+    @classmethod
+    def of(cls, space: Space, evaluations: Sequence[Evaluation]) -> Measurements:
+        """Those of evaluations that have a finite quality."""
+        return cls(
+            np.array([e.genome.levels for e in evaluations], dtype=np.int64).reshape(-1, len(space.units)),
+            np.array([e.quality for e in evaluations]),
+            np.array([e.draw for e in evaluations], dtype=np.int64),
+            np.array([e.sequences for e in evaluations], dtype=np.int64),
+        )
 
 
 class Surrogate:
-    """Predicts qualities, and knows how well it did so far."""
+    """Predicts qualities near a genome.
 
-    def __init__(self, space: Space, table: Table | None = None) -> None:
+    Attributes:
+        rows: of the measurements that it learned from, (rows,).
+        levels: their genomes, (rows, units).
+        estimates: their expected qualities, (rows,): what the model says, and what noise does not explain.
+    """
+
+    def __init__(self, space: Space, table: Table, known: Measurements, center: int) -> None:
         """
         Args:
-            table: of the additive model; without one, squares of what each unit removes.
+            table: of the additive model.
+            center: which row of `known` the model is around.
         """
-        self.table = [removed**2 for removed in space.removed] if table is None else table
-        self._membership = (space.blocks[:, None] == np.unique(space.blocks)).astype(np.float64)
-        self._pairs = np.triu_indices(self._membership.shape[1])
-        # Rank correlation of what was predicted with what was measured then, over recent generations.
-        self.correlation: float | None = None
-        self._model: object | None = None
+        from sklearn.linear_model import BayesianRidge
 
-    @property
-    def trusted(self) -> bool:
-        """Whether it has learned something and has not been wrong lately."""
-        return self._model is not None and (self.correlation is None or self.correlation >= TRUSTED)
+        self.space, self.table = space, table
+        self._origin = known.levels[center]
+        self._harm = max(float(predicted(table, self._origin)), 1e-12)
+        noise, closeness = self._noise_of(known, center), self._closeness(known.levels)
+        self.rows = rows = np.sort(np.argsort(-closeness, kind="stable")[:NEAREST])
+        self.levels, noise, weights = known.levels[rows], noise[rows], np.sqrt(closeness[rows]) / noise[rows]
+        self._scale = float(np.average(np.abs(known.quality[rows]), weights=closeness[rows])) or 1.0
+        units = self._features(self.levels)
+        draws = CERTAIN * (known.draw[rows][:, None] == np.unique(known.draw[rows]))
+        features, target = np.concatenate([units, draws], axis=1), known.quality[rows] / self._scale
+        self._rows = weights[:, None] * features
+        model = BayesianRidge(fit_intercept=False).fit(self._rows, weights * target)
+        self._mean, self._noise, self._prior = model.coef_, float(model.alpha_), float(model.lambda_)
+        # Of the center, on the average of all draws.
+        self._level = float(np.average(draws @ self._mean[units.shape[1] :], weights=weights**2))
+        rest = target - features @ self._mean
+        beyond = np.abs(rest) - EXPLAINED * noise / np.sqrt(self._noise)
+        self.estimates = self.predict(self.levels) + np.sign(rest) * np.maximum(beyond, 0) * self._scale
 
-    def fit(self, genomes: Sequence[Genome], qualities: npt.ArrayLike) -> None:
-        """Learn from all measurements so far, qualities >= 0 and finite."""
-        from sklearn.linear_model import RidgeCV
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        target = np.asarray(qualities, dtype=np.float64)
-        if len(target) < 8:
-            return
-        # Relative errors count: else the ruined candidates would decide alone.
-        weights = 1 / (target + np.median(target) * 0.1 + 1e-12) ** 2
-        model = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-4, 4, 17)))
-        model.fit(self._features(genomes), target, ridgecv__sample_weight=weights / weights.mean())
-        self._model = model
-
-    def predict(self, genomes: Sequence[Genome]) -> Floats:
-        """Qualities of genomes; by the additive model alone before anything was learned."""
-        if self._model is None:
-            return predicted(self.table, np.stack([genome.levels for genome in genomes]))
-        found: Floats = self._model.predict(self._features(genomes))  # type: ignore[attr-defined]
+    def predict(self, levels: npt.ArrayLike) -> Floats:
+        """Expected qualities of level vectors, (genomes, units) -> (genomes,), on average draws."""
+        features = self._features(np.asarray(levels))
+        found: Floats = (features @ self._mean[: features.shape[1]] + self._level) * self._scale
         return found
 
-    def judge(self, expected: Floats, measured: npt.ArrayLike) -> None:
-        """Compare earlier predictions with what was measured; fewer than four say nothing."""
-        measured = np.asarray(measured, dtype=np.float64)
-        if len(measured) < 4 or np.ptp(measured) == 0 or np.ptp(expected) == 0:
-            return
-        found = float(spearmanr(expected, measured).statistic)
-        self.correlation = found if self.correlation is None else MEMORY * found + (1 - MEMORY) * self.correlation
+    def mean(self) -> Table:
+        """What each level of each unit is expected to change, in the unit of the quality."""
+        return self._tables(self._mean[:, None])[0]
 
-    def _features(self, genomes: Sequence[Genome]) -> Floats:
-        levels = np.stack([genome.levels for genome in genomes])
-        alone = np.stack([harm[levels[:, unit]] for unit, harm in enumerate(self.table)], axis=1)
-        by_block = alone @ self._membership
-        together = by_block[:, self._pairs[0]] * by_block[:, self._pairs[1]]
-        features: Floats = np.concatenate([alone, together], axis=1)
-        return features
+    def samples(self, count: int, rng: np.random.Generator) -> list[Table]:
+        """The same, drawn from the posterior."""
+        rows = self._rows
+        precision = self._noise * rows.T @ rows + self._prior * np.eye(rows.shape[1])
+        normal = rng.normal(size=(rows.shape[1], count))
+        spread = solve_triangular(cholesky(precision, lower=True), normal, trans="T", lower=True)
+        return self._tables(self._mean[:, None] + spread)
+
+    def _closeness(self, levels: Ints) -> Floats:
+        """How much genomes count, (genomes, units) -> (genomes,): 1 for the center."""
+        away = [np.abs(r[levels[:, u]] - r[self._origin[u]]) for u, r in enumerate(self.space.removed)]
+        closeness: Floats = 1 / (1 + (np.mean(away, axis=0) / HALF) ** 2)
+        return closeness
+
+    def _noise_of(self, known: Measurements, center: int) -> Floats:
+        """Standard deviations of measurements, up to a factor: they grow with the quality itself."""
+        worse = np.maximum(np.abs(known.quality) / max(abs(known.quality[center]), 1e-12), 1)
+        noise: Floats = worse * np.sqrt(known.sequences.max() / known.sequences)
+        return noise
+
+    def _features(self, levels: Ints) -> Floats:
+        """All units together, each alone, and what each removes; relative to the center, (genomes, 1 + 2 units)."""
+        units = range(len(self.space.units))
+        alone = np.stack([self.table[u][levels[:, u]] - self.table[u][self._origin[u]] for u in units], axis=1)
+        removed = np.stack([self.space.removed[u][levels[:, u]] for u in units], axis=1)
+        removed -= [self.space.removed[u][self._origin[u]] for u in units]
+        alone /= self._harm
+        slopes = removed * SLOPE / len(units)
+        return np.concatenate([CERTAIN * alone.sum(axis=1, keepdims=True), alone, slopes], axis=1)
+
+    def _tables(self, coefficients: Floats) -> list[Table]:
+        """A table for each column of coefficients."""
+        count = len(self.space.units)
+        whole, alone, slope = np.split(coefficients[: 1 + 2 * count], [1, 1 + count])
+        tables: list[Table] = [[] for _ in range(coefficients.shape[1])]
+        for u, at in enumerate(self._origin):
+            harm = (self.table[u] - self.table[u][at]) / self._harm
+            removed = (self.space.removed[u] - self.space.removed[u][at]) * SLOPE / count
+            change = (np.outer(harm, CERTAIN * whole[0] + alone[u]) + np.outer(removed, slope[u])) * self._scale
+            for table, column in zip(tables, change.T, strict=True):
+                table.append(column)
+        return tables

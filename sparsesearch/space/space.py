@@ -103,8 +103,16 @@ class Space:
     def feasible(self, genome: Genome) -> bool:
         return not self.bounds or bool((self.excess(self.costs.totals(genome.levels)) <= 0).all())
 
+    def fits(self, levels: Ints) -> npt.NDArray[np.bool_]:
+        """Which level vectors meet all limits, (genomes, units) -> (genomes,)."""
+        fits: npt.NDArray[np.bool_] = np.all(self.excess(self.costs.totals(levels)) <= 0, axis=1)
+        return fits
+
     def with_limits(self, limits: Iterable[Limit]) -> Space:
-        return Space(self.units, self.parts, self.bytes_per_weight, tuple(limits))
+        limited = Space(self.units, self.parts, self.bytes_per_weight, tuple(limits))
+        for shared in ("costs", "dense_costs", "prunable", "max_levels"):  # what limits do not change
+            limited.__dict__[shared] = getattr(self, shared)
+        return limited
 
     def with_nonzeros(self, measured: Mapping[str, Sequence[Sequence[int]]]) -> Space:
         """The same space with measured nonzeros for the named parts."""

@@ -13,11 +13,22 @@ from support import synthetic_space
 
 from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers import Evaluation, solvers
-from sparsesearch.searchers.additive import Table, predicted, probes, table_of
+from sparsesearch.searchers.additive import FAINT, Table, predicted, probes, table_of
 from sparsesearch.searchers.decomposition import DecompositionSearcher
 from sparsesearch.searchers.registry import create
-from sparsesearch.searchers.solvers import DynamicProgram, IntegerProgram, Solver, cheapest, clusters, solver_of
-from sparsesearch.space import Genome, Limit, Space
+from sparsesearch.searchers.solvers import (
+    GAP_NEAR,
+    Box,
+    DynamicProgram,
+    IntegerProgram,
+    Solver,
+    cheapest,
+    clusters,
+    solver_of,
+)
+from sparsesearch.space import Genome, Limit, Part, Space, Unit
+from sparsesearch.space.repair import repair
+from sparsesearch.space.sampling import random_genome
 
 seeds = st.integers(0, 2**32 - 1)
 percents = st.integers(35, 95)
@@ -28,9 +39,11 @@ def random_table(space: Space, seed: int) -> Table:
     return [np.append(0.0, np.cumsum(rng.random(top))) for top in space.max_levels]
 
 
-def brute(space: Space, table: Table) -> float:
-    """The least predicted loss of all feasible genomes."""
+def brute(space: Space, table: Table, near: Box | None = None) -> float:
+    """The least predicted loss of all feasible genomes, near one."""
     every = np.array(list(itertools.product(*(range(top + 1) for top in space.max_levels))))
+    if near is not None:
+        every = every[((every >= near[0]) & (every <= near[1])).all(axis=1)]
     feasible = (space.excess(space.costs.totals(every)) <= 0).all(axis=1)
     return float(predicted(table, every)[feasible].min()) if feasible.any() else math.inf
 
@@ -49,6 +62,27 @@ def test_solvers_equal_brute_force(kind: type[Solver], seed: int, percent: int) 
     (found,) = kind(space).solve(table, [limit])
     assert limited.feasible(found)
     assert predicted(table, found.levels) == pytest.approx(least)
+
+
+@pytest.mark.parametrize("kind", [DynamicProgram, IntegerProgram])
+@settings(max_examples=10, deadline=None)
+@given(seed=seeds, percent=percents)
+def test_solutions_near_a_genome_equal_brute_force(kind: type[Solver], seed: int, percent: int) -> None:
+    """Of a table that may say that pruning helps, as a learned one does."""
+    space, limit, rng = (
+        synthetic_space(seed, blocks=1),
+        Limit.parse(f"nonzeros<={percent}%"),
+        np.random.default_rng(seed),
+    )
+    table, limited = [rng.normal(size=top + 1) for top in space.max_levels], space.with_limits([limit])
+    if not limited.feasible(space.smallest):
+        return
+    center = repair(limited, random_genome(space, rng), rng).levels.astype(np.int64)
+    near = center - 1, center + 1
+    (found,) = kind(space).solve(table, [limit], near)
+    assert limited.feasible(found)
+    assert (np.abs(found.levels - center) <= 1).all()
+    assert predicted(table, found.levels) == pytest.approx(brute(limited, table, near), rel=2 * GAP_NEAR)
 
 
 @settings(max_examples=10, deadline=None)
@@ -134,7 +168,19 @@ def test_a_table_goes_through_what_was_measured_and_never_falls() -> None:
     for unit in range(len(space.units)):
         points = sorted((int(g.levels[unit]), loss - 2.0) for g, loss in measured.items() if g.levels[unit])
         expected = np.maximum.accumulate([0.0, *(loss for _, loss in points)])[1:]
-        assert table[unit][[level for level, _ in points]] == pytest.approx(expected)
+        assert table[unit][[level for level, _ in points]] == pytest.approx(expected, abs=FAINT * expected[-1])
+
+
+def test_between_probes_a_table_follows_power_laws() -> None:
+    units = tuple(Unit(f"u{i}", "sparsity", 0, 100, tuple(range(100, 4, -5))) for i in range(2))
+    parts = tuple(Part(u.name, (100,), tuple((k,) for k in u.levels), (100,), (0,), sparsity=u.name) for u in units)
+    space = Space(units, parts, 4)
+    laws = [3.0 * space.removed[0] ** 5, 0.2 * space.removed[1] ** 1.5]
+    losses = {g: 1.0 + sum(h[int(x)] for h, x in zip(laws, g.levels, strict=True)) for g in probes(space, 3)}
+    told = [evaluation(space, genome, loss) for genome, loss in losses.items()]
+    table = table_of(space, [evaluation(space, space.dense, 1.0), *told])
+    for harm, law in zip(table, laws, strict=True):
+        assert harm == pytest.approx(law)
 
 
 def test_failed_probes_leave_a_unit_harmless() -> None:
