@@ -2,7 +2,7 @@
 
 Generation 0 measures seeds, and units alone; exact solutions of the additive model follow. Then each generation fits a
 model around the best genome of each of some sizes, and measures exact solutions of samples of it near that genome,
-beside random moves. No sequence decides alone: every generation draws others, and the model tells them apart.
+beside random moves. No sequence decides alone: children are measured on different ones, and the model tells them apart.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class AutoSearcher(Searcher):
         # Levels of each unit that are measured alone; 0: what units remove stands in for the harm.
         probes: int = Field(3, ge=0)
         # Selection tokens of such a measurement.
-        probe_tokens: int = Field(1024, ge=0)
+        probe_tokens: int = Field(512, ge=0)
         # Variants of exact solutions at the limits, before anything else is known.
         variants: int = Field(8, ge=0)
         # Sizes at which each generation searches, between the smallest genome and the limits (or dense).
@@ -47,10 +47,12 @@ class AutoSearcher(Searcher):
         offspring: int = Field(32, ge=1)
         # Selection tokens a child; 0 is all of them.
         tokens: int = Field(1024, ge=0)
+        # Draws of sequences that children take turns on.
+        draws: int = Field(64, ge=1)
         # Levels by which a solution's units may differ from the best genome's.
-        radius: int = Field(2, ge=1)
+        radius: int = Field(4, ge=1)
         # Share of children that are random moves from the best genomes.
-        moves: float = Field(0.25, ge=0, le=1)
+        moves: float = Field(0.1, ge=0, le=1)
 
     options: Options
     overlaps = True
@@ -61,10 +63,12 @@ class AutoSearcher(Searcher):
         super().__init__(space, objectives, seed, options, seeds)
         self.cost = space.bounds[0].cost if space.bounds else self.objectives[1]
         self.table = [removed**2 for removed in space.removed]
+        # Children so far, and what was expected of those that are not measured yet.
+        self._asked = 0
+        self._expected: dict[tuple[Genome, int], float] = {}
         # Rank correlation of what was predicted of children with what was measured, over recent ones.
         self.correlation: float | None = None
         self._known: list[Evaluation] = []
-        self._expected: dict[tuple[Genome, int], float] = {}
         self._compared: list[tuple[float, float]] = []
 
     def check(self) -> None:
@@ -85,10 +89,18 @@ class AutoSearcher(Searcher):
             found = pool(self.solver, self.table, self.cost, options.sizes, options.variants, rng)
             return [Proposal(genome, options.tokens, FIRST, "exact") for genome in found]
         known = Measurements.of(self.space, self._known)
-        children: dict[Genome, str] = {}
+        children: dict[Genome, tuple[str, Surrogate | None]] = {}
         for space, count in self._sizes(rng):
             children |= self._children(known, space, count, rng)
-        return [Proposal(genome, options.tokens, index, origin) for genome, origin in children.items()]
+        proposals = []
+        for genome, (origin, model) in children.items():
+            # What is peculiar to some sequences averages out where children take turns on many draws.
+            draw = FIRST + 1 + self._asked % options.draws
+            self._asked += 1
+            if model is not None:
+                self._expected[(genome, draw)] = float(model.predict(genome.levels[None], draw)[0])
+            proposals.append(Proposal(genome, options.tokens, draw, origin))
+        return proposals
 
     def _sizes(self, rng: np.random.Generator) -> list[tuple[Space, int]]:
         """The space within its limits and at random sizes, one from each equal part of the range; children of each."""
@@ -106,24 +118,28 @@ class AutoSearcher(Searcher):
     def _within(self, limit: Limit) -> Space:
         return self.space.with_limits([*self.space.limits, limit])
 
-    def _children(self, known: Measurements, space: Space, count: int, rng: np.random.Generator) -> dict[Genome, str]:
-        """Solutions of the model around the best genome within a space's limits, then moves from it."""
+    def _children(
+        self, known: Measurements, space: Space, count: int, rng: np.random.Generator
+    ) -> dict[Genome, tuple[str, Surrogate | None]]:
+        """Solutions of the model around the best genome within a space's limits, then moves from it; with the model."""
         best, model = self._best(known, space)
-        trusted = model is not None and (self.correlation is None or self.correlation >= TRUSTED)
-        found: dict[Genome, str] = {}
-        if model is not None and trusted and (wanted := round(count * (1 - self.options.moves))):
-            tables = [model.mean(), *model.samples(wanted - 1, rng)]
-            levels, radius = best.levels.astype(np.int64), self.options.radius
-            near = levels - radius, levels + radius
-            limit = space.limits[-1:]
-            found = {self.solver.solve(table, limit, near)[0]: "solution" for table in tables}
+        solutions = [] if model is None else self._solutions(model, space, best, count, rng)
+        origins = dict.fromkeys(solutions, "solution")
         ways = list(moves(space).values())
-        for _ in range(count - len(found)):
-            found.setdefault(ways[rng.integers(len(ways))](space, best, rng), "move")
-        if model is not None and found:
-            predicted = model.predict([genome.levels for genome in found])
-            self._expected |= {(g, self.index): float(p) for g, p in zip(found, predicted, strict=True)}
-        return found
+        for _ in range(count - len(origins)):
+            origins.setdefault(ways[rng.integers(len(ways))](space, best, rng), "move")
+        return {genome: (origin, model) for genome, origin in origins.items()}
+
+    def _solutions(
+        self, model: Surrogate, space: Space, best: Genome, count: int, rng: np.random.Generator
+    ) -> list[Genome]:
+        wanted = round(count * (1 - self.options.moves))
+        if not wanted or (self.correlation is not None and self.correlation < TRUSTED):
+            return []
+        levels, radius = best.levels.astype(np.int64), self.options.radius
+        near = levels - radius, levels + radius
+        tables = [model.mean(), *model.samples(wanted - 1, rng)]
+        return [self.solver.solve(table, space.limits[-1:], near)[0] for table in tables]
 
     def _best(self, known: Measurements, space: Space) -> tuple[Genome, Surrogate | None]:
         """The measured genome within a space's limits that is expected to be the best, and the model around it."""

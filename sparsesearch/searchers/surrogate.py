@@ -24,8 +24,9 @@ NEAREST = 1000
 HALF = 0.1
 # Standard deviations that noise explains.
 EXPLAINED = 2.0
-# Standard deviations of coefficients relative to those of single units: of what is surely there, and of units' slopes.
-CERTAIN, SLOPE = 10.0, 3.0
+# Scales of features, which say by how much their coefficients are likely to differ from zero: of what is surely there,
+# of how a unit's harm differs from the table's, and of its slope. Tuned where the truth is known.
+CERTAIN, UNIT, SLOPE = 10.0, 5.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,25 @@ class Surrogate:
         self.levels, noise, weights = known.levels[rows], noise[rows], np.sqrt(closeness[rows]) / noise[rows]
         self._scale = float(np.average(np.abs(known.quality[rows]), weights=closeness[rows])) or 1.0
         units = self._features(self.levels)
-        draws = CERTAIN * (known.draw[rows][:, None] == np.unique(known.draw[rows]))
+        names = np.unique(known.draw[rows])
+        draws = CERTAIN * (known.draw[rows][:, None] == names)
         features, target = np.concatenate([units, draws], axis=1), known.quality[rows] / self._scale
         self._rows = weights[:, None] * features
         model = BayesianRidge(fit_intercept=False).fit(self._rows, weights * target)
         self._mean, self._noise, self._prior = model.coef_, float(model.alpha_), float(model.lambda_)
-        # Of the center, on the average of all draws.
-        self._level = float(np.average(draws @ self._mean[units.shape[1] :], weights=weights**2))
+        # Of the center, on each draw and on the average of all.
+        effects = CERTAIN * self._mean[units.shape[1] :]
+        self._effects: dict[int | None, float] = dict(zip(names.tolist(), effects.tolist(), strict=True))
+        self._level = float(np.average(draws @ effects / CERTAIN, weights=weights**2))
         rest = target - features @ self._mean
         beyond = np.abs(rest) - EXPLAINED * noise / np.sqrt(self._noise)
         self.estimates = self.predict(self.levels) + np.sign(rest) * np.maximum(beyond, 0) * self._scale
 
-    def predict(self, levels: npt.ArrayLike) -> Floats:
-        """Expected qualities of level vectors, (genomes, units) -> (genomes,), on average draws."""
+    def predict(self, levels: npt.ArrayLike, draw: int | None = None) -> Floats:
+        """Expected qualities of level vectors on the average draw or a certain one, (genomes, units) -> (genomes,)."""
         features = self._features(np.asarray(levels))
-        found: Floats = (features @ self._mean[: features.shape[1]] + self._level) * self._scale
+        level = self._effects.get(draw, self._level)
+        found: Floats = (features @ self._mean[: features.shape[1]] + level) * self._scale
         return found
 
     def mean(self) -> Table:
@@ -125,9 +130,9 @@ class Surrogate:
         alone = np.stack([self.table[u][levels[:, u]] - self.table[u][self._origin[u]] for u in units], axis=1)
         removed = np.stack([self.space.removed[u][levels[:, u]] for u in units], axis=1)
         removed -= [self.space.removed[u][self._origin[u]] for u in units]
-        alone /= self._harm
+        alone *= UNIT / self._harm
         slopes = removed * SLOPE / len(units)
-        return np.concatenate([CERTAIN * alone.sum(axis=1, keepdims=True), alone, slopes], axis=1)
+        return np.concatenate([CERTAIN / UNIT * alone.sum(axis=1, keepdims=True), alone, slopes], axis=1)
 
     def _tables(self, coefficients: Floats) -> list[Table]:
         """A table for each column of coefficients."""
@@ -137,7 +142,7 @@ class Surrogate:
         for u, at in enumerate(self._origin):
             harm = (self.table[u] - self.table[u][at]) / self._harm
             removed = (self.space.removed[u] - self.space.removed[u][at]) * SLOPE / count
-            change = (np.outer(harm, CERTAIN * whole[0] + alone[u]) + np.outer(removed, slope[u])) * self._scale
+            change = (np.outer(harm, CERTAIN * whole[0] + UNIT * alone[u]) + np.outer(removed, slope[u])) * self._scale
             for table, column in zip(tables, change.T, strict=True):
                 table.append(column)
         return tables

@@ -70,6 +70,21 @@ def test_searchers_are_compared_and_the_same_command_goes_on(space: Path, tmp_pa
         assert results.run.archive.read_bytes() != before, "a larger budget goes on with the search"
 
 
+@pytest.mark.parametrize("asynchronous", ["false", "true"])
+def test_checkpoints_are_what_shorter_searches_had_chosen(space: Path, tmp_path: Path, asynchronous: str) -> None:
+    """A search to the budget of a checkpoint chooses what the longer one is said to have chosen there."""
+    common = [
+        space, "--searchers", "nsga2", "--seeds", "0", "--sizes", "85%", "--results", tmp_path, "--json",
+        "--set", f"search.asynchronous={asynchronous}", "--set", "executor.workers=1",
+    ]  # fmt: skip
+    long = run(*common, "--tokens", 2000, "--name", "long")
+    short = run(*common, "--tokens", 1000, "--name", "short")
+    series = [json.loads(done.stdout)["sizes"]["nonzeros<=85%"]["nsga2"] for done in (long, short)]
+    at, end = series[0]["tokens"].index(1000), -1
+    assert series[0]["mean"][at] == series[1]["mean"][end]
+    assert series[0]["mean"][-1] is not None
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
