@@ -156,7 +156,7 @@ class DataConfigs(Strict):
 class SearchConfig(Strict):
     """Who proposes candidates, how each is measured, and when to stop."""
 
-    searcher: str = "nsga2"
+    searcher: str = "auto"
     # Options of the searcher; `sparsesearch list searchers` shows them.
     options: dict[str, Any] = {}
     # Bounds on the search; the measurements on all selection data that end it come on top.

@@ -18,10 +18,6 @@ from sparsesearch.space import Genome, Space
 Floats = npt.NDArray[np.float64]
 # For each unit the predicted rise of the loss at each of its levels, >= 0, level 0 first and 0.
 Table = list[Floats]
-# Power of what is removed that the harm is taken to follow where one level is known.
-POWER = 2.0
-# Harms below this share of a unit's largest are noise.
-FAINT = 1e-4
 
 
 def probes(space: Space, levels: int) -> list[Genome]:
@@ -43,8 +39,8 @@ def _one(space: Space, unit: int, level: int) -> Genome:
 
 
 def table_of(space: Space, evaluations: Iterable[Evaluation]) -> Table:
-    """The table that measured probes say; levels between them follow monotone cubic interpolation of its logarithm
-    over that of what is removed: harms are close to power laws, and straight lines would make the middle look bad.
+    """The table that measured probes say; levels between them follow monotone cubic interpolation of its square root
+    over what is removed: harms grow faster than straight lines, which would make the middle look bad.
 
     Args:
         evaluations: of dense and of `probes`, on the same samples; others, and failed ones, are passed over. Units
@@ -62,17 +58,13 @@ def table_of(space: Space, evaluations: Iterable[Evaluation]) -> Table:
 
 
 def _curve(removed: Floats, points: dict[int, float]) -> Floats:
-    levels = sorted(points)
-    if not levels or max(points.values()) <= 0:
+    levels = [0, *sorted(points)]
+    if len(levels) == 1:
         return np.zeros(len(removed))
     # Pruning more never helps; what noise says otherwise is flattened.
-    harm = np.maximum.accumulate([points[level] for level in levels])
-    x, y = np.log(removed[levels]), np.log(np.maximum(harm, FAINT * harm[-1]))
-    power = max((y[1] - y[0]) / (x[1] - x[0]), 1.0) if len(levels) > 1 else POWER
-    # A point far below, where the curve is a straight line in logarithms, a power law.
-    x, y = np.append(x[0] - 10, x), np.append(y[0] - 10 * power, y)
-    at = np.log(np.clip(removed[1:], np.exp(x[0]), removed[levels[-1]]))
-    curve: Floats = np.append(0.0, np.exp(PchipInterpolator(x, y)(at)))
+    harm = np.maximum.accumulate([0.0, *(points[level] for level in levels[1:])])
+    root = PchipInterpolator(removed[levels], np.sqrt(harm))(np.minimum(removed, removed[levels[-1]]))
+    curve: Floats = root**2
     return curve
 
 

@@ -36,7 +36,7 @@ class AutoSearcher(Searcher):
 
     class Options(Searcher.Options):
         # Levels of each unit that are measured alone; 0: what units remove stands in for the harm.
-        probes: int = Field(3, ge=0)
+        probes: int = Field(4, ge=0)
         # Selection tokens of such a measurement.
         probe_tokens: int = Field(512, ge=0)
         # Variants of exact solutions at the limits, before anything else is known.

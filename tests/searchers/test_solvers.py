@@ -13,7 +13,7 @@ from support import synthetic_space
 
 from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers import Evaluation, solvers
-from sparsesearch.searchers.additive import FAINT, Table, predicted, probes, table_of
+from sparsesearch.searchers.additive import Table, predicted, probes, table_of
 from sparsesearch.searchers.decomposition import DecompositionSearcher
 from sparsesearch.searchers.registry import create
 from sparsesearch.searchers.solvers import (
@@ -168,14 +168,14 @@ def test_a_table_goes_through_what_was_measured_and_never_falls() -> None:
     for unit in range(len(space.units)):
         points = sorted((int(g.levels[unit]), loss - 2.0) for g, loss in measured.items() if g.levels[unit])
         expected = np.maximum.accumulate([0.0, *(loss for _, loss in points)])[1:]
-        assert table[unit][[level for level, _ in points]] == pytest.approx(expected, abs=FAINT * expected[-1])
+        assert table[unit][[level for level, _ in points]] == pytest.approx(expected)
 
 
-def test_between_probes_a_table_follows_power_laws() -> None:
+def test_between_probes_squares_of_what_is_removed_are_met() -> None:
     units = tuple(Unit(f"u{i}", "sparsity", 0, 100, tuple(range(100, 4, -5))) for i in range(2))
     parts = tuple(Part(u.name, (100,), tuple((k,) for k in u.levels), (100,), (0,), sparsity=u.name) for u in units)
     space = Space(units, parts, 4)
-    laws = [3.0 * space.removed[0] ** 5, 0.2 * space.removed[1] ** 1.5]
+    laws = [3.0 * space.removed[0] ** 2, 0.2 * space.removed[1] ** 2]
     losses = {g: 1.0 + sum(h[int(x)] for h, x in zip(laws, g.levels, strict=True)) for g in probes(space, 3)}
     told = [evaluation(space, genome, loss) for genome, loss in losses.items()]
     table = table_of(space, [evaluation(space, space.dense, 1.0), *told])
