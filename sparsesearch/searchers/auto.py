@@ -181,14 +181,13 @@ class AutoSearcher(Searcher):
 
     def finalists(self, n: int) -> list[Genome]:
         """The best at the limits, and at even sizes below."""
-        known, inside = Measurements.of(self.space, self._known), []
-        if not self.space.fits(known.levels).any():
-            return []
+        known = Measurements.of(self.space, self._known)
         _, model = self._best(known, self.space)
-        if model is not None:
-            order = np.where(self.space.fits(model.levels), model.estimates, np.inf).argsort()
-            inside = list(dict.fromkeys(Genome.of(model.levels[i]) for i in order))
-        found = inside[: AT_LIMITS if self.space.limits else 1]
+        if model is None:
+            return []
+        inside = np.flatnonzero(self.space.fits(model.levels))
+        order = inside[model.estimates[inside].argsort()]
+        found = list(dict.fromkeys(Genome.of(model.levels[i]) for i in order))[: AT_LIMITS if self.space.limits else 1]
         smaller = limits_between(self.space, self.cost, n)[len(self.space.limits[:1]) :]
         found += [self._best(known, self._within(limit))[0] for limit in smaller]
         return list(dict.fromkeys(found))[:n]

@@ -22,6 +22,8 @@ Ints = npt.NDArray[np.int64]
 NEAREST = 1000
 # Mean difference in what units remove, of 1, at which a measurement counts half.
 HALF = 0.1
+# Share of the largest harm that counts as none.
+SMALL = 1e-3
 # Standard deviations that noise explains.
 EXPLAINED = 2.0
 # Scales of features, which say by how much their coefficients are likely to differ from zero: of what is surely there,
@@ -73,7 +75,9 @@ class Surrogate:
 
         self.space, self.table = space, table
         self._origin = known.levels[center]
-        self._harm = max(float(predicted(table, self._origin)), 1e-12)
+        # Near dense, where there is next to no harm, everything would look large beside it.
+        most = float(sum(harm[-1] for harm in table))
+        self._harm = max(float(predicted(table, self._origin)), SMALL * most) or 1.0
         noise, closeness = self._noise_of(known, center), self._closeness(known.levels)
         self.rows = rows = np.sort(np.argsort(-closeness, kind="stable")[:NEAREST])
         self.levels, noise, weights = known.levels[rows], noise[rows], np.sqrt(closeness[rows]) / noise[rows]
@@ -120,7 +124,8 @@ class Surrogate:
 
     def _noise_of(self, known: Measurements, center: int) -> Floats:
         """Standard deviations of measurements, up to a factor: they grow with the quality itself."""
-        worse = np.maximum(np.abs(known.quality) / max(abs(known.quality[center]), 1e-12), 1)
+        size = np.abs(known.quality)
+        worse = np.maximum(size / max(size[center], SMALL * size.max(), 1e-12), 1)
         noise: Floats = worse * np.sqrt(known.sequences.max() / known.sequences)
         return noise
 

@@ -75,10 +75,12 @@ def test_checkpoints_are_what_shorter_searches_had_chosen(space: Path, tmp_path:
     """A search to the budget of a checkpoint chooses what the longer one is said to have chosen there."""
     common = [
         space, "--searchers", "nsga2", "--seeds", "0", "--sizes", "85%", "--results", tmp_path, "--json",
-        "--set", f"search.asynchronous={asynchronous}", "--set", "executor.workers=1",
+        "--set", f"search.asynchronous={asynchronous}", "--set", "search.searcher=nsga2", "--set", "executor.workers=1",
     ]  # fmt: skip
     long = run(*common, "--tokens", 2000, "--name", "long")
     short = run(*common, "--tokens", 1000, "--name", "short")
+    assert long.exception is None, long.exception
+    assert short.exception is None, short.exception
     series = [json.loads(done.stdout)["sizes"]["nonzeros<=85%"]["nsga2"] for done in (long, short)]
     at, end = series[0]["tokens"].index(1000), -1
     assert series[0]["mean"][at] == series[1]["mean"][end]
