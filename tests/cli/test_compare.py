@@ -75,7 +75,7 @@ def test_checkpoints_are_what_shorter_searches_had_chosen(space: Path, tmp_path:
     """A search to the budget of a checkpoint chooses what the longer one is said to have chosen there."""
     common = [
         space, "--searchers", "nsga2", "--seeds", "0", "--sizes", "85%", "--results", tmp_path, "--json",
-        "--set", f"search.asynchronous={asynchronous}", "--set", "search.searcher=nsga2", "--set", "executor.workers=1",
+        "--set", f"search={{searcher: nsga2, asynchronous: {asynchronous}}}", "--set", "executor.workers=1",
     ]  # fmt: skip
     long = run(*common, "--tokens", 2000, "--name", "long")
     short = run(*common, "--tokens", 1000, "--name", "short")
