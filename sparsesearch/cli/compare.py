@@ -55,8 +55,9 @@ def compare(
     path = results.resolve() / run_name(recipe.stem if name is None else name)
     everyone = comparing.contenders(path, _split(searchers, "searchers"), _numbers(seeds))
     options = _options(option or [], {c.name for c in everyone})
-    launch = prepare(config)
-    launches = {c: comparing.searching(launch, c, tokens, options.get(c.name, {})) for c in everyone}
+    searches = {c: comparing.search_of(config.search, c, tokens, options.get(c.name, {})) for c in everyone}
+    launch = prepare(config.model_copy(update={"search": searches[everyone[0]]}))
+    launches = {contender: launch.searching(search) for contender, search in searches.items()}
     spaces = comparing.sized(launch.space, config.objectives[1], _split(sizes, "sizes") if sizes else [])
     for space in spaces.values():
         space.check()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.config import load_config
+from sparsesearch.config import SearchConfig, load_config
 from sparsesearch.engine import controller, executors
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.directory import RunDirectory
@@ -64,15 +64,14 @@ def contenders(path: Path, searchers: Sequence[str], seeds: Sequence[int]) -> li
     ]
 
 
-def searching(launch: Launch, contender: Contender, tokens: int, options: dict[str, Any]) -> Launch:
-    """The launch of one contender: the recipe's own options where it names that searcher, and further ones."""
-    search = launch.config.search
-    own = search.options if search.searcher == contender.searcher else {}
+def search_of(recipe: SearchConfig, contender: Contender, tokens: int, options: dict[str, Any]) -> SearchConfig:
+    """The search of one contender: the recipe's own options where it names that searcher, and further ones."""
+    own = recipe.options if recipe.searcher == contender.searcher else {}
     changes = {
         "searcher": contender.searcher, "seed": contender.seed, "tokens": tokens, "evals": None, "hours": None,
         "options": own | options, "final": 1,  # what matters is judged
     }  # fmt: skip
-    return launch.searching(search.model_copy(update=changes))
+    return recipe.model_copy(update=changes)
 
 
 def check_runs(launches: dict[Contender, Launch]) -> None:

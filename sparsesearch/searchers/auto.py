@@ -17,7 +17,7 @@ from sparsesearch.searchers.additive import alone, table_of
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.exact import pool
 from sparsesearch.searchers.operators import moves
-from sparsesearch.searchers.solvers import limits_between, solver_of
+from sparsesearch.searchers.solvers import limits_at, solver_of
 from sparsesearch.searchers.surrogate import Measurements, Surrogate
 from sparsesearch.space import Genome, Limit, Space
 
@@ -104,16 +104,12 @@ class AutoSearcher(Searcher):
 
     def _sizes(self, rng: np.random.Generator) -> list[tuple[Space, int]]:
         """The space within its limits and at random sizes, one from each equal part of the range; children of each."""
-        count, steps, space = self.options.offspring, self.options.sizes, self.space
-        smallest = space.costs.named(space.smallest.levels)[self.cost]
-        largest = space.bounds[0].maximum if space.bounds else space.dense_costs[self.cost]
-        drawn = smallest + (largest - smallest) * (np.arange(steps) + rng.random(steps)) / steps
-        at_limits = [(space, -(-count // 2))] if space.limits else []
-        rest = np.array_split(np.arange(count - sum(n for _, n in at_limits)), steps)
-        return at_limits + [
-            (self._within(Limit.parse(f"{self.cost}<={int(size)}")), len(part))
-            for size, part in zip(drawn, rest, strict=True)
-        ]
+        count, steps = self.options.offspring, self.options.sizes
+        drawn = limits_at(self.space, self.cost, (np.arange(steps) + rng.random(steps)) / steps)
+        at_limits = -(-count // 2) if self.space.limits else 0
+        rest = [len(part) for part in np.array_split(np.arange(count - at_limits), steps)]
+        found = [(self.space, at_limits), *zip(map(self._within, drawn), rest, strict=True)]
+        return [(space, children) for space, children in found if children]
 
     def _within(self, limit: Limit) -> Space:
         return self.space.with_limits([*self.space.limits, limit])
@@ -176,8 +172,8 @@ class AutoSearcher(Searcher):
             self.correlation = found if self.correlation is None else MEMORY * found + (1 - MEMORY) * self.correlation
 
     def chosen(self, space: Space) -> Genome | None:
-        known = Measurements.of(self.space, self._known)
-        return self._best(known, space)[0] if space.fits(known.levels).any() else None
+        best, model = self._best(Measurements.of(self.space, self._known), space)
+        return None if model is None else best
 
     def finalists(self, n: int) -> list[Genome]:
         """The best at the limits, and at even sizes below."""
@@ -188,7 +184,7 @@ class AutoSearcher(Searcher):
         inside = np.flatnonzero(self.space.fits(model.levels))
         order = inside[model.estimates[inside].argsort()]
         found = list(dict.fromkeys(Genome.of(model.levels[i]) for i in order))[: AT_LIMITS if self.space.limits else 1]
-        smaller = limits_between(self.space, self.cost, n)[len(self.space.limits[:1]) :]
+        smaller = limits_at(self.space, self.cost, np.linspace(0, 1, n + 2)[1:-1])
         found += [self._best(known, self._within(limit))[0] for limit in smaller]
         return list(dict.fromkeys(found))[:n]
 

@@ -114,8 +114,8 @@ class NSGA2Searcher(Searcher):
     def _new_children(self) -> dict[Genome, Any]:
         """pymoo's next individuals, without those that it waits for already."""
         for _ in range(TRIES):
-            asked = self._ask()
-            if asked is None:
+            asked = self._algorithm.ask()
+            if asked is None:  # it finds no genome that it has not seen
                 break
             children = {Genome.of(x): child for x, child in zip(asked.get("X"), asked, strict=True)}
             if new := {genome: child for genome, child in children.items() if genome not in self._pending}:
@@ -126,7 +126,7 @@ class NSGA2Searcher(Searcher):
         """The algorithm, whose first population holds the seeds."""
         algorithm = self._make(
             pop_size=max(self.options.population, len(self.seeds)),
-            n_offsprings=self._children(),
+            n_offsprings=self.options.offspring,
             sampling=SpaceSampling(self.space, self.seeds),
             crossover=BlockCrossover(self.space, self.options.crossover),
             mutation=self.mutation,
@@ -137,13 +137,6 @@ class NSGA2Searcher(Searcher):
 
     def _make(self, **arguments: Any) -> Any:
         return NSGA2(**arguments)
-
-    def _children(self) -> int:
-        return self.options.offspring
-
-    def _ask(self) -> Any:
-        """The next children to measure; None or empty where pymoo finds no genome that it has not seen."""
-        return self._algorithm.ask()
 
     def _population(self) -> list[Genome]:
         return [Genome.of(row) for row in self._algorithm.pop.get("X")]

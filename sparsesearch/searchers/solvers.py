@@ -169,10 +169,15 @@ def cheapest(
 
 def limits_between(space: Space, cost: str, sizes: int) -> list[Limit]:
     """The space's own first limit, and `sizes` even steps of a cost between it (or dense) and the smallest genome."""
+    return [*space.limits[:1], *limits_at(space, cost, np.linspace(0, 1, sizes + 2)[1:-1])]
+
+
+def limits_at(space: Space, cost: str, shares: npt.ArrayLike) -> list[Limit]:
+    """Limits at shares of the way from the smallest genome's cost, 0, to the space's own first limit or dense, 1."""
     smallest = space.costs.named(space.smallest.levels)[cost]
     largest = space.bounds[0].maximum if space.bounds else space.dense_costs[cost]
-    steps = np.linspace(smallest, largest, sizes + 2)[1:-1].astype(np.int64).tolist()
-    return [*space.limits[:1], *(Limit.parse(f"{cost}<={step}") for step in steps)]
+    steps = (smallest + (largest - smallest) * np.asarray(shares)).astype(np.int64).tolist()
+    return [Limit.parse(f"{cost}<={step}") for step in steps]
 
 
 def one_cost(space: Space) -> str:

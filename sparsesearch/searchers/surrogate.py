@@ -47,7 +47,7 @@ class Measurements:
 
     @classmethod
     def of(cls, space: Space, evaluations: Sequence[Evaluation]) -> Measurements:
-        """Those of evaluations that have a finite quality."""
+        """Those of evaluations, all of finite quality."""
         return cls(
             np.array([e.genome.levels for e in evaluations], dtype=np.int64).reshape(-1, len(space.units)),
             np.array([e.quality for e in evaluations]),

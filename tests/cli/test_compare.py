@@ -87,6 +87,15 @@ def test_checkpoints_are_what_shorter_searches_had_chosen(space: Path, tmp_path:
     assert series[0]["mean"][-1] is not None
 
 
+def test_the_searcher_of_the_recipe_does_not_count(space: Path, tmp_path: Path) -> None:
+    own = ["--set", "search.searcher=evolution", "--set", "search.options={tokens: 1000000}"]
+    done = run(
+        space, "--searchers", "random", "--tokens", 320, "--seeds", "0", "--sizes", "95%", "--results", tmp_path,
+        "--json", *own,
+    )  # fmt: skip
+    assert done.exception is None, done.exception
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

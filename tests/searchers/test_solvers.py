@@ -44,7 +44,7 @@ def brute(space: Space, table: Table, near: Box | None = None) -> float:
     every = np.array(list(itertools.product(*(range(top + 1) for top in space.max_levels))))
     if near is not None:
         every = every[((every >= near[0]) & (every <= near[1])).all(axis=1)]
-    feasible = (space.excess(space.costs.totals(every)) <= 0).all(axis=1)
+    feasible = space.fits(every)
     return float(predicted(table, every)[feasible].min()) if feasible.any() else math.inf
 
 
