@@ -2,7 +2,7 @@
 
     python results/benchmarks/search_efficiency/candidate.py --run RUN_DIR [--windows 8] [--repeats 9]
 
-A parent at the middle levels, children that differ from it in 1, 2, 4 and 8 units: swapping, the forward pass and the
+A parent at the middle levels, children that differ from it in 1, 2, 4, 8 and all units: swapping, the forward pass and the
 KL to dense, without and with the parent's hidden states. Every time is taken between two plain passes and divided by
 their mean; medians, and the range of the middle half. Where the time goes is measured on the same children.
 """
@@ -74,7 +74,7 @@ def main() -> None:
 
     plain()
     kept.losses(parent, rows)
-    for changed in (1, 2, 4, 8):
+    for changed in (1, 2, 4, 8, len(space.units)):
         found: dict[str, list[float]] = {"whole": [], "from its first change": [], "swap": [], "forward": [], "kl": []}
         for _ in range(args.repeats):
             child = child_of(parent, space.max_levels, changed, rng)
