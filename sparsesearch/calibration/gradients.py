@@ -1,4 +1,4 @@
-"""Gradients of the dense model's loss, for the pruners and allocations that weigh what a weight does to it.
+"""Gradients of the model's loss, for the pruners, allocations and proxies that weigh what a weight does to it.
 
 One backward pass a sample: the mean square needs every sample's gradient by itself. Two float32 values a weight are in
 memory while they are summed.
@@ -6,11 +6,13 @@ memory while they are summed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.errors import InputError
@@ -18,33 +20,84 @@ from sparsesearch.models.network import Network
 from sparsesearch.models.task import Task
 
 MEAN, SQUARE = ":mean", ":square"
+# By name.
+Parameters = dict[str, torch.nn.Parameter]
+Gradients = dict[str, torch.Tensor]
 
 
 def collect_gradients(model: Any, network: Network, samples: Samples, path: Path) -> None:
     """Write mean and mean squared gradient of every matrix, over samples; does nothing where that exists."""
     if path.exists():
         return
-    parameters = {name: model.get_parameter(name).requires_grad_(True) for name in network.matrices}
+    parameters = {name: model.get_parameter(name) for name in network.matrices}
     sums = {
         f"{n}{kind}": torch.zeros_like(p, dtype=torch.float32) for n, p in parameters.items() for kind in (MEAN, SQUARE)
     }
+    for gradients in sample_gradients(model, network.task, samples, parameters):
+        for name, gradient in gradients.items():
+            sums[f"{name}{MEAN}"] += gradient
+            sums[f"{name}{SQUARE}"] += gradient.square()
+    _write(path, {name: (total / len(samples)).cpu() for name, total in sums.items()})
+
+
+def collect_curvature(model: Any, network: Network, samples: Samples, gradients: Path, path: Path) -> None:
+    """Write the Hessian of the mean loss times the mean gradient, of every matrix; does nothing where that exists.
+
+    Args:
+        gradients: file of `collect_gradients`, on the same samples.
+    """
+    if path.exists():
+        return
+    parameters = {name: model.get_parameter(name) for name in network.matrices}
+    means = {name: mean.to(parameters[name]) for name, (mean, _) in load_gradients(gradients).items()}
+    sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
+    # Fused attention has no second derivative.
+    with sdpa_kernel(SDPBackend.MATH):
+        for product in sample_gradients(model, network.task, samples, parameters, along=means):
+            for name, value in product.items():
+                sums[name] += value
+    _write(path, {name: (total / len(samples)).cpu() for name, total in sums.items()})
+
+
+def mean_gradients(model: Any, task: Task, samples: Samples, parameters: Parameters) -> Gradients:
+    """Gradients of the mean loss over samples, float32; only of parameters that the loss depends on."""
+    total: Gradients = {}
+    for gradients in sample_gradients(model, task, samples, parameters):
+        for name, gradient in gradients.items():
+            total[name] = total[name] + gradient if name in total else gradient
+    return {name: gradient / len(samples) for name, gradient in total.items()}
+
+
+def sample_gradients(
+    model: Any, task: Task, samples: Samples, parameters: Parameters, along: Gradients | None = None
+) -> Iterator[Gradients]:
+    """Each sample's gradient of the loss, float32; left out where the loss does not depend on a parameter.
+
+    Args:
+        along: a direction; instead of gradients each sample's Hessian times it.
+    """
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
     try:
         for index in range(len(samples)):
             sample = samples.rows(slice(index, index + 1))
-            loss(network.task, network.task.call(model, sample.inputs(model)), sample).backward()  # type: ignore[no-untyped-call]
-            for name, parameter in parameters.items():
-                if parameter.grad is not None:
-                    gradient = parameter.grad.float()
-                    sums[f"{name}{MEAN}"] += gradient
-                    sums[f"{name}{SQUARE}"] += gradient.square()
-                parameter.grad = None
+            value = loss(task, task.call(model, sample.inputs(model)), sample)
+            own = list(parameters.values())
+            if along is not None:
+                first = torch.autograd.grad(value, own, create_graph=True, allow_unused=True)
+                pairs = zip(parameters, first, strict=True)
+                value = torch.stack([(g * along[name]).sum() for name, g in pairs if g is not None]).sum()
+            found = torch.autograd.grad(value, own, allow_unused=True)
+            yield {name: g.float() for name, g in zip(parameters, found, strict=True) if g is not None}
     finally:
         for parameter in parameters.values():
             parameter.requires_grad_(False)
-            parameter.grad = None
+
+
+def _write(path: Path, tensors: Gradients) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    save_file({name: (total / len(samples)).cpu() for name, total in sums.items()}, temporary)
+    save_file(tensors, temporary)
     temporary.replace(path)
 
 
@@ -79,6 +132,12 @@ def loss(task: Task, outputs: torch.Tensor, samples: Samples) -> torch.Tensor:
 
 def _tokens(samples: Samples, name: str) -> torch.Tensor:
     return torch.from_numpy(samples.arrays[name].astype("int64"))
+
+
+def load_curvature(path: Path) -> Gradients:
+    """What `collect_curvature` wrote, by the name of the matrix."""
+    found: Gradients = load_file(path)
+    return found
 
 
 def load_gradients(path: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

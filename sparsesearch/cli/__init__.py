@@ -10,6 +10,7 @@ import typer
 
 from sparsesearch import __version__
 from sparsesearch.cli import (
+    audit,
     compare,
     doctor,
     evaluate,
@@ -56,6 +57,7 @@ app.command("show")(show.show)
 app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("compare")(compare.compare)
+app.command("audit")(audit.audit)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(space.app, name="space")
 app.command("list")(list_.list_)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, set_if_given
+from sparsesearch.cli.options import Json, print_json, set_if_given, split
 from sparsesearch.cli.search import run_name
 from sparsesearch.errors import InputError
 
@@ -53,12 +53,12 @@ def compare(
     )
     config = load_config(recipe, changes | dict(parse_assignment(text) for text in set_ or []))
     path = results.resolve() / run_name(recipe.stem if name is None else name)
-    everyone = comparing.contenders(path, _split(searchers, "searchers"), _numbers(seeds))
+    everyone = comparing.contenders(path, split(searchers, "searchers"), _numbers(seeds))
     options = _options(option or [], {c.name for c in everyone})
     searches = {c: comparing.search_of(config.search, c, tokens, options.get(c.name, {})) for c in everyone}
     launch = prepare(config.model_copy(update={"search": searches[everyone[0]]}))
     launches = {contender: launch.searching(search) for contender, search in searches.items()}
-    spaces = comparing.sized(launch.space, config.objectives[1], _split(sizes, "sizes") if sizes else [])
+    spaces = comparing.sized(launch.space, config.objectives[1], split(sizes, "sizes") if sizes else [])
     for space in spaces.values():
         space.check()
     comparing.check_runs(launches)
@@ -86,15 +86,8 @@ def _show(numbers: Comparison, path: Path, json_: bool) -> None:
     console.print(f"Report: {path / 'compare.html'}", highlight=False, soft_wrap=True)
 
 
-def _split(text: str, what: str) -> list[str]:
-    found = [part.strip() for part in text.split(",") if part.strip()]
-    if not found:
-        raise InputError("SS101", f"--{what} {text!r} names nothing.", "Put commas between.")
-    return found
-
-
 def _numbers(text: str) -> list[int]:
-    parts = _split(text, "seeds")
+    parts = split(text, "seeds")
     if not all(part.isdigit() for part in parts):
         raise InputError("SS101", f"--seeds {text!r}: seeds are integers from 0.", "As --seeds 0,1,2.")
     return [int(part) for part in parts]

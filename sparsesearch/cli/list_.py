@@ -57,10 +57,17 @@ def _allocations() -> dict[str, str]:
     return {name: _first_line(rule.densities) for name, rule in ALLOCATIONS.items()}
 
 
+def _proxies() -> dict[str, str]:
+    from sparsesearch.proxies import all_proxies
+
+    return {name: f"reads {p.reads}: {p.summary}" for name, p in all_proxies().items()}
+
+
 _LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "searchers": _searchers,
     "pruners": _pruners,
     "allocations": _allocations,
+    "proxies": _proxies,
     "families": _families,
     "forms": _forms,
     "spaces": _spaces,

@@ -37,6 +37,14 @@ def choose(results: RunResults, candidate: str | None, pick: str | None) -> Eval
     return results.find(candidate) if candidate else results.pick(pick or "knee")
 
 
+def split(text: str, what: str) -> list[str]:
+    """The parts of `a,b,c` that `--what` was given; raises InputError SS101 where there are none."""
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise InputError("SS101", f"--{what} {text!r} names nothing.", "Put commas between.")
+    return found
+
+
 def set_if_given(**values: Any) -> dict[str, Any]:
     """Overrides of configuration keys, `__` for dots, for the options that the user gave."""
     return {key.replace("__", "."): value for key, value in values.items() if value is not None}

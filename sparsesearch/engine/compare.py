@@ -21,6 +21,7 @@ from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Source
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.ledger import Ledger
+from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.seeds import seed_genomes
@@ -161,7 +162,7 @@ def _repeated(launch: Launch, results: RunResults, tokens: int) -> Searcher:
     seeds = seed_genomes(launch.config, results.space, run, nobody, reporter, ledger)
     session = SearchSession(launch, run, results.space, nobody, reporter, ledger, seeds)
     if search.asynchronous:  # there it takes in all that there is
-        _forget(session.archive, tokens // session.length)
+        _forget(session.archive, tokens // session.measurer.length)
     session.search()
     return session.searcher
 
@@ -196,14 +197,14 @@ def judge(launch: Launch, results: RunResults, genomes: set[Genome], path: Path,
     cluster = executors.Cluster(launch.config.executor)
     executor = executors.create(launch.setup(results.run, results.run.path.parent / ".cache"))
     try:
-        session = SearchSession(launch, judged, results.space, executor, reporter, Ledger(judged), {})
+        measurer = Measurer(launch, judged, results.space, executor, reporter, Ledger(judged))
         reporter.phase("judging", len(missing))
-        session.evaluate([Proposal(genome, 0, 0, "judged") for genome in missing])
+        measurer.evaluate([Proposal(genome, 0, 0, "judged") for genome in missing])
         reporter.end()
     finally:
         executor.close()
         cluster.close()
-    return session.archive
+    return measurer.archive
 
 
 def sized(space: Space, cost: str, shares: Sequence[str]) -> dict[str, Space]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from sparsesearch.config import dump_config, load_config, with_absolute_paths
 from sparsesearch.engine import executors
 from sparsesearch.engine.caches import ensure_store, ensure_teacher
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.executors import Executor
 from sparsesearch.engine.launch import Launch, check_disk, prepare, spared_blocks_note
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
@@ -17,6 +20,7 @@ from sparsesearch.engine.seeds import seed_genomes
 from sparsesearch.engine.session import SearchSession
 from sparsesearch.engine.versions import versions
 from sparsesearch.errors import InputError
+from sparsesearch.space import Space
 
 
 def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
@@ -27,12 +31,7 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     try:
         run = RunDirectory.create(path)
         with run.locked():
-            for role, samples in launch.samples.items():
-                samples.save(run.data / role)
-            run.write(run.space, launch.space.to_json())
-            run.write(run.info, _info(launch))
-            # Last, since its presence is what makes the directory a run.
-            run.write_config(dump_config(with_absolute_paths(launch.config)))
+            write_launch(launch, run)
             return _run(launch, run, reporter)
     finally:
         cluster.close()
@@ -70,6 +69,19 @@ def resume(
 
 def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
     """The main path: levels, teacher, search, final measurements, front."""
+    with supernet(launch, run, reporter) as (space, executor, ledger):
+        seeds = seed_genomes(launch.config, space, run, executor, reporter, ledger)
+        if note := spared_blocks_note(launch):
+            reporter.message(note)
+        session = SearchSession(launch, run, space, executor, reporter, ledger, seeds)
+        session.search()
+        session.measure_finalists()
+        return session.conclude()
+
+
+@contextmanager
+def supernet(launch: Launch, run: RunDirectory, reporter: Reporter) -> Iterator[tuple[Space, Executor, Ledger]]:
+    """Workers with all levels and the teacher's outputs at hand, and the space with measured nonzeros."""
     setup = launch.setup(run, run.path.parent / ".cache")
     executor = executors.create(setup)
     ledger = Ledger(run)
@@ -79,13 +91,7 @@ def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
         space.check()
         run.write(run.space, space.to_json())
         ensure_teacher(launch, setup, executor, reporter, ledger)
-        seeds = seed_genomes(launch.config, space, run, executor, reporter, ledger)
-        if note := spared_blocks_note(launch):
-            reporter.message(note)
-        session = SearchSession(launch, run, space, executor, reporter, ledger, seeds)
-        session.search()
-        session.measure_finalists()
-        return session.conclude()
+        yield space, executor, ledger
     except KeyboardInterrupt:
         reporter.end("done, stopped")
         reporter.message(f"Stopped. What was measured is saved: 'sparsesearch resume {run.path}' goes on.")
@@ -93,6 +99,16 @@ def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
     finally:
         reporter.end()
         executor.close()
+
+
+def write_launch(launch: Launch, run: RunDirectory) -> None:
+    """What a run is made from."""
+    for role, samples in launch.samples.items():
+        samples.save(run.data / role)
+    run.write(run.space, launch.space.to_json())
+    run.write(run.info, _info(launch))
+    # Last, since its presence is what makes the directory a run.
+    run.write_config(dump_config(with_absolute_paths(launch.config)))
 
 
 def _info(launch: Launch) -> dict[str, Any]:

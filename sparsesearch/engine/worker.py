@@ -32,6 +32,9 @@ from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.prefix import PrefixCache
 from sparsesearch.models.network import Network
 from sparsesearch.models.source import Source
+from sparsesearch.proxies import Proxy
+from sparsesearch.proxies.measure import Gatherer, NetworkScorer, tabulate
+from sparsesearch.proxies.table import Tabulated
 from sparsesearch.pruning import needs_gradients
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet, StoreBuilder
@@ -197,6 +200,28 @@ class Worker:
             return {"losses": self.evaluator.losses(Genome(genome), np.array(sequences, dtype=np.int64)).tolist()}
         except Exception as error:  # whatever a candidate does must not end the search
             return {"error": f"{type(error).__name__}: {error}"}
+
+    @cached_property
+    def _gatherer(self) -> Gatherer:
+        samples, batch = self.run.samples("calibration"), self.config.batch
+        return Gatherer(self.evaluator.supernet, samples, self.statistics, self._gradients, self.store, batch)
+
+    def gather(self, needs: list[str]) -> None:
+        """Measure on the dense network what proxies need of it."""
+        self.evaluator.ready(self.space.dense)
+        self._gatherer.gather(needs)
+
+    def tabulate(self, block: int, proxies: list[Proxy]) -> dict[str, dict[str, Tabulated]]:
+        """Scores of all levels of a block's matrices, by proxy and matrix."""
+        return tabulate(self._gatherer, block, proxies)
+
+    @cached_property
+    def _scorer(self) -> NetworkScorer:
+        return NetworkScorer(self.evaluator, self.run.samples("calibration"))
+
+    def score(self, genome: bytes, proxies: list[Proxy]) -> dict[str, float | str]:
+        """Scores by proxies that run the network, by name; what one fails with is a text."""
+        return self._scorer.scores(Genome(genome), proxies)
 
     def usage(self) -> dict[str, int]:
         """Bytes this process held at most, bytes of kept hidden states, and blocks that ran of those asked for."""

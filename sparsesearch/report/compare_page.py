@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from rich.table import Table
 
 from sparsesearch.report.comparison import Comparison, Series
-from sparsesearch.report.html import LAYOUT, figure_div, page
+from sparsesearch.report.html import LAYOUT, figure_div, html_table, page
 from sparsesearch.report.terminal import short
 
 # Okabe-Ito: told apart by colour-blind readers.
@@ -59,19 +59,11 @@ def charts(found: Comparison) -> dict[str, dict[str, Series]]:
 
 def write_page(found: Comparison, path: Path, title: str) -> None:
     """An HTML page: every number over tokens and over seconds."""
-    sections = [f"<h1>{html.escape(title)}</h1>", _html_table(found)]
+    sections = [f"<h1>{html.escape(title)}</h1>", html_table(comparison_table(found))]
     for name, each in charts(found).items():
         sections += [f"<h2>{html.escape(name)}</h2>", figure_div(_figure(each, "tokens", name))]
         sections += [figure_div(_figure(each, "seconds", name))]
     page(path, title, sections)
-
-
-def _html_table(found: Comparison) -> str:
-    table = comparison_table(found)
-    heads = "".join(f"<th>{html.escape(str(column.header))}</th>" for column in table.columns)
-    rows = zip(*(column.cells for column in table.columns), strict=True)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<p class="note">{html.escape(str(table.title))}</p><table><tr>{heads}</tr>{body}</table>'
 
 
 def _figure(each: dict[str, Series], over: str, title: str) -> go.Figure:

@@ -9,6 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
+from rich.table import Table
 
 from sparsesearch.engine.results import RunResults
 from sparsesearch.report.data import best_so_far, heat_map, hypervolume_so_far, search_evaluations
@@ -66,6 +67,14 @@ def page(path: Path, title: str, sections: list[str], offline: bool = False) -> 
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+def html_table(table: Table) -> str:
+    """A table of the terminal for a page."""
+    heads = "".join(f"<th>{html.escape(str(column.header))}</th>" for column in table.columns)
+    rows = zip(*(column.cells for column in table.columns), strict=True)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<p class="note">{html.escape(str(table.title))}</p><table><tr>{heads}</tr>{body}</table>'
 
 
 def _sections(results: RunResults) -> list[str]:

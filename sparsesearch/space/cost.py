@@ -108,9 +108,8 @@ class CostModel:
     def moves(self) -> npt.NDArray[np.bool_]:
         """Whether a unit's levels change a cost, whatever the others are; shape (units, costs)."""
         found = np.zeros((len(self.units), len(COSTS)), dtype=bool)
-        sizes = np.diff([*self._offset, len(self._table)])
         for unit, part in zip(self._pair_unit, self._pair_part, strict=True):
-            rows = self._table[self._offset[part] :][: sizes[part]]
+            rows = self._table[self._offset[part] :][: self.sizes[part]]
             if self._drop[part] == unit:
                 found[unit] |= rows.any(axis=0)
             for axis in np.flatnonzero(self._unit[:, part] == unit):
@@ -124,11 +123,25 @@ class CostModel:
         return total
 
     def _by_part(self, levels: npt.ArrayLike) -> Ints:
+        row, dropped = self.rows(levels)
+        costs: Ints = self._table[row]
+        return costs * ~dropped[..., None] if self._drops else costs
+
+    def rows(self, levels: npt.ArrayLike) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """For each part the row of its combination of levels, and whether its sublayer is dropped, (..., parts) each.
+
+        Rows count through all parts in order, each with its combinations of (sparsity, cuts), the last cut fastest.
+        """
         levels = np.asarray(levels, dtype=np.int64)
         padded = np.concatenate([levels, np.zeros((*levels.shape[:-1], 1), dtype=np.int64)], axis=-1)
-        row = self._offset + (padded[..., self._unit] * self._stride).sum(axis=-2)
-        costs: Ints = self._table[row]
-        return costs * (padded[..., self._drop] == 0)[..., None] if self._drops else costs
+        row: Ints = self._offset + (padded[..., self._unit] * self._stride).sum(axis=-2)
+        dropped: npt.NDArray[np.bool_] = padded[..., self._drop] != 0
+        return row, dropped
+
+    @property
+    def sizes(self) -> Ints:
+        """Combinations of levels of each part, (parts,)."""
+        return np.diff([*self._offset, len(self._table)])
 
     def by_unit(self, levels: npt.ArrayLike) -> tuple[Ints, Ints]:
         """Costs of what each unit touches, (units, costs), and of the rest, (costs,); several may touch the same."""

@@ -11,6 +11,8 @@ from sparsesearch.space.repair import fill, repair
 from sparsesearch.space.space import Space
 from sparsesearch.space.unit import CUT_KINDS
 
+# Genomes drawn for each that is wanted, and the largest scatter around uniform, as a share of a unit's levels.
+TRIES, SCATTER = 20, 0.5
 # Which units move together in a uniform genome; dropping sublayers has no uniform form.
 UNIFORM_KINDS: dict[str, tuple[str, ...]] = {
     "uniform": ("sparsity", *CUT_KINDS),
@@ -71,6 +73,25 @@ def starting_genomes(space: Space, sizes: int = 0) -> dict[str, Genome]:
         if name == "dense" or space.feasible(genome):
             unique.setdefault(genome, name)
     return {name: genome for genome, name in unique.items()}
+
+
+def equal_cost_genomes(space: Space, count: int, rng: np.random.Generator) -> list[Genome]:
+    """Different genomes that fill the limits, almost uniform ones to scattered ones; fewer where the space is small.
+
+    Args:
+        space: with limits.
+    """
+    kinds = {unit.kind for unit in space.units}
+    start = uniform_at_limits(space, kinds) or repair(space, space.dense, rng)
+    found: dict[Genome, None] = {}
+    for _ in range(TRIES * count):
+        scatter = rng.random() * SCATTER * rng.normal(size=len(space.units))
+        levels = np.rint(start.levels + scatter * space.max_levels)
+        genome = Genome.of(np.clip(levels, 0, space.max_levels).astype(np.int64))
+        found[fill(space, repair(space, genome, rng), rng)] = None
+        if len(found) == count:
+            break
+    return list(found)
 
 
 def random_genome(space: Space, rng: np.random.Generator) -> Genome:

@@ -220,7 +220,14 @@ class Composer:
 
     def padded_weight(self, name: str, levels: TensorLevels) -> torch.Tensor:
         """The same for what is no bias that compensates."""
-        value, dense = self._weight(name, levels), self.dense[name]
+        return self._spread(name, levels, self._weight(name, levels))
+
+    def spread(self, name: str, genome: Genome, value: torch.Tensor) -> torch.Tensor:
+        """What has a value for each weight that a genome's cuts leave, in the dense shape, zeros elsewhere."""
+        return self._spread(name, self.levels(genome, name), value)
+
+    def _spread(self, name: str, levels: TensorLevels, value: torch.Tensor) -> torch.Tensor:
+        dense = self.dense[name]
         active = [(use, level) for use, level in zip(self.plans[name].uses, levels[1:], strict=True) if level]
         shape = list(value.shape)
         for axis, stays in self._staying(name, active).items():

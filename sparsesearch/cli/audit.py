@@ -1,0 +1,59 @@
+"""`sparsesearch audit`: which proxies rank candidates of one space as measurements do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsesearch.cli.options import Json, print_json, set_if_given, split
+from sparsesearch.cli.search import run_name
+
+
+def audit(
+    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe; its searcher does not count.")],
+    proxies: Annotated[str, typer.Option(help="Names with commas between, or all. See: list proxies.")] = "all",
+    samples: Annotated[int, typer.Option(min=4, help="Candidates, all of equal cost.")] = 60,
+    tokens: Annotated[int, typer.Option(min=0, help="Selection tokens on which each is measured; 0: all.")] = 0,
+    model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the audit; SPACE-audit by default.")] = None,
+    results: Annotated[Path, typer.Option(help="Where it is kept.")] = Path("results"),
+    limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces the recipe's limits.")] = None,
+    calibration: Annotated[str | None, typer.Option(help="Text file or data set to calibrate on.")] = None,
+    selection: Annotated[str | None, typer.Option(help="Text file or data set to select on.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    json_: Json = False,
+) -> None:
+    """Rank correlations of proxies with measured quality at equal cost, beside controls; a table, audit.html and PNG.
+
+    Candidates fill the limits; without any, they keep half of what can be removed. The same command goes on after an
+    interruption.
+    """
+    from rich.console import Console
+
+    from sparsesearch.config import load_config, parse_assignment
+    from sparsesearch.engine import audit as auditing
+    from sparsesearch.engine.launch import prepare
+    from sparsesearch.engine.progress import Reporter
+    from sparsesearch.report.audit_page import audit_json, audit_table, write_page, write_picture
+
+    changes: dict[str, Any] = set_if_given(
+        model__id=model, limits=limit or None, data__calibration__source=calibration, data__selection__source=selection
+    )
+    config = load_config(recipe, changes | dict(parse_assignment(text) for text in set_ or []))
+    path = results.resolve() / run_name(f"{recipe.stem}-audit" if name is None else name)
+    launch = auditing.limited(prepare(config))
+    launch.space.check()
+    wanted = auditing.chosen(launch, [] if proxies == "all" else split(proxies, "proxies"))
+    found = auditing.audit(launch, path, wanted, samples, tokens, Reporter())
+    write_page(found, path / "audit.html", path.name)
+    write_picture(found, path / "audit.png")
+    (path / "audit.json").write_text(json.dumps(audit_json(found), indent=1))
+    if json_:
+        print_json(audit_json(found))
+        return
+    console = Console()
+    console.print(audit_table(found))
+    console.print(f"Report: {path / 'audit.html'}", highlight=False, soft_wrap=True)

@@ -1,0 +1,18 @@
+"""Output error where errors of earlier blocks are there, in expectation over their levels."""
+
+from __future__ import annotations
+
+from sparsesearch.proxies.base import proxy
+from sparsesearch.proxies.inputs import PrunedMatrix
+from sparsesearch.proxies.output_error import relative_error
+
+
+@proxy("accumulated_error", reads="matrix", needs=("expected",))
+def accumulated_error(matrix: PrunedMatrix) -> float:
+    """Relative squared output error, summed, with inputs that passed the expectation of all levels of earlier blocks.
+
+    Expected error accumulation as in Týr-the-Pruner (Li et al., NeurIPS 2025, arXiv 2503.09657): earlier blocks hold
+    their mean weights over all levels, each weighted by the fraction that it keeps.
+    """
+    assert matrix.expected is not None
+    return relative_error(matrix, matrix.expected)

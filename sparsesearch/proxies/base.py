@@ -1,0 +1,88 @@
+"""What a proxy is, and how one is registered: a score of a genome without training, lower is better.
+
+A proxy reads one of three things. `costs`: the genome's exact costs. `matrix`: one matrix before and after pruning,
+with its calibration statistics; scores of all levels are tabulated once, so that a candidate costs milliseconds and
+touches no model. `network`: the live network as the candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.models.network import Network
+
+Reads = Literal["costs", "matrix", "network"]
+# What must be measured on the dense network for a proxy, once for all candidates.
+Need = Literal["gradients", "curvature", "expected"]
+# Group of entry points in which installed packages name the modules that register proxies.
+ENTRY_POINTS = "sparsesearch.proxies"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A registered proxy.
+
+    Attributes:
+        score: from a `Costed`, a `PrunedMatrix` (summed over all matrices) or a `Live` network to a number.
+        needs: what is measured on the dense network first.
+        supervised: whether it reads the loss, so that a classifier's calibration samples need labels.
+        prepare: for `network`: measured once on the dense network, and given to `score` as `Live.dense`.
+        refuses: for a network that it cannot score the reason, else nothing.
+    """
+
+    name: str
+    reads: Reads
+    score: Callable[[Any], float]
+    needs: tuple[Need, ...] = ()
+    supervised: bool = False
+    prepare: Callable[[Any], Any] | None = None
+    refuses: Callable[[Network], str] | None = None
+
+    @property
+    def summary(self) -> str:
+        return (self.score.__doc__ or "").strip().splitlines()[0]
+
+
+PROXIES: dict[str, Proxy] = {}
+
+
+def proxy(
+    name: str,
+    reads: Reads,
+    needs: tuple[Need, ...] = (),
+    supervised: bool = False,
+    prepare: Callable[[Any], Any] | None = None,
+    refuses: Callable[[Network], str] | None = None,
+) -> Callable[[Callable[[Any], float]], Callable[[Any], float]]:
+    """Register a function as a proxy; arguments as the attributes of `Proxy`."""
+
+    def register(score: Callable[[Any], float]) -> Callable[[Any], float]:
+        PROXIES[name] = Proxy(name, reads, score, needs, supervised, prepare, refuses)
+        return score
+
+    return register
+
+
+def all_proxies() -> dict[str, Proxy]:
+    """Ours, those registered in this process, and those of installed packages, by name."""
+    for point in entry_points(group=ENTRY_POINTS):
+        point.load()
+    return PROXIES
+
+
+def proxies_named(names: Iterable[str]) -> list[Proxy]:
+    """Proxies by name; raises InputError SS102 for an unknown one, or one named twice."""
+    known, names = all_proxies(), list(names)
+    for name in names:
+        if name not in known:
+            raise InputError(
+                "SS102", f"proxy {name!r} not found. {did_you_mean(name, known)}".rstrip(),
+                f"Allowed: {', '.join(known)}. See: sparsesearch list proxies",
+            )  # fmt: skip
+        if names.count(name) > 1:
+            raise InputError("SS102", f"proxy {name!r} is named twice.", "Name each once.")
+    return [known[name] for name in names]

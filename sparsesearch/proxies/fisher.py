@@ -1,0 +1,16 @@
+"""Fisher information of what is removed."""
+
+from __future__ import annotations
+
+from sparsesearch.proxies.base import proxy
+from sparsesearch.proxies.inputs import PrunedMatrix
+
+
+@proxy("fisher", reads="matrix", needs=("gradients",), supervised=True)
+def fisher(matrix: PrunedMatrix) -> float:
+    """Σ ½ w² E[(∂L/∂w)²] over what is removed: the loss's second order, with the diagonal empirical Fisher.
+
+    Theis et al., 2018 (arXiv 1801.05787), for weights in place of channels.
+    """
+    assert matrix.square_GOI is not None
+    return matrix.removes(matrix.dense_GOI.square() * matrix.square_GOI / 2)

@@ -1,0 +1,23 @@
+"""Jacobian covariance."""
+
+from __future__ import annotations
+
+import torch
+
+from sparsesearch.proxies.base import proxy
+from sparsesearch.proxies.inputs import Live
+from sparsesearch.proxies.probing import input_gradients
+
+SMALL = 1e-5
+
+
+@proxy("jacob_cov", reads="network")
+def jacob_cov(live: Live) -> float:
+    """Σ log(v + k) + 1 / (v + k) of the eigenvalues v of the correlations of samples' input Jacobians, k = 1e-5.
+
+    Mellor et al., 2020 (arXiv 2006.04647v1), with the sign turned: 1 a sample where Jacobians are uncorrelated, more
+    where they are alike.
+    """
+    jacobians = input_gradients(live)
+    values = torch.linalg.eigvalsh(torch.corrcoef(jacobians.double())).clamp_min(0) + SMALL
+    return float((values.log() + 1 / values).sum())

@@ -1,0 +1,13 @@
+"""SNIP: what the loss would change by if weights were masked out."""
+
+from __future__ import annotations
+
+from sparsesearch.proxies.base import proxy
+from sparsesearch.proxies.inputs import PrunedMatrix
+
+
+@proxy("snip", reads="matrix", needs=("gradients",), supervised=True)
+def snip(matrix: PrunedMatrix) -> float:
+    """Σ |w ∂L/∂w| of the dense network over what is removed: the loss's gradient by the mask (Lee et al., 2019)."""
+    assert matrix.gradient_GOI is not None
+    return matrix.removes((matrix.dense_GOI * matrix.gradient_GOI).abs())

@@ -1,0 +1,134 @@
+"""An audit as a table, an HTML page and a PNG."""
+
+from __future__ import annotations
+
+import html
+import math
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from rich.table import Table
+
+from sparsesearch.engine.audit import CONTROLS, Audit
+from sparsesearch.proxies.audit import TRUSTED, Agreement
+from sparsesearch.report.html import LAYOUT, figure_div, html_table, page
+
+# Okabe-Ito: proxies, controls, proxies below the line.
+PROXY, CONTROL, DISTRUSTED = "#0072B2", "#999999", "#D55E00"
+
+
+def audit_table(found: Audit) -> Table:
+    """Every proxy, best first."""
+    title = f"Rank correlation with {found.quality}, {len(found.candidates)} candidates at {', '.join(found.limits)}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("proxy")
+    for head in ("Kendall tau [95 %]", "Spearman rho [95 %]", "seconds each", ""):
+        table.add_column(head, justify="right")
+    for one in found.agreements:
+        seconds = f"{found.seconds[one.proxy]:.2g}"
+        table.add_row(one.proxy, _range(one.tau, one.tau_range), _range(one.rho, one.rho_range), seconds, verdict(one))
+    return table
+
+
+def verdict(one: Agreement) -> str:
+    """What an agreement means for a search, in a word or two."""
+    if one.note:
+        return one.note
+    if one.proxy in CONTROLS:
+        return "control"
+    return "usable" if one.tau >= TRUSTED else f"tau < {TRUSTED:g}: not to be used alone"
+
+
+def _range(value: float, interval: tuple[float, float]) -> str:
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if math.isfinite(interval[0]) else "")
+
+
+def audit_json(found: Audit) -> dict[str, Any]:
+    """The same numbers, and every candidate's; null where there is none."""
+
+    def plain(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    proxies = {
+        one.proxy: {
+            "tau": plain(one.tau), "tau_range": [plain(x) for x in one.tau_range],
+            "rho": plain(one.rho), "rho_range": [plain(x) for x in one.rho_range],
+            "seconds": found.seconds[one.proxy], "control": one.proxy in CONTROLS, "note": one.note,
+        }
+        for one in found.agreements
+    }  # fmt: skip
+    candidates = [
+        {
+            "id": e.genome.id, found.quality: e.quality, "costs": e.costs,
+            "scores": {name: plain(float(scores[i])) for name, scores in found.scores.items()},
+        }
+        for i, e in enumerate(found.candidates)
+    ]  # fmt: skip
+    return {"quality": found.quality, "limits": found.limits, "proxies": proxies, "candidates": candidates}
+
+
+def write_page(found: Audit, path: Path, title: str) -> None:
+    """An HTML page: correlations with their intervals, and each proxy's scores over the quality."""
+    sections = [f"<h1>{html.escape(title)}</h1>", html_table(audit_table(found)), figure_div(_intervals(found))]
+    for one in found.agreements:
+        if math.isfinite(one.tau):
+            sections += [f"<h2>{html.escape(one.proxy)}</h2>", figure_div(_scatter(found, one))]
+    page(path, title, sections)
+
+
+def colour(one: Agreement) -> str:
+    if one.proxy in CONTROLS:
+        return CONTROL
+    return PROXY if one.tau >= TRUSTED else DISTRUSTED
+
+
+def _intervals(found: Audit) -> go.Figure:
+    shown = [one for one in reversed(found.agreements) if math.isfinite(one.tau)]
+    high, low = ([abs(one.tau_range[i] - one.tau) for one in shown] for i in (1, 0))
+    figure = go.Figure(
+        go.Scatter(
+            x=[one.tau for one in shown], y=[one.proxy for one in shown], mode="markers",
+            marker={"color": [colour(one) for one in shown], "size": 9},
+            error_x={"array": high, "arrayminus": low, "color": "#888"},
+        )
+    )  # fmt: skip
+    figure.add_vline(x=TRUSTED, line_dash="dot", annotation_text=f"{TRUSTED:g}")
+    figure.add_vline(x=0, line_width=1)
+    figure.update_layout(height=120 + 26 * len(shown), **LAYOUT)
+    figure.update_xaxes(title=f"Kendall's tau with {found.quality}", range=[-1, 1])
+    return figure
+
+
+def _scatter(found: Audit, one: Agreement) -> go.Figure:
+    figure = go.Figure(
+        go.Scatter(
+            x=found.scores[one.proxy], y=[e.quality for e in found.candidates], mode="markers",
+            marker={"color": colour(one)}, text=[e.genome.id for e in found.candidates],
+        )
+    )  # fmt: skip
+    figure.update_layout(height=320, **LAYOUT)
+    figure.update_xaxes(title=one.proxy)
+    figure.update_yaxes(title=found.quality)
+    return figure
+
+
+def write_picture(found: Audit, path: Path) -> None:
+    """A PNG of the correlations."""
+    from matplotlib.figure import Figure
+
+    shown = [one for one in reversed(found.agreements) if math.isfinite(one.tau)]
+    figure = Figure(figsize=(7, 1 + 0.3 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    for row, one in enumerate(shown):
+        axes.plot(one.tau_range, [row, row], color=colour(one), linewidth=1.5)
+        axes.plot(one.tau, row, "o", color=colour(one))
+    axes.axvline(TRUSTED, linestyle=":", color="black", linewidth=1)
+    axes.axvline(0, color="black", linewidth=0.5)
+    axes.set(
+        yticks=range(len(shown)), yticklabels=[one.proxy for one in shown], xlim=(-1, 1),
+        xlabel=f"Kendall's tau with {found.quality}, {len(found.candidates)} candidates at {', '.join(found.limits)}",
+    )  # fmt: skip
+    figure.savefig(path, dpi=150)
