@@ -1,0 +1,32 @@
+"""The run configuration: a typed tree, read from a YAML recipe. Unknown keys are errors with line and suggestion."""
+
+from sparsesearch.config.reading import (
+    dump_config,
+    load_config,
+    override,
+    parse_assignment,
+    validate,
+    with_absolute_paths,
+)
+from sparsesearch.config.tree import (
+    PYTHON_SOURCE,
+    DataConfig,
+    DataConfigs,
+    ExecutorConfig,
+    Fraction,
+    Grid,
+    ImageConfig,
+    ModelConfig,
+    PrunerConfig,
+    RunConfig,
+    SearchConfig,
+    Strict,
+    TrainingConfig,
+    UnitConfig,
+)
+
+__all__ = [
+    "PYTHON_SOURCE", "DataConfig", "DataConfigs", "ExecutorConfig", "Fraction", "Grid", "ImageConfig", "ModelConfig",
+    "PrunerConfig", "RunConfig", "SearchConfig", "Strict", "TrainingConfig", "UnitConfig", "dump_config", "load_config",
+    "override", "parse_assignment", "validate", "with_absolute_paths",
+]  # fmt: skip

@@ -1,0 +1,162 @@
+"""Recipes: YAML in, one line with the place of the first problem out; and YAML that reads back the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from sparsesearch.config.tree import PYTHON_SOURCE, RunConfig
+from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.space.unit import KINDS
+
+
+def load_config(path: Path, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """Read a recipe and apply `{"key.path": value}` overrides; raises InputError SS100, SS101 or SS105."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError("SS100", f"cannot read {path}: {error.strerror}.", "Recipes are in search_spaces/.") from None
+    try:
+        tree = yaml.safe_load(text)
+        lines = _line_numbers(yaml.compose(text, Loader=yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise InputError("SS100", f"{path}: not valid YAML: {_yaml_problem(error)}") from None
+    if not isinstance(tree, dict):
+        raise InputError("SS100", f"{path}: a recipe is a mapping of keys to values, got {type(tree).__name__}.")
+    for key, value in (overrides or {}).items():
+        override(tree, key, value)
+        # What an option sets has no line in the file.
+        place = tuple(int(k) if k.isdigit() else k for k in key.split("."))
+        lines = {where: line for where, line in lines.items() if where[: len(place)] != place}
+        lines[place] = 0
+    return validate(tree, str(path), lines)
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {what}." if mark else what
+
+
+def validate(tree: dict[str, Any], where: str, lines: dict[tuple[Any, ...], int] | None = None) -> RunConfig:
+    """Build a RunConfig from plain data; the first problem becomes one InputError line."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        problems = error.errors()
+        place = _plain(problems[0]["loc"])
+        # A value that may be of several types fails as each of them; the one it came furthest in is the one meant.
+        same = [p for p in problems if _plain(p["loc"])[: len(place)] == place]
+        raise _explain(max(same, key=lambda p: len(p["loc"])), where, lines or {}) from None
+
+
+def _explain(problem: Any, where: str, lines: dict[tuple[Any, ...], int]) -> InputError:
+    path = _plain(problem["loc"])
+    line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+    place = f"{where}:{line}" if line else "option" if line == 0 else where
+    dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+    if problem["type"] == "extra_forbidden":
+        allowed = _fields_at(path[:-1])
+        return InputError(
+            "SS101",
+            f"{place} {dotted}: unknown key. {did_you_mean(str(path[-1]), allowed)}Allowed: {', '.join(allowed)}.",
+        )
+    message = problem["msg"].removeprefix("Value error, ")
+    if path[-1:] == ("kind",) and len(path) == 3:
+        return InputError(
+            "SS102", f"{place} {dotted}: {problem['input']!r}. {did_you_mean(str(problem['input']), KINDS)}{message}."
+        )
+    code = "SS105" if "outside [0, 1]" in message else "SS101"
+    got = "" if code == "SS105" or problem["type"] == "missing" else f", got {problem['input']!r}"
+    return InputError(code, f"{place} {dotted}: {message}{got}")
+
+
+def _plain(path: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A place in the tree, without the tags that pydantic adds for the members of a union."""
+    return tuple(p for p in path if not (isinstance(p, str) and (p in ("int", "str", "Grid") or "[" in p)))
+
+
+def _fields_at(path: tuple[Any, ...]) -> list[str]:
+    """Keys allowed at a place of the tree, found by walking the model classes."""
+    cls: type[BaseModel] = RunConfig
+    for part in path:
+        if isinstance(part, str):
+            cls = _nested_model(cls.model_fields[part].annotation) or cls
+    return list(cls.model_fields)
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _nested_model(arg))), None)
+
+
+def _line_numbers(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
+    found: dict[tuple[Any, ...], int] = {}
+
+    def walk(node: yaml.Node | None, path: tuple[Any, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                found[(*path, key.value)] = key.start_mark.line + 1
+                walk(value, (*path, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for i, item in enumerate(node.value):
+                found[(*path, i)] = item.start_mark.line + 1
+                walk(item, (*path, i))
+
+    walk(node, ())
+    return found
+
+
+def override(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set `key.path` in a recipe's plain data; raises InputError SS101 where there is no such place."""
+    *parents, last = key.split(".")
+    place: Any = tree
+    try:
+        for parent in parents:
+            place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+        place[int(last) if isinstance(place, list) else last] = value
+    except (AttributeError, IndexError, TypeError, ValueError):
+        raise InputError("SS101", f"cannot set {key}: the recipe has no group of keys there.") from None
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`key.path=value` with a YAML value, as `--set` takes it."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise InputError("SS101", f"--set {text!r} is not of the form key.path=value.")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError("SS101", f"--set {text!r}: the value is not valid YAML.") from None
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The same configuration with existing relative paths made absolute, so that it works from any directory."""
+
+    def absolute(text: str) -> str:
+        path = Path(text).expanduser()
+        return str(path.resolve()) if text != PYTHON_SOURCE and path.exists() else text
+
+    tree = config.model_dump()
+    if config.model.id != "demo":
+        tree["model"]["id"] = absolute(config.model.id)
+    if config.model.weights is not None:
+        tree["model"]["weights"] = absolute(config.model.weights)
+    if config.refines is not None:
+        tree["refines"] = absolute(config.refines)
+    for role in ("calibration", "selection", "training", "test"):
+        if tree["data"][role] is not None:
+            source = tree["data"][role]["source"]
+            tree["data"][role]["source"] = (
+                absolute(source) if isinstance(source, str) else [absolute(s) for s in source]
+            )
+    return RunConfig.model_validate(tree)
+
+
+def dump_config(config: RunConfig) -> str:
+    """YAML that reads back to an equal configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

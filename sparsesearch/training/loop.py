@@ -1,0 +1,179 @@
+"""One training run: steps, schedule, divergence, and checkpoints from which it goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sparsesearch.calibration.samples import Samples
+from sparsesearch.config import TrainingConfig
+from sparsesearch.training.objective import Objective
+from sparsesearch.training.order import rows_at
+from sparsesearch.training.trainee import Trainee
+
+# A loss this many times the first ones', averaged over as many steps, has diverged.
+DIVERGED, STEADY = 3.0, 5
+# Share of steps over which the schedule wsd falls.
+FALL = 0.2
+WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+
+
+class Diverged(Exception):
+    """Training led nowhere; what the network was before still holds."""
+
+
+def steps_of(tokens: int, options: TrainingConfig, length: int) -> int:
+    """Whole steps that a number of training tokens allows; 0 where it is less than one."""
+    return tokens // (options.batch * length)
+
+
+def rate(done: float, options: TrainingConfig) -> float:
+    """The learning rate where a share `done`, in [0, 1], of all steps is behind."""
+    if done < options.warmup:
+        return options.learning_rate * done / options.warmup
+    if options.schedule == "constant":
+        return options.learning_rate
+    if options.schedule == "wsd":
+        return options.learning_rate * min(1.0, (1 - done) / FALL)
+    rest = (done - options.warmup) / max(1 - options.warmup, 1e-9)
+    return options.learning_rate * (1 + math.cos(math.pi * rest)) / 2
+
+
+class TrainingRun:
+    """Trains one network.
+
+    Attributes:
+        step: steps taken.
+        tokens: of training data, consumed so far.
+        losses: of every step.
+    """
+
+    def __init__(
+        self,
+        trained: Trainee,
+        objective: Objective,
+        samples: Samples,
+        options: TrainingConfig,
+        steps: int,
+        compute: torch.dtype = torch.float32,
+    ) -> None:
+        """
+        Args:
+            steps: of the whole schedule.
+            compute: type of the arithmetic; weights are float32.
+        """
+        self.trained, self.objective, self.samples, self.options = trained, objective, samples, options
+        self.steps, self.step, self.losses = steps, 0, list[float]()
+        self._parameters = trained.parameters()
+        device = next(iter(self._parameters.values())).device
+        self._cast = nullcontext() if compute == torch.float32 else torch.autocast(device.type, compute)
+        self._optimizer = _optimizer(list(self._parameters.values()), options)
+
+    @property
+    def tokens(self) -> int:
+        return self.step * self.options.batch * self.samples.length
+
+    def run(self, until: int) -> None:
+        """Train to a step; raises Diverged."""
+        while self.step < min(until, self.steps):
+            self._one_step()
+
+    def _one_step(self) -> None:
+        options = self.options
+        rows = rows_at(self.step, options.batch, len(self.samples), options.seed)
+        for group in self._optimizer.param_groups:
+            # In the middle of the step, so that no step is without effect.
+            group["lr"] = rate((self.step + 0.5) / self.steps, options)
+        with self._cast:
+            value = self.objective(self.trained.model, self.samples.rows(rows))
+        self._optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        self.trained.settle()  # gradients, before they enter momentum and the norm
+        norm = torch.nn.utils.clip_grad_norm_(list(self._parameters.values()), options.clip)
+        self._check(float(value.detach()), float(norm))
+        self._optimizer.step()
+        self.trained.settle()
+        self.step += 1
+
+    def _check(self, value: float, norm: float) -> None:
+        self.losses.append(value)
+        if not math.isfinite(value) or not math.isfinite(norm):
+            raise Diverged(f"loss {value:g}, gradient norm {norm:g} at step {self.step + 1}")
+        if len(self.losses) >= 2 * STEADY:
+            first, last = sum(self.losses[:STEADY]), sum(self.losses[-STEADY:])
+            if last > DIVERGED * first:
+                raise Diverged(f"loss rose from {first / STEADY:.3g} to {last / STEADY:.3g} by step {self.step + 1}")
+
+    def save(self, directory: Path) -> None:
+        """Write a checkpoint; the previous one stays until it is complete."""
+        temporary = directory.with_name(directory.name + ".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        moving = self._parameters | dict(_statistics(self.trained.model))
+        save_file(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in moving.items()}, temporary / WEIGHTS
+        )
+        save_file(_flat(self._optimizer), temporary / OPTIMIZER)
+        # Last: where it is, the others are.
+        (temporary / STATE).write_text(json.dumps({"step": self.step, "losses": self.losses}))
+        previous = directory.with_name(directory.name + ".old")
+        shutil.rmtree(previous, ignore_errors=True)
+        if directory.exists():
+            directory.rename(previous)
+        temporary.rename(directory)
+
+    def load(self, directory: Path) -> bool:
+        """Go on from a checkpoint, or from the one before where it is torn; whether there was one."""
+        for place in (directory, directory.with_name(directory.name + ".old")):
+            try:
+                state = json.loads((place / STATE).read_text())
+                weights, optimizer = load_file(place / WEIGHTS), load_file(place / OPTIMIZER)
+            except (OSError, ValueError, SafetensorError):
+                continue
+            moving = self._parameters | dict(_statistics(self.trained.model))
+            with torch.no_grad():
+                for name, tensor in moving.items():
+                    tensor.copy_(weights[name])
+            _restore(self._optimizer, optimizer)
+            self.step, self.losses = state["step"], state["losses"]
+            return True
+        return False
+
+
+def _statistics(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Running statistics, which move while batch normalisation trains."""
+    return [(n, b) for n, b in model.named_buffers() if n.rpartition(".")[2].startswith(("running_", "num_batches"))]
+
+
+def _optimizer(parameters: list[torch.nn.Parameter], options: TrainingConfig) -> torch.optim.Optimizer:
+    common: dict[str, Any] = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=0.9, **common)
+    return torch.optim.AdamW(parameters, **common)
+
+
+def _flat(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """An optimizer's tensors by `INDEX.NAME`."""
+    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value.detach().cpu().contiguous().clone()
+        for index, values in state.items()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

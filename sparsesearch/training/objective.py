@@ -1,0 +1,82 @@
+"""What training minimises: the task's own loss, and how far the network is from the dense one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from sparsesearch.calibration.gradients import loss
+from sparsesearch.calibration.samples import Samples
+from sparsesearch.config import TrainingConfig
+from sparsesearch.models.network import Network
+
+
+class Objective:
+    """A loss of a minibatch.
+
+    (1 - d) times the task's loss + d T² KL(dense ‖ network), both softened by the temperature T (Hinton et al., 2015)
+    + h times the mean relative squared difference of the blocks' outputs. Embeddings have no distribution: there the
+    relative squared difference of the outputs stands for the KL divergence.
+    """
+
+    def __init__(self, network: Network, dense: Any, options: TrainingConfig) -> None:
+        """
+        Args:
+            dense: the dense network, which is not trained; None where nothing is distilled.
+        """
+        self.network, self.dense, self.options = network, dense, options
+
+    def __call__(self, model: Any, samples: Samples) -> torch.Tensor:
+        """The loss of the network on samples, a scalar."""
+        task, options = self.network.task, self.options
+        with _block_outputs(model, self.network, bool(options.hidden)) as own:
+            outputs = task.call(model, samples.inputs(model))
+        total = outputs.new_zeros(())
+        if options.distill < 1:
+            total = total + (1 - options.distill) * loss(task, outputs, samples)
+        if self.dense is None:
+            return total
+        with torch.no_grad(), _block_outputs(self.dense, self.network, bool(options.hidden)) as theirs:
+            wanted = task.call(self.dense, samples.inputs(self.dense))
+        if options.distill:
+            embeds = task.name.endswith("embedding")
+            apart = relative(outputs, wanted) if embeds else softened_kl(outputs, wanted, options.temperature)
+            total = total + options.distill * apart
+        if options.hidden:
+            pairs = zip(own, theirs, strict=True)
+            total = total + options.hidden * torch.stack([relative(mine, dense) for mine, dense in pairs]).mean()
+        return total
+
+
+def softened_kl(logits: torch.Tensor, dense: torch.Tensor, temperature: float) -> torch.Tensor:
+    """T² KL(dense ‖ logits) of softmax(· / T), mean over positions; logits (samples, positions, values)."""
+    own = functional.log_softmax(logits / temperature, dim=-1).flatten(0, -2)
+    theirs = functional.log_softmax(dense / temperature, dim=-1).flatten(0, -2)
+    return functional.kl_div(own, theirs, reduction="batchmean", log_target=True) * temperature**2
+
+
+def relative(own: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
+    """|own - dense|² / |dense|², a scalar."""
+    return (own.float() - dense.float()).square().sum() / dense.float().square().sum().clamp_min(1e-30)
+
+
+@contextmanager
+def _block_outputs(model: Any, network: Network, wanted: bool) -> Iterator[list[torch.Tensor]]:
+    """The outputs of all blocks of the forward passes inside, where wanted."""
+    found: list[torch.Tensor] = []
+    own = dict(model.named_modules())
+    paths = [p for path in network.blocks for p in (path, f"base_model.model.{path}") if p in own] if wanted else []
+
+    def hook(_: Any, __: Any, output: Any) -> None:
+        found.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [own[path].register_forward_hook(hook) for path in paths]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
