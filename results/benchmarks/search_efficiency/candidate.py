@@ -2,9 +2,9 @@
 
     python results/benchmarks/search_efficiency/candidate.py --run RUN_DIR [--windows 8] [--repeats 9]
 
-A parent at the middle levels, children that differ from it in 1, 2, 4, 8 and all units: swapping, the forward pass and the
-KL to dense, without and with the parent's hidden states. Every time is taken between two plain passes and divided by
-their mean; medians, and the range of the middle half. Where the time goes is measured on the same children.
+A parent at the middle levels, children that differ from it in 1, 2, 4, 8 and all units: swapping, the forward pass and
+the KL to dense, without and with the parent's hidden states. Every time is taken between two plain passes and divided
+by their mean; medians, and the range of the middle half. Where the time goes is measured on the same children.
 """
 
 from __future__ import annotations
