@@ -40,8 +40,8 @@ def main() -> None:
         for repeat in range(-1, args.repeats):
             for workers in found:
                 changes = {
-                    "model.id": args.model, "search.searcher": searcher, "search.tokens": args.tokens, "search.final": 1,
-                    "executor.workers": workers,
+                    "model.id": args.model, "executor.workers": workers,
+                    "search.searcher": searcher, "search.tokens": args.tokens, "search.final": 1,
                 }  # fmt: skip
                 run = ss.search(args.recipe, name=f"{searcher}-{workers}-{repeat}", changes=changes, **given)
                 if repeat >= 0:
