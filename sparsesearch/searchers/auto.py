@@ -27,8 +27,16 @@ ALONE, FIRST = 0, 1
 TRUSTED = 0.3
 # Weight of the newest predictions in the running correlation, and how many are compared at once, at least.
 MEMORY, COMPARED = 0.5, 8
+# Share of children that are the best so far, measured again: many are about as good, and one measurement says little.
+AGAIN = 0.125
 # Finalists at the limits, where there are any.
 AT_LIMITS = 4
+
+
+def leading(model: Surrogate, space: Space) -> list[Genome]:
+    """The measured genomes within a space's limits, the one that is expected to be best first."""
+    inside = np.flatnonzero(space.fits(model.levels))
+    return list(dict.fromkeys(Genome.of(model.levels[i]) for i in inside[model.estimates[inside].argsort()]))
 
 
 class AutoSearcher(Searcher):
@@ -119,8 +127,11 @@ class AutoSearcher(Searcher):
     ) -> dict[Genome, tuple[str, Surrogate | None]]:
         """Solutions of the model around the best genome within a space's limits, then moves from it; with the model."""
         best, model = self._best(known, space)
-        solutions = [] if model is None else self._solutions(model, space, best, count, rng)
-        origins = dict.fromkeys(solutions, "solution")
+        origins: dict[Genome, str] = {}
+        if model is not None:
+            again = int(count * AGAIN)
+            origins = dict.fromkeys(leading(model, space)[:again], "again")
+            origins |= dict.fromkeys(self._solutions(model, space, best, count - again, rng), "solution")
         ways = list(moves(space).values())
         for _ in range(count - len(origins)):
             origins.setdefault(ways[rng.integers(len(ways))](space, best, rng), "move")
@@ -181,9 +192,7 @@ class AutoSearcher(Searcher):
         _, model = self._best(known, self.space)
         if model is None:
             return []
-        inside = np.flatnonzero(self.space.fits(model.levels))
-        order = inside[model.estimates[inside].argsort()]
-        found = list(dict.fromkeys(Genome.of(model.levels[i]) for i in order))[: AT_LIMITS if self.space.limits else 1]
+        found = leading(model, self.space)[: AT_LIMITS if self.space.limits else 1]
         smaller = limits_at(self.space, self.cost, np.linspace(0, 1, n + 2)[1:-1])
         found += [self._best(known, self._within(limit))[0] for limit in smaller]
         return list(dict.fromkeys(found))[:n]

@@ -26,6 +26,8 @@ HALF = 0.1
 SMALL = 1e-3
 # Standard deviations that noise explains.
 EXPLAINED = 2.0
+# Standard deviation of what the model gets wrong about a genome, as a share of the quality.
+MISFIT = 0.02
 # Scales of features, which say by how much their coefficients are likely to differ from zero: of what is surely there,
 # of how a unit's harm differs from the table's, and of its slope. Tuned where the truth is known.
 CERTAIN, UNIT, SLOPE = 10.0, 5.0, 10.0
@@ -62,7 +64,7 @@ class Surrogate:
     Attributes:
         rows: of the measurements that it learned from, (rows,).
         levels: their genomes, (rows, units).
-        estimates: their expected qualities, (rows,): what the model says, and what noise does not explain.
+        estimates: their expected qualities, (rows,): what the model says, corrected by what was measured of them.
     """
 
     def __init__(self, space: Space, table: Table, known: Measurements, center: int) -> None:
@@ -93,9 +95,8 @@ class Surrogate:
         effects = CERTAIN * self._mean[units.shape[1] :]
         self._effects: dict[int | None, float] = dict(zip(names.tolist(), effects.tolist(), strict=True))
         self._level = float(np.average(draws @ effects / CERTAIN, weights=weights**2))
-        rest = target - features @ self._mean
-        beyond = np.abs(rest) - EXPLAINED * noise / np.sqrt(self._noise)
-        self.estimates = self.predict(self.levels) + np.sign(rest) * np.maximum(beyond, 0) * self._scale
+        misfit = self._misfit(target - features @ self._mean, self._noise / noise**2)
+        self.estimates = self.predict(self.levels) + misfit * self._scale
 
     def predict(self, levels: npt.ArrayLike, draw: int | None = None) -> Floats:
         """Expected qualities of level vectors on the average draw or a certain one, (genomes, units) -> (genomes,)."""
@@ -115,6 +116,23 @@ class Surrogate:
         normal = rng.normal(size=(rows.shape[1], count))
         spread = solve_triangular(cholesky(precision, lower=True), normal, trans="T", lower=True)
         return self._tables(self._mean[:, None] + spread)
+
+    def _misfit(self, rest: Floats, precision: Floats) -> Floats:
+        """What measurements of the same genome agree on that the model got wrong, (rows,).
+
+        Shrunk towards zero, but never below what noise does not explain.
+
+        Args:
+            rest: of each measurement, what the model does not explain.
+            precision: of each measurement, 1 / variance.
+        """
+        _, genome = np.unique(self.levels, axis=0, return_inverse=True)
+        certain = np.bincount(genome, precision)
+        mean = np.bincount(genome, precision * rest) / certain
+        shrunk = np.abs(mean) * certain / (certain + MISFIT**-2)
+        beyond = np.abs(mean) - EXPLAINED / np.sqrt(certain)
+        found: Floats = (np.sign(mean) * np.maximum(shrunk, beyond))[genome]
+        return found
 
     def _closeness(self, levels: Ints) -> Floats:
         """How much genomes count, (genomes, units) -> (genomes,): 1 for the center."""

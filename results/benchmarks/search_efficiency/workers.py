@@ -1,0 +1,55 @@
+"""One worker against two: seconds of the same search, one after the other, several times.
+
+    python workers.py --recipe unstructured.yaml --model MODEL --calibration TEXT --selection TEXT --results DIR
+
+Seconds of evaluation, and with the searcher's own thinking between generations, from each run's ledger. The level
+store is built before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+
+import sparsesearch as ss
+
+
+def seconds(run: ss.Run) -> tuple[float, float]:
+    """Of evaluations, and of them and the searcher."""
+    lines = run.results.run.lines(run.results.run.ledger)
+    spent = {phase: sum(e["seconds"] for e in lines if e["phase"] == phase) for phase in ("evaluation", "searcher")}
+    return spent["evaluation"], sum(spent.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--calibration", required=True)
+    parser.add_argument("--selection", required=True)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--searchers", default="auto,nsga2")
+    parser.add_argument("--tokens", type=int, default=150_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    given = {"calibration": args.calibration, "selection": args.selection, "results": args.results, "quiet": True}
+    print("| searcher | evaluation, 1 worker / 2 workers | with thinking |\n|---|---|---|")
+    for searcher in args.searchers.split(","):
+        found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+        for repeat in range(-1, args.repeats):
+            for workers in found:
+                changes = {
+                    "model.id": args.model, "executor.workers": workers,
+                    "search.searcher": searcher, "search.tokens": args.tokens, "search.final": 1,
+                }  # fmt: skip
+                run = ss.search(args.recipe, name=f"{searcher}-{workers}-{repeat}", changes=changes, **given)
+                if repeat >= 0:
+                    found[workers].append(seconds(run))
+        ratios = [[one[i] / two[i] for one, two in zip(found[1], found[2], strict=True)] for i in (0, 1)]
+        cells = [f"{statistics.median(r):.2f} ({min(r):.2f}-{max(r):.2f})" for r in ratios]
+        print(f"| {searcher} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
