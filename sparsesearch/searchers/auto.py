@@ -29,8 +29,8 @@ TRUSTED = 0.3
 MEMORY, COMPARED = 0.5, 8
 # Share of children that are the best so far, measured again: many are about as good, and one measurement says little.
 AGAIN = 0.125
-# Finalists at the limits, where there are any.
-AT_LIMITS = 4
+# Share of children at the limits, where there are any, and how many finalists.
+AT_LIMITS, FINALISTS = 0.75, 4
 
 
 def leading(model: Surrogate, space: Space) -> list[Genome]:
@@ -51,7 +51,7 @@ class AutoSearcher(Searcher):
         variants: int = Field(8, ge=0)
         # Sizes at which each generation searches, between the smallest genome and the limits (or dense).
         sizes: int = Field(7, ge=1)
-        # Children a generation, half of them at the limits where there are any.
+        # Children a generation, three of four at the limits where there are any.
         offspring: int = Field(32, ge=1)
         # Selection tokens a child; 0 is all of them.
         tokens: int = Field(1024, ge=0)
@@ -114,7 +114,7 @@ class AutoSearcher(Searcher):
         """The space within its limits and at random sizes, one from each equal part of the range; children of each."""
         count, steps = self.options.offspring, self.options.sizes
         drawn = limits_at(self.space, self.cost, (np.arange(steps) + rng.random(steps)) / steps)
-        at_limits = -(-count // 2) if self.space.limits else 0
+        at_limits = round(count * AT_LIMITS) if self.space.limits else 0
         rest = [len(part) for part in np.array_split(np.arange(count - at_limits), steps)]
         found = [(self.space, at_limits), *zip(map(self._within, drawn), rest, strict=True)]
         return [(space, children) for space, children in found if children]
@@ -192,7 +192,7 @@ class AutoSearcher(Searcher):
         _, model = self._best(known, self.space)
         if model is None:
             return []
-        found = leading(model, self.space)[: AT_LIMITS if self.space.limits else 1]
+        found = leading(model, self.space)[: FINALISTS if self.space.limits else 1]
         smaller = limits_at(self.space, self.cost, np.linspace(0, 1, n + 2)[1:-1])
         found += [self._best(known, self._within(limit))[0] for limit in smaller]
         return list(dict.fromkeys(found))[:n]

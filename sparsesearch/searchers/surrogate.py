@@ -27,7 +27,7 @@ SMALL = 1e-3
 # Standard deviations that noise explains.
 EXPLAINED = 2.0
 # Standard deviation of what the model gets wrong about a genome, as a share of the quality.
-MISFIT = 0.02
+MISFIT = 0.005
 # Scales of features, which say by how much their coefficients are likely to differ from zero: of what is surely there,
 # of how a unit's harm differs from the table's, and of its slope. Tuned where the truth is known.
 CERTAIN, UNIT, SLOPE = 10.0, 5.0, 10.0
