@@ -19,6 +19,7 @@ from sparsesearch.config.tree import (
     ModelConfig,
     PrunerConfig,
     RunConfig,
+    Rung,
     SearchConfig,
     Strict,
     TrainingConfig,
@@ -27,6 +28,6 @@ from sparsesearch.config.tree import (
 
 __all__ = [
     "PYTHON_SOURCE", "DataConfig", "DataConfigs", "ExecutorConfig", "Fraction", "Grid", "ImageConfig", "ModelConfig",
-    "PrunerConfig", "RunConfig", "SearchConfig", "Strict", "TrainingConfig", "UnitConfig", "dump_config", "load_config",
-    "override", "parse_assignment", "validate", "with_absolute_paths",
+    "PrunerConfig", "RunConfig", "Rung", "SearchConfig", "Strict", "TrainingConfig", "UnitConfig", "dump_config",
+    "load_config", "override", "parse_assignment", "validate", "with_absolute_paths",
 ]  # fmt: skip

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from sparsesearch.space.limit import Limit
 
@@ -151,6 +152,15 @@ class DataConfigs(Strict):
     allow_shared: bool = False
 
 
+class Rung(Strict):
+    """A rung of training that candidates climb when a search has ended."""
+
+    # Training tokens in all, those of the rungs below among them.
+    tokens: int = Field(ge=1)
+    # Candidates that reach it: the best of the rung below, at all sizes.
+    candidates: int = Field(ge=1)
+
+
 class SearchConfig(Strict):
     """Who proposes candidates, how each is measured, and when to stop."""
 
@@ -168,7 +178,17 @@ class SearchConfig(Strict):
     seeds: list[str] = []
     # Candidates measured on all selection data when the search ends (`evolution` takes its last four parents).
     final: int = Field(24, ge=1)
+    # What the best of those climb then: short training runs on rising numbers of tokens, fewer candidates each.
+    rungs: list[Rung] = []
     seed: int = Field(0, ge=0)
+
+    @field_validator("rungs")
+    @classmethod
+    def _ladder(cls, rungs: list[Rung]) -> list[Rung]:
+        for lower, upper in pairwise(rungs):
+            if upper.tokens <= lower.tokens or upper.candidates > lower.candidates:
+                raise ValueError("each rung takes more tokens than the one below, and no more candidates")
+        return rungs
 
 
 class TrainingConfig(Strict):

@@ -17,8 +17,8 @@ from sparsesearch.errors import EnvironmentProblem
 from sparsesearch.searchers.base import Evaluation
 from sparsesearch.space import Genome
 
-# Genome, draw, sequences: what makes two evaluations the same.
-Key = tuple[Genome, int, int]
+# Genome, draw, sequences, training tokens: what makes two evaluations the same.
+Key = tuple[Genome, int, int, int]
 # Seconds between two times that the file is forced to disk.
 SYNC = 0.1
 
@@ -76,13 +76,14 @@ class Archive:
 
 
 def key_of(evaluation: Evaluation) -> Key:
-    return evaluation.genome, evaluation.draw, evaluation.sequences
+    return evaluation.genome, evaluation.draw, evaluation.sequences, evaluation.trained
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """A line of the archive; what is not finite becomes null."""
     quality = evaluation.quality if math.isfinite(evaluation.quality) else None
-    return {
+    trained = {"trained": evaluation.trained} if evaluation.trained else {}
+    return trained | {
         "id": evaluation.genome.id,
         "genome": evaluation.genome.levels.tolist(),
         "sequences": evaluation.sequences,
@@ -110,4 +111,5 @@ def from_json(data: dict[str, Any]) -> Evaluation:
         losses=tuple(math.nan if x is None else x for x in data["losses"]),
         error=data["error"],
         known=data["known"],
+        trained=data.get("trained", 0),
     )

@@ -15,7 +15,7 @@ from sparsesearch.engine import executors
 from sparsesearch.engine.controller import supernet, write_launch
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor, alive
-from sparsesearch.engine.launch import Launch, check_disk
+from sparsesearch.engine.launch import CLASSES, Launch, check_disk
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.progress import Reporter
@@ -32,8 +32,6 @@ from sparsesearch.space.sampling import equal_cost_genomes
 CONTROLS = ("params", "macs", "nonzeros", "random")
 # Size at which candidates are drawn where the recipe has no limit: this share of the way from the smallest to dense.
 MIDDLE = 0.5
-# Tasks whose loss needs a label of each sample.
-CLASSES = ("text-classes", "image-classes", "module")
 Scores = dict[str, Floats]
 
 
@@ -107,7 +105,7 @@ def audit(launch: Launch, path: Path, proxies: Sequence[Proxy], samples: int, to
     cluster = executors.Cluster(launch.config.executor)
     try:
         run = _directory(launch, path)
-        with run.locked(), supernet(launch, run, reporter) as (space, executor, ledger):
+        with run.locked(), supernet(launch, run, reporter) as (space, executor, ledger, _):
             genomes = equal_cost_genomes(space, samples, np.random.default_rng(launch.config.search.seed))
             measurer = Measurer(launch, run, space, executor, reporter, ledger)
             reporter.phase("measuring", len(genomes))

@@ -150,6 +150,8 @@ class Archived:
     def each(self, method: str) -> list[Any]:
         return []
 
+    def release(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -191,7 +193,7 @@ def judge(launch: Launch, results: RunResults, genomes: set[Genome], path: Path,
     path.mkdir(exist_ok=True)
     judged = RunDirectory(path)
     archive = Archive(judged.archive)
-    missing = sorted(genomes - {genome for genome, _, _ in archive.entries}, key=lambda genome: genome.id)
+    missing = sorted(genomes - {genome for genome, *_ in archive.entries}, key=lambda genome: genome.id)
     if not missing:
         return archive
     cluster = executors.Cluster(launch.config.executor)

@@ -12,6 +12,7 @@ from sparsesearch.engine import executors
 from sparsesearch.engine.caches import ensure_store, ensure_teacher
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor
+from sparsesearch.engine.ladder import Ladder
 from sparsesearch.engine.launch import Launch, check_disk, prepare, spared_blocks_note
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
@@ -19,6 +20,7 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.seeds import seed_genomes
 from sparsesearch.engine.session import SearchSession
 from sparsesearch.engine.versions import versions
+from sparsesearch.engine.worker import WorkerSetup
 from sparsesearch.errors import InputError
 from sparsesearch.space import Space
 
@@ -69,18 +71,24 @@ def resume(
 
 def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
     """The main path: levels, teacher, search, final measurements, front."""
-    with supernet(launch, run, reporter) as (space, executor, ledger):
+    with supernet(launch, run, reporter) as (space, executor, ledger, setup):
         seeds = seed_genomes(launch.config, space, run, executor, reporter, ledger)
         if note := spared_blocks_note(launch):
             reporter.message(note)
         session = SearchSession(launch, run, space, executor, reporter, ledger, seeds)
         session.search()
         session.measure_finalists()
+        if launch.config.search.rungs:
+            session.note_reference()
+            Ladder(launch, setup, run, reporter, ledger).climb(executor)
         return session.conclude()
 
 
+Prepared = tuple[Space, Executor, Ledger, WorkerSetup]
+
+
 @contextmanager
-def supernet(launch: Launch, run: RunDirectory, reporter: Reporter) -> Iterator[tuple[Space, Executor, Ledger]]:
+def supernet(launch: Launch, run: RunDirectory, reporter: Reporter) -> Iterator[Prepared]:
     """Workers with all levels and the teacher's outputs at hand, and the space with measured nonzeros."""
     setup = launch.setup(run, run.path.parent / ".cache")
     executor = executors.create(setup)
@@ -91,7 +99,7 @@ def supernet(launch: Launch, run: RunDirectory, reporter: Reporter) -> Iterator[
         space.check()
         run.write(run.space, space.to_json())
         ensure_teacher(launch, setup, executor, reporter, ledger)
-        yield space, executor, ledger
+        yield space, executor, ledger, setup
     except KeyboardInterrupt:
         reporter.end("done, stopped")
         reporter.message(f"Stopped. What was measured is saved: 'sparsesearch resume {run.path}' goes on.")

@@ -4,6 +4,7 @@ run.yaml        resolved configuration            space.json      units, levels,
 run.json        fingerprint, versions, dense      archive.jsonl   every evaluation (the truth)
 seeds.json      genomes of allocations            generations.jsonl  what the searcher learned about searching
 data/           the samples that were used        ledger.jsonl    seconds spent, a line a phase
+trained.jsonl   evaluations after training        trials/         checkpoints and weights of what was trained
 workers.json    memory of workers, and how often their kept hidden states served
 front.json      derived, like report.html, *.png and test.json
 """
@@ -43,6 +44,8 @@ class RunDirectory:
         self.seeds = path / "seeds.json"
         self.test = path / "test.json"
         self.data = path / "data"
+        self.trained = path / "trained.jsonl"
+        self.trials = path / "trials"
 
     @classmethod
     def check_new(cls, path: Path) -> None:

@@ -53,6 +53,9 @@ class Executor(Protocol):
         """The result of `Worker.method()` of every worker that is alive."""
         ...
 
+    def release(self) -> None:
+        """Give back what workers hold, for as long as there is no work for them."""
+
     def close(self) -> None: ...
 
 
@@ -73,6 +76,9 @@ class LocalExecutor:
 
     def each(self, method: str) -> list[Any]:
         return [getattr(self._worker, method)()]
+
+    def release(self) -> None:
+        """Nothing: memory is the process's."""
 
     def close(self) -> None:
         """Nothing outlives the process."""
@@ -101,7 +107,8 @@ class RayExecutor:
         config = setup.config.executor
         self._ray, self._setup = ray, setup
         self._actor_class = ray.remote(Worker).options(num_cpus=config.threads, num_gpus=config.gpus_per_worker)
-        self._actors = [self._actor_class.remote(setup) for _ in range(config.workers)]
+        self._actors: list[Any] = []
+        self._ensure_actors()
 
     def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
         waiting = iter(enumerate(calls))
@@ -114,6 +121,7 @@ class RayExecutor:
             yield results.pop(wanted)
 
     def stream(self, method: str, source: Source, lanes: int | None = None) -> Iterator[tuple[Any, Any]]:
+        self._ensure_actors()
         free = list(range(len(self._actors)))[:lanes]
         running: dict[Any, Running] = {}
         again: list[Running] = []
@@ -152,6 +160,16 @@ class RayExecutor:
             with suppress(self._ray.exceptions.RayActorError):
                 found.append(self._ray.get(reference))
         return found
+
+    def release(self) -> None:
+        """End the actors, so that others can have what they hold; new ones start when there is work."""
+        self.close()
+        self._actors = []
+
+    def _ensure_actors(self) -> None:
+        if not self._actors:
+            count = self._setup.config.executor.workers
+            self._actors = [self._actor_class.remote(self._setup) for _ in range(count)]
 
     def close(self) -> None:
         """End the actors."""

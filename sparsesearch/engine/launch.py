@@ -35,6 +35,11 @@ from sparsesearch.searchers.registry import SEARCHERS, create, options_of
 from sparsesearch.space import COSTS, Space
 from sparsesearch.supernet.store import estimated_bytes, key_hash, store_key
 
+# Tasks whose loss needs a label of each sample.
+CLASSES = ("text-classes", "image-classes", "module")
+# In the order in which a sample that serves two is found.
+ROLES = ("calibration", "training", "selection", "test")
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -96,7 +101,13 @@ class Launch:
             "search.seeds": config.search.seeds,
             "search.asynchronous": config.search.asynchronous,
             **{f"numerics.{name}": value for name, value in self.numerics.items()},
-        }
+        } | self._training
+
+    @property
+    def _training(self) -> dict[str, Any]:
+        """What results of training depend on, where there is any."""
+        rungs = [rung.model_dump() for rung in self.config.search.rungs]
+        return {"training": self.config.training.model_dump(), "search.rungs": rungs} if rungs else {}
 
     def searching(self, search: SearchConfig) -> Launch:
         """The same with another searcher; raises InputError where that cannot take the space."""
@@ -165,6 +176,8 @@ def prepare(
         samples = _samples(config, source, network, given or {}, saved, reread)
     _check_labels(config, network, samples)
     _check_tokens(config, searcher, samples["selection"])
+    if config.search.rungs:
+        check_training(config, network, space, samples)
     compute = str(compute_dtype(config, dtype))
     launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality)
     if launch.needs_gradients:
@@ -220,6 +233,27 @@ def _check_tokens(config: RunConfig, searcher: Searcher, selection: Samples) -> 
         )  # fmt: skip
 
 
+def check_training(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples]) -> None:
+    """Raise InputError where candidates cannot be trained as the recipe wants: SS117 the method, SS118 the budget."""
+    options, data = config.training, samples.get("training", samples["calibration"])
+    step = options.batch * data.length
+    for rung in config.search.rungs[:1]:
+        if rung.tokens < step:
+            raise InputError(
+                "SS118", f"search.rungs[0].tokens {rung.tokens:,} is less than one step of training takes ({step:,}).",
+                "Give more tokens, or a smaller training.batch.",
+            )  # fmt: skip
+    if options.method == "lora" and any(unit.kind == "sparsity" for unit in space.units):
+        raise InputError("SS117", "training.method lora: merged updates would fill pruned weights.", "Use masked_lora.")
+    if options.distill < 1:
+        check_loss(network.task)
+        if network.task.name in CLASSES and data.labels is None:
+            raise InputError(
+                "SS212", "training data have no labels, and training.distill is below 1.",
+                "Give labels, or distil alone with training.distill: 1.",
+            )  # fmt: skip
+
+
 def _check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> None:
     """Raise InputError SS102 where candidates of this task cannot be judged as the recipe wants."""
     quality = config.objectives[0]
@@ -262,7 +296,7 @@ def _samples(
     saved: RunDirectory | None,
     reread: bool,
 ) -> dict[str, Samples]:
-    data = {"calibration": config.data.calibration, "selection": config.data.selection, "test": config.data.test}
+    data = {role: getattr(config.data, role) for role in ROLES}
     samples: dict[str, Samples] = {}
     for role, wanted in data.items():
         if wanted is None:

@@ -16,21 +16,29 @@ class Ledger:
         self._before = sum(float(entry["seconds"]) for entry in run.lines(run.ledger))
         self._started = time.monotonic()
 
-    def add(self, phase: str, seconds: float, tokens: int, quiet: bool = False) -> None:
-        """Note work; with `quiet` it is written with the next `flush` of the phase."""
-        entry = self._open.setdefault(phase, [0.0, 0, 0])
+    def add(
+        self, phase: str, seconds: float, tokens: int, quiet: bool = False, device_seconds: float | None = None
+    ) -> None:
+        """Note work; with `quiet` it is written with the next `flush` of the phase.
+
+        Args:
+            device_seconds: summed over the workers that did it, where that is known.
+        """
+        entry = self._open.setdefault(phase, [0.0, 0, 0, 0.0])
         entry[0] += seconds
         entry[1] += tokens
         entry[2] += 1
+        entry[3] += device_seconds or 0.0
         if not quiet:
             self.flush(phase)
 
     def flush(self, phase: str) -> None:
         """Write what was noted of a phase."""
-        seconds, tokens, count = self._open.pop(phase, [0.0, 0, 0])
+        seconds, tokens, count, device = self._open.pop(phase, [0.0, 0, 0, 0.0])
         if count:
             line = {"phase": phase, "seconds": round(seconds, 3), "tokens": int(tokens), "count": int(count)}
-            self._run.append(self._run.ledger, line)
+            own = {"device_seconds": round(device, 3)} if device else {}
+            self._run.append(self._run.ledger, line | own)
 
     def seconds(self) -> float:
         """Seconds of the phases that earlier sessions finished, and wall-clock seconds of this one."""

@@ -90,10 +90,10 @@ class Measurer:
     def key(self, proposal: Proposal) -> Key:
         need = math.ceil(proposal.tokens / self.length) if proposal.tokens else self.pool
         # With all sequences every draw is the same, but for their order.
-        return proposal.genome, proposal.draw if need < self.pool else 0, min(need, self.pool)
+        return proposal.genome, proposal.draw if need < self.pool else 0, min(need, self.pool), 0
 
     def _sequences(self, key: Key) -> Ints:
-        _, draw, count = key
+        _, draw, count, _ = key
         return minibatch(self.pool, count, self.config.search.seed, draw)
 
     def unknown(self, key: Key) -> Ints:
@@ -107,7 +107,7 @@ class Measurer:
         return [(key[0].data, sequences[i : i + size]) for i in range(0, len(sequences), size)]
 
     def _evaluation(self, key: Key, origin: str, results: Sequence[Any]) -> Evaluation:
-        genome, draw, sequences = key
+        genome, draw, sequences, _ = key
         common: dict[str, Any] = {
             "genome": genome, "draw": draw, "sequences": sequences, "origin": origin,
             "costs": self.space.costs.named(genome.levels),

@@ -53,6 +53,13 @@ class RunResults:
         pool = self.info["selection_sequences"]
         return [e for e in self.evaluations if e.sequences == pool and e.status == "ok"]
 
+    @cached_property
+    def trained(self) -> list[Evaluation]:
+        """Candidates at the highest rung of training that any has reached."""
+        found = [e for e in Archive(self.run.trained).entries.values() if e.status == "ok"]
+        top = max((e.trained for e in found), default=0)
+        return [e for e in found if e.trained == top]
+
     def values(self, evaluation: Evaluation) -> dict[str, float]:
         return evaluation.values(self.quality)
 
@@ -66,7 +73,7 @@ class RunResults:
 
         Dense itself is the yardstick, not a candidate: it is left out.
         """
-        inside = [e for e in self.final if self.space.feasible(e.genome)]
+        inside = [e for e in self.trained or self.final if self.space.feasible(e.genome)]
         optimal = [inside[i] for i in pareto.non_dominated([self.point(e) for e in inside])]
         chosen = [e for e in optimal if e.genome != self.space.dense]
         return sorted(chosen, key=lambda e: [*self.point(e)[1:], e.quality])
@@ -77,8 +84,9 @@ class RunResults:
 
     @property
     def baselines(self) -> list[Evaluation]:
-        """Uniform candidates at the top rung."""
-        return [e for e in self.final if e.origin.startswith("uniform")]
+        """Uniform candidates, at the top rung where they reached it."""
+        trained = {e.genome: e for e in self.trained}
+        return [trained.get(e.genome, e) for e in self.final if e.origin.startswith("uniform")]
 
     def compared_baselines(self) -> list[Evaluation]:
         """The uniform baselines at the limits or, without limits, the largest that is no larger than the knee."""
@@ -159,12 +167,12 @@ class RunResults:
 
     def candidate_json(self, evaluation: Evaluation) -> dict[str, Any]:
         values = self.values(evaluation)
-        final = evaluation.sequences == self.info["selection_sequences"]
+        rung = "final" if evaluation.sequences == self.info["selection_sequences"] else "search"
         return {
             "id": evaluation.genome.id,
             "objectives": {name: values[name] for name in self.objectives},
             "costs": evaluation.costs,
-            "rung": "final" if final else "search",
+            "rung": f"trained:{evaluation.trained}" if evaluation.trained else rung,
             "origin": evaluation.origin,
             "genome": evaluation.genome.levels.tolist(),
         }

@@ -151,13 +151,18 @@ class SearchSession:
             text += f"; {kept / 1e6:,.0f} MB of kept hidden states spared them {1 - ran / asked:.0%} of all blocks"
         self.reporter.message(f"{text}.")
 
+    def note_reference(self) -> None:
+        """Write the hypervolume's reference point, kept once it is there, and what the search took."""
+        results = RunResults(self.run.path)
+        known = {"reference": results.reference(), "search_evaluations": self.budget.used_evals}
+        self.run.write(self.run.info, results.info | known)
+
     def conclude(self) -> RunResults:
         """Write the reference point (kept once it is there), the front and test perplexities."""
         results = RunResults(self.run.path)
         if not results.final:
             raise InfeasibleError("SS406", "no candidate could be evaluated.", f"See {self.run.archive}.")
-        known = {"reference": results.reference(), "search_evaluations": self.budget.used_evals}
-        self.run.write(self.run.info, results.info | known)
+        self.note_reference()
         results = RunResults(self.run.path)
         if self.config.data.test is not None:
             self._test(results)

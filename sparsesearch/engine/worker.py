@@ -40,6 +40,7 @@ from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.propagate import propagated_weights
 from sparsesearch.supernet.store import UnitFiles
+from sparsesearch.training.trial import Trials
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,20 @@ class Worker:
     def score(self, genome: bytes, proxies: list[Proxy]) -> dict[str, float | str]:
         """Scores by proxies that run the network, by name; what one fails with is a text."""
         return self._scorer.scores(Genome(genome), proxies)
+
+    @cached_property
+    def _trials(self) -> Trials:
+        supernet, targets = self.evaluator.supernet, self.evaluator.targets
+        self.evaluator.ready(self.space.dense)
+        samples = self.run.samples("training" if self.config.data.training is not None else "calibration")
+        compute = compute_dtype(self.config, self.storage)
+        return Trials(supernet, targets, samples, self.config.training, self.config.batch, compute)
+
+    def train(self, genome: bytes, tokens: int, whole: int, directory: str) -> dict[str, Any]:
+        """Train a candidate to a number of tokens and measure it; see `Trials.train`."""
+        trials = self._trials
+        self.evaluator.ready(self.space.dense)
+        return trials.train(Genome(genome), tokens, whole, Path(directory))
 
     def usage(self) -> dict[str, int]:
         """Bytes this process held at most, bytes of kept hidden states, and blocks that ran of those asked for."""

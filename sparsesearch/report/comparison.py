@@ -76,7 +76,7 @@ def measured(
     believed = {c: moments(launches[c], results, list(spaces.values()), tokens) for c, results in found.items()}
     genomes = {g for each in believed.values() for moment in each for g in moment.best if g is not None}
     archive = judge(next(iter(launches.values())), first, genomes, judged, reporter)
-    qualities = {genome: e.quality for (genome, _, _), e in archive.entries.items()}
+    qualities = {genome: e.quality for (genome, *_), e in archive.entries.items()}
     return compared(believed, qualities, {size: _share(space) for size, space in spaces.items()}, first.quality)
 
 

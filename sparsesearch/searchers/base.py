@@ -48,6 +48,7 @@ class Evaluation:
         quality: the first objective; not finite unless `ok`.
         losses: mean loss of each sequence, in the draw's order.
         known: how many of the sequences had been measured before, for other draws or fewer tokens.
+        trained: training tokens that went before.
     """
 
     genome: Genome
@@ -60,6 +61,7 @@ class Evaluation:
     losses: tuple[float, ...] = ()
     error: str = ""
     known: int = 0
+    trained: int = 0
 
     def __repr__(self) -> str:
         costs = ", ".join(f"{name}={value:,}" for name, value in self.costs.items())

@@ -46,7 +46,7 @@ class StitchedSupernet:
         self._cuts = [(cut, position[cut.name]) for cut in network.cuts.values() if cut.name in position]
         self._drops = [drop for drop in network.drops.values() if drop.name in position]
         # Modules and tensors are remembered as they are now: what is swapped in later hides them from the model.
-        self._tensors = _state(model)
+        self._tensors = state_of(model)
         self._owner = {name: model.get_submodule(name.rpartition(".")[0]) for name in self.composer.plans}
         self._stock = {p: model.get_submodule(p) for drop in self._drops for p, _ in drop.stand_ins}
         self._sized = {a.module: model.get_submodule(a.module) for cut, _ in self._cuts for a in cut.attributes}
@@ -180,7 +180,7 @@ def stock_model(model: Any) -> Any:
     return copy.deepcopy(model)
 
 
-def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters, tied ones once, and the buffers that checkpoints hold."""
     parameters = {name: parameter.data for name, parameter in model.named_parameters()}
     saved = model.state_dict(keep_vars=True)

@@ -50,7 +50,7 @@ def check_proxy(name: str, work: Path, recipe: dict[str, Any] | None = None) -> 
     proxies = [proxy for proxy in auditing.chosen(launch, [name]) if proxy.name == name]
     run, reporter = RunDirectory.create(work / "run"), Reporter(quiet=True)
     write_launch(launch, run)
-    with supernet(launch, run, reporter) as (space, executor, ledger):
+    with supernet(launch, run, reporter) as (space, executor, ledger, _):
         genomes = equal_cost_genomes(space, SAMPLES, np.random.default_rng(0))
         calls = [(genome.data, [0, 1]) for genome in genomes]
 

@@ -14,7 +14,7 @@ from sparsesearch.config import TrainingConfig
 from sparsesearch.evaluation import Targets, outputs_of
 from sparsesearch.models.network import Network
 from sparsesearch.space import Genome
-from sparsesearch.supernet import StitchedSupernet
+from sparsesearch.supernet.stitched import StitchedSupernet, state_of
 from sparsesearch.training.loop import Diverged, TrainingRun, steps_of
 from sparsesearch.training.objective import Objective
 from sparsesearch.training.trainee import trainee
@@ -74,7 +74,7 @@ class Trials:
             return {"diverged": str(error), "tokens": run.tokens - before, "seconds": time.monotonic() - started}
         run.save(directory / CHECKPOINT)
         merged = run.trained.merged().eval()
-        state = {name: tensor.contiguous() for name, tensor in merged.state_dict().items()}
+        state = {name: tensor.contiguous() for name, tensor in state_of(merged).items()}
         temporary = directory / f"{MERGED}.tmp"
         save_file(state, temporary)
         temporary.replace(directory / MERGED)

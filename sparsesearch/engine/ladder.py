@@ -1,0 +1,132 @@
+"""The rungs of training above a search: the best candidates of all sizes are trained shortly, the best of them longer.
+
+Promotion is successive halving over all objectives: whole non-dominated fronts go on, and of the one that does not fit
+the points that are spread best. Uniform candidates climb beside the others, on the same data in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsesearch import pareto
+from sparsesearch.config import Rung
+from sparsesearch.engine.archive import Archive
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.executors import Executor
+from sparsesearch.engine.launch import Launch
+from sparsesearch.engine.ledger import Ledger
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.trials import Trial, train_locally, train_on_ray
+from sparsesearch.engine.worker import WorkerSetup
+from sparsesearch.evaluation.evaluator import quality_of
+from sparsesearch.searchers import Evaluation
+
+# A quality this many times the one before training is no result of it, but an accident.
+RUINED = 1.5
+
+
+def promoted(points: Sequence[Sequence[float]], count: int) -> list[int]:
+    """Indices of the `count` points (n, objectives) that climb, ascending; all where there are no more."""
+    left, chosen = np.arange(len(points)), list[int]()
+    table = np.asarray(points, dtype=float)
+    while len(chosen) < count and left.size:
+        front = pareto.non_dominated(table[left])
+        if not front.size:  # only what has no value is left
+            break
+        if len(chosen) + front.size > count:
+            front = pareto.spread(table[left], count - len(chosen))
+        chosen += left[front].tolist()
+        left = np.delete(left, front)
+    return sorted(chosen)
+
+
+class Ladder:
+    """Trains what a search has found."""
+
+    def __init__(
+        self, launch: Launch, setup: WorkerSetup, run: RunDirectory, reporter: Reporter, ledger: Ledger
+    ) -> None:
+        self.launch, self.setup, self.run = launch, setup, run
+        self.reporter, self.ledger = reporter, ledger
+        self.results = RunResults(run.path)
+        self.archive = Archive(run.trained, writable=True)
+        self.rungs = launch.config.search.rungs
+
+    def climb(self, executor: Executor) -> None:
+        """All rungs, from the candidates that were measured last; what is done already is not done again."""
+        results = self.results
+        dense, rivals = results.space.dense, {e.genome for e in results.compared_baselines()}
+        standing = [e for e in results.final if e.genome != dense and results.space.feasible(e.genome)]
+        executor.release()
+        for number, rung in enumerate(self.rungs):
+            searched = [e for e in standing if e.genome not in rivals]
+            chosen = promoted([results.point(e) for e in searched], rung.candidates)
+            going = [searched[i] for i in chosen] + [e for e in standing if e.genome in rivals]
+            further = self.rungs[number:] if self.launch.config.search.asynchronous else [rung]
+            standing = self._train(going, further)
+            if len(further) > 1:
+                return
+
+    def _train(self, going: Sequence[Evaluation], rungs: Sequence[Rung]) -> list[Evaluation]:
+        """Train candidates to a rung, or to several at once; evaluations of those that arrived at the last."""
+        started, config = time.monotonic(), self.launch.config
+        tokens = tuple(rung.tokens for rung in rungs)
+        whole = self.rungs[-1].tokens
+        trials = [Trial(e.genome, tokens, whole, self.run.trials / e.genome.id, self._expected(e)) for e in going]
+        self.reporter.phase(f"training to {tokens[-1]:,} tokens", len(trials) * len(tokens))
+        spent, ended = [0, 0.0], set[tuple[str, int]]()
+
+        def note(trial: Trial, at: int, found: dict[str, Any]) -> None:
+            ended.add((trial.genome.id, at))
+            spent[0] += found["tokens"]
+            spent[1] += found["seconds"]
+            if "diverged" in found:
+                self.reporter.message(f"SS408 candidate {trial.genome.id}: {found['diverged']}; it keeps its rung.")
+            self.reporter.step(len(ended))
+
+        if config.executor.kind == "ray":
+            share = rungs[1].candidates / rungs[0].candidates if len(rungs) > 1 else None
+            train_on_ray(self.setup, trials, self.run.path / "tune", note, share)
+        else:
+            train_locally(self.setup, trials, note)
+        self.reporter.end()
+        self.ledger.add(f"training {tokens[-1]}", time.monotonic() - started, int(spent[0]), device_seconds=spent[1])
+        return [e for at in tokens for e in self._recorded(going, trials, at)]
+
+    def _expected(self, evaluation: Evaluation) -> float:
+        """The quality that candidates of this size have before training, by the front so far."""
+        front = self.results.front or [evaluation]
+        cost = self.results.objectives[1]
+        sizes, qualities = np.array(sorted((e.costs[cost], max(e.quality, 1e-12)) for e in front)).T
+        return float(np.exp(np.interp(evaluation.costs[cost], sizes, np.log(qualities))))
+
+    def _recorded(self, going: Sequence[Evaluation], trials: Sequence[Trial], tokens: int) -> list[Evaluation]:
+        """What a rung ended with, in the archive in the order of the candidates, whoever was first."""
+        found = []
+        for evaluation, trial in zip(going, trials, strict=True):
+            result = trial.result(tokens)
+            if result is None or "losses" not in result:
+                continue
+            losses = np.array(result["losses"])
+            quality = quality_of(losses, self.results.quality)
+            if quality > RUINED * evaluation.quality:
+                self.reporter.message(
+                    f"SS408 candidate {evaluation.genome.id}: training led from {evaluation.quality:.4g} to {quality:.4g}; "
+                    "it keeps its rung. Lower training.learning_rate."
+                )
+                continue
+            trained = Evaluation(
+                evaluation.genome, len(losses), 0, evaluation.origin, "ok" if math.isfinite(quality) else "invalid",
+                quality, evaluation.costs, tuple(result["losses"]), trained=tokens,
+            )  # fmt: skip
+            if (trained.genome, 0, len(losses), tokens) not in self.archive.entries:
+                self.archive.append(trained)
+            if trained.status == "ok":
+                found.append(trained)
+        return found

@@ -1,0 +1,158 @@
+"""Short training runs of many candidates: as Ray Tune trials, or one after another where there is no Ray.
+
+What a trial ends with is a file of its own, so that nothing that was paid for is lost whoever dies, and a controller
+that comes back finds it. Tune decides who runs where and when; with `asha` also who goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparsesearch.engine.worker import Worker, WorkerSetup
+from sparsesearch.space import Genome
+
+# Times that a trial is started again after its worker died.
+RETRIES = 2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate to train.
+
+    Attributes:
+        genome: of the candidate.
+        tokens: at which it is measured, rising; it is trained to the last.
+        whole: tokens that its learning-rate schedule is made for.
+        directory: of its checkpoint and results.
+        yardstick: the quality that its scores are relative to, > 0: what is expected of a candidate of its size.
+    """
+
+    genome: Genome
+    tokens: tuple[int, ...]
+    whole: int
+    directory: Path
+    yardstick: float = 1.0
+
+    def result_path(self, tokens: int) -> Path:
+        return self.directory / f"{tokens}.json"
+
+    def result(self, tokens: int) -> dict[str, Any] | None:
+        """What a rung ended with; None where it has not."""
+        try:
+            found: dict[str, Any] = json.loads(self.result_path(tokens).read_text())
+        except (OSError, ValueError):
+            return None
+        return found
+
+
+def climb(worker: Worker, trial: Trial, tokens: int) -> dict[str, Any]:
+    """Train a candidate to one of its token counts, unless that is done already."""
+    done = trial.result(tokens)
+    if done is not None:
+        return done
+    trial.directory.mkdir(parents=True, exist_ok=True)
+    found = worker.train(trial.genome.data, tokens, trial.whole, str(trial.directory))
+    temporary = trial.result_path(tokens).with_suffix(".tmp")
+    temporary.write_text(json.dumps(found))
+    temporary.replace(trial.result_path(tokens))
+    return found
+
+
+def score(found: dict[str, Any], trial: Trial) -> float:
+    """The scalar that a scheduler compares trials of all sizes by, lower is better; infinite where it diverged."""
+    losses = found.get("losses")
+    return sum(losses) / len(losses) / trial.yardstick if losses else float("inf")
+
+
+Ended = Callable[[Trial, int, dict[str, Any]], None]
+
+
+def train_locally(setup: WorkerSetup, trials: Sequence[Trial], ended: Ended) -> None:
+    """Trials one after another, in this process."""
+    worker = Worker(setup)
+    for trial in trials:
+        for tokens in trial.tokens:
+            found = climb(worker, trial, tokens)
+            ended(trial, tokens, found)
+            if "diverged" in found:
+                break
+
+
+def train_on_ray(
+    setup: WorkerSetup, trials: Sequence[Trial], storage: Path, ended: Ended, keep: float | None = None
+) -> None:
+    """Trials under Ray Tune, as many at a time as there are workers; a `Cluster` must be connected.
+
+    Args:
+        storage: absolute directory for Tune's own files.
+        keep: share of trials that goes on after each token count, decided as results come in (ASHA, Li et al., 2020);
+            None trains all to the end.
+    """
+    import ray
+    from ray import tune
+
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    by_id = {trial.genome.id: trial for trial in trials}
+
+    class CandidateTrial(tune.Trainable):  # type: ignore[misc]
+        """One candidate; its worker, which holds the model, serves the next one too."""
+
+        def setup(self, config: dict[str, Any], worker_setup: WorkerSetup) -> None:
+            self.worker = Worker(worker_setup)
+            self.reset_config(config)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.trial: Trial = new_config["trial"]
+            return True
+
+        def step(self) -> dict[str, Any]:
+            tokens = self.trial.tokens[self.iteration]
+            found = climb(self.worker, self.trial, tokens)
+            last = tokens == self.trial.tokens[-1] or "diverged" in found
+            return {"score": min(score(found, self.trial), 1e30), "tokens": tokens, "done": last}
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            """Ours is on disk already; Tune's remembers the iteration."""
+            Path(checkpoint_dir, "iteration").write_text(str(self.iteration))
+
+        def load_checkpoint(self, checkpoint_dir: str) -> None:
+            """Nothing: `climb` goes on from what is on disk."""
+
+    class Watch(tune.Callback):  # type: ignore[misc]
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
+            mine = by_id[trial.config["trial"].genome.id]
+            found = mine.result(result["tokens"])
+            if found is not None:
+                ended(mine, result["tokens"], found)
+
+    config = setup.config.executor
+    resources = {"cpu": config.threads, "gpu": config.gpus_per_worker}
+    trainable = tune.with_resources(tune.with_parameters(CandidateTrial, worker_setup=setup), resources)
+    scheduler = None
+    if keep is not None:
+        first, last = trials[0].tokens[0], trials[0].tokens[-1]
+        scheduler = tune.schedulers.ASHAScheduler(
+            time_attr="tokens", max_t=last, grace_period=first, reduction_factor=1 / keep
+        )
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"trial": tune.grid_search(list(trials))},
+        tune_config=tune.TuneConfig(
+            metric="score", mode="min", scheduler=scheduler, max_concurrent_trials=config.workers, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(
+            name="trials", storage_path=str(storage.resolve()), verbose=0, callbacks=[Watch()],
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
+        ),
+    )  # fmt: skip
+    results = tuner.fit()
+    for error in results.errors:
+        raise error
+    assert ray.is_initialized()

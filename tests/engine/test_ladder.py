@@ -1,0 +1,134 @@
+"""Rungs of training above a search: promotion, ledger, resume, and Ray Tune."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import launched, run_search
+
+from sparsesearch.engine import controller
+from sparsesearch.engine.ladder import promoted
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import InputError
+from sparsesearch.training import TrainingRun
+
+Make = Callable[[str], Path]
+CHANGES: dict[str, Any] = {
+    "limits": ["nonzeros<=90%"],
+    "units": [{"kind": "sparsity", "levels": ["40%", "75%"]}, {"kind": "ffn_width", "levels": 3}],
+    "training": {"batch": 2, "learning_rate": 1e-2, "schedule": "constant"},
+}
+SEARCH = {"searcher": "random", "evals": 12, "final": 6, "options": {"batch": 6, "tokens": 32, "sizes": 2}}
+RUNGS = [{"tokens": 64, "candidates": 3}, {"tokens": 160, "candidates": 1}]
+
+
+def with_rungs(**changes: Any) -> dict[str, Any]:
+    return CHANGES | {"search": SEARCH | {"rungs": RUNGS} | changes}
+
+
+@pytest.fixture(scope="module")
+def climbed(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> RunResults:
+    return run_search(tmp_path_factory.mktemp("climbed") / "run", family_dir("llama"), **with_rungs())
+
+
+def test_fewer_candidates_climb_higher(climbed: RunResults) -> None:
+    entries = [json.loads(line) for line in climbed.run.trained.read_text().splitlines()]
+    uniform = {e.genome.id for e in climbed.compared_baselines()}
+    by_rung = {tokens: {e["id"] for e in entries if e["trained"] == tokens} for tokens in (64, 160)}
+    assert len(by_rung[64] - uniform) == 3
+    assert len(by_rung[160] - uniform) == 1
+    assert by_rung[160] <= by_rung[64]
+    assert all(uniform <= ids for ids in by_rung.values()), "rivals are trained as well"
+    assert {e.trained for e in climbed.front} == {160}
+    before = {e.genome.id: e.quality for e in climbed.final}
+    assert any(e["quality"] < before[e["id"]] for e in entries), "training helps"
+    shown = climbed.front_json()["candidates"]
+    assert {c["rung"] for c in shown} == {"trained:160"}
+
+
+def test_the_ledger_counts_tokens_consumed(climbed: RunResults) -> None:
+    lines = [line for line in climbed.run.lines(climbed.run.ledger) if line["phase"].startswith("training")]
+    uniform = len({e.genome for e in climbed.compared_baselines()})
+    # Steps are of 32 tokens; the second rung goes on from the first.
+    assert [line["tokens"] for line in lines] == [64 * (3 + uniform), 96 * (1 + uniform)]
+    assert all(line["device_seconds"] > 0 for line in lines)
+
+
+def test_a_killed_run_goes_on_to_the_same_result(climbed: RunResults, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(climbed.run.path, path)
+    trained = (path / "trained.jsonl").read_bytes()
+    entries = trained.splitlines(keepends=True)
+    (path / "trained.jsonl").write_bytes(b"".join(entries[:2]) + entries[2][:30])
+    last = json.loads(entries[-1])["id"]
+    (path / "trials" / last / "160.json").unlink()
+    controller.resume(path, {}, Reporter(quiet=True))
+    assert (path / "trained.jsonl").read_bytes() == trained
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_ray_tune_trains_to_the_same_numbers(
+    climbed: RunResults, family_dir: Make, tmp_path: Path, asynchronous: bool
+) -> None:
+    changes = with_rungs(asynchronous=asynchronous)
+    if asynchronous:
+        changes["search"] |= {"searcher": "nsga2", "options": {"population": 6, "offspring": 4, "tokens": 32}}
+    results = run_search(tmp_path / "run", family_dir("llama"), **changes, executor={"kind": "ray", "workers": 2})
+    if asynchronous:
+        rungs = [e["trained"] for e in map(json.loads, results.run.trained.read_text().splitlines())]
+        assert rungs.count(64) > rungs.count(160) >= 1
+    else:
+        assert results.run.trained.read_bytes() == climbed.run.trained.read_bytes()
+
+
+def test_training_that_does_nothing_changes_no_order(family_dir: Make, tmp_path: Path, monkeypatch: Any) -> None:
+    def skip(self: TrainingRun, until: int) -> None:
+        self.step = until
+
+    monkeypatch.setattr(TrainingRun, "run", skip)
+    results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs())
+    before = {e.genome: e.quality for e in results.final}
+    assert results.trained
+    for evaluation in results.trained:
+        assert evaluation.quality == pytest.approx(before[evaluation.genome], rel=1e-5)
+
+
+def test_a_candidate_that_diverges_keeps_its_rung(family_dir: Make, tmp_path: Path) -> None:
+    training = {"batch": 2, "learning_rate": 1e6, "schedule": "constant", "optimizer": "sgd", "clip": 1e9, "warmup": 0}
+    results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs() | {"training": training})
+    assert not results.trained
+    assert results.front
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"search": SEARCH | {"rungs": [{"tokens": 31, "candidates": 2}]}}, "SS118 .* less than one step"),
+        ({"training": {"method": "lora", "batch": 2}}, "SS117 .* would fill pruned weights"),
+    ],
+)
+def test_mistakes(family_dir: Make, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        launched(family_dir("llama"), **with_rungs() | changes)
+
+
+def test_a_ladder_narrows(family_dir: Make) -> None:
+    for upper in ({"tokens": 64, "candidates": 1}, {"tokens": 128, "candidates": 4}):
+        with pytest.raises(ValueError, match="each rung takes more tokens"):
+            launched(family_dir("llama"), **with_rungs(rungs=[RUNGS[0], upper]))
+
+
+def test_promotion() -> None:
+    points = [[1, 4], [2, 2], [4, 1], [2, 5], [5, 5], [np.nan, 0], [3, 3]]
+    assert promoted(points, 3) == [0, 1, 2]
+    assert promoted(points, 5) == [0, 1, 2, 3, 6]
+    assert promoted(points, 2) == [0, 2], "ends first, where a front does not fit"
+    assert promoted(points, 99) == [0, 1, 2, 3, 4, 6]
