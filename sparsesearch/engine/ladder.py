@@ -27,8 +27,8 @@ from sparsesearch.engine.worker import WorkerSetup
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.searchers import Evaluation
 
-# A quality this many times the one before training is no result of it, but an accident.
-RUINED = 1.5
+# A quality that is worse by more than this factor than before training is no result of it, but an accident.
+RUINED = 1.05
 
 
 def promoted(points: Sequence[Sequence[float]], count: int) -> list[int]:
@@ -116,9 +116,9 @@ class Ladder:
             losses = np.array(result["losses"])
             quality = quality_of(losses, self.results.quality)
             if quality > RUINED * evaluation.quality:
+                change = f"training led from {evaluation.quality:.4g} to {quality:.4g}; it keeps its rung"
                 self.reporter.message(
-                    f"SS408 candidate {evaluation.genome.id}: training led from {evaluation.quality:.4g} to {quality:.4g}; "
-                    "it keeps its rung. Lower training.learning_rate."
+                    f"SS408 candidate {evaluation.genome.id}: {change}. Lower training.learning_rate."
                 )
                 continue
             trained = Evaluation(

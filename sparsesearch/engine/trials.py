@@ -125,6 +125,11 @@ def train_on_ray(
             """Nothing: `climb` goes on from what is on disk."""
 
     class Watch(tune.Callback):  # type: ignore[misc]
+        """Tells of results as they come; Tune's own record of the experiment is made without it."""
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            return tune.Callback, ()
+
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
             mine = by_id[trial.config["trial"].genome.id]
             found = mine.result(result["tokens"])

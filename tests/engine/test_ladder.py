@@ -23,7 +23,7 @@ Make = Callable[[str], Path]
 CHANGES: dict[str, Any] = {
     "limits": ["nonzeros<=90%"],
     "units": [{"kind": "sparsity", "levels": ["40%", "75%"]}, {"kind": "ffn_width", "levels": 3}],
-    "training": {"batch": 2, "learning_rate": 1e-2, "schedule": "constant"},
+    "training": {"batch": 2, "learning_rate": 1e-3, "schedule": "constant"},
 }
 SEARCH = {"searcher": "random", "evals": 12, "final": 6, "options": {"batch": 6, "tokens": 32, "sizes": 2}}
 RUNGS = [{"tokens": 64, "candidates": 3}, {"tokens": 160, "candidates": 1}]
@@ -102,7 +102,7 @@ def test_training_that_does_nothing_changes_no_order(family_dir: Make, tmp_path:
 
 
 def test_a_candidate_that_diverges_keeps_its_rung(family_dir: Make, tmp_path: Path) -> None:
-    training = {"batch": 2, "learning_rate": 1e6, "schedule": "constant", "optimizer": "sgd", "clip": 1e9, "warmup": 0}
+    training = {"batch": 2, "learning_rate": 1e20, "schedule": "constant", "optimizer": "sgd", "clip": 1e9, "warmup": 0}
     results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs() | {"training": training})
     assert not results.trained
     assert results.front
