@@ -17,6 +17,7 @@ from sparsesearch.cli import (
     export,
     front,
     list_,
+    recover,
     refine,
     report,
     resume,
@@ -51,6 +52,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 app.command("search")(search.search)
 app.command("resume")(resume.resume)
+app.command("recover")(recover.recover)
 app.command("refine")(refine.refine)
 app.command("front")(front.front)
 app.command("show")(show.show)

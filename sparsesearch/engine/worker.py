@@ -238,6 +238,15 @@ class Worker:
         self.evaluator.ready(self.space.dense)
         return trials.train(Genome(genome), tokens, whole, Path(directory))
 
+    def losses_of(self, genome: bytes, state: dict[str, torch.Tensor]) -> list[float]:
+        """Losses on all selection samples of a candidate with weights that training gave it."""
+        supernet, candidate = self.evaluator.supernet, Genome(genome)
+        supernet.trained[candidate] = state
+        try:
+            return self._trials.losses(supernet.materialise(candidate))
+        finally:
+            del supernet.trained[candidate]
+
     def usage(self) -> dict[str, int]:
         """Bytes this process held at most, bytes of kept hidden states, and blocks that ran of those asked for."""
         scale = 1 if sys.platform == "darwin" else 1024

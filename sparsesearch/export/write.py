@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from sparsesearch.calibration import Samples
@@ -33,6 +33,7 @@ from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.supernet import LevelStore, StitchedSupernet
 from sparsesearch.supernet.stitched import load_exactly, stock_model
+from sparsesearch.training.trial import MERGED
 
 CODE = "modeling_sparsesearch.py"
 PREPROCESSOR = "preprocessor_config.json"
@@ -88,7 +89,12 @@ def _unused(model: Any, samples: Samples) -> float:
 
 
 def export(
-    results: RunResults, candidate: Evaluation, out: Path, form: str = "auto", module: Any = None
+    results: RunResults,
+    candidate: Evaluation,
+    out: Path,
+    form: str = "auto",
+    module: Any = None,
+    trained: Path | None = None,
 ) -> dict[str, Any]:
     """Write a candidate as a model directory and verify it.
 
@@ -98,6 +104,7 @@ def export(
         out: a directory that does not exist yet, or is empty.
         form: `auto` or a name in `FORMS`.
         module: for a run on a module that was given from Python: the same module again.
+        trained: safetensors file of the candidate's weights after training; where None, those of its rung.
 
     Returns:
         `{form, out, id, params, nonzeros, bytes, verified, max_abs_logit_diff, load, notes}`.
@@ -108,6 +115,10 @@ def export(
         raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
     opened = open_run(results, module)
     supernet, genome = opened.supernet, candidate.genome
+    if trained is None and candidate.trained:
+        trained = results.run.trials / genome.id / MERGED
+    if trained is not None:
+        supernet.trained[genome] = load_file(trained)
     changes, stock = supernet.surgery(genome), uniform(supernet, genome)
     problem = stock if isinstance(stock, str) else ""
     differs = bool(changes["shapes"] or changes["stand_ins"])
@@ -121,7 +132,8 @@ def export(
         ) from None
     try:
         model = _build(form, supernet, genome)
-        opened.norms.correct(model, genome)
+        if trained is None:
+            opened.norms.correct(model, genome)
         model = model.to(opened.source.storage)
         if isinstance(opened.source, Checkpoint):
             _save_checkpoint(model, form, opened, work)
@@ -222,8 +234,9 @@ def _report(
 def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: RunDirectory) -> dict[str, Any]:
     """Reload in fresh processes, every way the form promises, and compare; raises SparseSearchError SS506."""
     supernet, samples = opened.supernet, run.samples("selection").rows(slice(0, 2))
-    task, model = supernet.network.task, supernet.apply(candidate.genome)
-    opened.norms.correct(model, candidate.genome)
+    task, model = supernet.network.task, supernet.materialise(candidate.genome)
+    if candidate.genome not in supernet.trained:
+        opened.norms.correct(model, candidate.genome)
     inputs = samples.inputs(model)
     outputs = verify.outputs_of(model, inputs)
     with tempfile.TemporaryDirectory() as directory:

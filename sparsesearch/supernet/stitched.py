@@ -55,6 +55,9 @@ class StitchedSupernet:
         self._applied: dict[str, Any] = {name: (0,) * len(self.composer.counts(name)) for name in self.composer.plans}
         self._sizes = {cut.name: 0 for cut, _ in self._cuts}
         self._dropped = {drop.name: False for drop in self._drops}
+        # Weights that training gave to candidates, in the shapes of `state_dict`; what is executed in place of `apply`
+        # is their `materialise`.
+        self.trained: dict[Genome, dict[str, torch.Tensor]] = {}
 
     def apply(self, genome: Genome) -> Any:
         """Turn the network into the genome and return it; the network stays the supernet's own."""
@@ -151,6 +154,9 @@ class StitchedSupernet:
         Args:
             padded: keep dense shapes, with zeros for what is cut or dropped; else leave those out.
         """
+        if genome in self.trained:
+            own = self.trained[genome]
+            return self._padded(genome, own) if padded else own
         state: dict[str, torch.Tensor | None] = {}
         for name in (*self._tensors, *self.composer.added):
             if self._is_dropped(genome, name):
@@ -160,6 +166,12 @@ class StitchedSupernet:
             else:
                 state[name] = self._at(name, self.composer.levels(genome, name), padded)
         return {name: tensor for name, tensor in state.items() if tensor is not None}
+
+    def _padded(self, genome: Genome, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A state in the dense shapes, zeros where something is cut or dropped."""
+        found = {name: torch.zeros_like(tensor) for name, tensor in self._tensors.items()}
+        plans = self.composer.plans
+        return found | {n: self.composer.spread(n, genome, t) if n in plans else t for n, t in state.items()}
 
     def materialise(self, genome: Genome) -> Any:
         """A new, really smaller network of the genome, independent of the supernet."""

@@ -78,10 +78,11 @@ class Trials:
         temporary = directory / f"{MERGED}.tmp"
         save_file(state, temporary)
         temporary.replace(directory / MERGED)
-        losses = self._losses(merged)
+        losses = self.losses(merged)
         return {"losses": losses, "tokens": run.tokens - before, "seconds": time.monotonic() - started}
 
-    def _losses(self, model: Any) -> list[float]:
+    def losses(self, model: Any) -> list[float]:
+        """Of a network on all selection samples."""
         found: list[float] = []
         for start in range(0, len(self.targets.samples), self.batch):
             rows = slice(start, start + self.batch)

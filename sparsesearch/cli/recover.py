@@ -1,0 +1,76 @@
+"""`sparsesearch recover`: train what was found, and write it as a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json, set_if_given
+
+
+def recover(
+    run: RunArgument,
+    candidate: Annotated[str | None, typer.Argument(metavar="[ID]", help="Start of a candidate's id.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Training tokens (images where the data are images).")] = 1_000_000,
+    out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("recovered"),
+    pick: Pick = None,
+    front: Annotated[bool, typer.Option("--front", help="All candidates of the front, each in OUT/ID.")] = False,
+    method: Annotated[str | None, typer.Option(help="full, perp, lora or masked_lora.")] = None,
+    training: Annotated[str | None, typer.Option(help="Data to train on; the run's training data by default.")] = None,
+    soup: Annotated[int, typer.Option(min=1, help="Copies with seeds of their own, averaged greedily.")] = 1,
+    form: Annotated[str, typer.Option(help="auto, zeros, uniform or uneven.")] = "auto",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="As training.batch.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Train a candidate while its pruned weights stay zero, write it as a model directory and verify it.
+
+    Each is trained from the run's weights towards the dense network. The same command reads what was trained already.
+    """
+    from transformers.utils import logging
+
+    from sparsesearch.config import load_config, parse_assignment
+    from sparsesearch.engine import recover as recovering
+    from sparsesearch.engine.progress import Reporter
+    from sparsesearch.engine.results import RunResults
+    from sparsesearch.errors import InputError
+    from sparsesearch.export import export
+
+    logging.disable_progress_bar()
+    results = RunResults(Path(run))
+    if front and (candidate or pick):
+        raise InputError("SS501", "--front and a candidate were given.", "Give one of them.")
+    results.require_front()
+    chosen = results.front if front else [choose(results, candidate, pick)]
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+    changes: dict[str, Any] = set_if_given(training__method=method)
+    if training is not None:
+        data = load_config(results.run.config).data
+        own = data.training or data.calibration
+        changes["data.training"] = own.model_dump() | {"source": training}
+    launch = recovering.prepared(results, changes | dict(parse_assignment(text) for text in set_ or []), tokens)
+    found = recovering.recover(results, launch, chosen, soup, Reporter())
+    reports = []
+    for one in found:
+        place = out / one.candidate.genome.id if front else out
+        done = export(results, one.candidate, place, form, trained=one.weights)
+        told = {
+            "before": one.candidate.quality,
+            "after": one.quality,
+            "training_tokens": one.tokens,
+            "soup": one.copies,
+        }
+        reports.append(done | told)
+    if json_:
+        print_json(reports if front else reports[0])
+        return
+    for done in reports:
+        print(
+            f"{done['out']}: {results.quality} {done['before']:.4g} before training, {done['after']:.4g} after "
+            f"{done['training_tokens']:,} tokens; form {done['form']}, {done['nonzeros']:,} nonzeros."
+        )
+        print(f"Load: {done['load']}")
