@@ -1,0 +1,94 @@
+"""`sparsesearch recover`: a candidate is trained, written, loaded again and still as sparse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import run_search
+from typer.testing import CliRunner
+
+import sparsesearch as ss
+from sparsesearch.cli import app
+from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import InputError
+
+Make = Callable[[str], Path]
+CHANGES: dict[str, Any] = {
+    "limits": ["nonzeros<=90%"],
+    "units": [{"kind": "sparsity", "levels": ["40%", "75%"]}, {"kind": "ffn_width", "levels": 3}, {"kind": "drop_ffn"}],
+    "training": {"batch": 2, "learning_rate": 1e-3, "schedule": "constant"},
+}
+
+
+@pytest.fixture(scope="module")
+def searched(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> RunResults:
+    return run_search(tmp_path_factory.mktemp("recover") / "run", family_dir("llama"), **CHANGES)
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["recover", *map(str, arguments)], standalone_mode=False)
+
+
+@pytest.mark.parametrize("method", ["full", "perp", "masked_lora"])
+@pytest.mark.parametrize("form", ["auto", "zeros"])
+def test_a_recovered_candidate_is_a_model(searched: RunResults, tmp_path: Path, method: str, form: str) -> None:
+    out = tmp_path / "model"
+    done = run(
+        searched.run.path, "--pick", "best", "--tokens", 400, "--method", method, "--form", form, "--out", out,
+        "--json", "--set", f"training.learning_rate={2e-4 if method == 'masked_lora' else 1e-3}",
+    )  # fmt: skip
+    assert done.exception is None, done.exception
+    report = json.loads(done.stdout)
+    assert report["after"] < report["before"]
+    assert report["training_tokens"] == 400
+    assert report["nonzeros"] <= searched.pick("best").costs["nonzeros"]
+    model = ss.load(out)
+    assert sum(int((p != 0).sum()) for p in model.parameters()) == report["nonzeros"]
+
+
+def test_soups_are_no_worse_than_their_ingredients(searched: RunResults, tmp_path: Path) -> None:
+    one = json.loads(
+        run(searched.run.path, "--pick", "best", "--tokens", 400, "--out", tmp_path / "a", "--json").stdout
+    )
+    three = run(searched.run.path, "--pick", "best", "--tokens", 400, "--soup", 3, "--out", tmp_path / "b", "--json")
+    assert three.exception is None, three.exception
+    soup = json.loads(three.stdout)
+    assert soup["after"] <= one["after"] * (1 + 1e-6)
+    assert soup["training_tokens"] == 1200
+    assert soup["nonzeros"] == one["nonzeros"]
+
+
+def test_the_whole_front(searched: RunResults, tmp_path: Path) -> None:
+    done = run(searched.run.path, "--front", "--tokens", 64, "--out", tmp_path / "all", "--json")
+    assert done.exception is None, done.exception
+    reports = json.loads(done.stdout)
+    assert {Path(r["out"]).name for r in reports} == {e.genome.id for e in searched.front}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--tokens", 3], "SS118", "less than one step"),
+        (["--method", "lora"], "SS117", "would fill pruned weights"),
+        (["--method", "loar"], "SS101", "training.method"),
+        (["--pick", "best", "--front"], "SS501", "Give one of them"),
+        (["--tokens", 64, "--set", "training.learning_rate=1e20", "--set", "training.clip=1e30"], "SS408", "diverged"),
+    ],
+)
+def test_mistakes(searched: RunResults, tmp_path: Path, arguments: list[Any], code: str, words: str) -> None:
+    done = run(searched.run.path, *arguments, "--out", tmp_path / "out")
+    assert isinstance(done.exception, Exception)
+    assert getattr(done.exception, "code", "") == code, done.exception
+    assert words in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_there(searched: RunResults, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    done = run(searched.run.path, "--out", tmp_path)
+    assert isinstance(done.exception, InputError)
+    assert done.exception.code == "SS500"
