@@ -27,6 +27,8 @@ ALONE, FIRST = 0, 1
 TRUSTED = 0.3
 # Weight of the newest predictions in the running correlation, and how many are compared at once, at least.
 MEMORY, COMPARED = 0.5, 8
+# Children in a row that are measured on the same draw.
+TOGETHER = 8
 # Share of children that are the best so far, measured again: many are about as good, and one measurement says little.
 AGAIN = 0.125
 # Share of children at the limits, where there are any, and how many finalists.
@@ -102,8 +104,9 @@ class AutoSearcher(Searcher):
             children |= self._children(known, space, count, rng)
         proposals = []
         for genome, (origin, model) in children.items():
-            # What is peculiar to some sequences averages out where children take turns on many draws.
-            draw = FIRST + 1 + self._asked % options.draws
+            # What is peculiar to some sequences averages out where children take turns on many draws; several share
+            # each, so that the model can tell how hard it is.
+            draw = FIRST + 1 + self._asked // TOGETHER % options.draws
             self._asked += 1
             if model is not None:
                 self._expected[(genome, draw)] = float(model.predict(genome.levels[None], draw)[0])

@@ -29,8 +29,8 @@ EXPLAINED = 2.0
 # Standard deviation of what the model gets wrong about a genome, as a share of the quality.
 MISFIT = 0.005
 # Scales of features, which say by how much their coefficients are likely to differ from zero: of what is surely there,
-# of how a unit's harm differs from the table's, and of its slope. Tuned where the truth is known.
-CERTAIN, UNIT, SLOPE = 10.0, 5.0, 10.0
+# of how a unit's harm differs from the table's, of its slope, and of how draws differ. Tuned where the truth is known.
+CERTAIN, UNIT, SLOPE, DRAW = 10.0, 5.0, 10.0, 1.5
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,19 @@ class Surrogate:
         self._scale = float(np.average(np.abs(known.quality[rows]), weights=closeness[rows])) or 1.0
         units = self._features(self.levels)
         names = np.unique(known.draw[rows])
-        draws = CERTAIN * (known.draw[rows][:, None] == names)
-        features, target = np.concatenate([units, draws], axis=1), known.quality[rows] / self._scale
+        draws = (known.draw[rows][:, None] == names) * DRAW
+        level = np.full((len(rows), 1), CERTAIN)
+        features, target = np.concatenate([units, level, draws], axis=1), known.quality[rows] / self._scale
         self._rows = weights[:, None] * features
         model = BayesianRidge(fit_intercept=False).fit(self._rows, weights * target)
         self._mean, self._noise, self._prior = model.coef_, float(model.alpha_), float(model.lambda_)
         # Of the center, on each draw and on the average of all.
-        effects = CERTAIN * self._mean[units.shape[1] :]
-        self._effects: dict[int | None, float] = dict(zip(names.tolist(), effects.tolist(), strict=True))
-        self._level = float(np.average(draws @ effects / CERTAIN, weights=weights**2))
+        whole, *effects = self._mean[units.shape[1] :].tolist()
+        self._effects: dict[int | None, float] = {
+            name: CERTAIN * whole + DRAW * effect for name, effect in zip(names.tolist(), effects, strict=True)
+        }
+        each = [self._effects[name] for name in known.draw[rows].tolist()]
+        self._level = float(np.average(each, weights=weights**2))
         misfit = self._misfit(target - features @ self._mean, self._noise / noise**2)
         self.estimates = self.predict(self.levels) + misfit * self._scale
 

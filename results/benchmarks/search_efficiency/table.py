@@ -1,6 +1,6 @@
 """What `sparsesearch compare` judged, as a table: quality at checkpoints, a row a searcher.
 
-    python table.py compared/u70-*.json
+python table.py compared/u70-*.json
 """
 
 from __future__ import annotations
