@@ -113,11 +113,12 @@ class Surrogate:
         """What each level of each unit is expected to change, in the unit of the quality."""
         return self._tables(self._mean[:, None])[0]
 
-    def samples(self, count: int, rng: np.random.Generator) -> list[Table]:
-        """The same, drawn from the posterior."""
+    def samples(self, spreads: npt.ArrayLike, rng: np.random.Generator) -> list[Table]:
+        """The same, drawn from the posterior, with its standard deviations times `spreads`, (samples,)."""
+        spreads = np.asarray(spreads)
         rows = self._rows
         precision = self._noise * rows.T @ rows + self._prior * np.eye(rows.shape[1])
-        normal = rng.normal(size=(rows.shape[1], count))
+        normal = rng.normal(size=(rows.shape[1], len(spreads))) * spreads
         spread = solve_triangular(cholesky(precision, lower=True), normal, trans="T", lower=True)
         return self._tables(self._mean[:, None] + spread)
 
