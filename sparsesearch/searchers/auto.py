@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 from scipy.stats import spearmanr
 
-from sparsesearch.searchers.additive import alone, table_of
+from sparsesearch.searchers.additive import Floats, alone, table_of
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.exact import pool
 from sparsesearch.searchers.operators import moves
@@ -34,14 +34,21 @@ SPREADS = (0.1, 0.3, 1.0)
 TOGETHER = 8
 # Share of children that are the best so far, measured again: many are about as good, and one measurement says little.
 AGAIN = 0.125
+# Standard deviations of its prediction that are held against a genome.
+DOUBTED = 1.0
 # Share of children at the limits, where there are any, and how many finalists.
 AT_LIMITS, FINALISTS = 0.75, 4
+
+
+def safe(model: Surrogate) -> Floats:
+    """What each measured genome is hardly worse than, (rows,): expectations alone would choose what flatters."""
+    return model.estimates + DOUBTED * model.doubts
 
 
 def leading(model: Surrogate, space: Space) -> list[Genome]:
     """The measured genomes within a space's limits, the one that is expected to be best first."""
     inside = np.flatnonzero(space.fits(model.levels))
-    return list(dict.fromkeys(Genome.of(model.levels[i]) for i in inside[model.estimates[inside].argsort()]))
+    return list(dict.fromkeys(Genome.of(model.levels[i]) for i in inside[safe(model)[inside].argsort()]))
 
 
 class AutoSearcher(Searcher):
@@ -162,7 +169,7 @@ class AutoSearcher(Searcher):
         center = int(inside[known.quality[inside].argmin()])
         for _ in range(2):
             model = Surrogate(self.space, self.table, known, center)
-            center = model.rows[np.where(space.fits(model.levels), model.estimates, np.inf).argmin()]
+            center = model.rows[np.where(space.fits(model.levels), safe(model), np.inf).argmin()]
         return Genome.of(known.levels[center]), model
 
     # What is learned

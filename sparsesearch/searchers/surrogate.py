@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,7 @@ class Surrogate:
         rows: of the measurements that it learned from, (rows,).
         levels: their genomes, (rows, units).
         estimates: their expected qualities, (rows,): what the model says, corrected by what was measured of them.
+        doubts: standard deviations of what the model says, (rows,).
     """
 
     def __init__(self, space: Space, table: Table, known: Measurements, center: int) -> None:
@@ -101,6 +103,7 @@ class Surrogate:
         self._level = float(np.average(each, weights=weights**2))
         misfit = self._misfit(target - features @ self._mean, self._noise / noise**2)
         self.estimates = self.predict(self.levels) + misfit * self._scale
+        self.doubts = self._doubts(np.concatenate([units, level, 0 * draws], axis=1))
 
     def predict(self, levels: npt.ArrayLike, draw: int | None = None) -> Floats:
         """Expected qualities of level vectors on the average draw or a certain one, (genomes, units) -> (genomes,)."""
@@ -116,11 +119,22 @@ class Surrogate:
     def samples(self, spreads: npt.ArrayLike, rng: np.random.Generator) -> list[Table]:
         """The same, drawn from the posterior, with its standard deviations times `spreads`, (samples,)."""
         spreads = np.asarray(spreads)
+        normal = rng.normal(size=(len(self._mean), len(spreads))) * spreads
+        spread = solve_triangular(self._root, normal, trans="T", lower=True)
+        return self._tables(self._mean[:, None] + spread)
+
+    @cached_property
+    def _root(self) -> Floats:
+        """Lower Cholesky factor of the posterior precision."""
         rows = self._rows
         precision = self._noise * rows.T @ rows + self._prior * np.eye(rows.shape[1])
-        normal = rng.normal(size=(rows.shape[1], len(spreads))) * spreads
-        spread = solve_triangular(cholesky(precision, lower=True), normal, trans="T", lower=True)
-        return self._tables(self._mean[:, None] + spread)
+        root: Floats = cholesky(precision, lower=True)
+        return root
+
+    def _doubts(self, features: Floats) -> Floats:
+        """Posterior standard deviations of predictions, (genomes, features) -> (genomes,)."""
+        found: Floats = np.linalg.norm(solve_triangular(self._root, features.T, lower=True), axis=0) * self._scale
+        return found
 
     def _misfit(self, rest: Floats, precision: Floats) -> Floats:
         """What measurements of the same genome agree on that the model got wrong, (rows,).
