@@ -89,7 +89,7 @@ class AutoSearcher(Searcher):
         # Rank correlation of what was predicted of children with what was measured, over recent ones.
         self.correlation: float | None = None
         self._known: list[Evaluation] = []
-        self._compared: list[tuple[float, float]] = []
+        self._compared: list[tuple[int, float, float]] = []
 
     def check(self) -> None:
         self.solver = solver_of(self.space)
@@ -184,15 +184,19 @@ class AutoSearcher(Searcher):
         for evaluation in evaluations:
             expected = self._expected.pop((evaluation.genome, evaluation.draw), None)
             if expected is not None and rank(evaluation) != float("inf"):
-                self._compared.append((expected, evaluation.quality))
+                self._compared.append((evaluation.draw, expected, evaluation.quality))
         if len(self._compared) >= COMPARED:
-            self._judge(np.array(self._compared))
+            draws, *pairs = np.array(self._compared).T
+            self._judge(draws.astype(np.int64), np.array(pairs))
             self._compared = []
 
-    def _judge(self, pairs: Any) -> None:
-        """Compare predictions, (children, 2), with measurements."""
-        if np.ptp(pairs, axis=0).all():
-            found = float(spearmanr(*pairs.T).statistic)
+    def _judge(self, draws: Any, pairs: Any) -> None:
+        """Compare predictions and measurements, (2, children), within draws, which differ in themselves."""
+        _, group, count = np.unique(draws, return_inverse=True, return_counts=True)
+        within = [values - (np.bincount(group, values) / count)[group] for values in pairs]
+        among = count[group] > 1
+        if among.any() and all(np.ptp(values[among]) for values in within):
+            found = float(spearmanr(*(values[among] for values in within)).statistic)
             self.correlation = found if self.correlation is None else MEMORY * found + (1 - MEMORY) * self.correlation
 
     def chosen(self, space: Space) -> Genome | None:
