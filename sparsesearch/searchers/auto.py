@@ -27,9 +27,6 @@ ALONE, FIRST = 0, 1
 TRUSTED = 0.3
 # Weight of the newest predictions in the running correlation, and how many are compared at once, at least.
 MEMORY, COMPARED = 0.5, 8
-# Posterior standard deviations, in turn, that solved samples are spread by: while little is known, whole ones lead far
-# from what is good in all units at once.
-SPREADS = (0.1, 0.3, 1.0)
 # Children in a row that are measured on the same draw.
 TOGETHER = 8
 # Share of children that are the best so far, measured again: many are about as good, and one measurement says little.
@@ -158,7 +155,7 @@ class AutoSearcher(Searcher):
             return []
         levels, radius = best.levels.astype(np.int64), self.options.radius
         near = levels - radius, levels + radius
-        tables = [model.mean(), *model.samples(np.resize(SPREADS, wanted - 1), rng)]
+        tables = [model.mean(), *model.samples(wanted - 1, rng)]
         return [self.solver.solve(table, space.limits[-1:], near)[0] for table in tables]
 
     def _best(self, known: Measurements, space: Space) -> tuple[Genome, Surrogate | None]:

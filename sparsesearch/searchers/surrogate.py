@@ -116,10 +116,9 @@ class Surrogate:
         """What each level of each unit is expected to change, in the unit of the quality."""
         return self._tables(self._mean[:, None])[0]
 
-    def samples(self, spreads: npt.ArrayLike, rng: np.random.Generator) -> list[Table]:
-        """The same, drawn from the posterior, with its standard deviations times `spreads`, (samples,)."""
-        spreads = np.asarray(spreads)
-        normal = rng.normal(size=(len(self._mean), len(spreads))) * spreads
+    def samples(self, count: int, rng: np.random.Generator) -> list[Table]:
+        """The same, drawn from the posterior."""
+        normal = rng.normal(size=(len(self._mean), count))
         spread = solve_triangular(self._root, normal, trans="T", lower=True)
         return self._tables(self._mean[:, None] + spread)
 

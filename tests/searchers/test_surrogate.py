@@ -73,7 +73,7 @@ def test_samples_surround_the_mean_and_narrow_as_more_is_known() -> None:
     for count in (20, 200):
         known = measured(space, drawn(space, count, 0), 0.05)
         model = Surrogate(space, squares(space), known, 0)
-        tables = [np.concatenate(table) for table in model.samples(np.ones(400), np.random.default_rng(0))]
+        tables = [np.concatenate(table) for table in model.samples(400, np.random.default_rng(0))]
         mean, spread = np.mean(tables, axis=0), np.std(tables, axis=0)
         assert np.abs(mean - np.concatenate(model.mean())).max() < 5 * spread.max() / np.sqrt(400)
         spreads.append(spread.mean())
