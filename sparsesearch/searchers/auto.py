@@ -2,7 +2,8 @@
 
 Generation 0 measures seeds, and units alone; exact solutions of the additive model follow. Then each generation fits a
 model around the best genome of each of some sizes, and measures exact solutions of samples of it near that genome,
-beside random moves. No sequence decides alone: children are measured on different ones, and the model tells them apart.
+beside random moves. No sequence decides alone: children take turns on draws of sequences, a few on each, and the model
+tells what is the draw's from what is the child's.
 """
 
 from __future__ import annotations
