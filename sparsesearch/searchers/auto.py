@@ -2,7 +2,8 @@
 
 Generation 0 measures seeds, and units alone; exact solutions of the additive model follow. Then each generation fits a
 model around the best genome of each of some sizes, and measures exact solutions of samples of it near that genome,
-beside random moves. No sequence decides alone: children are measured on different ones, and the model tells them apart.
+beside random moves. No sequence decides alone: children take turns on draws of sequences, a few on each, and the model
+tells what is the draw's from what is the child's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from pydantic import Field
 from scipy.stats import spearmanr
 
-from sparsesearch.searchers.additive import alone, table_of
+from sparsesearch.searchers.additive import Floats, alone, table_of
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.exact import pool
 from sparsesearch.searchers.operators import moves
@@ -27,16 +28,25 @@ ALONE, FIRST = 0, 1
 TRUSTED = 0.3
 # Weight of the newest predictions in the running correlation, and how many are compared at once, at least.
 MEMORY, COMPARED = 0.5, 8
+# Children in a row that are measured on the same draw.
+TOGETHER = 8
 # Share of children that are the best so far, measured again: many are about as good, and one measurement says little.
 AGAIN = 0.125
+# Standard deviations of its prediction that are held against a genome.
+DOUBTED = 1.0
 # Share of children at the limits, where there are any, and how many finalists.
 AT_LIMITS, FINALISTS = 0.75, 4
+
+
+def safe(model: Surrogate) -> Floats:
+    """What each measured genome is hardly worse than, (rows,): expectations alone would choose what flatters."""
+    return model.estimates + DOUBTED * model.doubts
 
 
 def leading(model: Surrogate, space: Space) -> list[Genome]:
     """The measured genomes within a space's limits, the one that is expected to be best first."""
     inside = np.flatnonzero(space.fits(model.levels))
-    return list(dict.fromkeys(Genome.of(model.levels[i]) for i in inside[model.estimates[inside].argsort()]))
+    return list(dict.fromkeys(Genome.of(model.levels[i]) for i in inside[safe(model)[inside].argsort()]))
 
 
 class AutoSearcher(Searcher):
@@ -77,7 +87,7 @@ class AutoSearcher(Searcher):
         # Rank correlation of what was predicted of children with what was measured, over recent ones.
         self.correlation: float | None = None
         self._known: list[Evaluation] = []
-        self._compared: list[tuple[float, float]] = []
+        self._compared: list[tuple[int, float, float]] = []
 
     def check(self) -> None:
         self.solver = solver_of(self.space)
@@ -102,8 +112,9 @@ class AutoSearcher(Searcher):
             children |= self._children(known, space, count, rng)
         proposals = []
         for genome, (origin, model) in children.items():
-            # What is peculiar to some sequences averages out where children take turns on many draws.
-            draw = FIRST + 1 + self._asked % options.draws
+            # What is peculiar to some sequences averages out where children take turns on many draws; several share
+            # each, so that the model can tell how hard it is.
+            draw = FIRST + 1 + self._asked // TOGETHER % options.draws
             self._asked += 1
             if model is not None:
                 self._expected[(genome, draw)] = float(model.predict(genome.levels[None], draw)[0])
@@ -156,7 +167,7 @@ class AutoSearcher(Searcher):
         center = int(inside[known.quality[inside].argmin()])
         for _ in range(2):
             model = Surrogate(self.space, self.table, known, center)
-            center = model.rows[np.where(space.fits(model.levels), model.estimates, np.inf).argmin()]
+            center = model.rows[np.where(space.fits(model.levels), safe(model), np.inf).argmin()]
         return Genome.of(known.levels[center]), model
 
     # What is learned
@@ -171,15 +182,19 @@ class AutoSearcher(Searcher):
         for evaluation in evaluations:
             expected = self._expected.pop((evaluation.genome, evaluation.draw), None)
             if expected is not None and rank(evaluation) != float("inf"):
-                self._compared.append((expected, evaluation.quality))
+                self._compared.append((evaluation.draw, expected, evaluation.quality))
         if len(self._compared) >= COMPARED:
-            self._judge(np.array(self._compared))
+            draws, *pairs = np.array(self._compared).T
+            self._judge(draws.astype(np.int64), np.array(pairs))
             self._compared = []
 
-    def _judge(self, pairs: Any) -> None:
-        """Compare predictions, (children, 2), with measurements."""
-        if np.ptp(pairs, axis=0).all():
-            found = float(spearmanr(*pairs.T).statistic)
+    def _judge(self, draws: Any, pairs: Any) -> None:
+        """Compare predictions and measurements, (2, children), within draws, which differ in themselves."""
+        _, group, count = np.unique(draws, return_inverse=True, return_counts=True)
+        within = [values - (np.bincount(group, values) / count)[group] for values in pairs]
+        among = count[group] > 1
+        if among.any() and all(np.ptp(values[among]) for values in within):
+            found = float(spearmanr(*(values[among] for values in within)).statistic)
             self.correlation = found if self.correlation is None else MEMORY * found + (1 - MEMORY) * self.correlation
 
     def chosen(self, space: Space) -> Genome | None:

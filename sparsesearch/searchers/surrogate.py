@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +30,8 @@ EXPLAINED = 2.0
 # Standard deviation of what the model gets wrong about a genome, as a share of the quality.
 MISFIT = 0.005
 # Scales of features, which say by how much their coefficients are likely to differ from zero: of what is surely there,
-# of how a unit's harm differs from the table's, and of its slope. Tuned where the truth is known.
-CERTAIN, UNIT, SLOPE = 10.0, 5.0, 10.0
+# of how a unit's harm differs from the table's, of its slope, and of how draws differ. Tuned where the truth is known.
+CERTAIN, UNIT, SLOPE, DRAW = 10.0, 5.0, 10.0, 1.5
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Surrogate:
         rows: of the measurements that it learned from, (rows,).
         levels: their genomes, (rows, units).
         estimates: their expected qualities, (rows,): what the model says, corrected by what was measured of them.
+        doubts: standard deviations of what the model says, (rows,).
     """
 
     def __init__(self, space: Space, table: Table, known: Measurements, center: int) -> None:
@@ -86,17 +88,22 @@ class Surrogate:
         self._scale = float(np.average(np.abs(known.quality[rows]), weights=closeness[rows])) or 1.0
         units = self._features(self.levels)
         names = np.unique(known.draw[rows])
-        draws = CERTAIN * (known.draw[rows][:, None] == names)
-        features, target = np.concatenate([units, draws], axis=1), known.quality[rows] / self._scale
+        draws = (known.draw[rows][:, None] == names) * DRAW
+        level = np.full((len(rows), 1), CERTAIN)
+        features, target = np.concatenate([units, level, draws], axis=1), known.quality[rows] / self._scale
         self._rows = weights[:, None] * features
         model = BayesianRidge(fit_intercept=False).fit(self._rows, weights * target)
         self._mean, self._noise, self._prior = model.coef_, float(model.alpha_), float(model.lambda_)
         # Of the center, on each draw and on the average of all.
-        effects = CERTAIN * self._mean[units.shape[1] :]
-        self._effects: dict[int | None, float] = dict(zip(names.tolist(), effects.tolist(), strict=True))
-        self._level = float(np.average(draws @ effects / CERTAIN, weights=weights**2))
+        whole, *effects = self._mean[units.shape[1] :].tolist()
+        self._effects: dict[int | None, float] = {
+            name: CERTAIN * whole + DRAW * effect for name, effect in zip(names.tolist(), effects, strict=True)
+        }
+        each = [self._effects[name] for name in known.draw[rows].tolist()]
+        self._level = float(np.average(each, weights=weights**2))
         misfit = self._misfit(target - features @ self._mean, self._noise / noise**2)
         self.estimates = self.predict(self.levels) + misfit * self._scale
+        self.doubts = self._doubts(np.concatenate([units, level, 0 * draws], axis=1))
 
     def predict(self, levels: npt.ArrayLike, draw: int | None = None) -> Floats:
         """Expected qualities of level vectors on the average draw or a certain one, (genomes, units) -> (genomes,)."""
@@ -111,11 +118,22 @@ class Surrogate:
 
     def samples(self, count: int, rng: np.random.Generator) -> list[Table]:
         """The same, drawn from the posterior."""
+        normal = rng.normal(size=(len(self._mean), count))
+        spread = solve_triangular(self._root, normal, trans="T", lower=True)
+        return self._tables(self._mean[:, None] + spread)
+
+    @cached_property
+    def _root(self) -> Floats:
+        """Lower Cholesky factor of the posterior precision."""
         rows = self._rows
         precision = self._noise * rows.T @ rows + self._prior * np.eye(rows.shape[1])
-        normal = rng.normal(size=(rows.shape[1], count))
-        spread = solve_triangular(cholesky(precision, lower=True), normal, trans="T", lower=True)
-        return self._tables(self._mean[:, None] + spread)
+        root: Floats = cholesky(precision, lower=True)
+        return root
+
+    def _doubts(self, features: Floats) -> Floats:
+        """Posterior standard deviations of predictions, (genomes, features) -> (genomes,)."""
+        found: Floats = np.linalg.norm(solve_triangular(self._root, features.T, lower=True), axis=0) * self._scale
+        return found
 
     def _misfit(self, rest: Floats, precision: Floats) -> Floats:
         """What measurements of the same genome agree on that the model got wrong, (rows,).

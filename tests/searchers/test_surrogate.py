@@ -11,6 +11,7 @@ from support import synthetic_space
 
 from sparsesearch.searchers import Evaluation
 from sparsesearch.searchers.additive import Floats, predicted
+from sparsesearch.searchers.auto import AutoSearcher
 from sparsesearch.searchers.registry import create
 from sparsesearch.searchers.surrogate import Measurements, Surrogate
 from sparsesearch.space import Genome, Space
@@ -92,7 +93,7 @@ def test_what_noise_does_not_explain_counts() -> None:
 
 
 def test_what_is_measured_often_is_believed() -> None:
-    """How much of what a genome is better by arrives in its estimate: little after one measurement, all after forty."""
+    """How much of what a genome is better by arrives in its estimate: a part after one measurement, all after forty."""
     space, arrived = synthetic_space(0, blocks=3), []
     levels = drawn(space, 150, 0)
     special = levels[quality(space, levels).argmin()]
@@ -108,6 +109,22 @@ def test_what_is_measured_often_is_believed() -> None:
         arrived.append((before - after) / 0.05)
     assert arrived[0] < 0.9
     assert arrived[1] == pytest.approx(1, abs=0.15)
+
+
+def test_predictions_are_judged_within_draws() -> None:
+    """Draws whose sequences are hard or easy say nothing of whether children are ranked right."""
+    searcher = create("auto", synthetic_space(0, blocks=3, limits=("nonzeros<=70%",)), ["kl", "nonzeros"], 0, {})
+    assert isinstance(searcher, AutoSearcher)
+    draws, order = np.repeat([2, 3, 4], 4), np.random.default_rng(0).random(12)
+    hard = np.array([0.0, 50.0, -20.0])[draws - 2]
+    searcher._judge(draws, np.array([order, order + hard]))
+    assert searcher.correlation == pytest.approx(1)
+    searcher.correlation = None
+    searcher._judge(draws, np.array([order + hard, -order + hard]))
+    assert searcher.correlation == pytest.approx(-1)
+    searcher.correlation = None
+    searcher._judge(np.arange(12), np.array([order, order]))
+    assert searcher.correlation is None, "a child alone on its draw says nothing"
 
 
 def test_auto_does_without_predictions_that_are_wrong() -> None:
