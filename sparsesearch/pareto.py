@@ -52,6 +52,24 @@ def spread(points: npt.ArrayLike, count: int) -> npt.NDArray[np.intp]:
     return front
 
 
+def best_fronts(points: npt.ArrayLike, count: int) -> list[int]:
+    """Indices of the `count` best points (n, objectives), ascending; all that are finite where there are no more.
+
+    Whole non-dominated fronts, and of the one that does not fit the points that are spread best.
+    """
+    table = np.asarray(points, dtype=float)
+    left, chosen = np.arange(len(table)), list[int]()
+    while len(chosen) < count and left.size:
+        front = non_dominated(table[left])
+        if not front.size:  # only what has no value is left
+            break
+        if len(chosen) + front.size > count:
+            front = spread(table[left], count - len(chosen))
+        chosen += left[front].tolist()
+        left = np.delete(left, front)
+    return sorted(chosen)
+
+
 def knee(points: npt.ArrayLike) -> int:
     """Index of the point where giving up a little of one objective gains most in the others.
 

@@ -103,7 +103,7 @@ def _write(path: Path, tensors: Gradients) -> None:
 
 def check_loss(task: Task) -> None:
     """Raise InputError SS209 where a task has no loss of its own."""
-    if task.name.endswith("embedding"):
+    if task.embeds:
         raise InputError(
             "SS209", "this pruner needs gradients of a loss, and a model without a head has none.",
             "Choose another; see: sparsesearch list pruners",

@@ -20,6 +20,7 @@ from sparsesearch.config.tree import (
     PrunerConfig,
     RunConfig,
     Rung,
+    ScreenConfig,
     SearchConfig,
     Strict,
     TrainingConfig,
@@ -28,6 +29,6 @@ from sparsesearch.config.tree import (
 
 __all__ = [
     "PYTHON_SOURCE", "DataConfig", "DataConfigs", "ExecutorConfig", "Fraction", "Grid", "ImageConfig", "ModelConfig",
-    "PrunerConfig", "RunConfig", "Rung", "SearchConfig", "Strict", "TrainingConfig", "UnitConfig", "dump_config",
-    "load_config", "override", "parse_assignment", "validate", "with_absolute_paths",
+    "PrunerConfig", "RunConfig", "Rung", "ScreenConfig", "SearchConfig", "Strict", "TrainingConfig", "UnitConfig",
+    "dump_config", "load_config", "override", "parse_assignment", "validate", "with_absolute_paths",
 ]  # fmt: skip

@@ -161,6 +161,20 @@ class Rung(Strict):
     candidates: int = Field(ge=1)
 
 
+class ScreenConfig(Strict):
+    """A proxy that chooses which children are measured, once it was seen to rank candidates as measurements do."""
+
+    # One that reads matrices; `sparsesearch list proxies`.
+    proxy: str
+    # Made for each that is measured.
+    children: int = Field(4, ge=2)
+    # Share of the measured ones that are chosen blindly.
+    unscreened: Fraction = 0.25
+    # Candidates of equal cost that the proxy is compared on first, and selection tokens of each.
+    candidates: int = Field(32, ge=8)
+    tokens: int = Field(2048, ge=1)
+
+
 class SearchConfig(Strict):
     """Who proposes candidates, how each is measured, and when to stop."""
 
@@ -176,6 +190,8 @@ class SearchConfig(Strict):
     asynchronous: bool = False
     # Closed-form allocations that generation 0 holds beside the uniform ones; `sparsesearch list allocations`.
     seeds: list[str] = []
+    # A proxy that chooses among children (random, nsga2, nsga3, evolution).
+    screen: ScreenConfig | None = None
     # Candidates measured on all selection data when the search ends (`evolution` takes its last four parents).
     final: int = Field(24, ge=1)
     # What the best of those climb then: short training runs on rising numbers of tokens, fewer candidates each.

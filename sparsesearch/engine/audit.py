@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sparsesearch.engine import executors
 from sparsesearch.engine.controller import supernet, write_launch
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.executors import Executor, alive
-from sparsesearch.engine.launch import CLASSES, Launch, check_disk
-from sparsesearch.engine.ledger import Ledger
+from sparsesearch.engine.launch import Launch, check_disk
 from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.scoring import Scores, scored
 from sparsesearch.errors import InputError
-from sparsesearch.proxies import Costed, Proxy, all_proxies, proxies_named
-from sparsesearch.proxies.audit import Agreement, Floats, agreement
-from sparsesearch.proxies.table import ScoreTable, Tabulated
+from sparsesearch.proxies import Proxy, all_proxies, proxies_named
+from sparsesearch.proxies.audit import Agreement, agreement
 from sparsesearch.searchers import Evaluation, Proposal
-from sparsesearch.space import Genome, Limit, Space
-from sparsesearch.space.sampling import equal_cost_genomes
+from sparsesearch.space.sampling import equal_cost_genomes, middling
 
 # What a proxy has to beat.
 CONTROLS = ("params", "macs", "nonzeros", "random")
-# Size at which candidates are drawn where the recipe has no limit: this share of the way from the smallest to dense.
-MIDDLE = 0.5
-Scores = dict[str, Floats]
 
 
 @dataclass(frozen=True)
@@ -58,14 +49,11 @@ class Audit:
 
 def limited(launch: Launch) -> Launch:
     """The launch itself where its recipe has limits, else with one in the middle of the range of its first cost."""
-    space = launch.space
-    if space.bounds:
+    space = middling(launch.space, launch.config.objectives[1])
+    if space is launch.space:
         return launch
-    cost = launch.config.objectives[1]
-    smallest, dense = space.costs.named(space.smallest.levels)[cost], space.dense_costs[cost]
-    limit = f"{cost}<={int(smallest + MIDDLE * (dense - smallest))}"
-    config = launch.config.model_copy(update={"limits": [limit]})
-    return replace(launch, config=config, space=space.with_limits([Limit.parse(limit)]))
+    config = launch.config.model_copy(update={"limits": [bound.text for bound in space.bounds]})
+    return replace(launch, config=config, space=space)
 
 
 def chosen(launch: Launch, names: Sequence[str]) -> list[Proxy]:
@@ -73,25 +61,14 @@ def chosen(launch: Launch, names: Sequence[str]) -> list[Proxy]:
 
     Raises InputError SS102 for an unknown one, SS116 for one that cannot score this network.
     """
+    scored_on = launch.network, launch.samples["calibration"]
     if not names:
-        return [proxy for proxy in all_proxies().values() if not obstacle(launch, proxy)]
+        return [proxy for proxy in all_proxies().values() if not proxy.obstacle(*scored_on)]
     wanted = proxies_named(names)
     for proxy in wanted:
-        if reason := obstacle(launch, proxy):
+        if reason := proxy.obstacle(*scored_on):
             raise InputError("SS116", f"proxy {proxy.name}: {reason}.", "Leave it out of --proxies.")
     return wanted + [control for control in proxies_named(CONTROLS) if control not in wanted]
-
-
-def obstacle(launch: Launch, proxy: Proxy) -> str:
-    """Why a proxy cannot score a launch's network; nothing where it can."""
-    task, samples = launch.network.task, launch.samples["calibration"]
-    if proxy.refuses is not None and (reason := proxy.refuses(launch.network)):
-        return reason
-    if proxy.supervised and task.name.endswith("embedding"):
-        return "it needs a loss, and a model without a head has none"
-    if proxy.supervised and task.name in CLASSES and samples.labels is None:
-        return "it needs labels, and the calibration data have none"
-    return ""
 
 
 def audit(launch: Launch, path: Path, proxies: Sequence[Proxy], samples: int, tokens: int, reporter: Reporter) -> Audit:
@@ -130,70 +107,3 @@ def _directory(launch: Launch, path: Path) -> RunDirectory:
     run = RunDirectory.create(path)
     write_launch(launch, run)
     return run
-
-
-def scored(
-    launch: Launch,
-    space: Space,
-    proxies: Sequence[Proxy],
-    genomes: list[Genome],
-    executor: Executor,
-    reporter: Reporter,
-    ledger: Ledger,
-) -> tuple[Scores, dict[str, float]]:
-    """Scores by proxy, and seconds a candidate."""
-    reads = {kind: [p for p in proxies if p.reads == kind] for kind in ("costs", "matrix", "network")}
-    scores, seconds = {}, {}
-    for proxy in reads["costs"]:
-        costed = [Costed(genome, space.costs.named(genome.levels)) for genome in genomes]
-        started = time.monotonic()
-        scores[proxy.name] = np.array([proxy.score(each) for each in costed])
-        seconds[proxy.name] = (time.monotonic() - started) / len(genomes)
-    tables = _tables(launch, space, reads["matrix"], executor, reporter, ledger)
-    for name, table in tables.items():
-        started = time.monotonic()
-        scores[name] = table.scores(np.array([genome.levels for genome in genomes]))
-        seconds[name] = (time.monotonic() - started) / len(genomes)
-    for proxy in reads["network"]:
-        started = time.monotonic()
-        scores[proxy.name] = _live_scores(proxy, genomes, executor, reporter)
-        ledger.add(f"proxy {proxy.name}", time.monotonic() - started, 0)
-        seconds[proxy.name] = (time.monotonic() - started) / len(genomes) * launch.config.executor.workers
-    return scores, seconds
-
-
-def _tables(
-    launch: Launch, space: Space, proxies: list[Proxy], executor: Executor, reporter: Reporter, ledger: Ledger
-) -> dict[str, ScoreTable]:
-    """Tables of matrix proxies; what they need of the dense network is measured first."""
-    if not proxies:
-        return {}
-    started = time.monotonic()
-    needs = sorted(set(chain.from_iterable(proxy.needs for proxy in proxies)))
-    blocks = len(launch.network.blocks)
-    reporter.phase("proxy tables", blocks)
-    list(alive(executor.map("gather", [(needs,)])))
-    found: dict[str, dict[str, Tabulated]] = {proxy.name: {} for proxy in proxies}
-    results = alive(executor.map("tabulate", [(block, proxies) for block in range(blocks)]))
-    for done, each in enumerate(results, 1):
-        for name, scores in each.items():
-            found[name] |= scores
-        reporter.step(done, "blocks")
-    reporter.end()
-    ledger.add("proxy tables", time.monotonic() - started, 0)
-    return {name: ScoreTable(space, scores) for name, scores in found.items()}
-
-
-def _live_scores(proxy: Proxy, genomes: list[Genome], executor: Executor, reporter: Reporter) -> Floats:
-    reporter.phase(f"proxy {proxy.name}", len(genomes))
-    values, failure = [], ""
-    results: Any = alive(executor.map("score", [(genome.data, [proxy]) for genome in genomes]))
-    for done, found in enumerate(results, 1):
-        value = found[proxy.name]
-        failure = value if isinstance(value, str) else failure
-        values.append(float("nan") if isinstance(value, str) else value)
-        reporter.step(done)
-    reporter.end()
-    if failure:
-        reporter.message(f"SS407 proxy {proxy.name}: {failure}")
-    return np.array(values)

@@ -2,6 +2,7 @@
 
 run.yaml        resolved configuration            space.json      units, levels, exact costs
 run.json        fingerprint, versions, dense      archive.jsonl   every evaluation (the truth)
+screen.json     scores of a proxy's table, and how it agreed with measurements
 seeds.json      genomes of allocations            generations.jsonl  what the searcher learned about searching
 data/           the samples that were used        ledger.jsonl    seconds spent, a line a phase
 trained.jsonl   evaluations after training        trials/         checkpoints and weights of what was trained
@@ -41,6 +42,7 @@ class RunDirectory:
         self.generations = path / "generations.jsonl"
         self.workers = path / "workers.json"
         self.front = path / "front.json"
+        self.screen = path / "screen.json"
         self.seeds = path / "seeds.json"
         self.test = path / "test.json"
         self.data = path / "data"

@@ -31,21 +31,6 @@ from sparsesearch.searchers import Evaluation
 RUINED = 1.05
 
 
-def promoted(points: Sequence[Sequence[float]], count: int) -> list[int]:
-    """Indices of the `count` points (n, objectives) that climb, ascending; all where there are no more."""
-    left, chosen = np.arange(len(points)), list[int]()
-    table = np.asarray(points, dtype=float)
-    while len(chosen) < count and left.size:
-        front = pareto.non_dominated(table[left])
-        if not front.size:  # only what has no value is left
-            break
-        if len(chosen) + front.size > count:
-            front = pareto.spread(table[left], count - len(chosen))
-        chosen += left[front].tolist()
-        left = np.delete(left, front)
-    return sorted(chosen)
-
-
 class Ladder:
     """Trains what a search has found."""
 
@@ -66,7 +51,7 @@ class Ladder:
         executor.release()
         for number, rung in enumerate(self.rungs):
             searched = [e for e in standing if e.genome not in rivals]
-            chosen = promoted([results.point(e) for e in searched], rung.candidates)
+            chosen = pareto.best_fronts([results.point(e) for e in searched], rung.candidates)
             going = [searched[i] for i in chosen] + [e for e in standing if e.genome in rivals]
             further = self.rungs[number:] if self.launch.config.search.asynchronous else [rung]
             standing = self._train(going, further)

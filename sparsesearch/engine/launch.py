@@ -29,14 +29,13 @@ from sparsesearch.models import Network
 from sparsesearch.models.source import Given, Source, open_source
 from sparsesearch.models.task import Task
 from sparsesearch.models.units import build_space
+from sparsesearch.proxies import all_proxies, proxies_named
 from sparsesearch.pruning import expert_order, needs_gradients, structured, unstructured
 from sparsesearch.searchers import Searcher
 from sparsesearch.searchers.registry import SEARCHERS, create, options_of
 from sparsesearch.space import COSTS, Space
 from sparsesearch.supernet.store import estimated_bytes, key_hash, store_key
 
-# Tasks whose loss needs a label of each sample.
-CLASSES = ("text-classes", "image-classes", "module")
 # In the order in which a sample that serves two is found.
 ROLES = ("calibration", "training", "selection", "test")
 
@@ -100,6 +99,7 @@ class Launch:
             "search.seed": config.search.seed,
             "search.seeds": config.search.seeds,
             "search.asynchronous": config.search.asynchronous,
+            "search.screen": None if config.search.screen is None else config.search.screen.model_dump(),
             **{f"numerics.{name}": value for name, value in self.numerics.items()},
         } | self._training
 
@@ -178,6 +178,8 @@ def prepare(
     _check_tokens(config, searcher, samples["selection"])
     if config.search.rungs:
         check_training(config, network, space, samples)
+    if config.search.screen is not None:
+        _check_screen(config.search.screen.proxy, network, samples["calibration"])
     compute = str(compute_dtype(config, dtype))
     launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality)
     if launch.needs_gradients:
@@ -214,6 +216,12 @@ def _check_searcher(config: RunConfig, space: Space) -> Searcher:
             "SS114", f"search.asynchronous: {search.searcher} works in whole generations.",
             f"Without them work: {', '.join(able)}.",
         )  # fmt: skip
+    if search.screen is not None and not searcher.screens:
+        able = [name for name, cls in SEARCHERS.items() if cls.screens]
+        raise InputError(
+            "SS114", f"search.screen: {search.searcher} makes no children to choose among.",
+            f"With one work: {', '.join(able)}.",
+        )  # fmt: skip
     return searcher
 
 
@@ -233,6 +241,19 @@ def _check_tokens(config: RunConfig, searcher: Searcher, selection: Samples) -> 
         )  # fmt: skip
 
 
+def _check_screen(name: str, network: Network, samples: Samples) -> None:
+    """Raise InputError SS102 for an unknown proxy, SS116 for one that cannot screen this network's candidates."""
+    (proxy,) = proxies_named([name])
+    if proxy.reads != "matrix":
+        able = [each.name for each in all_proxies().values() if each.reads == "matrix"]
+        raise InputError(
+            "SS116", f"search.screen.proxy {name}: only scores that are tabulated can screen.",
+            f"Allowed: {', '.join(able)}.",
+        )  # fmt: skip
+    if reason := proxy.obstacle(network, samples):
+        raise InputError("SS116", f"search.screen.proxy {name}: {reason}.")
+
+
 def check_training(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples]) -> None:
     """Raise InputError where candidates cannot be trained as the recipe wants: SS117 the method, SS118 the budget."""
     options, data = config.training, samples.get("training", samples["calibration"])
@@ -247,7 +268,7 @@ def check_training(config: RunConfig, network: Network, space: Space, samples: d
         raise InputError("SS117", "training.method lora: merged updates would fill pruned weights.", "Use masked_lora.")
     if options.distill < 1:
         check_loss(network.task)
-        if network.task.name in CLASSES and data.labels is None:
+        if network.task.classifies and data.labels is None:
             raise InputError(
                 "SS212", "training data have no labels, and training.distill is below 1.",
                 "Give labels, or distil alone with training.distill: 1.",

@@ -16,10 +16,15 @@ from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.scoring import score_tables
+from sparsesearch.engine.screening import samples_for, screen_of
 from sparsesearch.errors import InfeasibleError
+from sparsesearch.proxies import proxies_named
+from sparsesearch.proxies.table import ScoreTable
 from sparsesearch.searchers import Proposal, Searcher
 from sparsesearch.searchers.base import Seeds
 from sparsesearch.searchers.registry import create
+from sparsesearch.searchers.screening import Screen
 from sparsesearch.space import Space
 
 # A search that proposes nothing new for this many generations has seen its space.
@@ -41,7 +46,8 @@ class SearchSession:
         ledger: Ledger,
         seeds: Seeds,
     ) -> None:
-        self.run, self.executor, self.reporter, self.ledger = run, executor, reporter, ledger
+        self.launch, self.run, self.space = launch, run, space
+        self.executor, self.reporter, self.ledger = executor, reporter, ledger
         self.config = launch.config
         self.measurer = Measurer(launch, run, space, executor, reporter, ledger)
         self.archive = self.measurer.archive
@@ -55,10 +61,28 @@ class SearchSession:
     def search(self) -> None:
         """Ask, evaluate, tell, record, until the searcher or the budget ends it."""
         self.searcher.asynchronous = self.config.search.asynchronous
+        self.searcher.screen = self._screen()
         self.reporter.phase(f"search ({self.config.search.searcher})", self.budget.evals)
         if self._search_in_generations():
             self._search_steadily()
         self.reporter.end()
+
+    def _screen(self) -> Screen | None:
+        """What chooses among children, after a look at whether it may; its candidates count against the budget."""
+        wanted, space = self.config.search.screen, self.space
+        if wanted is None:
+            return None
+        proposals = self._admitted(samples_for(space, self.config.objectives[1], wanted, self.config.search.seed))
+        self.reporter.phase(f"proxy {wanted.proxy}", len(proposals))
+        measured = self.measurer.evaluate(proposals)
+        self.reporter.end()
+
+        def tabulate() -> ScoreTable:
+            proxies = proxies_named([wanted.proxy])
+            tables = score_tables(self.launch, space, proxies, self.executor, self.reporter, self.ledger)
+            return tables[wanted.proxy]
+
+        return screen_of(self.run, space, wanted, measured, tabulate, self.reporter)
 
     def _search_in_generations(self) -> bool:
         """Whole generations, for as long as the searcher waits for them; whether the search goes on without."""

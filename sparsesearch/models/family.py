@@ -164,7 +164,7 @@ def describe(model: Any) -> Network:
     return Network(
         model_type=config.model_type,
         task=task,
-        hidden=values if task.name.endswith("embedding") else getattr(config, "hidden_size", 0),
+        hidden=values if task.embeds else getattr(config, "hidden_size", 0),
         values=values,
         positions=positions,
         max_length=getattr(config, "max_position_embeddings", None) or UNBOUNDED,

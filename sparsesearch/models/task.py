@@ -39,6 +39,16 @@ class Task:
     def generates(self) -> bool:
         return self.name == "causal"
 
+    @property
+    def classifies(self) -> bool:
+        """Whether its loss needs labels."""
+        return self.name in ("text-classes", "image-classes", "module")
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it has no head, and so neither a loss nor a distribution."""
+        return self.name.endswith("embedding")
+
 
 def _causal(model: Any, inputs: Inputs) -> torch.Tensor:
     logits: torch.Tensor = model(**inputs, use_cache=False).logits

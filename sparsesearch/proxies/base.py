@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
+from sparsesearch.calibration.samples import Samples
 from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.models.network import Network
 
@@ -45,6 +46,16 @@ class Proxy:
     @property
     def summary(self) -> str:
         return (self.score.__doc__ or "").strip().splitlines()[0]
+
+    def obstacle(self, network: Network, samples: Samples) -> str:
+        """Why it cannot score a network on calibration samples; nothing where it can."""
+        if self.refuses is not None and (reason := self.refuses(network)):
+            return reason
+        if self.supervised and network.task.embeds:
+            return "it needs a loss, and a model without a head has none"
+        if self.supervised and network.task.classifies and samples.labels is None:
+            return "it needs labels, and the calibration data have none"
+        return ""
 
 
 PROXIES: dict[str, Proxy] = {}

@@ -27,17 +27,27 @@ class Tabulated:
 class ScoreTable:
     """Scores any genome."""
 
-    def __init__(self, space: Space, scores: Mapping[str, Tabulated]) -> None:
+    def __init__(self, space: Space, levels: npt.ArrayLike, dropped: npt.ArrayLike) -> None:
         """
         Args:
-            scores: by matrix; the space's other tensors count nothing.
+            levels: scores of all parts' combinations of levels, in the order of `CostModel.rows`.
+            dropped: of each part where its sublayer is dropped, (parts,).
         """
         self._space = space
+        self._levels = np.asarray(levels, dtype=float)
+        self._dropped = np.asarray(dropped, dtype=float)
+
+    @classmethod
+    def of(cls, space: Space, scores: Mapping[str, Tabulated]) -> ScoreTable:
+        """From scores by matrix; the space's other tensors count nothing."""
         parts, sizes = space.parts, space.costs.sizes.tolist()
         none = [Tabulated([0.0] * size, 0.0) for size in sizes]
         each = [scores.get(part.name, other) for part, other in zip(parts, none, strict=True)]
-        self._levels = np.concatenate([one.levels for one in each])
-        self._dropped = np.array([one.dropped for one in each])
+        return cls(space, np.concatenate([one.levels for one in each]), [one.dropped for one in each])
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Arguments of the constructor."""
+        return {"levels": self._levels.tolist(), "dropped": self._dropped.tolist()}
 
     def scores(self, levels: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Scores of level vectors, (..., units) -> (...)."""

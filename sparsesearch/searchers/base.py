@@ -12,6 +12,7 @@ import numpy as np
 
 from sparsesearch import pareto
 from sparsesearch.config import Strict
+from sparsesearch.searchers.screening import Screen
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import starting_genomes
 
@@ -84,6 +85,9 @@ class Searcher(ABC):
 
     # Whether `generation` ends the search without a budget.
     ends_by_itself = False
+    # Whether it makes children that a proxy can choose among, and what chooses.
+    screens = False
+    screen: Screen | None = None
     # Whether it can go on while evaluations are missing; `asynchronous` then asks for that.
     overlaps = False
     asynchronous = False
@@ -124,6 +128,16 @@ class Searcher(ABC):
 
     def learn(self, evaluations: list[Evaluation]) -> None:
         """Take in a complete generation, in the order it was proposed."""
+
+    def made(self, count: int) -> int:
+        """How many children to make, so that `screened` leaves `count`."""
+        return count * (self.screen.children if self.screen else 1)
+
+    def screened(self, children: Sequence[Genome], costs: Sequence[str], rng: np.random.Generator) -> list[Genome]:
+        """The children that are worth measuring, by the proxy and by costs; all where there is no proxy."""
+        if self.screen is None or not children:
+            return list(children)
+        return [children[i] for i in self.screen.chosen(self.space, children, costs, rng)]
 
     @property
     def waits(self) -> bool:

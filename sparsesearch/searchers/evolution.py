@@ -44,6 +44,7 @@ class EvolutionSearcher(Searcher):
             return self
 
     options: Options
+    screens = True
 
     def __init__(
         self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
@@ -70,9 +71,9 @@ class EvolutionSearcher(Searcher):
             if self.options.generations is not None and len(self.parents) > self.options.generations:
                 return []
             options = self.options
-            self._candidates = [
-                switch(self.space, self.parents[-1], rng, options.max_switches) for _ in range(options.offspring)
-            ]
+            made = range(self.made(options.offspring))
+            children = [switch(self.space, self.parents[-1], rng, options.max_switches) for _ in made]
+            self._candidates = self.screened(children, (), rng)
             self._draw = index
         if (self.options.race or self._stage == len(tokens) - 1) and self.parents[-1] not in self._candidates:
             self._candidates.append(self.parents[-1])

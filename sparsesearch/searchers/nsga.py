@@ -51,7 +51,7 @@ class NSGA2Searcher(Searcher):
         rotate: int = Field(0, ge=0)
 
     options: Options
-    overlaps = True
+    overlaps = screens = True
 
     def __init__(self, space: Space, objectives: Any, seed: int, options: Any, seeds: Seeds | None = None) -> None:
         super().__init__(space, objectives, seed, options, seeds)
@@ -97,6 +97,8 @@ class NSGA2Searcher(Searcher):
         if first:
             self._algorithm = self._begin()
         asked = self._new_children()
+        if not first:
+            asked = {genome: asked[genome] for genome in self.screened(list(asked), self.objectives[1:], rng)}
         self._pending |= asked
         genomes = list(asked)
         if first:
@@ -126,7 +128,7 @@ class NSGA2Searcher(Searcher):
         """The algorithm, whose first population holds the seeds."""
         algorithm = self._make(
             pop_size=max(self.options.population, len(self.seeds)),
-            n_offsprings=self.options.offspring,
+            n_offsprings=self.made(self.options.offspring),
             sampling=SpaceSampling(self.space, self.seeds),
             crossover=BlockCrossover(self.space, self.options.crossover),
             mutation=self.mutation,

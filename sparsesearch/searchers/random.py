@@ -21,9 +21,11 @@ class RandomSearcher(Searcher):
         sizes: int = Field(8, ge=0)
 
     options: Options
+    screens = True
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         start = self.starting(self.options.sizes) if index == 0 else {}
         known = [Proposal(genome, self.options.tokens, 0, name) for name, genome in start.items()]
-        drawn = [random_genome(self.space, rng) for _ in range(self.options.batch)]
+        drawn = [random_genome(self.space, rng) for _ in range(self.made(self.options.batch))]
+        drawn = self.screened(drawn, self.objectives[1:], rng)
         return known + [Proposal(g, self.options.tokens, 0, "random") for g in drawn if g not in start.values()]

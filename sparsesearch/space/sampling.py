@@ -7,6 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from sparsesearch.space.genome import Genome
+from sparsesearch.space.limit import Limit
 from sparsesearch.space.repair import fill, repair
 from sparsesearch.space.space import Space
 from sparsesearch.space.unit import CUT_KINDS
@@ -73,6 +74,14 @@ def starting_genomes(space: Space, sizes: int = 0) -> dict[str, Genome]:
         if name == "dense" or space.feasible(genome):
             unique.setdefault(genome, name)
     return {name: genome for genome, name in unique.items()}
+
+
+def middling(space: Space, cost: str) -> Space:
+    """The space itself where it has limits, else with one in the middle of the range of a cost."""
+    if space.bounds:
+        return space
+    smallest, dense = space.costs.named(space.smallest.levels)[cost], space.dense_costs[cost]
+    return space.with_limits([Limit.parse(f"{cost}<={(smallest + dense) // 2}")])
 
 
 def equal_cost_genomes(space: Space, count: int, rng: np.random.Generator) -> list[Genome]:

@@ -13,6 +13,7 @@ from sparsesearch.engine.controller import supernet, write_launch
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.scoring import scored
 from sparsesearch.proxies.audit import Floats
 from sparsesearch.space import Genome
 from sparsesearch.space.sampling import equal_cost_genomes
@@ -54,13 +55,13 @@ def check_proxy(name: str, work: Path, recipe: dict[str, Any] | None = None) -> 
         genomes = equal_cost_genomes(space, SAMPLES, np.random.default_rng(0))
         calls = [(genome.data, [0, 1]) for genome in genomes]
 
-        def scored(wanted: list[Genome]) -> Floats:
-            scores, _ = auditing.scored(launch, space, proxies, wanted, executor, reporter, ledger)
+        def score(wanted: list[Genome]) -> Floats:
+            scores, _ = scored(launch, space, proxies, wanted, executor, reporter, ledger)
             return scores[name]
 
         before = list(executor.map("evaluate", calls))
-        scores = scored(genomes)
+        scores = score(genomes)
         assert np.isfinite(scores).all(), f"scores are finite numbers, got {scores}"
         assert np.ptp(scores) > 0, "candidates of equal cost have different scores"
-        assert np.array_equal(scored(genomes[::-1])[::-1], scores), "neither order nor repetition changes a score"
+        assert np.array_equal(score(genomes[::-1])[::-1], scores), "neither order nor repetition changes a score"
         assert list(executor.map("evaluate", calls)) == before, "scoring leaves the network as it was"

@@ -43,8 +43,7 @@ class Objective:
         with torch.no_grad(), _block_outputs(self.dense, self.network, bool(options.hidden)) as theirs:
             wanted = task.call(self.dense, samples.inputs(self.dense))
         if options.distill:
-            embeds = task.name.endswith("embedding")
-            apart = relative(outputs, wanted) if embeds else softened_kl(outputs, wanted, options.temperature)
+            apart = relative(outputs, wanted) if task.embeds else softened_kl(outputs, wanted, options.temperature)
             total = total + options.distill * apart
         if options.hidden:
             pairs = zip(own, theirs, strict=True)

@@ -13,10 +13,10 @@ import pytest
 from support import launched, run_search
 
 from sparsesearch.engine import controller
-from sparsesearch.engine.ladder import promoted
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
+from sparsesearch.pareto import best_fronts
 from sparsesearch.training import TrainingRun
 
 Make = Callable[[str], Path]
@@ -128,7 +128,7 @@ def test_a_ladder_narrows(family_dir: Make) -> None:
 
 def test_promotion() -> None:
     points = [[1, 4], [2, 2], [4, 1], [2, 5], [5, 5], [np.nan, 0], [3, 3]]
-    assert promoted(points, 3) == [0, 1, 2]
-    assert promoted(points, 5) == [0, 1, 2, 3, 6]
-    assert promoted(points, 2) == [0, 2], "ends first, where a front does not fit"
-    assert promoted(points, 99) == [0, 1, 2, 3, 4, 6]
+    assert best_fronts(points, 3) == [0, 1, 2]
+    assert best_fronts(points, 5) == [0, 1, 2, 3, 6]
+    assert best_fronts(points, 2) == [0, 2], "ends first, where a front does not fit"
+    assert best_fronts(points, 99) == [0, 1, 2, 3, 4, 6]

@@ -48,7 +48,7 @@ class Tabled:
         blocks = range(len(built.launch.network.blocks))
         found = [tabulate(self.gatherer, block, proxies) for block in blocks]
         tables = {p.name: {k: v for each in found for k, v in each[p.name].items()} for p in proxies}
-        self.tables = {name: ScoreTable(self.space, table) for name, table in tables.items()}
+        self.tables = {name: ScoreTable.of(self.space, table) for name, table in tables.items()}
 
     def genomes(self, count: int) -> list[Genome]:
         return [random_genome(self.space, np.random.default_rng(i)) for i in range(count)]
