@@ -17,6 +17,9 @@ def audit(
     proxies: Annotated[str, typer.Option(help="Names with commas between, or all. See: list proxies.")] = "all",
     samples: Annotated[int, typer.Option(min=4, help="Candidates, all of equal cost.")] = 60,
     tokens: Annotated[int, typer.Option(min=0, help="Selection tokens on which each is measured; 0: all.")] = 0,
+    train: Annotated[
+        int, typer.Option(min=0, help="Training tokens of each candidate, to compare with its quality after that too.")
+    ] = 0,
     model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the audit; SPACE-audit by default.")] = None,
     results: Annotated[Path, typer.Option(help="Where it is kept.")] = Path("results"),
@@ -47,7 +50,7 @@ def audit(
     launch = auditing.limited(prepare(config))
     launch.space.check()
     wanted = auditing.chosen(launch, [] if proxies == "all" else split(proxies, "proxies"))
-    found = auditing.audit(launch, path, wanted, samples, tokens, Reporter())
+    found = auditing.audit(launch, path, wanted, samples, tokens, train, Reporter())
     write_page(found, path / "audit.html", path.name)
     write_picture(found, path / "audit.png")
     (path / "audit.json").write_text(json.dumps(audit_json(found), indent=1))

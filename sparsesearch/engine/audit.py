@@ -8,18 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
+from sparsesearch.config import Rung
 from sparsesearch.engine import executors
 from sparsesearch.engine.controller import supernet, write_launch
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.launch import Launch, check_disk
+from sparsesearch.engine.launch import Launch, check_disk, check_training
 from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.scoring import Scores, scored
+from sparsesearch.engine.trials import train_all
 from sparsesearch.errors import InputError
+from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.proxies import Proxy, all_proxies, proxies_named
-from sparsesearch.proxies.audit import Agreement, agreement
+from sparsesearch.proxies.audit import Agreement, Floats, agreement
 from sparsesearch.searchers import Evaluation, Proposal
+from sparsesearch.space import Genome
 from sparsesearch.space.sampling import equal_cost_genomes, middling
 
 # What a proxy has to beat.
@@ -37,6 +41,8 @@ class Audit:
         scores: of every proxy, (candidates,), nan where it failed.
         seconds: that each proxy took for one candidate, without what it measures once.
         agreements: with the quality, best first.
+        train: training tokens of each candidate; 0: none.
+        after: agreements with the quality after training, by proxy; the quality before training is among them.
     """
 
     quality: str
@@ -45,6 +51,8 @@ class Audit:
     scores: Scores
     seconds: dict[str, float]
     agreements: list[Agreement]
+    train: int
+    after: dict[str, Agreement]
 
 
 def limited(launch: Launch) -> Launch:
@@ -71,14 +79,28 @@ def chosen(launch: Launch, names: Sequence[str]) -> list[Proxy]:
     return wanted + [control for control in proxies_named(CONTROLS) if control not in wanted]
 
 
-def audit(launch: Launch, path: Path, proxies: Sequence[Proxy], samples: int, tokens: int, reporter: Reporter) -> Audit:
+def with_training(launch: Launch, tokens: int) -> Launch:
+    """The launch with a rung of training; raises InputError where its candidates cannot be trained so."""
+    search = launch.config.search.model_copy(update={"rungs": [Rung(tokens=tokens, candidates=1)]})
+    config = launch.config.model_copy(update={"search": search})
+    check_training(config, launch.network, launch.space, launch.samples)
+    return replace(launch, config=config)
+
+
+def audit(
+    launch: Launch, path: Path, proxies: Sequence[Proxy], samples: int, tokens: int, train: int, reporter: Reporter
+) -> Audit:
     """Draw candidates of equal cost, measure them, score them; the same call goes on after an interruption.
 
     Args:
         launch: with limits.
         samples: candidates.
         tokens: selection tokens on which each is measured; 0 is all of them.
+        train: training tokens of each, after which it is measured again; 0: none.
+
+    Raises InputError where candidates cannot be trained.
     """
+    trained = with_training(launch, train) if train else None
     cluster = executors.Cluster(launch.config.executor)
     try:
         run = _directory(launch, path)
@@ -89,13 +111,31 @@ def audit(launch: Launch, path: Path, proxies: Sequence[Proxy], samples: int, to
             candidates = measurer.evaluate([Proposal(genome, tokens, 0, "sample") for genome in genomes])
             reporter.end()
             measured = [e for e in candidates if e.status == "ok"]
-            scores, seconds = scored(launch, space, proxies, [e.genome for e in measured], executor, reporter, ledger)
+            genomes = [e.genome for e in measured]
+            scores, seconds = scored(launch, space, proxies, genomes, executor, reporter, ledger)
+            executor.release()
+            after = None if trained is None else _after(trained, run, genomes, train, reporter)
     finally:
         cluster.close()
     values = np.array([e.quality for e in measured])
     agreements = [agreement(name, mine, values) for name, mine in scores.items()]
     agreements.sort(key=lambda a: -a.tau if np.isfinite(a.tau) else np.inf)
-    return Audit(launch.config.objectives[0], launch.config.limits, measured, scores, seconds, agreements)
+    quality = launch.config.objectives[0]
+    with_after = {} if after is None else _agreements(scores | {quality: values}, after)
+    return Audit(quality, launch.config.limits, measured, scores, seconds, agreements, train, with_after)
+
+
+def _after(launch: Launch, run: RunDirectory, genomes: Sequence[Genome], tokens: int, reporter: Reporter) -> Floats:
+    """Qualities after training, (candidates,); nan where it diverged."""
+    found = [trial.result(tokens) or {} for trial in train_all(launch, run, genomes, tokens, reporter)]
+    quality = launch.config.objectives[0]
+    return np.array([quality_of(np.array(f["losses"]), quality) if "losses" in f else np.nan for f in found])
+
+
+def _agreements(scores: Scores, values: Floats) -> dict[str, Agreement]:
+    """By proxy, over the candidates that have a value."""
+    valid = np.isfinite(values)
+    return {name: agreement(name, mine[valid], values[valid]) for name, mine in scores.items()}
 
 
 def _directory(launch: Launch, path: Path) -> RunDirectory:

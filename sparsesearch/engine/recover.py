@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +14,9 @@ from safetensors.torch import load_file, save_file
 from sparsesearch.config import load_config
 from sparsesearch.engine import executors
 from sparsesearch.engine.launch import Launch, prepare
-from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.trials import Trial, train_locally, train_on_ray
+from sparsesearch.engine.trials import train_all
 from sparsesearch.engine.worker import Worker, WorkerSetup
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.evaluation.evaluator import quality_of
@@ -89,24 +87,7 @@ def _train(
     launch: Launch, results: RunResults, candidates: Sequence[Evaluation], tokens: int, reporter: Reporter
 ) -> list[Path]:
     """Directories of trained candidates; raises SparseSearchError SS408."""
-    run, config = results.run, launch.config
-    told = json.dumps([config.training.model_dump(), tokens, launch.fingerprint], sort_keys=True)
-    place = run.path / "recovered" / hashlib.sha256(told.encode()).hexdigest()[:12]
-    trials = [Trial(e.genome, (tokens,), tokens, place / e.genome.id) for e in candidates]
-    reporter.phase(f"training ({config.training.method}) to {tokens:,} tokens", len(trials))
-    setup, ended = launch.setup(run, run.path.parent / ".cache"), list[dict[str, Any]]()
-
-    def note(trial: Trial, at: int, found: dict[str, Any]) -> None:
-        ended.append(found)
-        reporter.step(len(ended))
-
-    if config.executor.kind == "ray":
-        train_on_ray(setup, trials, run.path / "tune", note)
-    else:
-        train_locally(setup, trials, note)
-    reporter.end()
-    seconds = sum(found["seconds"] for found in ended)
-    Ledger(run).add("recovery", seconds, sum(f["tokens"] for f in ended), device_seconds=seconds)
+    trials = train_all(launch, results.run, [e.genome for e in candidates], tokens, reporter)
     for trial in trials:
         if why := (trial.result(tokens) or {"diverged": "no result"}).get("diverged"):
             raise SparseSearchError(

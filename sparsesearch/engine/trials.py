@@ -6,6 +6,7 @@ that comes back finds it. Tune decides who runs where and when; with `asha` also
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -13,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.launch import Launch
+from sparsesearch.engine.ledger import Ledger
+from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.worker import Worker, WorkerSetup
 from sparsesearch.space import Genome
 
@@ -67,6 +72,34 @@ def score(found: dict[str, Any], trial: Trial) -> float:
     """The scalar that a scheduler compares trials of all sizes by, lower is better; infinite where it diverged."""
     losses = found.get("losses")
     return sum(losses) / len(losses) / trial.yardstick if losses else float("inf")
+
+
+def train_all(
+    launch: Launch, run: RunDirectory, genomes: Sequence[Genome], tokens: int, reporter: Reporter
+) -> list[Trial]:
+    """Train genomes to a number of tokens, all on the same data in the same order; what was trained so is read.
+
+    A `Cluster` must be connected where the executor is Ray.
+    """
+    config, setup = launch.config, launch.setup(run, run.path.parent / ".cache")
+    told = json.dumps([config.training.model_dump(), tokens, launch.fingerprint], sort_keys=True)
+    place = run.path / "recovered" / hashlib.sha256(told.encode()).hexdigest()[:12]
+    trials = [Trial(genome, (tokens,), tokens, place / genome.id) for genome in genomes]
+    reporter.phase(f"training ({config.training.method}) to {tokens:,} tokens", len(trials))
+    ended = list[dict[str, Any]]()
+
+    def note(trial: Trial, at: int, found: dict[str, Any]) -> None:
+        ended.append(found)
+        reporter.step(len(ended))
+
+    if config.executor.kind == "ray":
+        train_on_ray(setup, trials, run.path / "tune", note)
+    else:
+        train_locally(setup, trials, note)
+    reporter.end()
+    seconds = sum(found["seconds"] for found in ended)
+    Ledger(run).add("training", seconds, sum(found["tokens"] for found in ended), device_seconds=seconds)
+    return trials
 
 
 Ended = Callable[[Trial, int, dict[str, Any]], None]

@@ -23,11 +23,18 @@ def audit_table(found: Audit) -> Table:
     title = f"Rank correlation with {found.quality}, {len(found.candidates)} candidates at {', '.join(found.limits)}"
     table = Table(title=title, title_justify="left")
     table.add_column("proxy")
-    for head in ("Kendall tau [95 %]", "Spearman rho [95 %]", "seconds each", ""):
+    # What both say at once needs no column of its own.
+    second = f"tau after {found.train:,} tokens" if found.train else "Spearman rho"
+    for head in ("Kendall tau", second, "seconds", ""):
         table.add_column(head, justify="right")
+    if found.train:
+        before = found.after[found.quality]
+        table.add_row(f"{found.quality} before training", "", _range(before.tau, before.tau_range), "", "")
     for one in found.agreements:
+        other = found.after[one.proxy] if found.train else one
+        other_range = _range(other.tau, other.tau_range) if found.train else _range(one.rho, one.rho_range)
         seconds = f"{found.seconds[one.proxy]:.2g}"
-        table.add_row(one.proxy, _range(one.tau, one.tau_range), _range(one.rho, one.rho_range), seconds, verdict(one))
+        table.add_row(one.proxy, _range(one.tau, one.tau_range), other_range, seconds, verdict(one))
     return table
 
 
@@ -37,7 +44,7 @@ def verdict(one: Agreement) -> str:
         return one.note
     if one.proxy in CONTROLS:
         return "control"
-    return "usable" if one.tau >= TRUSTED else f"tau < {TRUSTED:g}: not to be used alone"
+    return "usable" if one.tau >= TRUSTED else "not alone"
 
 
 def _range(value: float, interval: tuple[float, float]) -> str:
@@ -57,7 +64,7 @@ def audit_json(found: Audit) -> dict[str, Any]:
             "tau": plain(one.tau), "tau_range": [plain(x) for x in one.tau_range],
             "rho": plain(one.rho), "rho_range": [plain(x) for x in one.rho_range],
             "seconds": found.seconds[one.proxy], "control": one.proxy in CONTROLS, "note": one.note,
-        }
+        } | ({"tau_after": plain(found.after[one.proxy].tau)} if found.train else {})
         for one in found.agreements
     }  # fmt: skip
     candidates = [
@@ -67,7 +74,12 @@ def audit_json(found: Audit) -> dict[str, Any]:
         }
         for i, e in enumerate(found.candidates)
     ]  # fmt: skip
-    return {"quality": found.quality, "limits": found.limits, "proxies": proxies, "candidates": candidates}
+    numbers = {"quality": found.quality, "limits": found.limits, "proxies": proxies, "candidates": candidates}
+    if not found.train:
+        return numbers
+    before = found.after[found.quality]
+    after = {"tokens": found.train, "tau_before": plain(before.tau), "tau_range": [plain(x) for x in before.tau_range]}
+    return numbers | {"training": after}
 
 
 def write_page(found: Audit, path: Path, title: str) -> None:

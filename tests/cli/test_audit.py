@@ -60,6 +60,24 @@ def test_an_audit_goes_on_and_gives_the_same_numbers(space: Path, tmp_path: Path
     assert everything["nwot"]["note"] == "no finite score for 12 of 12"
 
 
+def test_agreement_after_training(space: Path, tmp_path: Path) -> None:
+    arguments = [space, "--samples", 8, "--results", tmp_path, "--name", "a", "--proxies", "output_error", "--json"]
+    assert run(*arguments).exception is None
+    tail = ["--train", 64, "--set", "training.batch=2", "--set", "training.learning_rate=1e-3"]
+    done = run(*arguments, *tail)
+    assert done.exception is None, done.exception
+    found = json.loads(done.stdout)
+    assert found["training"]["tokens"] == 64
+    assert -1 <= found["training"]["tau_before"] <= 1
+    assert -1 <= found["proxies"]["output_error"]["tau_after"] <= 1
+    table = run(*arguments[:-1], *tail)
+    assert table.exception is None
+    assert "kl before training" in table.stdout
+    few = run(*arguments, "--train", 1)
+    assert isinstance(few.exception, InputError)
+    assert few.exception.code == "SS118"
+
+
 def test_agreement_by_hand() -> None:
     values = np.arange(10.0)
     same = agreement("p", values**3, values)
