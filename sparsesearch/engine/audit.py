@@ -83,7 +83,7 @@ def with_training(launch: Launch, tokens: int) -> Launch:
     """The launch with a rung of training; raises InputError where its candidates cannot be trained so."""
     search = launch.config.search.model_copy(update={"rungs": [Rung(tokens=tokens, candidates=1)]})
     config = launch.config.model_copy(update={"search": search})
-    check_training(config, launch.network, launch.space, launch.samples)
+    check_training(config, launch.network, launch.space, launch.samples, tokens)
     return replace(launch, config=config)
 
 

@@ -106,8 +106,10 @@ class Launch:
     @property
     def _training(self) -> dict[str, Any]:
         """What results of training depend on, where there is any."""
-        rungs = [rung.model_dump() for rung in self.config.search.rungs]
-        return {"training": self.config.training.model_dump(), "search.rungs": rungs} if rungs else {}
+        search = self.config.search
+        if not search.rungs and not getattr(options_of(search.searcher, search.options), "training", []):
+            return {}
+        return {"training": self.config.training.model_dump(), "search.rungs": [r.model_dump() for r in search.rungs]}
 
     def searching(self, search: SearchConfig) -> Launch:
         """The same with another searcher; raises InputError where that cannot take the space."""
@@ -176,8 +178,8 @@ def prepare(
         samples = _samples(config, source, network, given or {}, saved, reread)
     _check_labels(config, network, samples)
     _check_tokens(config, searcher, samples["selection"])
-    if config.search.rungs:
-        check_training(config, network, space, samples)
+    if least := [rung.tokens for rung in config.search.rungs] + [tokens for tokens in searcher.training if tokens]:
+        check_training(config, network, space, samples, min(least))
     if config.search.screen is not None:
         _check_screen(config.search.screen.proxy, network, samples["calibration"])
     compute = str(compute_dtype(config, dtype))
@@ -254,16 +256,19 @@ def _check_screen(name: str, network: Network, samples: Samples) -> None:
         raise InputError("SS116", f"search.screen.proxy {name}: {reason}.")
 
 
-def check_training(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples]) -> None:
-    """Raise InputError where candidates cannot be trained as the recipe wants: SS117 the method, SS118 the budget."""
+def check_training(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples], tokens: int) -> None:
+    """Raise InputError where candidates cannot be trained as the recipe wants: SS117 the method, SS118 the budget.
+
+    Args:
+        tokens: of the shortest training.
+    """
     options, data = config.training, samples.get("training", samples["calibration"])
     step = options.batch * data.length
-    for rung in config.search.rungs[:1]:
-        if rung.tokens < step:
-            raise InputError(
-                "SS118", f"search.rungs[0].tokens {rung.tokens:,} is less than one step of training takes ({step:,}).",
-                "Give more tokens, or a smaller training.batch.",
-            )  # fmt: skip
+    if tokens < step:
+        raise InputError(
+            "SS118", f"{tokens:,} training tokens are less than one step takes ({step:,}).",
+            "Give more tokens, or a smaller training.batch.",
+        )  # fmt: skip
     if options.method == "lora" and any(unit.kind == "sparsity" for unit in space.units):
         raise InputError("SS117", "training.method lora: merged updates would fill pruned weights.", "Use masked_lora.")
     if options.distill < 1:

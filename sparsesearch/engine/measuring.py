@@ -29,6 +29,8 @@ Ints = npt.NDArray[np.int64]
 FAILURES_MATTER = 20
 # Minibatches a worker measures in one call: few, so that workers end together also where candidates are few.
 PORTION = 2
+# What a token of training costs, in forward passes of one.
+GRADIENT = 3
 
 
 class Measurer:
@@ -42,7 +44,7 @@ class Measurer:
         self.archive = Archive(run.archive, writable=True)
         self.pool, self.length = len(launch.samples["selection"]), launch.samples["selection"].length
         self._failures = sum(e.status != "ok" for e in self.archive.entries.values())
-        self._memo = Memo(self.pool)
+        self._memos: dict[int, Memo] = {}
 
     def evaluate(self, proposals: Sequence[Proposal], before: int = 0) -> list[Evaluation]:
         """Evaluations of proposals in order; what the archive has is not measured again.
@@ -52,7 +54,7 @@ class Measurer:
         """
         keys = [self.key(p) for p in proposals]
         missing = {k: p for k, p in zip(keys, proposals, strict=True) if k not in self.archive.entries}
-        portions = [self._portions(key) for key in missing]
+        portions = [self.calls(key) for key in missing]
         results = self.executor.map("evaluate", [call for calls in portions for call in calls])
         done = before + len(proposals) - len(missing)
         for (key, proposal), calls in zip(missing.items(), portions, strict=True):
@@ -69,14 +71,17 @@ class Measurer:
         """What workers measured, as a line of the archive and of the ledger."""
         evaluation = self._evaluation(key, proposal.origin, results)
         self.archive.append(evaluation)
-        tokens = (evaluation.sequences - evaluation.known) * self.length
+        measured = evaluation.sequences - evaluation.known
+        tokens = measured * self.length + (GRADIENT * evaluation.trained if measured else 0)
         self.ledger.add("evaluation", time.monotonic() - started, tokens, quiet=True)
         self._note(evaluation, done)
         return evaluation
 
     def learn(self, evaluation: Evaluation) -> None:
         if evaluation.status == "ok":
-            self._memo.learn(evaluation.genome, self._sequences(key_of(evaluation)), evaluation.losses)
+            self._memo_of(evaluation.trained).learn(
+                evaluation.genome, self._sequences(key_of(evaluation)), evaluation.losses
+            )
 
     def as_asked(self, evaluation: Evaluation, proposal: Proposal) -> Evaluation:
         """The evaluation with its losses in the order of the proposal's draw."""
@@ -90,7 +95,12 @@ class Measurer:
     def key(self, proposal: Proposal) -> Key:
         need = math.ceil(proposal.tokens / self.length) if proposal.tokens else self.pool
         # With all sequences every draw is the same, but for their order.
-        return proposal.genome, proposal.draw if need < self.pool else 0, min(need, self.pool), 0
+        return proposal.genome, proposal.draw if need < self.pool else 0, min(need, self.pool), proposal.trained
+
+    def cost(self, key: Key) -> int:
+        """Tokens that measuring takes: those of unknown sequences, and of training before."""
+        unknown = len(self.unknown(key))
+        return unknown * self.length + (GRADIENT * key[3] if unknown else 0)
 
     def _sequences(self, key: Key) -> Ints:
         _, draw, count, _ = key
@@ -98,25 +108,32 @@ class Measurer:
 
     def unknown(self, key: Key) -> Ints:
         """Sequences on which the genome has yet to be measured."""
-        return self._memo.unknown(key[0], self._sequences(key))
+        return self._memo_of(key[3]).unknown(key[0], self._sequences(key))
 
-    def _portions(self, key: Key) -> list[tuple[bytes, list[int]]]:
-        """The calls that measure a genome: whole minibatches, so that how they are spread changes no sum."""
-        sequences = self.unknown(key).tolist()
-        size = PORTION * self.config.batch
-        return [(key[0].data, sequences[i : i + size]) for i in range(0, len(sequences), size)]
+    def _memo_of(self, trained: int) -> Memo:
+        """What is known of candidates after so much training."""
+        return self._memos.setdefault(trained, Memo(self.pool))
+
+    def calls(self, key: Key) -> list[tuple[bytes, list[int], int]]:
+        """The calls that measure a genome: whole minibatches, so that how they are spread changes no sum.
+
+        What is trained first is measured in one call.
+        """
+        sequences, trained = self.unknown(key).tolist(), key[3]
+        size = max(len(sequences), 1) if trained else PORTION * self.config.batch
+        return [(key[0].data, sequences[i : i + size], trained) for i in range(0, len(sequences), size)]
 
     def _evaluation(self, key: Key, origin: str, results: Sequence[Any]) -> Evaluation:
-        genome, draw, sequences, _ = key
+        genome, draw, sequences, trained = key
         common: dict[str, Any] = {
             "genome": genome, "draw": draw, "sequences": sequences, "origin": origin,
-            "costs": self.space.costs.named(genome.levels),
+            "costs": self.space.costs.named(genome.levels), "trained": trained,
         }  # fmt: skip
         errors = [str(r) if isinstance(r, WorkerDied) else r.get("error", "") for r in results]
         if any(errors):
             return Evaluation(status="failed", quality=math.nan, error=next(filter(None, errors)), **common)
         measured = [loss for result in results for loss in result["losses"]]
-        losses = self._memo.completed(genome, self._sequences(key), measured)
+        losses = self._memo_of(trained).completed(genome, self._sequences(key), measured)
         common["known"] = len(losses) - len(measured)
         quality = quality_of(losses, self.config.objectives[0])
         status: Any = "ok" if math.isfinite(quality) else "invalid"

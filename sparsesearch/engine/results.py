@@ -51,7 +51,7 @@ class RunResults:
     def final(self) -> list[Evaluation]:
         """Candidates measured on all selection data, dense and baselines among them."""
         pool = self.info["selection_sequences"]
-        return [e for e in self.evaluations if e.sequences == pool and e.status == "ok"]
+        return [e for e in self.evaluations if e.sequences == pool and e.status == "ok" and not e.trained]
 
     @cached_property
     def trained(self) -> list[Evaluation]:

@@ -132,16 +132,14 @@ class SearchSession:
                 return None
             key = self.measurer.key(proposals[0])
             if key not in self.archive.entries:
-                return (key, proposals[0]), (key[0].data, self.measurer.unknown(key).tolist())
+                return (key, proposals[0]), (key[0].data, self.measurer.unknown(key).tolist())  # in one call
             self.searcher.tell([self.measurer.as_asked(self.archive.entries[key], proposals[0])])
         return None
 
     def _admitted(self, proposals: Sequence[Proposal]) -> list[Proposal]:
         """Those that the budget covers."""
         keys = [self.measurer.key(p) for p in proposals]
-        return self.budget.admit(
-            [(p, k, len(self.measurer.unknown(k)) * self.measurer.length) for p, k in zip(proposals, keys, strict=True)]
-        )
+        return self.budget.admit([(p, k, self.measurer.cost(k)) for p, k in zip(proposals, keys, strict=True)])
 
     def _log_generation(self) -> None:
         """What the searcher says of itself, a line for each generation."""

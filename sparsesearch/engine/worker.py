@@ -195,10 +195,18 @@ class Worker:
             prefixes = PrefixCache(self.model, self.network, self.space, self.config.executor.prefix_bytes)
         return Evaluator(supernet, self._targets("r"), task, batch, norms, self.setup.quality, prefixes)
 
-    def evaluate(self, genome: bytes, sequences: list[int]) -> dict[str, Any]:
-        """`losses`, one of each sequence; a failure becomes an `error` text, not an exception."""
+    def evaluate(self, genome: bytes, sequences: list[int], trained: int = 0) -> dict[str, Any]:
+        """`losses`, one of each sequence; a failure becomes an `error` text, not an exception.
+
+        Args:
+            trained: tokens of training that go before.
+        """
+        candidate, rows = Genome(genome), np.array(sequences, dtype=np.int64)
         try:
-            return {"losses": self.evaluator.losses(Genome(genome), np.array(sequences, dtype=np.int64)).tolist()}
+            if trained:
+                self.evaluator.ready(self.space.dense)
+                return {"losses": self._trials.shortly(candidate, trained, rows)}
+            return {"losses": self.evaluator.losses(candidate, rows).tolist()}
         except Exception as error:  # whatever a candidate does must not end the search
             return {"error": f"{type(error).__name__}: {error}"}
 

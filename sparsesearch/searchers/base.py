@@ -31,12 +31,14 @@ class Proposal:
         draw: which random sequences; proposals with equal `tokens` and `draw` are measured on the same ones, and
             smaller token counts of one draw are nested in larger ones.
         origin: where the genome comes from, for reports: `dense`, `uniform`, `random`, `mutation`, ...
+        trained: tokens of training that go before, from the supernet's weights.
     """
 
     genome: Genome
     tokens: int
     draw: int
     origin: str
+    trained: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ class Searcher(ABC):
         if self.screen is None or not children:
             return list(children)
         return [children[i] for i in self.screen.chosen(self.space, children, costs, rng)]
+
+    @property
+    def training(self) -> list[int]:
+        """Tokens of training that proposals may ask for, rising; empty where none is trained."""
+        return []
 
     @property
     def waits(self) -> bool:

@@ -1,4 +1,4 @@
-"""(1+λ) evolution under limits, with multi-stage selection; the preset `evopress` follows the paper's schedule.
+"""(1+λ) evolution under limits, with multi-stage selection; `evopress` and `darwin` follow the papers' schedules.
 
 EvoPress (Sieberling et al., ICML 2025, arXiv 2410.14649): each generation mutates one parent λ times by level switches
 and selects in stages, fewer survivors on more tokens each; the parent competes again in the last stage.
@@ -78,8 +78,8 @@ class EvolutionSearcher(Searcher):
         if (self.options.race or self._stage == len(tokens) - 1) and self.parents[-1] not in self._candidates:
             self._candidates.append(self.parents[-1])
         # Fresh sequences at every stage, as in the paper; a race goes on with the same ones.
-        draw = self._draw if self.options.race else index
-        return [Proposal(genome, tokens[self._stage], draw, "mutation") for genome in self._candidates]
+        draw, trained = self._draw if self.options.race else index, (self.training or [0] * len(tokens))[self._stage]
+        return [Proposal(genome, tokens[self._stage], draw, "mutation", trained) for genome in self._candidates]
 
     def _rungs(self) -> list[int]:
         tokens = self.options.tokens
@@ -123,3 +123,30 @@ class EvoPressSearcher(EvolutionSearcher):
         survivors: list[int] = [8, 2, 1]
         tokens: list[int] = [2048, 16384, 65536]
         generations: int | None = Field(400, ge=1)
+
+
+class DarwinSearcher(EvolutionSearcher):
+    """DarwinLM (Tang et al., 2025): as `evolution`, but candidates are trained a little before each comparison.
+
+    Training-aware offspring selection, arXiv 2502.07780, section 3.3: fewer survivors are trained on more tokens, each
+    time from the weights of the supernet. Training tokens count three times against the budget.
+    """
+
+    class Options(EvolutionSearcher.Options):
+        survivors: list[int] = [8, 4, 2, 1]
+        tokens: list[int] = [1024, 2048, 4096, 8192]
+        # Training tokens (images where the data are images) before each stage.
+        training: list[int] = [10_000, 50_000, 100_000, 200_000]
+        generations: int | None = Field(200, ge=1)
+
+        @model_validator(mode="after")
+        def _trained_stages(self) -> Self:
+            if len(self.training) != len(self.tokens) or self.training != sorted(self.training) or self.race:
+                raise ValueError("training needs one entry a stage, rising, and there is no race")
+            return self
+
+    options: Options
+
+    @property
+    def training(self) -> list[int]:
+        return self.options.training

@@ -13,7 +13,7 @@ from sparsesearch.searchers.allocation import AllocationSearcher
 from sparsesearch.searchers.auto import AutoSearcher
 from sparsesearch.searchers.base import Searcher, Seeds
 from sparsesearch.searchers.decomposition import DecompositionSearcher
-from sparsesearch.searchers.evolution import EvolutionSearcher, EvoPressSearcher
+from sparsesearch.searchers.evolution import DarwinSearcher, EvolutionSearcher, EvoPressSearcher
 from sparsesearch.searchers.exact import DPSearcher, MILPSearcher
 from sparsesearch.searchers.finercut import FinerCutSearcher
 from sparsesearch.searchers.nsga import NSGA2Searcher, NSGA3Searcher
@@ -28,6 +28,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "random": RandomSearcher,
     "evolution": EvolutionSearcher,
     "evopress": EvoPressSearcher,
+    "darwin": DarwinSearcher,
     "nsga2": NSGA2Searcher,
     "nsga3": NSGA3Searcher,
     "decomposition": DecompositionSearcher,

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 
@@ -19,6 +21,7 @@ from sparsesearch.training.loop import Diverged, TrainingRun, steps_of
 from sparsesearch.training.objective import Objective
 from sparsesearch.training.trainee import trainee
 
+Ints = npt.NDArray[np.int64]
 CHECKPOINT, MERGED = "checkpoint", "model.safetensors"
 
 
@@ -61,11 +64,7 @@ class Trials:
             `losses` on all selection samples, `tokens` consumed in this call, `seconds`; or `diverged`, why it ended.
         """
         started, length = time.monotonic(), self.samples.length
-        model = self.supernet.materialise(genome)
-        run = TrainingRun(
-            trainee(model, self.network, self.options), Objective(self.network, self._dense, self.options),
-            self.samples, self.options, steps_of(whole, self.options, length), self.compute,
-        )  # fmt: skip
+        run = self._run(genome, whole)
         run.load(directory / CHECKPOINT)
         before = run.tokens
         try:
@@ -81,11 +80,28 @@ class Trials:
         losses = self.losses(merged)
         return {"losses": losses, "tokens": run.tokens - before, "seconds": time.monotonic() - started}
 
-    def losses(self, model: Any) -> list[float]:
-        """Of a network on all selection samples."""
+    def shortly(self, genome: Genome, tokens: int, rows: Ints) -> list[float]:
+        """Train a candidate from the supernet's weights and measure it, keeping nothing; raises Diverged.
+
+        Args:
+            rows: selection samples, (samples,).
+        """
+        run = self._run(genome, tokens)
+        run.run(run.steps)
+        return self.losses(run.trained.merged().eval(), rows)
+
+    def _run(self, genome: Genome, whole: int) -> TrainingRun:
+        model, steps = self.supernet.materialise(genome), steps_of(whole, self.options, self.samples.length)
+        objective = Objective(self.network, self._dense, self.options)
+        trained = trainee(model, self.network, self.options)
+        return TrainingRun(trained, objective, self.samples, self.options, steps, self.compute)
+
+    def losses(self, model: Any, rows: Ints | None = None) -> list[float]:
+        """Of a network on selection samples, all where none are named."""
+        wanted = np.arange(len(self.targets.samples)) if rows is None else rows
         found: list[float] = []
-        for start in range(0, len(self.targets.samples), self.batch):
-            rows = slice(start, start + self.batch)
+        for start in range(0, len(wanted), self.batch):
+            rows = wanted[start : start + self.batch]
             outputs = outputs_of(model, self.network.task, self.targets.samples.rows(rows))
             found += self.targets.losses(outputs, rows).cpu().tolist()
         return found
