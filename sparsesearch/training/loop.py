@@ -54,7 +54,10 @@ class TrainingRun:
         step: steps taken.
         tokens: of training data, consumed so far.
         losses: of every step.
+        tolerance: how many times its first losses a loss may become.
     """
+
+    tolerance = DIVERGED
 
     def __init__(
         self,
@@ -86,19 +89,23 @@ class TrainingRun:
         while self.step < min(until, self.steps):
             self._one_step()
 
-    def _one_step(self) -> None:
-        options = self.options
-        rows = rows_at(self.step, options.batch, len(self.samples), options.seed)
-        for group in self._optimizer.param_groups:
-            # In the middle of the step, so that no step is without effect.
-            group["lr"] = rate((self.step + 0.5) / self.steps, options)
+    def gradients(self) -> float:
+        """Compute gradients of the next step's minibatch, at pruned weights too; its loss."""
+        rows = rows_at(self.step, self.options.batch, len(self.samples), self.options.seed)
         with self._cast:
             value = self.objective(self.trained.model, self.samples.rows(rows))
         self._optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
+        return float(value.detach())
+
+    def _one_step(self) -> None:
+        for group in self._optimizer.param_groups:
+            # In the middle of the step, so that no step is without effect.
+            group["lr"] = rate((self.step + 0.5) / self.steps, self.options)
+        value = self.gradients()
         self.trained.settle()  # gradients, before they enter momentum and the norm
-        norm = torch.nn.utils.clip_grad_norm_(list(self._parameters.values()), options.clip)
-        self._check(float(value.detach()), float(norm))
+        norm = torch.nn.utils.clip_grad_norm_(list(self._parameters.values()), self.options.clip)
+        self._check(value, float(norm))
         self._optimizer.step()
         self.trained.settle()
         self.step += 1
@@ -109,7 +116,7 @@ class TrainingRun:
             raise Diverged(f"loss {value:g}, gradient norm {norm:g} at step {self.step + 1}")
         if len(self.losses) >= 2 * STEADY:
             first, last = sum(self.losses[:STEADY]), sum(self.losses[-STEADY:])
-            if last > DIVERGED * first:
+            if last > self.tolerance * first:
                 raise Diverged(f"loss rose from {first / STEADY:.3g} to {last / STEADY:.3g} by step {self.step + 1}")
 
     def save(self, directory: Path) -> None:
