@@ -17,7 +17,7 @@ def recover(
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("recovered"),
     pick: Pick = None,
     front: Annotated[bool, typer.Option("--front", help="All candidates of the front, each in OUT/ID.")] = False,
-    method: Annotated[str | None, typer.Option(help="full, perp, lora or masked_lora.")] = None,
+    method: Annotated[str | None, typer.Option(help="full, perp, lora, masked_lora or compensate.")] = None,
     training: Annotated[str | None, typer.Option(help="Data to train on; the run's training data by default.")] = None,
     soup: Annotated[int, typer.Option(min=1, help="Copies with seeds of their own, averaged greedily.")] = 1,
     form: Annotated[str, typer.Option(help="auto, zeros, uniform or uneven.")] = "auto",

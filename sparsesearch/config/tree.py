@@ -211,8 +211,9 @@ class TrainingConfig(Strict):
     """How candidates are trained, in short runs and in recovery; the same data in the same order for all."""
 
     # All weights; biases and norms alone (PERP); low-rank updates, merged at the end (lora, of networks without
-    # unstructured sparsity; masked_lora, inside the masks).
-    method: Literal["full", "perp", "lora", "masked_lora"] = "full"
+    # unstructured sparsity; masked_lora, inside the masks); or no gradients: biases and batch statistics are shifted
+    # until mean outputs are the dense network's (compensate).
+    method: Literal["full", "perp", "lora", "masked_lora", "compensate"] = "full"
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(1e-4, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)

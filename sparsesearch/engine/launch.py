@@ -271,6 +271,12 @@ def check_training(config: RunConfig, network: Network, space: Space, samples: d
         )  # fmt: skip
     if options.method == "lora" and any(unit.kind == "sparsity" for unit in space.units):
         raise InputError("SS117", "training.method lora: merged updates would fill pruned weights.", "Use masked_lora.")
+    shifted = (".bias", ".running_mean")
+    if options.method == "compensate" and not any(name.endswith(shifted) for name in network.shapes):
+        raise InputError(
+            "SS117", "training.method compensate: the network has neither biases nor batch statistics.",
+            "Search with pruners.compensate: true, which adds biases, or train with perp.",
+        )  # fmt: skip
     if options.distill < 1:
         check_loss(network.task)
         if network.task.classifies and data.labels is None:

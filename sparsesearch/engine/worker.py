@@ -238,7 +238,8 @@ class Worker:
         self.evaluator.ready(self.space.dense)
         samples = self.run.samples("training" if self.config.data.training is not None else "calibration")
         compute = compute_dtype(self.config, self.storage)
-        return Trials(supernet, targets, samples, self.config.training, self.config.batch, compute)
+        options, batch = self.config.training, self.config.batch
+        return Trials(supernet, targets, samples, options, batch, compute, self.evaluator.norms)
 
     def train(self, genome: bytes, tokens: int, whole: int, directory: str) -> dict[str, Any]:
         """Train a candidate to a number of tokens and measure it; see `Trials.train`."""

@@ -14,9 +14,11 @@ from safetensors.torch import save_file
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import TrainingConfig
 from sparsesearch.evaluation import Targets, outputs_of
+from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.models.network import Network
 from sparsesearch.space import Genome
 from sparsesearch.supernet.stitched import StitchedSupernet, state_of
+from sparsesearch.training.compensation import compensate
 from sparsesearch.training.loop import Diverged, TrainingRun, steps_of
 from sparsesearch.training.objective import Objective
 from sparsesearch.training.trainee import trainee
@@ -36,16 +38,18 @@ class Trials:
         options: TrainingConfig,
         batch: int,
         compute: torch.dtype,
+        norms: RunningStatistics | None = None,
     ) -> None:
         """
         Args:
             targets: what candidates are judged by.
             samples: training data.
             batch: samples a forward pass of the evaluation.
+            norms: batch statistics of candidates that are not trained.
         """
         self.supernet, self.targets, self.samples = supernet, targets, samples
-        self.options, self.batch, self.compute = options, batch, compute
-        distils = options.distill or options.hidden
+        self.options, self.batch, self.compute, self.norms = options, batch, compute, norms
+        distils = options.distill or options.hidden or options.method == "compensate"
         self._dense = supernet.materialise(supernet.space.dense).float() if distils else None
 
     @property
@@ -64,6 +68,9 @@ class Trials:
             `losses` on all selection samples, `tokens` consumed in this call, `seconds`; or `diverged`, why it ended.
         """
         started, length = time.monotonic(), self.samples.length
+        if self.options.method == "compensate":
+            model, used = self._compensated(genome, tokens)
+            return self._kept(model, directory) | {"tokens": used, "seconds": time.monotonic() - started}
         run = self._run(genome, whole)
         run.load(directory / CHECKPOINT)
         before = run.tokens
@@ -72,13 +79,24 @@ class Trials:
         except Diverged as error:
             return {"diverged": str(error), "tokens": run.tokens - before, "seconds": time.monotonic() - started}
         run.save(directory / CHECKPOINT)
-        merged = run.trained.merged().eval()
-        state = {name: tensor.contiguous() for name, tensor in state_of(merged).items()}
+        spent = {"tokens": run.tokens - before, "seconds": time.monotonic() - started}
+        return self._kept(run.trained.merged().eval(), directory) | spent
+
+    def _kept(self, model: Any, directory: Path) -> dict[str, Any]:
+        """Write a network that is done, and measure it."""
         temporary = directory / f"{MERGED}.tmp"
-        save_file(state, temporary)
+        save_file({name: tensor.contiguous() for name, tensor in state_of(model).items()}, temporary)
         temporary.replace(directory / MERGED)
-        losses = self.losses(merged)
-        return {"losses": losses, "tokens": run.tokens - before, "seconds": time.monotonic() - started}
+        return {"losses": self.losses(model)}
+
+    def _compensated(self, genome: Genome, tokens: int) -> tuple[Any, int]:
+        """A candidate whose biases and batch statistics make up for what pruning took, and the tokens that took."""
+        model = self.supernet.materialise(genome).float()
+        if self.norms is not None:
+            self.norms.correct(model, genome)
+        samples = self.samples.rows(slice(0, tokens // self.samples.length))
+        compensate(model, self._dense, self.network, samples, self.batch)
+        return model.eval(), samples.size
 
     def shortly(self, genome: Genome, tokens: int, rows: Ints) -> list[float]:
         """Train a candidate from the supernet's weights and measure it, keeping nothing; raises Diverged.
@@ -86,6 +104,8 @@ class Trials:
         Args:
             rows: selection samples, (samples,).
         """
+        if self.options.method == "compensate":
+            return self.losses(self._compensated(genome, tokens)[0], rows)
         run = self._run(genome, tokens)
         run.run(run.steps)
         return self.losses(run.trained.merged().eval(), rows)

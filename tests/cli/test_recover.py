@@ -75,6 +75,7 @@ def test_the_whole_front(searched: RunResults, tmp_path: Path) -> None:
         (["--tokens", 3], "SS118", "less than one step"),
         (["--method", "lora"], "SS117", "would fill pruned weights"),
         (["--method", "loar"], "SS101", "training.method"),
+        (["--method", "compensate"], "SS117", "neither biases nor batch statistics"),
         (["--pick", "best", "--front"], "SS501", "Give one of them"),
         (["--tokens", 64, "--set", "training.learning_rate=1e20", "--set", "training.clip=1e30"], "SS408", "diverged"),
     ],

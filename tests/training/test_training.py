@@ -20,6 +20,7 @@ from sparsesearch.errors import InputError
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.space import Genome
 from sparsesearch.training import Diverged, Masks, Objective, TrainingRun, averaged, greedy_soup, trainee
+from sparsesearch.training.compensation import _mean_outputs, compensate
 from sparsesearch.training.loop import rate, steps_of
 from sparsesearch.training.objective import softened_kl
 from sparsesearch.training.order import rows_at
@@ -50,6 +51,26 @@ def run_of(built: Built, model: Any, **changes: Any) -> TrainingRun:
 def zeros(model: Any, built: Built) -> dict[str, torch.Tensor]:
     own = dict(model.named_parameters())
     return {name: own[name].data == 0 for name in built.launch.network.matrices if name in own}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "vit"])
+def test_compensation_gives_back_mean_outputs(family: str, family_dir: Make, tmp_path: Path) -> None:
+    """Of every module with a bias whose outputs are all kept, on the samples it saw; nothing else changes."""
+    built = Built(family_dir(family), tmp_path)
+    network, samples = built.launch.network, built.launch.samples["calibration"]
+    model, dense = candidate(built).float(), built.supernet("sliced").materialise(built.space.dense).float()
+    before = copy.deepcopy(model.state_dict())
+    paths = compensate(model, dense, network, samples, 4)
+    assert paths
+    wanted, means = (_mean_outputs(net, network, paths, samples, 4) for net in (dense, model))
+    for path in paths:
+        torch.testing.assert_close(means[path], wanted[path], atol=1e-4, rtol=1e-3)
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed <= {f"{path}.bias" for path in paths}
+    again = copy.deepcopy(dense)
+    compensate(again, dense, network, samples, 4)
+    for name, tensor in again.state_dict().items():
+        torch.testing.assert_close(tensor, dense.state_dict()[name], atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
