@@ -21,6 +21,8 @@ from sparsesearch.errors import InputError
 from sparsesearch.models.load import load_tokenizer
 from sparsesearch.models.task import Task
 
+# In a directory that `sparsesearch choose` wrote: how its samples were chosen.
+CHOICE = "choice.json"
 Tokens = npt.NDArray[np.int32]
 
 
@@ -65,6 +67,21 @@ def _name(data: DataConfig) -> str:
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
+def _chosen(data: DataConfig, role: str) -> Samples | None:
+    """What `sparsesearch choose` wrote, where the source is that."""
+    sources = sources_of(data)
+    directory = Path(sources[0]).expanduser()
+    if len(sources) != 1 or not (directory / CHOICE).is_file():
+        return None
+    found = Samples.load(directory)
+    if len(found) < data.sequences or found.length not in (data.length, 1):
+        raise InputError(
+            "SS204", f"{role} data ({directory}) has {len(found)} samples of {found.length}, wanted are "
+            f"{data.sequences} of {data.length}.", f"Set data.{role}.sequences and data.{role}.length to what it has.",
+        )  # fmt: skip
+    return found.rows(slice(0, data.sequences))
+
+
 def samples_of(
     data: DataConfig, task: Task, directory: Path | None, role: str, given: Iterable[Any] | None = None
 ) -> Samples:
@@ -77,15 +94,17 @@ def samples_of(
 
     Raises InputError SS204 (missing, unreadable or too short) or SS212 (labels, images).
     """
+    if given is None and (found := _chosen(data, role)) is not None:
+        return found
     if task.data == "image":
         return image_samples(data, directory, role)
     assert directory is not None
     tokenizer = load_tokenizer(directory)
     if task.name == "text-classes" and role != "calibration" and given is None:
         # Statistics are collected over whole windows, without padding.
-        found = labelled_documents(data, tokenizer, role)
-        if found is not None:
-            return found
+        labelled = labelled_documents(data, tokenizer, role)
+        if labelled is not None:
+            return labelled
     windows = token_windows(data, tokenizer, role, given)
     if task.data == "pair":
         # The decoder goes on where the encoder's text ends.

@@ -11,6 +11,7 @@ import typer
 from sparsesearch import __version__
 from sparsesearch.cli import (
     audit,
+    choose,
     compare,
     doctor,
     evaluate,
@@ -53,6 +54,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 app.command("search")(search.search)
 app.command("resume")(resume.resume)
 app.command("recover")(recover.recover)
+app.command("choose")(choose.choose_samples)
 app.command("refine")(refine.refine)
 app.command("front")(front.front)
 app.command("show")(show.show)
