@@ -54,11 +54,15 @@ class RunResults:
         return [e for e in self.evaluations if e.sequences == pool and e.status == "ok" and not e.trained]
 
     @cached_property
+    def climbed(self) -> list[Evaluation]:
+        """Candidates at every rung of training that they reached."""
+        return [e for e in Archive(self.run.trained).entries.values() if e.status == "ok"]
+
+    @property
     def trained(self) -> list[Evaluation]:
         """Candidates at the highest rung of training that any has reached."""
-        found = [e for e in Archive(self.run.trained).entries.values() if e.status == "ok"]
-        top = max((e.trained for e in found), default=0)
-        return [e for e in found if e.trained == top]
+        top = max((e.trained for e in self.climbed), default=0)
+        return [e for e in self.climbed if e.trained == top]
 
     def values(self, evaluation: Evaluation) -> dict[str, float]:
         return evaluation.values(self.quality)

@@ -41,6 +41,12 @@ _PROGRESS_NOTE = (
 )
 
 
+_LADDER_NOTE = (
+    '<p class="note">Quality of the candidates that climbed, by the training tokens they have seen; the best of all '
+    "sizes go on, uniform ones beside them. All saw the same data in the same order.</p>"
+)
+
+
 def write_report(results: RunResults, offline: bool = False) -> Path:
     """Write `report.html` into the run.
 
@@ -94,6 +100,8 @@ def _sections(results: RunResults) -> list[str]:
         sections.append("<p>No final measurements yet: the run goes on, or 'sparsesearch resume' ends it.</p>")
         return [*sections, "<h2>Ledger</h2>", _ledger_html(results)]
     sections += ["<h2>The front</h2>", _front_html(results), "<h2>What the picks remove</h2>", *_heat_maps(results)]
+    if results.climbed:
+        sections += ["<h2>Rungs of training</h2>", _LADDER_NOTE, figure_div(ladder_figure(results))]
     sections += [
         "<h2>Progress</h2>",
         _PROGRESS_NOTE,
@@ -189,6 +197,32 @@ def progress_figure(results: RunResults) -> go.Figure:
     return figure
 
 
+def ladder_figure(results: RunResults) -> go.Figure:
+    """Quality of every candidate that was trained, at each rung."""
+    before = {e.genome: e for e in results.final}
+    paths: dict[Any, list[Evaluation]] = {}
+    for evaluation in results.climbed:
+        start = [before[evaluation.genome]] if evaluation.genome in before else []
+        paths.setdefault(evaluation.genome, start).append(evaluation)
+    figure, named = go.Figure(), set[str]()
+    for path in paths.values():
+        uniform = path[0].origin.startswith("uniform")
+        name = "uniform" if uniform else "searched"
+        figure.add_trace(
+            go.Scatter(
+                x=[f"{e.trained:,}" for e in path], y=[e.quality for e in path], name=name, legendgroup=name,
+                showlegend=name not in named, mode="lines+markers", text=_hover(results, path), hoverinfo="text",
+                line={"color": ORANGE if uniform else BLUE, "dash": "dot" if uniform else "solid"},
+                marker={"symbol": "square" if uniform else "circle", "size": 7},
+            )
+        )  # fmt: skip
+        named.add(name)
+    figure.update_layout(height=380, **LAYOUT)
+    figure.update_xaxes(title="training tokens", type="category")
+    figure.update_yaxes(title=results.quality, rangemode="tozero")
+    return figure
+
+
 def _front_html(results: RunResults) -> str:
     test = json.loads(results.run.test.read_text()) if results.run.test.exists() else {}
     dense, picks = results.space.dense_costs, {e.genome.id: rule for rule, e in results.picks().items()}
@@ -209,11 +243,13 @@ def _front_html(results: RunResults) -> str:
 def _ledger_html(results: RunResults) -> str:
     sums: dict[str, list[float]] = {}
     for entry in results.run.lines(results.run.ledger):
-        total = sums.setdefault(entry["phase"], [0.0, 0.0, 0.0])
-        for i, key in enumerate(("count", "tokens", "seconds")):
-            total[i] += entry[key]
+        total = sums.setdefault(entry["phase"], [0.0, 0.0, 0.0, 0.0])
+        for i, key in enumerate(("count", "tokens", "seconds", "device_seconds")):
+            total[i] += entry.get(key, 0.0)
     rows = "".join(
-        f"<tr><td>{html.escape(phase)}</td><td>{count:,.0f}</td><td>{tokens:,.0f}</td><td>{seconds:,.1f}</td></tr>"
-        for phase, (count, tokens, seconds) in sums.items()
+        f"<tr><td>{html.escape(phase)}</td><td>{count:,.0f}</td><td>{tokens:,.0f}</td><td>{seconds:,.1f}</td>"
+        f"<td>{f'{device:,.1f}' if device else ''}</td></tr>"
+        for phase, (count, tokens, seconds, device) in sums.items()
     )
-    return f"<table><tr><th>phase</th><th>steps</th><th>tokens</th><th>seconds</th></tr>{rows}</table>"
+    heads = "".join(f"<th>{head}</th>" for head in ("phase", "steps", "tokens", "seconds", "device seconds"))
+    return f"<table><tr>{heads}</tr>{rows}</table>"

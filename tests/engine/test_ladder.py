@@ -17,6 +17,7 @@ from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.pareto import best_fronts
+from sparsesearch.report.html import ladder_figure, write_report
 from sparsesearch.training import TrainingRun
 
 Make = Callable[[str], Path]
@@ -51,6 +52,17 @@ def test_fewer_candidates_climb_higher(climbed: RunResults) -> None:
     assert any(e["quality"] < before[e["id"]] for e in entries), "training helps"
     shown = climbed.front_json()["candidates"]
     assert {c["rung"] for c in shown} == {"trained:160"}
+
+
+def test_the_report_shows_the_rungs(climbed: RunResults) -> None:
+    text = write_report(climbed).read_text()
+    assert "Rungs of training" in text
+    assert "device seconds" in text
+    figure = ladder_figure(climbed)
+    assert {trace.name for trace in figure.data} == {"searched", "uniform"}
+    by_id = {e.genome.id: e.quality for e in climbed.front}
+    ends = [trace.y[-1] for trace in figure.data if trace.x[-1] == "160"]
+    assert set(by_id.values()) <= set(ends)
 
 
 def test_the_ledger_counts_tokens_consumed(climbed: RunResults) -> None:
