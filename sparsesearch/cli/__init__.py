@@ -17,6 +17,7 @@ from sparsesearch.cli import (
     evaluate,
     export,
     front,
+    iterate,
     list_,
     recover,
     refine,
@@ -54,6 +55,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 app.command("search")(search.search)
 app.command("resume")(resume.resume)
 app.command("recover")(recover.recover)
+app.command("iterate")(iterate.iterate)
 app.command("choose")(choose.choose_samples)
 app.command("refine")(refine.refine)
 app.command("front")(front.front)

@@ -144,6 +144,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     tree = config.model_dump()
     if config.model.id != "demo":
         tree["model"]["id"] = absolute(config.model.id)
+    if config.model.teacher not in (None, "demo"):
+        tree["model"]["teacher"] = absolute(config.model.teacher)
     if config.model.weights is not None:
         tree["model"]["weights"] = absolute(config.model.weights)
     if config.refines is not None:

@@ -43,6 +43,9 @@ class ModelConfig(Strict):
     # Of a function that returns a module: a safetensors file with its state.
     weights: str | None = None
     revision: str | None = None
+    # What candidates are compared with and distilled from: another directory or hub id with the same outputs (for a
+    # function: another file for `weights`). null: the network itself, before it is pruned.
+    teacher: str | None = None
     # Arithmetic during the search; auto is float32 on a CPU and the checkpoint's type on a GPU, fast is bfloat16 where
     # the processor computes with it, else float32.
     compute_dtype: Literal["auto", "fast", "float32", "bfloat16", "float16"] = "auto"

@@ -26,7 +26,7 @@ from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
 from sparsesearch.evaluation.evaluator import USER, UserQuality
 from sparsesearch.evaluation.teacher import TOP
 from sparsesearch.models import Network
-from sparsesearch.models.source import Given, Source, open_source
+from sparsesearch.models.source import Given, Source, open_source, open_teacher
 from sparsesearch.models.task import Task
 from sparsesearch.models.units import build_space
 from sparsesearch.proxies import all_proxies, proxies_named
@@ -46,6 +46,7 @@ class Launch:
 
     Attributes:
         space: with nominal nonzeros; the store brings the measured ones.
+        teacher: what candidates are compared with; None: the network itself.
         samples: by role (`calibration`, `selection`, and `test` where there is one).
     """
 
@@ -57,6 +58,7 @@ class Launch:
     storage_bytes: int
     dtype: str
     quality: UserQuality | None = None
+    teacher: Source | None = None
 
     @property
     def needs_gradients(self) -> bool:
@@ -98,6 +100,7 @@ class Launch:
             "search.options": config.search.options,
             "search.seed": config.search.seed,
             "search.seeds": config.search.seeds,
+            "teacher": None if self.teacher is None else self.teacher.weights,
             "search.asynchronous": config.search.asynchronous,
             "search.screen": None if config.search.screen is None else config.search.screen.model_dump(),
             **{f"numerics.{name}": value for name, value in self.numerics.items()},
@@ -120,7 +123,8 @@ class Launch:
     def setup(self, run: RunDirectory, cache: Path) -> WorkerSetup:
         """What workers of a run are told; stores and teacher caches are shared by all runs of `cache`."""
         common = {"weights": self.weights, "numerics": self.numerics}
-        teacher = common | {"data": self.samples["selection"].digest, "quality": self.config.objectives[0], "top": TOP}
+        taught = common if self.teacher is None else common | {"weights": self.teacher.weights}
+        teacher = taught | {"data": self.samples["selection"].digest, "quality": self.config.objectives[0], "top": TOP}
         store = cache / "stores" / key_hash(self.store_key)
         # What dense blocks see is the same for every space and pruner.
         moments = common | {"data": self.samples["calibration"].digest}
@@ -131,6 +135,7 @@ class Launch:
             source=self.source,
             network=self.network,
             quality=self.quality,
+            taught_by=self.teacher,
             run=str(run.path),
             store=str(store),
             statistics=str(statistics),
@@ -183,7 +188,8 @@ def prepare(
     if config.search.screen is not None:
         _check_screen(config.search.screen.proxy, network, samples["calibration"])
     compute = str(compute_dtype(config, dtype))
-    launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality)
+    teacher = open_teacher(config.model, network)
+    launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality, teacher)
     if launch.needs_gradients:
         check_loss(network.task)
     if not config.data.allow_shared:

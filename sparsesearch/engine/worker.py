@@ -53,6 +53,7 @@ class WorkerSetup:
         network: its description; tracing it again in every worker would take as long as the first time.
         run, store, statistics, teacher: absolute directories that every worker can read.
         quality: the user's own, where there is one.
+        taught_by: what candidates are compared with; None: the network itself.
     """
 
     config: RunConfig
@@ -63,6 +64,7 @@ class WorkerSetup:
     statistics: str
     teacher: str
     quality: UserQuality | None = None
+    taught_by: Source | None = None
 
 
 def compute_dtype(config: RunConfig, storage: torch.dtype) -> torch.dtype:
@@ -178,7 +180,15 @@ class Worker:
 
     def fill_teacher(self, start: int, stop: int) -> None:
         """Write what the dense model puts out for selection samples `start` to `stop`."""
-        self._targets("r+").fill(self.model, self.network.task, start, stop, self.config.batch)
+        self._targets("r+").fill(self._teacher, self.network.task, start, stop, self.config.batch)
+
+    @cached_property
+    def _teacher(self) -> Any:
+        """What candidates are compared with: the dense network, or another one in its place."""
+        other = self.setup.taught_by
+        if other is None:
+            return self.model
+        return other.load(compute_dtype(self.config, other.storage), self.config.executor.device)
 
     def _targets(self, mode: Literal["r", "r+"]) -> Targets:
         return quality_class(self.config.objectives[0])(Path(self.setup.teacher), mode)
@@ -239,7 +249,8 @@ class Worker:
         samples = self.run.samples("training" if self.config.data.training is not None else "calibration")
         compute = compute_dtype(self.config, self.storage)
         options, batch = self.config.training, self.config.batch
-        return Trials(supernet, targets, samples, options, batch, compute, self.evaluator.norms)
+        teacher = None if self.setup.taught_by is None else self._teacher
+        return Trials(supernet, targets, samples, options, batch, compute, self.evaluator.norms, teacher)
 
     def train(self, genome: bytes, tokens: int, whole: int, directory: str) -> dict[str, Any]:
         """Train a candidate to a number of tokens and measure it; see `Trials.train`."""

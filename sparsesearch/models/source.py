@@ -199,6 +199,23 @@ def open_source(model: ModelConfig) -> Source:
     return Checkpoint(resolve(model), model.trust_remote_code)
 
 
+def open_teacher(model: ModelConfig, network: Network) -> Source | None:
+    """The source of a configuration's teacher, if it names one; raises InputError SS216 where it cannot teach."""
+    if model.teacher is None:
+        return None
+    own = "weights" if FACTORY.fullmatch(model.id) else "id"
+    teacher = open_source(model.model_copy(update={own: model.teacher, "teacher": None}))
+    if isinstance(teacher, Checkpoint):
+        described = teacher.describe([])
+        if (described.task.name, described.values) != (network.task.name, network.values):
+            raise InputError(
+                "SS216", f"model.teacher {model.teacher}: it is a network for {described.task.name} with "
+                f"{described.values} outputs, the model one for {network.task.name} with {network.values}.",
+                "Give one with the same outputs.",
+            )  # fmt: skip
+    return teacher
+
+
 def build(name: str, paths: tuple[str, ...] = ()) -> nn.Module:
     """The module that `package.module:function` returns; raises InputError SS213."""
     package, _, function = name.partition(":")

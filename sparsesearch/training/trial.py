@@ -39,6 +39,7 @@ class Trials:
         batch: int,
         compute: torch.dtype,
         norms: RunningStatistics | None = None,
+        teacher: Any = None,
     ) -> None:
         """
         Args:
@@ -46,11 +47,13 @@ class Trials:
             samples: training data.
             batch: samples a forward pass of the evaluation.
             norms: batch statistics of candidates that are not trained.
+            teacher: the network that is distilled; the dense one where None.
         """
         self.supernet, self.targets, self.samples = supernet, targets, samples
         self.options, self.batch, self.compute, self.norms = options, batch, compute, norms
-        distils = options.distill or options.hidden or options.method == "compensate"
-        self._dense = supernet.materialise(supernet.space.dense).float() if distils else None
+        wants = options.distill or options.hidden or options.method == "compensate"
+        self._dense = supernet.materialise(supernet.space.dense).float() if wants else None
+        self._teacher = self._dense if teacher is None or self._dense is None else teacher.float()
 
     @property
     def network(self) -> Network:
@@ -112,7 +115,7 @@ class Trials:
 
     def _run(self, genome: Genome, whole: int) -> TrainingRun:
         model, steps = self.supernet.materialise(genome), steps_of(whole, self.options, self.samples.length)
-        objective = Objective(self.network, self._dense, self.options)
+        objective = Objective(self.network, self._teacher, self.options)
         trained = trainee(model, self.network, self.options)
         return TrainingRun(trained, objective, self.samples, self.options, steps, self.compute)
 

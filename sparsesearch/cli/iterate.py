@@ -1,0 +1,87 @@
+"""`sparsesearch iterate`: prune a part of the way, recover, and search again on what was recovered, in stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsesearch.cli.options import Json, print_json, set_if_given
+from sparsesearch.cli.search import run_name
+
+
+def iterate(
+    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe of sparsity, with limits.")],
+    stages: Annotated[int, typer.Option(min=2, help="Each removes the same share of what is there.")] = 3,
+    train: Annotated[int, typer.Option(min=1, help="Training tokens (images) after each stage.")] = 1_000_000,
+    out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("iterated"),
+    model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the runs, NAME-1, NAME-2, ...")] = None,
+    results: Annotated[Path, typer.Option(help="Where they are kept.")] = Path("results"),
+    limit: Annotated[list[str] | None, typer.Option(help="As 'sparsity>=70%'; replaces the recipe's limits.")] = None,
+    calibration: Annotated[str | None, typer.Option(help="Text file or data set to calibrate on.")] = None,
+    selection: Annotated[str | None, typer.Option(help="Text file or data set to select on.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    json_: Json = False,
+) -> None:
+    """Iterative prune-and-search: search, recover and export, from each stage's model to the next.
+
+    All stages are compared with, and distilled from, the first model. The same command goes on after an interruption.
+    """
+    from transformers.utils import logging
+
+    from sparsesearch.config import load_config, parse_assignment
+    from sparsesearch.engine import controller
+    from sparsesearch.engine import recover as recovering
+    from sparsesearch.engine.launch import prepare
+    from sparsesearch.engine.progress import Reporter
+    from sparsesearch.engine.results import RunResults
+    from sparsesearch.engine.stages import check_stages, limits_of_stage
+    from sparsesearch.errors import InputError
+    from sparsesearch.export import export
+
+    logging.disable_progress_bar()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+    changes: dict[str, Any] = set_if_given(
+        model__id=model, limits=limit or None, data__calibration__source=calibration, data__selection__source=selection
+    )
+    changes |= dict(parse_assignment(text) for text in set_ or [])
+    first = load_config(recipe, changes)
+    check_stages(prepare(first), train)
+    base = run_name(recipe.stem if name is None else name)
+    reporter, reports = Reporter(), []
+    current = first.model.id
+    for stage in range(1, stages + 1):
+        path = results.resolve() / f"{base}-{stage}"
+        own = {"model.id": current, "limits": limits_of_stage(prepare(first).space, stage, stages)}
+        own |= {"model.teacher": first.model.teacher or first.model.id} if stage > 1 else {}
+        reporter.message(f"Stage {stage} of {stages}: {', '.join(own['limits'])}")
+        if (path / "front.json").exists():
+            found = RunResults(path)
+        elif (path / "run.yaml").exists():
+            found = controller.resume(path, {}, reporter)
+        else:
+            found = controller.start(prepare(load_config(recipe, changes | own)), path, reporter)
+        place = path / "model" if stage < stages else out
+        candidate = found.pick("best")
+        (one,) = recovering.recover(found, recovering.prepared(found, {}, train), [candidate], 1, reporter)
+        report = _exported(place) or export(found, candidate, place, "zeros", trained=one.weights)
+        reports.append(report | {"stage": stage, "before": candidate.quality, "after": one.quality})
+        current = str(place.resolve())
+    if json_:
+        print_json(reports)
+        return
+    for report in reports:
+        print(f"stage {report['stage']}: {first.objectives[0]} {report['before']:.4g} before training, "
+              f"{report['after']:.4g} after; {report['nonzeros']:,} nonzeros: {report['out']}")  # fmt: skip
+
+
+def _exported(place: Path) -> dict[str, Any] | None:
+    """What an earlier call wrote of a stage."""
+    import json
+
+    manifest = place / "sparsesearch.json"
+    found: dict[str, Any] | None = json.loads(manifest.read_text()) if manifest.exists() else None
+    return found
