@@ -12,8 +12,8 @@ def check_stages(launch: Launch, tokens: int) -> None:
     kinds = sorted({unit.kind for unit in launch.space.units} - {"sparsity"})
     if kinds:
         raise InputError(
-            "SS119", f"stages search unstructured sparsity; this space has units of kind {', '.join(kinds)}, and models of "
-            "uneven shapes cannot be searched again.", "Keep units of kind sparsity.",
+            "SS119", f"stages search unstructured sparsity, not {', '.join(kinds)}: models of uneven shapes cannot be "
+            "searched again.", "Keep units of kind sparsity.",
         )  # fmt: skip
     if not launch.space.bounds:
         raise InputError("SS106", "stages lead to limits, and the recipe has none.", "Give --limit 'sparsity>=70%'.")

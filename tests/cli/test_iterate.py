@@ -48,18 +48,15 @@ def test_stages_nest_and_the_same_command_goes_on(space: Path, tmp_path: Path, f
     assert runs[1].info["model"] == str(tmp_path / "i-1" / "model")
     assert runs[0].info["fingerprint"]["teacher"] is None
     assert runs[1].info["fingerprint"]["teacher"] == runs[0].info["fingerprint"]["weights"], "one teacher for all"
-    first, last = (
-        load_file(next(place.glob("*.safetensors"))) for place in (tmp_path / "i-1" / "model", tmp_path / "out")
-    )
+    places = (tmp_path / "i-1" / "model", tmp_path / "out")
+    first, last = (load_file(next(place.glob("*.safetensors"))) for place in places)
     pruned = [name for name, tensor in first.items() if bool((tensor == 0).any()) and name.endswith("proj.weight")]
     assert pruned
     for name in pruned:
         assert bool((last[name][first[name] == 0] == 0).all()), "what was pruned stays pruned"
-    half, whole = (
-        sum(int((t[n] == 0).sum()) for n in pruned) / sum(t[n].numel() for n in pruned) for t in (first, last)
-    )
-    assert half >= 0.5
-    assert whole >= 0.75
+    size = sum(first[name].numel() for name in pruned)
+    assert sum(int((first[name] == 0).sum()) for name in pruned) >= 0.5 * size
+    assert sum(int((last[name] == 0).sum()) for name in pruned) >= 0.75 * size
     model = ss.load(tmp_path / "out")
     assert torch.isfinite(model(torch.arange(8)[None]).logits).all()
     archive = runs[0].run.archive.read_bytes()
@@ -70,17 +67,17 @@ def test_stages_nest_and_the_same_command_goes_on(space: Path, tmp_path: Path, f
 
 
 def test_each_stage_leaves_the_same_share(family_dir: Make) -> None:
-    space = launched(family_dir("llama"), units=UNITS, limits=["sparsity>=75%", "nonzeros<=64%"]).space
-    assert limits_of_stage(space, 2, 2) == ["sparsity>=75%", "nonzeros<=64%"]
+    space = launched(family_dir("llama"), units=UNITS, limits=["sparsity>=75%", "nonzeros<=81%"]).space
+    assert limits_of_stage(space, 2, 2) == ["sparsity>=75%", "nonzeros<=81%"]
     sparsity, nonzeros = limits_of_stage(space, 1, 2)
     assert float(sparsity.removeprefix("sparsity>=").rstrip("%")) == pytest.approx(50, abs=0.01)
-    assert float(nonzeros.removeprefix("nonzeros<=").rstrip("%")) == pytest.approx(80, abs=0.01)
+    assert float(nonzeros.removeprefix("nonzeros<=").rstrip("%")) == pytest.approx(90, abs=0.01)
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--set", "units=[{kind: ffn_width}]", "--limit", "params<=80%"], "SS119", "ffn_width"),
+        (["--set", "units=[{kind: ffn_width}]", "--limit", "params<=95%"], "SS119", "ffn_width"),
         (["--train", 5], "SS118", "less than one step"),
         (["--set", "limits=[]"], "SS106", "recipe has none"),
     ],
