@@ -12,8 +12,10 @@ from sparsesearch.cli import app
 from sparsesearch.config import validate
 from sparsesearch.export import FORMS
 from sparsesearch.models import FAMILIES
+from sparsesearch.proxies import PROXIES
 from sparsesearch.pruning import EXPERTS, STRUCTURED, UNSTRUCTURED
 from sparsesearch.searchers.registry import SEARCHERS
+from sparsesearch.testing.proxies import check_proxy
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -27,6 +29,21 @@ def test_ci_runs_exactly_the_readmes_test_command() -> None:
 def test_the_recipe_shown_is_valid_and_complete() -> None:
     tree = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL).group(1))  # type: ignore[union-attr]
     assert validate(tree, "README").objectives == ["kl", "params"]
+
+
+def test_the_recipe_of_training_is_valid() -> None:
+    (text,) = re.findall(r"```yaml\n(training:.*?)```", README, re.DOTALL)
+    config = validate({"units": [{"kind": "sparsity"}]} | yaml.safe_load(text), "README")
+    assert [rung.candidates for rung in config.search.rungs] == [8, 2]
+
+
+def test_the_proxy_shown_passes_conformance(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(from sparsesearch.proxies.*?)```", README, re.DOTALL)
+    exec(code, {"__name__": "mine"})
+    try:
+        check_proxy("zeroed", tmp_path)
+    finally:
+        PROXIES.pop("zeroed", None)
 
 
 def test_verbs_searchers_and_forms_named_exist() -> None:
