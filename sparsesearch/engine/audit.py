@@ -10,9 +10,10 @@ import numpy as np
 
 from sparsesearch.config import Rung
 from sparsesearch.engine import executors
+from sparsesearch.engine.checks import check_training
 from sparsesearch.engine.controller import supernet, write_launch
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.launch import Launch, check_disk, check_training
+from sparsesearch.engine.launch import Launch, check_disk
 from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults

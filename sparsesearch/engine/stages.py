@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sparsesearch.engine.launch import Launch, check_training
+from sparsesearch.engine.checks import check_training
+from sparsesearch.engine.launch import Launch
 from sparsesearch.errors import InputError
 from sparsesearch.space import Space
 

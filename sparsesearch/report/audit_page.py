@@ -50,7 +50,8 @@ def verdict(one: Agreement) -> str:
 def _range(value: float, interval: tuple[float, float]) -> str:
     if not math.isfinite(value):
         return "-"
-    return f"{value:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if math.isfinite(interval[0]) else "")
+    shown = [f"{x:.2f}".replace("0.", ".", 1) for x in (value, *interval)]
+    return shown[0] + (f" [{shown[1]}, {shown[2]}]" if math.isfinite(interval[0]) else "")
 
 
 def audit_json(found: Audit) -> dict[str, Any]:
