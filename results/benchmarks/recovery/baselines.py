@@ -1,0 +1,85 @@
+"""Pruning by magnitude while training, without a search, at a candidate's number of weights and the same training tokens.
+
+    python baselines.py --run RUN_DIR --pick best --tokens 400000 --training train.txt --test test.txt --out table.json
+
+Gradual magnitude pruning, GraNet, and iterative magnitude pruning with rewinding, from the dense network; the same data
+in the same order, the same loss and the same rate as `recover`. Measured on test data, as in `curves.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparsesearch.calibration import Samples
+from sparsesearch.calibration.data import samples_of
+from sparsesearch.config import DataConfig, TrainingConfig, load_config
+from sparsesearch.engine.results import RunResults
+from sparsesearch.evaluation import accuracy, perplexity
+from sparsesearch.export.write import open_run
+from sparsesearch.training import Objective
+from sparsesearch.training.loop import steps_of
+from sparsesearch.training.magnitude import gradual, rewound, starter
+from sparsesearch.training.masks import Masks
+
+ROUNDS = 5
+METHODS: dict[str, Any] = {
+    "gradual magnitude": lambda *given: gradual(*given),
+    "GraNet": lambda *given: gradual(*given, regrow=0.5),
+    f"magnitude, {ROUNDS} rounds, rewound": lambda *given: rewound(
+        *given, rounds=ROUNDS, rewind=max(given[-1] // 100, 1)
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--pick", default="best")
+    parser.add_argument("--tokens", type=int, required=True)
+    parser.add_argument("--training", required=True)
+    parser.add_argument("--sequences", type=int, default=4096)
+    parser.add_argument("--set", dest="changes", default="{}", help="training options as JSON")
+    parser.add_argument("--test", required=True)
+    parser.add_argument("--test-sequences", type=int, default=256)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    results = RunResults(args.run)
+    config = load_config(results.run.config)
+    opened = open_run(results)
+    supernet, network = opened.supernet, opened.supernet.network
+
+    def data(role: str, source: str, sequences: int) -> Samples:
+        base: DataConfig = getattr(config.data, role)
+        wanted = DataConfig.model_validate(base.model_dump() | {"source": source, "sequences": sequences})
+        return samples_of(wanted, network.task, opened.source.directory, "test")
+
+    training = data("calibration", args.training, args.sequences)
+    test = data("selection", args.test, args.test_sequences)
+    options = TrainingConfig.model_validate(config.training.model_dump() | json.loads(args.changes))
+    objective = Objective(network, supernet.materialise(supernet.space.dense).float(), options)
+    found = supernet.materialise(results.pick(args.pick).genome)
+    own = dict(found.named_parameters())
+    kept = sum(int((own[name] != 0).sum()) for name in network.matrices)
+    start = starter(network, objective, training, options, torch.float32)
+    rows = []
+    for name, method in METHODS.items():
+        model = supernet.materialise(supernet.space.dense).float()
+        trained = method(start, model, network, kept, steps_of(args.tokens, options, training.length)).eval()
+        left = sum(int(mask.sum()) for mask in Masks.of_zeros(trained, network.matrices).kept.values())
+        if network.task.generates:
+            value = perplexity(trained, test.arrays["input_ids"], config.batch)
+        else:
+            value = accuracy(trained, network.task, test, config.batch)
+        rows.append({"method": name, "tokens": args.tokens, "weights": left, results.test_metric: value})
+        print(json.dumps(rows[-1]), flush=True)
+        args.out.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

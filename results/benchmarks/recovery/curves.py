@@ -1,0 +1,92 @@
+"""Quality against training tokens, a method at a time, with the dense network trained on as many beside it.
+
+    python curves.py --run RUN_DIR --pick best --tokens 0,100000,400000,1600000 --training train.txt
+
+Every point is a training run of its own, with a schedule made for its tokens. Measured: the run's quality on selection
+data, and perplexity or accuracy on `--test` (text or images that no other role has seen).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from sparsesearch.calibration import Samples
+from sparsesearch.calibration.data import samples_of
+from sparsesearch.config import DataConfig, load_config
+from sparsesearch.engine import recover as recovering
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.evaluation import accuracy, perplexity
+from sparsesearch.export.write import Opened, open_run
+from sparsesearch.searchers import Evaluation
+
+DENSE = "dense, full"
+
+
+def tested(opened: Opened, evaluation: Evaluation, weights: Path | None, test: Samples, batch: int) -> float:
+    """Perplexity, or accuracy, of a candidate with weights that training gave it, or as it was found."""
+    supernet, genome = opened.supernet, evaluation.genome
+    if weights is not None:
+        supernet.trained[genome] = load_file(weights)
+    model = supernet.materialise(genome).float()
+    if weights is None:
+        opened.norms.correct(model, genome)
+    supernet.trained.pop(genome, None)
+    if supernet.network.task.generates:
+        return perplexity(model, test.arrays["input_ids"], batch)
+    return accuracy(model, supernet.network.task, test, batch)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--pick", default="best")
+    parser.add_argument("--methods", default="full,perp,masked_lora")
+    parser.add_argument("--rates", default="", help="METHOD=RATE with commas between; the run's own elsewhere")
+    parser.add_argument("--tokens", required=True, help="with commas between; 0 is what was found")
+    parser.add_argument("--training", help="data to train on")
+    parser.add_argument("--sequences", type=int, default=4096)
+    parser.add_argument("--test", required=True)
+    parser.add_argument("--test-sequences", type=int, default=256)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    results = RunResults(args.run)
+    data = load_config(results.run.config).data
+    opened, batch = open_run(results), load_config(results.run.config).batch
+    wanted = data.selection.model_copy(update={"source": args.test, "sequences": args.test_sequences})
+    task = opened.supernet.network.task
+    test = samples_of(DataConfig.model_validate(wanted), task, opened.source.directory, "test")
+    rates = dict(pair.split("=") for pair in args.rates.split(",") if pair)
+    candidate, dense = results.pick(args.pick), results.dense
+    assert dense is not None
+    rows: list[dict[str, Any]] = []
+    for name in [*args.methods.split(","), DENSE]:
+        one, method = (dense, "full") if name == DENSE else (candidate, name)
+        for tokens in map(int, args.tokens.split(",")):
+            weights, quality = None, one.quality
+            if tokens:
+                changes: dict[str, Any] = {"training.method": method}
+                changes |= {"training.learning_rate": float(rates[method])} if method in rates else {}
+                if args.training:
+                    own = (data.training or data.calibration).model_dump()
+                    changes["data.training"] = own | {"source": args.training, "sequences": args.sequences}
+                launch = recovering.prepared(results, changes, tokens)
+                (done,) = recovering.recover(results, launch, [one], 1, Reporter())
+                weights, quality = done.weights, done.quality
+            rows.append({
+                "method": name, "tokens": tokens, results.quality: quality,
+                results.test_metric: tested(opened, one, weights, test, batch),
+            })  # fmt: skip
+            print(json.dumps(rows[-1]), flush=True)
+            args.out.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
