@@ -1,4 +1,4 @@
-"""Pruning by magnitude while training, without a search, at a candidate's number of weights and the same training tokens.
+"""Pruning by magnitude while training, without a search: as many weights as a candidate, and as many training tokens.
 
     python baselines.py --run RUN_DIR --pick best --tokens 400000 --training train.txt --test test.txt --out table.json
 
