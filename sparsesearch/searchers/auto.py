@@ -34,7 +34,7 @@ TOGETHER = 8
 AGAIN = 0.125
 # Standard deviations of its prediction that are held against a genome.
 DOUBTED = 1.0
-# Solutions are looked for within the whole radius, half of it and a quarter in turn: how far sums hold, networks differ.
+# Solutions are looked for within the whole radius, half of it, a quarter, in turn: sums hold further in some networks.
 RADII = 3
 # Share of children at the limits, where there are any, and how many finalists.
 AT_LIMITS, FINALISTS = 0.75, 4
