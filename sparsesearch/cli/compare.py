@@ -61,7 +61,7 @@ def compare(
     spaces = comparing.sized(launch.space, config.objectives[1], split(sizes, "sizes") if sizes else [])
     for space in spaces.values():
         space.check()
-    comparing.check_runs(launches)
+    comparing.check_runs(launches, path)
     path.mkdir(parents=True, exist_ok=True)
     check_disk(launch, path)
     reporter = Reporter()

@@ -75,11 +75,21 @@ def search_of(recipe: SearchConfig, contender: Contender, tokens: int, options: 
     return recipe.model_copy(update=changes)
 
 
-def check_runs(launches: dict[Contender, Launch]) -> None:
-    """Raise InputError SS602 where a run that is there already is not the one wanted."""
-    for contender, launch in launches.items():
-        if _exists(contender) and RunResults(contender.path).info["fingerprint"] != launch.fingerprint:
-            raise InputError("SS602", f"{contender.path} is of another comparison.", "Use another --name.")
+def check_runs(launches: dict[Contender, Launch], path: Path) -> None:
+    """Raise InputError SS602 where a run that is there already is not the one wanted.
+
+    Those of other searchers must be of the same model, data and space: what they chose is judged together.
+    """
+    wanted = {contender.path: launch.fingerprint for contender, launch in launches.items()}
+    common = _without_search(next(iter(wanted.values())))
+    for run in (info.parent for info in path.glob("*/run.json")):
+        known = RunResults(run).info["fingerprint"]
+        if known != wanted.get(run, known) or _without_search(known) != common:
+            raise InputError("SS602", f"{run} is of another comparison.", "Use another --name.")
+
+
+def _without_search(fingerprint: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fingerprint.items() if not name.startswith("search")}
 
 
 def run_all(launches: dict[Contender, Launch], reporter: Reporter) -> dict[Contender, RunResults]:

@@ -55,9 +55,15 @@ def test_searchers_are_compared_and_the_same_command_goes_on(space: Path, tmp_pa
     assert (tmp_path / "c" / "compare.html").stat().st_size > 10_000
     assert (tmp_path / "c" / "compare.png").exists()
     assert len(list((tmp_path / "c" / ".cache" / "stores").glob("*/index.json"))) == 1
-    other = run(*arguments, "--option", "nsga2.offspring=9")
-    assert isinstance(other.exception, InputError)
-    assert other.exception.code == "SS602"
+    # Another option of a searcher; another searcher in bfloat16: its choices would be judged with these.
+    coarser = ["other=random" if argument == "random,nsga2" else argument for argument in arguments[:-3]]
+    for different in (
+        [*arguments, "--option", "nsga2.offspring=9"],
+        [*coarser, "--set", "model.compute_dtype=bfloat16"],
+    ):
+        other = run(*different)
+        assert isinstance(other.exception, InputError)
+        assert other.exception.code == "SS602"
     archives = [results.run.archive.read_bytes() for results in runs]
     judged = (tmp_path / "c" / "judged" / "archive.jsonl").read_bytes()
     again = run(*arguments)
