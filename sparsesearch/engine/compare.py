@@ -7,7 +7,7 @@ believed at checkpoints is measured again on all selection data, outside their b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,8 @@ def moments(launch: Launch, results: RunResults, sizes: Sequence[Space], budget:
         budget: of tokens.
     """
     seconds, found = _seconds(results), []
-    for share in CHECKPOINTS:
-        tokens = int(share * budget)
-        searcher = _repeated(launch, results, tokens)
+    checkpoints = [int(share * budget) for share in CHECKPOINTS]
+    for tokens, searcher in zip(checkpoints, _repeated(launch, results, checkpoints), strict=True):
         best = tuple(searcher.chosen(space) for space in sizes)
         found.append(Moment(tokens, float(np.interp(tokens, *seconds)), best))
     return found
@@ -165,18 +164,25 @@ class Archived:
     def close(self) -> None: ...
 
 
-def _repeated(launch: Launch, results: RunResults, tokens: int) -> Searcher:
-    """The searcher of a run as it was when it had spent this many tokens."""
-    search = launch.config.search.model_copy(update={"tokens": tokens})
-    launch = replace(launch, config=launch.config.model_copy(update={"search": search}))
+def _repeated(launch: Launch, results: RunResults, checkpoints: Sequence[int]) -> Iterator[Searcher]:
+    """The searcher of a run as it was when it had spent each of some rising numbers of tokens."""
+    session = None
+    for tokens in checkpoints:
+        if session is None or launch.config.search.asynchronous:
+            session = _session(launch, results)
+        if launch.config.search.asynchronous:  # there it takes in all that there is
+            _forget(session.archive, tokens // session.measurer.length)
+        session.budget.tokens = tokens
+        session.search()
+        yield session.searcher
+
+
+def _session(launch: Launch, results: RunResults) -> SearchSession:
+    """The session of a run, from its start."""
     run, reporter = results.run, Reporter(quiet=True)
     ledger, nobody = Ledger(run), Archived()
     seeds = seed_genomes(launch.config, results.space, run, nobody, reporter, ledger)
-    session = SearchSession(launch, run, results.space, nobody, reporter, ledger, seeds)
-    if search.asynchronous:  # there it takes in all that there is
-        _forget(session.archive, tokens // session.measurer.length)
-    session.search()
-    return session.searcher
+    return SearchSession(launch, run, results.space, nobody, reporter, ledger, seeds)
 
 
 def _forget(archive: Archive, sequences: int) -> None:

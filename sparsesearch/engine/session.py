@@ -93,6 +93,8 @@ class SearchSession:
             thought = time.monotonic() - started
             before = self.budget.used_evals, self.budget.used_tokens
             affordable = self._admitted(proposals)
+            # A larger budget can go on from here.
+            self.searcher.put_back(proposals[len(affordable) :])
             evaluations = self.measurer.evaluate(affordable, before[0])
             if len(self.archive.entries) > measured:  # not a replay
                 self.ledger.add("searcher", thought, 0)

@@ -170,6 +170,10 @@ class Searcher(ABC):
         portion, self._queue = self._queue[:n], self._queue[n:]
         return portion
 
+    def put_back(self, proposals: Sequence[Proposal]) -> None:
+        """Take back proposals that were not measured; `ask` gives them again."""
+        self._queue = [*proposals, *self._queue]
+
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Take in evaluations of proposals, in any order."""
         for evaluation in evaluations:
