@@ -43,7 +43,8 @@ class Audit:
         seconds: that each proxy took for one candidate, without what it measures once.
         agreements: with the quality, best first.
         train: training tokens of each candidate; 0: none.
-        after: agreements with the quality after training, by proxy; the quality before training is among them.
+        trained: qualities after training, (candidates,), nan where it diverged; empty without training.
+        after: agreements with them, by proxy; the quality before training is among them.
     """
 
     quality: str
@@ -53,6 +54,7 @@ class Audit:
     seconds: dict[str, float]
     agreements: list[Agreement]
     train: int
+    trained: Floats
     after: dict[str, Agreement]
 
 
@@ -115,15 +117,15 @@ def audit(
             genomes = [e.genome for e in measured]
             scores, seconds = scored(launch, space, proxies, genomes, executor, reporter, ledger)
             executor.release()
-            after = None if trained is None else _after(trained, run, genomes, train, reporter)
+            after = np.array([]) if trained is None else _after(trained, run, genomes, train, reporter)
     finally:
         cluster.close()
     values = np.array([e.quality for e in measured])
     agreements = [agreement(name, mine, values) for name, mine in scores.items()]
     agreements.sort(key=lambda a: -a.tau if np.isfinite(a.tau) else np.inf)
     quality = launch.config.objectives[0]
-    with_after = {} if after is None else _agreements(scores | {quality: values}, after)
-    return Audit(quality, launch.config.limits, measured, scores, seconds, agreements, train, with_after)
+    with_after = _agreements(scores | {quality: values}, after) if train else {}
+    return Audit(quality, launch.config.limits, measured, scores, seconds, agreements, train, after, with_after)
 
 
 def _after(launch: Launch, run: RunDirectory, genomes: Sequence[Genome], tokens: int, reporter: Reporter) -> Floats:

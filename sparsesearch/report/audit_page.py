@@ -16,6 +16,8 @@ from sparsesearch.report.html import LAYOUT, figure_div, html_table, page
 
 # Okabe-Ito: proxies, controls, proxies below the line.
 PROXY, CONTROL, DISTRUSTED = "#0072B2", "#999999", "#D55E00"
+# At once, after training.
+SYMBOLS = ("circle", "diamond-open")
 
 
 def audit_table(found: Audit) -> Table:
@@ -60,27 +62,28 @@ def audit_json(found: Audit) -> dict[str, Any]:
     def plain(value: float) -> float | None:
         return value if math.isfinite(value) else None
 
+    def tau(one: Agreement, name: str = "tau") -> dict[str, Any]:
+        return {name: plain(one.tau), f"{name}_range": [plain(x) for x in one.tau_range]}
+
     proxies = {
         one.proxy: {
-            "tau": plain(one.tau), "tau_range": [plain(x) for x in one.tau_range],
+            **tau(one),
             "rho": plain(one.rho), "rho_range": [plain(x) for x in one.rho_range],
             "seconds": found.seconds[one.proxy], "control": one.proxy in CONTROLS, "note": one.note,
-        } | ({"tau_after": plain(found.after[one.proxy].tau)} if found.train else {})
+        } | (tau(found.after[one.proxy], "tau_after") if found.train else {})
         for one in found.agreements
     }  # fmt: skip
     candidates = [
         {
             "id": e.genome.id, found.quality: e.quality, "costs": e.costs,
             "scores": {name: plain(float(scores[i])) for name, scores in found.scores.items()},
-        }
+        } | ({f"{found.quality}_after": plain(float(found.trained[i]))} if found.train else {})
         for i, e in enumerate(found.candidates)
     ]  # fmt: skip
     numbers = {"quality": found.quality, "limits": found.limits, "proxies": proxies, "candidates": candidates}
     if not found.train:
         return numbers
-    before = found.after[found.quality]
-    after = {"tokens": found.train, "tau_before": plain(before.tau), "tau_range": [plain(x) for x in before.tau_range]}
-    return numbers | {"training": after}
+    return numbers | {"training": {"tokens": found.train} | tau(found.after[found.quality], "tau_before")}
 
 
 def write_page(found: Audit, path: Path, title: str) -> None:
@@ -98,19 +101,27 @@ def colour(one: Agreement) -> str:
     return PROXY if one.tau >= TRUSTED else DISTRUSTED
 
 
-def _intervals(found: Audit) -> go.Figure:
+def _series(found: Audit) -> list[tuple[str, list[Agreement]]]:
+    """What the figures show, agreements worst first: with the quality at once, and with that after training."""
     shown = [one for one in reversed(found.agreements) if math.isfinite(one.tau)]
-    high, low = ([abs(one.tau_range[i] - one.tau) for one in shown] for i in (1, 0))
-    figure = go.Figure(
-        go.Scatter(
-            x=[one.tau for one in shown], y=[one.proxy for one in shown], mode="markers",
-            marker={"color": [colour(one) for one in shown], "size": 9},
-            error_x={"array": high, "arrayminus": low, "color": "#888"},
-        )
-    )  # fmt: skip
+    series = [("at once", shown)]
+    if found.train:
+        series.append((f"after {found.train:,} tokens", [found.after[one.proxy] for one in shown]))
+    return series
+
+
+def _intervals(found: Audit) -> go.Figure:
+    figure = go.Figure()
+    for (name, shown), symbol in zip(_series(found), SYMBOLS, strict=False):
+        high, low = ([abs(one.tau_range[i] - one.tau) for one in shown] for i in (1, 0))
+        figure.add_scatter(
+            x=[one.tau for one in shown], y=[one.proxy for one in shown], mode="markers", name=name,
+            marker={"color": [colour(one) for one in shown], "size": 9, "symbol": symbol},
+            error_x={"array": high, "arrayminus": low, "color": "#888", "thickness": 1},
+        )  # fmt: skip
     figure.add_vline(x=TRUSTED, line_dash="dot", annotation_text=f"{TRUSTED:g}")
     figure.add_vline(x=0, line_width=1)
-    figure.update_layout(height=120 + 26 * len(shown), **LAYOUT)
+    figure.update_layout(height=120 + 26 * len(_series(found)[0][1]), scattermode="group", **LAYOUT)
     figure.update_xaxes(title=f"Kendall's tau with {found.quality}", range=[-1, 1])
     return figure
 
@@ -132,16 +143,22 @@ def write_picture(found: Audit, path: Path) -> None:
     """A PNG of the correlations."""
     from matplotlib.figure import Figure
 
-    shown = [one for one in reversed(found.agreements) if math.isfinite(one.tau)]
-    figure = Figure(figsize=(7, 1 + 0.3 * len(shown)), layout="constrained")
+    series = _series(found)
+    names = [one.proxy for one in series[0][1]]
+    figure = Figure(figsize=(7, 1 + 0.3 * len(names)), layout="constrained")
     axes = figure.subplots()
-    for row, one in enumerate(shown):
-        axes.plot(one.tau_range, [row, row], color=colour(one), linewidth=1.5)
-        axes.plot(one.tau, row, "o", color=colour(one))
+    for number, ((name, shown), marker) in enumerate(zip(series, "oD", strict=False)):
+        for row, one in enumerate(shown):
+            height, drawn = row + 0.3 * number, colour(one)
+            axes.plot(one.tau_range, [height, height], color=drawn, linewidth=1.5)
+            face, label = ("none" if number else drawn), (None if row else name)
+            axes.plot(one.tau, height, marker, color=drawn, markerfacecolor=face, linestyle="none", label=label)
     axes.axvline(TRUSTED, linestyle=":", color="black", linewidth=1)
     axes.axvline(0, color="black", linewidth=0.5)
     axes.set(
-        yticks=range(len(shown)), yticklabels=[one.proxy for one in shown], xlim=(-1, 1),
+        yticks=range(len(names)), yticklabels=names, xlim=(-1, 1),
         xlabel=f"Kendall's tau with {found.quality}, {len(found.candidates)} candidates at {', '.join(found.limits)}",
     )  # fmt: skip
+    if found.train:
+        axes.legend(loc="lower left")
     figure.savefig(path, dpi=150)

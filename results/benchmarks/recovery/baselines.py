@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measured import metric, samples_from
 
-from sparsesearch.calibration import Samples
-from sparsesearch.calibration.data import samples_of
-from sparsesearch.config import DataConfig, TrainingConfig, load_config
+from sparsesearch.config import TrainingConfig, load_config
 from sparsesearch.engine.results import RunResults
-from sparsesearch.evaluation import accuracy, perplexity
 from sparsesearch.export.write import open_run
 from sparsesearch.training import Objective
 from sparsesearch.training.loop import steps_of
@@ -54,13 +52,8 @@ def main() -> None:
     opened = open_run(results)
     supernet, network = opened.supernet, opened.supernet.network
 
-    def data(role: str, source: str, sequences: int) -> Samples:
-        base: DataConfig = getattr(config.data, role)
-        wanted = DataConfig.model_validate(base.model_dump() | {"source": source, "sequences": sequences})
-        return samples_of(wanted, network.task, opened.source.directory, "test")
-
-    training = data("calibration", args.training, args.sequences)
-    test = data("selection", args.test, args.test_sequences)
+    training = samples_from(opened, config.data.calibration, args.training, args.sequences)
+    test = samples_from(opened, config.data.selection, args.test, args.test_sequences)
     options = TrainingConfig.model_validate(config.training.model_dump() | json.loads(args.changes))
     objective = Objective(network, supernet.materialise(supernet.space.dense).float(), options)
     found = supernet.materialise(results.pick(args.pick).genome)
@@ -72,10 +65,7 @@ def main() -> None:
         model = supernet.materialise(supernet.space.dense).float()
         trained = method(start, model, network, kept, steps_of(args.tokens, options, training.length)).eval()
         left = sum(int(mask.sum()) for mask in Masks.of_zeros(trained, network.matrices).kept.values())
-        if network.task.generates:
-            value = perplexity(trained, test.arrays["input_ids"], config.batch)
-        else:
-            value = accuracy(trained, network.task, test, config.batch)
+        value = metric(opened, trained, test, config)
         rows.append({"method": name, "tokens": args.tokens, "weights": left, results.test_metric: value})
         print(json.dumps(rows[-1]), flush=True)
         args.out.write_text(json.dumps(rows, indent=1))

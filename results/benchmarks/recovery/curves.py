@@ -14,33 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from measured import samples_from, tested
 
-from sparsesearch.calibration import Samples
-from sparsesearch.calibration.data import samples_of
-from sparsesearch.config import DataConfig, load_config
+from sparsesearch.config import load_config
 from sparsesearch.engine import recover as recovering
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
-from sparsesearch.evaluation import accuracy, perplexity
-from sparsesearch.export.write import Opened, open_run
-from sparsesearch.searchers import Evaluation
+from sparsesearch.export.write import open_run
 
 DENSE = "dense, full"
-
-
-def tested(opened: Opened, evaluation: Evaluation, weights: Path | None, test: Samples, batch: int) -> float:
-    """Perplexity, or accuracy, of a candidate with weights that training gave it, or as it was found."""
-    supernet, genome = opened.supernet, evaluation.genome
-    if weights is not None:
-        supernet.trained[genome] = load_file(weights)
-    model = supernet.materialise(genome).float()
-    if weights is None:
-        opened.norms.correct(model, genome)
-    supernet.trained.pop(genome, None)
-    if supernet.network.task.generates:
-        return perplexity(model, test.arrays["input_ids"], batch)
-    return accuracy(model, supernet.network.task, test, batch)
 
 
 def main() -> None:
@@ -58,11 +40,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     results = RunResults(args.run)
-    data = load_config(results.run.config).data
-    opened, batch = open_run(results), load_config(results.run.config).batch
-    wanted = data.selection.model_copy(update={"source": args.test, "sequences": args.test_sequences})
-    task = opened.supernet.network.task
-    test = samples_of(DataConfig.model_validate(wanted), task, opened.source.directory, "test")
+    config, opened = load_config(results.run.config), open_run(results)
+    data = config.data
+    test = samples_from(opened, data.selection, args.test, args.test_sequences)
     rates = dict(pair.split("=") for pair in args.rates.split(",") if pair)
     candidate, dense = results.pick(args.pick), results.dense
     assert dense is not None
@@ -82,7 +62,7 @@ def main() -> None:
                 weights, quality = done.weights, done.quality
             rows.append({
                 "method": name, "tokens": tokens, results.quality: quality,
-                results.test_metric: tested(opened, one, weights, test, batch),
+                results.test_metric: tested(opened, one, weights, test, config),
             })  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)
             args.out.write_text(json.dumps(rows, indent=1))

@@ -1,0 +1,45 @@
+"""Audits side by side: Kendall's tau of every proxy with the quality at once and after training.
+
+    python table.py unstructured.json widths.json channels.json
+
+Each file is an audit.json that `sparsesearch audit` wrote; proxies are sorted by their least tau over all columns.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def cell(found: dict[str, Any], name: str) -> str:
+    """Tau and its interval, as .52 (.37-.66); a dash where the proxy cannot score that network."""
+    if found.get(name) is None:
+        return "-"
+    shown = [f"{x:.2f}".replace("0.", ".", 1) for x in (found[name], *found[f"{name}_range"])]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def main(paths: list[Path]) -> None:
+    audits = {path.stem: json.loads(path.read_text()) for path in paths}
+    heads = [f"{stem}, {when}" for stem in audits for when in ("at once", "trained")]
+    print(f"| | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
+    before = [("", cell(audit["training"], "tau_before")) for audit in audits.values()]
+    print(f"| the quality before training | {' | '.join(text for pair in before for text in pair)} |")
+    names = {name for audit in audits.values() for name in audit["proxies"]}
+
+    def least(name: str) -> float:
+        entries = [audit["proxies"].get(name, {}) for audit in audits.values()]
+        found = [entry.get(key) for entry in entries for key in ("tau", "tau_after")]
+        return -min((tau for tau in found if tau is not None), default=-2)
+
+    for name in sorted(names, key=least):
+        entries = [audit["proxies"].get(name, {}) for audit in audits.values()]
+        cells = [cell(entry, key) for entry in entries for key in ("tau", "tau_after")]
+        control = any(entry.get("control") for entry in entries)
+        print(f"| {name}{' (control)' if control else ''} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])

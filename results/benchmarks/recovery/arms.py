@@ -1,0 +1,88 @@
+"""What searches are worth after recovery, at equal compute: a token of training counts as three of evaluation.
+
+    python arms.py --recipe ../search_efficiency/unstructured.yaml --model MODEL --calibration TEXT --selection TEXT \\
+        --training TEXT --test TEXT --results DIR --seeds 0,1 --out arms.json --arms '{"NAME": {"search.tokens": 9}}'
+
+Each arm is a search with the keys given (`recover` is training tokens of its best candidate afterwards; an arm with
+`search.rungs` has trained its own). Measured are the quality on selection data
+and perplexity or accuracy on test data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from measured import samples_from, tested
+
+import sparsesearch as ss
+from sparsesearch.config import load_config
+from sparsesearch.engine import recover as recovering
+from sparsesearch.engine.measuring import GRADIENT
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.export.write import open_run
+from sparsesearch.training.trial import MERGED
+
+
+def compute(results: RunResults) -> int:
+    """Tokens of evaluation that search, rungs and recovery came to; the search's last measurements are left out, which
+    are the same for all arms."""
+    searched = load_config(results.run.config).search.tokens or 0
+    lines = results.run.lines(results.run.ledger)
+    trained = sum(e["tokens"] for e in lines if e["phase"].startswith("training"))
+    climbed = len(results.climbed) * results.info["selection_sequences"] * results.info["length"]
+    return int(searched + GRADIENT * trained + climbed)
+
+
+def ended(results: RunResults, tokens: int, test: Path, sequences: int) -> dict[str, Any]:
+    """The best of a run after `tokens` of training, or as its rungs left it: quality and test metric."""
+    best = results.pick("best")
+    quality, weights = best.quality, results.run.trials / best.genome.id / MERGED if best.trained else None
+    if tokens:
+        launch = recovering.prepared(results, {}, tokens)
+        (done,) = recovering.recover(results, launch, [best], 1, Reporter(quiet=True))
+        quality, weights = done.quality, done.weights
+    config = load_config(results.run.config)
+    opened = open_run(results)
+    samples = samples_from(opened, config.data.selection, str(test), sequences)
+    return {
+        "genome": best.genome.id, "compute": compute(results), results.quality: quality,
+        results.test_metric: tested(opened, best, weights, samples, config),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("recipe", "results", "training", "test", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("model", "calibration", "selection"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--sequences", type=int, default=4096, help="samples to train on")
+    parser.add_argument("--test-sequences", type=int, default=256)
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--set", dest="common", type=json.loads, default={}, help="keys of all arms as JSON")
+    parser.add_argument("--arms", type=json.loads, required=True, help="keys of each as JSON")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    training = {"source": str(args.training), "sequences": args.sequences, "length": 256}
+    rows = []
+    for seed in map(int, args.seeds.split(",")):
+        for name, own in args.arms.items():
+            keys = dict(own)
+            recover = keys.pop("recover", 0)
+            changes = {"model.id": args.model, "data.training": training, "search.seed": seed, **args.common, **keys}
+            run = ss.search(
+                args.recipe, name=f"{name}-s{seed}", results=args.results, calibration=args.calibration,
+                selection=args.selection, changes=changes, quiet=True,
+            )  # fmt: skip
+            rows.append({"arm": name, "seed": seed} | ended(run.results, recover, args.test, args.test_sequences))
+            print(json.dumps(rows[-1]), flush=True)
+            args.out.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
