@@ -127,7 +127,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """`key.path=value` with a YAML value, as `--set` takes it."""
     key, sign, value = text.partition("=")
     if not sign or not key:
-        raise InputError("SS101", f"--set {text!r} is not of the form key.path=value.")
+        raise InputError("SS101", f"{text!r} is not of the form key.path=value.")
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError:
