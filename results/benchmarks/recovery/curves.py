@@ -2,8 +2,9 @@
 
     python curves.py --run RUN_DIR --pick best --tokens 0,100000,400000,1600000 --training train.txt
 
-Every point is a training run of its own, with a schedule made for its tokens. Measured: the run's quality on selection
-data, and perplexity or accuracy on `--test` (text or images that no other role has seen).
+Every point is a training run of its own, with a schedule made for its tokens; dense trains on the task's own loss.
+Measured: the run's quality on selection data, and perplexity or accuracy on `--test` (text or images that no other role
+has seen).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--tokens", required=True, help="with commas between; 0 is what was found")
     parser.add_argument("--training", help="data to train on")
     parser.add_argument("--sequences", type=int, default=4096)
+    parser.add_argument("--set", dest="changes", default="{}", help="other keys as JSON")
     parser.add_argument("--test", required=True)
     parser.add_argument("--test-sequences", type=int, default=256)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
@@ -52,8 +54,11 @@ def main() -> None:
         for tokens in map(int, args.tokens.split(",")):
             weights, quality = None, one.quality
             if tokens:
-                changes: dict[str, Any] = {"training.method": method}
+                changes: dict[str, Any] = {"training.method": method, "executor.kind": "local"}
                 changes |= {"training.learning_rate": float(rates[method])} if method in rates else {}
+                changes |= json.loads(args.changes)
+                # Distilled from itself it would not move.
+                changes |= {"training.distill": 0} if name == DENSE else {}
                 if args.training:
                     own = (data.training or data.calibration).model_dump()
                     changes["data.training"] = own | {"source": args.training, "sequences": args.sequences}
