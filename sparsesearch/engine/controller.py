@@ -112,7 +112,7 @@ def supernet(launch: Launch, run: RunDirectory, reporter: Reporter) -> Iterator[
 def write_launch(launch: Launch, run: RunDirectory) -> None:
     """What a run is made from."""
     for role, samples in launch.samples.items():
-        samples.save(run.data / role)
+        run.keep(role, samples)
     run.write(run.space, launch.space.to_json())
     run.write(run.info, _info(launch))
     # Last, since its presence is what makes the directory a run.

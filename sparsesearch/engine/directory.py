@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -133,6 +134,21 @@ class RunDirectory:
         from sparsesearch.calibration.samples import Samples  # numpy arrays here, but torch comes with the room
 
         return Samples.load(self.data / role)
+
+    def keep(self, role: str, samples: Samples) -> str:
+        """The name under which samples of a role lie here; they are written where they do not yet.
+
+        The run's own have the name of their role; other ones, that it is recovered on, a digest behind it.
+        """
+        own = self.data / role
+        if own.exists() and self.samples(role).digest != samples.digest:
+            role = f"{role}-{samples.digest[:12]}"
+        if not (self.data / role).exists():
+            temporary = self.data / f"{role}.tmp"
+            shutil.rmtree(temporary, ignore_errors=True)
+            samples.save(temporary)
+            temporary.rename(self.data / role)
+        return role
 
     def read_space(self) -> Space:
         return Space.from_json(self.read(self.space))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -128,7 +128,10 @@ class Launch:
         return replace(self, config=config)
 
     def setup(self, run: RunDirectory, cache: Path) -> WorkerSetup:
-        """What workers of a run are told; stores and teacher caches are shared by all runs of `cache`."""
+        """What workers of a run are told; stores and teacher caches are shared by all runs of `cache`.
+
+        Samples that it is trained on are written to the run where they are others than its own.
+        """
         common = {"weights": self.weights, "numerics": self.numerics}
         taught = common if self.teacher is None else common | {"weights": self.teacher.weights}
         teacher = taught | {"data": self.samples["selection"].digest, "quality": self.config.objectives[0], "top": TOP}
@@ -147,6 +150,7 @@ class Launch:
             store=str(store),
             statistics=str(statistics),
             teacher=str(cache / "teachers" / key_hash(teacher)),
+            training=run.keep("training", self.samples["training"]) if "training" in self.samples else "calibration",
         )
 
 
@@ -154,7 +158,7 @@ def prepare(
     config: RunConfig,
     given: dict[str, Iterable[Any]] | None = None,
     saved: RunDirectory | None = None,
-    reread: bool = True,
+    reread: Collection[str] = ROLES,
     module: Any = None,
     example: Sequence[Any] = (),
     quality: UserQuality | None = None,
@@ -164,7 +168,7 @@ def prepare(
     Args:
         given: documents by role, in place of the configured sources.
         saved: a run whose saved windows serve where a source was a Python iterable.
-        reread: read the other sources again, to see whether they changed; without it all windows are the saved ones.
+        reread: roles whose other sources are read again, to see whether they changed; else the saved ones serve.
         module: a torch.nn.Module to search, in place of the configured model.
         example: what a module is traced with, in place of the first calibration sample.
         quality: what candidates are judged by where the first objective is `quality`.
@@ -210,7 +214,7 @@ def _samples(
     network: Network | None,
     given: dict[str, Iterable[Any]],
     saved: RunDirectory | None,
-    reread: bool,
+    reread: Collection[str],
 ) -> dict[str, Samples]:
     data = {role: getattr(config.data, role) for role in ROLES}
     samples: dict[str, Samples] = {}
@@ -221,7 +225,7 @@ def _samples(
             raise InputError(
                 "SS204", f"data.{role}.length {wanted.length} exceeds the model's {network.max_length} positions."
             )
-        if saved is not None and (wanted.source == PYTHON_SOURCE or not reread):
+        if saved is not None and (wanted.source == PYTHON_SOURCE or role not in reread):
             samples[role] = saved.samples(role)
         elif isinstance(found := given.get(role), Samples):
             samples[role] = found

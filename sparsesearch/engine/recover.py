@@ -18,11 +18,14 @@ from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.trials import train_all
 from sparsesearch.engine.worker import Worker, WorkerSetup
-from sparsesearch.errors import SparseSearchError
+from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.searchers import Evaluation
 from sparsesearch.training import greedy_soup
 from sparsesearch.training.trial import MERGED
+
+# What of a run's fingerprint may be another for its recovery.
+TRAINING = ("training", "data.training", "search.rungs")
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,21 @@ class Recovered:
 
 
 def prepared(results: RunResults, changes: dict[str, Any], tokens: int) -> Launch:
-    """The run's launch with other training options; raises InputError where candidates cannot be trained so."""
+    """The run's launch with other training options and data.
+
+    Raises InputError where candidates cannot be trained so, SS602 where something else would change too.
+    """
     rungs = {"search.rungs": [{"tokens": tokens, "candidates": 1}]}
-    return prepare(load_config(results.run.config, changes | rungs), saved=results.run, reread=False)
+    own, config = load_config(results.run.config), load_config(results.run.config, changes | rungs)
+    other = config.data.training != own.data.training
+    launch = prepare(config, saved=results.run, reread=("training",) if other else ())
+    known = results.info["fingerprint"]
+    if changed := [k for k, v in launch.fingerprint.items() if k not in TRAINING and known.get(k) != v]:
+        raise InputError(
+            "SS602", f"{results.run.path}: {', '.join(changed)} would change, and with it what was searched.",
+            "Change training, data.training and executor alone.",
+        )  # fmt: skip
+    return launch
 
 
 def recover(

@@ -54,6 +54,7 @@ class WorkerSetup:
         run, store, statistics, teacher: absolute directories that every worker can read.
         quality: the user's own, where there is one.
         taught_by: what candidates are compared with; None: the network itself.
+        training: role or name of the run's samples that candidates are trained on.
     """
 
     config: RunConfig
@@ -65,6 +66,7 @@ class WorkerSetup:
     teacher: str
     quality: UserQuality | None = None
     taught_by: Source | None = None
+    training: str = "calibration"
 
 
 def compute_dtype(config: RunConfig, storage: torch.dtype) -> torch.dtype:
@@ -246,7 +248,7 @@ class Worker:
     def _trials(self) -> Trials:
         supernet, targets = self.evaluator.supernet, self.evaluator.targets
         self.evaluator.ready(self.space.dense)
-        samples = self.run.samples("training" if self.config.data.training is not None else "calibration")
+        samples = self.run.samples(self.setup.training)
         compute = compute_dtype(self.config, self.storage)
         options, batch = self.config.training, self.config.batch
         teacher = None if self.setup.taught_by is None else self._teacher

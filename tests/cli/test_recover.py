@@ -62,6 +62,21 @@ def test_soups_are_no_worse_than_their_ingredients(searched: RunResults, tmp_pat
     assert soup["nonzeros"] == one["nonzeros"]
 
 
+def test_other_training_data_each_time(searched: RunResults, tmp_path: Path) -> None:
+    after = []
+    for number, source in enumerate(["stdlib:test", "stdlib:test", "stdlib:selection"]):
+        out = tmp_path / str(number)
+        done = run(
+            searched.run.path, "--pick", "best", "--tokens", 256, "--training", source, "--out", out, "--json",
+            "--set", "data.allow_shared=true",
+        )  # fmt: skip
+        assert done.exception is None, done.exception
+        after.append(json.loads(done.stdout)["after"])
+    assert after[0] == after[1] != after[2]
+    assert len(list(searched.run.data.glob("training*"))) == 2
+    assert searched.run.samples("calibration").size, "untouched"
+
+
 def test_the_whole_front(searched: RunResults, tmp_path: Path) -> None:
     done = run(searched.run.path, "--front", "--tokens", 64, "--out", tmp_path / "all", "--json")
     assert done.exception is None, done.exception
@@ -74,6 +89,8 @@ def test_the_whole_front(searched: RunResults, tmp_path: Path) -> None:
     [
         (["--tokens", 3], "SS118", "less than one step"),
         (["--method", "lora"], "SS117", "would fill pruned weights"),
+        (["--set", "batch=1"], "SS602", "numerics.batch would change"),
+        (["--training", "nothing.txt"], "SS204", "cannot read nothing.txt"),
         (["--method", "loar"], "SS101", "training.method"),
         (["--method", "compensate"], "SS117", "neither biases nor batch statistics"),
         (["--pick", "best", "--front"], "SS501", "Give one of them"),
