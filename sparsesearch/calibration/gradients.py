@@ -44,7 +44,7 @@ def collect_curvature(model: Any, network: Network, samples: Samples, gradients:
     """Write the Hessian of the mean loss times the mean gradient, of every matrix; does nothing where that exists.
 
     Args:
-        gradients: file of `collect_gradients`, on the same samples.
+        gradients: file of `collect_gradients`, on these samples or more.
     """
     if path.exists():
         return

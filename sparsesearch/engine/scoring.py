@@ -60,8 +60,11 @@ def score_tables(
     started = time.monotonic()
     needs = sorted(set(chain.from_iterable(proxy.needs for proxy in proxies)))
     blocks = len(launch.network.blocks)
+    reporter.phase("what proxies need of the dense network", len(needs))
+    for done, need in enumerate(needs, 1):
+        list(alive(executor.map("gather", [([need],)])))
+        reporter.step(done, need)
     reporter.phase("proxy tables", blocks)
-    list(alive(executor.map("gather", [(needs,)])))
     found: dict[str, dict[str, Tabulated]] = {proxy.name: {} for proxy in proxies}
     results = alive(executor.map("tabulate", [(block, proxies) for block in range(blocks)]))
     for done, each in enumerate(results, 1):

@@ -131,6 +131,8 @@ def train_on_ray(
 
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    # The other output prints a banner at any verbosity.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     by_id = {trial.genome.id: trial for trial in trials}
 
     class CandidateTrial(tune.Trainable):  # type: ignore[misc]
