@@ -2,8 +2,9 @@
 
     python workers.py --recipe unstructured.yaml --model MODEL --calibration TEXT --selection TEXT --results DIR
 
-Seconds of evaluation, and with the searcher's own thinking between generations, from each run's ledger. The level
-store is built before anything is timed.
+Seconds of evaluation, without the first generation (in which workers start, some six seconds), and of evaluation with
+the searcher's own thinking between generations, from each run's ledger. The level store is built before anything is
+timed.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ import statistics
 from pathlib import Path
 
 import sparsesearch as ss
+from sparsesearch.engine.results import RunResults
+
+# Tokens of a first run that is not counted.
+WARM_UP = 20_000
 
 
-def seconds(run: ss.Run) -> tuple[float, float]:
-    """Of evaluations, and of them and the searcher."""
-    lines = run.results.run.lines(run.results.run.ledger)
-    spent = {phase: sum(e["seconds"] for e in lines if e["phase"] == phase) for phase in ("evaluation", "searcher")}
-    return spent["evaluation"], sum(spent.values())
+def seconds(run: RunResults) -> tuple[float, float, float]:
+    """Of evaluations, of those after the first generation, and of all with the searcher."""
+    lines = run.run.lines(run.run.ledger)
+    spent = {phase: [e["seconds"] for e in lines if e["phase"] == phase] for phase in ("evaluation", "searcher")}
+    evaluation = spent["evaluation"]
+    return sum(evaluation), sum(evaluation[1:]), sum(evaluation + spent["searcher"])
 
 
 def main() -> None:
@@ -34,19 +40,22 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     given = {"calibration": args.calibration, "selection": args.selection, "results": args.results, "quiet": True}
-    print("| searcher | evaluation, 1 worker / 2 workers | with thinking |\n|---|---|---|")
+    heads = ["evaluation, 1 worker / 2 workers", "after the first generation", "with the searcher's thinking"]
+    print(f"| searcher | {' | '.join(heads)} |\n|---|---|---|---|")
     for searcher in args.searchers.split(","):
-        found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+        found: dict[int, list[tuple[float, float, float]]] = {1: [], 2: []}
         for repeat in range(-1, args.repeats):
+            tokens = args.tokens if repeat >= 0 else WARM_UP
             for workers in found:
                 changes = {
                     "model.id": args.model, "executor.workers": workers,
-                    "search.searcher": searcher, "search.tokens": args.tokens, "search.final": 1,
+                    "search.searcher": searcher, "search.tokens": tokens, "search.final": 1,
+                    "data.selection.sequences": 64, "model.compute_dtype": "fast",
                 }  # fmt: skip
                 run = ss.search(args.recipe, name=f"{searcher}-{workers}-{repeat}", changes=changes, **given)
                 if repeat >= 0:
-                    found[workers].append(seconds(run))
-        ratios = [[one[i] / two[i] for one, two in zip(found[1], found[2], strict=True)] for i in (0, 1)]
+                    found[workers].append(seconds(run.results))
+        ratios = [[one[i] / two[i] for one, two in zip(found[1], found[2], strict=True)] for i in range(3)]
         cells = [f"{statistics.median(r):.2f} ({min(r):.2f}-{max(r):.2f})" for r in ratios]
         print(f"| {searcher} | {' | '.join(cells)} |", flush=True)
 
