@@ -46,7 +46,8 @@ def sample_scores(
             outputs = network.task.call(model, rows.inputs(model))
             if by == "capability":
                 theirs = network.task.call(pruned, rows.inputs(pruned))
-                found += _divergence(outputs, theirs).tolist()
+                # One by one: all at once are several arrays of samples x positions x vocabulary.
+                found += [_divergence(outputs[i : i + 1], theirs[i : i + 1]).item() for i in range(len(rows))]
                 continue
         for i in range(len(rows)):
             one = rows.rows(slice(i, i + 1))

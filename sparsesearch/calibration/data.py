@@ -4,6 +4,9 @@ with their classes through `documents.py`, images through `images.py`.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +26,8 @@ from sparsesearch.models.task import Task
 
 # In a directory that `sparsesearch choose` wrote: how its samples were chosen.
 CHOICE = "choice.json"
+# Characters that are tokenised at once.
+PIECE = 2**20
 Tokens = npt.NDArray[np.int32]
 
 
@@ -41,15 +46,16 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
     # Windows are spread over whole files, but data sets and iterables may be endless: a good deal of them is enough.
     endless = texts is not None or any(s.startswith(HUB) for s in sources_of(data))
     enough = need if data.take == "first" else ENDLESS * need if endless else None
-    ids: list[int] = []
+    ids = array("i")
     for document in texts if texts is not None else _documents(data, role):
         if not isinstance(document, str):
             raise InputError("SS204", f"{role} data: documents are strings, got {type(document).__name__}.")
-        ids += tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
+        ids.extend(tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"])
         if enough is not None and len(ids) >= enough:
             break
     available = len(ids) // data.length
-    if available < data.sequences:
+    count = min(data.sequences, available) if data.fewer else data.sequences
+    if available < max(count, 1):
         raise InputError(
             "SS204",
             f"{role} data ({_name(data)}) has {available} of {data.sequences} sequences of {data.length} tokens.",
@@ -57,8 +63,8 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
         )
     windows = np.asarray(ids[: available * data.length], dtype=np.int32).reshape(available, data.length)
     if data.take == "first":
-        return windows[: data.sequences]
-    spread: Tokens = windows[np.linspace(0, available - 1, data.sequences).round().astype(int)]
+        return windows[:count]
+    spread: Tokens = windows[np.linspace(0, available - 1, count).round().astype(int)]
     return spread
 
 
@@ -67,14 +73,27 @@ def _name(data: DataConfig) -> str:
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
-def _chosen(data: DataConfig, role: str) -> Samples | None:
-    """What `sparsesearch choose` wrote, where the source is that."""
+def fits(task: Task, directory: Path | None) -> str:
+    """What samples have to fit: the kind of data, and the tokenizer's vocabulary."""
+    if task.data == "image" or directory is None:
+        return task.data
+    vocabulary = sorted(load_tokenizer(directory).get_vocab().items())
+    return f"{task.data} {hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()[:16]}"
+
+
+def _chosen(data: DataConfig, task: Task, model: Path | None, role: str) -> Samples | None:
+    """What `sparsesearch choose` wrote, where the source is that; raises InputError SS204 where it does not fit."""
     sources = sources_of(data)
     directory = Path(sources[0]).expanduser()
     if len(sources) != 1 or not (directory / CHOICE).is_file():
         return None
+    if json.loads((directory / CHOICE).read_text())["fits"] != fits(task, model):
+        raise InputError(
+            "SS204", f"{role} data ({directory}) were chosen for another kind of model or another tokenizer.",
+            "Choose again, with this model.",
+        )  # fmt: skip
     found = Samples.load(directory)
-    if len(found) < data.sequences or found.length not in (data.length, 1):
+    if (len(found) < data.sequences and not data.fewer) or found.length not in (data.length, 1):
         raise InputError(
             "SS204", f"{role} data ({directory}) has {len(found)} samples of {found.length}, wanted are "
             f"{data.sequences} of {data.length}.", f"Set data.{role}.sequences and data.{role}.length to what it has.",
@@ -94,7 +113,7 @@ def samples_of(
 
     Raises InputError SS204 (missing, unreadable or too short) or SS212 (labels, images).
     """
-    if given is None and (found := _chosen(data, role)) is not None:
+    if given is None and (found := _chosen(data, task, directory, role)) is not None:
         return found
     if task.data == "image":
         return image_samples(data, directory, role)
@@ -128,7 +147,21 @@ def _documents(data: DataConfig, role: str) -> Iterator[str]:
                 raise InputError("SS204", f"{role} data: stdlib split {split!r} is not one of {allowed}.")
             yield from corpus.documents(cast(corpus.Split, split))
         else:
-            yield _file(source, role)
+            yield from _pieces(_file(source, role))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A long text in pieces that end where lines do: tokenizers take hundreds of bytes of memory a character."""
+    piece: list[str] = []
+    size = 0
+    for line in text.splitlines(keepends=True):
+        piece.append(line)
+        size += len(line)
+        if size >= PIECE:
+            yield "".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield "".join(piece)
 
 
 def _file(name: str, role: str) -> str:

@@ -38,7 +38,7 @@ def image_samples(data: DataConfig, directory: Path | None, role: str) -> Sample
     Raises InputError SS204 (missing, too few) or SS212 (unreadable).
     """
     samples = next(image_batches(data, directory, role, data.sequences))
-    if len(samples) < data.sequences:
+    if len(samples) < data.sequences and not data.fewer:
         raise InputError(
             "SS204", f"{role} data ({data.source}) has {len(samples)} of {data.sequences} images.",
             f"Give more images, or set data.{role}.sequences lower.",

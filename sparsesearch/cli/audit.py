@@ -36,7 +36,7 @@ def audit(
     """
     from rich.console import Console
 
-    from sparsesearch.config import load_config, parse_assignment
+    from sparsesearch.config import SearchConfig, load_config, parse_assignment
     from sparsesearch.engine import audit as auditing
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
@@ -46,6 +46,8 @@ def audit(
         model__id=model, limits=limit or None, data__calibration__source=calibration, data__selection__source=selection
     )
     config = load_config(recipe, changes | dict(parse_assignment(text) for text in set_ or []))
+    # Candidates are drawn, not searched.
+    config = config.model_copy(update={"search": SearchConfig(searcher="random", seed=config.search.seed)})
     path = results.resolve() / run_name(f"{recipe.stem}-audit" if name is None else name)
     launch = auditing.limited(prepare(config))
     launch.space.check()

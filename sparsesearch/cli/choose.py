@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,22 +38,26 @@ def choose_samples(
     changes: dict[str, Any] = set_if_given(model__id=model)
     changes |= {f"data.{role}.source": source} if source is not None else {}
     config = load_config(recipe, changes | dict(parse_assignment(text) for text in set_ or []))
-    told = choose(config, role, by, pool, take, out, None if run is None else lambda: _candidate(run, pick))
+    told = choose(config, role, by, pool, take, out, None if run is None else partial(_candidate, run, pick))
     if json_:
         print_json(told)
         return
     print(f"{told['out']}: {told['chosen']} of {told['pool']} samples by {by}, mean score {told['mean_chosen']:.4g} "
           f"(pool {told['mean_pool']:.4g}).")  # fmt: skip
-    print(f"Use: --set data.{role}.source={json.dumps(told['out'])[1:-1]}")
+    own = {"source": json.dumps(told["out"])[1:-1], "sequences": told["chosen"], "length": told["length"]}
+    print(f"Use: {' '.join(f'--set data.{role}.{key}={value}' for key, value in own.items())}")
 
 
-def _candidate(run: Path, pick: str | None) -> Any:
-    """A candidate of a run, as it was judged."""
+def _candidate(run: Path, pick: str | None, weights: str) -> Any:
+    """A candidate of a run, as it was judged; raises InputError SS602 where the run is of another model."""
     from sparsesearch.engine.results import RunResults
+    from sparsesearch.errors import InputError
     from sparsesearch.export.write import open_run
 
     results = RunResults(run)
     results.require_front()
+    if results.info["fingerprint"]["weights"] != weights:
+        raise InputError("SS602", f"--run {run} is of another model than the recipe.", "Give a run of the same one.")
     opened, genome = open_run(results), results.pick(pick or "knee").genome
     model = opened.supernet.materialise(genome).float()
     opened.norms.correct(model, genome)

@@ -32,12 +32,10 @@ def iterate(
     from transformers.utils import logging
 
     from sparsesearch.config import load_config, parse_assignment
-    from sparsesearch.engine import controller
     from sparsesearch.engine import recover as recovering
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
-    from sparsesearch.engine.results import RunResults
-    from sparsesearch.engine.stages import check_stages, limits_of_stage
+    from sparsesearch.engine.stages import check_stages, exported, limits_of_stage, searched_stage
     from sparsesearch.errors import InputError
     from sparsesearch.export import export
 
@@ -53,21 +51,20 @@ def iterate(
     base = run_name(recipe.stem if name is None else name)
     reporter, reports = Reporter(), []
     current = first.model.id
+    # Of what was given, what training alone depends on; the rest is in each stage's run.
+    retrained = {key: value for key, value in changes.items() if key.startswith(("training", "data.training"))}
     for stage in range(1, stages + 1):
         path = results.resolve() / f"{base}-{stage}"
         own = {"model.id": current, "limits": limits_of_stage(prepare(first).space, stage, stages)}
         own |= {"model.teacher": first.model.teacher or first.model.id} if stage > 1 else {}
         reporter.message(f"Stage {stage} of {stages}: {', '.join(own['limits'])}")
-        if (path / "front.json").exists():
-            found = RunResults(path)
-        elif (path / "run.yaml").exists():
-            found = controller.resume(path, {}, reporter)
-        else:
-            found = controller.start(prepare(load_config(recipe, changes | own)), path, reporter)
-        place = path / "model" if stage < stages else out
+        found = searched_stage(prepare(load_config(recipe, changes | own)), path, reporter)
         candidate = found.pick("best")
-        (one,) = recovering.recover(found, recovering.prepared(found, {}, train), [candidate], 1, reporter)
-        report = _exported(place) or export(found, candidate, place, "zeros", trained=one.weights)
+        launch = recovering.prepared(found, retrained, train)
+        (one,) = recovering.recover(found, launch, [candidate], 1, reporter)
+        # Beside one another for other ways of training.
+        place = path / f"model-{one.weights.parents[1].name}" if stage < stages else out
+        report = exported(place) or export(found, one.after, place, "zeros", trained=one.weights)
         reports.append(report | {"stage": stage, "before": candidate.quality, "after": one.quality})
         current = str(place.resolve())
     if json_:
@@ -76,12 +73,3 @@ def iterate(
     for report in reports:
         print(f"stage {report['stage']}: {first.objectives[0]} {report['before']:.4g} before training, "
               f"{report['after']:.4g} after; {report['nonzeros']:,} nonzeros: {report['out']}")  # fmt: skip
-
-
-def _exported(place: Path) -> dict[str, Any] | None:
-    """What an earlier call wrote of a stage."""
-    import json
-
-    manifest = place / "sparsesearch.json"
-    found: dict[str, Any] | None = json.loads(manifest.read_text()) if manifest.exists() else None
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,7 @@ def recover(
     from sparsesearch.engine.results import RunResults
     from sparsesearch.errors import InputError
     from sparsesearch.export import export
+    from sparsesearch.export.write import form_of, open_run
 
     logging.disable_progress_bar()
     results = RunResults(Path(run))
@@ -51,13 +53,18 @@ def recover(
     if training is not None:
         data = load_config(results.run.config).data
         own = data.training or data.calibration
-        changes["data.training"] = own.model_dump() | {"source": training}
-    launch = recovering.prepared(results, changes | dict(parse_assignment(text) for text in set_ or []), tokens)
+        # As many as are trained on, or what there is.
+        count = math.ceil(tokens / results.info["length"])
+        changes["data.training"] = own.model_dump() | {"source": training, "sequences": count, "fewer": True}
+    launch = recovering.prepared(results, changes | dict(parse_assignment(text) for text in set_ or []), tokens, soup)
+    supernet = open_run(results).supernet
+    for wanted in chosen:
+        form_of(supernet, wanted.genome, form)
     found = recovering.recover(results, launch, chosen, soup, Reporter())
     reports = []
     for one in found:
         place = out / one.candidate.genome.id if front else out
-        done = export(results, one.candidate, place, form, trained=one.weights)
+        done = export(results, one.after, place, form, trained=one.weights)
         told = {
             "before": one.candidate.quality,
             "after": one.quality,

@@ -117,7 +117,11 @@ def override(tree: dict[str, Any], key: str, value: Any) -> None:
     place: Any = tree
     try:
         for parent in parents:
-            place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+            if isinstance(place, list):
+                place = place[int(parent)]
+            else:
+                place[parent] = {} if place.get(parent) is None else place[parent]
+                place = place[parent]
         place[int(last) if isinstance(place, list) else last] = value
     except (AttributeError, IndexError, TypeError, ValueError):
         raise InputError("SS101", f"cannot set {key}: the recipe has no group of keys there.") from None

@@ -130,8 +130,9 @@ class DataConfig(Strict):
     """
 
     source: str | list[str]
-    # Windows, or images.
+    # Windows, or images; with `fewer` what there is where the source has not so many.
     sequences: int = Field(128, ge=1)
+    fewer: bool = False
     length: int = Field(256, ge=2)
     column: str = "text"
     # Of tables: the column of integer classes. A classifier of texts takes documents with them one by one.

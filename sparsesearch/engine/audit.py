@@ -11,7 +11,7 @@ import numpy as np
 from sparsesearch.config import Rung
 from sparsesearch.engine import executors
 from sparsesearch.engine.checks import check_training
-from sparsesearch.engine.controller import supernet, write_launch
+from sparsesearch.engine.controller import AUDIT, supernet, write_launch
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.launch import Launch, check_disk
 from sparsesearch.engine.measuring import Measurer
@@ -19,7 +19,7 @@ from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.scoring import Scores, scored
 from sparsesearch.engine.trials import train_all
-from sparsesearch.errors import InputError
+from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.proxies import Proxy, all_proxies, proxies_named
 from sparsesearch.proxies.audit import Agreement, Floats, agreement
@@ -107,15 +107,20 @@ def audit(
     cluster = executors.Cluster(launch.config.executor)
     try:
         run = _directory(launch, path)
-        with run.locked(), supernet(launch, run, reporter) as (space, executor, ledger, _):
+        with (
+            run.locked(),
+            supernet(launch, run, reporter, "the same audit command") as (space, executor, ledger, setup),
+        ):
             genomes = equal_cost_genomes(space, samples, np.random.default_rng(launch.config.search.seed))
             measurer = Measurer(launch, run, space, executor, reporter, ledger)
             reporter.phase("measuring", len(genomes))
             candidates = measurer.evaluate([Proposal(genome, tokens, 0, "sample") for genome in genomes])
             reporter.end()
             measured = [e for e in candidates if e.status == "ok"]
+            if not measured:
+                raise SparseSearchError("SS403", f"none of {len(candidates)} candidates could be measured.")
             genomes = [e.genome for e in measured]
-            scores, seconds = scored(launch, space, proxies, genomes, executor, reporter, ledger)
+            scores, seconds = scored(launch, setup, space, proxies, genomes, executor, reporter, ledger)
             executor.release()
             after = np.array([]) if trained is None else _after(trained, run, genomes, train, reporter)
     finally:
@@ -148,5 +153,5 @@ def _directory(launch: Launch, path: Path) -> RunDirectory:
         return RunDirectory.open(path)
     check_disk(launch, path.parent)
     run = RunDirectory.create(path)
-    write_launch(launch, run)
+    write_launch(launch, run, AUDIT)
     return run

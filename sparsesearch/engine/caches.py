@@ -32,9 +32,9 @@ def ensure_store(
             reporter.step(done, "blocks")
         ledger.add(name, time.monotonic() - started, tokens)
 
-    with _sole_builder(directory, reporter):
+    with sole_builder(directory, reporter):
         if not (directory / "index.json").exists():
-            with _sole_builder(Path(setup.statistics), reporter):
+            with sole_builder(Path(setup.statistics), reporter):
                 phase("collect", "calibration statistics", launch.samples["calibration"].size, lanes=1)
                 if launch.needs_gradients:
                     list(alive(executor.map("collect_gradients", [()])))
@@ -45,7 +45,7 @@ def ensure_store(
 
 
 @contextlib.contextmanager
-def _sole_builder(directory: Path, reporter: Reporter) -> Iterator[None]:
+def sole_builder(directory: Path, reporter: Reporter) -> Iterator[None]:
     """Hold a shared cache: of two runs that need the same one, the second waits for the first to build it."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory.with_name(directory.name + ".lock"))
@@ -63,7 +63,7 @@ def _sole_builder(directory: Path, reporter: Reporter) -> Iterator[None]:
 def ensure_teacher(launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger) -> None:
     """Fill the teacher cache where it is not there yet, in parallel over sequences."""
     directory, samples, batch = Path(setup.teacher), launch.samples["selection"], launch.config.batch
-    with _sole_builder(directory, reporter):
+    with sole_builder(directory, reporter):
         if (directory / "complete").exists():
             return
         started = time.monotonic()

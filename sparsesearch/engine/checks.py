@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from sparsesearch.calibration import Samples
 from sparsesearch.calibration.gradients import check_loss
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.seeds import check_allocations
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
 from sparsesearch.evaluation.evaluator import USER, UserQuality
 from sparsesearch.models import Network
 from sparsesearch.models.task import Task
@@ -74,8 +75,13 @@ def check_tokens(config: RunConfig, searcher: Searcher, selection: Samples) -> N
         )  # fmt: skip
 
 
-def check_screen(name: str, network: Network, samples: Samples) -> None:
-    """Raise InputError SS102 for an unknown proxy, SS116 for one that cannot screen this network's candidates."""
+def check_screen(config: RunConfig, network: Network, samples: dict[str, Samples]) -> None:
+    """Raise InputError SS102 for an unknown proxy, SS116 for one that cannot screen this network's candidates, SS115
+    where the budget ends with the look at it.
+    """
+    search, selection = config.search, samples["selection"]
+    assert search.screen is not None
+    name, looks = search.screen.proxy, search.screen.candidates
     (proxy,) = proxies_named([name])
     if proxy.reads != "matrix":
         able = [each.name for each in all_proxies().values() if each.reads == "matrix"]
@@ -83,8 +89,15 @@ def check_screen(name: str, network: Network, samples: Samples) -> None:
             "SS116", f"search.screen.proxy {name}: only scores that are tabulated can screen.",
             f"Allowed: {', '.join(able)}.",
         )  # fmt: skip
-    if reason := proxy.obstacle(network, samples):
+    if reason := proxy.obstacle(network, samples["calibration"]):
         raise InputError("SS116", f"search.screen.proxy {name}: {reason}.")
+    tokens = looks * min(math.ceil(search.screen.tokens / selection.length), len(selection)) * selection.length
+    for given, need, unit in ((search.evals, looks, "evals"), (search.tokens, tokens, "tokens")):
+        if given is not None and given <= need:
+            raise InputError(
+                "SS115", f"search.{unit} {given:,}: the look at proxy {name} alone takes {need:,}.",
+                f"Give more --{unit}, or set search.screen.candidates or search.screen.tokens lower.",
+            )  # fmt: skip
 
 
 def check_training(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples], tokens: int) -> None:
@@ -102,6 +115,15 @@ def check_training(config: RunConfig, network: Network, space: Space, samples: d
         )  # fmt: skip
     if options.method == "lora" and any(unit.kind == "sparsity" for unit in space.units):
         raise InputError("SS117", "training.method lora: merged updates would fill pruned weights.", "Use masked_lora.")
+    if options.method == "lora" and all(matrix.layout != "linear" for matrix in network.matrices.values()):
+        raise InputError("SS117", "training.method lora: the network has no linear layers.", "Use masked_lora.")
+    if options.method == "lora" and importlib.util.find_spec("peft") is None:
+        raise EnvironmentProblem("SS307", "training.method lora needs peft.", "pip install 'sparsesearch[lora]'")
+    if options.hidden and any(unit.kind == "channels" for unit in space.units):
+        raise InputError(
+            "SS117", "training.hidden: where channels are cut, blocks put out other shapes than the dense network's.",
+            "Set training.hidden: 0.",
+        )  # fmt: skip
     shifted = (".bias", ".running_mean")
     if options.method == "compensate" and not any(name.endswith(shifted) for name in network.shapes):
         raise InputError(
@@ -177,7 +199,8 @@ def check_disjoint(samples: dict[str, Samples]) -> None:
         for row in next(iter(found.arrays.values())):
             key = hashlib.sha256(np.ascontiguousarray(row).tobytes()).digest()
             other = seen.setdefault(key, role)
-            if other != role:
+            # Training on what was calibrated on is what happens without training data of their own.
+            if other != role and {other, role} != {"calibration", "training"}:
                 raise InputError(
                     "SS205", f"{other} and {role} data share samples; scores would be optimistic.",
                     f"Give data.{role} data of its own, or set data.allow_shared: true.",

@@ -11,24 +11,26 @@ import numpy as np
 import torch
 
 from sparsesearch.calibration.choice import By, Take, best_rows, mean_outputs, representative_rows, sample_scores
-from sparsesearch.calibration.data import CHOICE
+from sparsesearch.calibration.data import CHOICE, fits
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.launch import prepare
 from sparsesearch.errors import InputError, did_you_mean
 
 ROLES = ("calibration", "training")
+# What is scored by a loss.
+LOSSES = ("perplexity", "el2n", "grand")
 
 
 def choose(
-    config: RunConfig, role: str, by: str, pool: int, take: str, out: Path, pruned: Callable[[], Any] | None = None
+    config: RunConfig, role: str, by: str, pool: int, take: str, out: Path, pruned: Callable[[str], Any] | None = None
 ) -> dict[str, Any]:
     """Write the best samples of a pool of the recipe's data, as many as it wants; what was written and why.
 
     Args:
-        pruned: for `capability`: makes the network whose degradation counts.
+        pruned: for `capability`: makes the network whose degradation counts, of a model of these weights.
 
-    Raises InputError SS101 for an unknown name, SS204 where the pool is not larger than what is wanted, SS500 where
-    `out` is taken.
+    Raises InputError SS101 for an unknown name, SS204 where the pool is not larger than what is wanted or there is not
+    so much, SS209 where a model without a head has no loss, SS500 where `out` is taken.
     """
     _check_names(role, by, take, pruned is not None)
     data = getattr(config.data, role) or config.data.calibration
@@ -40,12 +42,14 @@ def choose(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
     # The pool stands for the role's samples; other roles are as they are, so that overlaps are found.
-    wider = data.model_copy(update={"sequences": pool})
+    wider = data.model_copy(update={"sequences": pool, "fewer": False})
     search = config.search.model_copy(update={"rungs": [], "screen": None})
     launch = prepare(config.model_copy(update={"data": config.data.model_copy(update={role: wider}), "search": search}))
     samples, network = launch.samples[role], launch.network
+    if by in LOSSES and network.task.embeds:
+        raise InputError("SS209", f"--by {by} needs a loss, and a model without a head has none.", "Use --by random.")
+    other = None if pruned is None else pruned(launch.weights)
     model = launch.source.load(torch.float32, "cpu")
-    other = None if pruned is None else pruned()
     scores = sample_scores(by, model, network, samples, config.batch, other, config.search.seed)  # type: ignore[arg-type]
     if by == "capability":
         features = mean_outputs(model, network, samples, config.batch)
@@ -55,8 +59,9 @@ def choose(
     samples.rows(rows).save(out)
     told = {
         "out": str(out), "by": by, "take": "groups" if by == "capability" else take, "pool": len(samples),
-        "chosen": len(rows), "mean_chosen": float(scores[rows].mean()), "mean_pool": float(scores.mean()),
-        "weights": launch.weights, "source": data.source,
+        "chosen": len(rows), "length": samples.length,
+        "mean_chosen": float(scores[rows].mean()), "mean_pool": float(scores.mean()),
+        "weights": launch.weights, "source": data.source, "fits": fits(network.task, launch.source.directory),
     }  # fmt: skip
     (out / CHOICE).write_text(json.dumps(told | {"scores": np.round(scores, 6).tolist(), "rows": rows.tolist()}))
     return told

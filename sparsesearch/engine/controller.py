@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,9 @@ from sparsesearch.engine.versions import versions
 from sparsesearch.engine.worker import WorkerSetup
 from sparsesearch.errors import InputError
 from sparsesearch.space import Space
+
+# What a run directory holds.
+SEARCH, AUDIT = "search", "audit"
 
 
 def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
@@ -52,6 +56,8 @@ def resume(
     """
     run = RunDirectory.open(path)
     info = run.read(run.info)
+    if info.get("kind", SEARCH) != SEARCH:
+        raise InputError("SS602", f"{path} is an {info['kind']}.", "It goes on with the command that began it.")
     config = load_config(run.config, changes)
     launch = prepare(config, saved=run, module=module, quality=quality)
     changed = [k for k, v in launch.fingerprint.items() if info["fingerprint"].get(k) != v]
@@ -88,8 +94,12 @@ Prepared = tuple[Space, Executor, Ledger, WorkerSetup]
 
 
 @contextmanager
-def supernet(launch: Launch, run: RunDirectory, reporter: Reporter) -> Iterator[Prepared]:
-    """Workers with all levels and the teacher's outputs at hand, and the space with measured nonzeros."""
+def supernet(launch: Launch, run: RunDirectory, reporter: Reporter, again: str = "") -> Iterator[Prepared]:
+    """Workers with all levels and the teacher's outputs at hand, and the space with measured nonzeros.
+
+    Args:
+        again: what goes on after an interruption; `resume` where nothing is said.
+    """
     setup = launch.setup(run, run.path.parent / ".cache")
     executor = executors.create(setup)
     ledger = Ledger(run)
@@ -102,19 +112,22 @@ def supernet(launch: Launch, run: RunDirectory, reporter: Reporter) -> Iterator[
         yield space, executor, ledger, setup
     except KeyboardInterrupt:
         reporter.end("done, stopped")
-        reporter.message(f"Stopped. What was measured is saved: 'sparsesearch resume {run.path}' goes on.")
+        again = again or f"'sparsesearch resume {run.path}'"
+        reporter.message(f"Stopped. What was measured is saved: {again} goes on.")
         raise
     finally:
         reporter.end()
         executor.close()
 
 
-def write_launch(launch: Launch, run: RunDirectory) -> None:
+def write_launch(launch: Launch, run: RunDirectory, kind: str = SEARCH) -> None:
     """What a run is made from."""
+    # What a launch that was killed has left.
+    shutil.rmtree(run.data, ignore_errors=True)
     for role, samples in launch.samples.items():
         run.keep(role, samples)
     run.write(run.space, launch.space.to_json())
-    run.write(run.info, _info(launch))
+    run.write(run.info, _info(launch) | {"kind": kind})
     # Last, since its presence is what makes the directory a run.
     run.write_config(dump_config(with_absolute_paths(launch.config)))
 

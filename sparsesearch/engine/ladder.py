@@ -7,9 +7,7 @@ the points that are spread best. Uniform candidates climb beside the others, on 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -22,13 +20,13 @@ from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.trials import Trial, train_locally, train_on_ray
+from sparsesearch.engine.trials import Trial, train
 from sparsesearch.engine.worker import WorkerSetup
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.searchers import Evaluation
 
-# A quality that is worse by more than this factor than before training is no result of it, but an accident.
-RUINED = 1.05
+# A quality that is worse by more than this share than before training is no result of it, but an accident.
+RUINED = 0.05
 
 
 class Ladder:
@@ -39,7 +37,8 @@ class Ladder:
     ) -> None:
         self.launch, self.setup, self.run = launch, setup, run
         self.reporter, self.ledger = reporter, ledger
-        self.results = RunResults(run.path)
+        # What was trained before an interruption must not change who is trained.
+        self.results = RunResults(run.path, rungs=False)
         self.archive = Archive(run.trained, writable=True)
         self.rungs = launch.config.search.rungs
 
@@ -49,46 +48,36 @@ class Ladder:
         dense, rivals = results.space.dense, {e.genome for e in results.compared_baselines()}
         standing = [e for e in results.final if e.genome != dense and results.space.feasible(e.genome)]
         executor.release()
+        # Whoever trains one after another has nothing to decide while others train.
+        search, kind = self.launch.config.search, self.launch.config.executor.kind
+        overlapping = search.asynchronous and kind == "ray"
         for number, rung in enumerate(self.rungs):
             searched = [e for e in standing if e.genome not in rivals]
             chosen = pareto.best_fronts([results.point(e) for e in searched], rung.candidates)
             going = [searched[i] for i in chosen] + [e for e in standing if e.genome in rivals]
-            further = self.rungs[number:] if self.launch.config.search.asynchronous else [rung]
+            further = self.rungs[number:] if overlapping else [rung]
             standing = self._train(going, further)
             if len(further) > 1:
                 return
 
     def _train(self, going: Sequence[Evaluation], rungs: Sequence[Rung]) -> list[Evaluation]:
         """Train candidates to a rung, or to several at once; evaluations of those that arrived at the last."""
-        started, config = time.monotonic(), self.launch.config
         tokens = tuple(rung.tokens for rung in rungs)
         whole = self.rungs[-1].tokens
         trials = [Trial(e.genome, tokens, whole, self.run.trials / e.genome.id, self._expected(e)) for e in going]
         self.reporter.phase(f"training to {tokens[-1]:,} tokens", len(trials) * len(tokens))
-        spent, ended = [0, 0.0], set[tuple[str, int]]()
-
-        def note(trial: Trial, at: int, found: dict[str, Any]) -> None:
-            ended.add((trial.genome.id, at))
-            spent[0] += found["tokens"]
-            spent[1] += found["seconds"]
-            if "diverged" in found:
-                self.reporter.message(f"SS408 candidate {trial.genome.id}: {found['diverged']}; it keeps its rung.")
-            self.reporter.step(len(ended))
-
-        if config.executor.kind == "ray":
-            share = rungs[1].candidates / rungs[0].candidates if len(rungs) > 1 else None
-            train_on_ray(self.setup, trials, self.run.path / "tune", note, share)
-        else:
-            train_locally(self.setup, trials, note)
-        self.reporter.end()
-        self.ledger.add(f"training {tokens[-1]}", time.monotonic() - started, int(spent[0]), device_seconds=spent[1])
+        share = rungs[1].candidates / rungs[0].candidates if len(rungs) > 1 else 1
+        keep = share if share < 1 else None
+        train(self.setup, trials, self.run, self.reporter, self.ledger, f"training {tokens[-1]}", keep)
         return [e for at in tokens for e in self._recorded(going, trials, at)]
 
     def _expected(self, evaluation: Evaluation) -> float:
         """The quality that candidates of this size have before training, by the front so far."""
         front = self.results.front or [evaluation]
         cost = self.results.objectives[1]
-        sizes, qualities = np.array(sorted((e.costs[cost], max(e.quality, 1e-12)) for e in front)).T
+        sizes, qualities = np.array(sorted((e.costs[cost], e.quality) for e in front)).T
+        if qualities.min() <= 0:
+            return float(np.interp(evaluation.costs[cost], sizes, qualities))
         return float(np.exp(np.interp(evaluation.costs[cost], sizes, np.log(qualities))))
 
     def _recorded(self, going: Sequence[Evaluation], trials: Sequence[Trial], tokens: int) -> list[Evaluation]:
@@ -100,7 +89,7 @@ class Ladder:
                 continue
             losses = np.array(result["losses"])
             quality = quality_of(losses, self.results.quality)
-            if quality > RUINED * evaluation.quality:
+            if quality - evaluation.quality > RUINED * abs(evaluation.quality):
                 change = f"training led from {evaluation.quality:.4g} to {quality:.4g}; it keeps its rung"
                 self.reporter.message(
                     f"SS408 candidate {evaluation.genome.id}: {change}. Lower training.learning_rate."

@@ -197,7 +197,7 @@ def prepare(
     if least := [rung.tokens for rung in config.search.rungs] + [tokens for tokens in searcher.training if tokens]:
         check_training(config, network, space, samples, min(least))
     if config.search.screen is not None:
-        check_screen(config.search.screen.proxy, network, samples["calibration"])
+        check_screen(config, network, samples)
     compute = str(compute_dtype(config, dtype))
     teacher = open_teacher(config.model, network)
     launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality, teacher)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +15,13 @@ from sparsesearch.engine import executors
 from sparsesearch.engine.launch import Launch, prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.trials import train_all
+from sparsesearch.engine.trials import Trial, train_all
 from sparsesearch.engine.worker import Worker, WorkerSetup
 from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.searchers import Evaluation
 from sparsesearch.training import greedy_soup
-from sparsesearch.training.trial import MERGED
+from sparsesearch.training.trial import rounded, weights_path
 
 # What of a run's fingerprint may be another for its recovery.
 TRAINING = ("training", "data.training", "search.rungs")
@@ -46,84 +45,92 @@ class Recovered:
     tokens: int
     copies: int = 1
 
+    @property
+    def after(self) -> Evaluation:
+        """The candidate as it is now."""
+        return replace(self.candidate, quality=self.quality, trained=self.tokens)
 
-def prepared(results: RunResults, changes: dict[str, Any], tokens: int) -> Launch:
+
+def prepared(results: RunResults, changes: dict[str, Any], tokens: int, copies: int = 1) -> Launch:
     """The run's launch with other training options and data.
 
-    Raises InputError where candidates cannot be trained so, SS602 where something else would change too.
+    Raises InputError where candidates cannot be trained so, SS602 where something else would change too, SS505 where
+    the run's level store or teacher cache is gone.
     """
     rungs = {"search.rungs": [{"tokens": tokens, "candidates": 1}]}
     own, config = load_config(results.run.config), load_config(results.run.config, changes | rungs)
     other = config.data.training != own.data.training
     launch = prepare(config, saved=results.run, reread=("training",) if other else ())
+    if copies > 1 and config.training.method == "compensate":
+        raise InputError("SS117", "a soup of copies without gradients: all copies are alike.", "Leave --soup out.")
     known = results.info["fingerprint"]
     if changed := [k for k, v in launch.fingerprint.items() if k not in TRAINING and known.get(k) != v]:
         raise InputError(
             "SS602", f"{results.run.path}: {', '.join(changed)} would change, and with it what was searched.",
             "Change training, data.training and executor alone.",
         )  # fmt: skip
+    setup = launch.setup(results.run, results.run.path.parent / ".cache")
+    for needed in (Path(setup.store) / "index.json", Path(setup.teacher) / "complete"):
+        if not needed.exists():
+            raise InputError(
+                "SS505", f"{needed.parent}, which the run needs, is gone.",
+                f"'sparsesearch resume {results.run.path}' rebuilds it.",
+            )  # fmt: skip
     return launch
 
 
 def recover(
     results: RunResults, launch: Launch, candidates: Sequence[Evaluation], copies: int, reporter: Reporter
 ) -> list[Recovered]:
-    """Train candidates, all on the same data; what was trained so already is read.
+    """Train candidates, all on the same data; what was trained so already is read, and what diverged left out.
 
     Args:
         launch: from `prepared`.
         copies: of each candidate, with seeds of their own, averaged greedily.
 
-    Raises SparseSearchError SS408 where training diverged.
+    Raises SparseSearchError SS408 where training of all diverged.
     """
     run, (rung,) = results.run, launch.config.search.rungs
     base = launch.config.training
     cluster = executors.Cluster(launch.config.executor)
     try:
         with run.locked():
-            found: list[list[Path]] = [[] for _ in candidates]
+            found: list[list[Trial]] = [[] for _ in candidates]
             for copy in range(copies):
                 options = base.model_copy(update={"seed": base.seed + copy})
-                config = launch.config.model_copy(update={"training": options})
-                one = replace(launch, config=config)
-                places = _train(one, results, candidates, rung.tokens, reporter)
-                for mine, place in zip(found, places, strict=True):
-                    mine.append(place)
+                one = replace(launch, config=launch.config.model_copy(update={"training": options}))
+                trials = train_all(one, run, [e.genome for e in candidates], rung.tokens, reporter)
+                for mine, trial in zip(found, trials, strict=True):
+                    mine.append(trial)
             setup = launch.setup(run, run.path.parent / ".cache")
-            return [
-                _recovered(candidate, places, rung.tokens, setup)
-                for candidate, places in zip(candidates, found, strict=True)
-            ]
+            ended = [_recovered(e, trials, rung.tokens, setup) for e, trials in zip(candidates, found, strict=True)]
     finally:
         cluster.close()
+    recovered = [one for one in ended if one is not None]
+    if not recovered:
+        raise SparseSearchError("SS408", "training of all candidates diverged.", "Lower training.learning_rate.")
+    return recovered
 
 
-def _train(
-    launch: Launch, results: RunResults, candidates: Sequence[Evaluation], tokens: int, reporter: Reporter
-) -> list[Path]:
-    """Directories of trained candidates; raises SparseSearchError SS408."""
-    trials = train_all(launch, results.run, [e.genome for e in candidates], tokens, reporter)
-    for trial in trials:
-        if why := (trial.result(tokens) or {"diverged": "no result"}).get("diverged"):
-            raise SparseSearchError(
-                "SS408", f"training of {trial.genome.id} diverged: {why}.", "Lower training.learning_rate."
-            )
-    return [trial.directory for trial in trials]
-
-
-def _recovered(candidate: Evaluation, places: Sequence[Path], tokens: int, setup: WorkerSetup) -> Recovered:
-    """The candidate from its trained copies."""
-    quality = setup.config.objectives[0]
-    results = [json.loads((place / f"{tokens}.json").read_text()) for place in places]
-    spent = tokens * len(places)
-    if len(places) == 1:
-        return Recovered(candidate, quality_of(np.array(results[0]["losses"]), quality), places[0] / MERGED, spent)
+def _recovered(candidate: Evaluation, trials: Sequence[Trial], tokens: int, setup: WorkerSetup) -> Recovered | None:
+    """The candidate from its trained copies; None where all diverged."""
+    quality, identity = setup.config.objectives[0], candidate.genome.data
+    results = {trial.directory: trial.result(tokens) or {} for trial in trials}
+    sound = [place for place, found in results.items() if "losses" in found]
+    if not sound:
+        return None
+    spent = sum(found.get("trained", 0) for found in results.values())
+    if len(sound) == 1:
+        found = results[sound[0]]
+        return Recovered(
+            candidate, quality_of(np.array(found["losses"]), quality), weights_path(sound[0], tokens), spent
+        )
     worker = Worker(setup)
     soup, chosen = greedy_soup(
-        [load_file(place / MERGED) for place in places],
-        lambda state: quality_of(np.array(worker.losses_of(candidate.genome.data, state)), quality),
+        [load_file(weights_path(place, tokens)) for place in sound],
+        lambda state: quality_of(np.array(worker.losses_of(identity, state)), quality),
     )
-    path = places[0] / f"soup-{len(places)}.safetensors"
-    save_file(soup, path)
-    final = quality_of(np.array(worker.losses_of(candidate.genome.data, soup)), quality)
+    path = sound[0] / f"soup-{len(trials)}.safetensors"
+    save_file(rounded(soup, worker.storage), path)
+    final = quality_of(np.array(worker.losses_of(identity, soup)), quality)
     return Recovered(candidate, final, path, spent, len(chosen))

@@ -19,7 +19,12 @@ from sparsesearch.space import Space
 class RunResults:
     """What a run has found so far."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rungs: bool = True) -> None:
+        """
+        Args:
+            rungs: whether training after the search counts; without, everything is as the search left it.
+        """
+        self._rungs = rungs
         self.run = RunDirectory.open(path)
         self.info: dict[str, Any] = self.run.read(self.run.info)
         self.objectives: list[str] = self.info["objectives"]
@@ -56,7 +61,8 @@ class RunResults:
     @cached_property
     def climbed(self) -> list[Evaluation]:
         """Candidates at every rung of training that they reached."""
-        return [e for e in Archive(self.run.trained).entries.values() if e.status == "ok"]
+        entries = Archive(self.run.trained).entries.values() if self._rungs else ()
+        return [e for e in entries if e.status == "ok"]
 
     @property
     def trained(self) -> list[Evaluation]:
@@ -118,8 +124,11 @@ class RunResults:
         return sum(e.sequences - e.known for e in self.evaluations) * int(self.info["length"])
 
     def find(self, identity: str) -> Evaluation:
-        """A candidate by the start of its id, best-measured first; raises InputError SS501."""
-        found = [e for e in self.evaluations if e.genome.id.startswith(identity)]
+        """A candidate by the start of its id, as its highest rung left it, else best-measured first.
+
+        Raises InputError SS501.
+        """
+        found = [e for e in [*self.evaluations, *self.trained] if e.genome.id.startswith(identity)]
         if not found:
             raise InputError("SS501", f"no candidate {identity!r} in {self.run.path}.", "See: sparsesearch front")
         if len({e.genome.id for e in found}) > 1:
@@ -128,7 +137,7 @@ class RunResults:
         measured = [e for e in found if e.status == "ok"]
         if not measured:
             raise InputError("SS501", f"candidate {found[0].genome.id} could not be measured: {found[0].error}")
-        return max(measured, key=lambda e: e.sequences)
+        return max(measured, key=lambda e: (e in self.trained, not e.trained, e.sequences))
 
     def pick(self, rule: str) -> Evaluation:
         """A candidate by a rule (`pareto.pick`) or by the name that tables show it under: best, knee, smallest, dense,

@@ -9,7 +9,7 @@ import numpy as np
 from sparsesearch.config import ScreenConfig
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.progress import Reporter
-from sparsesearch.proxies.audit import TRUSTED, agreement
+from sparsesearch.proxies.audit import FEW, TRUSTED, agreement
 from sparsesearch.proxies.table import ScoreTable
 from sparsesearch.searchers import Evaluation, Proposal
 from sparsesearch.searchers.screening import Screen
@@ -52,8 +52,9 @@ def screen_of(
     found = agreement(wanted.proxy, scores, np.array([e.quality for e in valid]))
     told = {"proxy": wanted.proxy, "tau": found.tau, "tau_range": found.tau_range, "candidates": len(valid)}
     run.write(run.screen, told | table.to_json())
-    if not found.tau >= TRUSTED:
-        why = found.note or f"its Kendall tau is {found.tau:.2f} on {len(valid)} candidates, under {TRUSTED}"
+    if not found.tau >= TRUSTED or len(valid) < FEW:
+        why = found.note or f"its Kendall tau is {found.tau:.2f} on {len(valid)} candidates"
+        why += f"; from {TRUSTED:g} on at least {FEW} it would"
         reporter.message(f"SS409 proxy {wanted.proxy} screens no children: {why}. Compare proxies: sparsesearch audit.")
         return None
     reporter.message(f"Proxy {wanted.proxy} screens children (Kendall tau {found.tau:.2f} on {len(valid)} candidates).")

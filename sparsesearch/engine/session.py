@@ -18,13 +18,12 @@ from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.scoring import score_tables
 from sparsesearch.engine.screening import samples_for, screen_of
-from sparsesearch.errors import InfeasibleError
+from sparsesearch.errors import InfeasibleError, SparseSearchError
 from sparsesearch.proxies import proxies_named
 from sparsesearch.proxies.table import ScoreTable
 from sparsesearch.searchers import Proposal, Searcher
 from sparsesearch.searchers.base import Seeds
 from sparsesearch.searchers.registry import create
-from sparsesearch.searchers.screening import Screen
 from sparsesearch.space import Space
 
 # A search that proposes nothing new for this many generations has seen its space.
@@ -61,28 +60,41 @@ class SearchSession:
     def search(self) -> None:
         """Ask, evaluate, tell, record, until the searcher or the budget ends it."""
         self.searcher.asynchronous = self.config.search.asynchronous
-        self.searcher.screen = self._screen()
+        if not self._looked():
+            return
         self.reporter.phase(f"search ({self.config.search.searcher})", self.budget.evals)
         if self._search_in_generations():
             self._search_steadily()
         self.reporter.end()
 
-    def _screen(self) -> Screen | None:
-        """What chooses among children, after a look at whether it may; its candidates count against the budget."""
+    def _looked(self) -> bool:
+        """Let a proxy choose among children, after a look at whether it may, which counts against the budget.
+
+        False where the budget ends with the look: then nothing is decided.
+        """
         wanted, space = self.config.search.screen, self.space
         if wanted is None:
-            return None
-        proposals = self._admitted(samples_for(space, self.config.objectives[1], wanted, self.config.search.seed))
+            return True
+        samples = samples_for(space, self.config.objectives[1], wanted, self.config.search.seed)
+        proposals = self._admitted(samples)
         self.reporter.phase(f"proxy {wanted.proxy}", len(proposals))
         measured = self.measurer.evaluate(proposals)
         self.reporter.end()
+        if len(proposals) < len(samples):
+            return False
 
         def tabulate() -> ScoreTable:
             proxies = proxies_named([wanted.proxy])
-            tables = score_tables(self.launch, space, proxies, self.executor, self.reporter, self.ledger)
+            setup = self.launch.setup(self.run, self.run.path.parent / ".cache")
+            tables = score_tables(self.launch, setup, space, proxies, self.executor, self.reporter, self.ledger)
+            if wanted.proxy not in tables:
+                raise SparseSearchError(
+                    "SS407", f"proxy {wanted.proxy} failed.", "Leave search.screen out, or mend it."
+                )
             return tables[wanted.proxy]
 
-        return screen_of(self.run, space, wanted, measured, tabulate, self.reporter)
+        self.searcher.screen = screen_of(self.run, space, wanted, measured, tabulate, self.reporter)
+        return True
 
     def _search_in_generations(self) -> bool:
         """Whole generations, for as long as the searcher waits for them; whether the search goes on without."""

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+from sparsesearch.engine import controller
 from sparsesearch.engine.checks import check_training
 from sparsesearch.engine.launch import Launch
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
+from sparsesearch.models.source import Checkpoint
 from sparsesearch.space import Space
 
 
 def check_stages(launch: Launch, tokens: int) -> None:
     """Raise InputError SS119 where a stage's model could not be searched again, SS106 without limits, SS118."""
+    if not isinstance(launch.source, Checkpoint):
+        raise InputError(
+            "SS119", "stages search model directories, and what a function returns is exported as its state alone.",
+            "Search, recover and search again by hand.",
+        )  # fmt: skip
     kinds = sorted({unit.kind for unit in launch.space.units} - {"sparsity"})
     if kinds:
         raise InputError(
@@ -33,4 +46,23 @@ def limits_of_stage(space: Space, stage: int, stages: int) -> list[str]:
         whole = space.prunable if limit.cost == "sparsity" else space.dense_costs[bound.cost]
         left = (bound.maximum / whole) ** (stage / stages)
         found.append(f"sparsity>={100 * (1 - left):.4f}%" if limit.cost == "sparsity" else f"{limit.cost}<={left:.4%}")
+    return found
+
+
+def searched_stage(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
+    """The search of a stage: made, gone on with, or read.
+
+    Raises InputError SS602 where one of other options is there.
+    """
+    if not (path / "run.yaml").exists():
+        return controller.start(launch, path, reporter)
+    if RunResults(path).info["fingerprint"] != launch.fingerprint:
+        raise InputError("SS602", f"{path} was made with other options.", "Give another --name.")
+    return RunResults(path) if (path / "front.json").exists() else controller.resume(path, {}, reporter)
+
+
+def exported(place: Path) -> dict[str, Any] | None:
+    """What an earlier call wrote of a stage, where it did."""
+    manifest = place / "sparsesearch.json"
+    found: dict[str, Any] | None = json.loads(manifest.read_text()) if manifest.exists() else None
     return found

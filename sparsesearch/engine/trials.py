@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsesearch.engine import interrupts
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.worker import Worker, WorkerSetup
+from sparsesearch.errors import SparseSearchError
 from sparsesearch.space import Genome
 
 # Times that a trial is started again after its worker died.
@@ -34,7 +37,7 @@ class Trial:
         tokens: at which it is measured, rising; it is trained to the last.
         whole: tokens that its learning-rate schedule is made for.
         directory: of its checkpoint and results.
-        yardstick: the quality that its scores are relative to, > 0: what is expected of a candidate of its size.
+        yardstick: the quality that its scores are relative to: what is expected of a candidate of its size.
     """
 
     genome: Genome
@@ -55,6 +58,10 @@ class Trial:
         return found
 
 
+# Told of each training that has ended: the trial, its token count, and what it ended with.
+Ended = Callable[[Trial, int, dict[str, Any]], None]
+
+
 def climb(worker: Worker, trial: Trial, tokens: int) -> dict[str, Any]:
     """Train a candidate to one of its token counts, unless that is done already."""
     done = trial.result(tokens)
@@ -71,7 +78,10 @@ def climb(worker: Worker, trial: Trial, tokens: int) -> dict[str, Any]:
 def score(found: dict[str, Any], trial: Trial) -> float:
     """The scalar that a scheduler compares trials of all sizes by, lower is better; infinite where it diverged."""
     losses = found.get("losses")
-    return sum(losses) / len(losses) / trial.yardstick if losses else float("inf")
+    if not losses:
+        return float("inf")
+    # A quality of the user's own may be negative.
+    return (sum(losses) / len(losses) - trial.yardstick) / max(abs(trial.yardstick), 1e-12)
 
 
 def train_all(
@@ -86,23 +96,49 @@ def train_all(
     place = run.path / "recovered" / hashlib.sha256(told.encode()).hexdigest()[:12]
     trials = [Trial(genome, (tokens,), tokens, place / genome.id) for genome in genomes]
     reporter.phase(f"training ({config.training.method}) to {tokens:,} tokens", len(trials))
-    ended = list[dict[str, Any]]()
-
-    def note(trial: Trial, at: int, found: dict[str, Any]) -> None:
-        ended.append(found)
-        reporter.step(len(ended))
-
-    if config.executor.kind == "ray":
-        train_on_ray(setup, trials, run.path / "tune", note)
-    else:
-        train_locally(setup, trials, note)
-    reporter.end()
-    seconds = sum(found["seconds"] for found in ended)
-    Ledger(run).add("training", seconds, sum(found["tokens"] for found in ended), device_seconds=seconds)
+    train(setup, trials, run, reporter, Ledger(run), "training")
     return trials
 
 
-Ended = Callable[[Trial, int, dict[str, Any]], None]
+def train(
+    setup: WorkerSetup,
+    trials: Sequence[Trial],
+    run: RunDirectory,
+    reporter: Reporter,
+    ledger: Ledger,
+    phase: str,
+    keep: float | None = None,
+) -> None:
+    """Train trials to their token counts; what is done already is neither done nor paid for again.
+
+    Args:
+        phase: of the ledger, which has a line for each training that ends.
+        keep: share of trials that goes on after each token count, decided as results come in (ASHA, Li et al., 2020);
+            None trains all to the end. Only under Ray.
+
+    Raises SparseSearchError SS400 where trials did not come to their end.
+    """
+    known = {(trial, at) for trial in trials for at in trial.tokens if trial.result(at) is not None}
+    ended, last = set[tuple[Trial, int]](), time.monotonic()
+
+    def note(trial: Trial, at: int, found: dict[str, Any]) -> None:
+        nonlocal last
+        if (trial, at) not in known | ended:
+            now = time.monotonic()
+            ledger.add(phase, now - last, found["tokens"], device_seconds=found["seconds"])
+            last = now
+            if "diverged" in found:
+                reporter.message(f"SS408 candidate {trial.genome.id}: {found['diverged']}; it keeps its rung.")
+        ended.add((trial, at))
+        reporter.step(len(ended))
+
+    if setup.config.executor.kind == "ray":
+        train_on_ray(setup, trials, run.path / "tune", note, keep)
+    else:
+        train_locally(setup, trials, note)
+    reporter.end()
+    if lost := [trial.genome.id for trial in trials if trial.result(trial.tokens[0]) is None]:
+        raise SparseSearchError("SS400", f"training of {lost[0]} and {len(lost) - 1} others ended early.")
 
 
 def train_locally(setup: WorkerSetup, trials: Sequence[Trial], ended: Ended) -> None:
@@ -123,13 +159,14 @@ def train_on_ray(
 
     Args:
         storage: absolute directory for Tune's own files.
-        keep: share of trials that goes on after each token count, decided as results come in (ASHA, Li et al., 2020);
-            None trains all to the end.
+        keep: as in `train`.
     """
     import ray
     from ray import tune
 
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    # Ours stops the run; Tune's would let it go on with whatever there is.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     # The other output prints a banner at any verbosity.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -193,6 +230,7 @@ def train_on_ray(
         ),
     )  # fmt: skip
     results = tuner.fit()
+    interrupts.check()
     for error in results.errors:
         raise error
     assert ray.is_initialized()

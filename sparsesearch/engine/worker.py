@@ -33,14 +33,13 @@ from sparsesearch.evaluation.prefix import PrefixCache
 from sparsesearch.models.network import Network
 from sparsesearch.models.source import Source
 from sparsesearch.proxies import Proxy
-from sparsesearch.proxies.measure import Gatherer, NetworkScorer, tabulate
-from sparsesearch.proxies.table import Tabulated
+from sparsesearch.proxies.measure import Gatherer, NetworkScorer, Tables, tabulate
 from sparsesearch.pruning import needs_gradients
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.propagate import propagated_weights
 from sparsesearch.supernet.store import UnitFiles
-from sparsesearch.training.trial import Trials
+from sparsesearch.training.trial import Trials, rounded
 
 
 @dataclass(frozen=True)
@@ -232,8 +231,8 @@ class Worker:
         self.evaluator.ready(self.space.dense)
         self._gatherer.gather(needs)
 
-    def tabulate(self, block: int, proxies: list[Proxy]) -> dict[str, dict[str, Tabulated]]:
-        """Scores of all levels of a block's matrices, by proxy and matrix."""
+    def tabulate(self, block: int, proxies: list[Proxy]) -> dict[str, Tables]:
+        """Scores of all levels of a block's matrices, by proxy and matrix; what one fails with is a text."""
         return tabulate(self._gatherer, block, proxies)
 
     @cached_property
@@ -246,13 +245,10 @@ class Worker:
 
     @cached_property
     def _trials(self) -> Trials:
-        supernet, targets = self.evaluator.supernet, self.evaluator.targets
         self.evaluator.ready(self.space.dense)
-        samples = self.run.samples(self.setup.training)
-        compute = compute_dtype(self.config, self.storage)
-        options, batch = self.config.training, self.config.batch
+        samples, compute = self.run.samples(self.setup.training), compute_dtype(self.config, self.storage)
         teacher = None if self.setup.taught_by is None else self._teacher
-        return Trials(supernet, targets, samples, options, batch, compute, self.evaluator.norms, teacher)
+        return Trials(self.evaluator, samples, self.config.training, compute, self.storage, teacher)
 
     def train(self, genome: bytes, tokens: int, whole: int, directory: str) -> dict[str, Any]:
         """Train a candidate to a number of tokens and measure it; see `Trials.train`."""
@@ -261,9 +257,9 @@ class Worker:
         return trials.train(Genome(genome), tokens, whole, Path(directory))
 
     def losses_of(self, genome: bytes, state: dict[str, torch.Tensor]) -> list[float]:
-        """Losses on all selection samples of a candidate with weights that training gave it."""
+        """Losses on all selection samples of a candidate with weights that training gave it, as they will be stored."""
         supernet, candidate = self.evaluator.supernet, Genome(genome)
-        supernet.trained[candidate] = state
+        supernet.trained[candidate] = rounded(state, self.storage)
         try:
             return self._trials.losses(supernet.materialise(candidate))
         finally:

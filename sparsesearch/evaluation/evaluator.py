@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -80,7 +80,23 @@ class Evaluator:
 
     def losses(self, genome: Genome, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Loss of each of the samples, shape (samples,)."""
-        model = self.ready(genome)
+        prefixes = self.prefixes
+
+        def shared(rows: npt.NDArray[np.int64]) -> AbstractContextManager[Any]:
+            return prefixes.shared(genome, rows.tobytes()) if prefixes else nullcontext()
+
+        return self._measured(self.ready(genome), samples, shared)
+
+    def losses_of(self, model: Any, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The same of a network of its own."""
+        return self._measured(model, samples, lambda _: nullcontext())
+
+    def _measured(
+        self,
+        model: Any,
+        samples: npt.NDArray[np.int64],
+        shared: Callable[[npt.NDArray[np.int64]], AbstractContextManager[Any]],
+    ) -> npt.NDArray[np.float64]:
         found = []
         for start in range(0, len(samples), self.batch):
             rows = samples[start : start + self.batch]
@@ -88,8 +104,7 @@ class Evaluator:
             if self.quality is not None:
                 found.append(_own_losses(self.quality(model, given), len(rows)))
             else:
-                shared = self.prefixes.shared(genome, rows.tobytes()) if self.prefixes else nullcontext()
-                with shared:
+                with shared(rows):
                     outputs = outputs_of(model, self.task, given)
                 found.append(self.targets.losses(outputs, rows).cpu().numpy())
         return np.concatenate(found)

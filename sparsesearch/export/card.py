@@ -47,6 +47,8 @@ def model_card(report: dict[str, Any], results: RunResults, candidate: Evaluatio
         auto_class = TASKS[results.info["task"]].auto_class
         load += f'\n# or: transformers.{auto_class}.from_pretrained(".", trust_remote_code=True)'
     quality = f"{results.quality} {candidate.quality:.4g} on selection data"
+    if candidate.trained:
+        quality += f" after {candidate.trained:,} tokens of training"
     base = None if results.info["model"] == "demo" else results.info["model"]
     card = ModelCard.from_template(
         ModelCardData(library_name="transformers", tags=["pruned", "sparsesearch"]),

@@ -33,7 +33,7 @@ from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.supernet import LevelStore, StitchedSupernet
 from sparsesearch.supernet.stitched import load_exactly, stock_model
-from sparsesearch.training.trial import MERGED
+from sparsesearch.training.trial import weights_path
 
 CODE = "modeling_sparsesearch.py"
 PREPROCESSOR = "preprocessor_config.json"
@@ -116,13 +116,15 @@ def export(
     opened = open_run(results, module)
     supernet, genome = opened.supernet, candidate.genome
     if trained is None and candidate.trained:
-        trained = results.run.trials / genome.id / MERGED
+        trained = weights_path(results.run.trials / genome.id, candidate.trained)
+        if not trained.exists():
+            raise InputError(
+                "SS501", f"candidate {genome.id} was measured after {candidate.trained:,} tokens of training, and what "
+                "it was then is not kept.", "Choose one of the front, or recover it.",
+            )  # fmt: skip
     if trained is not None:
         supernet.trained[genome] = load_file(trained)
-    changes, stock = supernet.surgery(genome), uniform(supernet, genome)
-    problem = stock if isinstance(stock, str) else ""
-    differs = bool(changes["shapes"] or changes["stand_ins"])
-    form = choose(form, zeros_problem(supernet, genome), problem, differs)
+    form, changes = form_of(supernet, genome, form), supernet.surgery(genome)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -157,6 +159,13 @@ def export(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return report
+
+
+def form_of(supernet: StitchedSupernet, genome: Genome, form: str) -> str:
+    """The form that a genome is written in; raises InputError SS102 (unknown) or SS502 (impossible)."""
+    changes, stock = supernet.surgery(genome), uniform(supernet, genome)
+    problem = stock if isinstance(stock, str) else ""
+    return choose(form, zeros_problem(supernet, genome), problem, bool(changes["shapes"] or changes["stand_ins"]))
 
 
 def _save_checkpoint(model: Any, form: str, opened: Opened, work: Path) -> None:
@@ -284,5 +293,6 @@ def _provenance(results: RunResults, candidate: Evaluation, opened: Opened) -> d
         "costs": candidate.costs,
         "dense_costs": results.space.dense_costs,
         "kept": results.space.describe(candidate.genome),
+        "training_tokens": candidate.trained,
         "versions": results.info["versions"],
     }

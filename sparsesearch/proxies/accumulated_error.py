@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from sparsesearch.models.network import Network
 from sparsesearch.proxies.base import proxy
 from sparsesearch.proxies.inputs import PrunedMatrix
 from sparsesearch.proxies.output_error import relative_error
 
 
-@proxy("accumulated_error", reads="matrix", needs=("expected",))
+def refuses(network: Network) -> str:
+    return "" if network.blockwise else "blocks do not simply follow one another"
+
+
+@proxy("accumulated_error", reads="matrix", needs=("expected",), refuses=refuses)
 def accumulated_error(matrix: PrunedMatrix) -> float:
     """Relative squared output error, summed, with inputs that passed the expectation of all levels of earlier blocks.
 

@@ -38,6 +38,8 @@ class Agreement:
 def agreement(proxy: str, scores: Floats, values: Floats) -> Agreement:
     """Of scores and values of the same candidates, (candidates,); a proxy with a score that is no number has none."""
     nothing = (float("nan"), float("nan"))
+    if not len(values):
+        return Agreement(proxy, *nothing, nothing, nothing, "no candidate has a value")
     broken = int((~np.isfinite(scores)).sum())
     if broken:
         return Agreement(proxy, *nothing, nothing, nothing, f"no finite score for {broken} of {len(scores)}")

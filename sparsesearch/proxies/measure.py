@@ -67,10 +67,15 @@ class Gatherer:
         done.touch()
 
 
-def tabulate(gathered: Gatherer, block: int, proxies: Sequence[Proxy]) -> dict[str, dict[str, Tabulated]]:
-    """Scores of all levels of a block's matrices, by proxy and matrix."""
+# By matrix; a text where the proxy failed.
+Tables = dict[str, Tabulated] | str
+
+
+def tabulate(gathered: Gatherer, block: int, proxies: Sequence[Proxy]) -> dict[str, Tables]:
+    """Scores of all levels of a block's matrices, by proxy."""
     composer = gathered.supernet.composer
     tables: dict[str, dict[str, Tabulated]] = {proxy.name: {} for proxy in proxies}
+    failures: dict[str, str] = {}
     needs = {need for proxy in proxies for need in proxy.needs}
     given = _Given(gathered, block, needs)
     for matrix in composer.network.matrices.values():
@@ -79,10 +84,22 @@ def tabulate(gathered: Gatherer, block: int, proxies: Sequence[Proxy]) -> dict[s
         rows: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
         for pruned in given.combinations(matrix):
             for proxy in proxies:
-                rows[proxy.name].append(as_number(proxy, proxy.score(pruned)))
-        for name, values in rows.items():
-            tables[name][matrix.name] = Tabulated(values[:-1], values[-1])
-    return tables
+                score = scored_by(proxy, pruned)
+                if isinstance(score, str):
+                    failures[proxy.name] = score
+                else:
+                    rows[proxy.name].append(score)
+        for name in rows.keys() - failures.keys():
+            tables[name][matrix.name] = Tabulated(rows[name][:-1], rows[name][-1])
+    return tables | failures
+
+
+def scored_by(proxy: Proxy, given: Any) -> float | str:
+    """A score; what a proxy fails with is a text, as one proxy must not end an audit."""
+    try:
+        return as_number(proxy, proxy.score(given))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def as_number(proxy: Proxy, value: Any) -> float:
@@ -146,14 +163,8 @@ class NetworkScorer:
         self._dense: dict[str, Any] = {}
 
     def scores(self, genome: Genome, proxies: Sequence[Proxy]) -> dict[str, float | str]:
-        """By proxy; what a proxy fails with is a text, as a candidate's failure must not end a search."""
-        found: dict[str, float | str] = {}
-        for proxy in proxies:
-            try:
-                found[proxy.name] = as_number(proxy, proxy.score(self._live(genome, self._reference(proxy))))
-            except Exception as error:
-                found[proxy.name] = f"{type(error).__name__}: {error}"
-        return found
+        """By proxy; what a proxy fails with is a text."""
+        return {proxy.name: scored_by(proxy, self._live(genome, self._reference(proxy))) for proxy in proxies}
 
     def _reference(self, proxy: Proxy) -> Any:
         """What the proxy measures on the dense network, once."""

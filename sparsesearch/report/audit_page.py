@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +32,26 @@ def audit_table(found: Audit) -> Table:
         table.add_column(head, justify="right")
     if found.train:
         before = found.after[found.quality]
-        table.add_row(f"{found.quality} before training", "", _range(before.tau, before.tau_range), "", "")
+        table.add_row(f"{found.quality}, untrained", "", _range(before.tau, before.tau_range), "", "")
+    controls = [one for one in found.agreements if one.proxy in CONTROLS]
     for one in found.agreements:
         other = found.after[one.proxy] if found.train else one
         other_range = _range(other.tau, other.tau_range) if found.train else _range(one.rho, one.rho_range)
         seconds = f"{found.seconds[one.proxy]:.2g}"
-        table.add_row(one.proxy, _range(one.tau, one.tau_range), other_range, seconds, verdict(one))
+        table.add_row(one.proxy, _range(one.tau, one.tau_range), other_range, seconds, verdict(one, controls))
     return table
 
 
-def verdict(one: Agreement) -> str:
+def verdict(one: Agreement, controls: Sequence[Agreement]) -> str:
     """What an agreement means for a search, in a word or two."""
     if one.note:
         return one.note
     if one.proxy in CONTROLS:
         return "control"
-    return "usable" if one.tau >= TRUSTED else "not alone"
+    if one.tau < TRUSTED:
+        return "not alone"
+    best = max(controls, key=lambda control: control.tau if math.isfinite(control.tau) else -math.inf)
+    return f"no better than {best.proxy}" if best.tau >= one.tau else "usable"
 
 
 def _range(value: float, interval: tuple[float, float]) -> str:

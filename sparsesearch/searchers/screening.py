@@ -39,6 +39,8 @@ class Screen:
         """
         count = max(len(genomes) // self.children, 1)
         blind = rng.choice(len(genomes), round(self.unscreened * count), replace=False)
+        if len(blind) == count:
+            return sorted(blind.tolist())
         left = np.setdiff1d(np.arange(len(genomes)), blind)
         levels = np.array([genomes[i].levels for i in left])
         totals = space.costs.totals(levels)[:, [cost_index(cost) for cost in costs]]

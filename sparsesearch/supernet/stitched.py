@@ -182,13 +182,13 @@ class StitchedSupernet:
 
 
 def stock_model(model: Any) -> Any:
-    """A new dense network of the same class, configuration and type; weights are not meant to be used.
+    """A new dense network of the same class, configuration, type and device; weights are not meant to be used.
 
     Args:
         model: in its dense state, since a module without a configuration can only be copied.
     """
     if isinstance(model, PreTrainedModel):
-        return type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)
+        return type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype).to(model.device)
     return copy.deepcopy(model)
 
 

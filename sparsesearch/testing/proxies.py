@@ -51,12 +51,12 @@ def check_proxy(name: str, work: Path, recipe: dict[str, Any] | None = None) -> 
     proxies = [proxy for proxy in auditing.chosen(launch, [name]) if proxy.name == name]
     run, reporter = RunDirectory.create(work / "run"), Reporter(quiet=True)
     write_launch(launch, run)
-    with supernet(launch, run, reporter) as (space, executor, ledger, _):
+    with supernet(launch, run, reporter) as (space, executor, ledger, setup):
         genomes = equal_cost_genomes(space, SAMPLES, np.random.default_rng(0))
         calls = [(genome.data, [0, 1]) for genome in genomes]
 
         def score(wanted: list[Genome]) -> Floats:
-            scores, _ = scored(launch, space, proxies, wanted, executor, reporter, ledger)
+            scores, _ = scored(launch, setup, space, proxies, wanted, executor, reporter, ledger)
             return scores[name]
 
         before = list(executor.map("evaluate", calls))

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from sparsesearch.config import TrainingConfig
-from sparsesearch.errors import EnvironmentProblem, InputError
+from sparsesearch.errors import InputError
 from sparsesearch.models.network import Network
 from sparsesearch.training.masks import Masks
 
@@ -68,12 +68,8 @@ class LoRA:
             raise InputError(
                 "SS117", "training.method lora: merged updates would fill pruned weights.", "Use masked_lora."
             )
-        try:
-            from peft import LoraConfig, get_peft_model
-        except ImportError:
-            raise EnvironmentProblem(
-                "SS307", "training.method lora needs peft.", "pip install 'sparsesearch[lora]'"
-            ) from None
+        from peft import LoraConfig, get_peft_model
+
         linears = [path for path, module in _matrices(model, network) if isinstance(module, nn.Linear)]
         torch.manual_seed(options.seed)
         config = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=linears)

@@ -13,18 +13,28 @@ from safetensors.torch import save_file
 
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import TrainingConfig
-from sparsesearch.evaluation import Targets, outputs_of
-from sparsesearch.evaluation.batchnorm import RunningStatistics
+from sparsesearch.evaluation import Evaluator
 from sparsesearch.models.network import Network
 from sparsesearch.space import Genome
-from sparsesearch.supernet.stitched import StitchedSupernet, state_of
+from sparsesearch.supernet.stitched import load_exactly, state_of
 from sparsesearch.training.compensation import compensate
 from sparsesearch.training.loop import Diverged, TrainingRun, steps_of
 from sparsesearch.training.objective import Objective
 from sparsesearch.training.trainee import trainee
 
 Ints = npt.NDArray[np.int64]
-CHECKPOINT, MERGED = "checkpoint", "model.safetensors"
+CHECKPOINT = "checkpoint"
+State = dict[str, torch.Tensor]
+
+
+def weights_path(directory: Path, tokens: int) -> Path:
+    """Where a candidate's weights after so many tokens of training lie."""
+    return directory / f"{tokens}.safetensors"
+
+
+def rounded(state: State, storage: torch.dtype) -> State:
+    """A state as a file of another type will hold it, so that what is judged is what is exported."""
+    return {name: t.to(storage).to(t.dtype) if t.is_floating_point() else t for name, t in state.items()}
 
 
 class Trials:
@@ -32,25 +42,23 @@ class Trials:
 
     def __init__(
         self,
-        supernet: StitchedSupernet,
-        targets: Targets,
+        evaluator: Evaluator,
         samples: Samples,
         options: TrainingConfig,
-        batch: int,
         compute: torch.dtype,
-        norms: RunningStatistics | None = None,
+        storage: torch.dtype,
         teacher: Any = None,
     ) -> None:
         """
         Args:
-            targets: what candidates are judged by.
+            evaluator: of the supernet; judges candidates.
             samples: training data.
-            batch: samples a forward pass of the evaluation.
-            norms: batch statistics of candidates that are not trained.
+            compute, storage: types of the arithmetic, and of the weights that are written in the end.
             teacher: the network that is distilled; the dense one where None.
         """
-        self.supernet, self.targets, self.samples = supernet, targets, samples
-        self.options, self.batch, self.compute, self.norms = options, batch, compute, norms
+        self.evaluator, self.samples, self.options = evaluator, samples, options
+        self.compute, self.storage = compute, storage
+        supernet = self.supernet = evaluator.supernet
         wants = options.distill or options.hidden or options.method == "compensate"
         self._dense = supernet.materialise(supernet.space.dense).float() if wants else None
         self._teacher = self._dense if teacher is None or self._dense is None else teacher.float()
@@ -68,12 +76,14 @@ class Trials:
             directory: the candidate's own; its checkpoint and, at the end, its weights are written there.
 
         Returns:
-            `losses` on all selection samples, `tokens` consumed in this call, `seconds`; or `diverged`, why it ended.
+            `losses` on all selection samples, `tokens` consumed in this call, `trained` in all calls, `seconds`; or
+            `diverged`, why it ended.
         """
         started, length = time.monotonic(), self.samples.length
         if self.options.method == "compensate":
             model, used = self._compensated(genome, tokens)
-            return self._kept(model, directory) | {"tokens": used, "seconds": time.monotonic() - started}
+            found = self._kept(model, weights_path(directory, tokens))
+            return found | {"tokens": used, "trained": used, "seconds": time.monotonic() - started}
         run = self._run(genome, whole)
         run.load(directory / CHECKPOINT)
         before = run.tokens
@@ -82,23 +92,26 @@ class Trials:
         except Diverged as error:
             return {"diverged": str(error), "tokens": run.tokens - before, "seconds": time.monotonic() - started}
         run.save(directory / CHECKPOINT)
-        spent = {"tokens": run.tokens - before, "seconds": time.monotonic() - started}
-        return self._kept(run.trained.merged().eval(), directory) | spent
+        found = self._kept(run.trained.merged().eval(), weights_path(directory, tokens))
+        spent = {"tokens": run.tokens - before, "trained": run.tokens, "seconds": time.monotonic() - started}
+        return found | spent
 
-    def _kept(self, model: Any, directory: Path) -> dict[str, Any]:
-        """Write a network that is done, and measure it."""
-        temporary = directory / f"{MERGED}.tmp"
-        save_file({name: tensor.contiguous() for name, tensor in state_of(model).items()}, temporary)
-        temporary.replace(directory / MERGED)
+    def _kept(self, model: Any, path: Path) -> dict[str, Any]:
+        """Write a network that is done, and measure it as it is written."""
+        state = {name: tensor.contiguous() for name, tensor in rounded(state_of(model), self.storage).items()}
+        load_exactly(model, state)
+        temporary = path.with_suffix(".tmp")
+        save_file(state, temporary)
+        temporary.replace(path)
         return {"losses": self.losses(model)}
 
     def _compensated(self, genome: Genome, tokens: int) -> tuple[Any, int]:
         """A candidate whose biases and batch statistics make up for what pruning took, and the tokens that took."""
         model = self.supernet.materialise(genome).float()
-        if self.norms is not None:
-            self.norms.correct(model, genome)
+        if self.evaluator.norms is not None:
+            self.evaluator.norms.correct(model, genome)
         samples = self.samples.rows(slice(0, tokens // self.samples.length))
-        compensate(model, self._dense, self.network, samples, self.batch)
+        compensate(model, self._dense, self.network, samples, self.evaluator.batch)
         return model.eval(), samples.size
 
     def shortly(self, genome: Genome, tokens: int, rows: Ints) -> list[float]:
@@ -121,10 +134,6 @@ class Trials:
 
     def losses(self, model: Any, rows: Ints | None = None) -> list[float]:
         """Of a network on selection samples, all where none are named."""
-        wanted = np.arange(len(self.targets.samples)) if rows is None else rows
-        found: list[float] = []
-        for start in range(0, len(wanted), self.batch):
-            rows = wanted[start : start + self.batch]
-            outputs = outputs_of(model, self.network.task, self.targets.samples.rows(rows))
-            found += self.targets.losses(outputs, rows).cpu().tolist()
+        wanted = np.arange(len(self.evaluator.targets.samples)) if rows is None else rows
+        found: list[float] = self.evaluator.losses_of(model, wanted).tolist()
         return found

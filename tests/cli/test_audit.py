@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from sparsesearch.cli import app
 from sparsesearch.errors import InputError
-from sparsesearch.proxies.audit import agreement
+from sparsesearch.proxies.audit import Agreement, agreement
+from sparsesearch.report.audit_page import verdict
 
 Make = Callable[[str], Path]
 
@@ -72,10 +73,31 @@ def test_agreement_after_training(space: Path, tmp_path: Path) -> None:
     assert -1 <= found["proxies"]["output_error"]["tau_after"] <= 1
     table = run(*arguments[:-1], *tail)
     assert table.exception is None
-    assert "kl before training" in table.stdout
+    assert "kl, untrained" in table.stdout
     few = run(*arguments, "--train", 1)
     assert isinstance(few.exception, InputError)
     assert few.exception.code == "SS118"
+
+
+def test_when_all_diverge(space: Path, tmp_path: Path) -> None:
+    arguments = [space, "--samples", 4, "--results", tmp_path, "--name", "a", "--proxies", "output_error", "--json"]
+    wild = ["training.batch=2", "training.learning_rate=1e20", "training.clip=1e30", "training.optimizer=sgd"]
+    changes = [part for change in wild for part in ("--set", change)]
+    done = run(*arguments, "--train", 128, *changes, "--set", "search.searcher=evolution")
+    assert done.exception is None, done.exception
+    assert json.loads(done.stdout)["training"]["tau_before"] is None
+
+
+def test_verdicts() -> None:
+    def one(proxy: str, tau: float, note: str = "") -> Agreement:
+        return Agreement(proxy, tau, tau, (tau, tau), (tau, tau), note)
+
+    control = one("nonzeros", 0.5)
+    assert verdict(one("p", 0.6), [control]) == "usable"
+    assert verdict(one("p", 0.4), [control]) == "no better than nonzeros"
+    assert verdict(one("p", 0.2), [one("random", 0.1)]) == "not alone"
+    assert verdict(control, [control]) == "control"
+    assert verdict(one("p", float("nan"), "all alike"), [control]) == "all alike"
 
 
 def test_agreement_by_hand() -> None:

@@ -45,10 +45,11 @@ def test_stages_nest_and_the_same_command_goes_on(space: Path, tmp_path: Path, f
     assert [s["stage"] for s in stages] == [1, 2]
     assert all(s["after"] < s["before"] for s in stages), "training helps"
     runs = [RunResults(tmp_path / f"i-{stage}") for stage in (1, 2)]
-    assert runs[1].info["model"] == str(tmp_path / "i-1" / "model")
+    (between,) = (tmp_path / "i-1").glob("model-*")
+    assert runs[1].info["model"] == str(between)
     assert runs[0].info["fingerprint"]["teacher"] is None
     assert runs[1].info["fingerprint"]["teacher"] == runs[0].info["fingerprint"]["weights"], "one teacher for all"
-    places = (tmp_path / "i-1" / "model", tmp_path / "out")
+    places = (between, tmp_path / "out")
     first, last = (load_file(next(place.glob("*.safetensors"))) for place in places)
     pruned = [name for name, tensor in first.items() if bool((tensor == 0).any()) and name.endswith("proj.weight")]
     assert pruned
@@ -64,6 +65,10 @@ def test_stages_nest_and_the_same_command_goes_on(space: Path, tmp_path: Path, f
     assert again.exception is None, again.exception
     assert runs[0].run.archive.read_bytes() == archive
     assert [s["after"] for s in json.loads(again.stdout)] == [s["after"] for s in stages]
+    for other in (["--limit", "sparsity>=30%"], ["--stages", 3], ["--train", 192]):
+        refused = run(*arguments, "--out", tmp_path / "third", *other)
+        assert isinstance(refused.exception, InputError), (other, refused.exception)
+        assert "was made with other options" in str(refused.exception)
 
 
 def test_each_stage_leaves_the_same_share(family_dir: Make) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support import run_search
 from typer.testing import CliRunner
 
@@ -15,6 +17,7 @@ import sparsesearch as ss
 from sparsesearch.cli import app
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
+from sparsesearch.models import load_model
 
 Make = Callable[[str], Path]
 CHANGES: dict[str, Any] = {
@@ -44,7 +47,7 @@ def test_a_recovered_candidate_is_a_model(searched: RunResults, tmp_path: Path, 
     assert done.exception is None, done.exception
     report = json.loads(done.stdout)
     assert report["after"] < report["before"]
-    assert report["training_tokens"] == 400
+    assert report["training_tokens"] == 384, "whole steps"
     assert report["nonzeros"] <= searched.pick("best").costs["nonzeros"]
     model = ss.load(out)
     assert sum(int((p != 0).sum()) for p in model.parameters()) == report["nonzeros"]
@@ -58,12 +61,47 @@ def test_soups_are_no_worse_than_their_ingredients(searched: RunResults, tmp_pat
     assert three.exception is None, three.exception
     soup = json.loads(three.stdout)
     assert soup["after"] <= one["after"] * (1 + 1e-6)
-    assert soup["training_tokens"] == 1200
+    assert soup["training_tokens"] == 3 * 384
     assert soup["nonzeros"] == one["nonzeros"]
 
 
+def test_what_is_judged_is_what_a_file_of_another_type_holds(family_dir: Make, tmp_path: Path) -> None:
+    model = load_model(family_dir("llama"), dtype=torch.float32, device="cpu").bfloat16()
+    shutil.copytree(family_dir("llama"), tmp_path / "half")
+    model.save_pretrained(tmp_path / "half")
+    results = run_search(tmp_path / "run", tmp_path / "half", **CHANGES)
+    for soup in (1, 2):
+        out = tmp_path / f"out-{soup}"
+        done = run(results.run.path, "--pick", "best", "--tokens", 400, "--soup", soup, "--out", out, "--json")
+        assert done.exception is None, done.exception
+        assert next(ss.load(out).parameters()).dtype == torch.bfloat16
+        assert json.loads(done.stdout)["max_abs_logit_diff"] < 1e-3
+
+
+def test_the_file_tells_of_the_training(searched: RunResults, tmp_path: Path) -> None:
+    before = len(searched.run.lines(searched.run.ledger))
+    for number in range(2):
+        out = tmp_path / str(number)
+        done = run(searched.run.path, "--pick", "best", "--tokens", 416, "--out", out, "--json")
+        told = json.loads((out / "sparsesearch.json").read_text())
+        assert told["objectives"]["kl"] == json.loads(done.stdout)["after"]
+        assert told["training_tokens"] == 416
+    assert len(searched.run.lines(searched.run.ledger)) == before + 1, "what was trained is not paid for again"
+
+
+def test_training_data_are_as_many_as_there_are(searched: RunResults, tmp_path: Path) -> None:
+    text = tmp_path / "train.txt"
+    text.write_text("one two three four five six seven eight nine ten\n" * 200)
+    out = tmp_path / "out"
+    done = run(searched.run.path, "--pick", "best", "--tokens", 100_000, "--training", text, "--out", out, "--json",
+               "--set", "training.batch=600", "--set", "data.allow_shared=true")  # fmt: skip
+    assert done.exception is None, done.exception
+    sizes = [len(searched.run.samples(path.name)) for path in searched.run.data.glob("training*")]
+    assert max(sizes) > len(searched.run.samples("calibration"))
+
+
 def test_other_training_data_each_time(searched: RunResults, tmp_path: Path) -> None:
-    after = []
+    after, before = [], len(list(searched.run.data.glob("training*")))
     for number, source in enumerate(["stdlib:test", "stdlib:test", "stdlib:selection"]):
         out = tmp_path / str(number)
         done = run(
@@ -73,7 +111,7 @@ def test_other_training_data_each_time(searched: RunResults, tmp_path: Path) -> 
         assert done.exception is None, done.exception
         after.append(json.loads(done.stdout)["after"])
     assert after[0] == after[1] != after[2]
-    assert len(list(searched.run.data.glob("training*"))) == 2
+    assert len(list(searched.run.data.glob("training*"))) == before + 2
     assert searched.run.samples("calibration").size, "untouched"
 
 
@@ -93,6 +131,7 @@ def test_the_whole_front(searched: RunResults, tmp_path: Path) -> None:
         (["--training", "nothing.txt"], "SS204", "cannot read nothing.txt"),
         (["--method", "loar"], "SS101", "training.method"),
         (["--method", "compensate"], "SS117", "neither biases nor batch statistics"),
+        (["--form", "unifrom"], "SS102", "unifrom"),
         (["--pick", "best", "--front"], "SS501", "Give one of them"),
         (["--tokens", 64, "--set", "training.learning_rate=1e20", "--set", "training.clip=1e30"], "SS408", "diverged"),
     ],

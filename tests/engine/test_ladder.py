@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import launched, run_search
+import torch
+from support import launched, recipe, run_search
 
+import sparsesearch as ss
 from sparsesearch.engine import controller
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
+from sparsesearch.export import export
 from sparsesearch.pareto import best_fronts
 from sparsesearch.report.html import ladder_figure, write_report
 from sparsesearch.training import TrainingRun
@@ -68,9 +72,56 @@ def test_the_report_shows_the_rungs(climbed: RunResults) -> None:
 def test_the_ledger_counts_tokens_consumed(climbed: RunResults) -> None:
     lines = [line for line in climbed.run.lines(climbed.run.ledger) if line["phase"].startswith("training")]
     uniform = len({e.genome for e in climbed.compared_baselines()})
+    phases = {at: [e["tokens"] for e in lines if e["phase"] == f"training {at}"] for at in (64, 160)}
     # Steps are of 32 tokens; the second rung goes on from the first.
-    assert [line["tokens"] for line in lines] == [64 * (3 + uniform), 96 * (1 + uniform)]
+    assert phases == {64: [64] * (3 + uniform), 160: [96] * (1 + uniform)}
     assert all(line["device_seconds"] > 0 for line in lines)
+    before = climbed.run.ledger.read_bytes()
+    controller.resume(climbed.run.path, {}, Reporter(quiet=True))
+    added = climbed.run.ledger.read_bytes().removeprefix(before)
+    assert b"training" not in added, "what was trained is not paid for again"
+
+
+def test_a_trained_candidate_is_found_and_exported_as_it_is(climbed: RunResults, tmp_path: Path) -> None:
+    (best,) = [e for e in climbed.front if e.quality == min(e.quality for e in climbed.front)]
+    assert climbed.find(best.genome.id).trained == 160
+    export(climbed, climbed.find(best.genome.id), tmp_path / "out", "zeros")
+    told = json.loads((tmp_path / "out" / "sparsesearch.json").read_text())
+    assert told["training_tokens"] == 160
+    assert told["objectives"]["kl"] == best.quality
+    assert "after 160 tokens of training" in (tmp_path / "out" / "README.md").read_text()
+    gone = replace(best, trained=96)
+    with pytest.raises(InputError, match=r"SS501 .* is not kept"):
+        export(climbed, gone, tmp_path / "gone")
+
+
+def test_without_limits_a_resumed_ladder_trains_the_same(family_dir: Make, tmp_path: Path) -> None:
+    for seed in range(3):
+        changes = with_rungs(seed=seed) | {"limits": []}
+        whole = run_search(tmp_path / f"{seed}", family_dir("llama"), **changes)
+        trained = whole.run.trained.read_bytes()
+        first = [line for line in trained.splitlines(keepends=True) if json.loads(line)["trained"] == 64]
+        whole.run.trained.write_bytes(b"".join(first))
+        controller.resume(whole.run.path, {}, Reporter(quiet=True))
+        assert whole.run.trained.read_bytes() == trained
+
+
+def test_one_after_another_asha_is_halving(family_dir: Make, tmp_path: Path) -> None:
+    search = {"asynchronous": True, "searcher": "nsga2", "options": {"population": 6, "offspring": 4, "tokens": 32}}
+    results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs(**search))
+    rungs = [e["trained"] for e in map(json.loads, results.run.trained.read_text().splitlines())]
+    assert rungs.count(64) > rungs.count(160) >= 1
+
+
+def test_a_quality_of_ones_own_judges_the_trained(family_dir: Make, tmp_path: Path) -> None:
+    def quality(model: Any, samples: Any) -> Any:
+        tokens = torch.from_numpy(np.array(samples.arrays["input_ids"], dtype=np.int64))
+        with torch.no_grad():
+            return -model(input_ids=tokens).logits.max(dim=-1).values.mean(dim=1)
+
+    tree = recipe(family_dir("llama"), **with_rungs(), objectives=["quality", "params"])
+    results = ss.search(tree, quality=quality, name="own", results=tmp_path, quiet=True).results
+    assert {e.trained for e in results.front} == {160}
 
 
 def test_a_killed_run_goes_on_to_the_same_result(climbed: RunResults, tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import launched, run_search
+import yaml
+from support import launched, recipe, run_search
+from typer.testing import CliRunner
 
+from sparsesearch.cli import app
 from sparsesearch.engine import controller
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError
@@ -89,6 +92,19 @@ def test_a_proxy_that_is_wrong_screens_nothing(
     assert drawn[0] == drawn[1][: len(drawn[0])]
 
 
+def test_compare_asks_at_every_checkpoint_what_the_run_would_have_known(family_dir: Make, tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    tree = recipe(family_dir("llama"), **search({}), limits=["nonzeros<=60%"])
+    tree["search"] = {"searcher": "random", "screen": SCREEN}
+    space.write_text(yaml.safe_dump(tree))
+    arguments = ["compare", space, "--searchers", "random", "--tokens", 2000, "--seeds", 0, "--results", tmp_path]
+    options = ["--option", "random.batch=8", "--option", "random.tokens=32", "--json"]
+    done = CliRunner().invoke(app, [*map(str, arguments), *options], standalone_mode=False)
+    assert done.exception is None, done.exception
+    means = next(iter(json.loads(done.stdout)["sizes"].values()))["random"]["mean"]
+    assert means[-1] is not None
+
+
 @pytest.mark.parametrize(
     ("screen", "changes", "code", "message"),
     [
@@ -96,6 +112,8 @@ def test_a_proxy_that_is_wrong_screens_nothing(
         ({"proxy": "synflow"}, {}, "SS116", "only scores that are tabulated can screen"),
         ({"proxy": "params"}, {}, "SS116", "only scores that are tabulated can screen"),
         ({}, {"searcher": "auto", "options": {}}, "SS114", "makes no children to choose among"),
+        ({}, {"evals": 16}, "SS115", "the look at proxy output_error alone takes 16"),
+        ({}, {"evals": None, "tokens": 1024}, "SS115", "the look at proxy output_error alone takes 1,024"),
     ],
 )
 def test_screens_that_cannot_be(

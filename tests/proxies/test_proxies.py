@@ -16,6 +16,11 @@ from torch import nn
 
 from sparsesearch.calibration import Samples
 from sparsesearch.calibration.gradients import collect_curvature, collect_gradients, load_curvature, mean_gradients
+from sparsesearch.config import RunConfig
+from sparsesearch.engine import audit as auditing
+from sparsesearch.engine import controller
+from sparsesearch.engine.launch import prepare
+from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.models.task import TASKS
@@ -30,6 +35,7 @@ from sparsesearch.proxies.trace_nas import correlation, retention, sublayer, tra
 from sparsesearch.space import Genome
 from sparsesearch.space.sampling import random_genome
 from sparsesearch.testing import check_proxy
+from sparsesearch.testing.proxies import RECIPE
 
 Make = Callable[[str], Path]
 
@@ -254,6 +260,26 @@ CNN: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in PROXIES if name != "random"])
+@pytest.mark.parametrize("name", [name for name in PROXIES if name not in ("random", "accumulated_error")])
 def test_conformance_on_a_convolutional_network(name: str, tmp_path: Path) -> None:
     check_proxy(name, tmp_path / "run", CNN | {"data": image_data(tmp_path)})
+
+
+def test_errors_accumulate_only_where_blocks_follow_one_another(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="SS116 proxy accumulated_error: blocks do not simply follow one another"):
+        check_proxy("accumulated_error", tmp_path / "run", CNN | {"data": image_data(tmp_path)})
+
+
+def test_a_proxy_that_fails_is_told_and_has_no_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(given: Any) -> float:
+        """Fails."""
+        raise ZeroDivisionError("by hand")
+
+    launch = auditing.limited(prepare(RunConfig.model_validate(RECIPE)))
+    proxies = [Proxy(f"broken_{reads}", reads, broken) for reads in ("costs", "matrix", "network")]  # type: ignore[arg-type]
+    found = auditing.audit(launch, tmp_path / "run", proxies, 4, 0, 0, Reporter())
+    assert all(np.isnan(scores).all() for scores in found.scores.values())
+    told = capsys.readouterr().err
+    assert all(f"SS407 proxy {proxy.name}: ZeroDivisionError: by hand" in told for proxy in proxies)
+    with pytest.raises(InputError, match=r"SS602 .* is an audit"):
+        controller.resume(tmp_path / "run", {}, Reporter(quiet=True))

@@ -25,7 +25,7 @@ from sparsesearch.engine.measuring import GRADIENT
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.export.write import open_run
-from sparsesearch.training.trial import MERGED
+from sparsesearch.training.trial import weights_path
 
 
 def compute(results: RunResults) -> int:
@@ -41,7 +41,10 @@ def compute(results: RunResults) -> int:
 def ended(results: RunResults, tokens: int, test: Path, sequences: int) -> dict[str, Any]:
     """The best of a run after `tokens` of training, or as its rungs left it: quality and test metric."""
     best = results.pick("best")
-    quality, weights = best.quality, results.run.trials / best.genome.id / MERGED if best.trained else None
+    quality, weights = (
+        best.quality,
+        weights_path(results.run.trials / best.genome.id, best.trained) if best.trained else None,
+    )
     if tokens:
         launch = recovering.prepared(results, {}, tokens)
         (done,) = recovering.recover(results, launch, [best], 1, Reporter(quiet=True))
