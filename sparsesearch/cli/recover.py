@@ -37,6 +37,7 @@ def recover(
     from sparsesearch.engine import recover as recovering
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.engine.results import RunResults
+    from sparsesearch.engine.stages import exported
     from sparsesearch.errors import InputError
     from sparsesearch.export import export
     from sparsesearch.export.write import form_of, open_run
@@ -47,8 +48,10 @@ def recover(
         raise InputError("SS501", "--front and a candidate were given.", "Give one of them.")
     results.require_front()
     chosen = results.front if front else [choose(results, candidate, pick)]
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+    places = {one.genome: out / one.genome.id if front else out for one in chosen}
+    for place in places.values():
+        if place.exists() and (not place.is_dir() or any(place.iterdir())) and not (front and exported(place)):
+            raise InputError("SS500", f"{place} exists and is not empty.", "Choose another --out.")
     changes: dict[str, Any] = set_if_given(training__method=method)
     if training is not None:
         data = load_config(results.run.config).data
@@ -63,8 +66,8 @@ def recover(
     found = recovering.recover(results, launch, chosen, soup, Reporter())
     reports = []
     for one in found:
-        place = out / one.candidate.genome.id if front else out
-        done = export(results, one.after, place, form, trained=one.weights)
+        place = places[one.candidate.genome]
+        done = exported(place) or export(results, one.after, place, form, trained=one.weights)
         told = {
             "before": one.candidate.quality,
             "after": one.quality,

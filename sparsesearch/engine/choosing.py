@@ -44,7 +44,13 @@ def choose(
     # The pool stands for the role's samples; other roles are as they are, so that overlaps are found.
     wider = data.model_copy(update={"sequences": pool, "fewer": False})
     search = config.search.model_copy(update={"rungs": [], "screen": None})
-    launch = prepare(config.model_copy(update={"data": config.data.model_copy(update={role: wider}), "search": search}))
+    given = config.model_copy(update={"data": config.data.model_copy(update={role: wider}), "search": search})
+    try:
+        launch = prepare(given)
+    except InputError as error:
+        if error.code == "SS204" and str(pool) in error.message:
+            raise InputError("SS204", error.message, "Give a smaller --pool, or more data.") from None
+        raise
     samples, network = launch.samples[role], launch.network
     if by in LOSSES and network.task.embeds:
         raise InputError("SS209", f"--by {by} needs a loss, and a model without a head has none.", "Use --by random.")

@@ -77,7 +77,7 @@ def climb(worker: Worker, trial: Trial, tokens: int) -> dict[str, Any]:
 
 def score(found: dict[str, Any], trial: Trial) -> float:
     """The scalar that a scheduler compares trials of all sizes by, lower is better; infinite where it diverged."""
-    losses = found.get("losses")
+    losses: list[float] = found.get("losses", [])
     if not losses:
         return float("inf")
     # A quality of the user's own may be negative.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from support import Built, recipe, run_search
+from support import Built, launched, recipe, run_search
 from typer.testing import CliRunner
 
 from sparsesearch.calibration import Samples
@@ -101,6 +101,7 @@ def test_groups_get_what_they_lost() -> None:
         (["--take", "best"], "SS101", "Allowed: hardest"),
         (["--pool", 6], "SS204", "leaves nothing to choose"),
         (["--by", "capability"], "SS101", "go together"),
+        (["--pool", 10**7], "SS204", "Give a smaller --pool"),
     ],
 )
 def test_mistakes(space: Path, tmp_path: Path, arguments: list[Any], code: str, words: str) -> None:
@@ -109,6 +110,33 @@ def test_mistakes(space: Path, tmp_path: Path, arguments: list[Any], code: str, 
     assert done.exception.code == code
     assert words in str(done.exception)
     assert not (tmp_path / "chosen").exists()
+
+
+def test_what_does_not_fit(space: Path, family_dir: Make, tmp_path: Path) -> None:
+    headless = tmp_path / "headless.yaml"
+    headless.write_text(yaml.safe_dump(recipe(family_dir("bert-embedding"))))
+    done = run(headless, "--by", "el2n", "--pool", 12, "--out", tmp_path / "a")
+    assert isinstance(done.exception, InputError)
+    assert done.exception.code == "SS209"
+    other = run_search(tmp_path / "run", family_dir("qwen2"))
+    done = run(space, "--by", "capability", "--run", other.run.path, "--pool", 12, "--out", tmp_path / "b")
+    assert isinstance(done.exception, InputError)
+    assert "is of another model" in str(done.exception)
+    assert run(space, "--pool", 12, "--out", tmp_path / "chosen").exception is None
+    data = recipe(family_dir("llama"))["data"]
+    data["calibration"] = {"source": str(tmp_path / "chosen"), "sequences": 6, "length": 16}
+    choice = tmp_path / "chosen" / "choice.json"
+    choice.write_text(choice.read_text().replace('"fits": "tokens', '"fits": "pair'))
+    with pytest.raises(InputError, match=r"SS204 .* another kind of model or another tokenizer"):
+        launched(family_dir("llama"), data=data)
+
+
+def test_training_samples_may_be_those_that_were_calibrated_on(space: Path, family_dir: Make, tmp_path: Path) -> None:
+    done = run(space, "--role", "training", "--pool", 12, "--out", tmp_path / "chosen")
+    assert done.exception is None, done.exception
+    data = recipe(family_dir("llama"))["data"]
+    data["training"] = {"source": str(tmp_path / "chosen"), "sequences": 6, "length": 16}
+    launched(family_dir("llama"), data=data)
 
 
 def test_chosen_samples_of_another_length(space: Path, family_dir: Make, tmp_path: Path) -> None:

@@ -120,6 +120,11 @@ def test_the_whole_front(searched: RunResults, tmp_path: Path) -> None:
     assert done.exception is None, done.exception
     reports = json.loads(done.stdout)
     assert {Path(r["out"]).name for r in reports} == {e.genome.id for e in searched.front}
+    shutil.rmtree(reports[-1]["out"])
+    again = run(searched.run.path, "--front", "--tokens", 64, "--out", tmp_path / "all", "--json")
+    assert again.exception is None, again.exception
+    assert json.loads(again.stdout) != []
+    assert Path(reports[-1]["out"]).is_dir(), "what an interruption left out is written"
 
 
 @pytest.mark.parametrize(
