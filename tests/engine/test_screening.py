@@ -94,7 +94,7 @@ def test_a_proxy_that_is_wrong_screens_nothing(
 
 def test_compare_asks_at_every_checkpoint_what_the_run_would_have_known(family_dir: Make, tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
-    tree = recipe(family_dir("llama"), **search({}), limits=["nonzeros<=60%"])
+    tree = recipe(family_dir("llama"), **search({}), limits=["nonzeros<=85%"])
     tree["search"] = {"searcher": "random", "screen": SCREEN}
     space.write_text(yaml.safe_dump(tree))
     arguments = ["compare", space, "--searchers", "random", "--tokens", 2000, "--seeds", 0, "--results", tmp_path]
