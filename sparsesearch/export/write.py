@@ -243,9 +243,13 @@ def _report(
 def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: RunDirectory) -> dict[str, Any]:
     """Reload in fresh processes, every way the form promises, and compare; raises SparseSearchError SS506."""
     supernet, samples = opened.supernet, run.samples("selection").rows(slice(0, 2))
-    task, model = supernet.network.task, supernet.materialise(candidate.genome)
-    if candidate.genome not in supernet.trained:
-        opened.norms.correct(model, candidate.genome)
+    task, genome = supernet.network.task, candidate.genome
+    if genome in supernet.trained:
+        model = supernet.materialise(genome)
+    else:
+        # What the search judged, which has nothing to do with how exports are put together.
+        model = supernet.apply(genome)
+        opened.norms.correct(model, genome)
     inputs = samples.inputs(model)
     outputs = verify.outputs_of(model, inputs)
     with tempfile.TemporaryDirectory() as directory:

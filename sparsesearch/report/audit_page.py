@@ -165,5 +165,5 @@ def write_picture(found: Audit, path: Path) -> None:
         xlabel=f"Kendall's tau with {found.quality}, {len(found.candidates)} candidates at {', '.join(found.limits)}",
     )  # fmt: skip
     if found.train:
-        axes.legend(loc="lower left")
+        axes.legend(loc="upper left")
     figure.savefig(path, dpi=150)

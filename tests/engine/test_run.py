@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from support import launched, recipe, run_search
 
-from sparsesearch.engine import controller, executors, session, worker
+from sparsesearch.engine import controller, executors, measuring, worker
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.ledger import Ledger
@@ -57,7 +57,7 @@ class FakeExecutor:
         for call in calls:
             yield self.evaluated(*call)
 
-    def evaluated(self, genome: bytes, sequences: list[int]) -> dict[str, Any]:
+    def evaluated(self, genome: bytes, sequences: list[int], trained: int = 0) -> dict[str, Any]:
         type(self).calls += 1
         levels = np.frombuffer(genome, dtype="<i2").astype(float)
         return {"losses": [float((levels**1.5 / (s + 2)).sum()) for s in sequences]}
@@ -148,7 +148,7 @@ def test_how_a_measurement_is_portioned_changes_no_bit(
 ) -> None:
     archives = []
     for portion in (1, 100):
-        monkeypatch.setattr(session, "PORTION", portion)
+        monkeypatch.setattr(measuring, "PORTION", portion)
         results = run_search(tmp_path / str(portion), family_dir("llama"), batch=2)
         archives.append(results.run.archive.read_bytes())
     assert archives[0] == archives[1]
