@@ -106,8 +106,8 @@ def recover(
             ended = [_recovered(e, trials, rung.tokens, setup) for e, trials in zip(candidates, found, strict=True)]
     finally:
         cluster.close()
-    for candidate, one in zip(candidates, ended, strict=True):
-        if one is None:
+    for candidate, outcome in zip(candidates, ended, strict=True):
+        if outcome is None:
             reporter.message(f"SS408 training of {candidate.genome.id} diverged: it is left out.")
     recovered = [one for one in ended if one is not None]
     if not recovered:
