@@ -2,9 +2,8 @@
 
     python workers.py --recipe unstructured.yaml --model MODEL --calibration TEXT --selection TEXT --results DIR
 
-Seconds of evaluation, without the first generation (in which workers start, some six seconds), and of evaluation with
-the searcher's own thinking between generations, from each run's ledger. The level store is built before anything is
-timed.
+Seconds of evaluation, final measurements among them; without the first generation, in which workers start; and with the
+searcher's own thinking between generations, from each run's ledger. The level store is built before anything is timed.
 """
 
 from __future__ import annotations
