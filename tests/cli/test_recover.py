@@ -17,6 +17,7 @@ import sparsesearch as ss
 from sparsesearch.cli import app
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
+from sparsesearch.export import write
 from sparsesearch.models import load_model
 
 Make = Callable[[str], Path]
@@ -30,6 +31,11 @@ CHANGES: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def searched(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> RunResults:
     return run_search(tmp_path_factory.mktemp("recover") / "run", family_dir("llama"), **CHANGES)
+
+
+@pytest.fixture(autouse=True)
+def verified_in_one_process(verifiers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "_load_freshly", verifiers)
 
 
 def run(*arguments: Any) -> Any:
@@ -93,7 +99,7 @@ def test_training_data_are_as_many_as_there_are(searched: RunResults, tmp_path: 
     text = tmp_path / "train.txt"
     text.write_text("one two three four five six seven eight nine ten\n" * 200)
     out = tmp_path / "out"
-    done = run(searched.run.path, "--pick", "best", "--tokens", 100_000, "--training", text, "--out", out, "--json",
+    done = run(searched.run.path, "--pick", "best", "--tokens", 20_000, "--training", text, "--out", out, "--json",
                "--set", "training.batch=600", "--set", "data.allow_shared=true")  # fmt: skip
     assert done.exception is None, done.exception
     sizes = [len(searched.run.samples(path.name)) for path in searched.run.data.glob("training*")]
