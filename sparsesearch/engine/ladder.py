@@ -65,7 +65,7 @@ class Ladder:
         tokens = tuple(rung.tokens for rung in rungs)
         whole = self.rungs[-1].tokens
         trials = [Trial(e.genome, tokens, whole, self.run.trials / e.genome.id, self._expected(e)) for e in going]
-        self.reporter.phase(f"training to {tokens[-1]:,} tokens", len(trials) * len(tokens))
+        self.reporter.phase(f"training {len(trials)}, tokens", len(trials) * tokens[-1])
         share = rungs[1].candidates / rungs[0].candidates if len(rungs) > 1 else 1
         keep = share if share < 1 else None
         train(self.setup, trials, self.run, self.reporter, self.ledger, f"training {tokens[-1]}", keep)

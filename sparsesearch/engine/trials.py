@@ -23,9 +23,13 @@ from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.worker import Worker, WorkerSetup
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.space import Genome
+from sparsesearch.training.loop import tokens_of
+from sparsesearch.training.trial import CHECKPOINT
 
 # Times that a trial is started again after its worker died.
 RETRIES = 2
+# Seconds between two looks at checkpoints of other processes.
+LOOK = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,18 +61,24 @@ class Trial:
             return None
         return found
 
+    @property
+    def trained(self) -> int:
+        """Tokens that it has been trained on so far, by its files."""
+        done = max((at for at in self.tokens if self.result_path(at).exists()), default=0)
+        return max(done, tokens_of(self.directory / CHECKPOINT))
+
 
 # Told of each training that has ended: the trial, its token count, and what it ended with.
 Ended = Callable[[Trial, int, dict[str, Any]], None]
 
 
-def climb(worker: Worker, trial: Trial, tokens: int) -> dict[str, Any]:
-    """Train a candidate to one of its token counts, unless that is done already."""
+def climb(worker: Worker, trial: Trial, tokens: int, tell: Callable[[], None]) -> dict[str, Any]:
+    """Train a candidate to one of its token counts, unless that is done already; tells of checkpoints on the way."""
     done = trial.result(tokens)
     if done is not None:
         return done
     trial.directory.mkdir(parents=True, exist_ok=True)
-    found = worker.train(trial.genome.data, tokens, trial.whole, str(trial.directory))
+    found = worker.train(trial.genome.data, tokens, trial.whole, str(trial.directory), tell)
     temporary = trial.result_path(tokens).with_suffix(".tmp")
     temporary.write_text(json.dumps(found))
     temporary.replace(trial.result_path(tokens))
@@ -95,7 +105,7 @@ def train_all(
     told = json.dumps([config.training.model_dump(), tokens, launch.fingerprint], sort_keys=True)
     place = run.path / "recovered" / hashlib.sha256(told.encode()).hexdigest()[:12]
     trials = [Trial(genome, (tokens,), tokens, place / genome.id) for genome in genomes]
-    reporter.phase(f"training ({config.training.method}) to {tokens:,} tokens", len(trials))
+    reporter.phase(f"training {len(trials)} ({config.training.method}), tokens", len(trials) * tokens)
     train(setup, trials, run, reporter, Ledger(run), "training")
     return trials
 
@@ -130,35 +140,44 @@ def train(
             if "diverged" in found:
                 reporter.message(f"SS408 candidate {trial.genome.id}: {found['diverged']}; it keeps its rung.")
         ended.add((trial, at))
-        reporter.step(len(ended))
+        tell()
+
+    def tell() -> None:
+        reporter.step(sum(trial.trained for trial in trials))
 
     if setup.config.executor.kind == "ray":
-        train_on_ray(setup, trials, run.path / "tune", note, keep)
+        train_on_ray(setup, trials, run.path / "tune", note, tell, keep)
     else:
-        train_locally(setup, trials, note)
+        train_locally(setup, trials, note, tell)
     reporter.end()
     if lost := [trial.genome.id for trial in trials if trial.result(trial.tokens[0]) is None]:
         raise SparseSearchError("SS400", f"training of {lost[0]} and {len(lost) - 1} others ended early.")
 
 
-def train_locally(setup: WorkerSetup, trials: Sequence[Trial], ended: Ended) -> None:
+def train_locally(setup: WorkerSetup, trials: Sequence[Trial], ended: Ended, tell: Callable[[], None]) -> None:
     """Trials one after another, in this process."""
     worker = Worker(setup)
     for trial in trials:
         for tokens in trial.tokens:
-            found = climb(worker, trial, tokens)
+            found = climb(worker, trial, tokens, tell)
             ended(trial, tokens, found)
             if "diverged" in found:
                 break
 
 
 def train_on_ray(
-    setup: WorkerSetup, trials: Sequence[Trial], storage: Path, ended: Ended, keep: float | None = None
+    setup: WorkerSetup,
+    trials: Sequence[Trial],
+    storage: Path,
+    ended: Ended,
+    tell: Callable[[], None],
+    keep: float | None = None,
 ) -> None:
     """Trials under Ray Tune, as many at a time as there are workers; a `Cluster` must be connected.
 
     Args:
         storage: absolute directory for Tune's own files.
+        tell: called now and then, as trials go on.
         keep: as in `train`.
     """
     import ray
@@ -185,7 +204,7 @@ def train_on_ray(
 
         def step(self) -> dict[str, Any]:
             tokens = self.trial.tokens[self.iteration]
-            found = climb(self.worker, self.trial, tokens)
+            found = climb(self.worker, self.trial, tokens, lambda: None)
             last = tokens == self.trial.tokens[-1] or "diverged" in found
             return {"score": min(score(found, self.trial), 1e30), "tokens": tokens, "done": last}
 
@@ -201,6 +220,13 @@ def train_on_ray(
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
             return tune.Callback, ()
+
+        last = 0.0
+
+        def on_step_begin(self, iteration: int, trials: Any, **_: Any) -> None:
+            if time.monotonic() - self.last > LOOK:
+                tell()
+                self.last = time.monotonic()
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
             mine = by_id[trial.config["trial"].genome.id]

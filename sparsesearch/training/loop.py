@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from sparsesearch.training.objective import Objective
 from sparsesearch.training.order import rows_at
 from sparsesearch.training.trainee import Trainee
 
+# Seconds between two checkpoints at least; where writing one takes long, this many times as long.
+PAUSE, SPARING = 10.0, 20
 # A loss this many times the first ones', averaged over as many steps, has diverged.
 DIVERGED, STEADY = 3.0, 5
 # Share of steps over which the schedule wsd falls.
@@ -33,6 +37,14 @@ class Diverged(Exception):
 def steps_of(tokens: int, options: TrainingConfig, length: int) -> int:
     """Whole steps that a number of training tokens allows; 0 where it is less than one."""
     return tokens // (options.batch * length)
+
+
+def tokens_of(directory: Path) -> int:
+    """Training tokens behind a checkpoint; 0 where there is none."""
+    try:
+        return int(json.loads((directory / STATE).read_text())["tokens"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def rate(done: float, options: TrainingConfig) -> float:
@@ -52,6 +64,7 @@ class TrainingRun:
 
     Attributes:
         step: steps taken.
+        begun: step at which the stretch began that is being trained, whatever interrupted it.
         tokens: of training data, consumed so far.
         losses: of every step.
         tolerance: how many times its first losses a loss may become.
@@ -75,6 +88,7 @@ class TrainingRun:
         """
         self.trained, self.objective, self.samples, self.options = trained, objective, samples, options
         self.steps, self.step, self.losses = steps, 0, list[float]()
+        self.begun, self._until = 0, 0
         self._parameters = trained.parameters()
         device = next(iter(self._parameters.values())).device
         self._cast = nullcontext() if compute == torch.float32 else torch.autocast(device.type, compute)
@@ -84,10 +98,30 @@ class TrainingRun:
     def tokens(self) -> int:
         return self.step * self.options.batch * self.samples.length
 
+    @property
+    def stretch(self) -> int:
+        """Tokens of the stretch that is being trained."""
+        return (self.step - self.begun) * self.options.batch * self.samples.length
+
     def run(self, until: int) -> None:
         """Train to a step; raises Diverged."""
         while self.step < min(until, self.steps):
             self._one_step()
+
+    def run_saving(self, until: int, directory: Path, tell: Callable[[], None]) -> None:
+        """Train a stretch, with a checkpoint now and then, of each of which is told, and one at the end."""
+        if until != self._until:
+            self._until, self.begun = until, self.step
+        saved, took = time.monotonic(), 0.0
+        while self.step < min(until, self.steps):
+            self._one_step()
+            if time.monotonic() - saved > max(PAUSE, SPARING * took):
+                began = time.monotonic()
+                self.save(directory)
+                saved = time.monotonic()
+                took = saved - began
+                tell()
+        self.save(directory)
 
     def gradients(self) -> float:
         """Compute gradients of the next step's minibatch, at pruned weights too; its loss."""
@@ -130,7 +164,8 @@ class TrainingRun:
         )
         save_file(_flat(self._optimizer), temporary / OPTIMIZER)
         # Last: where it is, the others are.
-        (temporary / STATE).write_text(json.dumps({"step": self.step, "losses": self.losses}))
+        told = {"step": self.step, "begun": self.begun, "until": self._until, "tokens": self.tokens}
+        (temporary / STATE).write_text(json.dumps(told | {"losses": self.losses}))
         previous = directory.with_name(directory.name + ".old")
         shutil.rmtree(previous, ignore_errors=True)
         if directory.exists():
@@ -151,6 +186,7 @@ class TrainingRun:
                     tensor.copy_(weights[name])
             _restore(self._optimizer, optimizer)
             self.step, self.losses = state["step"], state["losses"]
+            self.begun, self._until = state["begun"], state["until"]
             return True
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +68,20 @@ class Trials:
     def network(self) -> Network:
         return self.supernet.network
 
-    def train(self, genome: Genome, tokens: int, whole: int, directory: Path) -> dict[str, Any]:
+    def train(
+        self, genome: Genome, tokens: int, whole: int, directory: Path, tell: Callable[[], None]
+    ) -> dict[str, Any]:
         """Train a candidate to `tokens`, from its checkpoint where it has one, and measure it.
 
         Args:
             tokens: in all, those of earlier calls among them.
             whole: tokens that the learning-rate schedule is made for.
-            directory: the candidate's own; its checkpoint and, at the end, its weights are written there.
+            directory: the candidate's own; its checkpoints and, at the end, its weights are written there.
+            tell: called after each checkpoint on the way.
 
         Returns:
-            `losses` on all selection samples, `tokens` consumed in this call, `trained` in all calls, `seconds`; or
-            `diverged`, why it ended.
+            `losses` on all selection samples, `tokens` consumed since the last count was reached, `trained` in all,
+            `seconds` of this call; or `diverged`, why it ended.
         """
         started, length = time.monotonic(), self.samples.length
         if self.options.method == "compensate":
@@ -86,14 +90,12 @@ class Trials:
             return found | {"tokens": used, "trained": used, "seconds": time.monotonic() - started}
         run = self._run(genome, whole)
         run.load(directory / CHECKPOINT)
-        before = run.tokens
         try:
-            run.run(steps_of(tokens, self.options, length))
+            run.run_saving(steps_of(tokens, self.options, length), directory / CHECKPOINT, tell)
         except Diverged as error:
-            return {"diverged": str(error), "tokens": run.tokens - before, "seconds": time.monotonic() - started}
-        run.save(directory / CHECKPOINT)
+            return {"diverged": str(error), "tokens": run.stretch, "seconds": time.monotonic() - started}
         found = self._kept(run.trained.merged().eval(), weights_path(directory, tokens))
-        spent = {"tokens": run.tokens - before, "trained": run.tokens, "seconds": time.monotonic() - started}
+        spent = {"tokens": run.stretch, "trained": run.tokens, "seconds": time.monotonic() - started}
         return found | spent
 
     def _kept(self, model: Any, path: Path) -> dict[str, Any]:

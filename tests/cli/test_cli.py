@@ -264,20 +264,36 @@ def test_another_searcher_does_not_inherit_the_recipes_options(run: Any, recipe_
     assert same["config"]["search"]["options"] == {"batch": 3}
 
 
-def test_ctrl_c_exits_with_130_and_can_be_resumed(recipe_file: Any, tmp_path: Path) -> None:
-    path = recipe_file(search={"searcher": "random", "evals": 5000, "options": {"tokens": 32}})
+MANY = {"search": {"searcher": "random", "evals": 5000, "options": {"tokens": 32}}}
+LONG = {
+    "units": [{"kind": "sparsity", "levels": ["40%", "75%"]}],
+    "search": {"searcher": "random", "evals": 4, "final": 2, "options": {"batch": 4, "tokens": 32, "sizes": 2},
+               "rungs": [{"tokens": 2_000_000, "candidates": 1}]},
+    "training": {"batch": 2},
+    "executor": {"kind": "ray", "workers": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "awaited"),
+    [(MANY, "archive.jsonl"), pytest.param(LONG, "trials/*/checkpoint/state.json", marks=pytest.mark.ray)],
+    ids=["measuring", "training under Tune"],
+)
+def test_ctrl_c_exits_with_130_and_can_be_resumed(
+    recipe_file: Any, tmp_path: Path, changes: dict[str, Any], awaited: str
+) -> None:
     code = "from sparsesearch.cli import main; main()"
+    path = recipe_file(**changes)
     arguments = [sys.executable, "-c", code, "search", str(path), "--results", str(tmp_path), "--name", "r"]
     # A test run in the background would hand down an ignored SIGINT.
     default = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=default)
-    archive = tmp_path / "r" / "archive.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (archive.exists() and archive.stat().st_size):
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not any(f.stat().st_size for f in (tmp_path / "r").glob(awaited)):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    _, error = process.communicate(timeout=80)
+    assert process.returncode == 130, error
     assert "Stopped. What was measured is saved: 'sparsesearch resume" in error
     assert error.rstrip().endswith("Interrupted.")
     assert "Traceback" not in error

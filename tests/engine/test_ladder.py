@@ -22,7 +22,7 @@ from sparsesearch.errors import InputError
 from sparsesearch.export import export
 from sparsesearch.pareto import best_fronts
 from sparsesearch.report.html import ladder_figure, write_report
-from sparsesearch.training import TrainingRun
+from sparsesearch.training import TrainingRun, loop
 
 Make = Callable[[str], Path]
 CHANGES: dict[str, Any] = {
@@ -136,6 +136,32 @@ def test_a_killed_run_goes_on_to_the_same_result(climbed: RunResults, tmp_path: 
     assert (path / "trained.jsonl").read_bytes() == trained
 
 
+def test_a_run_killed_while_it_trains_pays_once(
+    climbed: RunResults, family_dir: Make, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(loop, "PAUSE", 0)
+    monkeypatch.setattr(loop, "SPARING", 0)
+    save, saved = TrainingRun.save, list[int]()
+
+    def killed(self: TrainingRun, directory: Path) -> None:
+        save(self, directory)
+        saved.append(self.step)
+        if len(saved) == 12:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingRun, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(tmp_path / "run", family_dir("llama"), **with_rungs())
+    controller.resume(tmp_path / "run", {}, Reporter(quiet=True))
+    results = RunResults(tmp_path / "run")
+    assert results.run.trained.read_bytes() == climbed.run.trained.read_bytes()
+
+    def paid(run: RunResults) -> int:
+        return sum(e["tokens"] for e in run.run.lines(run.run.ledger) if e["phase"].startswith("training"))
+
+    assert paid(results) == paid(climbed)
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_ray_tune_trains_to_the_same_numbers(
@@ -153,10 +179,10 @@ def test_ray_tune_trains_to_the_same_numbers(
 
 
 def test_training_that_does_nothing_changes_no_order(family_dir: Make, tmp_path: Path, monkeypatch: Any) -> None:
-    def skip(self: TrainingRun, until: int) -> None:
-        self.step = until
+    def skip(self: TrainingRun) -> None:
+        self.step += 1
 
-    monkeypatch.setattr(TrainingRun, "run", skip)
+    monkeypatch.setattr(TrainingRun, "_one_step", skip)
     results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs())
     before = {e.genome: e.quality for e in results.final}
     assert results.trained

@@ -19,7 +19,7 @@ from sparsesearch.config import TrainingConfig
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.space import Genome
-from sparsesearch.training import Diverged, Masks, Objective, TrainingRun, averaged, greedy_soup, trainee
+from sparsesearch.training import Diverged, Masks, Objective, TrainingRun, averaged, greedy_soup, loop, trainee
 from sparsesearch.training.compensation import _mean_outputs, compensate
 from sparsesearch.training.loop import rate, steps_of
 from sparsesearch.training.objective import softened_kl
@@ -163,6 +163,33 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_been(built: Built, method: str, 
     own, expected = torn.trained.merged().state_dict(), whole.trained.merged().state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in expected.items())
     assert not run_of(built, copy.deepcopy(model)).load(tmp_path / "none")
+
+
+def test_a_kill_on_the_way_costs_what_came_after_the_last_checkpoint(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "PAUSE", 0)
+    monkeypatch.setattr(loop, "SPARING", 0)
+    model, place, told = candidate(built), tmp_path / "checkpoint", list[int]()
+
+    def killed() -> None:
+        told.append(loop.tokens_of(place))
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    whole, first = run_of(built, copy.deepcopy(model)), run_of(built, copy.deepcopy(model))
+    whole.run(5)
+    first.run_saving(1, place, lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        first.run_saving(5, place, killed)
+    step = first.tokens // 4
+    assert told == [2 * step, 3 * step, 4 * step]
+    again = run_of(built, copy.deepcopy(model))
+    assert again.load(place)
+    assert again.step == 4
+    again.run_saving(5, place, lambda: None)
+    assert again.losses == whole.losses
+    assert again.stretch == 4 * step, "all since the first stretch, whoever paid for it"
 
 
 def test_objectives(built: Built) -> None:
