@@ -3,9 +3,9 @@
     python arms.py --recipe ../search_efficiency/unstructured.yaml --model MODEL --calibration TEXT --selection TEXT \\
         --training TEXT --test TEXT --results DIR --seeds 0,1 --out arms.json --arms '{"NAME": {"search.tokens": 9}}'
 
-Each arm is a search with the keys given (`recover` is training tokens of its best candidate afterwards; an arm with
-`search.rungs` has trained its own). Measured are the quality on selection data
-and perplexity or accuracy on test data.
+Each arm is a search with the keys given. `recover` is training tokens of its best candidate afterwards, `rest` as many as
+the first arm of the seed leaves; an arm with `search.rungs` has trained its own. Measured are the quality on selection
+data and perplexity or accuracy on test data.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def main() -> None:
     training = {"source": str(args.training), "sequences": args.sequences, "length": 256}
     rows = []
     for seed in map(int, args.seeds.split(",")):
+        total = 0
         for name, own in args.arms.items():
             keys = dict(own)
             recover = keys.pop("recover", 0)
@@ -82,7 +83,10 @@ def main() -> None:
                 args.recipe, name=f"{name}-s{seed}", results=args.results, calibration=args.calibration,
                 selection=args.selection, changes=changes, quiet=True,
             )  # fmt: skip
+            if recover == "rest":
+                recover = (total - compute(run.results)) // GRADIENT
             rows.append({"arm": name, "seed": seed} | ended(run.results, recover, args.test, args.test_sequences))
+            total = total or rows[-1]["compute"]
             print(json.dumps(rows[-1]), flush=True)
             args.out.write_text(json.dumps(rows, indent=1))
 
