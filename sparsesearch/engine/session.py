@@ -203,6 +203,12 @@ class SearchSession:
         if self.config.data.test is not None:
             self._test(results)
         self.run.write(self.run.front, results.front_json())
+        known = {e.genome for e in (results.dense, *results.baselines) if e is not None}
+        if all(e.genome in known for e in results.front):
+            spent = f"{len(results.evaluations)} evaluations found nothing better"
+            self.reporter.message(
+                f"SS410 the front is uniform pruning alone: {spent}. Give the search more --evals or --tokens."
+            )
         return results
 
     def _test(self, results: RunResults) -> None:

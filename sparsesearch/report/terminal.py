@@ -22,7 +22,10 @@ def short(value: float) -> str:
 
 
 def front_table(results: RunResults, candidates: list[Evaluation], title: str) -> Table:
-    """Candidates with quality, and each cost as a count and as a share of dense; dense and uniform for comparison."""
+    """Candidates with quality, and each cost as a count and as a share of dense; dense and uniform for comparison.
+
+    Where rungs of training were climbed, how many tokens each was trained on.
+    """
     dense = results.space.dense_costs
     costs = [c for c in COSTS if c in results.objectives[1:]] or ["params"]
     costs += [c for c in ("params", "nonzeros") if c not in costs]
@@ -31,12 +34,17 @@ def front_table(results: RunResults, candidates: list[Evaluation], title: str) -
     table.add_column("pick")
     for name in (results.quality, *costs):
         table.add_column(name, justify="right")
+    climbed = any(e.trained for e in candidates)
+    if climbed:
+        table.add_column("trained", justify="right")
     picks: dict[str, list[str]] = {}
     for rule, evaluation in results.picks().items():
         picks.setdefault(evaluation.genome.id, []).append(rule)
 
     def add(evaluation: Evaluation, name: str, style: str = "") -> None:
         cells = [f"{short(evaluation.costs[c])} ({evaluation.costs[c] / dense[c]:.0%})" for c in costs]
+        if climbed:
+            cells.append(short(evaluation.trained) if evaluation.trained else "")
         table.add_row(evaluation.genome.id, name, f"{evaluation.quality:.4f}", *cells, style=style)
 
     for evaluation in candidates:

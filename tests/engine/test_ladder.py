@@ -22,6 +22,7 @@ from sparsesearch.errors import InputError
 from sparsesearch.export import export
 from sparsesearch.pareto import best_fronts
 from sparsesearch.report.html import ladder_figure, write_report
+from sparsesearch.report.terminal import front_table
 from sparsesearch.training import TrainingRun, loop
 
 Make = Callable[[str], Path]
@@ -59,6 +60,8 @@ def test_fewer_candidates_climb_higher(climbed: RunResults) -> None:
 
 
 def test_the_report_shows_the_rungs(climbed: RunResults) -> None:
+    table = front_table(climbed, climbed.front, "")
+    assert list(table.columns[-1].cells)[: len(climbed.front)] == ["160"] * len(climbed.front)
     text = write_report(climbed).read_text()
     assert "Rungs of training" in text
     assert "device seconds" in text

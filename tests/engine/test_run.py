@@ -212,6 +212,16 @@ def test_a_bound_that_holds_no_states_is_said(
     assert worker["blocks_ran"] == worker["blocks_asked"]
 
 
+def test_a_search_that_found_nothing_of_its_own_says_so(
+    family_dir: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for evals, said in ((4, True), (200, False)):
+        search = {"searcher": "auto", "evals": evals}
+        launch = launched(family_dir("llama"), search=search, limits=["params<=90%"])
+        controller.start(launch, tmp_path / f"{evals}", Reporter())
+        assert ("SS410 the front is uniform pruning alone" in " ".join(capsys.readouterr().err.split())) is said
+
+
 def test_a_space_smaller_than_the_budget_ends(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
     for searcher in ("random", "nsga2", "evolution", "auto", "dp", "milp", "optuna:tpe"):
         changes = {"units": [{"kind": "kv_groups", "levels": [0.5]}], "limits": ["params<=99%"]}

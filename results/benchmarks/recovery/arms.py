@@ -3,9 +3,9 @@
     python arms.py --recipe ../search_efficiency/unstructured.yaml --model MODEL --calibration TEXT --selection TEXT \\
         --training TEXT --test TEXT --results DIR --seeds 0,1 --out arms.json --arms '{"NAME": {"search.tokens": 9}}'
 
-Each arm is a search with the keys given. `recover` is training tokens of its best candidate afterwards, `rest` as many as
-the first arm of the seed leaves; an arm with `search.rungs` has trained its own. Measured are the quality on selection
-data and perplexity or accuracy on test data.
+Each arm is a search with the keys given. `recover` is training tokens of its best candidate afterwards, `rest` as many
+as the first arm of the seed leaves; an arm with `search.rungs` has trained its own. Measured are the quality on
+selection data and perplexity or accuracy on test data.
 """
 
 from __future__ import annotations
