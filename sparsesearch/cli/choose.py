@@ -32,9 +32,12 @@ def choose_samples(
 
     What is written serves as `source`: --set data.calibration.source=chosen, or recover --training chosen.
     """
+    from transformers.utils import logging
+
     from sparsesearch.config import load_config, parse_assignment
     from sparsesearch.engine.choosing import choose
 
+    logging.disable_progress_bar()
     changes: dict[str, Any] = set_if_given(model__id=model)
     changes |= {f"data.{role}.source": source} if source is not None else {}
     config = load_config(recipe, changes | dict(parse_assignment(text) for text in set_ or []))

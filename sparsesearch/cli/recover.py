@@ -29,7 +29,8 @@ def recover(
 ) -> None:
     """Train a candidate while its pruned weights stay zero, write it as a model directory and verify it.
 
-    Each is trained from the run's weights towards the dense network. The same command reads what was trained already.
+    Each is trained from the run's weights, or where rungs of training left it, towards the dense network. The same
+    command reads what was trained already.
     """
     from transformers.utils import logging
 

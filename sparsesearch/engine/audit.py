@@ -24,7 +24,6 @@ from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.proxies import Proxy, all_proxies, proxies_named
 from sparsesearch.proxies.audit import Agreement, Floats, agreement
 from sparsesearch.searchers import Evaluation, Proposal
-from sparsesearch.space import Genome
 from sparsesearch.space.sampling import equal_cost_genomes, middling
 
 # What a proxy has to beat.
@@ -122,7 +121,7 @@ def audit(
             genomes = [e.genome for e in measured]
             scores, seconds = scored(launch, setup, space, proxies, genomes, executor, reporter, ledger)
             executor.release()
-            after = np.array([]) if trained is None else _after(trained, run, genomes, train, reporter)
+            after = np.array([]) if trained is None else _after(trained, run, measured, train, reporter)
     finally:
         cluster.close()
     values = np.array([e.quality for e in measured])
@@ -133,9 +132,11 @@ def audit(
     return Audit(quality, launch.config.limits, measured, scores, seconds, agreements, train, after, with_after)
 
 
-def _after(launch: Launch, run: RunDirectory, genomes: Sequence[Genome], tokens: int, reporter: Reporter) -> Floats:
+def _after(
+    launch: Launch, run: RunDirectory, candidates: Sequence[Evaluation], tokens: int, reporter: Reporter
+) -> Floats:
     """Qualities after training, (candidates,); nan where it diverged."""
-    found = [trial.result(tokens) or {} for trial in train_all(launch, run, genomes, tokens, reporter)]
+    found = [trial.result(tokens) or {} for trial in train_all(launch, run, candidates, tokens, reporter)]
     quality = launch.config.objectives[0]
     return np.array([quality_of(np.array(f["losses"]), quality) if "losses" in f else np.nan for f in found])
 

@@ -48,7 +48,7 @@ class Recovered:
     @property
     def after(self) -> Evaluation:
         """The candidate as it is now."""
-        return replace(self.candidate, quality=self.quality, trained=self.tokens)
+        return replace(self.candidate, quality=self.quality, trained=self.candidate.trained + self.tokens)
 
 
 def prepared(results: RunResults, changes: dict[str, Any], tokens: int, copies: int = 1) -> Launch:
@@ -99,7 +99,7 @@ def recover(
             for copy in range(copies):
                 options = base.model_copy(update={"seed": base.seed + copy})
                 one = replace(launch, config=launch.config.model_copy(update={"training": options}))
-                trials = train_all(one, run, [e.genome for e in candidates], rung.tokens, reporter)
+                trials = train_all(one, run, candidates, rung.tokens, reporter)
                 for mine, trial in zip(found, trials, strict=True):
                     mine.append(trial)
             setup = launch.setup(run, run.path.parent / ".cache")

@@ -22,9 +22,10 @@ from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.worker import Worker, WorkerSetup
 from sparsesearch.errors import SparseSearchError
+from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.training.loop import tokens_of
-from sparsesearch.training.trial import CHECKPOINT
+from sparsesearch.training.trial import CHECKPOINT, weights_path
 
 # Times that a trial is started again after its worker died.
 RETRIES = 2
@@ -42,6 +43,7 @@ class Trial:
         whole: tokens that its learning-rate schedule is made for.
         directory: of its checkpoint and results.
         yardstick: the quality that its scores are relative to: what is expected of a candidate of its size.
+        start: weights that training begins with; those of the supernet where None.
     """
 
     genome: Genome
@@ -49,6 +51,7 @@ class Trial:
     whole: int
     directory: Path
     yardstick: float = 1.0
+    start: Path | None = None
 
     def result_path(self, tokens: int) -> Path:
         return self.directory / f"{tokens}.json"
@@ -78,7 +81,7 @@ def climb(worker: Worker, trial: Trial, tokens: int, tell: Callable[[], None]) -
     if done is not None:
         return done
     trial.directory.mkdir(parents=True, exist_ok=True)
-    found = worker.train(trial.genome.data, tokens, trial.whole, str(trial.directory), tell)
+    found = worker.train(trial.genome.data, tokens, trial.whole, trial.directory, trial.start, tell)
     temporary = trial.result_path(tokens).with_suffix(".tmp")
     temporary.write_text(json.dumps(found))
     temporary.replace(trial.result_path(tokens))
@@ -94,17 +97,28 @@ def score(found: dict[str, Any], trial: Trial) -> float:
     return (sum(losses) / len(losses) - trial.yardstick) / max(abs(trial.yardstick), 1e-12)
 
 
-def train_all(
-    launch: Launch, run: RunDirectory, genomes: Sequence[Genome], tokens: int, reporter: Reporter
-) -> list[Trial]:
-    """Train genomes to a number of tokens, all on the same data in the same order; what was trained so is read.
+def kept_weights(run: RunDirectory, candidate: Evaluation) -> Path | None:
+    """The file of weights that rungs of training gave a candidate; None where there were none, or none are kept."""
+    path = weights_path(run.trials / candidate.genome.id, candidate.trained)
+    return path if candidate.trained and path.exists() else None
 
-    A `Cluster` must be connected where the executor is Ray.
+
+def train_all(
+    launch: Launch, run: RunDirectory, candidates: Sequence[Evaluation], tokens: int, reporter: Reporter
+) -> list[Trial]:
+    """Train candidates for a number of tokens, all on the same data in the same order; what was trained so is read.
+
+    Those that a ladder has trained go on from the weights it left. A `Cluster` must be connected where the executor is
+    Ray.
     """
     config, setup = launch.config, launch.setup(run, run.path.parent / ".cache")
     told = json.dumps([config.training.model_dump(), tokens, launch.fingerprint], sort_keys=True)
     place = run.path / "recovered" / hashlib.sha256(told.encode()).hexdigest()[:12]
-    trials = [Trial(genome, (tokens,), tokens, place / genome.id) for genome in genomes]
+    trials = []
+    for one in candidates:
+        start = kept_weights(run, one)
+        name = f"{one.genome.id}-{one.trained}" if start else one.genome.id
+        trials.append(Trial(one.genome, (tokens,), tokens, place / name, start=start))
     reporter.phase(f"training {len(trials)} ({config.training.method}), tokens", len(trials) * tokens)
     train(setup, trials, run, reporter, Ledger(run), "training")
     return trials

@@ -251,11 +251,13 @@ class Worker:
         teacher = None if self.setup.taught_by is None else self._teacher
         return Trials(self.evaluator, samples, self.config.training, compute, self.storage, teacher)
 
-    def train(self, genome: bytes, tokens: int, whole: int, directory: str, tell: Callable[[], None]) -> dict[str, Any]:
+    def train(
+        self, genome: bytes, tokens: int, whole: int, directory: Path, start: Path | None, tell: Callable[[], None]
+    ) -> dict[str, Any]:
         """Train a candidate to a number of tokens and measure it; see `Trials.train`."""
         trials = self._trials
         self.evaluator.ready(self.space.dense)
-        return trials.train(Genome(genome), tokens, whole, Path(directory), tell)
+        return trials.train(Genome(genome), tokens, whole, directory, start, tell)
 
     def losses_of(self, genome: bytes, state: dict[str, torch.Tensor]) -> list[float]:
         """Losses on all selection samples of a candidate with weights that training gave it, as they will be stored."""

@@ -20,6 +20,7 @@ from sparsesearch.config import ImageConfig, RunConfig, load_config
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.trials import kept_weights
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.evaluator import USER
@@ -33,7 +34,6 @@ from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.supernet import LevelStore, StitchedSupernet
 from sparsesearch.supernet.stitched import load_exactly, stock_model
-from sparsesearch.training.trial import weights_path
 
 CODE = "modeling_sparsesearch.py"
 PREPROCESSOR = "preprocessor_config.json"
@@ -116,8 +116,8 @@ def export(
     opened = open_run(results, module)
     supernet, genome = opened.supernet, candidate.genome
     if trained is None and candidate.trained:
-        trained = weights_path(results.run.trials / genome.id, candidate.trained)
-        if not trained.exists():
+        trained = kept_weights(results.run, candidate)
+        if trained is None:
             raise InputError(
                 "SS501", f"candidate {genome.id} was measured after {candidate.trained:,} tokens of training, and what "
                 "it was then is not kept.", "Choose one of the front, or recover it.",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import TrainingConfig
@@ -69,7 +69,7 @@ class Trials:
         return self.supernet.network
 
     def train(
-        self, genome: Genome, tokens: int, whole: int, directory: Path, tell: Callable[[], None]
+        self, genome: Genome, tokens: int, whole: int, directory: Path, start: Path | None, tell: Callable[[], None]
     ) -> dict[str, Any]:
         """Train a candidate to `tokens`, from its checkpoint where it has one, and measure it.
 
@@ -77,6 +77,7 @@ class Trials:
             tokens: in all, those of earlier calls among them.
             whole: tokens that the learning-rate schedule is made for.
             directory: the candidate's own; its checkpoints and, at the end, its weights are written there.
+            start: weights that training begins with; those of the supernet where None.
             tell: called after each checkpoint on the way.
 
         Returns:
@@ -85,10 +86,10 @@ class Trials:
         """
         started, length = time.monotonic(), self.samples.length
         if self.options.method == "compensate":
-            model, used = self._compensated(genome, tokens)
+            model, used = self._compensated(genome, tokens, start)
             found = self._kept(model, weights_path(directory, tokens))
             return found | {"tokens": used, "trained": used, "seconds": time.monotonic() - started}
-        run = self._run(genome, whole)
+        run = self._run(genome, whole, start)
         run.load(directory / CHECKPOINT)
         try:
             run.run_saving(steps_of(tokens, self.options, length), directory / CHECKPOINT, tell)
@@ -107,10 +108,10 @@ class Trials:
         temporary.replace(path)
         return {"losses": self.losses(model)}
 
-    def _compensated(self, genome: Genome, tokens: int) -> tuple[Any, int]:
+    def _compensated(self, genome: Genome, tokens: int, start: Path | None = None) -> tuple[Any, int]:
         """A candidate whose biases and batch statistics make up for what pruning took, and the tokens that took."""
-        model = self.supernet.materialise(genome).float()
-        if self.evaluator.norms is not None:
+        model = self._model(genome, start).float()
+        if start is None and self.evaluator.norms is not None:
             self.evaluator.norms.correct(model, genome)
         samples = self.samples.rows(slice(0, tokens // self.samples.length))
         compensate(model, self._dense, self.network, samples, self.evaluator.batch)
@@ -128,8 +129,18 @@ class Trials:
         run.run(run.steps)
         return self.losses(run.trained.merged().eval(), rows)
 
-    def _run(self, genome: Genome, whole: int) -> TrainingRun:
-        model, steps = self.supernet.materialise(genome), steps_of(whole, self.options, self.samples.length)
+    def _model(self, genome: Genome, start: Path | None) -> Any:
+        """A candidate with the weights that training begins with."""
+        if start is None:
+            return self.supernet.materialise(genome)
+        self.supernet.trained[genome] = load_file(start)
+        try:
+            return self.supernet.materialise(genome)
+        finally:
+            del self.supernet.trained[genome]
+
+    def _run(self, genome: Genome, whole: int, start: Path | None = None) -> TrainingRun:
+        model, steps = self._model(genome, start), steps_of(whole, self.options, self.samples.length)
         objective = Objective(self.network, self._teacher, self.options)
         trained = trainee(model, self.network, self.options)
         return TrainingRun(trained, objective, self.samples, self.options, steps, self.compute)

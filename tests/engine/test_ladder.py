@@ -16,6 +16,7 @@ from support import launched, recipe, run_search
 
 import sparsesearch as ss
 from sparsesearch.engine import controller
+from sparsesearch.engine import recover as recovering
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
@@ -96,6 +97,16 @@ def test_a_trained_candidate_is_found_and_exported_as_it_is(climbed: RunResults,
     gone = replace(best, trained=96)
     with pytest.raises(InputError, match=r"SS501 .* is not kept"):
         export(climbed, gone, tmp_path / "gone")
+
+
+def test_recovery_goes_on_where_the_rungs_ended(climbed: RunResults) -> None:
+    best = climbed.pick("best")
+    still = recovering.prepared(climbed, {"training.learning_rate": 1e-12}, 64)
+    (same,) = recovering.recover(climbed, still, [best], 1, Reporter(quiet=True))
+    assert same.quality == pytest.approx(best.quality, rel=1e-5)
+    (further,) = recovering.recover(climbed, recovering.prepared(climbed, {}, 64), [best], 1, Reporter(quiet=True))
+    assert further.quality < best.quality
+    assert further.after.trained == 160 + 64
 
 
 def test_without_limits_a_resumed_ladder_trains_the_same(family_dir: Make, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from sparsesearch.engine import recover as recovering
 from sparsesearch.engine.measuring import GRADIENT
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.trials import kept_weights
 from sparsesearch.export.write import open_run
-from sparsesearch.training.trial import weights_path
 
 
 def compute(results: RunResults) -> int:
@@ -41,10 +41,7 @@ def compute(results: RunResults) -> int:
 def ended(results: RunResults, tokens: int, test: Path, sequences: int) -> dict[str, Any]:
     """The best of a run after `tokens` of training, or as its rungs left it: quality and test metric."""
     best = results.pick("best")
-    quality, weights = (
-        best.quality,
-        weights_path(results.run.trials / best.genome.id, best.trained) if best.trained else None,
-    )
+    quality, weights = best.quality, kept_weights(results.run, best)
     if tokens:
         launch = recovering.prepared(results, {}, tokens)
         (done,) = recovering.recover(results, launch, [best], 1, Reporter(quiet=True))

@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--pick", default="best")
     parser.add_argument("--methods", default="full,perp,masked_lora")
-    parser.add_argument("--rates", default="", help="METHOD=RATE with commas between; the run's own elsewhere")
+    parser.add_argument(
+        "--rates", default="", help="METHOD=RATE with commas between, dense among them; the run's own elsewhere"
+    )
     parser.add_argument("--tokens", required=True, help="with commas between; 0 is what was found")
     parser.add_argument("--training", help="data to train on")
     parser.add_argument("--sequences", type=int, default=4096)
@@ -49,13 +51,14 @@ def main() -> None:
     candidate, dense = results.pick(args.pick), results.dense
     assert dense is not None
     rows: list[dict[str, Any]] = []
-    for name in [*args.methods.split(","), DENSE]:
+    for name in [*filter(None, args.methods.split(",")), DENSE]:
         one, method = (dense, "full") if name == DENSE else (candidate, name)
+        rate = rates.get("dense" if name == DENSE else method)
         for tokens in map(int, args.tokens.split(",")):
             weights, quality = None, one.quality
             if tokens:
                 changes: dict[str, Any] = {"training.method": method, "executor.kind": "local"}
-                changes |= {"training.learning_rate": float(rates[method])} if method in rates else {}
+                changes |= {"training.learning_rate": float(rate)} if rate else {}
                 changes |= json.loads(args.changes)
                 # Distilled from itself it would not move.
                 changes |= {"training.distill": 0} if name == DENSE else {}
