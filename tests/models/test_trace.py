@@ -162,6 +162,20 @@ def test_batch_norm_moves_alike_in_place_sliced_and_materialised(searched: Searc
         assert torch.allclose(found[2], found[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["padded", "projected"])
+def test_training_that_does_nothing_changes_no_judgement(name: str, tmp_path: Path) -> None:
+    """What training leaves in running statistics is measured again, as for every candidate."""
+    recipe = RECIPE | {
+        "search": RECIPE["search"] | {"rungs": [{"tokens": 16, "candidates": 3}]},
+        "training": {"learning_rate": 1e-12, "batch": 4, "distill": 1.0},
+    }
+    results = ss.search(make(name), recipe, data=DATA, results=tmp_path, name=name, quiet=True).results
+    before = {e.genome: e.quality for e in results.final}
+    assert len(results.trained) >= 3
+    for evaluation in results.trained:
+        assert evaluation.quality == pytest.approx(before[evaluation.genome], rel=1e-3, abs=1e-7)
+
+
 def test_batch_norm_of_a_network_that_nothing_was_taken_from_stays(searched: Searched) -> None:
     """Its own statistics are not those of the samples, and do not become them."""
     norms, space = searched.opened.norms, searched.space
