@@ -37,21 +37,8 @@ class RunningStatistics:
 
     def correct(self, model: Any, genome: Genome) -> None:
         """Correct them in a genome's network: the supernet's own, or one materialised, sliced or padded."""
-        if self._dense and genome != self.supernet.space.dense:
-            self._correct(model, genome)
-
-    def correct_trained(self, model: Any, genome: Genome) -> None:
-        """Correct them in a genome's network whose weights were trained, dense or not.
-
-        What training itself leaves in them is an average over a few of its last minibatches.
-        """
-        if self._dense:
-            own = batch_norms(self.supernet.materialise(genome))
-            for path, layer in batch_norms(model).items():
-                _set(layer, _moments(own[path]))
-            self._correct(model, genome)
-
-    def _correct(self, model: Any, genome: Genome) -> None:
+        if not self._dense or genome == self.supernet.space.dense:
+            return
         layers = batch_norms(model)
         own = {path: _moments(layer) for path, layer in layers.items()}
         for path, (mean, variance) in self._measured(model).items():

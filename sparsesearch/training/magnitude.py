@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from sparsesearch.evaluation.batchnorm import batch_norms
 from sparsesearch.models.network import Network
 from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.masks import Masks
@@ -121,9 +122,11 @@ def rewound(start: Start, model: Any, network: Network, kept: int, steps: int, r
 
 
 def starter(network: Network, objective: Any, samples: Any, options: Any, compute: torch.dtype) -> Start:
-    """Training runs of all weights on samples, as recovery makes them."""
+    """Training runs of all weights on samples, as recovery makes them; batch statistics follow what is pruned."""
 
     def start(model: Any, masks: Masks, steps: int) -> TrainingRun:
+        for layer in batch_norms(model).values():
+            layer.train()
         run = TrainingRun(Whole(model, network, masks, options), objective, samples, options, steps, compute)
         # Losses rise whenever something is pruned.
         run.tolerance = math.inf

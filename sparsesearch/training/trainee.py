@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from sparsesearch.config import TrainingConfig
@@ -145,10 +144,8 @@ def trainee(model: Any, network: Network, options: TrainingConfig) -> Trainee:
 
     Raises InputError SS117 where the method does not fit.
     """
+    # Batch statistics stay too: those of a few short minibatches would be worse than what the candidate is judged with.
     model.float().requires_grad_(False).eval()
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            module.train()
     found = METHODS[options.method](model, network, Masks.of_zeros(model, network.matrices), options)
     if not found.parameters():
         raise InputError(

@@ -95,7 +95,7 @@ class Trials:
             run.run_saving(steps_of(tokens, self.options, length), directory / CHECKPOINT, tell)
         except Diverged as error:
             return {"diverged": str(error), "tokens": run.stretch, "seconds": time.monotonic() - started}
-        found = self._kept(self._ended(run, genome), weights_path(directory, tokens))
+        found = self._kept(run.trained.merged().eval(), weights_path(directory, tokens))
         spent = {"tokens": run.stretch, "trained": run.tokens, "seconds": time.monotonic() - started}
         return found | spent
 
@@ -111,8 +111,6 @@ class Trials:
     def _compensated(self, genome: Genome, tokens: int, start: Path | None = None) -> tuple[Any, int]:
         """A candidate whose biases and batch statistics make up for what pruning took, and the tokens that took."""
         model = self._model(genome, start).float()
-        if start is None and self.evaluator.norms is not None:
-            self.evaluator.norms.correct(model, genome)
         samples = self.samples.rows(slice(0, tokens // self.samples.length))
         compensate(model, self._dense, self.network, samples, self.evaluator.batch)
         return model.eval(), samples.size
@@ -127,22 +125,15 @@ class Trials:
             return self.losses(self._compensated(genome, tokens)[0], rows)
         run = self._run(genome, tokens)
         run.run(run.steps)
-        return self.losses(self._ended(run, genome), rows)
-
-    def _ended(self, run: TrainingRun, genome: Genome) -> Any:
-        """The network that was trained, with running statistics corrected as those of every candidate are.
-
-        What training itself leaves in them is an average over a few of the last minibatches.
-        """
-        model, norms = run.trained.merged().eval(), self.evaluator.norms
-        if norms is not None:
-            norms.correct_trained(model, genome)
-        return model
+        return self.losses(run.trained.merged().eval(), rows)
 
     def _model(self, genome: Genome, start: Path | None) -> Any:
-        """A candidate with the weights that training begins with."""
+        """A candidate with the weights that training begins with, and batch statistics as it is judged with."""
         if start is None:
-            return self.supernet.materialise(genome)
+            model = self.supernet.materialise(genome)
+            if self.evaluator.norms is not None:
+                self.evaluator.norms.correct(model, genome)
+            return model
         self.supernet.trained[genome] = load_file(start)
         try:
             return self.supernet.materialise(genome)

@@ -164,7 +164,7 @@ def test_batch_norm_moves_alike_in_place_sliced_and_materialised(searched: Searc
 
 @pytest.mark.parametrize("name", ["padded", "projected"])
 def test_training_that_does_nothing_changes_no_judgement(name: str, tmp_path: Path) -> None:
-    """What training leaves in running statistics is measured again, as for every candidate."""
+    """Running statistics stay what the candidate was judged with."""
     recipe = RECIPE | {
         "search": RECIPE["search"] | {"rungs": [{"tokens": 16, "candidates": 3}]},
         "training": {"learning_rate": 1e-12, "batch": 4, "distill": 1.0},

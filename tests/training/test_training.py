@@ -271,7 +271,7 @@ def test_soups() -> None:
     assert masks.broken(model) == ["weight"]
 
 
-def test_batch_statistics_move() -> None:
+def test_batch_statistics_stay() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
     network: Any = type("Network", (), {"matrices": {"0.weight": None, "4.weight": None}, "blocks": (), "task": None})
     from sparsesearch.models.task import TASKS
@@ -281,5 +281,6 @@ def test_batch_statistics_move() -> None:
     samples = Samples({"0": np.random.default_rng(0).normal(size=(8, 3, 6, 6)).astype("f")}, np.arange(8) % 5)
     run = TrainingRun(trainee(model, network, options), Objective(network, None, options), samples, options, 4)
     run.run(4)
-    assert not torch.equal(model[1].running_mean, torch.zeros(4))
+    assert torch.equal(model[1].running_mean, torch.zeros(4))
+    assert not torch.equal(model[1].weight, torch.ones(4))
     assert math.isfinite(run.losses[-1])
