@@ -89,7 +89,7 @@ def check_runs(launches: dict[Contender, Launch], path: Path) -> None:
 
 
 def _without_search(fingerprint: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fingerprint.items() if not name.startswith("search")}
+    return {name: value for name, value in fingerprint.items() if not name.startswith(("search", "training"))}
 
 
 def run_all(launches: dict[Contender, Launch], reporter: Reporter) -> dict[Contender, RunResults]:

@@ -35,6 +35,19 @@ def run(*arguments: Any) -> Any:
     return CliRunner().invoke(app, ["compare", *map(str, arguments)], standalone_mode=False)
 
 
+def test_one_that_trains_is_compared_with_one_that_does_not(space: Path, tmp_path: Path) -> None:
+    arguments = [
+        space, "--searchers", "darwin,random", "--tokens", 20_000, "--seeds", "0", "--set", "limits=[nonzeros<=95%]",
+        "--option", "darwin.training=[128,128,128,256]", "--option", "darwin.tokens=[16,32,32,64]",
+        "--results", tmp_path, "--name", "c", "--json",
+    ]  # fmt: skip
+    first = run(*arguments)
+    assert first.exception is None, first.exception
+    again = run(*arguments)
+    assert again.exception is None, again.exception
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+
+
 def test_searchers_are_compared_and_the_same_command_goes_on(space: Path, tmp_path: Path) -> None:
     arguments = [
         space, "--searchers", "random,nsga2", "--tokens", 1200, "--seeds", "0,1", "--sizes", "95%,85%",
