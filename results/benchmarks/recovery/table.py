@@ -21,7 +21,7 @@ METRICS = ("kl", "perplexity", "accuracy")
 
 def shown(row: Row) -> str:
     """Its metrics, as .105 / 41.8."""
-    return " / ".join(f"{row[name]:.4g}".replace("0.", ".", 1) for name in METRICS if name in row)
+    return " / ".join(f"{round(row[name], 5):.4g}".removeprefix("0") or "0" for name in METRICS if name in row)
 
 
 def curves(rows: list[Row], picture: Path) -> None:
