@@ -99,12 +99,13 @@ def test_a_trained_candidate_is_found_and_exported_as_it_is(climbed: RunResults,
         export(climbed, gone, tmp_path / "gone")
 
 
-def test_recovery_goes_on_where_the_rungs_ended(climbed: RunResults) -> None:
-    best = climbed.pick("best")
-    still = recovering.prepared(climbed, {"training.learning_rate": 1e-12}, 64)
-    (same,) = recovering.recover(climbed, still, [best], 1, Reporter(quiet=True))
+def test_recovery_goes_on_where_the_rungs_ended(family_dir: Make, tmp_path: Path) -> None:
+    results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs())
+    best = results.pick("best")
+    still = recovering.prepared(results, {"training.learning_rate": 1e-12}, 64)
+    (same,) = recovering.recover(results, still, [best], 1, Reporter(quiet=True))
     assert same.quality == pytest.approx(best.quality, rel=1e-5)
-    (further,) = recovering.recover(climbed, recovering.prepared(climbed, {}, 64), [best], 1, Reporter(quiet=True))
+    (further,) = recovering.recover(results, recovering.prepared(results, {}, 64), [best], 1, Reporter(quiet=True))
     assert further.quality < best.quality
     assert further.after.trained == 160 + 64
 
