@@ -204,7 +204,7 @@ class SearchSession:
             self._test(results)
         self.run.write(self.run.front, results.front_json())
         known = {e.genome for e in (results.dense, *results.baselines) if e is not None}
-        if all(e.genome in known for e in results.front):
+        if results.front and not self.searcher.ends_by_itself and all(e.genome in known for e in results.front):
             spent = f"{len(results.evaluations)} evaluations found nothing better"
             self.reporter.message(
                 f"SS410 the front is uniform pruning alone: {spent}. Give the search more --evals or --tokens."
