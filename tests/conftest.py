@@ -16,7 +16,7 @@ from support import kinds_of, recipe, run_search, saved_model
 from transformers.utils import logging
 
 from sparsesearch.engine.results import RunResults
-from sparsesearch.export import verify
+from sparsesearch.export import verify, write
 
 logging.disable_progress_bar()
 torch.set_num_threads(1)
@@ -77,6 +77,12 @@ def verifiers() -> Iterator[Callable[..., dict[str, Any]]]:
     yield load
     for process in running.values():
         process.kill()
+
+
+@pytest.fixture
+def quick_exports(verifiers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports are verified in a process that serves many; for tests that are about something else."""
+    monkeypatch.setattr(write, "_load_freshly", verifiers)
 
 
 @pytest.fixture(scope="session")

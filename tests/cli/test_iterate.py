@@ -20,6 +20,7 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.stages import limits_of_stage
 from sparsesearch.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("quick_exports")
 Make = Callable[[str], Path]
 UNITS = [{"kind": "sparsity", "levels": 8, "max_sparsity": "90%"}]
 

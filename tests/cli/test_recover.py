@@ -17,9 +17,9 @@ import sparsesearch as ss
 from sparsesearch.cli import app
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
-from sparsesearch.export import write
 from sparsesearch.models import load_model
 
+pytestmark = pytest.mark.usefixtures("quick_exports")
 Make = Callable[[str], Path]
 CHANGES: dict[str, Any] = {
     "limits": ["nonzeros<=90%"],
@@ -31,11 +31,6 @@ CHANGES: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def searched(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> RunResults:
     return run_search(tmp_path_factory.mktemp("recover") / "run", family_dir("llama"), **CHANGES)
-
-
-@pytest.fixture(autouse=True)
-def verified_in_one_process(verifiers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "_load_freshly", verifiers)
 
 
 def run(*arguments: Any) -> Any:

@@ -35,10 +35,8 @@ def candidate(results: RunResults, **kept: Any) -> Evaluation:
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_uneven_widths_and_dropped_sublayers_reload_everywhere(
-    family: str, family_dir: Make, tmp_path: Path, verifiers: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(write, "_load_freshly", verifiers)
+@pytest.mark.usefixtures("quick_exports")
+def test_uneven_widths_and_dropped_sublayers_reload_everywhere(family: str, family_dir: Make, tmp_path: Path) -> None:
     results = run_search(tmp_path / "run", family_dir(family), units=kinds_of(family_dir(family)))
     experts = any(u.kind == "experts" for u in results.space.units)
     chosen = candidate(
@@ -64,6 +62,7 @@ def test_uneven_widths_and_dropped_sublayers_reload_everywhere(
         assert evaluate_text(str(tmp_path / "out"), Path(__file__), 16, 4, 2)["params"] == chosen.costs["params"]
 
 
+@pytest.mark.usefixtures("quick_exports")
 def test_uniform_widths_become_a_stock_model(small_run: RunResults, tmp_path: Path) -> None:
     chosen = candidate(
         small_run, ffn_width=(1, 1, 1), kv_groups=(2, 2, 2), drop_attention=(0, 1, 0), drop_ffn=(0, 1, 0)
@@ -79,6 +78,7 @@ def test_uniform_widths_become_a_stock_model(small_run: RunResults, tmp_path: Pa
     assert not (tmp_path / "out" / "modeling_sparsesearch.py").exists()
 
 
+@pytest.mark.usefixtures("quick_exports")
 def test_shapes_that_the_stock_configuration_refuses_become_uneven(small_run: RunResults, tmp_path: Path) -> None:
     chosen = candidate(small_run, kv_groups=(1, 1, 1))  # 6 query heads do not divide a hidden size of 32
     assert export(small_run, chosen, tmp_path / "out")["form"] == "uneven"
@@ -86,6 +86,7 @@ def test_shapes_that_the_stock_configuration_refuses_become_uneven(small_run: Ru
         export(small_run, chosen, tmp_path / "other", form="uniform")
 
 
+@pytest.mark.usefixtures("quick_exports")
 def test_sparse_weights_stay_in_place_and_are_said_to_gain_nothing(small_run: RunResults, tmp_path: Path) -> None:
     chosen = candidate(small_run, sparsity=(2, 1, 2))
     report = export(small_run, chosen, tmp_path / "out")
@@ -96,6 +97,7 @@ def test_sparse_weights_stay_in_place_and_are_said_to_gain_nothing(small_run: Ru
     assert "neither smaller on disk nor faster" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.usefixtures("quick_exports")
 def test_any_candidate_can_be_written_with_zeros(small_run: RunResults, tmp_path: Path) -> None:
     chosen = candidate(small_run, sparsity=(1, 0, 2), ffn_width=(1, 2, 3), kv_groups=(1, 0, 2), drop_ffn=(0, 0, 1))
     report = export(small_run, chosen, tmp_path / "out", form="zeros")
@@ -104,6 +106,7 @@ def test_any_candidate_can_be_written_with_zeros(small_run: RunResults, tmp_path
     assert report["nonzeros"] == chosen.costs["nonzeros"]
 
 
+@pytest.mark.usefixtures("quick_exports")
 def test_load_gives_a_working_model_and_tokenizer(small_run: RunResults, tmp_path: Path) -> None:
     export(small_run, small_run.pick("knee"), tmp_path / "out")
     model, tokenizer = ss.load(tmp_path / "out"), AutoTokenizer.from_pretrained(tmp_path / "out")

@@ -93,12 +93,8 @@ def test_dense_stays_dense(built: Built) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_exports_carry_the_biases(
-    family: str, family_dir: Make, tmp_path: Path, verifiers: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sparsesearch.export import write
-
-    monkeypatch.setattr(write, "_load_freshly", verifiers)
+@pytest.mark.usefixtures("quick_exports")
+def test_exports_carry_the_biases(family: str, family_dir: Make, tmp_path: Path) -> None:
     results = run_search(tmp_path / "run", family_dir(family), units=kinds_of(family_dir(family)), pruners=pruners())
     genome = Genome.of([1 if u.kind in ("sparsity", "ffn_width") else 0 for u in results.space.units])
     chosen = Evaluation(genome, 1, 0, "test", "ok", 1.0, results.space.costs.named(genome.levels))
