@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -83,6 +84,16 @@ def verifiers() -> Iterator[Callable[..., dict[str, Any]]]:
 def quick_exports(verifiers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports are verified in a process that serves many; for tests that are about something else."""
     monkeypatch.setattr(write, "_load_freshly", verifiers)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """One cluster for the tests of a file that may share it; its address."""
+    ray = pytest.importorskip("ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    context = ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield context.address_info["address"]
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

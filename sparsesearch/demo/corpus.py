@@ -7,6 +7,7 @@ disjoint on every machine and do not move when Python is upgraded.
 from __future__ import annotations
 
 import hashlib
+import os
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,12 +35,15 @@ def split_of(relative_path: str) -> str:
 def files(split: Split) -> list[Path]:
     """The standard-library source files of one split, sorted by path."""
     root = Path(sysconfig.get_paths()["stdlib"])
+    found = []
+    for directory, below, names in os.walk(root):
+        # Not even looked into: installed packages are many times the library.
+        below[:] = [name for name in below if name not in _LEFT_OUT]
+        found += [Path(directory, name) for name in names if name.endswith(".py")]
     return [
         path
-        for path in sorted(root.rglob("*.py"))
-        if not _LEFT_OUT.intersection(path.relative_to(root).parts[:-1])
-        and not path.name.startswith("_sysconfigdata")
-        and split_of(path.relative_to(root).as_posix()) == split
+        for path in sorted(found)
+        if not path.name.startswith("_sysconfigdata") and split_of(path.relative_to(root).as_posix()) == split
     ]
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
-from scipy.stats import spearmanr
 
 from sparsesearch.searchers.additive import Floats, alone, table_of
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
@@ -197,6 +196,8 @@ class AutoSearcher(Searcher):
         within = [values - (np.bincount(group, values) / count)[group] for values in pairs]
         among = count[group] > 1
         if among.any() and all(np.ptp(values[among]) for values in within):
+            from scipy.stats import spearmanr  # its room takes half a second to open, in every worker
+
             found = float(spearmanr(*(values[among] for values in within)).statistic)
             self.correlation = found if self.correlation is None else MEMORY * found + (1 - MEMORY) * self.correlation
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 Floats = npt.NDArray[np.float64]
 # Sequences below which no verdict is given.
@@ -38,7 +38,7 @@ def losers(losses: Floats, keep: int, confidence: float, looks: int) -> npt.NDAr
     # Equal on every sequence: no worse.
     statistic = difference.mean(axis=1) / np.maximum(error, 1e-300)
     level = (1 - confidence) / (looks * (count - keep))
-    found[behind] = (student.sf(statistic, sequences - 1) < level) & (difference.mean(axis=1) > 0)
+    found[behind] = (stdtr(sequences - 1, -statistic) < level) & (difference.mean(axis=1) > 0)
     return found
 
 

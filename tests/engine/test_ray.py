@@ -29,16 +29,6 @@ SEARCH = {
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """One cluster for the tests that may share it; its address."""
-    ray = pytest.importorskip("ray")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    context = ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield context.address_info["address"]
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
 def local_bytes(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("local") / "run"
     return run_search(path, family_dir("llama"), search=SEARCH).run.archive.read_bytes()
