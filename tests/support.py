@@ -12,6 +12,8 @@ import torch
 import transformers
 from PIL import Image
 
+from sparsesearch.bilevel.relaxed import Relaxed
+from sparsesearch.bilevel.weights import Weights
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.config import RunConfig
 from sparsesearch.engine import controller
@@ -267,6 +269,13 @@ class Built:
         return StitchedSupernet(
             model, self.launch.network, self.space, self.store.files, execution, compensate=compensate
         )
+
+
+def relaxed_of(built: Built, moves: Any = "frozen") -> Relaxed:
+    """The family's dense network with all its units open to any degree."""
+    model = built.supernet("sliced").materialise(built.space.dense)
+    weights = Weights(model, built.launch.network, moves, built.launch.config.training)
+    return Relaxed(built.launch.network, built.space, weights)
 
 
 def synthetic_space(seed: int, blocks: int = 2, limits: tuple[str, ...] = ()) -> Space:

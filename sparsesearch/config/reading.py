@@ -154,6 +154,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         tree["model"]["weights"] = absolute(config.model.weights)
     if config.refines is not None:
         tree["refines"] = absolute(config.refines)
+    # A run, or the name of a rule.
+    tree["search"]["seeds"] = [absolute(seed) if "/" in seed else seed for seed in config.search.seeds]
     for role in ("calibration", "selection", "training", "test"):
         if tree["data"][role] is not None:
             source = tree["data"][role]["source"]

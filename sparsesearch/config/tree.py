@@ -192,7 +192,8 @@ class SearchConfig(Strict):
     # Give a free worker the next child at once, without waiting for the rest of its generation (nsga2, nsga3, auto).
     # Workers never idle, but results depend on who is first.
     asynchronous: bool = False
-    # Closed-form allocations that generation 0 holds beside the uniform ones; `sparsesearch list allocations`.
+    # What generation 0 holds beside the uniform ones: closed-form allocations (`sparsesearch list allocations`), and
+    # fronts of other runs on the same model, by their directories (with a slash).
     seeds: list[str] = []
     # A proxy that chooses among children (random, nsga2, nsga3, evolution).
     screen: ScreenConfig | None = None

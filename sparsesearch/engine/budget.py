@@ -12,16 +12,24 @@ from sparsesearch.space import Genome
 
 # Evaluations when neither the user nor the searcher sets an end.
 DEFAULT_EVALS = 600
+# What a token of training costs, in forward passes of one.
+GRADIENT = 3
 
 
 class Budget:
     """Counts evaluations and tokens the same way in a first session and in a replay."""
 
-    def __init__(self, search: SearchConfig, searcher: Searcher, ledger: Ledger, archive: Archive) -> None:
+    def __init__(
+        self, search: SearchConfig, searcher: Searcher, ledger: Ledger, archive: Archive, spent: int = 0
+    ) -> None:
+        """
+        Args:
+            spent: tokens that went before the first evaluation.
+        """
         limited = search.evals or search.tokens or search.hours or searcher.ends_by_itself
         self.evals = search.evals if limited else DEFAULT_EVALS
         self.tokens, self.hours, self._ledger, self._archive = search.tokens, search.hours, ledger, archive
-        self.used_evals = self.used_tokens = 0
+        self.used_evals, self.used_tokens = 0, spent
         self.charged: set[Key] = set()
         # Genomes by draw: more sequences of one draw go on with an evaluation, they are no further one.
         self._begun: set[tuple[Genome, int]] = set()

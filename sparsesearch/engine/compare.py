@@ -20,6 +20,7 @@ from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Source
 from sparsesearch.engine.launch import Launch
+from sparsesearch.engine.learning import learn
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.progress import Reporter
@@ -31,7 +32,7 @@ from sparsesearch.searchers import Proposal, Searcher
 from sparsesearch.space import Genome, Limit, Space
 
 # Phases of the ledger whose time is the search's own.
-SEARCHING = ("evaluation", "searcher")
+SEARCHING = ("evaluation", "searcher", "learning")
 # Token counts at which searches are looked at, as shares of the budget.
 CHECKPOINTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
@@ -182,7 +183,8 @@ def _session(launch: Launch, results: RunResults) -> SearchSession:
     run, reporter = results.run, Reporter(quiet=True)
     ledger, nobody = Ledger(run), Archived()
     seeds = seed_genomes(launch.config, results.space, run, nobody, reporter, ledger)
-    return SearchSession(launch, run, results.space, nobody, reporter, ledger, seeds)
+    learned = learn(launch, run, results.space, nobody, reporter, ledger)
+    return SearchSession(launch, run, results.space, nobody, reporter, ledger, seeds, learned)
 
 
 def _forget(archive: Archive, sequences: int) -> None:

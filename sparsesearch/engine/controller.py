@@ -15,6 +15,7 @@ from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor
 from sparsesearch.engine.ladder import Ladder
 from sparsesearch.engine.launch import Launch, check_disk, prepare, spared_blocks_note
+from sparsesearch.engine.learning import learn
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
@@ -79,9 +80,10 @@ def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
     """The main path: levels, teacher, search, final measurements, front."""
     with supernet(launch, run, reporter) as (space, executor, ledger, setup):
         seeds = seed_genomes(launch.config, space, run, executor, reporter, ledger)
+        learned = learn(launch, run, space, executor, reporter, ledger)
         if note := spared_blocks_note(launch):
             reporter.message(note)
-        session = SearchSession(launch, run, space, executor, reporter, ledger, seeds)
+        session = SearchSession(launch, run, space, executor, reporter, ledger, seeds, learned)
         session.search()
         session.measure_finalists()
         if launch.config.search.rungs:

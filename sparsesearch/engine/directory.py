@@ -6,6 +6,7 @@ screen.json     scores of a proxy's table, and how it agreed with measurements
 seeds.json      genomes of allocations            generations.jsonl  what the searcher learned about searching
 data/           the samples that were used        ledger.jsonl    seconds spent, a line a phase
 trained.jsonl   evaluations after training        trials/         checkpoints and weights of what was trained
+learning/       checkpoints and results of what searches by gradient learn
 workers.json    memory of workers, and how often their kept hidden states served
 front.json      derived, like report.html, *.png and test.json
 """
@@ -49,6 +50,7 @@ class RunDirectory:
         self.data = path / "data"
         self.trained = path / "trained.jsonl"
         self.trials = path / "trials"
+        self.learning = path / "learning"
 
     @classmethod
     def check_new(cls, path: Path) -> None:

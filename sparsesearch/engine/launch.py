@@ -29,8 +29,9 @@ from sparsesearch.engine.checks import (
     check_training,
 )
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.learning_checks import check_learning
 from sparsesearch.engine.refine import coarse_levels
-from sparsesearch.engine.seeds import check_allocations
+from sparsesearch.engine.seeds import check_allocations, seed_runs
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.evaluation.evaluator import UserQuality
@@ -125,6 +126,7 @@ class Launch:
         """The same with another searcher; raises InputError where that cannot take the space."""
         config = self.config.model_copy(update={"search": search})
         check_tokens(config, check_searcher(config, self.space), self.samples["selection"])
+        check_learning(config, self.network, self.space, self.samples)
         return replace(self, config=config)
 
     def setup(self, run: RunDirectory, cache: Path) -> WorkerSetup:
@@ -198,6 +200,8 @@ def prepare(
         check_training(config, network, space, samples, min(least))
     if config.search.screen is not None:
         check_screen(config, network, samples)
+    check_learning(config, network, space, samples)
+    seed_runs(config, source.weights)
     compute = str(compute_dtype(config, dtype))
     teacher = open_teacher(config.model, network)
     launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality, teacher)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsesearch.engine.archive import Archive, Key, key_of
+from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor, WorkerDied
 from sparsesearch.engine.launch import Launch
@@ -29,8 +30,6 @@ Ints = npt.NDArray[np.int64]
 FAILURES_MATTER = 20
 # Minibatches a worker measures in one call: few, so that workers end together also where candidates are few.
 PORTION = 2
-# What a token of training costs, in forward passes of one.
-GRADIENT = 3
 
 
 class Measurer:

@@ -40,15 +40,18 @@ def coarse_levels(config: RunConfig, weights: str) -> Coarse:
 
 def coarse_genomes(config: RunConfig, space: Space) -> dict[str, Genome]:
     """The front of the run that is refined, in the levels of a space around it; those within its limits."""
-    if config.refines is None:
-        return {}
-    results = _finished(config.refines)
+    return {} if config.refines is None else front_genomes(config.refines, space, "coarse")
+
+
+def front_genomes(path: str, space: Space, label: str) -> dict[str, Genome]:
+    """The front of a run by `LABEL NUMBER`, in the levels of another space; those within its limits."""
+    results = _finished(path)
     found = {}
     for number, evaluation in enumerate(results.front):
         kept = {u.name: u.levels[i] for u, i in zip(results.space.units, evaluation.genome.levels, strict=True)}
         genome = Genome.of([_nearest(unit.levels, kept.get(unit.name, unit.total)) for unit in space.units])
         if space.feasible(genome):
-            found[f"coarse {number}"] = genome
+            found[f"{label} {number}"] = genome
     return found
 
 

@@ -1,8 +1,9 @@
-"""Genomes for generation 0: of closed-form allocations, and of the front of a run that is refined."""
+"""Genomes for generation 0: of closed-form allocations, of fronts of other runs, and of a run that is refined."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor, alive
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.refine import coarse_genomes
+from sparsesearch.engine.refine import coarse_genomes, front_genomes
 from sparsesearch.errors import InputError
 from sparsesearch.searchers.registry import ALLOCATION, options_of
 from sparsesearch.space import Genome, Space
@@ -26,7 +27,24 @@ def allocations_of(config: RunConfig) -> list[str]:
     """Names of the rules that a configuration asks for."""
     searcher = config.search.searcher
     own = [searcher.removeprefix(ALLOCATION)] if searcher.startswith(ALLOCATION) else []
-    return list(dict.fromkeys([*config.search.seeds, *own]))
+    rules = [name for name in config.search.seeds if not is_run(name)]
+    return list(dict.fromkeys([*rules, *own]))
+
+
+def is_run(name: str) -> bool:
+    """Whether a seed is the directory of a run rather than the name of a rule."""
+    return "/" in name
+
+
+def seed_runs(config: RunConfig, weights: str) -> list[str]:
+    """Runs whose fronts are seeds; raises InputError SS600 (no run, or no front yet) or SS602 (of another model)."""
+    runs = [name for name in config.search.seeds if is_run(name)]
+    for name in runs:
+        run = RunDirectory.open(Path(name))
+        run.read(run.front)
+        if run.read(run.info)["fingerprint"]["weights"] != weights:
+            raise InputError("SS602", f"search.seeds: {name} is a run of another model.", "Leave it out.")
+    return runs
 
 
 def check_allocations(config: RunConfig, space: Space) -> list[str]:
@@ -45,21 +63,33 @@ def seed_genomes(
     config: RunConfig, space: Space, run: RunDirectory, executor: Executor, reporter: Reporter, ledger: Ledger
 ) -> dict[str, Genome]:
     """Genomes by name, at the limits or at several sizes; kept in `seeds.json`, so that a resumed run has the same."""
-    names, needs = allocations_of(config), check_allocations(config, space)
-    if not names:
+    if not allocations_of(config) and not config.search.seeds:
         return coarse_genomes(config, space)
     if run.seeds.exists():
         return {name: Genome.of(levels) for name, levels in run.read(run.seeds).items()}
-    started = time.monotonic()
+    found = coarse_genomes(config, space)
+    for name in filter(is_run, config.search.seeds):
+        found |= front_genomes(name, space, Path(name).name)
+    found |= _of_rules(config, space, executor, reporter, ledger)
+    run.write(run.seeds, {name: genome.levels.tolist() for name, genome in found.items()})
+    return found
+
+
+def _of_rules(
+    config: RunConfig, space: Space, executor: Executor, reporter: Reporter, ledger: Ledger
+) -> dict[str, Genome]:
+    """Genomes of closed-form allocations, by name."""
+    names, needs = allocations_of(config), check_allocations(config, space)
+    if not names:
+        return {}
+    started, found = time.monotonic(), dict[str, Genome]()
     reporter.phase("allocations", len(names))
     (evidence,) = alive(executor.map("evidence", [(needs,)]))
-    found = coarse_genomes(config, space)
     for done, name in enumerate(names, 1):
         found |= _genomes(name, space, evidence, _sizes(config, space))
         reporter.step(done)
     reporter.end()
     ledger.add("allocations", time.monotonic() - started, 0)
-    run.write(run.seeds, {name: genome.levels.tolist() for name, genome in found.items()})
     return found
 
 

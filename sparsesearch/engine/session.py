@@ -12,6 +12,7 @@ from sparsesearch.engine.budget import Budget
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor, alive
 from sparsesearch.engine.launch import Launch
+from sparsesearch.engine.learning import NOTHING, Learned
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.progress import Reporter
@@ -44,7 +45,12 @@ class SearchSession:
         reporter: Reporter,
         ledger: Ledger,
         seeds: Seeds,
+        learned: Learned = NOTHING,
     ) -> None:
+        """
+        Args:
+            seeds, learned: further genomes for generation 0; what learning took counts against the budget.
+        """
         self.launch, self.run, self.space = launch, run, space
         self.executor, self.reporter, self.ledger = executor, reporter, ledger
         self.config = launch.config
@@ -52,9 +58,9 @@ class SearchSession:
         self.archive = self.measurer.archive
         search = self.config.search
         self.searcher: Searcher = create(
-            search.searcher, space, self.config.objectives, search.seed, search.options, seeds
+            search.searcher, space, self.config.objectives, search.seed, search.options, {**seeds, **learned.genomes}
         )
-        self.budget = Budget(search, self.searcher, ledger, self.archive)
+        self.budget = Budget(search, self.searcher, ledger, self.archive, learned.tokens)
         self._logged = max((line["generation"] for line in run.lines(run.generations)), default=0)
 
     def search(self) -> None:

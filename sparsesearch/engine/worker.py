@@ -21,6 +21,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from sparsesearch.allocation import Evidence
+from sparsesearch.bilevel.learning import Learning, Plan, Surroundings
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.calibration.gradients import collect_gradients
 from sparsesearch.calibration.statistics import statistics_path
@@ -36,6 +37,8 @@ from sparsesearch.models.source import Source
 from sparsesearch.proxies import Proxy
 from sparsesearch.proxies.measure import Gatherer, NetworkScorer, Tables, tabulate
 from sparsesearch.pruning import needs_gradients
+from sparsesearch.searchers.learned import LearnedSearcher
+from sparsesearch.searchers.registry import create
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.propagate import propagated_weights
@@ -118,6 +121,7 @@ class Worker:
         self.space = self.run.read_space()
         self._pass: Any = None
         self._position = 0
+        self._learning: Learning | None = None
 
     @cached_property
     def builder(self) -> StoreBuilder:
@@ -258,6 +262,33 @@ class Worker:
         trials = self._trials
         self.evaluator.ready(self.space.dense)
         return trials.train(Genome(genome), tokens, whole, directory, start, tell)
+
+    def learn(self, plan: Plan, seconds: float) -> str:
+        """Learn a plan for a while, from where its files stand; what it is at, for whoever watches."""
+        evaluator, config = self.evaluator, self.config
+        dense = evaluator.ready(self.space.dense)
+        if self._learning is None or self._learning.plan.name != plan.name:
+            search = config.search
+            searcher = create(search.searcher, self.space, config.objectives, search.seed, search.options)
+            assert isinstance(searcher, LearnedSearcher)
+            around = Surroundings(
+                evaluator.supernet, self.run.samples(self.setup.training),
+                self.run.samples("calibration").rows(slice(0, config.data.batch_norm)), config.training, config.batch,
+                config.pruners.pattern, dense if self.setup.taught_by is None else self._teacher.float(),
+                compute_dtype(config, self.storage), self.storage, self._all_losses,
+            )  # fmt: skip
+            self._learning = Learning(plan, searcher, around, self.run.learning)
+        self._learning.go_on(seconds)
+        told = self._learning.told
+        if self._learning.done:
+            self._learning = None
+        return told
+
+    def _all_losses(self, model: Any) -> list[float]:
+        """Of a network on all selection samples."""
+        rows = np.arange(len(self.evaluator.targets.samples))
+        found: list[float] = self.evaluator.losses_of(model, rows).tolist()
+        return found
 
     def losses_of(self, genome: bytes, state: dict[str, torch.Tensor]) -> list[float]:
         """Losses on all selection samples of a candidate with weights that training gave it, as they will be stored."""

@@ -16,6 +16,7 @@ from sparsesearch.searchers.decomposition import DecompositionSearcher
 from sparsesearch.searchers.evolution import DarwinSearcher, EvolutionSearcher, EvoPressSearcher
 from sparsesearch.searchers.exact import DPSearcher, MILPSearcher
 from sparsesearch.searchers.finercut import FinerCutSearcher
+from sparsesearch.searchers.learned import LEARNED
 from sparsesearch.searchers.nsga import NSGA2Searcher, NSGA3Searcher
 from sparsesearch.searchers.optuna import SAMPLERS
 from sparsesearch.searchers.random import RandomSearcher
@@ -35,6 +36,7 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "dp": DPSearcher,
     "milp": MILPSearcher,
     "finercut": FinerCutSearcher,
+    **LEARNED,
     **{f"optuna:{name}": sampler for name, sampler in SAMPLERS.items()},
     **{f"{ALLOCATION}{name}": AllocationSearcher for name in ALLOCATIONS},
 }

@@ -104,6 +104,13 @@ class CostModel:
             rows[0] = (0, 0, 0, 0, 0, 0)
         return np.array(rows, dtype=np.int64)
 
+    def table(self, part: int, cost: str) -> Ints:
+        """A cost of one part at all levels of what touches it, (levels of its sparsity, of its first cut, ...)."""
+        own = self.parts[part]
+        rows = self._table[self._offset[part] :][: self.sizes[part], cost_index(cost)]
+        levels = {unit.name: len(unit.levels) for unit in self.units}
+        return rows.reshape(len(own.nonzeros), *(levels[cut] for cut in own.cuts))
+
     @cached_property
     def moves(self) -> npt.NDArray[np.bool_]:
         """Whether a unit's levels change a cost, whatever the others are; shape (units, costs)."""

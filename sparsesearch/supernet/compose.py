@@ -166,7 +166,7 @@ class Composer:
         # Slices of axis 0 are still all there while each selects for itself.
         for use, level in active:
             if use.slot.batched and use.slot.axis not in narrowed:
-                value = _select(value, use.slot, self.kept(use, level))
+                value = select(value, use.slot, self.kept(use, level))
         for axis, stays in self._staying(name, active).items():
             if axis not in narrowed:
                 value = value.index_select(axis, stays.nonzero().flatten().to(value.device))
@@ -203,8 +203,8 @@ class Composer:
         stored, kept = self.files.cut(use.unit, level, use.reader), self.kept(use, level)
         refitted = stored.to(value.device, value.dtype)
         if sparsity:
-            inside = matrix.view(_select(value, use.slot, kept))
-            dense = matrix.view(_select(self.dense[plan.name], use.slot, kept))
+            inside = matrix.view(select(value, use.slot, kept))
+            dense = matrix.view(select(self.dense[plan.name], use.slot, kept))
             both = torch.where(inside != 0, refitted + (inside - dense), 0.0)
             # Rounded to the storage type: what is evaluated is what an export can hold.
             refitted = both.to(stored.dtype).to(value.dtype)
@@ -271,7 +271,8 @@ def _plans(network: Network, space: Space, position: dict[str, int], norms: list
         yield Plan(name, matrix, sparsity, where, tuple(uses.get(name, ())))
 
 
-def _select(value: torch.Tensor, slot: Slot, kept: torch.Tensor) -> torch.Tensor:
+def select(value: torch.Tensor, slot: Slot, kept: torch.Tensor) -> torch.Tensor:
+    """The positions of a tensor that a slot's kept elements have (`Slot.own`)."""
     kept = kept.to(value.device)
     if not slot.batched:
         return value.index_select(slot.axis, kept)

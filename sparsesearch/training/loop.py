@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class TrainingRun:
         self._parameters = trained.parameters()
         device = next(iter(self._parameters.values())).device
         self._cast = nullcontext() if compute == torch.float32 else torch.autocast(device.type, compute)
-        self._optimizer = _optimizer(list(self._parameters.values()), options)
+        self._optimizer = optimizer_of(list(self._parameters.values()), options)
 
     @property
     def tokens(self) -> int:
@@ -155,40 +155,54 @@ class TrainingRun:
 
     def save(self, directory: Path) -> None:
         """Write a checkpoint; the previous one stays until it is complete."""
-        temporary = directory.with_name(directory.name + ".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        moving = self._parameters | dict(_statistics(self.trained.model))
-        save_file(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in moving.items()}, temporary / WEIGHTS
-        )
-        save_file(_flat(self._optimizer), temporary / OPTIMIZER)
-        # Last: where it is, the others are.
         told = {"step": self.step, "begun": self.begun, "until": self._until, "tokens": self.tokens}
-        (temporary / STATE).write_text(json.dumps(told | {"losses": self.losses}))
-        previous = directory.with_name(directory.name + ".old")
-        shutil.rmtree(previous, ignore_errors=True)
-        if directory.exists():
-            directory.rename(previous)
-        temporary.rename(directory)
+        files = {WEIGHTS: self._moving(), OPTIMIZER: tensors_of(self._optimizer)}
+        write_checkpoint(directory, files, told | {"losses": self.losses})
+
+    def _moving(self) -> dict[str, torch.Tensor]:
+        return self._parameters | dict(_statistics(self.trained.model))
 
     def load(self, directory: Path) -> bool:
         """Go on from a checkpoint, or from the one before where it is torn; whether there was one."""
-        for place in (directory, directory.with_name(directory.name + ".old")):
-            try:
-                state = json.loads((place / STATE).read_text())
-                weights, optimizer = load_file(place / WEIGHTS), load_file(place / OPTIMIZER)
-            except (OSError, ValueError, SafetensorError):
-                continue
-            moving = self._parameters | dict(_statistics(self.trained.model))
-            with torch.no_grad():
-                for name, tensor in moving.items():
-                    tensor.copy_(weights[name])
-            _restore(self._optimizer, optimizer)
-            self.step, self.losses = state["step"], state["losses"]
-            self.begun, self._until = state["begun"], state["until"]
-            return True
-        return False
+        found = read_checkpoint(directory, (WEIGHTS, OPTIMIZER))
+        if found is None:
+            return False
+        files, state = found
+        with torch.no_grad():
+            for name, tensor in self._moving().items():
+                tensor.copy_(files[WEIGHTS][name])
+        restore(self._optimizer, files[OPTIMIZER])
+        self.step, self.losses = state["step"], state["losses"]
+        self.begun, self._until = state["begun"], state["until"]
+        return True
+
+
+def write_checkpoint(directory: Path, files: Mapping[str, Mapping[str, torch.Tensor]], state: dict[str, Any]) -> None:
+    """Write tensors by file, and a state; the previous checkpoint stays until this one is complete."""
+    temporary, previous = (directory.with_name(directory.name + end) for end in (".tmp", ".old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for file, tensors in files.items():
+        save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, temporary / file)
+    # Last: where it is, the others are.
+    (temporary / STATE).write_text(json.dumps(state))
+    shutil.rmtree(previous, ignore_errors=True)
+    if directory.exists():
+        directory.rename(previous)
+    temporary.rename(directory)
+
+
+def read_checkpoint(
+    directory: Path, files: Sequence[str]
+) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]] | None:
+    """What was written, or what was before where that is torn; None where there is nothing."""
+    for place in (directory, directory.with_name(directory.name + ".old")):
+        try:
+            state = json.loads((place / STATE).read_text())
+            return {file: load_file(place / file) for file in files}, state
+        except (OSError, ValueError, SafetensorError):
+            continue
+    return None
 
 
 def _statistics(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
@@ -196,25 +210,25 @@ def _statistics(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [(n, b) for n, b in model.named_buffers() if n.rpartition(".")[2].startswith(("running_", "num_batches"))]
 
 
-def _optimizer(parameters: list[torch.nn.Parameter], options: TrainingConfig) -> torch.optim.Optimizer:
+def optimizer_of(parameters: list[torch.nn.Parameter], options: TrainingConfig) -> torch.optim.Optimizer:
     common: dict[str, Any] = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
     if options.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **common)
     return torch.optim.AdamW(parameters, **common)
 
 
-def _flat(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def tensors_of(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """An optimizer's tensors by `INDEX.NAME`."""
     state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
     return {
-        f"{index}.{name}": value.detach().cpu().contiguous().clone()
+        f"{index}.{name}": value
         for index, values in state.items()
         for name, value in values.items()
         if isinstance(value, torch.Tensor)
     }
 
 
-def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+def restore(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")

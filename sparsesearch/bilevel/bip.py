@@ -1,0 +1,78 @@
+"""BiP: masks by the hypergradient of a bilevel problem (Zhang et al., NeurIPS 2022)."""
+
+from __future__ import annotations
+
+import torch
+
+from sparsesearch.bilevel.base import Decision, Learner, Moment, State, learned
+from sparsesearch.bilevel.relaxed import Openings, Relaxed, opened
+from sparsesearch.bilevel.selection import Ranking
+from sparsesearch.supernet.store import UnitFiles
+
+
+class BiP(Learner):
+    """Real scores m̃; the mask m is one global top-k of them, straight through.
+
+    min over m of l(m∘θ(m)) with θ(m) = argmin l(m∘θ) + γ/2 |θ|²: the hypergradient of m is (θ - m∘g/γ)∘g, where g is
+    the gradient of the loss at z = m∘θ; second derivatives of l are left out (eq. 7). One backward pass gives both
+    terms. An element of several weights sums over them. 1/γ = 0 is HYDRA.
+    """
+
+    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
+        super().__init__(relaxed, files, options, seed)
+        for name, unit in self.units.items():
+            size = relaxed.size(unit).detach().sqrt()
+            # Weights as they are; groups of each unit alike, so that the gradient tells units apart.
+            self.parameters[name] = learned(size if unit.kind == "sparsity" else size / size.mean().clamp_min(1e-30))
+            self.kept_beside[name] = torch.ones_like(self.parameters[name])
+        self._masks: State = {}
+
+    def optimizer(self, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=self.options.learning_rate, momentum=0.9)
+
+    def openings(self, moment: Moment) -> Openings:
+        self._masks = {name: mask.detach().requires_grad_(True) for name, mask in self.kept_beside.items()}
+        return self._masks
+
+    def gradients(self, loss: torch.Tensor, tensors: State) -> State:
+        """(θ - m∘g/γ)∘g, summed over the weights of each element."""
+        touched = [name for name, tensor in tensors.items() if tensor.requires_grad]
+        masks = list(self._masks.values())
+        found = torch.autograd.grad(loss, [*masks, *(tensors[n] for n in touched)], allow_unused=True)
+        direct = dict(zip(self._masks, found, strict=False))
+        if not self.options.gamma_inverse:
+            return {n: torch.zeros_like(self._masks[n]) if g is None else g for n, g in direct.items()}
+        gradients = dict(zip(touched, found[len(masks) :], strict=True))
+        implicit = self._implicit({n: g for n, g in gradients.items() if g is not None})
+        return {n: (0.0 if g is None else g) - self.options.gamma_inverse * implicit[n] for n, g in direct.items()}
+
+    def _implicit(self, gradients: State) -> State:
+        """Σ m∘g² over the weights of each element."""
+        masks = {name: mask.detach().requires_grad_(True) for name, mask in self._masks.items()}
+        total = torch.zeros((), device=self.device)
+        for name, touching in self.relaxed.touched.items():
+            for unit, slot in touching:
+                if name in gradients:
+                    # What is linear in a mask has the sum over its weights as gradient.
+                    total = total + opened(gradients[name].square(), slot, masks[unit.name]).sum()
+        sums = torch.autograd.grad(total, list(masks.values()), allow_unused=True)
+        return {
+            n: torch.zeros_like(m) if s is None else s * m.detach()
+            for (n, m), s in zip(masks.items(), sums, strict=True)
+        }
+
+    def project(self, moment: Moment) -> None:
+        """The mask is what is above one threshold, as much as the size allows by now."""
+        ranking = self._ranking()
+        counts = ranking.counts(ranking.threshold(moment.size, moment.wanted))
+        self.kept_beside.update(ranking.masks(counts))
+
+    def _ranking(self) -> Ranking:
+        return Ranking(self.units, {name: score.abs() for name, score in self.parameters.items()})
+
+    def decide(self, moment: Moment) -> Decision:
+        self.project(moment)
+        kept = {
+            n: float(mask.sum()) / (len(mask) if self.units[n].is_cut else 1) for n, mask in self.kept_beside.items()
+        }
+        return Decision(kept, {name: score.detach().abs() for name, score in self.parameters.items()})

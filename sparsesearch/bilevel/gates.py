@@ -1,0 +1,92 @@
+"""Hard-concrete gates with a Lagrangian (Louizos et al., 2018; CoFi, Sheared-LLaMA, Compresso)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from sparsesearch.bilevel.base import Decision, Learner, Moment, Size, learned
+from sparsesearch.bilevel.expected import Chances
+from sparsesearch.bilevel.relaxed import Openings, Relaxed, opened
+from sparsesearch.supernet.store import UnitFiles
+
+BETA, GAMMA, ZETA, EPSILON = 2 / 3, -0.1, 1.1, 1e-6
+# log α stays where gates can still move.
+LOWEST, HIGHEST = math.log(0.01), math.log(100)
+# A multiplier beyond this has run away: the loss no longer counts.
+RUNAWAY = 1e3
+
+
+def open_chance(log_alpha: torch.Tensor) -> torch.Tensor:
+    """P(gate != 0) = sigmoid(log α - β ln(-γ / ζ))."""
+    return torch.sigmoid(log_alpha - BETA * math.log(-GAMMA / ZETA))
+
+
+def sampled(log_alpha: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A gate drawn from the hard-concrete distribution, in [0, 1], differentiable in log α."""
+    uniform = torch.rand(log_alpha.shape, generator=generator).clamp(EPSILON, 1 - EPSILON).to(log_alpha)
+    stretched = torch.sigmoid((uniform.logit() + log_alpha) / BETA) * (ZETA - GAMMA) + GAMMA
+    return stretched.clamp(0, 1)
+
+
+def settled(log_alpha: torch.Tensor) -> torch.Tensor:
+    """What a gate that stays is worth in the end: sigmoid(0.8 log α / β), CoFi's evaluation."""
+    return torch.sigmoid(0.8 * log_alpha / BETA)
+
+
+class Gates(Learner):
+    """A gate on every element and sublayer; multipliers push the expected cost to its target from both sides.
+
+    loss + λ₁ (ŝ - t) + λ₂ (ŝ - t)², with ŝ the expected and t the wanted share of the dense cost; λ by ascent.
+    """
+
+    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
+        super().__init__(relaxed, files, options, seed)
+        for name, unit in self.units.items():
+            start = torch.full(relaxed.shape(unit), float(self.options.start), device=self.device)
+            self.parameters[name] = learned(start.clamp(LOWEST, HIGHEST))
+
+    def begin(self, size: Size) -> None:
+        for name in ("linear", "square"):
+            self.multipliers.setdefault(name, learned(torch.zeros(len(size.end), dtype=torch.float32)))
+        self.ran_away = False
+
+    def openings(self, moment: Moment) -> Openings:
+        return {name: sampled(log_alpha, moment.generator) for name, log_alpha in self.parameters.items()}
+
+    def chances(self) -> Chances:
+        orders = {n: (a.shape[0] if self.units[n].is_cut else 1) for n, a in self.parameters.items()}
+        return self.chances_of({n: open_chance(a).sum() / orders[n] for n, a in self.parameters.items()})
+
+    def penalty(self, moment: Moment) -> torch.Tensor:
+        off = moment.size.shares(self.chances()) - moment.wanted
+        linear, square = self.multipliers["linear"].double(), self.multipliers["square"].double()
+        return (linear * off + square * off.square()).sum()
+
+    def project(self, moment: Moment) -> None:
+        with torch.no_grad():
+            for log_alpha in self.parameters.values():
+                log_alpha.clamp_(LOWEST, HIGHEST)
+            for multiplier in self.multipliers.values():
+                self.ran_away |= bool((multiplier.abs() > RUNAWAY).any())
+                multiplier.clamp_(-RUNAWAY, RUNAWAY)
+
+    def note(self) -> str:
+        if not self.ran_away:
+            return ""
+        return f"a multiplier reached {RUNAWAY:g}: gates could not follow the size, the repair did the rest"
+
+    def decide(self, moment: Moment) -> Decision:
+        """Counts as expected; what a surviving gate is worth is folded into the weights that it multiplies."""
+        kept = {}
+        folded = {}
+        for name, log_alpha in self.parameters.items():
+            chance = open_chance(log_alpha.detach())
+            kept[name] = float(chance.sum()) / (chance.shape[0] if self.units[name].is_cut else 1)
+        for name, touching in self.relaxed.touched.items():
+            value = self.relaxed.weights.tensor(name).detach()
+            for unit, slot in touching:
+                value = opened(value, slot, settled(self.parameters[unit.name].detach()))
+            folded[name] = value
+        return Decision(kept, {n: a.detach() for n, a in self.parameters.items()}, folded)

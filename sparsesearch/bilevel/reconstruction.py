@@ -1,0 +1,60 @@
+"""The loss of every block on its own inputs: how far its outputs are from what the dense block makes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sparsesearch.bilevel.relaxed import Relaxed
+from sparsesearch.calibration.samples import Samples
+from sparsesearch.models.network import Network
+from sparsesearch.training.objective import relative
+
+
+class BlockLoss:
+    """Mean over blocks of |f(x) - f_dense(x)|² / |f_dense(x)|², x what the blocks before it put out (BESA, eq. 4).
+
+    Gradients stay inside each block.
+    """
+
+    def __init__(self, network: Network, relaxed: Relaxed, dense: Any) -> None:
+        """
+        Args:
+            dense: the dense network; its blocks are run on the same inputs.
+        """
+        self.network, self.relaxed, self.dense = network, relaxed, dense
+
+    def __call__(self, tensors: dict[str, torch.Tensor], samples: Samples) -> torch.Tensor:
+        losses: list[torch.Tensor] = []
+        model, handles = self.relaxed.weights.model, []
+        for path in self.network.blocks:
+            block, dense = model.get_submodule(path), self.dense.get_submodule(path)
+
+            def cut_off(
+                _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+            ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+                return _detached(args), {name: _detached((value,))[0] for name, value in kwargs.items()}
+
+            def compare(_: Any, args: Any, kwargs: Any, output: Any, dense: Any = dense) -> None:
+                with torch.no_grad():
+                    wanted = dense(*args, **kwargs)
+                losses.append(relative(_first(output), _first(wanted)))
+
+            handles.append(block.register_forward_pre_hook(cut_off, with_kwargs=True))
+            handles.append(block.register_forward_hook(compare, with_kwargs=True))
+        try:
+            self.network.task.call(self.relaxed.running(tensors), samples.inputs(model))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return torch.stack(losses).mean()
+
+
+def _detached(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.detach() if isinstance(value, torch.Tensor) else value for value in values)
+
+
+def _first(output: Any) -> torch.Tensor:
+    tensor: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return tensor

@@ -1,0 +1,64 @@
+"""The weights beside a choice: frozen, moved by low-rank updates, or trained."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from sparsesearch.config import TrainingConfig
+from sparsesearch.models.network import Network
+
+Moves = Literal["frozen", "lora", "full"]
+
+
+class Weights:
+    """All parameters of one network.
+
+    Attributes:
+        own: parameters of the network, by name.
+        parameters: what is trained, by name; empty where weights are frozen.
+    """
+
+    def __init__(self, model: Any, network: Network, moves: Moves, options: TrainingConfig) -> None:
+        """
+        Args:
+            model: dense, float32; trained in place.
+            options: rank, scale and seed of low-rank updates.
+        """
+        self.model, self.scale = model, options.alpha / options.rank
+        model.requires_grad_(False)
+        self.own: dict[str, nn.Parameter] = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
+        self.parameters: dict[str, nn.Parameter] = {}
+        self._low_rank: list[str] = []
+        if moves == "full":
+            self.parameters = self.own
+        elif moves == "lora":
+            self._low_rank = [name for name in network.matrices if name in self.own]
+            generator = torch.Generator().manual_seed(options.seed)
+            for name in self._low_rank:
+                rows, columns = _flat(self.own[name]).shape[-2:]
+                lead = _flat(self.own[name]).shape[:-2]
+                first = torch.randn(*lead, options.rank, columns, generator=generator) / columns**0.5
+                self.parameters[f"{name}:a"] = nn.Parameter(first.to(self.own[name]))
+                self.parameters[f"{name}:b"] = nn.Parameter(self.own[name].new_zeros(*lead, rows, options.rank))
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(True)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A parameter with its update."""
+        weight = self.own[name]
+        if f"{name}:a" not in self.parameters:
+            return weight
+        update = self.parameters[f"{name}:b"] @ self.parameters[f"{name}:a"]
+        return weight + self.scale * update.view_as(weight)
+
+    def moved(self) -> dict[str, torch.Tensor]:
+        """Those that have low-rank updates."""
+        return {name: self.tensor(name) for name in self._low_rank}
+
+
+def _flat(weight: torch.Tensor) -> torch.Tensor:
+    """A weight as matrices: experts stay apart, kernels lie in the columns."""
+    return weight if weight.ndim == 3 else weight.flatten(1)

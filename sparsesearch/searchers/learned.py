@@ -1,0 +1,286 @@
+"""Searches by gradient: which there are, their options, and how their genomes are measured.
+
+What learns is in `sparsesearch.bilevel`, which knows torch; here the genomes arrive as seeds of generation 0.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from sparsesearch.config import Fraction
+from sparsesearch.errors import InputError
+from sparsesearch.searchers.base import Proposal, Searcher
+from sparsesearch.space import KINDS, Limit, Space
+from sparsesearch.space.unit import CUT_KINDS
+
+# Sizes that are learned where neither the options nor the space say, as shares of the first cost.
+SIZES = ("80%", "60%", "40%")
+SUBLAYERS = tuple(kind for kind in KINDS if kind.startswith("drop_"))
+
+
+class LearnedSearcher(Searcher):
+    """A search by gradient; its genomes are measured on all selection data, and it ends."""
+
+    class Options(Searcher.Options):
+        # Limits, one for each size that is learned; the space's own where there are none.
+        sizes: list[str] = []
+        # Gradient tokens for each size; null: what search.tokens leaves, or 200 steps.
+        tokens: int | None = Field(None, ge=1)
+        # Each size goes on from where the one before ended (in the order of `sizes`), else from the dense network.
+        warm: bool = True
+        # Learn everything so many times, with seeds of its own: side by side where there are workers.
+        repeats: int = Field(1, ge=1)
+        # Share of the steps over which the target falls from the size before to the size wanted.
+        ramp: Fraction = 0.5
+        # Of the choice.
+        learning_rate: float = Field(0.05, gt=0, allow_inf_nan=False)
+        # What moves beside the choice: nothing, low-rank updates of all linears, or all weights (`training` says how).
+        weights: Literal["frozen", "lora", "full"] = "frozen"
+        # Steps on weights before each step on the choice, on other data; 0: both move at once, on the same.
+        lower: int = Field(0, ge=0)
+        # Share of the training data that only the choice sees, where weights have steps of their own.
+        upper: Fraction = 0.5
+
+        @field_validator("sizes")
+        @classmethod
+        def _limits(cls, sizes: list[str]) -> list[str]:
+            for size in sizes:
+                try:
+                    Limit.parse(size)
+                except InputError as error:
+                    raise ValueError(error.message) from None
+            return sizes
+
+    options: Options
+    ends_by_itself = True
+    # Name in `bilevel.registry.LEARNERS`, kinds of units that can be chosen, and whether sparsity goes with the others.
+    method: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)
+    mixes: ClassVar[bool] = False
+
+    def check(self) -> None:
+        """Raise InputError SS111 where units are of kinds that it cannot choose, SS106 for a size that none has."""
+        found = list(dict.fromkeys(unit.kind for unit in self.space.units))
+        if strange := [kind for kind in found if kind not in self.kinds]:
+            raise InputError(
+                "SS111", f"searcher {self.method} cannot choose units of kind {strange[0]}.",
+                f"It takes: {', '.join(self.kinds)}.",
+            )  # fmt: skip
+        if not self.mixes and "sparsity" in found and len(found) > 1:
+            other = next(kind for kind in found if kind != "sparsity")
+            raise InputError(
+                "SS111", f"searcher {self.method} learns sparsity or {other}, not both.",
+                "Take one kind out, or use tas.",
+            )  # fmt: skip
+        for space in self.targets().values():
+            space.check()
+
+    def targets(self) -> dict[str, Space]:
+        """The space with the limits of every size that is learned, by what to call it."""
+        sizes = self.options.sizes
+        if not sizes and self.space.bounds:
+            return {", ".join(bound.text for bound in self.space.bounds): self.space}
+        cost = self.objectives[1]
+        sizes = sizes or [f"{cost}<={share}" for share in SIZES]
+        own = list(self.space.limits)
+        return {size: self.space.with_limits([*own, Limit.parse(size)]) for size in sizes}
+
+    def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
+        if index:
+            return []
+        return [Proposal(genome, 0, 0, name) for name, genome in self.starting(0).items()]
+
+
+class BiPSearcher(LearnedSearcher):
+    """BiP (Zhang et al., 2022): masks by the hypergradient of a bilevel problem, weights below, one global ranking."""
+
+    class Options(LearnedSearcher.Options):
+        weights: Literal["frozen", "lora", "full"] = "full"
+        lower: int = Field(1, ge=0)
+        learning_rate: float = Field(0.1, gt=0, allow_inf_nan=False)
+        # 1/γ, of the implicit term; 0 leaves the straight-through scores of HYDRA.
+        gamma_inverse: float = Field(1e-4, ge=0, allow_inf_nan=False)
+
+        @model_validator(mode="after")
+        def _levels(self) -> BiPSearcher.Options:
+            if self.weights != "frozen" and not self.lower:
+                raise ValueError("weights that move need steps of their own: lower >= 1, or weights: frozen")
+            return self
+
+    options: Options
+    method = "bip"
+
+
+class HydraSearcher(BiPSearcher):
+    """HYDRA (Sehwag et al., 2020): straight-through scores on frozen weights; with lottery jackpots, BiP's 1/γ = 0."""
+
+    class Options(BiPSearcher.Options):
+        weights: Literal["frozen", "lora", "full"] = "frozen"
+        lower: int = Field(0, ge=0)
+        gamma_inverse: float = Field(0.0, ge=0, allow_inf_nan=False)
+
+    options: Options
+
+
+class GatesSearcher(LearnedSearcher):
+    """Hard-concrete gates (Louizos et al., 2018) with a Lagrangian on any cost, weights frozen."""
+
+    class Options(LearnedSearcher.Options):
+        # Of the two multipliers, which rise while the cost is off its target.
+        multiplier_rate: float = Field(1.0, gt=0, allow_inf_nan=False)
+        # Where log α starts: how open gates are.
+        start: float = 2.0
+
+    options: Options
+    method = "gates"
+    kinds = (*CUT_KINDS, *SUBLAYERS)
+
+
+class CoFiSearcher(GatesSearcher):
+    """CoFi (Xia et al., 2022): hard-concrete gates with a Lagrangian, all weights move with them."""
+
+    class Options(GatesSearcher.Options):
+        weights: Literal["frozen", "lora", "full"] = "full"
+        learning_rate: float = Field(0.05, gt=0, allow_inf_nan=False)
+
+    options: Options
+
+
+class ShearedSearcher(GatesSearcher):
+    """Sheared-LLaMA (Xia et al., 2023): as `cofi`, with faster gates, ramped over the first fifth."""
+
+    class Options(GatesSearcher.Options):
+        weights: Literal["frozen", "lora", "full"] = "full"
+        learning_rate: float = Field(0.1, gt=0, allow_inf_nan=False)
+        ramp: Fraction = 0.2
+
+    options: Options
+
+
+class CompressoSearcher(GatesSearcher):
+    """Compresso (Guo et al., 2023): hard-concrete gates beside low-rank updates of frozen weights."""
+
+    class Options(GatesSearcher.Options):
+        weights: Literal["frozen", "lora", "full"] = "lora"
+        learning_rate: float = Field(0.1, gt=0, allow_inf_nan=False)
+
+    options: Options
+
+
+class TASSearcher(LearnedSearcher):
+    """TAS (Dong & Yang, 2019): a distribution over the levels of every unit, two Gumbel samples a step."""
+
+    class Options(LearnedSearcher.Options):
+        weights: Literal["frozen", "lora", "full"] = "full"
+        lower: int = Field(1, ge=0)
+        # Of the cost's loss, and the share of dense that a size may be missed by below.
+        cost_weight: float = Field(2.0, ge=0, allow_inf_nan=False)
+        tolerance: Fraction = 0.05
+        # Of the Gumbel softmax, from the first step to the last.
+        temperature: float = Field(5.0, gt=0, allow_inf_nan=False)
+        last_temperature: float = Field(0.1, gt=0, allow_inf_nan=False)
+        # How two widths meet: zeros where the narrower has ended, or both interpolated along the channels to the wider.
+        mix: Literal["masks", "interpolate"] = "masks"
+
+    options: Options
+    method = "tas"
+    mixes = True
+
+
+class BESASearcher(LearnedSearcher):
+    """BESA (Xu et al., 2024): learnable sparsity rates over the levels of any pruner, block by block."""
+
+    class Options(LearnedSearcher.Options):
+        # The loss: outputs of each block on its own inputs, or the network's on the whole.
+        loss: Literal["blocks", "network"] = "blocks"
+        # Of the squared relative miss of the size.
+        cost_weight: float = Field(5.0, ge=0, allow_inf_nan=False)
+
+    options: Options
+    method = "besa"
+    kinds = ("sparsity",)
+
+
+class MaskLLMSearcher(LearnedSearcher):
+    """MaskLLM (Fang et al., 2024): a distribution over the patterns of every N:M group; weights frozen."""
+
+    class Options(LearnedSearcher.Options):
+        # Gumbel temperature, and scale of the logits, from the first step to the last.
+        temperature: float = Field(4.0, gt=0, allow_inf_nan=False)
+        last_temperature: float = Field(0.05, gt=0, allow_inf_nan=False)
+        scale: float = Field(1e2, gt=0, allow_inf_nan=False)
+        last_scale: float = Field(5e2, gt=0, allow_inf_nan=False)
+        # How strongly the store's own masks are preferred at first.
+        prior: float = Field(3.0, ge=0, allow_inf_nan=False)
+        # Towards keeping large weights.
+        large_weights: float = Field(1e-5, ge=0, allow_inf_nan=False)
+        learning_rate: float = Field(5e-4, gt=0, allow_inf_nan=False)
+
+    options: Options
+    method = "maskllm"
+    kinds = ("sparsity",)
+
+    def targets(self) -> dict[str, Space]:
+        """The pattern is the size."""
+        return {"pattern": self.space}
+
+
+class PDPSearcher(LearnedSearcher):
+    """PDP (Cho et al., 2023): soft masks made of the weights themselves, which train until the masks harden."""
+
+    class Options(LearnedSearcher.Options):
+        weights: Literal["frozen", "lora", "full"] = "full"
+        # τ, in squared weights (of a group: mean squares).
+        temperature: float = Field(1e-4, gt=0, allow_inf_nan=False)
+
+    options: Options
+    method = "pdp"
+    kinds = ("sparsity", *CUT_KINDS)
+
+
+class LAPPSearcher(LearnedSearcher):
+    """LAPP (Zhai et al., 2023): a learnable threshold of each unit on the size of its weights, and a cost penalty."""
+
+    class Options(LearnedSearcher.Options):
+        weights: Literal["frozen", "lora", "full"] = "full"
+        # Of the penalty log(cost / target), and width of the sigmoid that gradients pass.
+        cost_weight: float = Field(1.0, ge=0, allow_inf_nan=False)
+        temperature: float = Field(0.1, gt=0, allow_inf_nan=False)
+
+    options: Options
+    method = "lapp"
+
+
+class OTOSearcher(LearnedSearcher):
+    """OTO (Chen et al., 2023): groups that are chosen to go are pushed to zero in half-space steps, then cut."""
+
+    class Options(LearnedSearcher.Options):
+        weights: Literal["frozen", "lora", "full"] = "full"
+        # Steps are on weights alone; `ramp` is the share of them after which the last group is zero.
+        # Share of the steps before groups are chosen.
+        warmup: Fraction = 0.1
+        # ε of the half-space: a group goes to zero once its step turns this far against it.
+        half_space: float = Field(0.0, ge=0, lt=1)
+
+    options: Options
+    method = "oto"
+    kinds = CUT_KINDS
+
+
+LEARNED: dict[str, type[LearnedSearcher]] = {
+    "bip": BiPSearcher,
+    "hydra": HydraSearcher,
+    "gates": GatesSearcher,
+    "cofi": CoFiSearcher,
+    "sheared": ShearedSearcher,
+    "compresso": CompressoSearcher,
+    "tas": TASSearcher,
+    "besa": BESASearcher,
+    "maskllm": MaskLLMSearcher,
+    "pdp": PDPSearcher,
+    "lapp": LAPPSearcher,
+    "oto": OTOSearcher,
+}

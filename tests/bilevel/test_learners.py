@@ -1,0 +1,527 @@
+"""Learners: the identities of each method, and what all have in common; a new one is one line in `METHODS`."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from support import Built, relaxed_of
+
+from sparsesearch.bilevel import gates
+from sparsesearch.bilevel.base import Decision, Moment, Size
+from sparsesearch.bilevel.bip import BiP
+from sparsesearch.bilevel.learning import Learning, Plan, Surroundings
+from sparsesearch.bilevel.loop import split
+from sparsesearch.bilevel.outcome import genome_of, learned_network
+from sparsesearch.bilevel.patterns import patterns_of
+from sparsesearch.bilevel.pdp import soft_mask as pdp_mask
+from sparsesearch.bilevel.rates import soft_mask
+from sparsesearch.bilevel.registry import LEARNERS, learner
+from sparsesearch.bilevel.selection import Ranking
+from sparsesearch.bilevel.widths import two_of
+from sparsesearch.calibration import Samples
+from sparsesearch.config import TrainingConfig
+from sparsesearch.searchers.learned import LEARNED, LearnedSearcher
+from sparsesearch.searchers.registry import create
+from sparsesearch.space import Genome, Limit, Space, Unit
+from sparsesearch.training.loop import STATE
+
+Make = Callable[[str], Path]
+WIDTHS: list[dict[str, Any]] = [{"kind": "ffn_width", "levels": 6}, {"kind": "kv_groups"}]
+SPARSITY: list[dict[str, Any]] = [{"kind": "sparsity", "levels": 8}]
+BOTH = [*WIDTHS, *SPARSITY, {"kind": "drop_ffn"}]
+# name of the searcher, units, pruners, limit
+METHODS: list[tuple[str, list[dict[str, Any]], dict[str, Any], str]] = [
+    ("bip", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%"),
+    ("bip", WIDTHS, {}, "params<=85%"),
+    ("hydra", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%"),
+    ("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%"),
+    ("cofi", WIDTHS, {}, "macs<=85%"),
+    ("sheared", WIDTHS, {}, "params<=85%"),
+    ("compresso", WIDTHS, {}, "params<=85%"),
+    ("tas", BOTH, {}, "nonzeros<=85%"),
+    ("besa", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%"),
+    ("maskllm", [{"kind": "sparsity", "levels": ["50%"]}], {"sparsity": "wanda", "pattern": "2:4"}, ""),
+    ("pdp", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%"),
+    ("pdp", WIDTHS, {}, "params<=85%"),
+    ("lapp", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%"),
+    ("oto", WIDTHS, {}, "params<=85%"),
+]
+TRAINING = TrainingConfig(batch=2, learning_rate=1e-3, warmup=0)
+STEPS = 12
+
+
+class Case:
+    """A method on a tiny Llama."""
+
+    def __init__(self, built: Built, name: str, limit: str, **options: Any) -> None:
+        self.built = built
+        limits = [Limit.parse(limit)] if limit else []
+        self.space: Space = built.space.with_limits(limits)
+        found = create(name, self.space, ["kl", "nonzeros"], 0, options)
+        assert isinstance(found, LearnedSearcher)
+        self.searcher, self.options = found, found.options
+        self.samples = built.launch.samples["calibration"]
+
+    def tokens(self, steps: int) -> int:
+        return steps * (self.options.lower + 1) * TRAINING.batch * self.samples.length
+
+    def learning(self, directory: Path, steps: int = STEPS, sizes: int = 1) -> Learning:
+        built, supernet = self.built, self.built.supernet("sliced")
+        targets = tuple(self.searcher.targets().items())
+        plan = Plan("0-0", targets * sizes, self.tokens(steps), 0)
+        around = Surroundings(
+            supernet, self.samples, self.samples, TRAINING, 4, built.launch.config.pruners.pattern,
+            built.supernet("sliced").model, torch.float32, torch.float32, lambda model: [0.0],
+        )  # fmt: skip
+        return Learning(plan, self.searcher, around, directory)
+
+
+@pytest.fixture(scope="module")
+def made(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Case]:
+    stores: dict[str, Built] = {}
+
+    def make(name: str, units: Any, pruners: Any, limit: str, **options: Any) -> Case:
+        key = json.dumps([units, pruners])
+        if key not in stores:
+            work = tmp_path_factory.mktemp("store")
+            stores[key] = Built(family_dir("llama"), work, units=units, pruners=pruners)
+        return Case(stores[key], name, limit, **options)
+
+    return make
+
+
+def moment_of(size: Size, done: float = 0.5, seed: int = 0) -> Moment:
+    return Moment(size, done, done, 0.1, torch.Generator().manual_seed(seed))
+
+
+def state_of(learning: Learning) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in learning.loop._moving().items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "pruners", "limit"), METHODS, ids=[f"{m[0]}-{m[1][0]['kind']}" for m in METHODS]
+)
+class TestLearner:
+    def test_it_ends_within_the_limits_with_what_it_learned(
+        self, made: Any, tmp_path: Path, name: str, units: Any, pruners: Any, limit: str
+    ) -> None:
+        case = made(name, units, pruners, limit)
+        learning = case.learning(tmp_path)
+        while not learning.done:
+            learning.go_on(1e9)
+        (found,) = learning.plan.results(tmp_path)
+        genome = Genome.of(found["genome"])
+        assert case.space.feasible(genome)
+        assert not found["stopped"]
+        assert found["tokens"] == case.tokens(STEPS)
+        if case.space.bounds:
+            bound = case.space.bounds[0]
+            cost = case.space.costs.named(genome.levels)[bound.cost]
+            assert cost > 0.9 * bound.maximum, "the budget is used"
+        assert ("losses" in found) == learning.learner.carries
+        if learning.learner.carries:
+            state = load_file(learning.plan.weights_path(tmp_path, 0))
+            counted = case.space.costs.named(genome.levels)
+            assert sum(t.numel() for t in state.values()) == counted["params"]
+            assert sum(int((t != 0).sum()) for t in state.values()) <= counted["nonzeros"]
+
+    def test_it_goes_on_to_the_same_bytes(
+        self, made: Any, tmp_path: Path, name: str, units: Any, pruners: Any, limit: str
+    ) -> None:
+        case = made(name, units, pruners, limit)
+        whole, parts = case.learning(tmp_path / "a", steps=6, sizes=2), case.learning(tmp_path / "b", steps=6, sizes=2)
+        while not whole.done:
+            whole.go_on(1e9)
+        while not parts.done:
+            parts.go_on(0)  # a step
+            parts = case.learning(tmp_path / "b", steps=6, sizes=2)
+        for number in range(2):
+            paths = [
+                learning.plan.result_path(tmp_path / place, number) for learning, place in ((whole, "a"), (parts, "b"))
+            ]
+            assert paths[0].read_bytes() == paths[1].read_bytes()
+        if whole.learner.carries:
+            ends = [(tmp_path / place / "0-0" / "1.safetensors").read_bytes() for place in "ab"]
+            assert ends[0] == ends[1]
+
+
+def test_every_method_is_tried() -> None:
+    assert {name for name, *_ in METHODS} == set(LEARNED)
+    assert {cls.method for cls in LEARNED.values()} == set(LEARNERS)
+
+
+class OneMatrix:
+    """What BiP needs of a network that is one matrix of weights."""
+
+    def __init__(self, theta: torch.Tensor) -> None:
+        unit = Unit("w", "sparsity", 0, theta.numel(), (theta.numel(), 0))
+        self.units, self.touched = {"w.sparsity": unit}, {"w": [(unit, None)]}
+        self.theta = theta.clone().requires_grad_(True)
+        self.weights: Any = self
+        self.own = {"w": self.theta}
+
+    def size(self, unit: Unit) -> torch.Tensor:
+        return self.theta.square()
+
+    def tensors(self, openings: Any) -> dict[str, torch.Tensor]:
+        return {"w": self.theta * openings["w.sparsity"]}
+
+
+def hypergradient(theta: torch.Tensor, mask: torch.Tensor, inverse: float, loss: Any) -> torch.Tensor:
+    relaxed: Any = OneMatrix(theta)
+    options: Any = LEARNED["bip"].Options(gamma_inverse=inverse)
+    bip = BiP(relaxed, None, options, 0)  # type: ignore[arg-type]
+    bip.kept_beside["w.sparsity"] = mask
+    tensors = relaxed.tensors(bip.openings(None))  # type: ignore[arg-type]
+    return bip.gradients(loss(tensors["w"]), tensors)["w.sparsity"]
+
+
+def test_bip_is_exact_on_a_linear_loss() -> None:
+    """l(z) = c z: θ(m) = -m c / γ, so that d/dm l(m θ(m)) = -2 m c² / γ, also by finite differences."""
+    torch.manual_seed(0)
+    c, mask, gamma = torch.randn(20).double(), torch.rand(20).double(), 7.0
+    theta = -mask * c / gamma
+    found = hypergradient(theta, mask, 1 / gamma, lambda z: (c * z).sum())
+    torch.testing.assert_close(found, -2 * mask * c**2 / gamma)
+
+    def value(m: torch.Tensor) -> torch.Tensor:
+        return (c * m * (-m * c / gamma)).sum()
+
+    step = 1e-6
+    for i in range(20):
+        ahead, behind = mask.clone(), mask.clone()
+        ahead[i], behind[i] = ahead[i] + step, behind[i] - step
+        assert float(found[i]) == pytest.approx(float((value(ahead) - value(behind)) / (2 * step)), rel=1e-5, abs=1e-9)
+
+
+def test_bip_errs_by_one_over_gamma_on_quadratics() -> None:
+    torch.manual_seed(0)
+    a = torch.randn(8, 8).double()
+    hessian, c, mask = a @ a.T / 8, torch.randn(8).double(), torch.rand(8).double() + 0.5
+    errors = []
+    for gamma in (1e2, 1e3, 1e4):
+
+        def lower(m: torch.Tensor, gamma: float = gamma) -> torch.Tensor:
+            system = m[:, None] * hessian * m[None, :] + gamma * torch.eye(8).double()
+            return torch.linalg.solve(system, -m * c)
+
+        def loss(z: torch.Tensor) -> torch.Tensor:
+            return 0.5 * z @ hessian @ z + c @ z
+
+        m = mask.clone().requires_grad_(True)
+        (exact,) = torch.autograd.grad(loss(m * lower(m)), m)
+        found = hypergradient(lower(mask), mask, 1 / gamma, loss)
+        errors.append(float((found - exact).norm() / exact.norm()))
+    assert errors[0] / errors[1] == pytest.approx(10, rel=0.3)
+    assert errors[1] / errors[2] == pytest.approx(10, rel=0.3)
+
+
+def test_bip_without_the_implicit_term_is_hydra() -> None:
+    torch.manual_seed(0)
+    theta, c = torch.randn(9), torch.randn(9)
+    torch.testing.assert_close(hypergradient(theta, torch.ones(9), 0.0, lambda z: (c * z).sum()), theta * c)
+
+
+def test_a_ranking_keeps_exactly_what_the_size_allows(made: Any) -> None:
+    case = made("hydra", SPARSITY, {"sparsity": "wanda"}, "sparsity>=70%")
+    relaxed = relaxed_of(case.built)
+    generator = torch.Generator().manual_seed(0)
+    scores = {n: torch.rand(relaxed.shape(u), generator=generator) for n, u in relaxed.units.items()}
+    ranking, size = Ranking(relaxed.units, scores), Size("s", case.space)
+    counts = ranking.counts(ranking.threshold(size, size.wanted(1.0)))
+    assert sum(counts.values()) == case.space.bounds[0].maximum
+    for name, mask in ranking.masks(counts).items():
+        assert int(mask.sum()) == counts[name]
+        assert float(scores[name][mask > 0].min()) >= float(scores[name][mask == 0].max())
+
+
+@pytest.mark.parametrize("log_alpha", [-2.0, 0.7, 3.0])
+def test_gates_close_as_often_as_they_say(log_alpha: float) -> None:
+    drawn = gates.sampled(torch.full((200_000,), log_alpha), torch.Generator().manual_seed(0))
+    open_ = float(gates.open_chance(torch.tensor(log_alpha)))
+    assert float((drawn > 0).float().mean()) == pytest.approx(open_, abs=0.005)
+    if log_alpha == 0.7:
+        assert 1 - open_ == pytest.approx(0.0912, abs=1e-4)
+
+
+def test_gates_at_their_ends_cost_what_is_counted(made: Any) -> None:
+    case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%")
+    learning_ = learner("gates", relaxed_of(case.built), None, case.options, 0)
+    size, rng = Size("s", case.space), np.random.default_rng(0)
+    levels = rng.integers(0, case.space.max_levels + 1)
+    for unit, level in zip(case.space.units, levels.tolist(), strict=True):
+        gate = torch.full(learning_.relaxed.shape(unit), -1e3)
+        gate.view(-1)[: unit.levels[level]] = 1e3
+        learning_.parameters[unit.name] = gate
+    share = float(size.shares(learning_.chances())[0])
+    assert share * case.space.dense_costs["params"] == pytest.approx(case.space.costs.named(levels)["params"])
+    assert all(bool((gate == 0).logical_or(gate == 1).all()) for gate in learning_.openings(moment_of(size)).values())
+
+
+def test_multipliers_push_towards_the_size(made: Any) -> None:
+    case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%")
+    learning_ = learner("gates", relaxed_of(case.built), None, case.options, 0)
+    size = Size("s", case.space)
+    learning_.begin(size)
+    for done, sign in ((1.0, 1), (0.0, 0)):
+        gradient = torch.autograd.grad(learning_.penalty(moment_of(size, done)), learning_.multipliers["linear"])[0]
+        off = float(size.shares(learning_.chances())[0]) - float(size.wanted(done)[0])
+        assert float(gradient) == pytest.approx(off)
+        assert (off > 0) == bool(sign)
+    assert float(size.wanted(0)[0]) == 1
+    assert float(size.wanted(1)[0]) == pytest.approx(case.space.bounds[0].maximum / case.space.dense_costs["params"])
+
+
+def test_two_levels_are_drawn_and_become_one_as_the_temperature_falls() -> None:
+    logits = torch.tensor([0.0, 1.0, 2.0, -1.0])
+    for seed in range(20):
+        levels, shares = two_of(logits, 5.0, torch.Generator().manual_seed(seed))
+        assert len(set(levels)) == 2
+        assert float(shares.sum()) == pytest.approx(1)
+        cold, one = two_of(logits, 1e-4, torch.Generator().manual_seed(seed))
+        assert float(one.max()) == pytest.approx(1)
+        assert 1 <= len(cold) <= 2
+
+
+@pytest.mark.parametrize("mix", ["masks", "interpolate"])
+def test_one_level_of_each_unit_is_that_network(made: Any, mix: str) -> None:
+    case = made("tas", BOTH, {"width": "magnitude", "sparsity": "magnitude"}, "nonzeros<=85%", mix=mix)
+    relaxed = relaxed_of(case.built)
+    widths: Any = learner("tas", relaxed, case.built.store.files, case.options, 0)
+    levels = np.random.default_rng(1).integers(0, case.space.max_levels + 1)
+    levels[[unit.is_drop for unit in case.space.units]] = 0
+    openings = {
+        u.name: widths._opening(u, [level], torch.ones(1))
+        for u, level in zip(case.space.units, levels.tolist(), strict=True)
+    }
+    network, rows = case.built.launch.network, case.samples.rows(slice(0, 2))
+    cut = case.built.supernet("sliced").materialise(Genome.of(levels))
+    with torch.no_grad():
+        found = network.task.call(relaxed.running(relaxed.tensors(openings)), rows.inputs(relaxed.weights.model))
+        torch.testing.assert_close(found, network.task.call(cut, rows.inputs(cut)), atol=2e-4, rtol=2e-3)
+
+
+def test_the_cost_of_widths_is_a_loss_outside_its_zone_only(made: Any) -> None:
+    case = made("tas", BOTH, {}, "nonzeros<=85%")
+    widths: Any = learner("tas", relaxed_of(case.built), case.built.store.files, case.options, 0)
+    size = Size("s", case.space)
+    smallest = {
+        n: torch.nn.functional.one_hot(torch.tensor(len(p) - 1), len(p)) * 9.0 for n, p in widths.parameters.items()
+    }
+    moment = moment_of(size, 1.0)
+    assert float(widths.penalty(moment)) < 0 or float(size.shares(widths.chances())[0]) < 1
+    dense = {n: torch.nn.functional.one_hot(torch.tensor(0), len(p)) * 9.0 for n, p in widths.parameters.items()}
+
+    def slope(start: dict[str, torch.Tensor]) -> float:
+        """How the loss changes where everything grows a little."""
+        widths.parameters = {n: s.clone().requires_grad_(True) for n, s in start.items()}
+        value = widths.penalty(moment)
+        grown = {n: p + 1e-3 * (torch.arange(len(p)) == 0) for n, p in widths.parameters.items()}
+        widths.parameters = grown
+        return float(widths.penalty(moment) - value)
+
+    assert slope(dense) > 0, "too large: growing costs"
+    assert slope(smallest) < 0, "too small: growing pays"
+    inside = genome_of(case.space, Decision({u.name: float(u.total) for u in case.space.units}))
+    within = {
+        u.name: torch.nn.functional.one_hot(torch.tensor(level), len(u.levels)) * 50.0
+        for u, level in zip(case.space.units, inside.levels.tolist(), strict=True)
+    }
+    widths.parameters = within
+    assert float(widths.penalty(moment)) == 0
+
+
+def test_soft_rates_keep_what_they_say_and_follow_the_rank(made: Any) -> None:
+    case = made("besa", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%")
+    rates: Any = learner("besa", relaxed_of(case.built), case.built.store.files, case.options, 0)
+    name, unit = next(iter(rates.units.items()))
+    chance = torch.softmax(torch.randn(len(unit.levels), generator=torch.Generator().manual_seed(0)), 0)
+    masks = rates._masks[name]
+    soft = soft_mask(masks, chance)
+    expected = float((chance * torch.tensor(unit.levels)).sum())
+    assert float(soft.sum()) == pytest.approx(expected, rel=1e-5)
+    # What a smaller level keeps is kept with a higher chance than what only larger ones keep.
+    depth = masks.sum(0)
+    means = [float(soft[depth == d].min()) for d in sorted(set(depth.flatten().tolist()))]
+    assert means == sorted(means)
+    for level in range(len(unit.levels)):
+        one = torch.nn.functional.one_hot(torch.tensor(level), len(unit.levels)).float()
+        assert torch.equal(soft_mask(masks, one), masks[level].float())
+    size = Size("s", case.space)
+    wanted = float(size.shares(rates.chances())[0])
+    moment = Moment(size, 1.0, (1 - wanted) / (1 - size.end[0]), 0.1, torch.Generator())
+    gradient = torch.autograd.grad(rates.penalty(moment), list(rates.parameters.values()))
+    assert max(float(g.abs().max()) for g in gradient) < 1e-6
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (4, 8), (1, 2)])
+def test_every_mixture_of_patterns_keeps_n(n: int, m: int) -> None:
+    patterns = patterns_of(n, m)
+    assert len(patterns) == math.comb(m, n)
+    mixture = torch.softmax(torch.randn(50, len(patterns)), 1)
+    torch.testing.assert_close((mixture @ patterns).sum(1), torch.full((50,), float(n)))
+
+
+def test_patterns_settle_and_large_weights_are_preferred(made: Any) -> None:
+    case = made(
+        "maskllm", [{"kind": "sparsity", "levels": ["50%"]}], {"sparsity": "wanda", "pattern": "2:4"}, "",
+        temperature=1e-4, last_temperature=1e-4,
+    )  # fmt: skip
+    relaxed = relaxed_of(case.built)
+    found: Any = learner("maskllm", relaxed, case.built.store.files, case.options, 0, pattern="2:4")
+    size = Size("pattern", case.space)
+    openings = found.openings(moment_of(size))
+    for mask in openings.values():
+        # But where two patterns are drawn alike.
+        assert float(((mask - mask.round()).abs() < 1e-3).float().mean()) > 0.99
+        assert torch.allclose(mask.reshape(-1, 4).sum(1), torch.tensor(2.0))
+    opening = next(iter(openings.values()))
+    name = next(iter(openings))
+    opening.retain_grad()
+    penalty = found.penalty(moment_of(size, 0.0))
+    penalty.backward()
+    weight = relaxed.weights.own[relaxed.matrices[name].name]
+    order = weight.detach().square().flatten().argsort()
+    pushed = -opening.grad.flatten()[order] * opening.detach().flatten()[order].clamp_min(1e-9)
+    kept = opening.detach().flatten()[order] > 0.5
+    assert bool((pushed[kept].diff() >= -1e-9).all()), "the larger a kept weight, the more it is worth keeping"
+    decided = found.decide(moment_of(size, 1.0))
+    assert torch.equal(decided.scores[name].reshape(-1, 4).sum(1), torch.full((weight.numel() // 4,), 2.0))
+
+
+def test_pdp_masks_are_one_half_at_the_threshold_and_harden() -> None:
+    square = torch.tensor([[0.1, 0.4, 0.2, 0.9, 0.5]])
+    mask = pdp_mask(square, 2, False, 1e-2)
+    assert float(pdp_mask(torch.tensor([0.0, 0.2, 0.1]), 1, False, 1.0)[2]) < 0.5
+    threshold = (0.4 + 0.5) / 2
+    assert float(torch.sigmoid(torch.tensor((threshold - threshold) / 1e-2))) == 0.5
+    assert bool((mask[0][square[0].argsort()].diff() >= 0).all())
+    hard = pdp_mask(square, 2, False, 1e-6)
+    assert torch.equal(hard > 0.5, torch.tensor([[False, False, False, True, True]]))
+    assert float(hard.sum()) == pytest.approx(2)
+    rows = pdp_mask(torch.tensor([[3.0, 1.0], [1.0, 3.0]]), 1, True, 1e-3)
+    assert torch.equal(rows > 0.5, torch.tensor([[True, False], [False, True]]))
+
+
+def test_higher_thresholds_never_cost_more_and_nothing_is_paid_below_the_size(made: Any) -> None:
+    case = made("lapp", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%")
+    found: Any = learner("lapp", relaxed_of(case.built), None, case.options, 0)
+    size, last = Size("s", case.space), math.inf
+    for threshold in (0.0, 0.3, 0.6, 1.0, 2.0):
+        found.parameters = {name: torch.tensor(threshold, requires_grad=True) for name in found.units}
+        share = float(size.shares(found.chances())[0])
+        assert share <= last
+        last = share
+        penalty = found.penalty(moment_of(size, 1.0))
+        assert (float(penalty) == 0) == (share <= size.end[0])
+        if share <= size.end[0]:
+            gradients = torch.autograd.grad(penalty, list(found.parameters.values()))
+            assert all(float(g) == 0 for g in gradients)
+    assert last < size.end[0]
+
+
+def test_projected_groups_are_zero_and_the_network_is_the_cut_one(made: Any, tmp_path: Path) -> None:
+    case = made("oto", WIDTHS, {}, "params<=85%")
+    learning = case.learning(tmp_path)
+    while learning.loop.step < learning.loop.steps:
+        learning.loop.begin()
+        learning.loop._one_step()
+    moment, relaxed = learning.loop.moment(), learning.relaxed
+    decision = learning.learner.decide(moment)
+    # Not repaired: exactly the groups that were pushed away, whether or not a level keeps so many.
+    kept = {name: int(count) for name, count in decision.kept.items()}
+    units = tuple(replace(u, levels=tuple(sorted({u.total, kept[u.name]}, reverse=True))) for u in case.space.units)
+    genome = Genome.of([len(unit.levels) - 1 for unit in units])
+    assert sum(genome.levels) > 0
+    space = Space(units, case.space.parts, case.space.bytes_per_weight)
+    small = learned_network(relaxed, space, case.built.store.files, decision, genome)
+    rows, task = case.samples.rows(slice(0, 2)), relaxed.network.task
+    with torch.no_grad():
+        whole = task.call(relaxed.weights.model, rows.inputs(small))
+        torch.testing.assert_close(task.call(small, rows.inputs(small)), whole, atol=1e-5, rtol=1e-4)
+    for name, unit in relaxed.units.items():
+        stays = decision.scores[name] >= 2
+        for tensor, slot in relaxed.writers(unit):
+            last = relaxed.weights.own[tensor].detach().movedim(slot.axis, -1)
+            gone = torch.from_numpy(slot.index)[~stays]
+            assert not last[..., gone.flatten()].any()
+
+
+def test_a_loss_that_is_no_number_ends_the_size_with_the_last_good_state(made: Any, tmp_path: Path) -> None:
+    case = made("cofi", WIDTHS, {}, "macs<=85%")
+    learning, straight = case.learning(tmp_path / "a"), case.learning(tmp_path / "b")
+    own, seen = learning.loop.loss, []
+
+    def broken(tensors: Any, samples: Samples) -> torch.Tensor:
+        seen.append(1)
+        return own(tensors, samples) * (math.nan if len(seen) == 6 else 1)
+
+    learning.loop.loss = broken
+    for _ in range(5):
+        straight.loop.begin()
+        straight.loop._one_step()
+    wanted = state_of(straight)
+    learning.go_on(1e9)
+    (found,) = learning.plan.results(tmp_path / "a")
+    assert found["stopped"] == "loss nan at step 6"
+    assert found["tokens"] == case.tokens(5)
+    assert learning.done
+    found_state = state_of(learning)
+    assert all(torch.equal(found_state[name], tensor) for name, tensor in wanted.items())
+
+
+def test_a_multiplier_that_runs_away_is_bounded_and_told(made: Any, tmp_path: Path) -> None:
+    case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%", multiplier_rate=1e9)
+    learning = case.learning(tmp_path)
+    while not learning.done:
+        learning.go_on(1e9)
+    (found,) = learning.plan.results(tmp_path)
+    assert "a multiplier reached" in found["note"]
+    assert case.space.feasible(Genome.of(found["genome"]))
+
+
+def test_a_torn_checkpoint_falls_back_to_the_one_before(made: Any, tmp_path: Path) -> None:
+    case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%")
+    learning = case.learning(tmp_path)
+    place = tmp_path / "0-0" / "checkpoint"
+    for _ in range(2):
+        learning.loop.begin()
+        learning.loop._one_step()
+        learning.loop.save(place)
+    (place / "state.safetensors").write_bytes(b"torn")
+    assert case.learning(tmp_path).loop.step == 1
+    assert json.loads((place / STATE).read_text())["step"] == 2
+
+
+def test_weights_and_choice_see_disjoint_data() -> None:
+    samples = Samples({"input_ids": np.arange(40).reshape(10, 4)})
+    lower, upper = split(samples, 0.3, 0)
+    assert (len(lower), len(upper)) == (7, 3)
+    assert not set(lower.arrays["input_ids"].flatten()) & set(upper.arrays["input_ids"].flatten())
+    assert split(samples, 0.0, 0) == (samples, samples)
+
+
+@pytest.mark.parametrize("moves", ["frozen", "lora", "full"])
+def test_only_what_may_move_moves(made: Any, tmp_path: Path, moves: str) -> None:
+    case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%", weights=moves)
+    learning = case.learning(tmp_path, steps=3)
+    before = copy.deepcopy(learning.relaxed.weights.model.state_dict())
+    for _ in range(3):
+        learning.loop.begin()
+        learning.loop._one_step()
+    changed = any(
+        not torch.equal(tensor, before[name]) for name, tensor in learning.relaxed.weights.model.state_dict().items()
+    )
+    assert changed == (moves == "full")
+    updates = [p for name, p in learning.relaxed.weights.parameters.items() if name.endswith(":b")]
+    assert any(bool(b.detach().any()) for b in updates) == (moves == "lora")

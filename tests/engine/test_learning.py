@@ -1,0 +1,256 @@
+"""Learned searches as runs: archive, ledger, resume, seeds of other searches, and what is refused before they begin."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import make
+from support import launched, recipe, run_search
+
+import sparsesearch as ss
+from sparsesearch.bilevel.loop import Loop
+from sparsesearch.config import RunConfig
+from sparsesearch.engine import controller, learning_checks
+from sparsesearch.engine.learning_checks import memory_note
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
+from sparsesearch.export import load, write
+
+Make = Callable[[str], Path]
+WIDTHS = [{"kind": "ffn_width", "levels": 6}, {"kind": "kv_groups"}]
+SPARSITY = [{"kind": "sparsity", "levels": 6}]
+# Gradient tokens of eight steps of two samples with 16 tokens, weights and choice.
+TOKENS = 8 * 2 * 2 * 16
+
+
+def changes(searcher: str, units: Any = WIDTHS, **more: Any) -> dict[str, Any]:
+    options = {"tokens": TOKENS, "sizes": ["params<=95%", "params<=90%"]} | more.pop("options", {})
+    return {
+        "units": units,
+        "objectives": ["kl", "params"],
+        "training": {"batch": 2, "learning_rate": 1e-3},
+        "search": {"searcher": searcher, "final": 4, "options": options},
+    } | more
+
+
+def sparse(searcher: str, **more: Any) -> dict[str, Any]:
+    options = {"sizes": ["nonzeros<=90%", "nonzeros<=82%"]} | more.pop("options", {})
+    return changes(searcher, SPARSITY, objectives=["kl", "nonzeros"], options=options, **more)
+
+
+def seconds_off(results: RunResults) -> list[tuple[str, int]]:
+    return [(line["phase"], line["tokens"]) for line in results.run.lines(results.run.ledger)]
+
+
+@pytest.fixture(scope="module")
+def cofi(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> RunResults:
+    return run_search(tmp_path_factory.mktemp("learned") / "run", family_dir("llama"), **changes("cofi"))
+
+
+def test_each_size_is_a_candidate_and_what_was_learned_is_kept(cofi: RunResults) -> None:
+    learned = {e.origin: e for e in cofi.evaluations if e.origin.startswith("learned")}
+    assert set(learned) == {"learned params<=95%", "learned params<=90%"}
+    for share, evaluation in zip((0.95, 0.9), learned.values(), strict=True):
+        assert 0.8 * share < evaluation.costs["params"] / cofi.space.dense_costs["params"] <= share
+    trained = {e.genome: e for e in cofi.trained}
+    assert set(trained) == {e.genome for e in learned.values()}
+    assert all(e.trained == TOKENS and e.origin == "learned" for e in trained.values())
+    assert all(cofi.run.trials.glob(f"{genome.id}/{TOKENS}.safetensors") for genome in trained)
+    assert {e.genome for e in cofi.front} <= set(trained)
+
+
+def test_gradient_tokens_are_counted_three_times(cofi: RunResults) -> None:
+    assert sum(tokens for phase, tokens in seconds_off(cofi) if phase == "learning") == 3 * 2 * TOKENS
+    launch = launched("demo", **changes("cofi") | {"search": {"searcher": "cofi", "tokens": 600_000}})
+    searcher = learning_checks.searcher_of(launch.config, launch.space)
+    assert searcher is not None
+    tokens = learning_checks.tokens_of(launch.config, searcher, launch.samples)
+    measured = (3 + len(searcher.starting(0))) * launch.samples["selection"].size
+    assert 600_000 - 9 < measured + 3 * 3 * tokens <= 600_000
+
+
+def test_what_was_learned_is_exported_as_it_was_measured(cofi: RunResults, tmp_path: Path, quick_exports: None) -> None:
+    done = write.export(cofi, cofi.front[0], tmp_path / "out")
+    assert done["verified"]
+    assert done["params"] == cofi.front[0].costs["params"]
+    model = load(tmp_path / "out")
+    assert sum(p.numel() for p in {id(p): p for p in model.parameters()}.values()) == done["params"]
+
+
+@pytest.mark.parametrize("searcher", ["bip", "besa"])
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searcher: str
+) -> None:
+    """Killed in the middle of the second size, with a checkpoint after each step."""
+    whole = run_search(tmp_path / "whole", family_dir("llama"), **sparse(searcher))
+    monkeypatch.setattr("sparsesearch.engine.learning.SLICE", 0.0)
+    own, steps = Loop._one_step, []
+
+    def dying(self: Loop) -> None:
+        steps.append(1)
+        if len(steps) == 12:
+            raise KeyboardInterrupt
+        own(self)
+
+    monkeypatch.setattr(Loop, "_one_step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(tmp_path / "run", family_dir("llama"), **sparse(searcher))
+    monkeypatch.undo()
+    resumed = controller.resume(tmp_path / "run", {}, Reporter(quiet=True))
+    assert resumed.run.archive.read_bytes() == whole.run.archive.read_bytes()
+    assert resumed.run.trained.exists() == whole.run.trained.exists()
+    if searcher == "bip":
+        assert resumed.run.trained.read_bytes() == whole.run.trained.read_bytes()
+    paid = [sum(t for phase, t in seconds_off(r) if phase == "learning") for r in (whole, resumed)]
+    assert paid[0] == 3 * 2 * TOKENS
+    # The step that was cut off has to be made again; no other is paid for twice.
+    assert paid[1] == paid[0]
+
+
+def test_cold_sizes_and_seeds_are_learned_side_by_side(family_dir: Make, tmp_path: Path) -> None:
+    options = {"warm": False, "repeats": 2}
+    results = run_search(tmp_path / "run", family_dir("llama"), **changes("gates", options=options))
+    plans = sorted(p.name for p in results.run.learning.iterdir())
+    assert plans == ["0-0", "0-1", "1-0", "1-1"]
+    names = [json.loads(p.read_text())["size"] for p in sorted(results.run.learning.glob("*/0.json"))]
+    assert names == ["params<=95%", "params<=90%"] * 2
+    assert 2 <= len([e for e in results.evaluations if e.origin.startswith("learned")]) <= 4
+
+
+@pytest.mark.ray
+def test_ray_learns_the_same(cluster: str, family_dir: Make, tmp_path: Path) -> None:
+    options = {"warm": False}
+    wanted = run_search(tmp_path / "local", family_dir("llama"), **changes("gates", options=options))
+    found = run_search(
+        tmp_path / "ray", family_dir("llama"), **changes("gates", options=options),
+        executor={"kind": "ray", "workers": 2},
+    )  # fmt: skip
+    assert found.run.archive.read_bytes() == wanted.run.archive.read_bytes()
+    assert found.run.trained.read_bytes() == wanted.run.trained.read_bytes()
+
+
+def test_its_front_seeds_another_search(cofi: RunResults, family_dir: Make, tmp_path: Path) -> None:
+    search = {"searcher": "random", "evals": 8, "final": 2, "seeds": [str(cofi.run.path), "uniform"]}
+    results = run_search(tmp_path / "run", family_dir("llama"), **changes("cofi") | {"search": search})
+    assert {e.genome for e in cofi.front} <= {e.genome for e in results.evaluations}
+    again = RunConfig.model_validate(recipe(family_dir("llama")) | changes("cofi") | {"search": search})
+    assert again.search.seeds[0] == str(cofi.run.path)
+
+
+def test_channels_are_learned_with_live_batch_statistics(tmp_path: Path) -> None:
+    """And end with statistics of their own, measured on calibration images."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(24, 3, 16, 16)).astype(np.float32)
+    data = {"calibration": images[:16], "selection": images[16:]}
+    tree = {
+        "units": [{"kind": "channels", "levels": 4, "min_kept": "25%"}], "objectives": ["kl", "macs"],
+        "training": {"batch": 8, "learning_rate": 1e-3}, "executor": {"kind": "local"},
+        "search": {"searcher": "oto", "options": {"tokens": 8 * 8, "sizes": ["macs<=60%"]}},
+    }  # fmt: skip
+    run = ss.search(make("padded"), tree, data=data, results=tmp_path, name="cnn")
+    (found,) = run.results.trained
+    assert found.costs["macs"] <= 0.6 * run.results.space.dense_costs["macs"]
+    # Measured again from its file: what is reported is what is kept.
+    losses = json.loads((run.results.run.learning / "0-0" / "0.json").read_text())["losses"]
+    assert found.quality == pytest.approx(float(np.mean(losses)))
+
+
+MISTAKES: list[tuple[dict[str, Any], str, str]] = [
+    (changes("besa"), "SS111", "cannot choose units of kind ffn_width"),
+    (changes("bip", [*WIDTHS, *SPARSITY]), "SS111", "learns sparsity or"),
+    (sparse("oto"), "SS111", "cannot choose units of kind sparsity"),
+    (sparse("maskllm"), "SS114", "pruners.pattern"),
+    (sparse("hydra", pruners={"sparsity": "wanda", "pattern": "2:4"}), "SS114", "Use maskllm"),
+    (changes("gates", pruners={"compensate": True}), "SS114", "compensate"),
+    (changes("gates", options={"sizes": ["params<=1%"]}), "SS106", "cannot be met"),
+    (changes("gates", options={"sizes": ["parms<=90%"]}), "SS101", "Did you mean 'params'"),
+    (changes("tas", options={"temperature": 0}), "SS101", "search.options.temperature"),
+    (changes("bip", options={"lower": 0}), "SS101", "weights that move need steps of their own"),
+    (changes("gates", options={"tokens": 31}), "SS118", "31 gradient tokens for each size are less than one step"),
+    (changes("gates", training={"batch": 10**9}), "SS118", "less than one step takes"),
+]
+
+
+@pytest.mark.parametrize(("tree", "code", "words"), MISTAKES)
+def test_mistakes_are_told_before_anything_runs(family_dir: Make, tree: dict[str, Any], code: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        launched(family_dir("llama"), **tree)
+    assert caught.value.code == code
+    assert words in str(caught.value)
+
+
+def test_rungs_are_refused(family_dir: Make) -> None:
+    tree = changes("gates")
+    tree["search"] |= {"rungs": [{"tokens": 64, "candidates": 1}]}
+    with pytest.raises(InputError, match=r"SS114 .* rungs would train those of the level store"):
+        launched(family_dir("llama"), **tree)
+
+
+def test_seeds_that_are_no_run(family_dir: Make, tmp_path: Path, cofi: RunResults) -> None:
+    for seeds, words in (([str(tmp_path / "nothing")], "SS600 .* is not a run directory"), (["owll"], "SS102")):
+        with pytest.raises(InputError, match=words):
+            launched(family_dir("llama"), search={"searcher": "random", "evals": 8, "seeds": seeds})
+    with pytest.raises(InputError, match=r"SS602 search.seeds: .* is a run of another model"):
+        launched("demo", search={"searcher": "random", "evals": 8, "seeds": [str(cofi.run.path)]})
+
+
+def test_too_little_memory_is_refused_and_what_is_needed_is_told(
+    family_dir: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = launched(family_dir("llama"), **sparse("bip"))
+    given = (launch.config, launch.network, launch.space, launch.samples)
+    assert "Learning holds about" in memory_note(*given)
+    monkeypatch.setattr(learning_checks, "available_bytes", lambda _: 1000.0)
+    with pytest.raises(EnvironmentProblem, match=r"SS308 learning with bip needs about .* GB a worker"):
+        launched(family_dir("llama"), **sparse("bip"))
+
+
+def test_the_estimate_of_memory_grows_with_what_is_learned(family_dir: Make) -> None:
+    needs = {}
+    for name in ("gates", "cofi"):
+        launch = launched(family_dir("llama"), **changes(name))
+        searcher = learning_checks.searcher_of(launch.config, launch.space)
+        assert searcher is not None
+        needs[name] = learning_checks.needed_bytes(
+            launch.config, launch.network, launch.space, searcher, launch.samples
+        )
+    assert needs["cofi"] > needs["gates"]
+
+
+def test_samples_that_weights_and_choice_share_are_warned_of(family_dir: Make) -> None:
+    launch = launched(family_dir("llama"), **sparse("bip"))
+    twice = launch.samples["calibration"].rows([0, 0, 1, 2])
+    samples = launch.samples | {"calibration": twice}
+    note = memory_note(launch.config, launch.network, launch.space, samples)
+    assert "SS411 1 training samples occur twice" in note
+    assert "SS411" not in memory_note(launch.config, launch.network, launch.space, launch.samples)
+
+
+def test_a_size_that_diverges_is_told_and_its_state_counts(family_dir: Make, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Listening(Reporter):
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    tree = changes("cofi", training={"batch": 2, "learning_rate": 1e30, "clip": 1e30, "optimizer": "sgd", "warmup": 0})
+    try:
+        results = controller.start(launched(family_dir("llama"), **tree), tmp_path / "run", Listening(quiet=True))
+    except SparseSearchError as error:
+        pytest.fail(str(error))
+    assert any(text.startswith("SS408 learning params<=95%: loss") for text in told), told
+    assert results.final
+
+
+def test_learning_again_pays_nothing(cofi: RunResults, tmp_path: Path) -> None:
+    shutil.copytree(cofi.run.path, tmp_path / "run")
+    before = (tmp_path / "run" / "ledger.jsonl").read_text()
+    controller.resume(tmp_path / "run", {}, Reporter(quiet=True))
+    assert "learning" not in (tmp_path / "run" / "ledger.jsonl").read_text()[len(before) :]
