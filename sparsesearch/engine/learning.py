@@ -22,6 +22,7 @@ from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.learning_checks import memory_note, searcher_of, tokens_of
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import LEARNED
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.searchers import Evaluation
 from sparsesearch.searchers.learned import LearnedSearcher
@@ -115,7 +116,7 @@ def _archive(
     source, target = plan.weights_path(run.learning, number), weights_path(place, plan.tokens)
     quality = quality_of(losses, launch.config.objectives[0])
     entry = Evaluation(
-        genome, len(losses), 0, "learned", "ok" if math.isfinite(quality) else "invalid", quality,
+        genome, len(losses), 0, LEARNED, "ok" if math.isfinite(quality) else "invalid", quality,
         space.costs.named(genome.levels), tuple(losses.tolist()), trained=plan.tokens,
     )  # fmt: skip
     known = trained.entries.get((genome, 0, len(losses), plan.tokens))

@@ -15,6 +15,9 @@ from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers.base import Evaluation
 from sparsesearch.space import Space
 
+# Origin of what a learned search ended with, where it has weights or masks of its own.
+LEARNED = "learned"
+
 
 class RunResults:
     """What a run has found so far."""
@@ -59,10 +62,20 @@ class RunResults:
         return [e for e in self.evaluations if e.sequences == pool and e.status == "ok" and not e.trained]
 
     @cached_property
-    def climbed(self) -> list[Evaluation]:
-        """Candidates at every rung of training that they reached."""
+    def _with_weights(self) -> list[Evaluation]:
+        """Candidates that were measured with weights of their own."""
         entries = Archive(self.run.trained).entries.values() if self._rungs else ()
         return [e for e in entries if e.status == "ok"]
+
+    @property
+    def climbed(self) -> list[Evaluation]:
+        """Candidates at every rung of training that they reached."""
+        return [e for e in self._with_weights if e.origin != LEARNED]
+
+    @property
+    def learned(self) -> list[Evaluation]:
+        """Candidates with the weights or masks that a learned search ended with."""
+        return [e for e in self._with_weights if e.origin == LEARNED]
 
     @property
     def trained(self) -> list[Evaluation]:
@@ -81,9 +94,11 @@ class RunResults:
     def front(self) -> list[Evaluation]:
         """Non-dominated candidates at the top rung that respect every limit, by rising first cost objective.
 
-        Dense itself is the yardstick, not a candidate: it is left out.
+        What was learned competes with the same genomes as the level store makes them. Dense itself is the yardstick,
+        not a candidate: it is left out.
         """
-        inside = [e for e in self.trained or self.final if self.space.feasible(e.genome)]
+        competing = [*(self.trained or self.final), *self.learned]
+        inside = [e for e in competing if self.space.feasible(e.genome)]
         optimal = [inside[i] for i in pareto.non_dominated([self.point(e) for e in inside])]
         chosen = [e for e in optimal if e.genome != self.space.dense]
         return sorted(chosen, key=lambda e: [*self.point(e)[1:], e.quality])
@@ -128,7 +143,7 @@ class RunResults:
 
         Raises InputError SS501.
         """
-        found = [e for e in [*self.evaluations, *self.trained] if e.genome.id.startswith(identity)]
+        found = [e for e in [*self.evaluations, *self.trained, *self.learned] if e.genome.id.startswith(identity)]
         if not found:
             raise InputError("SS501", f"no candidate {identity!r} in {self.run.path}.", "See: sparsesearch front")
         if len({e.genome.id for e in found}) > 1:
@@ -137,7 +152,7 @@ class RunResults:
         measured = [e for e in found if e.status == "ok"]
         if not measured:
             raise InputError("SS501", f"candidate {found[0].genome.id} could not be measured: {found[0].error}")
-        return max(measured, key=lambda e: (e in self.trained, not e.trained, e.sequences))
+        return max(measured, key=lambda e: (e in self.trained, e in self.front, not e.trained, e.sequences))
 
     def pick(self, rule: str) -> Evaluation:
         """A candidate by a rule (`pareto.pick`) or by the name that tables show it under: best, knee, smallest, dense,

@@ -59,11 +59,17 @@ def test_each_size_is_a_candidate_and_what_was_learned_is_kept(cofi: RunResults)
     assert set(learned) == {"learned params<=95%", "learned params<=90%"}
     for share, evaluation in zip((0.95, 0.9), learned.values(), strict=True):
         assert 0.8 * share < evaluation.costs["params"] / cofi.space.dense_costs["params"] <= share
-    trained = {e.genome: e for e in cofi.trained}
+    trained = {e.genome: e for e in cofi.learned}
     assert set(trained) == {e.genome for e in learned.values()}
     assert all(e.trained == TOKENS and e.origin == "learned" for e in trained.values())
     assert all(cofi.run.trials.glob(f"{genome.id}/{TOKENS}.safetensors") for genome in trained)
-    assert {e.genome for e in cofi.front} <= set(trained)
+    assert not cofi.trained
+    # Whichever is better of a genome with the store's weights and with its own.
+    for candidate in cofi.front:
+        rival = cofi.find(candidate.genome.id)
+        assert rival == candidate
+    both = [(e.quality, trained[e.genome].quality) for e in learned.values()]
+    assert {min(pair) for pair in both} >= {e.quality for e in cofi.front if e.genome in trained}
 
 
 def test_gradient_tokens_are_counted_three_times(cofi: RunResults) -> None:
@@ -77,9 +83,10 @@ def test_gradient_tokens_are_counted_three_times(cofi: RunResults) -> None:
 
 
 def test_what_was_learned_is_exported_as_it_was_measured(cofi: RunResults, tmp_path: Path, quick_exports: None) -> None:
-    done = write.export(cofi, cofi.front[0], tmp_path / "out")
+    candidate = cofi.learned[0]
+    done = write.export(cofi, candidate, tmp_path / "out")
     assert done["verified"]
-    assert done["params"] == cofi.front[0].costs["params"]
+    assert done["params"] == candidate.costs["params"]
     model = load(tmp_path / "out")
     assert sum(p.numel() for p in {id(p): p for p in model.parameters()}.values()) == done["params"]
 
@@ -155,7 +162,7 @@ def test_channels_are_learned_with_live_batch_statistics(tmp_path: Path) -> None
         "search": {"searcher": "oto", "options": {"tokens": 8 * 8, "sizes": ["macs<=60%"]}},
     }  # fmt: skip
     run = ss.search(make("padded"), tree, data=data, results=tmp_path, name="cnn")
-    (found,) = run.results.trained
+    (found,) = run.results.learned
     assert found.costs["macs"] <= 0.6 * run.results.space.dense_costs["macs"]
     # Measured again from its file: what is reported is what is kept.
     losses = json.loads((run.results.run.learning / "0-0" / "0.json").read_text())["losses"]

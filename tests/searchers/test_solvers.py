@@ -198,7 +198,7 @@ def test_limits_on_several_costs_are_refused_before_anything_is_measured() -> No
         create("dp", space, ["kl", "params"], 0, {})
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seed=seeds, percent=percents)
 def test_joined_fronts_are_as_good_as_the_best_combination(seed: int, percent: int) -> None:
     """Fronts of all genomes of each block, joined, against all genomes."""
