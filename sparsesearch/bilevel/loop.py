@@ -47,13 +47,14 @@ class Loop:
         """
         Args:
             samples: training data; split where weights have steps of their own.
-            training: batch, and how weights move.
+            training: how weights move, and samples a step where the learner's options do not say.
             tokens: gradient tokens for each size.
         """
         self.learner, self.loss, self.training, self.sizes = learner, loss, training, list(sizes)
         self.seed, options = seed, learner.options
         self.lower, self.upper = split(samples, options.upper if options.lower else 0.0, seed)
-        each: int = (options.lower + 1) * training.batch * samples.length
+        self.batch: int = options.batch or training.batch
+        each: int = (options.lower + 1) * self.batch * samples.length
         self.steps, self._each = tokens // each, each
         self.size, self.step, self.stopped = 0, 0, ""
         self._weights = learner.relaxed.weights.parameters
@@ -120,7 +121,7 @@ class Loop:
         self._begun = self.size
 
     def _one_step(self) -> None:
-        moment, options, batch = self.moment(), self.learner.options, self.training.batch
+        moment, options, batch = self.moment(), self.learner.options, self.batch
         whole = self.size * self.steps + self.step
         for number in range(options.lower):
             rows = rows_at(whole * options.lower + number, batch, len(self.lower), self.seed)

@@ -40,7 +40,7 @@ def needed_bytes(
         levels = {unit.name: len(unit.levels) for unit in space.units}
         masks = sum(size * (levels[name] + 2 * FLOAT) for name, size in sizes.items())
     data = samples.get("training", samples["calibration"])
-    positions = config.training.batch * data.length * network.positions
+    positions = (options.batch or config.training.batch) * data.length * network.positions
     activations = positions * (
         ACTIVATIONS * network.hidden * max(len(network.blocks), 1) + LOGITS * max(network.values, 1)
     )

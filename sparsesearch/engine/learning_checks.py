@@ -44,7 +44,7 @@ def tokens_of(config: RunConfig, searcher: LearnedSearcher, samples: dict[str, S
 def step_tokens(config: RunConfig, searcher: LearnedSearcher, samples: dict[str, Samples]) -> int:
     """Gradient tokens of one step of the loop."""
     length = samples.get("training", samples["calibration"]).length
-    return (searcher.options.lower + 1) * config.training.batch * length
+    return (searcher.options.lower + 1) * (searcher.options.batch or config.training.batch) * length
 
 
 def check_learning(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples]) -> None:
@@ -82,7 +82,7 @@ def check_learning(config: RunConfig, network: Network, space: Space, samples: d
     if tokens < step:
         raise InputError(
             "SS118", f"{tokens:,} gradient tokens for each size are less than one step takes ({step:,}).",
-            "Give more --tokens or search.options.tokens, or a smaller training.batch.",
+            "Give more --tokens or search.options.tokens, or a smaller search.options.batch.",
         )  # fmt: skip
     if options.lower and len(data) < 2:
         raise InputError("SS118", "one training sample cannot be shared between weights and choice.", "Give more.")

@@ -37,6 +37,8 @@ class LearnedSearcher(Searcher):
         ramp: Fraction = 0.5
         # Of the choice.
         learning_rate: float = Field(0.05, gt=0, allow_inf_nan=False)
+        # Samples a step; null: training.batch.
+        batch: int | None = Field(None, ge=1)
         # What moves beside the choice: nothing, low-rank updates of all linears, or all weights (`training` says how).
         weights: Literal["frozen", "lora", "full"] = "frozen"
         # Steps on weights before each step on the choice, on other data; 0: both move at once, on the same.
@@ -198,6 +200,7 @@ class BESASearcher(LearnedSearcher):
         loss: Literal["blocks", "network"] = "blocks"
         # Of the squared relative miss of the size.
         cost_weight: float = Field(5.0, ge=0, allow_inf_nan=False)
+        batch: int | None = Field(1, ge=1)
 
     options: Options
     method = "besa"

@@ -73,7 +73,7 @@ class Case:
         self.samples = built.launch.samples["calibration"]
 
     def tokens(self, steps: int) -> int:
-        return steps * (self.options.lower + 1) * TRAINING.batch * self.samples.length
+        return steps * (self.options.lower + 1) * (self.options.batch or TRAINING.batch) * self.samples.length
 
     def learning(self, directory: Path, steps: int = STEPS, sizes: int = 1) -> Learning:
         built, supernet = self.built, self.built.supernet("sliced")
