@@ -139,12 +139,12 @@ class TestLearner:
         self, made: Any, tmp_path: Path, name: str, units: Any, pruners: Any, limit: str
     ) -> None:
         case = made(name, units, pruners, limit)
-        whole, parts = case.learning(tmp_path / "a", steps=6, sizes=2), case.learning(tmp_path / "b", steps=6, sizes=2)
+        whole, parts = case.learning(tmp_path / "a", steps=3, sizes=2), case.learning(tmp_path / "b", steps=3, sizes=2)
         while not whole.done:
             whole.go_on(1e9)
         while not parts.done:
             parts.go_on(0)  # a step
-            parts = case.learning(tmp_path / "b", steps=6, sizes=2)
+            parts = case.learning(tmp_path / "b", steps=3, sizes=2)
         for number in range(2):
             paths = [
                 learning.plan.result_path(tmp_path / place, number) for learning, place in ((whole, "a"), (parts, "b"))

@@ -134,6 +134,7 @@ def test_an_address_where_there_is_no_cluster(family_dir: Make, tmp_path: Path) 
 
 
 def test_a_killed_controller_resumes_to_the_same_bytes(family_dir: Make, tmp_path: Path, local_bytes: bytes) -> None:
+    """Also where the resumed one uses no Ray."""
     write_recipe(tmp_path, family_dir("llama"))
     archive = tmp_path / "run" / "archive.jsonl"
     process = subprocess.Popen(command(tmp_path, "run"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -146,7 +147,7 @@ def test_a_killed_controller_resumes_to_the_same_bytes(family_dir: Make, tmp_pat
     assert 8 <= lines < local_bytes.count(b"\n"), "killed too late to show anything"
     done = subprocess.run(
         [sys.executable, "-c", "from sparsesearch.cli import main; main()", "resume", str(tmp_path / "run"),
-         "--workers", "1", "--json"],
+         "--executor", "local", "--json"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -3,9 +3,9 @@
     python arms.py --recipe ../search_efficiency/unstructured.yaml --model MODEL --calibration TEXT --selection TEXT \\
         --training TEXT --test TEXT --results DIR --seeds 0,1 --out arms.json --arms '{"NAME": {"search.tokens": 9}}'
 
-Each arm is a search with the keys given. `recover` is training tokens of its best candidate afterwards, `rest` as many
-as the first arm of the seed leaves; an arm with `search.rungs` has trained its own. Measured are the quality on
-selection data and perplexity or accuracy on test data.
+Each arm is a search with the keys given. `recover` is training tokens of its best candidate (`pick`) afterwards, `rest`
+as many as the first arm of the seed leaves; an arm with `search.rungs` has trained its own. Measured are the quality on
+selection data, before that training and after it, and perplexity or accuracy on test data.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from measured import samples_from, tested
 import sparsesearch as ss
 from sparsesearch.config import load_config
 from sparsesearch.engine import recover as recovering
-from sparsesearch.engine.measuring import GRADIENT
+from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.trials import kept_weights
@@ -38,9 +38,9 @@ def compute(results: RunResults) -> int:
     return int(searched + GRADIENT * trained + climbed)
 
 
-def ended(results: RunResults, tokens: int, test: Path, sequences: int) -> dict[str, Any]:
-    """The best of a run after `tokens` of training, or as its rungs left it: quality and test metric."""
-    best = results.pick("best")
+def ended(results: RunResults, pick: str, tokens: int, test: Path, sequences: int) -> dict[str, Any]:
+    """A pick of a run after `tokens` of training, or as its rungs left it: quality and test metric."""
+    best = results.pick(pick)
     quality, weights = best.quality, kept_weights(results.run, best)
     if tokens:
         launch = recovering.prepared(results, {}, tokens)
@@ -50,7 +50,8 @@ def ended(results: RunResults, tokens: int, test: Path, sequences: int) -> dict[
     opened = open_run(results)
     samples = samples_from(opened, config.data.selection, str(test), sequences)
     return {
-        "genome": best.genome.id, "compute": compute(results), results.quality: quality,
+        "genome": best.genome.id, "compute": compute(results), "before": round(best.quality, 4),
+        results.quality: quality,
         results.test_metric: tested(opened, best, weights, samples, config),
     }  # fmt: skip
 
@@ -74,15 +75,15 @@ def main() -> None:
         total = 0
         for name, own in args.arms.items():
             keys = dict(own)
-            recover = keys.pop("recover", 0)
+            recover, pick = keys.pop("recover", 0), keys.pop("pick", "best")
             changes = {"model.id": args.model, "data.training": training, "search.seed": seed, **args.common, **keys}
             run = ss.search(
                 args.recipe, name=f"{name}-s{seed}", results=args.results, calibration=args.calibration,
                 selection=args.selection, changes=changes, quiet=True,
             )  # fmt: skip
             if recover == "rest":
-                recover = (total - compute(run.results)) // GRADIENT
-            rows.append({"arm": name, "seed": seed} | ended(run.results, recover, args.test, args.test_sequences))
+                recover = max(total - compute(run.results), 0) // GRADIENT
+            rows.append({"arm": name, "seed": seed} | ended(run.results, pick, recover, args.test, args.test_sequences))
             total = total or rows[-1]["compute"]
             print(json.dumps(rows[-1]), flush=True)
             args.out.write_text(json.dumps(rows, indent=1))

@@ -57,7 +57,9 @@ def flat(rows: list[Row]) -> None:
     print(f"| {' | '.join(keys)} | {' / '.join(name for name in METRICS if name in rows[0])} |")
     print(f"|{'---|' * (len(keys) + 1)}")
     for row in rows:
-        print(f"| {' | '.join(f'{row[k]:,}' if isinstance(row[k], int) else row[k] for k in keys)} | {shown(row)} |")
+        print(
+            f"| {' | '.join(f'{row[k]:,}' if isinstance(row[k], int) else str(row[k]) for k in keys)} | {shown(row)} |"
+        )
 
 
 def main(paths: list[Path]) -> None:
