@@ -44,12 +44,12 @@ def check_proxy(name: str, work: Path, recipe: dict[str, Any] | None = None) -> 
     must leave the network as it was.
 
     Args:
-        work: an empty directory.
+        work: a directory of its own; what is built there for one proxy serves the next one of the same recipe.
         recipe: a run for which the proxy is meant, in place of the embedded language model's.
     """
     launch = auditing.limited(prepare(RunConfig.model_validate(recipe or RECIPE)))
     proxies = [proxy for proxy in auditing.chosen(launch, [name]) if proxy.name == name]
-    run, reporter = RunDirectory.create(work / "run"), Reporter(quiet=True)
+    run, reporter = RunDirectory.create(work / name), Reporter(quiet=True)
     write_launch(launch, run)
     with supernet(launch, run, reporter) as (space, executor, ledger, setup):
         genomes = equal_cost_genomes(space, SAMPLES, np.random.default_rng(0))

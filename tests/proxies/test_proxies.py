@@ -246,9 +246,15 @@ def test_a_score_is_one_number(value: Any, words: str) -> None:
     assert as_number(Proxy("one", "costs", lambda _: 0.0), torch.tensor([2.0])) == 2.0
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where levels are built once for all proxies."""
+    return tmp_path_factory.mktemp("conformance")
+
+
 @pytest.mark.parametrize("name", [name for name in PROXIES if name not in ("nwot", "synflow", "params", "macs")])
-def test_conformance(name: str, tmp_path: Path) -> None:
-    check_proxy(name, tmp_path)
+def test_conformance(name: str, shared: Path) -> None:
+    check_proxy(name, shared)
 
 
 CNN: dict[str, Any] = {
