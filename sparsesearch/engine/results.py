@@ -19,6 +19,12 @@ from sparsesearch.space import Space
 LEARNED = "learned"
 
 
+def name_in_tests(evaluation: Evaluation) -> str:
+    """What a candidate is called in `test.json`: its id, and after training also the tokens of that."""
+    identity = evaluation.genome.id
+    return f"{identity}+{evaluation.trained}" if evaluation.trained else identity
+
+
 class RunResults:
     """What a run has found so far."""
 

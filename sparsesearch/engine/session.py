@@ -16,9 +16,10 @@ from sparsesearch.engine.learning import NOTHING, Learned
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.engine.scoring import score_tables
 from sparsesearch.engine.screening import samples_for, screen_of
+from sparsesearch.engine.trials import kept_weights
 from sparsesearch.errors import InfeasibleError, SparseSearchError
 from sparsesearch.proxies import proxies_named
 from sparsesearch.proxies.table import ScoreTable
@@ -221,12 +222,12 @@ class SearchSession:
         """Perplexity or accuracy on test data, of dense, the picks and uniform baselines beside them; once each."""
         known: dict[str, float] = json.loads(self.run.test.read_text()) if self.run.test.exists() else {}
         wanted = [results.dense, *results.picks().values(), *results.compared_baselines()]
-        genomes = {e.genome.id: e.genome for e in wanted if e is not None and e.genome.id not in known}
-        self.reporter.phase(f"test {results.test_metric}", len(genomes))
-        values = self.executor.map("test", [(genome.data,) for genome in genomes.values()])
-        for done, (identity, value) in enumerate(zip(genomes, alive(values), strict=True), 1):
+        named = {name_in_tests(e): e for e in wanted if e is not None and name_in_tests(e) not in known}
+        self.reporter.phase(f"test {results.test_metric}", len(named))
+        values = self.executor.map("test", [(e.genome.data, kept_weights(self.run, e)) for e in named.values()])
+        for done, (name, value) in enumerate(zip(named, alive(values), strict=True), 1):
             if value is not None:
-                known[identity] = value
+                known[name] = value
             self.reporter.step(done)
         self.reporter.end()
         self.run.write(self.run.test, known)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from transformers.utils import logging as transformers_logging
 
 from sparsesearch.allocation import Evidence
@@ -299,6 +300,16 @@ class Worker:
         finally:
             del supernet.trained[candidate]
 
+    def _with_weights(self, genome: Genome, weights: Path) -> Any:
+        """A network of its own with the weights in a file."""
+        supernet = self.evaluator.supernet
+        self.evaluator.ready(self.space.dense)
+        supernet.trained[genome] = load_file(weights)
+        try:
+            return supernet.materialise(genome)
+        finally:
+            del supernet.trained[genome]
+
     def usage(self) -> dict[str, int]:
         """Bytes this process held at most, bytes of kept hidden states, and blocks that ran of those asked for."""
         scale = 1 if sys.platform == "darwin" else 1024
@@ -308,9 +319,14 @@ class Worker:
             found |= {"prefix_bytes": prefixes.bytes, "blocks_asked": prefixes.asked, "blocks_ran": prefixes.ran}
         return found
 
-    def test(self, genome: bytes) -> float | None:
-        """Perplexity, or accuracy, of a genome on the test samples; None where it is not finite."""
-        samples, model = self.run.samples("test"), self.evaluator.ready(Genome(genome))
+    def test(self, genome: bytes, weights: Path | None = None) -> float | None:
+        """Perplexity, or accuracy, of a genome on the test samples; None where it is not finite.
+
+        Args:
+            weights: file of what training gave it; None: as the level store has it.
+        """
+        samples, candidate = self.run.samples("test"), Genome(genome)
+        model = self.evaluator.ready(candidate) if weights is None else self._with_weights(candidate, weights)
         if self.network.task.generates:
             value = perplexity(model, samples.arrays["input_ids"], self.config.batch)
         else:

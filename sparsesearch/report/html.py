@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from rich.table import Table
 
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.report.data import best_so_far, heat_map, hypervolume_so_far, search_evaluations
 from sparsesearch.report.terminal import short
 from sparsesearch.searchers import Evaluation
@@ -234,7 +234,7 @@ def _front_html(results: RunResults) -> str:
     for evaluation, name in [(e, picks.get(e.genome.id, "")) for e in results.front] + others:
         cells = [evaluation.genome.id, name, f"{evaluation.quality:.4f}"]
         cells += [f"{short(v)} ({v / max(dense[c], 1):.0%})" for c, v in evaluation.costs.items()]
-        cells.append(f"{test[evaluation.genome.id]:.4g}" if evaluation.genome.id in test else "")
+        cells.append(f"{test[name_in_tests(evaluation)]:.4g}" if name_in_tests(evaluation) in test else "")
         mark = ' class="pick"' if name in picks.values() else ""
         rows.append(f"<tr{mark}>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'

@@ -7,7 +7,7 @@ import json
 from rich.console import Console
 from rich.table import Table
 
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import COSTS, Space
 
@@ -69,7 +69,7 @@ def print_summary(results: RunResults, console: Console) -> None:
         test = json.loads(results.run.test.read_text())
         named = {"dense": results.dense, **results.picks()}
         named |= {b.origin: b for b in results.compared_baselines()}
-        parts = [f"{name} {test[e.genome.id]:.4g}" for name, e in named.items() if e and e.genome.id in test]
+        parts = [f"{name} {test[name_in_tests(e)]:.4g}" for name, e in named.items() if e and name_in_tests(e) in test]
         console.print(f"Test {results.test_metric}: {', '.join(parts)}", highlight=False, soft_wrap=True)
     path = results.run.path
     console.print(f"{len(results.evaluations)} evaluations, {results.tokens:,} tokens.", highlight=False)

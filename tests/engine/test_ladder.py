@@ -18,9 +18,10 @@ import sparsesearch as ss
 from sparsesearch.engine import controller
 from sparsesearch.engine import recover as recovering
 from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.errors import InputError
-from sparsesearch.export import export
+from sparsesearch.evaluation import perplexity
+from sparsesearch.export import export, load
 from sparsesearch.pareto import best_fronts
 from sparsesearch.report.html import ladder_figure, write_report
 from sparsesearch.report.terminal import front_table
@@ -175,6 +176,18 @@ def test_a_run_killed_while_it_trains_pays_once(
         return sum(e["tokens"] for e in run.run.lines(run.run.ledger) if e["phase"].startswith("training"))
 
     assert paid(results) == paid(climbed)
+
+
+def test_test_data_judge_the_weights_that_the_front_shows(
+    family_dir: Make, tmp_path: Path, quick_exports: None
+) -> None:
+    data = recipe("")["data"] | {"test": {"source": "stdlib:test", "sequences": 4, "length": 16, "take": "first"}}
+    results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs(), data=data)
+    told, best = json.loads(results.run.test.read_text()), results.pick("best")
+    assert best.trained
+    export(results, best, tmp_path / "out")
+    again = perplexity(load(tmp_path / "out"), results.run.samples("test").arrays["input_ids"], 4)
+    assert told[name_in_tests(best)] == pytest.approx(again, rel=1e-4)
 
 
 @pytest.mark.ray
