@@ -8,7 +8,7 @@ import torch
 
 from sparsesearch.bilevel.base import Decision, Learner, Moment, Size, learned
 from sparsesearch.bilevel.expected import Chances
-from sparsesearch.bilevel.relaxed import Openings, Relaxed, opened
+from sparsesearch.bilevel.relaxed import Openings, Relaxed
 from sparsesearch.supernet.store import UnitFiles
 
 BETA, GAMMA, ZETA, EPSILON = 2 / 3, -0.1, 1.1, 1e-6
@@ -80,13 +80,9 @@ class Gates(Learner):
     def decide(self, moment: Moment) -> Decision:
         """Counts as expected; what a surviving gate is worth is folded into the weights that it multiplies."""
         kept = {}
-        folded = {}
         for name, log_alpha in self.parameters.items():
             chance = open_chance(log_alpha.detach())
             kept[name] = float(chance.sum()) / (chance.shape[0] if self.units[name].is_cut else 1)
-        for name, touching in self.relaxed.touched.items():
-            value = self.relaxed.weights.tensor(name).detach()
-            for unit, slot in touching:
-                value = opened(value, slot, settled(self.parameters[unit.name].detach()))
-            folded[name] = value
+        worth = {name: settled(log_alpha.detach()) for name, log_alpha in self.parameters.items()}
+        folded = {name: tensor.detach() for name, tensor in self.relaxed.tensors(worth).items()}
         return Decision(kept, {n: a.detach() for n, a in self.parameters.items()}, folded)

@@ -12,6 +12,7 @@ from sparsesearch.bilevel.half_space import HalfSpace
 from sparsesearch.bilevel.patterns import Patterns
 from sparsesearch.bilevel.pdp import PDP
 from sparsesearch.bilevel.rates import Rates
+from sparsesearch.bilevel.scales import Scales
 from sparsesearch.bilevel.thresholds import Thresholds
 from sparsesearch.bilevel.widths import Widths
 
@@ -24,6 +25,7 @@ LEARNERS: dict[str, Callable[..., Learner]] = {
     "pdp": PDP,
     "lapp": Thresholds,
     "oto": HalfSpace,
+    "slimming": Scales,
 }
 
 

@@ -29,28 +29,37 @@ class Ranking:
 
     def counts(self, threshold: float) -> dict[str, int]:
         """Elements of each unit (of each order) above a threshold, within what its levels allow."""
-        found = {}
-        for name, profile in self._profiles.items():
-            levels = self.units[name].levels
-            found[name] = min(max(int((profile > threshold).sum()), levels[-1]), levels[0])
-        return found
+        return self._allowed({name: int((profile > threshold).sum()) for name, profile in self._profiles.items()})
+
+    def _allowed(self, counts: Mapping[str, int]) -> dict[str, int]:
+        levels = {name: self.units[name].levels for name in counts}
+        return {name: min(max(count, levels[name][-1]), levels[name][0]) for name, count in counts.items()}
 
     def threshold(self, size: Size, wanted: torch.Tensor) -> float:
         """The lowest threshold at which no cost exceeds what is wanted, (bounds,) shares of dense."""
         low = min(float(p.min()) for p in self._profiles.values())
         high = max(float(p.max()) for p in self._profiles.values())
         low -= abs(low) * 1e-6 + 1e-12
-        if self._fits(low, size, wanted):
+        # What lies above `high` is counted, what lies between the two is still to be told apart.
+        undecided, above = dict(self._profiles), dict.fromkeys(self._profiles, 0)
+        if self._fits({name: len(profile) for name, profile in undecided.items()}, size, wanted):
             return low
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            low, high = (low, middle) if self._fits(middle, size, wanted) else (middle, high)
+            higher = {name: profile > middle for name, profile in undecided.items()}
+            counts = {name: above[name] + int(mask.sum()) for name, mask in higher.items()}
+            if self._fits(counts, size, wanted):
+                high, above = middle, counts
+                undecided = {name: profile[~higher[name]] for name, profile in undecided.items()}
+            else:
+                low = middle
+                undecided = {name: profile[higher[name]] for name, profile in undecided.items()}
         return high
 
-    def _fits(self, threshold: float, size: Size, wanted: torch.Tensor) -> bool:
-        counts = self.counts(threshold)
+    def _fits(self, counts: Mapping[str, int], size: Size, wanted: torch.Tensor) -> bool:
+        allowed = self._allowed(counts)
         chances = {
-            name: between(unit, torch.tensor(float(counts.get(name, unit.total)))) for name, unit in self.units.items()
+            name: between(unit, torch.tensor(float(allowed.get(name, unit.total)))) for name, unit in self.units.items()
         }
         return bool((size.shares(chances) <= wanted + 1e-12).all())
 
@@ -62,8 +71,13 @@ class Ranking:
 def best(unit: Unit, score: torch.Tensor, count: int) -> torch.Tensor:
     """1 where a unit's `count` highest scores (of each order) are, else 0; ties fall to the earlier element."""
     rows = score if unit.is_cut else score.reshape(1, -1)
-    chosen = rows.argsort(dim=1, descending=True, stable=True)[:, :count]
-    return torch.zeros_like(rows).scatter_(1, chosen, 1.0).view(score.shape)
+    total = rows.shape[1]
+    if not 0 < count < total:
+        return torch.full_like(score, float(count > 0))
+    last = rows.kthvalue(total - count + 1, dim=1, keepdim=True).values
+    above, equal = rows > last, rows == last
+    left = count - above.sum(1, keepdim=True)
+    return (above | (equal & (equal.cumsum(1) <= left))).to(rows).view(score.shape)
 
 
 def _profile(unit: Unit, score: torch.Tensor) -> torch.Tensor:

@@ -273,6 +273,23 @@ class OTOSearcher(LearnedSearcher):
     kinds = CUT_KINDS
 
 
+class SlimmingSearcher(LearnedSearcher):
+    """Network slimming (Liu et al., 2017): a scale on every element under a regulariser; or polarized, or masked."""
+
+    class Options(LearnedSearcher.Options):
+        weights: Literal["frozen", "lora", "full"] = "full"
+        learning_rate: float = Field(0.01, gt=0, allow_inf_nan=False)
+        # The mean scale; t |scale| less its distance from the mean; or the mean scale of what weights say will go.
+        regulariser: Literal["l1", "polarization", "mask"] = "polarization"
+        strength: float = Field(1.0, ge=0, allow_inf_nan=False)
+        # Polarization's t: the larger, the more goes to zero.
+        tilt: float = Field(1.2, gt=0, allow_inf_nan=False)
+
+    options: Options
+    method = "slimming"
+    kinds = ("sparsity", *CUT_KINDS)
+
+
 LEARNED: dict[str, type[LearnedSearcher]] = {
     "bip": BiPSearcher,
     "hydra": HydraSearcher,
@@ -286,4 +303,5 @@ LEARNED: dict[str, type[LearnedSearcher]] = {
     "pdp": PDPSearcher,
     "lapp": LAPPSearcher,
     "oto": OTOSearcher,
+    "slimming": SlimmingSearcher,
 }

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support import Built, relaxed_of
 
@@ -26,7 +28,7 @@ from sparsesearch.bilevel.patterns import patterns_of
 from sparsesearch.bilevel.pdp import soft_mask as pdp_mask
 from sparsesearch.bilevel.rates import soft_mask
 from sparsesearch.bilevel.registry import LEARNERS, learner
-from sparsesearch.bilevel.selection import Ranking
+from sparsesearch.bilevel.selection import Ranking, best
 from sparsesearch.bilevel.widths import two_of
 from sparsesearch.calibration import Samples
 from sparsesearch.config import TrainingConfig
@@ -55,6 +57,7 @@ METHODS: list[tuple[str, list[dict[str, Any]], dict[str, Any], str]] = [
     ("pdp", WIDTHS, {}, "params<=85%"),
     ("lapp", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%"),
     ("oto", WIDTHS, {}, "params<=85%"),
+    ("slimming", WIDTHS, {}, "params<=85%"),
 ]
 TRAINING = TrainingConfig(batch=2, learning_rate=1e-3, warmup=0)
 STEPS = 12
@@ -245,6 +248,15 @@ def test_a_ranking_keeps_exactly_what_the_size_allows(made: Any) -> None:
         assert float(scores[name][mask > 0].min()) >= float(scores[name][mask == 0].max())
 
 
+@given(st.lists(st.integers(-2, 2), min_size=1, max_size=8), st.integers(0, 8), st.booleans())
+def test_the_best_are_so_many_and_ties_fall_to_the_earlier(values: list[int], count: int, cut: bool) -> None:
+    unit = Unit("u", "ffn_width" if cut else "sparsity", 0, len(values), (len(values), 0))
+    scores = torch.tensor([values, values[::-1]] if cut else [values]).float()
+    for row, mask in zip(scores.tolist(), best(unit, scores, min(count, len(values))).tolist(), strict=True):
+        chosen = sorted(range(len(row)), key=lambda i: (-row[i], i))[:count]
+        assert [i for i, kept in enumerate(mask) if kept] == sorted(chosen)
+
+
 @pytest.mark.parametrize("log_alpha", [-2.0, 0.7, 3.0])
 def test_gates_close_as_often_as_they_say(log_alpha: float) -> None:
     drawn = gates.sampled(torch.full((200_000,), log_alpha), torch.Generator().manual_seed(0))
@@ -411,6 +423,48 @@ def test_pdp_masks_are_one_half_at_the_threshold_and_harden() -> None:
     assert float(hard.sum()) == pytest.approx(2)
     rows = pdp_mask(torch.tensor([[3.0, 1.0], [1.0, 3.0]]), 1, True, 1e-3)
     assert torch.equal(rows > 0.5, torch.tensor([[True, False], [False, True]]))
+
+
+@pytest.mark.parametrize("regulariser", ["l1", "polarization", "mask"])
+def test_scales_are_pushed_as_the_regulariser_says(made: Any, regulariser: str) -> None:
+    case = made("slimming", WIDTHS, {}, "params<=85%", regulariser=regulariser, strength=3.0, tilt=1.5)
+    found: Any = learner("slimming", relaxed_of(case.built), case.built.store.files, case.options, 0)
+    size, generator = Size("s", case.space), torch.Generator().manual_seed(0)
+    found.begin(size)
+    with torch.no_grad():
+        for scale in found.parameters.values():
+            scale.copy_(torch.rand(scale.shape, generator=generator))
+    scales = {name: scale.detach().numpy() for name, scale in found.parameters.items()}
+    flat = np.concatenate([scale.ravel() for scale in scales.values()])
+    moment = moment_of(size, 0.5)
+    gradients = torch.autograd.grad(found.penalty(moment), list(found.parameters.values()))
+    pushed = np.concatenate([gradient.numpy().ravel() for gradient in gradients]) * len(flat) / (3.0 * 0.5)
+    if regulariser == "l1":
+        wanted = np.ones(len(flat))
+    elif regulariser == "polarization":
+        sides = np.sign(flat - flat.mean())
+        wanted = 1.5 - sides + sides.mean()
+    else:  # the elements with the smallest weights, as many as the size takes, whatever their scales are
+        goes = {name: found.kept_beside[name] for name in scales}
+        assert 0 < sum(int(g.sum()) for g in goes.values()) < len(flat)
+        for name, unit in found.units.items():
+            weights, gone = found.relaxed.size(unit).detach(), goes[name] > 0
+            for row, out in zip(weights, gone, strict=True):
+                assert not out.any() or out.all() or float(row[out].max()) <= float(row[~out].min())
+        wanted = np.concatenate([g.numpy().ravel() for g in goes.values()])
+    np.testing.assert_allclose(pushed, wanted, atol=1e-5)
+
+
+def test_equal_scales_are_told_apart_by_their_weights(made: Any) -> None:
+    case = made("slimming", WIDTHS, {}, "params<=85%")
+    found: Any = learner("slimming", relaxed_of(case.built), case.built.store.files, case.options, 0)
+    size = Size("s", case.space)
+    decision = found.decide(moment_of(size, 1.0))  # all scales are 1 still
+    genome = genome_of(case.space, decision)
+    assert case.space.costs.named(genome.levels)["params"] > 0.9 * case.space.bounds[0].maximum
+    assert len({decision.kept[u.name] / u.total for u in case.space.units}) > 1
+    for name, tensor in decision.weights.items():
+        torch.testing.assert_close(tensor, found.relaxed.weights.own[name].detach())
 
 
 def test_higher_thresholds_never_cost_more_and_nothing_is_paid_below_the_size(made: Any) -> None:

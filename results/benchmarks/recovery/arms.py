@@ -3,9 +3,9 @@
     python arms.py --recipe ../search_efficiency/unstructured.yaml --model MODEL --calibration TEXT --selection TEXT \\
         --training TEXT --test TEXT --results DIR --seeds 0,1 --out arms.json --arms '{"NAME": {"search.tokens": 9}}'
 
-Each arm is a search with the keys given. `recover` is training tokens of its best candidate (`pick`) afterwards, `rest`
-as many as the first arm of the seed leaves; an arm with `search.rungs` has trained its own. Measured are the quality on
-selection data, before that training and after it, and perplexity or accuracy on test data.
+Each arm is a search with the keys given. `recover` is training tokens of what it found (`pick`; what was learned, where
+a search learns), `rest` as many as the first arm of the seed leaves; an arm with `search.rungs` has trained its own.
+Measured are the quality on selection data, before that training and after it, and perplexity or accuracy on test data.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.trials import kept_weights
 from sparsesearch.export.write import open_run
+from sparsesearch.searchers import Evaluation
 
 
 def compute(results: RunResults) -> int:
@@ -38,9 +39,15 @@ def compute(results: RunResults) -> int:
     return int(searched + GRADIENT * trained + climbed)
 
 
+def found_by(results: RunResults, pick: str) -> Evaluation:
+    """The better of what a learned search ended with, in its own weights and in the store's; of others, a pick."""
+    learned = [*results.learned, *(e for e in results.final if e.origin.startswith("learned"))]
+    return min(learned, key=lambda e: e.quality) if learned else results.pick(pick)
+
+
 def ended(results: RunResults, pick: str, tokens: int, test: Path, sequences: int) -> dict[str, Any]:
-    """A pick of a run after `tokens` of training, or as its rungs left it: quality and test metric."""
-    best = results.pick(pick)
+    """What a run found after `tokens` of training, or as its rungs left it: quality and test metric."""
+    best = found_by(results, pick)
     quality, weights = best.quality, kept_weights(results.run, best)
     if tokens:
         launch = recovering.prepared(results, {}, tokens)
