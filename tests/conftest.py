@@ -21,6 +21,8 @@ from sparsesearch.export import verify, write
 
 logging.disable_progress_bar()
 torch.set_num_threads(1)
+# Ray makes its workers nice, so that on a machine that is busy otherwise they hardly get on.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 # Timings never decide: a busy machine is not a wrong result. The same examples every time, so that a failure repeats.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")

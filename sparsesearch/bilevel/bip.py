@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from sparsesearch.bilevel.base import Decision, Learner, Moment, State, learned
@@ -10,8 +12,23 @@ from sparsesearch.bilevel.selection import Ranking
 from sparsesearch.supernet.store import UnitFiles
 
 
+class ScoreDescent(torch.optim.SGD):
+    """SGD on scores whose gradients are counted in their root mean square over all of them.
+
+    Gradients of a mask are as small as the loss is flat; which element has how much of them is what tells.
+    """
+
+    def step(self, closure: Any = None) -> Any:
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        count = sum(g.numel() for g in gradients)
+        typical = (torch.stack([g.square().sum() for g in gradients]).sum() / count).sqrt().clamp_min(1e-30)
+        for gradient in gradients:
+            gradient /= typical
+        return super().step(closure)
+
+
 class BiP(Learner):
-    """Real scores m̃; the mask m is one global top-k of them, straight through.
+    """Real scores m̃ >= 0, 1 in root mean square at first; the mask m is one global top-k of them, straight through.
 
     min over m of l(m∘θ(m)) with θ(m) = argmin l(m∘θ) + γ/2 |θ|²: the hypergradient of m is (θ - m∘g/γ)∘g, where g is
     the gradient of the loss at z = m∘θ; second derivatives of l are left out (eq. 7). One backward pass gives both
@@ -20,15 +37,19 @@ class BiP(Learner):
 
     def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
+        sizes = {name: relaxed.size(unit).detach().sqrt() for name, unit in self.units.items()}
+        weights = [sizes[name].flatten() for name, unit in self.units.items() if unit.kind == "sparsity"]
+        typical = torch.cat(weights).square().mean().sqrt() if weights else torch.ones(())
         for name, unit in self.units.items():
-            size = relaxed.size(unit).detach().sqrt()
+            size = sizes[name]
             # Weights as they are; groups of each unit alike, so that the gradient tells units apart.
-            self.parameters[name] = learned(size if unit.kind == "sparsity" else size / size.mean().clamp_min(1e-30))
+            alike = typical if unit.kind == "sparsity" else size.square().mean().sqrt()
+            self.parameters[name] = learned(size / alike.clamp_min(1e-30))
             self.kept_beside[name] = torch.ones_like(self.parameters[name])
         self._masks: State = {}
 
     def optimizer(self, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, lr=self.options.learning_rate, momentum=0.9)
+        return ScoreDescent(parameters, lr=self.options.learning_rate, momentum=0.9)
 
     def openings(self, moment: Moment) -> Openings:
         self._masks = {name: mask.detach().requires_grad_(True) for name, mask in self.kept_beside.items()}
@@ -47,32 +68,33 @@ class BiP(Learner):
         return {n: (0.0 if g is None else g) - self.options.gamma_inverse * implicit[n] for n, g in direct.items()}
 
     def _implicit(self, gradients: State) -> State:
-        """Σ m∘g² over the weights of each element."""
+        """Σ m∘g² over the weights of each element; where units meet in a weight, m∘g is closed by either."""
         masks = {name: mask.detach().requires_grad_(True) for name, mask in self._masks.items()}
         total = torch.zeros((), device=self.device)
         for name, touching in self.relaxed.touched.items():
-            for unit, slot in touching:
-                if name in gradients:
-                    # What is linear in a mask has the sum over its weights as gradient.
-                    total = total + opened(gradients[name].square(), slot, masks[unit.name]).sum()
+            if name in gradients:
+                value = gradients[name].square()
+                for unit, slot in touching:
+                    value = opened(value, slot, masks[unit.name].square())
+                total = total + value.sum() / 2
         sums = torch.autograd.grad(total, list(masks.values()), allow_unused=True)
-        return {
-            n: torch.zeros_like(m) if s is None else s * m.detach()
-            for (n, m), s in zip(masks.items(), sums, strict=True)
-        }
+        return {n: torch.zeros_like(m) if s is None else s for (n, m), s in zip(masks.items(), sums, strict=True)}
 
     def project(self, moment: Moment) -> None:
-        """The mask is what is above one threshold, as much as the size allows by now."""
-        ranking = self._ranking()
+        """The mask is what is above one threshold, as much as the size allows by now.
+
+        Scores end at zero: further down they would rank as far up.
+        """
+        with torch.no_grad():
+            for score in self.parameters.values():
+                score.clamp_(min=0)
+        ranking = Ranking(self.units, self.parameters)
         counts = ranking.counts(ranking.threshold(moment.size, moment.wanted))
         self.kept_beside.update(ranking.masks(counts))
-
-    def _ranking(self) -> Ranking:
-        return Ranking(self.units, {name: score.abs() for name, score in self.parameters.items()})
 
     def decide(self, moment: Moment) -> Decision:
         self.project(moment)
         kept = {
             n: float(mask.sum()) / (len(mask) if self.units[n].is_cut else 1) for n, mask in self.kept_beside.items()
         }
-        return Decision(kept, {name: score.detach().abs() for name, score in self.parameters.items()})
+        return Decision(kept, {name: score.detach() for name, score in self.parameters.items()})

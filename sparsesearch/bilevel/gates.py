@@ -8,6 +8,7 @@ import torch
 
 from sparsesearch.bilevel.base import Decision, Learner, Moment, Size, learned
 from sparsesearch.bilevel.expected import Chances
+from sparsesearch.bilevel.levels import ranks
 from sparsesearch.bilevel.relaxed import Openings, Relaxed
 from sparsesearch.supernet.store import UnitFiles
 
@@ -38,6 +39,9 @@ def settled(log_alpha: torch.Tensor) -> torch.Tensor:
 class Gates(Learner):
     """A gate on every element and sublayer; multipliers push the expected cost to its target from both sides.
 
+    Gates of what the level store takes away first start further closed (`prior`), so that not all close alike and the
+    loss has to tell units apart before elements.
+
     loss + λ₁ (ŝ - t) + λ₂ (ŝ - t)², with ŝ the expected and t the wanted share of the dense cost; λ by ascent.
     """
 
@@ -45,6 +49,9 @@ class Gates(Learner):
         super().__init__(relaxed, files, options, seed)
         for name, unit in self.units.items():
             start = torch.full(relaxed.shape(unit), float(self.options.start), device=self.device)
+            if unit.is_cut and self.options.prior:
+                places = ranks(files, unit, relaxed.shape(unit), self.device) / max(start.shape[1] - 1, 1)
+                start += self.options.prior * (1 - 2 * places)
             self.parameters[name] = learned(start.clamp(LOWEST, HIGHEST))
 
     def begin(self, size: Size) -> None:

@@ -164,6 +164,7 @@ def prepare(
     module: Any = None,
     example: Sequence[Any] = (),
     quality: UserQuality | None = None,
+    searches: bool = True,
 ) -> Launch:
     """Check a configuration and load all but the weights.
 
@@ -174,6 +175,7 @@ def prepare(
         module: a torch.nn.Module to search, in place of the configured model.
         example: what a module is traced with, in place of the first calibration sample.
         quality: what candidates are judged by where the first objective is `quality`.
+        searches: whether there will be a search, not only something done with what one has found.
 
     Raises InputError or EnvironmentProblem with the first problem found.
     """
@@ -200,7 +202,8 @@ def prepare(
         check_training(config, network, space, samples, min(least))
     if config.search.screen is not None:
         check_screen(config, network, samples)
-    check_learning(config, network, space, samples)
+    if searches:
+        check_learning(config, network, space, samples)
     seed_runs(config, source.weights)
     compute = str(compute_dtype(config, dtype))
     teacher = open_teacher(config.model, network)

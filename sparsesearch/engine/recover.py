@@ -60,7 +60,7 @@ def prepared(results: RunResults, changes: dict[str, Any], tokens: int, copies: 
     rungs = {"search.rungs": [{"tokens": tokens, "candidates": 1}]}
     own, config = load_config(results.run.config), load_config(results.run.config, changes | rungs)
     other = config.data.training != own.data.training
-    launch = prepare(config, saved=results.run, reread=("training",) if other else ())
+    launch = prepare(config, saved=results.run, reread=("training",) if other else (), searches=False)
     if copies > 1 and config.training.method == "compensate":
         raise InputError("SS117", "a soup of copies without gradients: all copies are alike.", "Leave --soup out.")
     known = results.info["fingerprint"]

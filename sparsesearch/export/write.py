@@ -62,7 +62,8 @@ def open_run(results: RunResults, module: Any = None) -> Opened:
     """
     run = results.run
     config = load_config(run.config)
-    launch = prepare(config, saved=run, reread=(), module=module, quality=_unused if _is_own(config) else None)
+    own = _unused if _is_own(config) else None
+    launch = prepare(config, saved=run, reread=(), module=module, quality=own, searches=False)
     if launch.weights != results.info["fingerprint"]["weights"]:
         raise InputError("SS602", f"{run.path}: the model is not the one that was searched.", "Give the same one.")
     setup = launch.setup(run, run.path.parent / ".cache")

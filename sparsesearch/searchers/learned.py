@@ -102,7 +102,8 @@ class BiPSearcher(LearnedSearcher):
     class Options(LearnedSearcher.Options):
         weights: Literal["frozen", "lora", "full"] = "full"
         lower: int = Field(1, ge=0)
-        learning_rate: float = Field(0.1, gt=0, allow_inf_nan=False)
+        # How far a typical gradient moves a score, in typical scores.
+        learning_rate: float = Field(0.01, gt=0, allow_inf_nan=False)
         # 1/γ, of the implicit term; 0 leaves the straight-through scores of HYDRA.
         gamma_inverse: float = Field(1e-4, ge=0, allow_inf_nan=False)
 
@@ -133,8 +134,9 @@ class GatesSearcher(LearnedSearcher):
     class Options(LearnedSearcher.Options):
         # Of the two multipliers, which rise while the cost is off its target.
         multiplier_rate: float = Field(1.0, gt=0, allow_inf_nan=False)
-        # Where log α starts: how open gates are.
+        # Where log α starts: how open gates are, and how much less those that the level store takes away first.
         start: float = 2.0
+        prior: float = Field(2.0, ge=0, allow_inf_nan=False)
 
     options: Options
     method = "gates"

@@ -268,7 +268,7 @@ def test_gates_close_as_often_as_they_say(log_alpha: float) -> None:
 
 def test_gates_at_their_ends_cost_what_is_counted(made: Any) -> None:
     case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%")
-    learning_ = learner("gates", relaxed_of(case.built), None, case.options, 0)
+    learning_ = learner("gates", relaxed_of(case.built), case.built.store.files, case.options, 0)
     size, rng = Size("s", case.space), np.random.default_rng(0)
     levels = rng.integers(0, case.space.max_levels + 1)
     for unit, level in zip(case.space.units, levels.tolist(), strict=True):
@@ -280,9 +280,26 @@ def test_gates_at_their_ends_cost_what_is_counted(made: Any) -> None:
     assert all(bool((gate == 0).logical_or(gate == 1).all()) for gate in learning_.openings(moment_of(size)).values())
 
 
+def test_gates_start_in_the_order_of_the_store(made: Any) -> None:
+    case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%", prior=1.5)
+    files = case.built.store.files
+    found = learner("gates", relaxed_of(case.built), files, case.options, 0)
+    for name, unit in found.units.items():
+        gate = found.parameters[name].detach()
+        if unit.is_drop:
+            assert float(gate) == case.options.start
+            continue
+        assert float(gate.max() - gate.min()) == pytest.approx(3.0)
+        for level in range(1, len(unit.levels)):
+            stay = files.kept(unit, level, gate.shape[1])
+            for row, kept in zip(gate, stay, strict=True):
+                gone = torch.ones(len(row), dtype=torch.bool).index_fill(0, kept, False)
+                assert not gone.any() or float(row[kept].min()) > float(row[gone].max())
+
+
 def test_multipliers_push_towards_the_size(made: Any) -> None:
     case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%")
-    learning_ = learner("gates", relaxed_of(case.built), None, case.options, 0)
+    learning_ = learner("gates", relaxed_of(case.built), case.built.store.files, case.options, 0)
     size = Size("s", case.space)
     learning_.begin(size)
     for done, sign in ((1.0, 1), (0.0, 0)):

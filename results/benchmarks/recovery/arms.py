@@ -4,7 +4,8 @@
         --training TEXT --test TEXT --results DIR --seeds 0,1 --out arms.json --arms '{"NAME": {"search.tokens": 9}}'
 
 Each arm is a search with the keys given. `recover` is training tokens of what it found (`pick`; what was learned, where
-a search learns), `rest` as many as the first arm of the seed leaves; an arm with `search.rungs` has trained its own.
+a search learns), `rest` as many as the first arm of the seed leaves; an arm with `search.rungs` has trained its own;
+`recovery` are keys that change for it; an arm that is `seeded` begins with the front of an earlier arm, and pays for the search of that one too.
 Measured are the quality on selection data, before that training and after it, and perplexity or accuracy on test data.
 """
 
@@ -22,6 +23,7 @@ import sparsesearch as ss
 from sparsesearch.config import load_config
 from sparsesearch.engine import recover as recovering
 from sparsesearch.engine.budget import GRADIENT
+from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.trials import kept_weights
@@ -33,6 +35,8 @@ def compute(results: RunResults) -> int:
     """Tokens of evaluation that search, rungs and recovery came to; the search's last measurements are left out, which
     are the same for all arms."""
     searched = load_config(results.run.config).search.tokens or 0
+    seeds = [Path(seed) for seed in load_config(results.run.config).search.seeds if "/" in seed]
+    searched += sum(load_config(RunDirectory.open(seed).config).search.tokens or 0 for seed in seeds)
     lines = results.run.lines(results.run.ledger)
     trained = sum(e["tokens"] for e in lines if e["phase"].startswith("training"))
     climbed = len(results.climbed) * results.info["selection_sequences"] * results.info["length"]
@@ -45,19 +49,21 @@ def found_by(results: RunResults, pick: str) -> Evaluation:
     return min(learned, key=lambda e: e.quality) if learned else results.pick(pick)
 
 
-def ended(results: RunResults, pick: str, tokens: int, test: Path, sequences: int) -> dict[str, Any]:
+def ended(
+    results: RunResults, pick: str, tokens: int, recovery: dict[str, Any], test: Path, sequences: int
+) -> dict[str, Any]:
     """What a run found after `tokens` of training, or as its rungs left it: quality and test metric."""
     best = found_by(results, pick)
     quality, weights = best.quality, kept_weights(results.run, best)
     if tokens:
-        launch = recovering.prepared(results, {}, tokens)
+        launch = recovering.prepared(results, recovery, tokens)
         (done,) = recovering.recover(results, launch, [best], 1, Reporter(quiet=True))
         quality, weights = done.quality, done.weights
     config = load_config(results.run.config)
     opened = open_run(results)
     samples = samples_from(opened, config.data.selection, str(test), sequences)
     return {
-        "genome": best.genome.id, "compute": compute(results), "before": round(best.quality, 4),
+        "genome": best.genome.id, "compute": compute(results), "before": round(best.quality, 4), "learned": best in results.learned,
         results.quality: quality,
         results.test_metric: tested(opened, best, weights, samples, config),
     }  # fmt: skip
@@ -82,7 +88,10 @@ def main() -> None:
         total = 0
         for name, own in args.arms.items():
             keys = dict(own)
-            recover, pick = keys.pop("recover", 0), keys.pop("pick", "best")
+            recover, pick, seeded = keys.pop("recover", 0), keys.pop("pick", "best"), keys.pop("seeded", None)
+            recovery = keys.pop("recovery", {})
+            if seeded:
+                keys["search.seeds"] = [str(args.results / f"{seeded}-s{seed}")]
             changes = {"model.id": args.model, "data.training": training, "search.seed": seed, **args.common, **keys}
             run = ss.search(
                 args.recipe, name=f"{name}-s{seed}", results=args.results, calibration=args.calibration,
@@ -90,7 +99,8 @@ def main() -> None:
             )  # fmt: skip
             if recover == "rest":
                 recover = max(total - compute(run.results), 0) // GRADIENT
-            rows.append({"arm": name, "seed": seed} | ended(run.results, pick, recover, args.test, args.test_sequences))
+            found = ended(run.results, pick, recover, recovery, args.test, args.test_sequences)
+            rows.append({"arm": name, "seed": seed} | found)
             total = total or rows[-1]["compute"]
             print(json.dumps(rows[-1]), flush=True)
             args.out.write_text(json.dumps(rows, indent=1))
