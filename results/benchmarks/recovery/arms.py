@@ -4,9 +4,10 @@
         --training TEXT --test TEXT --results DIR --seeds 0,1 --out arms.json --arms '{"NAME": {"search.tokens": 9}}'
 
 Each arm is a search with the keys given. `recover` is training tokens of what it found (`pick`; what was learned, where
-a search learns), `rest` as many as the first arm of the seed leaves; an arm with `search.rungs` has trained its own;
-`recovery` are keys that change for it; an arm that is `seeded` begins with the front of an earlier arm, and pays for the search of that one too.
-Measured are the quality on selection data, before that training and after it, and perplexity or accuracy on test data.
+a search learns), `rest` as many as the first arm of the seed leaves, `recovery` keys that change for it; an arm with
+`search.rungs` has trained its own. An arm that is `seeded` begins with the front of an earlier one and pays for that
+search too. Measured are the quality on selection data, before that training and after it, and perplexity or accuracy on
+test data.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def ended(
     opened = open_run(results)
     samples = samples_from(opened, config.data.selection, str(test), sequences)
     return {
-        "genome": best.genome.id, "compute": compute(results), "before": round(best.quality, 4), "learned": best in results.learned,
+        "genome": best.genome.id, "compute": compute(results), "before": round(best.quality, 4),
+        "weights": "learned" if best in results.learned else "refitted",
         results.quality: quality,
         results.test_metric: tested(opened, best, weights, samples, config),
     }  # fmt: skip

@@ -18,6 +18,7 @@ from measured import metric, samples_from
 
 from sparsesearch.config import TrainingConfig, load_config
 from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.worker import compute_dtype
 from sparsesearch.export.write import open_run
 from sparsesearch.training import Objective
 from sparsesearch.training.loop import steps_of
@@ -59,7 +60,7 @@ def main() -> None:
     found = supernet.materialise(results.pick(args.pick).genome)
     own = dict(found.named_parameters())
     kept = sum(int((own[name] != 0).sum()) for name in network.matrices)
-    start = starter(network, objective, training, options, torch.float32)
+    start = starter(network, objective, training, options, compute_dtype(config, torch.float32))
     rows = []
     for name, method in METHODS.items():
         model = supernet.materialise(supernet.space.dense).float()
