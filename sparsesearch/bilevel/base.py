@@ -22,14 +22,17 @@ class Size:
 
     Attributes:
         name: as the user wrote it.
+        names: of the costs that are bounded.
         start, end: shares of the dense costs, one for each bound.
     """
 
     def __init__(self, name: str, space: Space, before: Size | None = None) -> None:
         self.name, self.space = name, space
-        self.costs = [ExpectedCost(space, bound.cost) for bound in space.bounds]
+        self.names = [bound.cost for bound in space.bounds]
+        self.costs = [ExpectedCost(space, name) for name in self.names]
         self.end = [b.maximum / c.dense for b, c in zip(space.bounds, self.costs, strict=True)]
-        self.start = before.end if before is not None and len(before.end) == len(self.end) else [1.0] * len(self.end)
+        reached = {} if before is None else dict(zip(before.names, before.end, strict=True))
+        self.start = [reached.get(name, 1.0) for name in self.names]
 
     def shares(self, chances: Chances) -> torch.Tensor:
         """Expected shares of the dense costs, (bounds,)."""

@@ -47,6 +47,7 @@ class Gates(Learner):
 
     def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
+        self._costs: list[str] = []
         for name, unit in self.units.items():
             start = torch.full(relaxed.shape(unit), float(self.options.start), device=self.device)
             if unit.is_cut and self.options.prior:
@@ -55,9 +56,10 @@ class Gates(Learner):
             self.parameters[name] = learned(start.clamp(LOWEST, HIGHEST))
 
     def begin(self, size: Size) -> None:
-        for name in ("linear", "square"):
-            self.multipliers.setdefault(name, learned(torch.zeros(len(size.end), dtype=torch.float32)))
-        self.ran_away = False
+        if self._costs != size.names:
+            self._costs = size.names
+            self.multipliers = {name: learned(torch.zeros(len(size.end))) for name in ("linear", "square")}
+        self.kept_beside["ran_away"] = torch.zeros(())
 
     def openings(self, moment: Moment) -> Openings:
         return {name: sampled(log_alpha, moment.generator) for name, log_alpha in self.parameters.items()}
@@ -76,11 +78,12 @@ class Gates(Learner):
             for log_alpha in self.parameters.values():
                 log_alpha.clamp_(LOWEST, HIGHEST)
             for multiplier in self.multipliers.values():
-                self.ran_away |= bool((multiplier.abs() > RUNAWAY).any())
+                if bool((multiplier.abs() > RUNAWAY).any()):
+                    self.kept_beside["ran_away"].fill_(1)
                 multiplier.clamp_(-RUNAWAY, RUNAWAY)
 
     def note(self) -> str:
-        if not self.ran_away:
+        if not self.kept_beside["ran_away"]:
             return ""
         return f"a multiplier reached {RUNAWAY:g}: gates could not follow the size, the repair did the rest"
 

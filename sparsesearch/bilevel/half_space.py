@@ -74,8 +74,8 @@ class HalfSpace(Learner):
 
     def _push(self, moment: Moment, before: Mapping[str, torch.Tensor]) -> None:
         # In equal steps: what is left of the way, as a share of what was left before this step.
-        left = max(1.0 - moment.ramped, 0.0)
-        shrink = left / (left + moment.stride)
+        left = 1.0 - moment.ramped - moment.stride / 2
+        shrink = left / (left + moment.stride) if left > 1e-9 else 0.0
         own = self.relaxed.weights.own
         for name, unit in self.units.items():
             stays, alive = self.kept_beside[f"{name}:stays"], self.kept_beside[f"{name}:alive"]

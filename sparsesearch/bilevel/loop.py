@@ -15,7 +15,15 @@ from sparsesearch.bilevel.base import Learner, Moment, Size, gradients_of
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import TrainingConfig
 from sparsesearch.evaluation.batchnorm import batch_norms
-from sparsesearch.training.loop import optimizer_of, rate, read_checkpoint, restore, tensors_of, write_checkpoint
+from sparsesearch.training.loop import (
+    SPARING,
+    optimizer_of,
+    rate,
+    read_checkpoint,
+    restore,
+    tensors_of,
+    write_checkpoint,
+)
 from sparsesearch.training.order import rows_at
 
 STATE, OPTIMIZERS = "state.safetensors", ("weights.safetensors", "choice.safetensors", "multipliers.safetensors")
@@ -64,6 +72,8 @@ class Loop:
         for layer in batch_norms(learner.relaxed.weights.model).values():
             layer.train()
         self._begun, self._before, self.last = -1, 0, math.nan
+        # What everything was when the last step began of which gradients were numbers, and which step that was.
+        self._good, self._good_at, self._took = dict[str, torch.Tensor](), (-1, -1), 0.0
 
     @property
     def tokens(self) -> int:
@@ -78,18 +88,21 @@ class Loop:
     def go_on(self, directory: Path, seconds: float) -> bool:
         """Learn for a while, at least a step, at most to the end of the size, and save; whether the size has ended."""
         self.begin()
-        until = time.monotonic() + seconds
+        # Where writing a checkpoint takes long, they are further apart.
+        until = time.monotonic() + (max(seconds, SPARING * self._took) if seconds else 0)
         while not self.ended:
-            self._one_step()
+            self.advance()
             if time.monotonic() > until:
                 break
+        began = time.monotonic()
         self.save(directory)
+        self._took = time.monotonic() - began
         return self.ended
 
     @property
     def ended(self) -> bool:
         """Whether the size has no more steps."""
-        return self.step == self.steps or bool(self.stopped)
+        return self.step >= self.steps or bool(self.stopped)
 
     def next_size(self) -> None:
         """The size is decided; the next one begins."""
@@ -120,7 +133,8 @@ class Loop:
         ]
         self._begun = self.size
 
-    def _one_step(self) -> None:
+    def advance(self) -> None:
+        """One step: on the weights as often as the options say, then on the choice, and on the weights with it."""
         moment, options, batch = self.moment(), self.learner.options, self.batch
         whole = self.size * self.steps + self.step
         for number in range(options.lower):
@@ -150,9 +164,11 @@ class Loop:
             found = gradients_of(total, self._weights | learner.parameters | learner.multipliers)
         else:
             found = learner.gradients(total, tensors)
-        if not _finite(total, found):
-            self.stopped = f"loss {float(total.detach()):g} at step {self.step + 1}"
-            return False
+        if not math.isfinite(value := float(total.detach())):
+            return self._stop(f"loss {value:g}")
+        if not all(bool(torch.isfinite(gradient).all()) for gradient in found.values()):
+            return self._stop("gradients that are no numbers")
+        self._keep()
         self.last = float(loss.detach())
         if together and not self._step_weights(moment, found):
             return False
@@ -176,12 +192,26 @@ class Loop:
             parameter.grad = gradients[name]
         norm = torch.nn.utils.clip_grad_norm_(list(self._weights.values()), self.training.clip)
         if not math.isfinite(float(norm)):
-            self.stopped = f"gradient norm {float(norm):g} at step {self.step + 1}"
-            return False
+            return self._stop(f"gradient norm {float(norm):g}")
+        self._keep()
         before = {name: learner.relaxed.weights.own[name].detach().clone() for name in learner.remembers}
         optimizer.step()
         learner.weights_stepped(moment, before)
         return True
+
+    def _keep(self) -> None:
+        """Remember what everything is, once a step, before anything moves."""
+        if self._good_at != (self.size, self.step):
+            self._good = {name: tensor.detach().clone() for name, tensor in self._moving().items()}
+            self._good_at = self.size, self.step
+
+    def _stop(self, why: str) -> bool:
+        """The size ends, with what there was before the step that led here; False."""
+        self.stopped = f"{why} at step {self.step + 1}"
+        with torch.no_grad():
+            for name, tensor in self._moving().items():
+                tensor.copy_(self._good.get(name, tensor))
+        return False
 
     def _moving(self) -> dict[str, torch.Tensor]:
         learner = self.learner
@@ -217,6 +247,7 @@ class Loop:
         for file, optimizer in zip(OPTIMIZERS, self._optimizers, strict=True):
             if optimizer is not None:
                 restore(optimizer, files[file])
+        self._keep()
 
 
 def split(samples: Samples, upper: float, seed: int) -> tuple[Samples, Samples]:
@@ -226,7 +257,3 @@ def split(samples: Samples, upper: float, seed: int) -> tuple[Samples, Samples]:
     order = np.random.default_rng([seed, 2]).permutation(len(samples))
     cut = min(max(round(len(samples) * (1 - upper)), 1), len(samples) - 1)
     return samples.rows(np.sort(order[:cut])), samples.rows(np.sort(order[cut:]))
-
-
-def _finite(loss: torch.Tensor, gradients: dict[str, torch.Tensor]) -> bool:
-    return bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients.values())

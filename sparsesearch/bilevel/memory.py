@@ -14,8 +14,11 @@ from sparsesearch.space import Space
 
 # float32, and what Adam keeps beside each parameter: the gradient and two moments.
 FLOAT, ADAM = 4, 3
-# Hidden states of a block that a backward pass needs, counted in its inputs, and copies of the logits.
-ACTIVATIONS, LOGITS = 20, 4
+# Hidden states of a block that a backward pass needs, counted in its inputs, and copies of the logits; of a network
+# without blocks, what is kept for each output of a matrix.
+ACTIVATIONS, LOGITS, OUTPUTS = 20, 4, 4
+# What is made of each weight that can be pruned on the way to a soft mask: copies that the backward pass needs.
+SOFT = 6
 
 
 def needed_bytes(
@@ -30,20 +33,29 @@ def needed_bytes(
     weights = {"frozen": 0.0, "full": float(params), "lora": 0.1 * read}[options.weights]
     learned = 0.0
     masks = 0.0
-    if searcher.method in ("bip", "hydra"):
+    if searcher.method in ("bip", "slimming"):
         learned, masks = float(sum(sizes.values())), 2.0 * FLOAT * sum(sizes.values())
+    if searcher.method in ("pdp", "lapp"):
+        masks = float(SOFT * FLOAT * sum(sizes.values()))
     if searcher.method == "maskllm":
         # Logits, their mixture and what it is made of.
         learned = pattern_count(config.pruners.pattern or "2:4") * sum(sizes.values())
         masks = 3 * FLOAT * learned
     if searcher.method in ("tas", "besa"):
+        # Which weights each level keeps, a byte each; the mean of all levels also as numbers.
         levels = {unit.name: len(unit.levels) for unit in space.units}
-        masks = sum(size * (levels[name] + 2 * FLOAT) for name, size in sizes.items())
+        copies = FLOAT if searcher.method == "besa" else 0
+        masks = sum(size * (levels[name] * (1 + copies) + 2 * FLOAT) for name, size in sizes.items())
+    if getattr(options, "mix", "") == "interpolate":
+        cuts = [network.cuts[unit.name] for unit in space.units if unit.is_cut]
+        masks += 4 * FLOAT * sum(cut.orders * cut.elements**2 for cut in cuts)
     data = samples.get("training", samples["calibration"])
     positions = (options.batch or config.training.batch) * data.length * network.positions
-    activations = positions * (
-        ACTIVATIONS * network.hidden * max(len(network.blocks), 1) + LOGITS * max(network.values, 1)
-    )
-    # Dense, learned and (when a size ends) a copy; tensors that are open, and their gradients.
+    kept = ACTIVATIONS * network.hidden * len(network.blocks)
+    if not network.blocks:
+        kept = OUTPUTS * sum(m.rows * m.groups * m.positions for m in network.matrices.values())
+    activations = positions * (kept + LOGITS * max(network.values, 1))
+    # Dense, learned and (when a size ends) a copy; tensors that are open, and their gradients. What moves is also
+    # remembered as it was a step before.
     networks = 3 * params + 2 * read
-    return FLOAT * (networks + (1 + ADAM) * learned + ADAM * weights + activations) + masks
+    return FLOAT * (networks + (2 + ADAM) * learned + (1 + ADAM) * weights + activations) + masks

@@ -16,8 +16,10 @@ from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
 from sparsesearch.evaluation.evaluator import USER, UserQuality
 from sparsesearch.models import Network
 from sparsesearch.models.task import Task
+from sparsesearch.models.units import sparsity_module
 from sparsesearch.proxies import all_proxies, proxies_named
 from sparsesearch.pruning import expert_order, structured, unstructured
+from sparsesearch.pruning.pattern import n_of_m
 from sparsesearch.searchers import Searcher
 from sparsesearch.searchers.registry import SEARCHERS, create, options_of
 from sparsesearch.space import COSTS, Space
@@ -131,12 +133,28 @@ def check_training(config: RunConfig, network: Network, space: Space, samples: d
             "Search with pruners.compensate: true, which adds biases, or train with perp.",
         )  # fmt: skip
     if options.distill < 1:
-        check_loss(network.task)
-        if network.task.classifies and data.labels is None:
-            raise InputError(
-                "SS212", "training data have no labels, and training.distill is below 1.",
-                "Give labels, or distil alone with training.distill: 1.",
-            )  # fmt: skip
+        check_targets(network, data)
+
+
+def check_targets(network: Network, training: Samples) -> None:
+    """Raise InputError where the task's own loss has nothing to be of: SS209 without one, SS212 without labels."""
+    check_loss(network.task)
+    if network.task.classifies and training.labels is None:
+        raise InputError(
+            "SS212", "training data have no labels, and training.distill is below 1.",
+            "Give labels, or distil alone with training.distill: 1.",
+        )  # fmt: skip
+
+
+def check_pattern(config: RunConfig, network: Network, space: Space) -> None:
+    """Raise InputError SS104 where matrices or levels of sparsity units do not fit `pruners.pattern`."""
+    if config.pruners.pattern is None:
+        return
+    units = {unit.name: unit for unit in space.units if unit.kind == "sparsity"}
+    for matrix in network.matrices.values():
+        unit = units.get(f"{sparsity_module(matrix)}.sparsity")
+        if unit is not None:
+            n_of_m(config.pruners.pattern, (matrix.rows * matrix.groups, matrix.columns), unit.levels[1:])
 
 
 def check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> None:

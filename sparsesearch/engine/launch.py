@@ -21,6 +21,7 @@ from sparsesearch.engine.checks import (
     check_labels,
     check_names,
     check_objectives,
+    check_pattern,
     check_propagation,
     check_quality,
     check_screen,
@@ -29,7 +30,7 @@ from sparsesearch.engine.checks import (
     check_training,
 )
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.learning_checks import check_learning
+from sparsesearch.engine.learning_checks import check_learning, searcher_of, tokens_of
 from sparsesearch.engine.refine import coarse_levels
 from sparsesearch.engine.seeds import check_allocations, seed_runs
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
@@ -117,10 +118,13 @@ class Launch:
     @property
     def _training(self) -> dict[str, Any]:
         """What results of training depend on, where there is any."""
-        search = self.config.search
-        if not search.rungs and not getattr(options_of(search.searcher, search.options), "training", []):
+        search, searcher = self.config.search, searcher_of(self.config, self.space)
+        learned = {} if searcher is None else {"learning.tokens": tokens_of(self.config, searcher, self.samples)}
+        trains = getattr(options_of(search.searcher, search.options), "training", [])
+        if not (learned or search.rungs or trains):
             return {}
-        return {"training": self.config.training.model_dump(), "search.rungs": [r.model_dump() for r in search.rungs]}
+        rungs = [rung.model_dump() for rung in search.rungs]
+        return {"training": self.config.training.model_dump(), "search.rungs": rungs} | learned
 
     def searching(self, search: SearchConfig) -> Launch:
         """The same with another searcher; raises InputError where that cannot take the space."""
@@ -193,6 +197,7 @@ def prepare(
     dtype = source.storage
     space = build_space(config, network, dtype.itemsize, coarse_levels(config, source.weights))
     check_objectives(config, space)
+    check_pattern(config, network, space)
     searcher = check_searcher(config, space)
     if samples is None:
         samples = _samples(config, source, network, given or {}, saved, reread)

@@ -22,7 +22,7 @@ from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.learning_checks import memory_note, searcher_of, tokens_of
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import LEARNED
+from sparsesearch.engine.results import LEARNED, LEARNING
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.searchers import Evaluation
 from sparsesearch.searchers.learned import LearnedSearcher
@@ -30,8 +30,6 @@ from sparsesearch.space import Genome, Space
 from sparsesearch.training.loop import tokens_of as tokens_of_checkpoint
 from sparsesearch.training.trial import weights_path
 
-# In the ledger.
-PHASE = "learning"
 # Seconds that a worker learns before it says how far it is.
 SLICE = 10.0
 
@@ -66,14 +64,14 @@ def learn(
     whole = sum(len(plan.sizes) * tokens for plan in plans)
     reporter.phase(f"learning ({launch.config.search.searcher}), tokens", whole)
     waiting = [plan for plan in plans if len(plan.results(run.learning)) < len(plan.sizes)]
-    paid = sum(line["tokens"] for line in run.lines(run.ledger) if line["phase"] == PHASE)
+    paid = sum(line["tokens"] for line in run.lines(run.ledger) if line["phase"] == LEARNING)
     while waiting:
         started = time.monotonic()
         for told in alive(executor.map("learn", [(plan, SLICE) for plan in waiting])):
             reporter.step(_behind(plans, run.learning), told)
         # By the files, so that what a killed session did is paid once.
         spent = GRADIENT * _behind(plans, run.learning)
-        ledger.add(PHASE, time.monotonic() - started, spent - paid)
+        ledger.add(LEARNING, time.monotonic() - started, spent - paid)
         paid = spent
         waiting = [plan for plan in plans if len(plan.results(run.learning)) < len(plan.sizes)]
     reporter.end()
@@ -120,7 +118,10 @@ def _archive(
         space.costs.named(genome.levels), tuple(losses.tolist()), trained=plan.tokens,
     )  # fmt: skip
     known = trained.entries.get((genome, 0, len(losses), plan.tokens))
-    if source.exists() and (known is None or quality < known.quality):
+    if known is not None and not quality < known.quality:
+        return
+    if source.exists():
         place.mkdir(parents=True, exist_ok=True)
         source.replace(target)
+    if target.exists():  # perhaps moved by a session that ended before it said so
         trained.append(entry)

@@ -12,6 +12,7 @@ from sparsesearch.bilevel.memory import needed_bytes
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.budget import GRADIENT
+from sparsesearch.engine.checks import check_targets
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.models.network import Network
 from sparsesearch.searchers.learned import LearnedSearcher
@@ -61,10 +62,16 @@ def check_learning(config: RunConfig, network: Network, space: Space, samples: d
         raise InputError("SS114", f"searcher {name} chooses among N:M patterns.", 'Set pruners.pattern, to "2:4" say.')
     if searcher.method != "maskllm" and config.pruners.pattern is not None:
         raise InputError("SS114", f"searcher {name} keeps no {config.pruners.pattern} pattern.", "Use maskllm.")
+    if config.training.distill < 1:
+        check_targets(network, samples.get("training", samples["calibration"]))
     if config.pruners.compensate:
         raise InputError(
             "SS114", f"searcher {name}: pruners.compensate makes up for what the level store takes, not for this.",
             "Set pruners.compensate: false.",
+        )  # fmt: skip
+    if config.search.hours is not None:
+        raise InputError(
+            "SS114", f"searcher {name} learns for a number of tokens; hours could end it half-way.", "Use --tokens.",
         )  # fmt: skip
     if config.search.rungs:
         raise InputError(

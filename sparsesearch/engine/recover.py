@@ -24,7 +24,7 @@ from sparsesearch.training import greedy_soup
 from sparsesearch.training.trial import rounded, weights_path
 
 # What of a run's fingerprint may be another for its recovery.
-TRAINING = ("training", "data.training", "search.rungs")
+TRAINING = ("training", "data.training", "search.rungs", "learning.tokens")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from sparsesearch.space import Space
 
 # Origin of what a learned search ended with, where it has weights or masks of its own.
 LEARNED = "learned"
+# Phase of the ledger in which it learned.
+LEARNING = "learning"
 
 
 def name_in_tests(evaluation: Evaluation) -> str:
@@ -144,6 +146,11 @@ class RunResults:
         """Selection tokens spent on all evaluations."""
         return sum(e.sequences - e.known for e in self.evaluations) * int(self.info["length"])
 
+    @property
+    def learning_tokens(self) -> int:
+        """Tokens that learning took, each gradient token counted three times."""
+        return sum(int(line["tokens"]) for line in self.run.lines(self.run.ledger) if line["phase"] == LEARNING)
+
     def find(self, identity: str) -> Evaluation:
         """A candidate by the start of its id, as its highest rung left it, else best-measured first.
 
@@ -225,6 +232,7 @@ class RunResults:
             "limits": [b.text for b in self.space.bounds],
             "hypervolume": self.hypervolume(),
             "tokens": self.tokens,
+            "learning_tokens": self.learning_tokens,
             "evaluations": len(self.evaluations),
             "candidates": [self.candidate_json(e) for e in self.front],
             "baselines": [self.candidate_json(e) for e in self.baselines],

@@ -95,8 +95,9 @@ def _of_rules(
 
 def _sizes(config: RunConfig, space: Space) -> int:
     """At how many sizes rules are asked: as many as the searcher wants of uniform genomes, if it says so."""
-    options = options_of(config.search.searcher, config.search.options)
-    return getattr(options, "sizes", 0 if space.bounds else SIZES)
+    wanted = getattr(options_of(config.search.searcher, config.search.options), "sizes", None)
+    # Of learned searches they are limits.
+    return wanted if isinstance(wanted, int) else 0 if space.bounds else SIZES
 
 
 def _genomes(name: str, space: Space, evidence: Evidence, sizes: int) -> dict[str, Genome]:

@@ -72,7 +72,8 @@ def print_summary(results: RunResults, console: Console) -> None:
         parts = [f"{name} {test[name_in_tests(e)]:.4g}" for name, e in named.items() if e and name_in_tests(e) in test]
         console.print(f"Test {results.test_metric}: {', '.join(parts)}", highlight=False, soft_wrap=True)
     path = results.run.path
-    console.print(f"{len(results.evaluations)} evaluations, {results.tokens:,} tokens.", highlight=False)
+    learned = f", {results.learning_tokens:,} of learning" if results.learning_tokens else ""
+    console.print(f"{len(results.evaluations)} evaluations, {results.tokens:,} tokens{learned}.", highlight=False)
     console.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)
     export = f"sparsesearch export {path} --pick knee --out smaller-model"
     console.print(f"Export: {export}", highlight=False, soft_wrap=True)

@@ -46,6 +46,12 @@ class LearnedSearcher(Searcher):
         # Share of the training data that only the choice sees, where weights have steps of their own.
         upper: Fraction = 0.5
 
+        @model_validator(mode="after")
+        def _something_moves(self) -> LearnedSearcher.Options:
+            if self.weights == "frozen" and self.lower:
+                raise ValueError("weights that are frozen take no steps of their own: lower: 0")
+            return self
+
         @field_validator("sizes")
         @classmethod
         def _limits(cls, sizes: list[str]) -> list[str]:
@@ -78,7 +84,11 @@ class LearnedSearcher(Searcher):
                 "Take one kind out, or use tas.",
             )  # fmt: skip
         for space in self.targets().values():
-            space.check()
+            try:
+                space.check()
+            except InputError as error:
+                hint = f"{error.hint} What is learned is in search.options.sizes."
+                raise InputError(error.code, error.message, hint) from None
 
     def targets(self) -> dict[str, Space]:
         """The space with the limits of every size that is learned, by what to call it."""
@@ -200,6 +210,9 @@ class BESASearcher(LearnedSearcher):
     class Options(LearnedSearcher.Options):
         # The loss: outputs of each block on its own inputs, or the network's on the whole.
         loss: Literal["blocks", "network"] = "blocks"
+        # What it ends as is a genome of the store.
+        weights: Literal["frozen"] = "frozen"
+        lower: Literal[0] = 0
         # Of the squared relative miss of the size.
         cost_weight: float = Field(5.0, ge=0, allow_inf_nan=False)
         batch: int | None = Field(1, ge=1)
@@ -223,6 +236,15 @@ class MaskLLMSearcher(LearnedSearcher):
         # Towards keeping large weights.
         large_weights: float = Field(1e-5, ge=0, allow_inf_nan=False)
         learning_rate: float = Field(5e-4, gt=0, allow_inf_nan=False)
+        weights: Literal["frozen"] = "frozen"
+        lower: Literal[0] = 0
+
+        @field_validator("sizes")
+        @classmethod
+        def _none(cls, sizes: list[str]) -> list[str]:
+            if sizes:
+                raise ValueError("the pattern is the size: leave sizes out")
+            return sizes
 
     options: Options
     method = "maskllm"
@@ -237,7 +259,9 @@ class PDPSearcher(LearnedSearcher):
     """PDP (Cho et al., 2023): soft masks made of the weights themselves, which train until the masks harden."""
 
     class Options(LearnedSearcher.Options):
-        weights: Literal["frozen", "lora", "full"] = "full"
+        # Nothing else is learned, so they cannot be frozen.
+        weights: Literal["lora", "full"] = "full"
+        lower: Literal[0] = 0
         # τ, in squared weights (of a group: mean squares).
         temperature: float = Field(1e-4, gt=0, allow_inf_nan=False)
 
@@ -263,16 +287,24 @@ class OTOSearcher(LearnedSearcher):
     """OTO (Chen et al., 2023): groups that are chosen to go are pushed to zero in half-space steps, then cut."""
 
     class Options(LearnedSearcher.Options):
-        weights: Literal["frozen", "lora", "full"] = "full"
         # Steps are on weights alone; `ramp` is the share of them after which the last group is zero.
+        weights: Literal["full"] = "full"
+        lower: Literal[0] = 0
         # Share of the steps before groups are chosen.
         warmup: Fraction = 0.1
         # ε of the half-space: a group goes to zero once its step turns this far against it.
         half_space: float = Field(0.0, ge=0, lt=1)
 
+        @model_validator(mode="after")
+        def _chosen_before_the_end(self) -> OTOSearcher.Options:
+            if self.warmup >= self.ramp:
+                raise ValueError("groups are chosen before the ramp ends: warmup < ramp")
+            return self
+
     options: Options
     method = "oto"
-    kinds = CUT_KINDS
+    # A router that is pushed to zero with its expert would choose it more.
+    kinds = tuple(kind for kind in CUT_KINDS if kind != "experts")
 
 
 class SlimmingSearcher(LearnedSearcher):

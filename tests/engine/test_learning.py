@@ -17,6 +17,7 @@ import sparsesearch as ss
 from sparsesearch.bilevel.loop import Loop
 from sparsesearch.config import RunConfig
 from sparsesearch.engine import controller, learning_checks
+from sparsesearch.engine import recover as recovering
 from sparsesearch.engine.learning_checks import memory_note
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
@@ -98,7 +99,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     """Killed in the middle of the second size, with a checkpoint after each step."""
     whole = run_search(tmp_path / "whole", family_dir("llama"), **sparse(searcher))
     monkeypatch.setattr("sparsesearch.engine.learning.SLICE", 0.0)
-    own, steps = Loop._one_step, []
+    own, steps = Loop.advance, []
 
     def dying(self: Loop) -> None:
         steps.append(1)
@@ -106,7 +107,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
         own(self)
 
-    monkeypatch.setattr(Loop, "_one_step", dying)
+    monkeypatch.setattr(Loop, "advance", dying)
     with pytest.raises(KeyboardInterrupt):
         run_search(tmp_path / "run", family_dir("llama"), **sparse(searcher))
     monkeypatch.undo()
@@ -151,17 +152,20 @@ def test_its_front_seeds_another_search(cofi: RunResults, family_dir: Make, tmp_
     assert again.search.seeds[0] == str(cofi.run.path)
 
 
+def channels(searcher: str) -> dict[str, Any]:
+    return {
+        "units": [{"kind": "channels", "levels": 4, "min_kept": "25%"}], "objectives": ["kl", "macs"],
+        "training": {"batch": 8, "learning_rate": 1e-3}, "executor": {"kind": "local"},
+        "search": {"searcher": searcher, "options": {"tokens": 8 * 8, "sizes": ["macs<=60%"]}},
+    }  # fmt: skip
+
+
 def test_channels_are_learned_with_live_batch_statistics(tmp_path: Path) -> None:
     """And end with statistics of their own, measured on calibration images."""
     rng = np.random.default_rng(0)
     images = rng.normal(size=(24, 3, 16, 16)).astype(np.float32)
     data = {"calibration": images[:16], "selection": images[16:]}
-    tree = {
-        "units": [{"kind": "channels", "levels": 4, "min_kept": "25%"}], "objectives": ["kl", "macs"],
-        "training": {"batch": 8, "learning_rate": 1e-3}, "executor": {"kind": "local"},
-        "search": {"searcher": "oto", "options": {"tokens": 8 * 8, "sizes": ["macs<=60%"]}},
-    }  # fmt: skip
-    run = ss.search(make("padded"), tree, data=data, results=tmp_path, name="cnn")
+    run = ss.search(make("padded"), channels("oto"), data=data, results=tmp_path, name="cnn")
     (found,) = run.results.learned
     assert found.costs["macs"] <= 0.6 * run.results.space.dense_costs["macs"]
     # Measured again from its file: what is reported is what is kept.
@@ -173,13 +177,23 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     (changes("besa"), "SS111", "cannot choose units of kind ffn_width"),
     (changes("bip", [*WIDTHS, *SPARSITY]), "SS111", "learns sparsity or"),
     (sparse("oto"), "SS111", "cannot choose units of kind sparsity"),
-    (sparse("maskllm"), "SS114", "pruners.pattern"),
-    (sparse("hydra", pruners={"sparsity": "wanda", "pattern": "2:4"}), "SS114", "Use maskllm"),
+    (sparse("maskllm", options={"sizes": []}), "SS114", "pruners.pattern"),
+    (
+        changes("hydra", [{"kind": "sparsity", "levels": ["50%"]}], pruners={"pattern": "2:4"}, options={"sizes": []}),
+        "SS114",
+        "Use maskllm",
+    ),
     (changes("gates", pruners={"compensate": True}), "SS114", "compensate"),
     (changes("gates", options={"sizes": ["params<=1%"]}), "SS106", "cannot be met"),
     (changes("gates", options={"sizes": ["parms<=90%"]}), "SS101", "Did you mean 'params'"),
     (changes("tas", options={"temperature": 0}), "SS101", "search.options.temperature"),
     (changes("bip", options={"lower": 0}), "SS101", "weights that move need steps of their own"),
+    (changes("tas", options={"weights": "frozen"}), "SS101", "frozen take no steps of their own: lower: 0"),
+    (changes("oto", options={"weights": "lora"}), "SS101", "search.options.weights"),
+    (changes("oto", options={"warmup": 0.6}), "SS101", "warmup < ramp"),
+    (sparse("besa", options={"weights": "full"}), "SS101", "search.options.weights"),
+    (sparse("maskllm", pruners={"pattern": "2:4"}), "SS101", "the pattern is the size"),
+    (sparse("maskllm", options={"sizes": []}, pruners={"pattern": "2:4"}), "SS104", "has one pruned level"),
     (changes("gates", options={"tokens": 31}), "SS118", "31 gradient tokens for each size are less than one step"),
     (changes("gates", training={"batch": 10**9}), "SS118", "less than one step takes"),
 ]
@@ -191,6 +205,22 @@ def test_mistakes_are_told_before_anything_runs(family_dir: Make, tree: dict[str
         launched(family_dir("llama"), **tree)
     assert caught.value.code == code
     assert words in str(caught.value)
+
+
+def test_hours_are_refused(family_dir: Make) -> None:
+    tree = changes("gates")
+    tree["search"] |= {"hours": 1}
+    with pytest.raises(InputError, match=r"SS114 .* hours could end it half-way. Use --tokens"):
+        launched(family_dir("llama"), **tree)
+
+
+def test_classes_are_needed_where_the_tasks_own_loss_counts(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).normal(size=(24, 3, 16, 16)).astype(np.float32)
+    data = {"calibration": images[:16], "selection": images[16:]}
+    tree = channels("gates")
+    tree["training"] |= {"distill": 0.5}
+    with pytest.raises(InputError, match=r"SS212 training data have no labels"):
+        ss.search(make("padded"), tree, data=data, results=tmp_path, name="cnn")
 
 
 def test_rungs_are_refused(family_dir: Make) -> None:
@@ -252,8 +282,35 @@ def test_a_size_that_diverges_is_told_and_its_state_counts(family_dir: Make, tmp
         results = controller.start(launched(family_dir("llama"), **tree), tmp_path / "run", Listening(quiet=True))
     except SparseSearchError as error:
         pytest.fail(str(error))
-    assert any(text.startswith("SS408 learning params<=95%: loss") for text in told), told
+    assert any(text.startswith("SS408 learning params<=95%: gradients that are no numbers at") for text in told), told
     assert results.final
+
+
+def test_what_was_learned_is_recovered(cofi: RunResults, tmp_path: Path) -> None:
+    """From the learned weights, also with other training options than those that it was learned with."""
+    shutil.copytree(cofi.run.path, tmp_path / "run")
+    shutil.copytree(cofi.run.path.parent / ".cache", tmp_path / ".cache")
+    results = RunResults(tmp_path / "run")
+    candidate = results.learned[0]
+    launch = recovering.prepared(results, {"training.learning_rate": 1e-30, "training.batch": 1}, 16)
+    (done,) = recovering.recover(results, launch, [candidate], 1, Reporter(quiet=True))
+    assert done.quality == pytest.approx(candidate.quality, rel=1e-5), "a step that moves nothing changes nothing"
+
+
+def test_another_budget_is_another_run(cofi: RunResults, tmp_path: Path) -> None:
+    shutil.copytree(cofi.run.path, tmp_path / "run")
+    for budget in ({"search.options.tokens": 2 * TOKENS}, {"training.learning_rate": 0.5}):
+        with pytest.raises(InputError, match=r"SS602 .* changed since the run began"):
+            controller.resume(tmp_path / "run", budget, Reporter(quiet=True))
+
+
+def test_rules_seed_what_is_learned(family_dir: Make, tmp_path: Path) -> None:
+    tree = sparse("besa")
+    tree["search"] |= {"seeds": ["owl"]}
+    results = run_search(tmp_path / "run", family_dir("llama"), **tree)
+    assert {"learned nonzeros<=90%", "learned nonzeros<=82%"} <= {e.origin for e in results.final}
+    assert any(e.origin.startswith("owl") for e in results.evaluations)
+    assert results.front_json()["learning_tokens"] == 3 * 2 * TOKENS
 
 
 def test_learning_again_pays_nothing(cofi: RunResults, tmp_path: Path) -> None:
