@@ -179,7 +179,9 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     (sparse("oto"), "SS111", "cannot choose units of kind sparsity"),
     (sparse("maskllm", options={"sizes": []}), "SS114", "pruners.pattern"),
     (
-        changes("hydra", [{"kind": "sparsity", "levels": ["50%"]}], pruners={"pattern": "2:4"}, options={"sizes": []}),
+        sparse(
+            "hydra", options={"sizes": []}, pruners={"pattern": "2:4"}, units=[{"kind": "sparsity", "levels": ["50%"]}]
+        ),
         "SS114",
         "Use maskllm",
     ),
