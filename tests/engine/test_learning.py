@@ -179,12 +179,16 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     (sparse("oto"), "SS111", "cannot choose units of kind sparsity"),
     (sparse("maskllm", options={"sizes": []}), "SS114", "pruners.pattern"),
     (
-        sparse(
-            "hydra", options={"sizes": []}, pruners={"pattern": "2:4"}, units=[{"kind": "sparsity", "levels": ["50%"]}]
+        changes(
+            "hydra",
+            [{"kind": "sparsity", "levels": ["50%"]}],
+            pruners={"pattern": "2:4"},
+            objectives=["kl", "nonzeros"],
+            options={"sizes": []},
         ),
         "SS114",
         "Use maskllm",
-    ),
+    ),  # fmt: skip
     (changes("gates", pruners={"compensate": True}), "SS114", "compensate"),
     (changes("gates", options={"sizes": ["params<=1%"]}), "SS106", "cannot be met"),
     (changes("gates", options={"sizes": ["parms<=90%"]}), "SS101", "Did you mean 'params'"),
