@@ -184,11 +184,11 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
             [{"kind": "sparsity", "levels": ["50%"]}],
             pruners={"pattern": "2:4"},
             objectives=["kl", "nonzeros"],
-            options={"sizes": []},
+            options={"sizes": ["nonzeros<=95%"]},
         ),
         "SS114",
         "Use maskllm",
-    ),  # fmt: skip
+    ),
     (changes("gates", pruners={"compensate": True}), "SS114", "compensate"),
     (changes("gates", options={"sizes": ["params<=1%"]}), "SS106", "cannot be met"),
     (changes("gates", options={"sizes": ["parms<=90%"]}), "SS101", "Did you mean 'params'"),
