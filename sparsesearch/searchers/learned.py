@@ -113,7 +113,7 @@ class BiPSearcher(LearnedSearcher):
         weights: Literal["frozen", "lora", "full"] = "full"
         lower: int = Field(1, ge=0)
         # How far a typical gradient moves a score, in typical scores.
-        learning_rate: float = Field(0.01, gt=0, allow_inf_nan=False)
+        learning_rate: float = Field(0.03, gt=0, allow_inf_nan=False)
         # 1/γ, of the implicit term; 0 leaves the straight-through scores of HYDRA.
         gamma_inverse: float = Field(1e-4, ge=0, allow_inf_nan=False)
 
