@@ -38,11 +38,11 @@ class Weights:
             self._low_rank = [name for name in network.matrices if name in self.own]
             generator = torch.Generator().manual_seed(options.seed)
             for name in self._low_rank:
-                rows, columns = _flat(self.own[name]).shape[-2:]
-                lead = _flat(self.own[name]).shape[:-2]
+                weight, experts = self.own[name], network.matrices[name].layout == "experts"
+                *lead, rows, columns = weight.shape if experts else weight.flatten(1).shape
                 first = torch.randn(*lead, options.rank, columns, generator=generator) / columns**0.5
-                self.parameters[f"{name}:a"] = nn.Parameter(first.to(self.own[name]))
-                self.parameters[f"{name}:b"] = nn.Parameter(self.own[name].new_zeros(*lead, rows, options.rank))
+                self.parameters[f"{name}:a"] = nn.Parameter(first.to(weight))
+                self.parameters[f"{name}:b"] = nn.Parameter(weight.new_zeros(*lead, rows, options.rank))
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
 
@@ -57,8 +57,3 @@ class Weights:
     def moved(self) -> dict[str, torch.Tensor]:
         """Those that have low-rank updates."""
         return {name: self.tensor(name) for name in self._low_rank}
-
-
-def _flat(weight: torch.Tensor) -> torch.Tensor:
-    """A weight as matrices: experts stay apart, kernels lie in the columns."""
-    return weight if weight.ndim == 3 else weight.flatten(1)

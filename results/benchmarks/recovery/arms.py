@@ -94,7 +94,8 @@ def main() -> None:
             recovery = keys.pop("recovery", {})
             if seeded:
                 keys["search.seeds"] = [str(args.results / f"{seeded}-s{seed}")]
-            changes = {"model.id": args.model, "data.training": training, "search.seed": seed, **args.common, **keys}
+            seeds = {"search.seed": seed, "training.seed": seed}
+            changes = {"model.id": args.model, "data.training": training, **seeds, **args.common, **keys}
             run = ss.search(
                 args.recipe, name=f"{name}-s{seed}", results=args.results, calibration=args.calibration,
                 selection=args.selection, changes=changes, quiet=True,
