@@ -162,6 +162,10 @@ class Learner(ABC):
         """What a user should know of how the size went; empty where there is nothing."""
         return ""
 
+    def counted(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """The sum over a unit's elements; of a cut of several orders, which keep equally many, that of one order."""
+        return values.sum() / (len(values) if self.units[name].is_cut else 1)
+
     def chances_of(self, kept: Mapping[str, torch.Tensor]) -> Chances:
         """Chances of the levels around numbers of kept elements (of each order)."""
         return {name: between(unit, kept[name]) for name, unit in self.units.items()}

@@ -94,7 +94,5 @@ class BiP(Learner):
 
     def decide(self, moment: Moment) -> Decision:
         self.project(moment)
-        kept = {
-            n: float(mask.sum()) / (len(mask) if self.units[n].is_cut else 1) for n, mask in self.kept_beside.items()
-        }
+        kept = {name: float(self.counted(name, mask)) for name, mask in self.kept_beside.items()}
         return Decision(kept, {name: score.detach() for name, score in self.parameters.items()})

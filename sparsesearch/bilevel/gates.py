@@ -65,8 +65,7 @@ class Gates(Learner):
         return {name: sampled(log_alpha, moment.generator) for name, log_alpha in self.parameters.items()}
 
     def chances(self) -> Chances:
-        orders = {n: (a.shape[0] if self.units[n].is_cut else 1) for n, a in self.parameters.items()}
-        return self.chances_of({n: open_chance(a).sum() / orders[n] for n, a in self.parameters.items()})
+        return self.chances_of({name: self.counted(name, open_chance(a)) for name, a in self.parameters.items()})
 
     def penalty(self, moment: Moment) -> torch.Tensor:
         off = moment.size.shares(self.chances()) - moment.wanted
@@ -89,10 +88,7 @@ class Gates(Learner):
 
     def decide(self, moment: Moment) -> Decision:
         """Counts as expected; what a surviving gate is worth is folded into the weights that it multiplies."""
-        kept = {}
-        for name, log_alpha in self.parameters.items():
-            chance = open_chance(log_alpha.detach())
-            kept[name] = float(chance.sum()) / (chance.shape[0] if self.units[name].is_cut else 1)
-        worth = {name: settled(log_alpha.detach()) for name, log_alpha in self.parameters.items()}
-        folded = {name: tensor.detach() for name, tensor in self.relaxed.tensors(worth).items()}
-        return Decision(kept, {n: a.detach() for n, a in self.parameters.items()}, folded)
+        gates = {name: log_alpha.detach() for name, log_alpha in self.parameters.items()}
+        kept = {name: float(self.counted(name, open_chance(gate))) for name, gate in gates.items()}
+        tensors = self.relaxed.tensors({name: settled(gate) for name, gate in gates.items()})
+        return Decision(kept, gates, {name: tensor.detach() for name, tensor in tensors.items()})

@@ -101,7 +101,7 @@ class HalfSpace(Learner):
 
     def decide(self, moment: Moment) -> Decision:
         stays: State = {name: self.kept_beside[f"{name}:stays"] for name in self.units}
-        kept = {name: float(mask.sum()) / len(mask) for name, mask in stays.items()}
+        kept = {name: float(self.counted(name, mask)) for name, mask in stays.items()}
         # Among those that stay or go together, the worthier ones first, for when a size is repaired.
         worth = {n: self.kept_beside[f"{n}:worth"] for n in stays}
         scores = {n: mask * 2 + worth[n] / worth[n].max().clamp_min(1e-30) for n, mask in stays.items()}

@@ -18,20 +18,24 @@ class Scales(Learner):
 
     The penalty is the mean over all elements of |γ| (network slimming, Liu et al., ICCV 2017), of t|γ| - |γ - mean γ|
     (polarization, Zhuang et al., NeurIPS 2020, t = `tilt`), or of |γ| where sizes of the weights say that an element
-    will go (mask sparsity, Jiang et al., 2023).
+    will go (mask sparsity, Jiang et al., 2023); `strength` times it counts once the ramp is behind, less before.
     """
 
     def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
         for name, unit in self.units.items():
             self.parameters[name] = learned(torch.ones(relaxed.shape(unit), device=self.device))
-            self.kept_beside[name] = torch.zeros(relaxed.shape(unit), device=self.device)
 
     def begin(self, size: Size) -> None:
         """Which elements go if sizes of weights decide, for mask sparsity."""
-        sizes = {name: self.relaxed.size(unit).detach() for name, unit in self.units.items()}
+        if self.options.regulariser != "mask":
+            return
+        sizes = self._sizes()
         found = self._masks(size, {name: s / s.mean().clamp_min(1e-30) for name, s in sizes.items()})
         self.kept_beside.update({name: 1 - mask for name, mask in found.items()})
+
+    def _sizes(self) -> dict[str, torch.Tensor]:
+        return {name: self.relaxed.size(unit).detach() for name, unit in self.units.items()}
 
     def _masks(self, size: Size, scores: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         ranking = Ranking(self.units, scores)
@@ -60,10 +64,9 @@ class Scales(Learner):
     def decide(self, moment: Moment) -> Decision:
         """The largest scales, folded into the weights that they multiply."""
         scales = {name: scale.detach() for name, scale in self.parameters.items()}
-        sizes = {name: self.relaxed.size(unit).detach() for name, unit in self.units.items()}
         # Of equal scales, as at the ends, the larger weights stay.
-        scores = {n: scales[n] * (1 + TIE * sizes[n] / sizes[n].max().clamp_min(1e-30)) for n in scales}
+        scores = {n: scales[n] * (1 + TIE * s / s.max().clamp_min(1e-30)) for n, s in self._sizes().items()}
         masks = self._masks(moment.size, scores)
-        kept = {name: float(mask.sum()) / (len(mask) if self.units[name].is_cut else 1) for name, mask in masks.items()}
+        kept = {name: float(self.counted(name, mask)) for name, mask in masks.items()}
         folded = {name: tensor.detach() for name, tensor in self.relaxed.tensors(scales).items()}
         return Decision(kept, scores, folded)

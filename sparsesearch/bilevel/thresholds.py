@@ -35,8 +35,7 @@ class Thresholds(Learner):
         return (above > 0).to(soft) + soft - soft.detach()
 
     def chances(self) -> Chances:
-        opened = {name: self._open(name) for name in self.units}
-        return self.chances_of({n: o.sum() / (len(o) if self.units[n].is_cut else 1) for n, o in opened.items()})
+        return self.chances_of({name: self.counted(name, self._open(name)) for name in self.units})
 
     def penalty(self, moment: Moment) -> torch.Tensor:
         shares = moment.size.shares(self.chances())
@@ -46,5 +45,5 @@ class Thresholds(Learner):
     def decide(self, moment: Moment) -> Decision:
         with torch.no_grad():
             scores: State = {name: self._sizes(name) - self.parameters[name] for name in self.units}
-            kept = {n: float((s > 0).sum()) / (len(s) if self.units[n].is_cut else 1) for n, s in scores.items()}
+            kept = {name: float(self.counted(name, score > 0)) for name, score in scores.items()}
         return Decision(kept, scores)

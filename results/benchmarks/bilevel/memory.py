@@ -1,7 +1,7 @@
 """What learning says it will hold against what it held: a process of its own for each searcher, a few steps each.
 
     python memory.py --recipe ../search_efficiency/widths.yaml --model MODEL --calibration TEXT --selection TEXT \\
-        --results DIR --searchers hydra,besa --set '{"training.batch": 4}' --out memory.json
+        --results DIR --searchers gates,cofi --set '{"training.batch": 4}' --out memory.json
 
 Held is the highest resident memory of the process, less what it had when the levels and the teacher were there and
 nothing had been learned. Linux.

@@ -24,25 +24,45 @@ def shown(values: list[float], digits: int = 3) -> str:
     return mean if len(values) == 1 else f"{mean} ({low}-{high})"
 
 
+def arms_table(rows: list[Row]) -> list[str]:
+    """A line for each arm: as found, with the store's weights and its own (the lower went on); after recovery."""
+    metric = "perplexity" if "perplexity" in rows[0] else "accuracy"
+    recovered = any(row["before"] != round(row["kl"], 4) for row in rows)
+    heads = ["arm", "KL, store", *(["KL, own", "KL after recovery"] if recovered else []), metric]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for arm in arms_of(rows):
+        found = [row for row in rows if row["arm"] == arm]
+        own = [row["before, learned"] for row in found if "before, learned" in row]
+        cells = [arm, shown([row.get("before, refitted", row["before"]) for row in found])]
+        if recovered:
+            cells += [shown(own) if own else "", shown([row["kl"] for row in found])]
+        cells.append(shown([row[metric] for row in found], 2 if metric == "perplexity" else 3))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def flat_table(rows: list[Row]) -> list[str]:
+    """A line for each row, as it is."""
+    cells = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in cells]
+
+
+def arms_of(rows: list[Row]) -> list[str]:
+    return list(dict.fromkeys(row["arm"] for row in rows))
+
+
 def main(paths: list[Path]) -> None:
     for path in paths:
         rows: list[Row] = json.loads(path.read_text())
-        arms = list(dict.fromkeys(row["arm"] for row in rows))
-        metric = "perplexity" if "perplexity" in rows[0] else "accuracy"
-        seeds = len({row["seed"] for row in rows})
-        print(f"\n{path.stem}: {seeds} seed{'s' * (seeds > 1)}, compute {rows[0]['compute']:,}\n")
-        print(f"| arm | KL as found | weights | KL after recovery | {metric} |\n|---|---|---|---|---|")
-        for arm in arms:
-            found = [row for row in rows if row["arm"] == arm]
-            weights = ", ".join(sorted({row["weights"] for row in found}))
-            before, after = shown([row["before"] for row in found]), shown([row["kl"] for row in found])
-            value = shown([row[metric] for row in found], 2 if metric == "perplexity" else 3)
-            print(f"| {arm} | {before} | {weights} | {after} | {value} |")
-        draw(rows, arms, path.with_suffix(".png"))
+        print(f"\n{path.stem}\n")
+        print(*(arms_table(rows) if "arm" in rows[0] else flat_table(rows)), sep="\n")
+        if "arm" in rows[0]:
+            draw(rows, path.with_suffix(".png"))
 
 
-def draw(rows: list[Row], arms: list[str], picture: Path) -> None:
+def draw(rows: list[Row], picture: Path) -> None:
     """A dot for each seed: hollow as found, filled after recovery."""
+    arms = arms_of(rows)
     _, axes = pyplot.subplots(figsize=(6, 0.35 * len(arms) + 1.2))
     for row in rows:
         place = len(arms) - 1 - arms.index(row["arm"])

@@ -44,17 +44,18 @@ def compute(results: RunResults) -> int:
     return int(searched + GRADIENT * trained + climbed)
 
 
-def found_by(results: RunResults, pick: str) -> Evaluation:
-    """The better of what a learned search ended with, in its own weights and in the store's; of others, a pick."""
-    learned = [*results.learned, *(e for e in results.final if e.origin.startswith("learned"))]
-    return min(learned, key=lambda e: e.quality) if learned else results.pick(pick)
+def learned_by(results: RunResults) -> dict[str, Evaluation]:
+    """What a learned search ended with: with the weights or masks that it learned, and with the store's weights."""
+    groups = {"learned": results.learned, "refitted": [e for e in results.final if e.origin.startswith("learned")]}
+    return {name: min(found, key=lambda e: e.quality) for name, found in groups.items() if found}
 
 
 def ended(
     results: RunResults, pick: str, tokens: int, recovery: dict[str, Any], test: Path, sequences: int
 ) -> dict[str, Any]:
     """What a run found after `tokens` of training, or as its rungs left it: quality and test metric."""
-    best = found_by(results, pick)
+    learned = learned_by(results)
+    best = min(learned.values(), key=lambda e: e.quality) if learned else results.pick(pick)
     quality, weights = best.quality, kept_weights(results.run, best)
     if tokens:
         launch = recovering.prepared(results, recovery, tokens)
@@ -66,6 +67,7 @@ def ended(
     return {
         "genome": best.genome.id, "compute": compute(results), "before": round(best.quality, 4),
         "weights": "learned" if best in results.learned else "refitted",
+        **{f"before, {name}": round(e.quality, 4) for name, e in learned.items()},
         results.quality: quality,
         results.test_metric: tested(opened, best, weights, samples, config),
     }  # fmt: skip
