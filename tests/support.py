@@ -13,7 +13,6 @@ import transformers
 from PIL import Image
 
 from sparsesearch.bilevel.relaxed import Relaxed
-from sparsesearch.bilevel.weights import Weights
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.config import RunConfig
 from sparsesearch.engine import controller
@@ -26,6 +25,7 @@ from sparsesearch.models.task import task_of
 from sparsesearch.models.units import modules_of
 from sparsesearch.space import Limit, Part, Space, Unit
 from sparsesearch.supernet import LevelStore, StitchedSupernet, StoreBuilder
+from sparsesearch.training.weights import Weights
 
 SIZES: dict[str, Any] = {
     "vocab_size": 2048,

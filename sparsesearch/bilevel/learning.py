@@ -17,7 +17,6 @@ from sparsesearch.bilevel.outcome import genome_of, learned_network
 from sparsesearch.bilevel.reconstruction import BlockLoss
 from sparsesearch.bilevel.registry import learner
 from sparsesearch.bilevel.relaxed import Relaxed
-from sparsesearch.bilevel.weights import Weights
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import TrainingConfig
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
@@ -27,6 +26,7 @@ from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.stitched import state_of
 from sparsesearch.training.objective import Objective
 from sparsesearch.training.trial import rounded
+from sparsesearch.training.weights import Weights
 
 CHECKPOINT = "checkpoint"
 

@@ -8,36 +8,18 @@ itself. Experts are the exception: a closed one adds nothing, but the router sti
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
-from torch import nn
-from torch.func import functional_call
 
-from sparsesearch.bilevel.weights import Weights
 from sparsesearch.models.network import Cut, Network, Slot
 from sparsesearch.models.units import sparsity_module
 from sparsesearch.space import Space, Unit
+from sparsesearch.supernet.elastic import Running
+from sparsesearch.training.weights import Weights
 
 # By name of unit: of a sparsity unit in the shape of its weight; of a cut (orders, elements), or (orders, elements,
 # elements) to mix elements; of a sublayer a scalar.
 Openings = Mapping[str, torch.Tensor]
-
-
-class Running:
-    """A network with other tensors in the place of its own; it is called as the network is."""
-
-    def __init__(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-        self.model, self.tensors = model, tensors
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return functional_call(self.model, self.tensors, args, kwargs)
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return self.model.parameters()
-
-    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
-        yield from self.model.named_modules()
 
 
 class Relaxed:

@@ -23,12 +23,13 @@ from sparsesearch.config.tree import (
     ScreenConfig,
     SearchConfig,
     Strict,
+    SupernetConfig,
     TrainingConfig,
     UnitConfig,
 )
 
 __all__ = [
     "PYTHON_SOURCE", "DataConfig", "DataConfigs", "ExecutorConfig", "Fraction", "Grid", "ImageConfig", "ModelConfig",
-    "PrunerConfig", "RunConfig", "Rung", "ScreenConfig", "SearchConfig", "Strict", "TrainingConfig", "UnitConfig",
-    "dump_config", "load_config", "override", "parse_assignment", "validate", "with_absolute_paths",
+    "PrunerConfig", "RunConfig", "Rung", "ScreenConfig", "SearchConfig", "Strict", "SupernetConfig", "TrainingConfig",
+    "UnitConfig", "dump_config", "load_config", "override", "parse_assignment", "validate", "with_absolute_paths",
 ]  # fmt: skip

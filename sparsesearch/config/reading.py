@@ -26,6 +26,8 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> RunConfi
         raise InputError("SS100", f"{path}: not valid YAML: {_yaml_problem(error)}") from None
     if not isinstance(tree, dict):
         raise InputError("SS100", f"{path}: a recipe is a mapping of keys to values, got {type(tree).__name__}.")
+    if isinstance(tree.get("supernet"), str):  # so that further keys can be set
+        tree["supernet"] = {"kind": tree["supernet"]}
     for key, value in (overrides or {}).items():
         override(tree, key, value)
         # What an option sets has no line in the file.
@@ -154,6 +156,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         tree["model"]["weights"] = absolute(config.model.weights)
     if config.refines is not None:
         tree["refines"] = absolute(config.refines)
+    if config.supernet.start is not None:
+        tree["supernet"]["start"] = absolute(config.supernet.start)
     # A run, or the name of a rule.
     tree["search"]["seeds"] = [absolute(seed) if "/" in seed else seed for seed in config.search.seeds]
     for role in ("calibration", "selection", "training", "test"):

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from sparsesearch.space.limit import Limit
 
@@ -241,6 +241,63 @@ class TrainingConfig(Strict):
     seed: int = Field(0, ge=0)
 
 
+SupernetKind = Literal["stitched", "sorted", "sandwich", "random", "random_linear", "block_local"]
+
+
+class SupernetConfig(Strict):
+    """Whose weights candidates have; `supernet: KIND` is short for `supernet: {kind: KIND}`."""
+
+    # stitched: of each unit the levels that pruners made. All others: of one network whose elements are sorted by
+    # importance, of which a candidate has the first ones: as it is (sorted), or trained so that its parts are good
+    # networks: the largest, the smallest and random ones each step (sandwich), random ones, with a chance that rises
+    # along the way (random_linear), or every block on its own against the dense one's outputs (block_local).
+    kind: SupernetKind = "stitched"
+    # Training tokens, those of each sub-network of a step counted; null: the training data, by one sub-network a step.
+    tokens: int | None = Field(None, ge=1)
+    # Random sub-networks a step.
+    subnets: int = Field(2, ge=1)
+    # Of random sub-networks: each level alike, sizes alike (balanced), or levels the likelier the smaller (inverse).
+    sampling: Literal["uniform", "balanced", "inverse"] = "uniform"
+    # What sub-networks are distilled from: the dense network, or the largest one of the same step (sandwich).
+    distill_from: Literal["dense", "largest"] = "dense"
+    # Sub-networks run with really smaller tensors, or with zeros for what they leave out.
+    execution: Literal["sliced", "masked"] = "sliced"
+    # All weights are trained, or low-rank updates of all linears.
+    weights: Literal["full", "lora"] = "full"
+    # Progressive shrinking: kinds that become elastic one stage after another, stages of equal length; others are from
+    # the beginning.
+    stages: list[list[Kind]] = []
+    # A trained supernet of the same network to begin with (its directory, or that of a run that has one).
+    start: str | None = None
+    # How it is trained; `training` is how candidates are.
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _of_use(self) -> SupernetConfig:
+        if not self.is_trained and (self.tokens is not None or self.stages):
+            raise ValueError(f"tokens and stages are for a supernet that is trained; {self.kind} is not")
+        if not self.is_elastic and self.start is not None:
+            raise ValueError("start is for a supernet of one network; stitched has its levels from the level store")
+        if self.distill_from == "largest" and self.kind != "sandwich":
+            raise ValueError(
+                f"distill_from: largest is for kind sandwich, where each step runs it; not for {self.kind}"
+            )
+        return self
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether candidates are parts of one network."""
+        return self.kind != "stitched"
+
+    @property
+    def is_trained(self) -> bool:
+        return self.kind not in ("stitched", "sorted")
+
+
+def _by_kind(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
 class ExecutorConfig(Strict):
     """Where workers run. Results do not depend on it, except through `threads` (the order of sums)."""
 
@@ -266,6 +323,7 @@ class RunConfig(Strict):
     # A finished run: levels are then a grid around its front, with steps half as large, and its front seeds the search.
     refines: str | None = None
     pruners: PrunerConfig = PrunerConfig()
+    supernet: Annotated[SupernetConfig, BeforeValidator(_by_kind)] = SupernetConfig()
     limits: list[str] = []
     # The first is the quality (kl or perplexity), the others are costs; all are minimised.
     objectives: list[str] = ["kl", "params"]

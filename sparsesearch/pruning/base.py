@@ -17,6 +17,7 @@ from sparsesearch.pruning.magnitude import element_magnitude, magnitude
 from sparsesearch.pruning.maw import maw
 from sparsesearch.pruning.minitron import minitron
 from sparsesearch.pruning.obs import obs
+from sparsesearch.pruning.prefix import prefix
 from sparsesearch.pruning.random_ import element_random, random
 from sparsesearch.pruning.score import by_score
 from sparsesearch.pruning.sparsegpt import sparsegpt
@@ -32,6 +33,7 @@ UNSTRUCTURED: dict[str, Unstructured] = {
     "sparsegpt": sparsegpt,
 }
 STRUCTURED: dict[str, Structured] = {
+    "prefix": by_element_score(prefix),
     "random": by_element_score(element_random),
     "magnitude": by_element_score(element_magnitude),
     "maw": by_element_score(maw),

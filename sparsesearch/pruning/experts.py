@@ -72,9 +72,15 @@ def stun(experts: Experts) -> torch.Tensor:
     return torch.tensor([*order, *representative.values()], dtype=torch.int64)
 
 
+def prefix(experts: Experts) -> torch.Tensor:
+    """The last experts go first: for layers whose experts are sorted already."""
+    return torch.arange(len(experts.tokens)).flip(0)
+
+
 # experts -> all their indices, the first to go first
 EXPERTS: dict[str, Callable[[Experts], torch.Tensor]] = {
     "reap": reap, "easy_ep": easy_ep, "stun": stun, "frequency": frequency,
+    "prefix": prefix,
 }  # fmt: skip
 
 

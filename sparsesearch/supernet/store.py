@@ -130,6 +130,13 @@ class UnitFiles:
         orders = self._file(unit).get_tensor("order").long()
         return torch.stack([kept_elements(order, elements, unit.levels[level]) for order in orders])
 
+    def ranking(self, unit: Unit, elements: int) -> torch.Tensor:
+        """All elements of a cut, those that stay longest first, (orders, elements)."""
+        return torch.stack([
+            torch.cat([kept_elements(order, elements, elements - len(order)), order.flip(0)])
+            for order in self._file(unit).get_tensor("order").long()
+        ])  # fmt: skip
+
     def mean(self, matrix: Matrix) -> torch.Tensor:
         """Mean inputs of a matrix over calibration data, (groups, inputs)."""
         path = means_path(self.directory, matrix.block)

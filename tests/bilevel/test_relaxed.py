@@ -18,7 +18,6 @@ from support import Built, relaxed_of, synthetic_space
 from sparsesearch.bilevel.expected import ExpectedCost, between
 from sparsesearch.bilevel.levels import ranks
 from sparsesearch.bilevel.relaxed import Relaxed
-from sparsesearch.bilevel.weights import Weights
 from sparsesearch.bilevel.widths import pooling
 from sparsesearch.config import RunConfig, TrainingConfig, UnitConfig
 from sparsesearch.models.network import Network
@@ -27,6 +26,7 @@ from sparsesearch.models.units import build_space
 from sparsesearch.space import COSTS, Genome, Unit
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.compose import select
+from sparsesearch.training.weights import Weights
 
 Make = Callable[[str], Path]
 FAMILIES = ["llama", "llama-biased", "gpt2", "opt", "phi3", "bert", "t5", "vit", "qwen3_moe"]
