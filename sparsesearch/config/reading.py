@@ -26,9 +26,9 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> RunConfi
         raise InputError("SS100", f"{path}: not valid YAML: {_yaml_problem(error)}") from None
     if not isinstance(tree, dict):
         raise InputError("SS100", f"{path}: a recipe is a mapping of keys to values, got {type(tree).__name__}.")
-    if isinstance(tree.get("supernet"), str):  # so that further keys can be set
-        tree["supernet"] = {"kind": tree["supernet"]}
     for key, value in (overrides or {}).items():
+        if isinstance(tree.get("supernet"), str):  # so that further keys can be set
+            tree["supernet"] = {"kind": tree["supernet"]}
         override(tree, key, value)
         # What an option sets has no line in the file.
         place = tuple(int(k) if k.isdigit() else k for k in key.split("."))

@@ -21,6 +21,8 @@ from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.seeds import seed_genomes
 from sparsesearch.engine.session import SearchSession
+from sparsesearch.engine.supernet_building import ensure_supernet
+from sparsesearch.engine.supernet_checks import check_supernet_disk
 from sparsesearch.engine.versions import versions
 from sparsesearch.engine.worker import WorkerSetup
 from sparsesearch.errors import InputError
@@ -34,6 +36,7 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     """Run a new search in `path`; raises SparseSearchError before anything is written where it cannot run."""
     RunDirectory.check_new(path)
     check_disk(launch, path.parent)
+    check_supernet_disk(launch, path.parent)
     cluster = executors.Cluster(launch.config.executor)
     try:
         run = RunDirectory.create(path)
@@ -102,9 +105,10 @@ def supernet(launch: Launch, run: RunDirectory, reporter: Reporter, again: str =
     Args:
         again: what goes on after an interruption; `resume` where nothing is said.
     """
-    setup = launch.setup(run, run.path.parent / ".cache")
+    cache, ledger = run.path.parent / ".cache", Ledger(run)
+    ensure_supernet(launch, run, cache, reporter, ledger)
+    setup = launch.setup(run, cache)
     executor = executors.create(setup)
-    ledger = Ledger(run)
     try:
         store = ensure_store(launch, setup, executor, reporter, ledger)
         space = launch.space.with_nonzeros(store.nonzeros)

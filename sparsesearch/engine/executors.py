@@ -28,7 +28,7 @@ class WorkerDied(Exception):
 
 
 class Executor(Protocol):
-    """Runs methods of `Worker` by name."""
+    """Runs methods of `Worker`, or of another class, by name."""
 
     def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
         """Results of `Worker.method(*call)` in the order of the calls, as they become available.
@@ -62,8 +62,8 @@ class Executor(Protocol):
 class LocalExecutor:
     """One worker in this process."""
 
-    def __init__(self, setup: WorkerSetup) -> None:
-        self._worker = Worker(setup)
+    def __init__(self, setup: WorkerSetup, worker: type = Worker) -> None:
+        self._worker = worker(setup)
 
     def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
         for call in calls:
@@ -101,12 +101,12 @@ def _running(wanted: tuple[Any, tuple[Any, ...]] | None) -> Running | None:
 class RayExecutor:
     """Ray actors, each holding one worker; a `Cluster` must be connected."""
 
-    def __init__(self, setup: WorkerSetup) -> None:
+    def __init__(self, setup: WorkerSetup, worker: type = Worker) -> None:
         import ray
 
         config = setup.config.executor
         self._ray, self._setup = ray, setup
-        self._actor_class = ray.remote(Worker).options(num_cpus=config.threads, num_gpus=config.gpus_per_worker)
+        self._actor_class = ray.remote(worker).options(num_cpus=config.threads, num_gpus=config.gpus_per_worker)
         self._actors: list[Any] = []
         self._ensure_actors()
 
@@ -269,9 +269,14 @@ def _check_local_gpu(gpus: float) -> None:
         raise EnvironmentProblem("SS301", f"the worker asks {gpus:g} GPU; torch sees none. Nothing was started.")
 
 
-def create(setup: WorkerSetup) -> Executor:
-    """The executor that a configuration names."""
-    return RayExecutor(setup) if setup.config.executor.kind == "ray" else LocalExecutor(setup)
+def create(setup: WorkerSetup, worker: type = Worker) -> Executor:
+    """The executor that a configuration names.
+
+    Args:
+        worker: class whose methods it runs; made from the setup.
+    """
+    executor = RayExecutor if setup.config.executor.kind == "ray" else LocalExecutor
+    return executor(setup, worker)
 
 
 def alive(results: Iterator[Any]) -> Iterator[Any]:

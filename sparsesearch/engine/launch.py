@@ -15,7 +15,7 @@ import torch
 
 from sparsesearch.calibration import Samples, samples_of
 from sparsesearch.calibration.gradients import check_loss
-from sparsesearch.config import PYTHON_SOURCE, RunConfig, SearchConfig
+from sparsesearch.config import PYTHON_SOURCE, PrunerConfig, RunConfig, SearchConfig, SupernetConfig
 from sparsesearch.engine.checks import (
     check_disjoint,
     check_labels,
@@ -33,12 +33,14 @@ from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.learning_checks import check_learning, searcher_of, tokens_of
 from sparsesearch.engine.refine import coarse_levels
 from sparsesearch.engine.seeds import check_allocations, seed_runs
+from sparsesearch.engine.supernet_checks import check_supernet
+from sparsesearch.engine.supernets import started, supernet_path, weights_of
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.teacher import TOP
 from sparsesearch.models import Network
-from sparsesearch.models.source import Given, Source, open_source, open_teacher
+from sparsesearch.models.source import Given, Retrained, Source, open_source, open_teacher
 from sparsesearch.models.units import build_space
 from sparsesearch.pruning import needs_gradients
 from sparsesearch.searchers.registry import options_of
@@ -57,6 +59,7 @@ class Launch:
         space: with nominal nonzeros; the store brings the measured ones.
         teacher: what candidates are compared with; None: the network itself.
         samples: by role (`calibration`, `selection`, and `test` where there is one).
+        supernet: what names the elastic supernet whose parts candidates are; empty where there is none.
     """
 
     config: RunConfig
@@ -68,15 +71,33 @@ class Launch:
     dtype: str
     quality: UserQuality | None = None
     teacher: Source | None = None
+    supernet: str = ""
+
+    @property
+    def stitched(self) -> Launch:
+        """The same on the network's own weights, whose level store says in which order elements are sorted."""
+        config = self.config.model_copy(update={"supernet": SupernetConfig()})
+        return replace(self, config=config, supernet="")
+
+    @property
+    def pruners(self) -> PrunerConfig:
+        """How levels are made; in an elastic supernet the first elements stay."""
+        own = self.config.pruners
+        return own.model_copy(update={"width": "prefix", "experts": "prefix"}) if self.supernet else own
 
     @property
     def needs_gradients(self) -> bool:
         """Whether a pruner or an allocation weighs gradients of the loss."""
-        return needs_gradients(self.config.pruners) or "gradient_square" in check_allocations(self.config, self.space)
+        return needs_gradients(self.pruners) or "gradient_square" in check_allocations(self.config, self.space)
 
     @property
     def weights(self) -> str:
         return self.source.weights
+
+    @property
+    def pruned(self) -> str:
+        """What names the weights that levels are made of."""
+        return f"{self.weights} {self.supernet}" if self.supernet else self.weights
 
     @property
     def numerics(self) -> dict[str, Any]:
@@ -92,7 +113,7 @@ class Launch:
     @cached_property
     def store_key(self) -> dict[str, Any]:
         calibration = self.samples["calibration"].digest
-        return store_key(self.space, self.config.pruners, self.weights, calibration, self.numerics)
+        return store_key(self.space, self.pruners, self.pruned, calibration, self.numerics)
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -113,6 +134,7 @@ class Launch:
             "search.asynchronous": config.search.asynchronous,
             "search.screen": None if config.search.screen is None else config.search.screen.model_dump(),
             **{f"numerics.{name}": value for name, value in self.numerics.items()},
+            **({"supernet": self.supernet} if self.supernet else {}),
         } | self._training
 
     @property
@@ -138,25 +160,28 @@ class Launch:
 
         Samples that it is trained on are written to the run where they are others than its own.
         """
-        common = {"weights": self.weights, "numerics": self.numerics}
-        taught = common if self.teacher is None else common | {"weights": self.teacher.weights}
+        common = {"weights": self.pruned, "numerics": self.numerics}
+        taught = common | {"weights": self.weights if self.teacher is None else self.teacher.weights}
         teacher = taught | {"data": self.samples["selection"].digest, "quality": self.config.objectives[0], "top": TOP}
         store = cache / "stores" / key_hash(self.store_key)
         # What dense blocks see is the same for every space and pruner.
         moments = common | {"data": self.samples["calibration"].digest}
         shared = self.config.pruners.propagate == "dense"
         statistics = cache / "statistics" / key_hash(moments) if shared else store / "statistics"
+        supernet = supernet_path(cache, self.supernet) if self.supernet else None
+        elastic = supernet is not None
         return WorkerSetup(
-            config=self.config,
-            source=self.source,
+            config=self.config.model_copy(update={"pruners": self.pruners}),
+            source=self.source if supernet is None else Retrained(self.source, weights_of(supernet), self.pruned),
             network=self.network,
             quality=self.quality,
-            taught_by=self.teacher,
+            taught_by=self.source if elastic and self.teacher is None else self.teacher,
             run=str(run.path),
             store=str(store),
             statistics=str(statistics),
             teacher=str(cache / "teachers" / key_hash(teacher)),
             training=run.keep("training", self.samples["training"]) if "training" in self.samples else "calibration",
+            supernet=str(supernet or ""),
         )
 
 
@@ -213,11 +238,32 @@ def prepare(
     compute = str(compute_dtype(config, dtype))
     teacher = open_teacher(config.model, network)
     launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality, teacher)
+    if config.supernet.is_elastic:
+        # What only uses a run's supernet does not ask how it would be trained now.
+        known = None if searches or saved is None else saved.read(saved.info)["fingerprint"].get("supernet")
+        if known is None:
+            check_supernet(launch)
+        launch = replace(launch, supernet=known or supernet_key(launch.stitched, config.supernet))
     if launch.needs_gradients:
         check_loss(network.task)
     if not config.data.allow_shared:
         check_disjoint(samples)
     return launch
+
+
+def supernet_key(base: Launch, options: SupernetConfig) -> str:
+    """Sixteen hexadecimal digits for all that an elastic supernet's weights depend on.
+
+    Args:
+        base: whose level store sorts.
+        options: how it is trained.
+    """
+    start = None if options.start is None else started(options.start, base.weights)["key"]
+    data = base.samples.get("training", base.samples["calibration"]).digest if options.is_trained else None
+    return key_hash({
+        "order": base.store_key if start is None else None, "start": start, "data": data,
+        "options": options.model_dump(exclude={"start"}), "batch_norm": base.config.data.batch_norm,
+    })  # fmt: skip
 
 
 def _samples(

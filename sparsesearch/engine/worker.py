@@ -59,6 +59,7 @@ class WorkerSetup:
         quality: the user's own, where there is one.
         taught_by: what candidates are compared with; None: the network itself.
         training: role or name of the run's samples that candidates are trained on.
+        supernet: directory of the elastic supernet; empty where weights are the level store's.
     """
 
     config: RunConfig
@@ -71,6 +72,7 @@ class WorkerSetup:
     quality: UserQuality | None = None
     taught_by: Source | None = None
     training: str = "calibration"
+    supernet: str = ""
 
 
 def compute_dtype(config: RunConfig, storage: torch.dtype) -> torch.dtype:

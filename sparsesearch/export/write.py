@@ -72,7 +72,7 @@ def open_run(results: RunResults, module: Any = None) -> Opened:
             "SS505", f"the run's level store {setup.store} is gone.", f"'sparsesearch resume {run.path}' rebuilds it."
         )
     store = LevelStore.open(Path(setup.store), launch.store_key)
-    model = launch.source.load(torch.float32, "cpu")
+    model = setup.source.load(torch.float32, "cpu")
     compensate = config.pruners.compensate
     supernet = StitchedSupernet(model, launch.network, results.space, store.files, compensate=compensate)
     samples = launch.samples["calibration"].rows(slice(0, config.data.batch_norm))

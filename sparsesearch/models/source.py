@@ -93,6 +93,10 @@ class Checkpoint:
     def load(self, dtype: torch.dtype, device: str) -> Any:
         return load_model(self.directory, dtype, device, self.trust_remote_code)
 
+    def skeleton(self) -> Any:
+        """The network without weights, on the meta device."""
+        return meta_model(self.config, self.trust_remote_code)
+
 
 def _traced(config: Any) -> Network:
     """A convolutional network of transformers, traced with random weights."""
@@ -185,6 +189,40 @@ class Factory:
         if self.state is not None:
             fill(module, self.state)
         return module
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """Another source's network with weights of its own, of the same shapes.
+
+    Attributes:
+        state: safetensors file of parameters and buffers.
+        weights: what stands for them where there is no file yet.
+    """
+
+    source: Source
+    state: Path
+    weights: str
+
+    @property
+    def directory(self) -> Path | None:
+        return self.source.directory
+
+    @property
+    def task(self) -> Task:
+        return self.source.task
+
+    @property
+    def storage(self) -> torch.dtype:
+        return self.source.storage
+
+    def describe(self, inputs: list[torch.Tensor]) -> Network:
+        return self.source.describe(inputs)
+
+    def load(self, dtype: torch.dtype, device: str) -> Any:
+        model = self.source.load(dtype, device)
+        model.load_state_dict(load_file(self.state), strict=False)
+        return model
 
 
 def open_source(model: ModelConfig) -> Source:

@@ -89,6 +89,7 @@ class TrainingRun:
         self.trained, self.objective, self.samples, self.options = trained, objective, samples, options
         self.steps, self.step, self.losses = steps, 0, list[float]()
         self.begun, self._until = 0, 0
+        self._saved, self._took = time.monotonic(), 0.0  # the last checkpoint
         self._parameters = trained.parameters()
         device = next(iter(self._parameters.values())).device
         self._cast = nullcontext() if compute == torch.float32 else torch.autocast(device.type, compute)
@@ -112,16 +113,33 @@ class TrainingRun:
         """Train a stretch, with a checkpoint now and then, of each of which is told, and one at the end."""
         if until != self._until:
             self._until, self.begun = until, self.step
-        saved, took = time.monotonic(), 0.0
+        self._saved, self._took = time.monotonic(), 0.0
         while self.step < min(until, self.steps):
             self._one_step()
-            if time.monotonic() - saved > max(PAUSE, SPARING * took):
-                began = time.monotonic()
-                self.save(directory)
-                saved = time.monotonic()
-                took = saved - began
+            if self._save_sparingly(directory):
                 tell()
         self.save(directory)
+
+    def run_for(self, seconds: float, directory: Path) -> bool:
+        """Train for a while, with a checkpoint now and then and one at the end; whether that is reached."""
+        ends = time.monotonic() + seconds
+        while self.step < self.steps and time.monotonic() < ends:
+            self._one_step()
+            if self.step < self.steps:
+                self._save_sparingly(directory)
+            else:
+                self.save(directory)
+        return self.step >= self.steps
+
+    def _save_sparingly(self, directory: Path) -> bool:
+        """Write a checkpoint where the last one is long enough ago; whether it was."""
+        now = time.monotonic()
+        if now - self._saved <= max(PAUSE, SPARING * self._took):
+            return False
+        self.save(directory)
+        self._saved = time.monotonic()
+        self._took = self._saved - now
+        return True
 
     def gradients(self) -> float:
         """Compute gradients of the next step's minibatch, at pruned weights too; its loss."""

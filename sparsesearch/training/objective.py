@@ -14,6 +14,9 @@ from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import TrainingConfig
 from sparsesearch.models.network import Network
 
+# Outputs of a network, and of its blocks where they are compared.
+Outputs = tuple[torch.Tensor, list[torch.Tensor]]
+
 
 class Objective:
     """A loss of a minibatch.
@@ -30,23 +33,41 @@ class Objective:
         """
         self.network, self.dense, self.options = network, dense, options
 
-    def __call__(self, model: Any, samples: Samples) -> torch.Tensor:
-        """The loss of the network on samples, a scalar."""
+    def __call__(self, model: Any, samples: Samples, wanted: Outputs | None = None) -> torch.Tensor:
+        """The loss of the network on samples, a scalar.
+
+        Args:
+            wanted: what is distilled; what the dense network puts out where None.
+        """
+        return self.loss(self.outputs(model, samples), self.wanted(samples) if wanted is None else wanted, samples)
+
+    def outputs(self, model: Any, samples: Samples) -> Outputs:
+        """What a network puts out, and its blocks where they are compared."""
+        with _block_outputs(model, self.network, bool(self.options.hidden)) as blocks:
+            return self.network.task.call(model, samples.inputs(model)), blocks
+
+    def wanted(self, samples: Samples) -> Outputs | None:
+        """What the dense network puts out; None where nothing is distilled."""
+        if self.dense is None:
+            return None
+        with torch.no_grad():
+            return self.outputs(self.dense, samples)
+
+    def loss(self, found: Outputs, wanted: Outputs | None, samples: Samples) -> torch.Tensor:
+        """The loss of what a network puts out, a scalar."""
         task, options = self.network.task, self.options
-        with _block_outputs(model, self.network, bool(options.hidden)) as own:
-            outputs = task.call(model, samples.inputs(model))
+        outputs, own = found
         total = outputs.new_zeros(())
         if options.distill < 1:
             total = total + (1 - options.distill) * loss(task, outputs, samples)
-        if self.dense is None:
+        if wanted is None:
             return total
-        with torch.no_grad(), _block_outputs(self.dense, self.network, bool(options.hidden)) as theirs:
-            wanted = task.call(self.dense, samples.inputs(self.dense))
+        theirs, blocks = wanted
         if options.distill:
-            apart = relative(outputs, wanted) if task.embeds else softened_kl(outputs, wanted, options.temperature)
+            apart = relative(outputs, theirs) if task.embeds else softened_kl(outputs, theirs, options.temperature)
             total = total + options.distill * apart
         if options.hidden:
-            pairs = zip(own, theirs, strict=True)
+            pairs = zip(own, blocks, strict=True)
             total = total + options.hidden * torch.stack([relative(mine, dense) for mine, dense in pairs]).mean()
         return total
 

@@ -1,4 +1,4 @@
-"""The weights beside a choice: frozen, moved by low-rank updates, or trained."""
+"""All weights of a network: frozen, moved by low-rank updates, or trained."""
 
 from __future__ import annotations
 
@@ -57,3 +57,9 @@ class Weights:
     def moved(self) -> dict[str, torch.Tensor]:
         """Those that have low-rank updates."""
         return {name: self.tensor(name) for name in self._low_rank}
+
+    def merge(self) -> None:
+        """Write low-rank updates into the network's own parameters."""
+        with torch.no_grad():
+            for name, value in self.moved().items():
+                self.own[name].copy_(value)

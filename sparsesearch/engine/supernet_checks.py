@@ -1,0 +1,160 @@
+"""What an elastic supernet needs to be told before it is built: how many steps, how much memory and disk, and whether
+it can be at all.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from sparsesearch.calibration.samples import Samples
+from sparsesearch.config import SupernetConfig
+from sparsesearch.engine.checks import check_targets
+from sparsesearch.engine.learning_checks import available_bytes
+from sparsesearch.errors import EnvironmentProblem, InputError
+from sparsesearch.models.network import Network
+from sparsesearch.models.source import Checkpoint, Source
+from sparsesearch.space import Space
+from sparsesearch.training.activations import cache_bytes
+
+if TYPE_CHECKING:
+    from sparsesearch.engine.launch import Launch
+
+# Float32 of a parameter that is trained: itself, its gradient and two moments; of one that is only used.
+TRAINED, USED = 16, 4
+# Hidden states that a backward pass through a block keeps, counted in its inputs, and copies of the logits.
+KEPT, LOGITS = 20, 4
+
+
+def training_samples(launch: Launch) -> Samples:
+    return launch.samples.get("training", launch.samples["calibration"])
+
+
+def networks_a_step(options: SupernetConfig) -> int:
+    """Sub-networks that a training step runs, at most."""
+    return options.subnets + 2 * (options.kind == "sandwich")
+
+
+def steps_of(options: SupernetConfig, samples: Samples) -> int:
+    """Steps that the training tokens allow; 0 where they are fewer than one takes."""
+    tokens = samples.size if options.tokens is None else options.tokens // networks_a_step(options)
+    return tokens // (options.training.batch * samples.length)
+
+
+def cached_samples(options: SupernetConfig, samples: Samples) -> int:
+    """Samples whose hidden states block-local training reads."""
+    return min(steps_of(options, samples) * options.training.batch, len(samples))
+
+
+def activation_bytes(launch: Launch) -> int:
+    """Disk for the hidden states that block-local training reads; 0 for other training."""
+    options, samples = launch.config.supernet, training_samples(launch)
+    if options.kind != "block_local":
+        return 0
+    width: torch.dtype = getattr(torch, launch.dtype.removeprefix("torch."))
+    return cache_bytes(launch.network, samples, cached_samples(options, samples), width.itemsize)
+
+
+def training_bytes(launch: Launch) -> float:
+    """Memory of a worker that trains, an estimate: one block, or the network and the dense one."""
+    network, options, samples = launch.network, launch.config.supernet, training_samples(launch)
+    positions = options.training.batch * samples.length * network.positions
+    moving = 0.1 if options.weights == "lora" else 1.0
+    if options.kind == "block_local":
+        sizes = [
+            sum(math.prod(s) for n, s in network.shapes.items() if n.startswith(f"{path}.")) for path in network.blocks
+        ]
+        return max(sizes) * (USED + moving * (TRAINED - USED)) + 4 * positions * network.hidden * KEPT
+    params = sum(math.prod(shape) for shape in network.shapes.values())
+    kept = KEPT * network.hidden * len(network.blocks)
+    if not network.blocks:
+        kept = LOGITS * sum(m.rows * m.groups * m.positions for m in network.matrices.values())
+    activations = 4 * positions * (kept + 2 * LOGITS * max(network.values, 1))
+    return params * (2 * USED + moving * (TRAINED - USED)) + activations
+
+
+def supernet_note(launch: Launch) -> str:
+    """What training will hold, in memory and on disk."""
+    text = f"Training the supernet holds about {training_bytes(launch) / 1e9:.2g} GB a worker"
+    disk = activation_bytes(launch)
+    return f"{text}, and {disk / 1e9:.2g} GB of hidden states on disk." if disk else f"{text}."
+
+
+def check_supernet_disk(launch: Launch, cache: Path) -> None:
+    """Raise EnvironmentProblem SS305 where hidden states will not fit."""
+    need = activation_bytes(launch)
+    directory = next(p for p in (cache, *cache.parents) if p.exists())
+    free = shutil.disk_usage(directory).free
+    if need > free:
+        options, samples = launch.config.supernet, training_samples(launch)
+        fitting = int(cached_samples(options, samples) * free / need * 0.9) * samples.length
+        raise EnvironmentProblem(
+            "SS305", f"hidden states for block_local need {need / 1e9:.1f} GB; {directory} has {free / 1e9:.1f} GB.",
+            f"Train on fewer samples: about {fitting * networks_a_step(options):,} supernet.tokens fit, or as many on "
+            "fewer data.training.sequences.",
+        )  # fmt: skip
+
+
+def check_supernet(launch: Launch) -> None:
+    """Nothing where weights are stitched from the level store.
+
+    Raises InputError SS120 where the network or the space cannot be elastic, SS118 for too few tokens, SS209 or SS212
+    where the task's own loss has nothing to be of, EnvironmentProblem SS308 where there is too little memory.
+    """
+    config, options = launch.config, launch.config.supernet
+    if not options.is_elastic:
+        return
+    _check_space(options, launch.space)
+    if not options.is_trained:
+        return
+    samples = training_samples(launch)
+    if options.kind == "block_local":
+        _check_blocks(options, launch.network, launch.source)
+    elif options.training.distill < 1:
+        check_targets(launch.network, samples)
+    if steps_of(options, samples) < 1:
+        step = networks_a_step(options) * options.training.batch * samples.length
+        raise InputError(
+            "SS118", f"supernet: {options.tokens or samples.size:,} training tokens are less than one step takes "
+            f"({step:,}).", "Give more supernet.tokens or data, or a smaller supernet.training.batch.",
+        )  # fmt: skip
+    need, there = training_bytes(launch), available_bytes(config)
+    workers = config.executor.workers if options.kind == "block_local" and config.executor.device == "cpu" else 1
+    if need * workers > there:
+        raise EnvironmentProblem(
+            "SS308", f"training the supernet needs about {need / 1e9:.2g} GB a worker; {there / 1e9:.2g} GB are free.",
+            "Use fewer --workers, a smaller supernet.training.batch, or supernet.kind: block_local.",
+        )  # fmt: skip
+
+
+def _check_space(options: SupernetConfig, space: Space) -> None:
+    kinds, named = {unit.kind for unit in space.units}, [kind for stage in options.stages for kind in stage]
+    if not kinds - {"sparsity"}:
+        raise InputError(
+            "SS120", f"supernet {options.kind}: units have neither widths nor sublayers, and nothing to be elastic.",
+            "Add units of kind ffn_width, say, or use supernet: stitched.",
+        )  # fmt: skip
+    if strange := sorted({kind for stage in options.stages for kind in stage} - kinds):
+        raise InputError(
+            "SS120", f"supernet.stages: no unit is of kind {strange[0]}.", f"There are: {', '.join(kinds)}."
+        )
+    named = [kind for stage in options.stages for kind in stage]
+    if len(set(named)) < len(named):
+        raise InputError("SS120", "supernet.stages: a kind stands in two stages.", "Name each once.")
+
+
+def _check_blocks(options: SupernetConfig, network: Network, source: Source) -> None:
+    if not network.blockwise or not isinstance(source, Checkpoint):
+        raise InputError(
+            "SS120", f"supernet block_local: blocks of {network.model_type} do not simply follow one another.",
+            "Use supernet: sandwich.",
+        )  # fmt: skip
+    if options.training.distill < 1 or options.training.hidden:
+        raise InputError(
+            "SS120", "supernet block_local: blocks learn their dense outputs and nothing else.",
+            "Leave supernet.training.distill and hidden out.",
+        )  # fmt: skip

@@ -1,0 +1,58 @@
+"""Elastic supernets on disk: where they lie, and what is known of one.
+
+index.json              its key, the network it is of, and what its training took
+weights.safetensors     parameters and buffers, elements sorted
+sorted.safetensors, blocks/, activations/, checkpoints/    what is needed until it is trained
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sparsesearch.errors import InputError
+
+INDEX, WEIGHTS = "index.json", "weights.safetensors"
+
+
+def supernet_path(cache: Path, key: str) -> Path:
+    """The directory of a supernet, which all runs of a results directory share."""
+    return cache / "supernets" / key
+
+
+def weights_of(directory: Path) -> Path:
+    return directory / WEIGHTS
+
+
+def directory_of(start: str) -> Path:
+    """The supernet that a path names: its own directory, or that of a run that has one; raises InputError SS219."""
+    path = Path(start).expanduser()
+    if (path / INDEX).exists():
+        return path
+    if (path / "run.json").exists():
+        key = json.loads((path / "run.json").read_text())["fingerprint"].get("supernet")
+        found = supernet_path(path.resolve().parent / ".cache", key or "")
+        if key and (found / INDEX).exists():
+            return found
+    raise InputError(
+        "SS219", f"supernet.start {start}: neither a supernet nor a run that has one.",
+        "Supernets are in RESULTS/.cache/supernets; a run with supernet: sandwich, say, has one.",
+    )  # fmt: skip
+
+
+def started(start: str, weights: str) -> dict[str, Any]:
+    """The index of the supernet that training goes on from.
+
+    Args:
+        weights: hash of the network that is searched.
+
+    Raises InputError SS219 where there is none, or of another network.
+    """
+    index: dict[str, Any] = json.loads((directory_of(start) / INDEX).read_text())
+    if index["network"] != weights:
+        raise InputError(
+            "SS219", f"supernet.start {start} is of another network ({index['network'][:12]}, this one is "
+            f"{weights[:12]}).", "Give one of the same model, or leave start out.",
+        )  # fmt: skip
+    return index

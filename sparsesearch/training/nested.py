@@ -1,0 +1,92 @@
+"""Training a supernet: each step runs some of its sub-networks, whose gradients meet in the one set of weights.
+
+The sandwich rule trains the largest, the smallest and some random ones (Yu and Huang, 2019, arXiv 1903.05134), whose
+teacher may be the largest of the same step (in-place distillation); Once-for-All opens kinds in stages (Cai et al.,
+2020, arXiv 1908.09791).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from sparsesearch.calibration.samples import Samples
+from sparsesearch.config import SupernetConfig
+from sparsesearch.evaluation.batchnorm import batch_norms
+from sparsesearch.space import Genome
+from sparsesearch.supernet.draws import Draws
+from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.training.loop import TrainingRun
+from sparsesearch.training.objective import Objective
+from sparsesearch.training.order import rows_at
+from sparsesearch.training.weights import Weights
+
+Rows = npt.NDArray[np.int64]
+
+
+class Nested:
+    """The trainee: all sub-networks of one network. Batch normalisation uses each minibatch's own statistics."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.model, self._weights = weights.model, weights
+        for layer in batch_norms(self.model).values():
+            layer.train()
+            layer.momentum = 0.0  # what is kept of them is measured in the end
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return self._weights.parameters
+
+    def settle(self) -> None:
+        """Nothing: all weights may move."""
+
+    def merged(self) -> Any:
+        self._weights.merge()
+        return self.model.eval().requires_grad_(False)
+
+
+class NestedRun(TrainingRun):
+    """Trains the sub-networks that `draws` names at every step, each on the same samples."""
+
+    # Smaller networks join as training goes on.
+    tolerance = float("inf")
+
+    def __init__(
+        self,
+        weights: Weights,
+        elastic: Elastic,
+        draws: Draws,
+        objective: Objective,
+        samples: Samples,
+        options: SupernetConfig,
+        compute: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(Nested(weights), objective, samples, options.training, draws.steps, compute)
+        self.elastic, self.draws, self.nesting = elastic, draws, options
+
+    def gradients(self) -> float:
+        """Add up the gradients of the next step's sub-networks; their mean loss."""
+        rows = rows_at(self.step, self.options.batch, len(self.samples), self.options.seed)
+        genomes = self.draws.at(self.step)
+        self._optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for value in self.nested_losses(rows, genomes):
+            (value / len(genomes)).backward()  # type: ignore[no-untyped-call]
+            total += float(value.detach()) / len(genomes)
+        return total
+
+    def nested_losses(self, rows: Rows, genomes: list[Genome]) -> Iterator[torch.Tensor]:
+        """The loss of each sub-network on the samples of a step; the largest first teaches the others, if wanted."""
+        samples = self.samples.rows(rows)
+        with self._cast:
+            wanted = self.objective.wanted(samples)
+        for number, genome in enumerate(genomes):
+            with self._cast, self.elastic.running(genome) as running:
+                outputs, blocks = self.objective.outputs(running, samples)
+            yield self.objective.loss((outputs, blocks), wanted, samples)
+            if number == 0 and self.nesting.distill_from == "largest":
+                wanted = outputs.detach(), [block.detach() for block in blocks]
