@@ -249,12 +249,12 @@ class SupernetConfig(Strict):
 
     # stitched: of each unit the levels that pruners made. All others: of one network whose elements are sorted by
     # importance, of which a candidate has the first ones: as it is (sorted), or trained so that its parts are good
-    # networks: the largest, the smallest and random ones each step (sandwich), random ones, with a chance that rises
+    # networks: the largest, the narrowest and random ones each step (sandwich), random ones, with a chance that rises
     # along the way (random_linear), or every block on its own against the dense one's outputs (block_local).
     kind: SupernetKind = "stitched"
     # Training tokens, those of each sub-network of a step counted; null: the training data, by one sub-network a step.
     tokens: int | None = Field(None, ge=1)
-    # Random sub-networks a step.
+    # Random sub-networks a step; of sandwich, beside the largest and the narrowest.
     subnets: int = Field(2, ge=1)
     # Of random sub-networks: each level alike, sizes alike (balanced), or levels the likelier the smaller (inverse).
     sampling: Literal["uniform", "balanced", "inverse"] = "uniform"

@@ -28,13 +28,14 @@ class Draws:
         self._mine = np.ones(len(space.units), dtype=bool) if block is None else space.blocks == block
 
     def at(self, step: int) -> list[Genome]:
-        """Those of a step: for sandwich the largest first and then the smallest."""
+        """Those of a step: for sandwich the largest first and then the narrowest, which still has all sublayers."""
         rng = np.random.default_rng([self.seed, 3, step])
         deepest = self.deepest(step)
         if self.options.kind == "random_linear" and rng.random() >= (step + 0.5) / self.steps:
             return [self.space.dense]
         drawn = [Genome.of(self._drawn(deepest, rng)) for _ in range(self.options.subnets)]
-        ends = [self.space.dense, Genome.of(deepest)] if self.options.kind == "sandwich" else []
+        narrowest = Genome.of(np.where(self.space.drops, 0, deepest))
+        ends = [self.space.dense, narrowest] if self.options.kind == "sandwich" else []
         return list(dict.fromkeys([*ends, *drawn]))
 
     def deepest(self, step: int) -> Ints:

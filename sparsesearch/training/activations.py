@@ -32,8 +32,9 @@ def shards(count: int) -> list[tuple[int, int, int]]:
 
 def cache_bytes(network: Network, samples: Samples, count: int, width: int) -> int:
     """Disk for the hidden states of `count` samples, `width` bytes a number."""
-    positions = (samples.length if network.positions == 1 else network.positions) * count
-    return (len(network.blocks) + 1) * positions * network.hidden * width
+    # Of an image, as many as attention has queries; of tokens, it knows one.
+    positions = max([samples.length, *(attention.queries for attention in network.attentions)])
+    return (len(network.blocks) + 1) * count * positions * network.hidden * width
 
 
 def write_arguments(directory: Path, model: Any, network: Network, samples: Samples) -> None:

@@ -75,7 +75,8 @@ class NestedRun(TrainingRun):
         self._optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for value in self.nested_losses(rows, genomes):
-            (value / len(genomes)).backward()  # type: ignore[no-untyped-call]
+            if value.requires_grad:  # of a block that both sublayers were dropped from, nothing is left to train
+                (value / len(genomes)).backward()  # type: ignore[no-untyped-call]
             total += float(value.detach()) / len(genomes)
         return total
 

@@ -59,7 +59,8 @@ class Weights:
         return {name: self.tensor(name) for name in self._low_rank}
 
     def merge(self) -> None:
-        """Write low-rank updates into the network's own parameters."""
+        """Write low-rank updates into the network's own parameters; they are zero then."""
         with torch.no_grad():
             for name, value in self.moved().items():
                 self.own[name].copy_(value)
+                self.parameters[f"{name}:b"].zero_()
