@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,8 +25,9 @@ from sparsesearch.engine.supernet_checks import (
     training_samples,
 )
 from sparsesearch.engine.supernet_worker import SupernetWorker
-from sparsesearch.engine.supernets import INDEX, supernet_path
+from sparsesearch.engine.supernets import INDEX, SORTED, supernet_path
 from sparsesearch.engine.worker import WorkerSetup
+from sparsesearch.supernet.build import write_json
 from sparsesearch.training.activations import shards
 
 # Seconds that a worker trains before it says how far it is.
@@ -47,24 +47,36 @@ def ensure_supernet(launch: Launch, run: RunDirectory, cache: Path, reporter: Re
         directory.mkdir(parents=True, exist_ok=True)
         base = launch.stitched.setup(run, cache)
         setup = replace(base, config=launch.config, supernet=str(directory))
-        if not (directory / "sorted.safetensors").exists():
-            if launch.config.supernet.start is None:
-                with _working(executors.create(base), reporter) as executor:
-                    ensure_store(launch.stitched, base, executor, reporter, ledger)
-            with _working(executors.create(setup, SupernetWorker), reporter) as executor:
-                list(alive(executor.map("sort", [()])))
-        stopped = _trained(launch, setup, reporter, ledger)
+        _ensure_order(launch, base, directory, reporter, ledger)
+        if launch.config.supernet.is_trained:
+            reporter.message(supernet_note(launch))
+        build = _block_by_block if launch.config.supernet.kind == "block_local" else _as_a_whole
         steps = steps_of(launch.config.supernet, training_samples(launch))
-        index = {
-            "schema": 1, "key": launch.supernet, "network": launch.weights, "kind": launch.config.supernet.kind,
-            "steps": steps if launch.config.supernet.is_trained else 0, "stopped": stopped,
-        }  # fmt: skip
-        (directory / "index.tmp").write_text(json.dumps(index, indent=1))
-        (directory / "index.tmp").replace(directory / INDEX)
-        for name in SCAFFOLDING:
-            shutil.rmtree(directory / name, ignore_errors=True)
-        (directory / "sorted.safetensors").unlink()
+        stopped = [why for why in build(launch, setup, steps, reporter, ledger) if why]
+        for why in stopped:
+            reporter.message(f"SS408 supernet: {why}; what was trained before it counts.")
+        _finish(launch, directory, steps, stopped)
     reporter.message(f"Supernet: {directory}")
+
+
+def _ensure_order(launch: Launch, base: WorkerSetup, directory: Path, reporter: Reporter, ledger: Ledger) -> None:
+    """The level store whose pruners say in which order elements are sorted, where they are not yet."""
+    if launch.config.supernet.start is None and not (directory / SORTED).exists():
+        with _working(executors.create(base), reporter) as executor:
+            ensure_store(launch.stitched, base, executor, reporter, ledger)
+
+
+def _finish(launch: Launch, directory: Path, steps: int, stopped: list[str]) -> None:
+    """Write the index, whose presence makes the directory a supernet, and take down what is not needed any more."""
+    options = launch.config.supernet
+    index = {
+        "schema": 1, "key": launch.supernet, "network": launch.weights, "kind": options.kind,
+        "steps": steps if options.is_trained else 0, "stopped": stopped,
+    }  # fmt: skip
+    write_json(directory / INDEX, index)
+    for name in SCAFFOLDING:
+        shutil.rmtree(directory / name, ignore_errors=True)
+    (directory / SORTED).unlink()
 
 
 @contextmanager
@@ -76,62 +88,45 @@ def _working(executor: Executor, reporter: Reporter) -> Iterator[Executor]:
         executor.close()
 
 
-def _trained(launch: Launch, setup: WorkerSetup, reporter: Reporter, ledger: Ledger) -> list[str]:
-    """Train what is sorted and write what came of it; why some of it ended early."""
-    options, samples = launch.config.supernet, training_samples(launch)
-    steps = steps_of(options, samples)
-    if options.is_trained:
-        reporter.message(supernet_note(launch))
-    if options.kind == "block_local":
-        stopped = _block_by_block(launch, setup, steps, reporter, ledger)
-        with _working(executors.create(setup, SupernetWorker), reporter) as executor:
-            list(alive(executor.map("finish", [(steps,)])))
-        return stopped
-    with _working(executors.create(setup, SupernetWorker), reporter) as executor:
-        stopped = _as_a_whole(launch, executor, steps, reporter, ledger) if options.is_trained else []
-        list(alive(executor.map("finish", [(steps,)], 1)))
-    return stopped
-
-
-def _as_a_whole(launch: Launch, executor: Executor, steps: int, reporter: Reporter, ledger: Ledger) -> list[str]:
+def _as_a_whole(launch: Launch, setup: WorkerSetup, steps: int, reporter: Reporter, ledger: Ledger) -> list[str]:
+    """Sort the network and train it on one worker; why that ended early."""
     options, length = launch.config.supernet, training_samples(launch).length
-    reporter.phase(f"supernet ({options.kind}), steps", steps)
-    each, paid = networks_a_step(options) * options.training.batch * length, None
-    while True:
-        started = time.monotonic()
-        (found,) = alive(executor.map("train", [(steps, SLICE)], 1))
-        reporter.step(found["step"], f"loss {found['loss']:.4g}")
-        done = found["step"] - (found["begun"] if paid is None else paid)
-        ledger.add("supernet", time.monotonic() - started, GRADIENT * done * each)
-        paid = found["step"]
-        if found["done"]:
-            return _told([found["stopped"]], reporter)
+    each, stopped = networks_a_step(options) * options.training.batch * length, ""
+    with _working(executors.create(setup, SupernetWorker), reporter) as executor:
+        list(alive(executor.map("sort", [()])))
+        reporter.phase(f"supernet ({options.kind}), steps", steps)
+        done = not options.is_trained
+        while not done:
+            started = time.monotonic()
+            (found,) = alive(executor.map("train", [(steps, SLICE)], 1))
+            reporter.step(found["step"], f"loss {found['loss']:.4g}")
+            ledger.add("supernet", time.monotonic() - started, GRADIENT * (found["step"] - found["begun"]) * each)
+            done, stopped = found["done"], found["stopped"]
+        list(alive(executor.map("finish", [(steps,)], 1)))
+    return [stopped]
 
 
 def _block_by_block(launch: Launch, setup: WorkerSetup, steps: int, reporter: Reporter, ledger: Ledger) -> list[str]:
+    """Sort the network, write what its blocks see, and train them side by side; why some ended early."""
     options, samples, blocks = launch.config.supernet, training_samples(launch), len(launch.network.blocks)
     count = cached_samples(options, samples)
-    started, portions = time.monotonic(), shards(count)
+    portions = shards(count)
+    started = time.monotonic()
     with _working(executors.create(setup, SupernetWorker), reporter) as executor:
+        list(alive(executor.map("sort", [()])))
         list(alive(executor.map("arguments", [()])))
         reporter.phase("hidden states", len(portions))
         for done, _ in enumerate(alive(executor.map("shard", portions)), 1):
             reporter.step(done, "shards")
     ledger.add("hidden states", time.monotonic() - started, count * samples.length)
     stopped, started = list[str](), time.monotonic()
-    # Fresh workers, which hold a block and never the network.
+    # Fresh workers, which hold a block each and not the network, until blocks are put together.
     with _working(executors.create(setup, SupernetWorker), reporter) as executor:
         reporter.phase("supernet (block_local)", blocks)
         for done, why in enumerate(alive(executor.map("block", [(b, steps, count) for b in range(blocks)])), 1):
             stopped.append(why)
             reporter.step(done, "blocks")
+        list(alive(executor.map("finish", [(steps,)])))
     tokens = steps * networks_a_step(options) * options.training.batch * samples.length
     ledger.add("supernet", time.monotonic() - started, GRADIENT * tokens)
-    return _told(stopped, reporter)
-
-
-def _told(stopped: list[str], reporter: Reporter) -> list[str]:
-    found = [why for why in stopped if why]
-    for why in found:
-        reporter.message(f"SS408 supernet: {why}; what was trained before it counts.")
-    return found
+    return stopped

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.calibration.statistics import outputs
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.supernets import directory_of, weights_of
+from sparsesearch.engine.supernets import SORTED, directory_of, weights_of
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
 from sparsesearch.models.source import Checkpoint
@@ -53,8 +53,9 @@ class SupernetWorker:
 
     def sort(self) -> None:
         """Write the network with its elements sorted, as the level store ranks them, or as the start has them."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        target = self.directory / "sorted.safetensors"
+        target = self.directory / SORTED
+        if target.exists():
+            return
         if self.options.start is not None:
             shutil.copyfile(weights_of(directory_of(self.options.start)), target)
             return
@@ -71,7 +72,7 @@ class SupernetWorker:
 
     def _sorted(self) -> Any:
         model = self.setup.source.load(torch.float32, self.device)
-        load_exactly(model, load_file(self.directory / "sorted.safetensors"))
+        load_exactly(model, load_file(self.directory / SORTED))
         return model
 
     @cached_property

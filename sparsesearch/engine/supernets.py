@@ -13,7 +13,7 @@ from typing import Any
 
 from sparsesearch.errors import InputError
 
-INDEX, WEIGHTS = "index.json", "weights.safetensors"
+INDEX, WEIGHTS, SORTED = "index.json", "weights.safetensors", "sorted.safetensors"
 
 
 def supernet_path(cache: Path, key: str) -> Path:

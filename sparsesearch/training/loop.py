@@ -121,14 +121,16 @@ class TrainingRun:
         self.save(directory)
 
     def run_for(self, seconds: float, directory: Path) -> bool:
-        """Train for a while, with a checkpoint now and then and one at the end; whether that is reached."""
+        """Train for a while, at least a step, with a checkpoint now and then; whether all steps are done."""
         ends = time.monotonic() + seconds
-        while self.step < self.steps and time.monotonic() < ends:
+        while self.step < self.steps:
             self._one_step()
-            if self.step < self.steps:
-                self._save_sparingly(directory)
-            else:
+            if self.step == self.steps:
                 self.save(directory)
+                break
+            self._save_sparingly(directory)
+            if time.monotonic() >= ends:
+                break
         return self.step >= self.steps
 
     def _save_sparingly(self, directory: Path) -> bool:

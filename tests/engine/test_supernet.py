@@ -1,0 +1,343 @@
+"""Elastic supernets as runs: built once, searched like any other, resumed, reopened, and refused before they begin."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from networks import CLASSES, make
+from safetensors.torch import load_file
+from support import image_folder, launched, run_search
+
+import sparsesearch as ss
+from sparsesearch.config import RunConfig, load_config
+from sparsesearch.engine import controller, supernet_building, supernet_checks
+from sparsesearch.engine import recover as recovering
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.supernet_checks import training_bytes
+from sparsesearch.engine.supernets import INDEX, supernet_path, weights_of
+from sparsesearch.errors import EnvironmentProblem, InputError
+from sparsesearch.export import load, write
+from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.training.block_local import BlockRun
+from sparsesearch.training.nested import NestedRun
+
+Make = Callable[[str], Path]
+UNITS = [{"kind": "ffn_width", "levels": 3}, {"kind": "kv_groups"}, {"kind": "drop_ffn"}]
+STEPS, BATCH, LENGTH = 6, 2, 16
+
+
+def supernet(kind: str, **more: Any) -> dict[str, Any]:
+    """Six steps of two samples."""
+    networks = 4 if kind == "sandwich" else 2
+    training = {"batch": BATCH, "learning_rate": 1e-2} | more.pop("training", {})
+    trained = {"tokens": STEPS * networks * BATCH * LENGTH} if kind not in ("sorted", "stitched") else {}
+    return {"units": UNITS, "supernet": {"kind": kind, "training": training} | trained | more}
+
+
+def directory(results: RunResults) -> Path:
+    return supernet_path(results.run.path.parent / ".cache", results.info["fingerprint"]["supernet"])
+
+
+def tokens(results: RunResults, phase: str) -> int:
+    return sum(line["tokens"] for line in results.run.lines(results.run.ledger) if line["phase"] == phase)
+
+
+@pytest.fixture(scope="module")
+def runs(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunResults]:
+    """A run of each kind, in one results directory."""
+    place = tmp_path_factory.mktemp("elastic")
+    kinds = ["stitched", "sorted", "sandwich", "random_linear", "block_local"]
+    return {kind: run_search(place / kind, family_dir("llama"), **supernet(kind)) for kind in kinds}
+
+
+@pytest.mark.parametrize("kind", ["sorted", "sandwich", "random_linear", "block_local"])
+def test_candidates_are_parts_of_one_network(
+    runs: dict[str, RunResults], kind: str, tmp_path: Path, quick_exports: None
+) -> None:
+    """What a run measures, and what it exports, is the elastic network run at the genome."""
+    results = runs[kind]
+    assert {p.name for p in directory(results).iterdir()} == {INDEX, "weights.safetensors"}
+    opened = write.open_run(results)
+    launch = launched(results.info["model"], **supernet(kind))
+    network, samples = launch.network, launch.samples["selection"].rows(slice(0, 2))
+    model = launch.source.load(torch.float32, "cpu")
+    model.load_state_dict(load_file(weights_of(directory(results))), strict=False)
+    elastic = Elastic(model, network, results.space)
+    for evaluation in results.final[:4]:
+        cut = opened.supernet.materialise(evaluation.genome)
+        with torch.no_grad():
+            wanted = network.task.call(cut, samples.inputs(cut))
+            with elastic.running(evaluation.genome) as running:
+                found = network.task.call(running, samples.inputs(model))
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
+    done = write.export(results, results.pick("smallest"), tmp_path / "out")
+    assert done["verified"]
+    assert sum(p.numel() for p in load(tmp_path / "out").parameters()) >= done["params"]
+
+
+def test_sorting_alone_keeps_the_dense_network_and_training_moves_it(runs: dict[str, RunResults]) -> None:
+    dense = {kind: results.dense.quality for kind, results in runs.items() if results.dense is not None}
+    assert max(dense["stitched"], dense["sorted"]) < 1e-6
+    assert all(dense[kind] > 1e-6 for kind in ("sandwich", "random_linear", "block_local"))
+    # All are compared with the same dense network.
+    assert len(list((runs["sorted"].run.path.parent / ".cache" / "teachers").glob("*/"))) == 1
+
+
+def test_gradient_tokens_of_each_sub_network_are_counted(runs: dict[str, RunResults]) -> None:
+    assert tokens(runs["sandwich"], "supernet") == 3 * STEPS * 4 * BATCH * LENGTH
+    assert tokens(runs["block_local"], "supernet") == 3 * STEPS * 2 * BATCH * LENGTH
+    assert tokens(runs["block_local"], "hidden states") == 6 * LENGTH
+    assert tokens(runs["sorted"], "supernet") == 0
+
+
+def test_another_run_takes_the_supernet_that_is_there(runs: dict[str, RunResults], family_dir: Make) -> None:
+    first = runs["sandwich"]
+    before = weights_of(directory(first)).stat().st_mtime_ns
+    place = first.run.path.parent / "again"
+    again = run_search(place, family_dir("llama"), **supernet("sandwich"), training={"batch": 3})
+    assert directory(again) == directory(first)
+    assert weights_of(directory(first)).stat().st_mtime_ns == before
+    assert tokens(again, "supernet") == 0
+    assert again.run.archive.read_bytes() == first.run.archive.read_bytes()
+
+
+@pytest.mark.parametrize("searcher", ["auto", "nsga2", "evolution", "dp", "gates", "allocation:uniform", "optuna:tpe"])
+def test_every_kind_of_searcher_takes_it(runs: dict[str, RunResults], family_dir: Make, searcher: str) -> None:
+    place = runs["sandwich"].run.path.parent / searcher.replace(":", "-")
+    options = {"sizes": ["params<=95%"], "tokens": 64} if searcher == "gates" else {}
+    search = {"searcher": searcher, "evals": 30, "final": 4, "options": options}
+    if searcher == "gates":
+        search.pop("evals")
+    changes = supernet("sandwich") | {"objectives": ["kl", "params"], "search": search, "training": {"batch": 2}}
+    if searcher in ("allocation:uniform", "evolution"):
+        changes |= {"limits": ["params<=95%"]}
+    results = run_search(place, family_dir("llama"), **changes)
+    assert results.front
+    assert directory(results) == directory(runs["sandwich"])
+
+
+def test_proxies_and_rungs_work_on_it(runs: dict[str, RunResults], family_dir: Make) -> None:
+    screen = {"proxy": "wanda", "children": 2, "candidates": 8, "tokens": 32}
+    search = {"searcher": "random", "evals": 24, "final": 4, "options": {"batch": 6, "tokens": 32}, "screen": screen}
+    search["rungs"] = [{"tokens": 64, "candidates": 2}]
+    place = runs["sandwich"].run.path.parent / "screened"
+    results = run_search(place, family_dir("llama"), **supernet("sandwich"), search=search, training={"batch": 2})
+    assert any(e.trained == 64 for e in results.front)
+
+
+def test_recovery_is_trained_otherwise(runs: dict[str, RunResults]) -> None:
+    """With options and data that the supernet was not trained with, whose name does not depend on them."""
+    results = runs["block_local"]
+    changes = {"training.learning_rate": 3e-3, "data.training": {"source": "stdlib:test", "sequences": 4, "length": 16}}
+    launch = recovering.prepared(results, changes | {"training.batch": 2}, 64)
+    (done,) = recovering.recover(results, launch, [results.pick("smallest")], 1, Reporter(quiet=True))
+    assert done.tokens == 64
+
+
+def test_a_supernet_is_reopened_and_trained_further(runs: dict[str, RunResults], family_dir: Make) -> None:
+    first = runs["sandwich"]
+    place = first.run.path.parent
+    reopened = run_search(place / "reopened", family_dir("llama"), **supernet("sorted", start=str(first.run.path)))
+    assert reopened.dense is not None
+    assert first.dense is not None
+    assert reopened.dense.quality == first.dense.quality
+    assert weights_of(directory(reopened)).read_bytes() == weights_of(directory(first)).read_bytes()
+    further = run_search(place / "further", family_dir("llama"), **supernet("random", start=str(directory(first))))
+    assert weights_of(directory(further)).read_bytes() != weights_of(directory(first)).read_bytes()
+    own, other = (load_file(weights_of(directory(r))) for r in (first, further))
+    assert {n: t.shape for n, t in own.items()} == {n: t.shape for n, t in other.items()}
+
+
+def test_a_supernet_of_another_model_is_refused(runs: dict[str, RunResults], family_dir: Make, tmp_path: Path) -> None:
+    changes = supernet("sorted", start=str(runs["sandwich"].run.path))
+    with pytest.raises(InputError, match=r"SS219 .* is of another network"):
+        launched(family_dir("qwen2"), **changes)
+    for start in (tmp_path, runs["stitched"].run.path):
+        with pytest.raises(InputError, match=r"SS219 .* neither a supernet nor a run that has one"):
+            launched(family_dir("llama"), **supernet("sorted", start=str(start)))
+
+
+@pytest.mark.parametrize("kind", ["sandwich", "block_local"])
+def test_a_killed_training_goes_on_to_the_same_bytes(
+    runs: dict[str, RunResults], kind: str, family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle (of the second block), with a checkpoint after each step."""
+    monkeypatch.setattr("sparsesearch.training.loop.PAUSE", -1.0)
+    monkeypatch.setattr("sparsesearch.training.loop.SPARING", -1.0)
+    monkeypatch.setattr(supernet_building, "SLICE", 0.0)
+    own, taken = NestedRun.gradients, []
+
+    def dying(self: NestedRun) -> float:
+        taken.append(1)
+        if len(taken) == STEPS + 3 - (kind == "sandwich") * 5:
+            raise KeyboardInterrupt
+        return own(self)
+
+    monkeypatch.setattr(NestedRun, "gradients", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(tmp_path / "run", family_dir("llama"), **supernet(kind))
+    monkeypatch.setattr(NestedRun, "gradients", own)
+    half = next((tmp_path / ".cache" / "supernets").glob("*/"))
+    assert not (half / INDEX).exists()
+    finished = list(half.glob("blocks/*-trained.safetensors"))
+    assert len(finished) == (kind == "block_local")
+    made, times = [], [path.stat().st_mtime_ns for path in finished]
+
+    def counting(self: NestedRun) -> float:
+        made.append(1)
+        return own(self)
+
+    monkeypatch.setattr(NestedRun, "gradients", counting)
+    resumed = controller.resume(tmp_path / "run", {}, Reporter(quiet=True))
+    assert resumed.run.archive.read_bytes() == runs[kind].run.archive.read_bytes()
+    assert not [path for path, time in zip(finished, times, strict=True) if path.exists() and time]
+    blocks = 3 if kind == "block_local" else 1
+    assert len(made) < blocks * STEPS - len(finished) * STEPS
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("kind", ["sandwich", "block_local"])
+def test_ray_builds_the_same(
+    cluster: str, runs: dict[str, RunResults], kind: str, family_dir: Make, tmp_path: Path
+) -> None:
+    executor = {"kind": "ray", "workers": 2}
+    found = run_search(tmp_path / "ray", family_dir("llama"), **supernet(kind), executor=executor)
+    assert found.run.archive.read_bytes() == runs[kind].run.archive.read_bytes()
+    own, other = (load_file(weights_of(directory(results))) for results in (runs[kind], found))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in own.items())
+
+
+def test_a_block_task_never_holds_the_network(
+    family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[tuple[int, int]] = []
+    own = BlockRun.__init__
+
+    def looking(self: BlockRun, skeleton: Any, *given: Any) -> None:
+        own(self, skeleton, *given)
+        real = sum(p.numel() for p in skeleton.parameters() if not p.is_meta)
+        there.append((real, sum(p.numel() for p in skeleton.parameters())))
+
+    monkeypatch.setattr(BlockRun, "__init__", looking)
+    run_search(tmp_path / "run", family_dir("llama"), **supernet("block_local"))
+    assert len(there) == 3
+    assert all(real < whole / 10 for real, whole in there)
+
+
+def test_what_is_no_number_ends_training_and_keeps_what_was(
+    family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = NestedRun.gradients
+    monkeypatch.setattr(NestedRun, "gradients", lambda self: own(self) if self.step < 3 else float("nan"))
+    told: list[str] = []
+    monkeypatch.setattr(Reporter, "message", lambda self, text: told.append(text))
+    results = run_search(tmp_path / "run", family_dir("llama"), **supernet("sandwich"))
+    assert any("SS408 supernet: loss nan" in text for text in told)
+    assert results.front
+    assert json.loads((directory(results) / INDEX).read_text())["stopped"]
+
+
+def test_a_convolutional_network_with_batch_normalisation(tmp_path: Path) -> None:
+    """Channels of a traced network; running statistics are measured when training ends, and for each candidate."""
+    image = {"size": 16, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    data = {
+        role: {"source": str(image_folder(tmp_path / role, seed=n)), "sequences": 8, "image": image}
+        for n, role in enumerate(("calibration", "selection"))
+    }
+    changes: dict[str, Any] = {
+        "units": [{"kind": "channels", "levels": 3}], "objectives": ["kl", "macs"], "data": data, "batch": 4,
+        "supernet": {"kind": "sandwich", "tokens": 4 * 4 * 6, "training": {"batch": 4, "learning_rate": 1e-2}},
+        "model": {"id": "networks:padded"},
+    }  # fmt: skip
+    results = run_search(tmp_path / "runs" / "run", "networks:padded", **changes)
+    state = load_file(weights_of(directory(results)))
+    assert any("running_mean" in name for name in state)
+    assert state["linear.weight"].shape[0] == CLASSES
+    assert results.dense is not None
+    assert results.dense.quality < 1.0
+    opened = write.open_run(results)
+    smallest = results.pick("smallest")
+    found = opened.supernet.materialise(smallest.genome)
+    own = sum(p.numel() for p in found.parameters())
+    assert own == smallest.costs["params"] < sum(t.numel() for n, t in state.items() if "running" not in n)
+
+
+def test_one_word_in_the_recipe(family_dir: Make, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("units: [{kind: ffn_width}]\nsupernet: sandwich\n")
+    assert load_config(path).supernet.kind == "sandwich"
+    assert load_config(path, {"supernet.subnets": 3}).supernet.subnets == 3
+    assert load_config(path, {"supernet": "sorted"}).supernet.kind == "sorted"
+    assert RunConfig.model_validate({"units": [{"kind": "ffn_width"}], "supernet": "random"}).supernet.is_trained
+    names = [launched(family_dir("llama"), **supernet(k)).supernet for k in ("stitched", "sorted", "sandwich")]
+    assert names[0] == ""
+    assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "says"),
+    [
+        ({"units": [{"kind": "sparsity", "levels": 3}]}, "SS120", "neither widths nor sublayers"),
+        ({"supernet": {"kind": "sandwich", "tokens": 8}}, "SS118", "less than one step takes"),
+        ({"supernet": {"kind": "sandwich", "stages": [["experts"]]}}, "SS120", "no unit is of kind experts"),
+        ({"supernet": {"kind": "sandwich", "stages": [["kv_groups"], ["kv_groups"]]}}, "SS120", "in two stages"),
+        ({"supernet": {"kind": "block_local", "training": {"distill": 0.5}}}, "SS120", "dense outputs and nothing"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(family_dir: Make, changes: Any, code: str, says: str) -> None:
+    with pytest.raises(InputError, match=f"{code} .*{says}"):
+        launched(family_dir("llama"), **supernet("sandwich") | changes)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"kind": "sorted", "tokens": 9}, {"start": "x"}, {"kind": "random", "distill_from": "largest"}]
+)
+def test_options_that_would_do_nothing_are_refused(bad: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps({"units": [{"kind": "ffn_width"}], "supernet": bad}))
+    with pytest.raises(InputError, match=r"SS101 .*supernet"):
+        load_config(path)
+
+
+def test_blocks_that_do_not_follow_one_another_are_refused(family_dir: Make) -> None:
+    with pytest.raises(InputError, match=r"SS120 .*do not simply follow one another"):
+        launched(family_dir("t5"), **supernet("block_local") | {"units": [{"kind": "ffn_width", "levels": 3}]})
+
+
+def test_memory_and_disk_are_stated_and_refused(
+    family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = launched(family_dir("llama"), **supernet("block_local"))
+    note = supernet_checks.supernet_note(launch)
+    assert "GB a worker" in note
+    assert "of hidden states on disk" in note
+    whole = launched(family_dir("llama"), **supernet("sandwich"))
+    assert training_bytes(launch) < training_bytes(whole) / 4
+    usage = SimpleNamespace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(EnvironmentProblem, match=r"SS305 hidden states for block_local need .* supernet.tokens fit"):
+        supernet_checks.check_supernet_disk(launch, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(supernet_checks, "available_bytes", lambda _: 1.0)
+    with pytest.raises(EnvironmentProblem, match=r"SS308 training the supernet needs about"):
+        launched(family_dir("llama"), **supernet("sandwich"))
+
+
+def test_a_module_from_python(tmp_path: Path) -> None:
+    """`ss.search` on a torch.nn.Module, with the supernet in one word."""
+    images = torch.randn(12, 3, 16, 16)
+    recipe = {"units": [{"kind": "channels", "levels": 2}], "objectives": ["kl", "macs"], "supernet": "sorted"}
+    found = ss.search(
+        make("gated"), recipe, data={"calibration": images[:6], "selection": images[6:]}, results=tmp_path, name="run",
+        changes={"search": {"searcher": "random", "evals": 6, "options": {"batch": 3}}, "executor.kind": "local"},
+        quiet=True,
+    )  # fmt: skip
+    assert found.results.front
