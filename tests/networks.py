@@ -108,12 +108,29 @@ class Shared(nn.Module):
         return out
 
 
+class Kernels(nn.Module):
+    """Large kernels: of a stem, a depthwise convolution and one with a stride."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.bn = nn.Conv2d(3, 8, 5, padding=2), nn.BatchNorm2d(8)
+        self.depthwise, self.point = nn.Conv2d(8, 8, 7, padding=3, groups=8), nn.Conv2d(8, 12, 1)
+        self.down, self.linear = nn.Conv2d(12, 10, 5, 2, 2), nn.Linear(10, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn(self.stem(x)))
+        x = torch.relu(self.down(torch.relu(self.point(self.depthwise(x)))))
+        out: torch.Tensor = self.linear(x.mean((2, 3)))
+        return out
+
+
 NETWORKS: dict[str, type[nn.Module]] = {
     "padded": Padded,
     "gated": Gated,
     "joined": Joined,
     "projected": Projected,
     "shared": Shared,
+    "kernels": Kernels,
 }
 
 
@@ -133,3 +150,8 @@ def make(name: str) -> nn.Module:
 def padded() -> nn.Module:
     """What the command line calls as `networks:padded`."""
     return make("padded")
+
+
+def kernels() -> nn.Module:
+    """The same, with large kernels."""
+    return make("kernels")

@@ -155,6 +155,7 @@ ALL_KINDS: list[dict[str, Any]] = [
     {"kind": "drop_ffn"},
     {"kind": "experts"},
     {"kind": "expert_width", "levels": 2, "min_kept": "50%"},
+    {"kind": "kernel"},
 ]
 
 

@@ -13,6 +13,7 @@ from sparsesearch.cli.options import Json, RunArgument, set_if_given
 def refine(
     run: RunArgument,
     name: Annotated[str | None, typer.Option(help="Of the new run; RUN-fine by default.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, each around the front of the one before.")] = 1,
     evals: Annotated[int | None, typer.Option(help="Evaluations of the search; as RUN's if not given.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Tokens of the search; as RUN's if not given.")] = None,
     limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces RUN's limits.")] = None,
@@ -20,14 +21,25 @@ def refine(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, print the plan, start nothing.")] = False,
     json_: Json = False,
 ) -> None:
-    """Search again, beside RUN, with steps half as large around its front; nothing is calibrated again."""
+    """Search again, beside RUN, with steps half as large around its front; nothing is calibrated again.
+
+    With --rounds the runs are RUN-fine, RUN-fine-2, ...; the same command goes on where it was stopped.
+    """
     from sparsesearch.cli.search import launch_or_plan, run_name
     from sparsesearch.config import load_config, parse_assignment
     from sparsesearch.engine.directory import RunDirectory
     from sparsesearch.engine.launch import prepare
+    from sparsesearch.engine.progress import Reporter
+    from sparsesearch.engine.stages import searched_stage
 
     coarse = RunDirectory.open(Path(run))
     changes: dict[str, Any] = set_if_given(search__evals=evals, search__tokens=tokens, limits=limit or None)
-    changes |= {"refines": str(coarse.path)} | dict(parse_assignment(text) for text in set_ or [])
-    path = coarse.path.parent / run_name(f"{coarse.path.name}-fine" if name is None else name)
-    launch_or_plan(prepare(load_config(coarse.config, changes), saved=coarse), path, dry_run, json_)
+    changes |= dict(parse_assignment(text) for text in set_ or [])
+    name = f"{coarse.path.name}-fine" if name is None else name
+    for number in range(1, rounds + 1):
+        path = coarse.path.parent / run_name(name if number == 1 else f"{name}-{number}")
+        launch = prepare(load_config(coarse.config, changes | {"refines": str(coarse.path)}), saved=coarse)
+        if dry_run or number == rounds:
+            launch_or_plan(launch, path, dry_run, json_)
+            return
+        coarse = searched_stage(launch, path, Reporter()).run

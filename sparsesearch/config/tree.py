@@ -11,7 +11,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from sparsesearch.space.limit import Limit
 
 Kind = Literal[
-    "sparsity", "ffn_width", "kv_groups", "experts", "expert_width", "channels", "drop_attention", "drop_ffn"
+    "sparsity",
+    "ffn_width",
+    "kv_groups",
+    "experts",
+    "expert_width",
+    "channels",
+    "kernel",
+    "drop_attention",
+    "drop_ffn",
 ]
 
 

@@ -22,13 +22,14 @@ from sparsesearch.evaluation.targets import (
     next_token_loss,
     outputs_of,
 )
-from sparsesearch.evaluation.teacher import Teacher
+from sparsesearch.evaluation.teacher import SparseTeacher, Teacher
 from sparsesearch.models.task import TASKS, Task
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 
 QUALITIES: dict[str, type[Targets]] = {
-    "kl": Teacher, "perplexity": NextToken, "error": Errors, "cosine": Cosine, "hidden": HiddenStates,
+    "kl": Teacher, "sparse_kl": SparseTeacher, "perplexity": NextToken, "error": Errors, "cosine": Cosine,
+    "hidden": HiddenStates,
 }  # fmt: skip
 
 

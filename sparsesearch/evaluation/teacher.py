@@ -67,6 +67,20 @@ class Teacher(Targets):
         return index, logp - excess[..., None], tail - excess
 
 
+class SparseTeacher(Teacher):
+    """KL divergence among the dense model's 512 likeliest outcomes alone, both distributions renormalised over them.
+
+    What a candidate gives to other outcomes costs it nothing (Týr-the-Pruner's fitness, arXiv 2503.09657).
+    """
+
+    def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
+        index, logp, _ = self.rows(rows, outputs.device)
+        own = torch.log_softmax(outputs.gather(-1, index), dim=-1)
+        dense = torch.log_softmax(logp, dim=-1)
+        kl = (dense.exp() * (dense - own)).sum(dim=-1)
+        return kl.clamp_min(0.0).double().mean(dim=-1)
+
+
 def split(logits: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities of the outcomes in `index` (..., k), and of everything else together (...).
 

@@ -118,7 +118,7 @@ def zeros_problem(supernet: StitchedSupernet, genome: Genome) -> str:
     if supernet.gains_biases(genome):
         return "biases compensate this candidate's pruning where the stock model has none"
     for cut in supernet.network.cuts.values():
-        if not cut.readers and kept[cut.name] < cut.elements:
+        if cut.kind == "experts" and kept[cut.name] < cut.elements:
             return f"zeros cannot say that {cut.path} lost experts: the router would still choose them"
     return ""
 

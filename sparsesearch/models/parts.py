@@ -62,6 +62,22 @@ def matrix_of(layer: Any, path: str, block: int, reads: str, positions: int) -> 
     return Matrix(f"{path}.weight", tuple(layer.weight.shape), layout, groups, block, reads, positions)
 
 
+def kernel_cut(layer: Any, path: str, block: int) -> Cut | None:
+    """The rings of taps around the middle of a convolution's kernel, which can go from the outermost inwards.
+
+    None where there is no middle, fewer than two rings, or a padding that does not keep the size.
+    """
+    if not isinstance(layer, nn.Conv2d) or layer.padding_mode != "zeros" or not isinstance(layer.padding, tuple):
+        return None
+    side, other = layer.kernel_size
+    rings = side // 2
+    if side != other or side % 2 == 0 or rings < 2 or layer.padding != (rings, rings) or layer.dilation != (1, 1):
+        return None
+    index = np.array([[[rings - ring, rings + ring] for ring in range(1, rings + 1)]], dtype=np.int64)
+    taps = tuple(Slot(f"{path}.weight", axis, index) for axis in (2, 3))
+    return Cut("kernel", path, block, rings, taps, (), (Attribute(path, "padding", 1),))
+
+
 class Parts:
     """Collects a network's parts while a family map walks over its modules."""
 
@@ -86,6 +102,8 @@ class Parts:
         layer = self.model.get_submodule(path)
         matrix = matrix_of(layer, path, block, reads or path, self.positions.get(path, 1))
         self.matrices[matrix.name] = matrix
+        if kernel := kernel_cut(layer, path, block):
+            self.cuts[kernel.name] = kernel
         return matrix
 
     def rows(self, path: str, index: Index) -> tuple[Slot, ...]:

@@ -86,6 +86,7 @@ def keep_in_step(module: Any) -> None:
         module.out_features, module.in_features = shape
     elif isinstance(module, nn.Conv2d):
         module.out_channels, module.in_channels = shape[0], shape[1] * module.groups
+        module.kernel_size = tuple(shape[2:])
     elif isinstance(module, nn.modules.batchnorm._NormBase):
         module.num_features = shape[0]
     elif hasattr(module, "nf"):  # transformers' Conv1D

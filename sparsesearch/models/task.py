@@ -80,9 +80,9 @@ def _module(model: Any, inputs: Inputs) -> torch.Tensor:
 TASKS = {
     task.name: task
     for task in (
-        Task("causal", "AutoModelForCausalLM", "tokens", ("kl", "perplexity"), _causal),
-        Task("masked", "AutoModelForMaskedLM", "tokens", ("kl",), _logits, special=True),
-        Task("seq2seq", "AutoModelForSeq2SeqLM", "pair", ("kl",), _causal),
+        Task("causal", "AutoModelForCausalLM", "tokens", ("kl", "sparse_kl", "perplexity"), _causal),
+        Task("masked", "AutoModelForMaskedLM", "tokens", ("kl", "sparse_kl"), _logits, special=True),
+        Task("seq2seq", "AutoModelForSeq2SeqLM", "pair", ("kl", "sparse_kl"), _causal),
         Task(
             "text-classes", "AutoModelForSequenceClassification", "tokens", ("kl", "error"), _classes, pooled=True,
             special=True,

@@ -19,7 +19,7 @@ from torch import nn
 
 from sparsesearch.errors import InputError
 from sparsesearch.models.network import Attribute, Cut, Index, Matrix, Network, Slot
-from sparsesearch.models.parts import matrix_of, meetings
+from sparsesearch.models.parts import kernel_cut, matrix_of, meetings
 from sparsesearch.models.surgery import set_attribute, set_tensor
 from sparsesearch.models.task import TASKS, Task
 from sparsesearch.space.cost import CUTS
@@ -137,7 +137,10 @@ def _cuts(
         for name in tensors:
             taken[name] += 1
         cuts.append(cut)
-    return cuts, limits
+    kernels = (kernel_cut(module.get_submodule(path), path, block) for path, block in blocks.items())
+    whole = [kernel for kernel in kernels if kernel and kernel.path not in tied_layers]
+    # A kernel has two slots in its weight.
+    return cuts + [kernel for kernel in whole if taken[f"{kernel.path}.weight"] + 2 <= CUTS], limits
 
 
 # (path of a layer, whether its outputs go, (position, element) pairs)

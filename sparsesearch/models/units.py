@@ -181,7 +181,7 @@ def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
             )  # fmt: skip
     else:
         low = max(family.min_kept * total, cut.minimum)
-        count = levels or (total - math.ceil(low) if family.kind in ("kv_groups", "experts") else 8)
+        count = levels or (total - math.ceil(low) if family.kind in ("kv_groups", "experts", "kernel") else 8)
         kept = [
             min(math.ceil((total - (total - low) * i / count) / align - 1e-9) * align, total)
             for i in range(1, count + 1)

@@ -125,6 +125,20 @@ class EvoPressSearcher(EvolutionSearcher):
         generations: int | None = Field(400, ge=1)
 
 
+class TyrSearcher(EvolutionSearcher):
+    """Týr-the-Pruner's schedule of one round: 50 generations of 128 children, 16/4/1 survivors on 2k/16k/128k tokens.
+
+    Li et al., NeurIPS 2025, arXiv 2503.09657; `sparsesearch refine --rounds 3` adds the finer rounds.
+    """
+
+    class Options(EvolutionSearcher.Options):
+        offspring: int = Field(128, ge=1)
+        survivors: list[int] = [16, 4, 1]
+        tokens: list[int] = [2048, 16384, 131072]
+        max_switches: int = Field(4, ge=1)
+        generations: int | None = Field(50, ge=1)
+
+
 class DarwinSearcher(EvolutionSearcher):
     """DarwinLM (Tang et al., 2025): as `evolution`, but candidates are trained a little before each comparison.
 

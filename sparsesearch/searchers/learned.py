@@ -18,6 +18,7 @@ from sparsesearch.space.unit import CUT_KINDS
 
 # Sizes that are learned where neither the options nor the space say, as shares of the first cost.
 SIZES = ("80%", "60%", "40%")
+ELEMENTS = tuple(kind for kind in CUT_KINDS if kind != "kernel")
 SUBLAYERS = tuple(kind for kind in KINDS if kind.startswith("drop_"))
 
 
@@ -66,7 +67,7 @@ class LearnedSearcher(Searcher):
     ends_by_itself = True
     # Name in `bilevel.registry.LEARNERS`, kinds of units that can be chosen, and whether sparsity goes with the others.
     method: ClassVar[str]
-    kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)
+    kinds: ClassVar[tuple[str, ...]] = tuple(kind for kind in KINDS if kind != "kernel")
     mixes: ClassVar[bool] = False
 
     def check(self) -> None:
@@ -150,7 +151,7 @@ class GatesSearcher(LearnedSearcher):
 
     options: Options
     method = "gates"
-    kinds = (*CUT_KINDS, *SUBLAYERS)
+    kinds = (*ELEMENTS, *SUBLAYERS)
 
 
 class CoFiSearcher(GatesSearcher):
@@ -267,7 +268,7 @@ class PDPSearcher(LearnedSearcher):
 
     options: Options
     method = "pdp"
-    kinds = ("sparsity", *CUT_KINDS)
+    kinds = ("sparsity", *ELEMENTS)
 
 
 class LAPPSearcher(LearnedSearcher):
@@ -304,7 +305,7 @@ class OTOSearcher(LearnedSearcher):
     options: Options
     method = "oto"
     # A router that is pushed to zero with its expert would choose it more.
-    kinds = tuple(kind for kind in CUT_KINDS if kind != "experts")
+    kinds = tuple(kind for kind in ELEMENTS if kind != "experts")
 
 
 class SlimmingSearcher(LearnedSearcher):
@@ -321,7 +322,7 @@ class SlimmingSearcher(LearnedSearcher):
 
     options: Options
     method = "slimming"
-    kinds = ("sparsity", *CUT_KINDS)
+    kinds = ("sparsity", *ELEMENTS)
 
 
 LEARNED: dict[str, type[LearnedSearcher]] = {

@@ -13,10 +13,11 @@ from sparsesearch.searchers.allocation import AllocationSearcher
 from sparsesearch.searchers.auto import AutoSearcher
 from sparsesearch.searchers.base import Searcher, Seeds
 from sparsesearch.searchers.decomposition import DecompositionSearcher
-from sparsesearch.searchers.evolution import DarwinSearcher, EvolutionSearcher, EvoPressSearcher
+from sparsesearch.searchers.evolution import DarwinSearcher, EvolutionSearcher, EvoPressSearcher, TyrSearcher
 from sparsesearch.searchers.exact import DPSearcher, MILPSearcher
 from sparsesearch.searchers.finercut import FinerCutSearcher
 from sparsesearch.searchers.learned import LEARNED
+from sparsesearch.searchers.minitron import MinitronSearcher
 from sparsesearch.searchers.nsga import NSGA2Searcher, NSGA3Searcher
 from sparsesearch.searchers.optuna import SAMPLERS
 from sparsesearch.searchers.random import RandomSearcher
@@ -30,6 +31,8 @@ SEARCHERS: dict[str, type[Searcher]] = {
     "evolution": EvolutionSearcher,
     "evopress": EvoPressSearcher,
     "darwin": DarwinSearcher,
+    "tyr": TyrSearcher,
+    "minitron": MinitronSearcher,
     "nsga2": NSGA2Searcher,
     "nsga3": NSGA3Searcher,
     "decomposition": DecompositionSearcher,

@@ -30,7 +30,7 @@ Ints = npt.NDArray[np.int64]
 
 
 # How many cuts may narrow one tensor.
-CUTS = 3
+CUTS = 4
 
 
 @dataclass(frozen=True)

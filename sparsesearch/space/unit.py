@@ -11,11 +11,12 @@ KINDS = {
     "experts": "experts of one mixture-of-experts layer, of each routing group; a level is the number kept",
     "expert_width": "width of all experts of one layer; a level is the number of neurons that each expert keeps",
     "channels": "channels that go together through a traced network; a level is the number kept",
+    "kernel": "kernel of one convolution, of 5 or more taps a side; a level is the rings of taps around the middle",
     "drop_attention": "one attention sublayer, kept (1) or dropped (0)",
     "drop_ffn": "one feed-forward sublayer, kept (1) or dropped (0)",
 }
 # Kinds whose levels remove whole neurons, heads or experts, so that tensors really shrink.
-CUT_KINDS = ("ffn_width", "kv_groups", "experts", "expert_width", "channels")
+CUT_KINDS = ("ffn_width", "kv_groups", "experts", "expert_width", "channels", "kernel")
 
 
 @dataclass(frozen=True)

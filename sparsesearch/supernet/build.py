@@ -152,7 +152,9 @@ class StoreBuilder:
     def _cut(self, cut: Cut, unit: Unit) -> dict[str, Entry]:
         path = unit_path(self.directory, unit)
         if not cut.readers:
-            write_cut(path, self._expert_orders(cut), [], self.storage)
+            outermost_first = torch.arange(cut.elements).flip(0)[None]
+            orders = outermost_first if cut.kind == "kernel" else self._expert_orders(cut)
+            write_cut(path, orders, [], self.storage)
             return {unit.name: self._entry(unit, [], path)}
         prune = structured(self.pruners.width)
         layers = {slot.tensor: self._layers(self.network.matrices[slot.tensor]) for slot in cut.readers}

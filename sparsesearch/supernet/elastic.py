@@ -145,11 +145,12 @@ def _gone(cut: Cut, dropped: list[Drop], stock: dict[str, nn.Module]) -> bool:
 
 
 def narrowed(value: torch.Tensor, axis: int, stays: torch.Tensor) -> torch.Tensor:
-    """The positions of a tensor along an axis that stay; a view where they lie at the front."""
-    count = int(stays.sum())
-    if bool(stays[:count].all()):
-        return value.narrow(axis, 0, count)
-    return value.index_select(axis, stays.nonzero().flatten().to(value.device))
+    """The positions of a tensor along an axis that stay; a view where they lie side by side."""
+    places = stays.nonzero().flatten()
+    first, count = int(places[0]), len(places)
+    if int(places[-1]) - first + 1 == count:
+        return value.narrow(axis, first, count)
+    return value.index_select(axis, places.to(value.device))
 
 
 def masked(value: torch.Tensor, axis: int, stays: torch.Tensor) -> torch.Tensor:

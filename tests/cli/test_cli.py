@@ -345,7 +345,8 @@ def test_doctor(run: Any) -> None:
 
 # Recipes for models that have to be downloaded, and the tiny model that stands for each here.
 OTHER_MODELS = {"moe_experts": "qwen3_moe", "encoder_widths": "bert-embedding", "vit_widths": "vit"}
-ON_IMAGES = ("vit_widths", "cnn_channels", "cnn_unstructured")
+ON_IMAGES = ("vit_widths", "cnn_channels", "cnn_unstructured", "cnn_ofa")
+NETWORK_OF = {"cnn_ofa": "networks:kernels"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda p: p.stem)
@@ -354,7 +355,14 @@ def test_every_shipped_recipe_passes_a_dry_run(run: Any, path: Path, family_dir:
     if path.stem in OTHER_MODELS:
         options = ["--model", family_dir(OTHER_MODELS[path.stem])]
     elif path.stem in ON_IMAGES:
-        options = ["--model", "networks:padded"]
+        options = ["--model", NETWORK_OF.get(path.stem, "networks:padded")]
+    if path.stem == "cnn_ofa":
+        training = {
+            "source": str(image_folder(tmp_path / "training", 64, seed=3)),
+            "sequences": 64,
+            "image": {"size": 16},
+        }
+        options += ["--set", f"data.training={json.dumps(training)}"]
     for role in ("calibration", "selection") if options else ():
         if path.stem in ON_IMAGES:
             options += [f"--{role}", image_folder(tmp_path / role, seed=len(role))]

@@ -87,3 +87,20 @@ def test_a_pattern_has_nothing_between_its_levels(family_dir: Make, tmp_path: Pa
     results = run_search(tmp_path / "run", family_dir("llama"), **changes)
     fine = launched(family_dir("llama"), refines=str(results.run.path), **changes).space
     assert fine.units == results.space.units
+
+
+def test_rounds_follow_one_another_and_go_on_where_they_were_stopped(coarse: RunResults) -> None:
+    command = ["refine", str(coarse.run.path), "--name", "rounds", "--evals", "20"]
+    ended = CliRunner().invoke(app, [*command, "--rounds", "2"])
+    assert ended.exit_code == 0, ended.output
+    place = coarse.run.path.parent
+    first, second = (RunResults(place / name) for name in ("rounds", "rounds-2"))
+    assert [r.info["fingerprint"]["weights"] for r in (first, second)] == [coarse.info["fingerprint"]["weights"]] * 2
+    for before, after in ((coarse, first), (first, second)):
+        for i, unit in enumerate(before.space.units):
+            assert {unit.levels[int(e.genome.levels[i])] for e in before.front} <= set(after.space.units[i].levels)
+    archive = (first.run.archive.stat().st_mtime_ns, second.run.archive.read_bytes())
+    ended = CliRunner().invoke(app, [*command, "--rounds", "3"])
+    assert ended.exit_code == 0, ended.output
+    assert (first.run.archive.stat().st_mtime_ns, second.run.archive.read_bytes()) == archive
+    assert (place / "rounds-3" / "front.json").exists()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sparsesearch.calibration import Samples
 from sparsesearch.evaluation import Teacher, kl_to_teacher, perplexity
 from sparsesearch.evaluation.evaluator import minibatch, next_token_loss, quality_of
-from sparsesearch.evaluation.teacher import split
+from sparsesearch.evaluation.teacher import SparseTeacher, split
 from sparsesearch.models import load_model
 from sparsesearch.models.task import TASKS
 
@@ -66,6 +66,25 @@ def test_mass_leaked_outside_the_top_k_is_not_free() -> None:
     student = teacher.clone()
     student[..., 2:] = 18.0  # the top two keep their ratio
     assert kl_to_teacher(student, *teacher_of(teacher, 2)).item() > 1.0
+
+
+def test_sparse_kl_is_that_of_the_top_k_renormalised(tmp_path: Path) -> None:
+    """Zero for the dense network, the full KL where k is the vocabulary, and mass outside of the top k is free."""
+    samples = Samples({"input_ids": np.zeros((2, 3), dtype=np.int64)})
+    torch.manual_seed(0)
+    dense, own = torch.randn(2, 3, 30) * 2, torch.randn(2, 3, 30) * 2
+    full = (dense.softmax(-1) * (dense.log_softmax(-1) - own.log_softmax(-1))).sum(-1).mean(-1).double()
+    caches = [SparseTeacher.create(tmp_path / str(k), samples, (3, 30), k) for k in (30, 4)]
+    for cache in caches:
+        cache.write(slice(0, 2), dense)
+        assert cache.losses(dense, slice(0, 2)).max() < 1e-6
+    torch.testing.assert_close(caches[0].losses(own, slice(0, 2)), full, atol=1e-5, rtol=1e-4)
+    best = dense.topk(4, dim=-1).indices
+    few = [logits.gather(-1, best).double() for logits in (dense, own)]
+    wanted = (few[0].softmax(-1) * (few[0].log_softmax(-1) - few[1].log_softmax(-1))).sum(-1).mean(-1)
+    torch.testing.assert_close(caches[1].losses(own, slice(0, 2)), wanted, atol=1e-5, rtol=1e-4)
+    leaking = own.scatter_add(-1, dense.argmin(-1, keepdim=True), torch.full((2, 3, 1), 20.0))
+    torch.testing.assert_close(caches[1].losses(leaking, slice(0, 2)), wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("vocabulary", [2048, 100_000])

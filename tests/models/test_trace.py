@@ -46,6 +46,7 @@ EXPECTED = {
     "joined": {"c1", "c2", "c3", "grouped", "c4"},
     "projected": {"stem", "conv"},
     "shared": {"stem"},
+    "kernels": {"stem", "depthwise", "point", "down"},
 }
 
 
@@ -54,7 +55,9 @@ class Searched:
 
     def __init__(self, name: str, work: Path) -> None:
         self.module = make(name)
-        self.run = ss.search(self.module, RECIPE, data=DATA, results=work, name=name, quiet=True)
+        kernels = [{"kind": "kernel"}] if name == "kernels" else []
+        recipe = RECIPE | {"units": RECIPE["units"] + kernels}
+        self.run = ss.search(self.module, recipe, data=DATA, results=work, name=name, quiet=True)
         self.opened: Opened = open_run(self.run.results, self.module)
 
     @property

@@ -23,6 +23,7 @@ ALL: list[tuple[str, dict[str, Any]]] = [
     ("evolution", {"offspring": 8, "tokens": [20, 50]}),
     ("evolution", {"offspring": 8, "tokens": [5, 40], "race": 0.9}),
     ("evopress", {"offspring": 8, "survivors": [4, 2, 1], "tokens": [10, 20, 50], "generations": 30}),
+    ("tyr", {"offspring": 8, "survivors": [4, 2, 1], "tokens": [10, 20, 50], "generations": 30}),
     ("nsga2", {"population": 16, "offspring": 10}),
     ("nsga2", {"population": 16, "offspring": 10, "tokens": 80, "first_tokens": 10, "race": 0.9, "rotate": 3}),
     ("nsga3", {"population": 16, "offspring": 10}),
@@ -300,3 +301,70 @@ def test_nsga2_covers_the_range_of_sizes_and_beats_random() -> None:
     assert evolved > control
     assert min(sizes) < 400
     assert max(sizes) > 1300
+
+
+def homogeneous_space(limit: str = "params<=50%") -> Space:
+    """Six blocks of two widths and a drop; weights are what is kept of both."""
+    units, parts = [], []
+    for block in range(6):
+        wide = Unit(f"b{block}", "ffn_width", block, 8, (8, 6, 4, 2))
+        heads = Unit(f"b{block}.a", "kv_groups", block, 4, (4, 3, 2, 1))
+        drop = Unit(f"b{block}", "drop_ffn", block, 1, (1, 0))
+        units += [wide, heads, drop]
+        for unit, each, by in ((wide, 100, drop.name), (heads, 80, None)):
+            sizes = tuple(each * kept for kept in unit.levels)
+            none = (0,) * len(sizes)
+            parts.append(Part(f"{unit.name}.w", sizes, (sizes,), sizes, none, (unit.name,), drop=by))
+    return Space(tuple(units), tuple(parts), 4, (Limit.parse(limit),))
+
+
+def test_minitron_measures_the_largest_homogeneous_networks_and_drops_what_is_missed_least() -> None:
+    here = homogeneous_space()
+    options = {"top": 7, "steps": 3, "depth": 0.5}
+    searcher = create("minitron", here, ["kl", "params"], 0, options)
+    missed = {3: 0.1, 1: 0.2, 5: 0.3, 0: 0.4, 2: 0.5, 4: 0.6}
+    first = searcher.ask(100)
+    alone = {p.origin: p.genome for p in first if p.origin.startswith("without")}
+    assert len(alone) == 6
+    told = []
+    for proposal in first:
+        levels, block = proposal.genome.levels, proposal.origin.removeprefix("without ")
+        quality = missed[int(block)] if proposal.origin in alone else 1.0
+        told.append(
+            Evaluation(proposal.genome, 1, 0, proposal.origin, "ok", quality, here.costs.named(levels), (quality,))
+        )
+    searcher.tell(told)
+    found = searcher.ask(100)
+    assert len(found) == 7
+    sizes = [here.costs.named(p.genome.levels)["params"] for p in found]
+    assert sizes == sorted(sizes, reverse=True)
+    grid = searcher.grid()  # type: ignore[attr-defined]
+    assert len(grid) == 4 * 4 * 4
+    inside = sorted((here.costs.named(g.levels)["params"] for g in grid if here.feasible(g)), reverse=True)
+    assert sizes == inside[:7]
+    for proposal in found:
+        levels = proposal.genome.levels
+        assert len({int(level) for level in levels[here.kinds == "ffn_width"]}) == 1
+        assert len({int(level) for level in levels[here.kinds == "kv_groups"]}) == 1
+        dropped = [int(b) for b, level in zip(here.blocks[here.drops], levels[here.drops], strict=True) if level]
+        assert dropped == sorted([3, 1, 5][: len(dropped)])
+    searcher.tell([measured_as(here, p) for p in found])
+    assert searcher.ask(100) == []
+
+
+def measured_as(here: Space, proposal: Proposal) -> Evaluation:
+    return Evaluation(proposal.genome, 1, 0, "x", "ok", 1.0, here.costs.named(proposal.genome.levels), (1.0,))
+
+
+def test_minitron_needs_a_limit_and_something_homogeneous() -> None:
+    with pytest.raises(InputError, match=r"SS106 minitron measures the largest"):
+        create("minitron", homogeneous_space().with_limits([]), ["kl", "params"], 0, {})
+    with pytest.raises(InputError, match=r"SS111 minitron searches widths and depth"):
+        make("minitron", {})
+
+
+def test_tyr_is_its_published_schedule() -> None:
+    assert SEARCHERS["tyr"].Options().model_dump() == {
+        "offspring": 128, "survivors": [16, 4, 1], "tokens": [2048, 16384, 131072], "race": 0, "max_switches": 4,
+        "generations": 50,
+    }  # fmt: skip

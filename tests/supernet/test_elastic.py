@@ -78,9 +78,15 @@ def traced(name: str) -> tuple[Case, dict[str, torch.Tensor]]:
     model, x = make(name), torch.randn(4, 3, 16, 16)
     network = describe_module(model, [x[:1]])
     units = [UnitConfig(kind="channels", levels=3, min_kept=0.4)]
+    if name == "kernels":
+        units.append(UnitConfig(kind="kernel", levels=2))
     space = build_space(RunConfig(units=units, objectives=["kl", "macs"]), network, 4)
     torch.manual_seed(1)
-    ranked = {u.name: torch.stack([torch.randperm(u.total)] * network.cuts[u.name].orders) for u in space.units}
+    ranked = {
+        u.name: torch.stack([torch.randperm(u.total)] * network.cuts[u.name].orders)
+        for u in space.units
+        if u.kind != "kernel"  # rings have an order
+    }
     return Case(network, space, model, lambda m: m(x)), ranked
 
 

@@ -1,0 +1,87 @@
+"""Minitron's architecture search (Muralidharan et al., 2024, arXiv 2407.14679): a grid of homogeneous networks.
+
+All units of a kind keep the same share. Of the networks within the limits the largest are measured; `search.rungs`
+then distils the best of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from sparsesearch.errors import InputError
+from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.space import Genome, Space
+from sparsesearch.space.unit import CUT_KINDS
+
+
+class MinitronSearcher(Searcher):
+    """Homogeneous widths and depths: the largest within the limits are measured; blocks that are missed least go."""
+
+    class Options(Searcher.Options):
+        # Networks that are measured, the largest by the first cost.
+        top: int = Field(10, ge=1)
+        # Shares of a kind's levels that are tried, evenly.
+        steps: int = Field(8, ge=1)
+        # Largest share of the blocks that is dropped.
+        depth: float = Field(0.2, ge=0, lt=1)
+        # Selection tokens a network; 0 is all of them.
+        tokens: int = Field(0, ge=0)
+
+    options: Options
+    ends_by_itself = True
+
+    def __init__(
+        self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
+    ) -> None:
+        super().__init__(space, objectives, seed, options, seeds)
+        # Blocks that can be dropped, those that are missed least first.
+        self.droppable = sorted({unit.block for unit in space.units if unit.is_drop})
+
+    def check(self) -> None:
+        if not self.space.bounds:
+            raise InputError(
+                "SS106", "minitron measures the largest networks at a limit, and the recipe has none.",
+                "Give --limit 'params<=60%' (or another cost).",
+            )  # fmt: skip
+        if not any(unit.is_cut or unit.is_drop for unit in self.space.units):
+            raise InputError("SS111", "minitron searches widths and depth, and this space has units of neither.")
+
+    def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
+        tokens = self.options.tokens
+        if index == 0:
+            alone = [Proposal(self._without([block]), tokens, 0, f"without {block}") for block in self.droppable]
+            return [*(Proposal(g, tokens, 0, name) for name, g in self.starting(0).items()), *alone]
+        if index == 1:
+            return [Proposal(genome, tokens, 0, "homogeneous") for genome in self.largest()]
+        return []
+
+    def learn(self, evaluations: list[Evaluation]) -> None:
+        missed = {e.genome: rank(e) for e in evaluations}
+        self.droppable.sort(key=lambda block: missed.get(self._without([block]), 0.0))
+
+    def largest(self) -> list[Genome]:
+        """The largest of the grid within the limits, by the first cost."""
+        cost, inside = self.objectives[1], [g for g in self.grid() if self.space.feasible(g)]
+        inside.sort(key=lambda genome: -self.space.costs.named(genome.levels)[cost])
+        return inside[: self.options.top]
+
+    def grid(self) -> list[Genome]:
+        """Every combination of one share for each kind of width, and of a number of dropped blocks."""
+        kinds = [kind for kind in CUT_KINDS if kind in self.space.kinds]
+        shares = np.linspace(0, 1, self.options.steps + 1)
+        depths = range(int(self.options.depth * len(self.droppable)) + 1)
+        found: dict[Genome, None] = {}
+        for dropped, *chosen in itertools.product(depths, *[shares] * len(kinds)):
+            levels = self._without(self.droppable[:dropped]).levels.copy()
+            for kind, share in zip(kinds, chosen, strict=True):
+                mine = self.space.kinds == kind
+                levels[mine] = np.rint(share * self.space.max_levels[mine])
+            found[Genome.of(levels)] = None
+        return list(found)
+
+    def _without(self, blocks: Sequence[int]) -> Genome:
+        return Genome.of((np.isin(self.space.blocks, list(blocks)) & self.space.drops).astype(np.int16))
