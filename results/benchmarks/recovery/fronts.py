@@ -1,0 +1,109 @@
+"""Fronts of supernets, as found and after recovery, at equal compute.
+
+    python fronts.py --recipe ../search_efficiency/widths.yaml --model MODEL --calibration TEXT --selection TEXT \\
+        --training TEXT --test TEXT --results DIR --seeds 0 --sizes 75,60,50,40 --recover 40000 --out fronts.json \\
+        --arms '{"sandwich": {"supernet": {"kind": "sandwich", "tokens": 600000}}, "stitched": {}}'
+
+Each arm is a search with the keys given. Of its front, the best candidate that is no larger than each size is trained
+on `recover` tokens; where an arm trained no supernet, also on as many more as its share of the largest supernet's
+training. A row is one candidate: quality on selection data, and perplexity or accuracy on test data, as found, after
+recovery, and after recovery with all that the arm was given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from measured import samples_from, tested
+
+import sparsesearch as ss
+from sparsesearch.config import load_config
+from sparsesearch.engine import recover as recovering
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.results import RunResults
+from sparsesearch.export.write import Opened, open_run
+from sparsesearch.searchers import Evaluation
+
+
+def no_larger(results: RunResults, size: int) -> Evaluation:
+    """The best of the front within a percentage of the dense network's cost."""
+    cost = results.info["objectives"][1]
+    maximum = results.space.dense_costs[cost] * size / 100
+    return min((e for e in results.front if e.costs[cost] <= maximum), key=lambda e: e.quality)
+
+
+def trained_tokens(results: RunResults) -> int:
+    """Tokens of all sub-networks that the supernet was trained on."""
+    return load_config(results.run.config).supernet.tokens or 0
+
+
+def recovered(
+    results: RunResults, opened: Opened, picks: list[Evaluation], tokens: int, recovery: dict[str, Any], test: Any
+) -> list[tuple[float, float]]:
+    """Quality and test metric of candidates after training, in order."""
+    config = load_config(results.run.config)
+    launch = recovering.prepared(results, recovery, tokens)
+    done = recovering.recover(results, launch, picks, 1, Reporter(quiet=True))
+    return [(d.quality, tested(opened, d.candidate, d.weights, test, config)) for d in done]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("recipe", "results", "training", "test", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("model", "calibration", "selection"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--sequences", type=int, default=4096, help="samples to train on")
+    parser.add_argument("--test-sequences", type=int, default=256)
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--sizes", default="75,60,50,40", help="percentages of the dense network's cost")
+    parser.add_argument("--recover", type=int, required=True, help="training tokens of each candidate")
+    parser.add_argument("--set", dest="common", type=json.loads, default={}, help="keys of all arms as JSON")
+    parser.add_argument("--arms", type=json.loads, required=True, help="keys of each as JSON")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    training = {"source": str(args.training), "sequences": args.sequences, "length": 256}
+    sizes = [int(size) for size in args.sizes.split(",")]
+    most = max(keys.get("supernet", {}).get("tokens", 0) for keys in args.arms.values())
+    rows = json.loads(args.out.read_text()) if args.out.exists() else []
+    for seed in map(int, args.seeds.split(",")):
+        for name, own in args.arms.items():
+            keys, recovery = dict(own), own.get("recovery", {})
+            keys.pop("recovery", None)
+            seeds = {"search.seed": seed, "training.seed": seed}
+            changes = {"model.id": args.model, "data.training": training, "limits": [], **seeds, **args.common, **keys}
+            if changes.get("supernet", {}).get("tokens"):
+                changes["supernet.training.seed"] = seed
+            run = ss.search(
+                args.recipe, name=f"{name}-s{seed}", results=args.results, calibration=args.calibration,
+                selection=args.selection, changes=changes, quiet=True,
+            )  # fmt: skip
+            results, opened = run.results, open_run(run.results)
+            config = load_config(results.run.config)
+            test = samples_from(opened, config.data.selection, str(args.test), args.test_sequences)
+            picks = [no_larger(results, size) for size in sizes]
+            after = recovered(results, opened, picks, args.recover, recovery, test)
+            spared = (most - trained_tokens(results)) // len(sizes)
+            whole = after
+            if spared:
+                whole = recovered(results, opened, picks, args.recover + spared, recovery, test)
+            for size, pick, once, all_given in zip(sizes, picks, after, whole, strict=True):
+                rows.append({
+                    "arm": name, "seed": seed, "size": size, "genome": pick.genome.id,
+                    "cost": pick.costs[results.info["objectives"][1]], results.quality: round(pick.quality, 4),
+                    f"{results.quality}, recovered": round(once[0], 4),
+                    f"{results.quality}, equal compute": round(all_given[0], 4),
+                    results.test_metric: round(tested(opened, pick, None, test, config), 4),
+                    f"{results.test_metric}, recovered": round(once[1], 4),
+                    f"{results.test_metric}, equal compute": round(all_given[1], 4),
+                })  # fmt: skip
+                print(json.dumps(rows[-1]), flush=True)
+            args.out.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
