@@ -106,10 +106,11 @@ def supernet(launch: Launch, run: RunDirectory, reporter: Reporter, again: str =
         again: what goes on after an interruption; `resume` where nothing is said.
     """
     cache, ledger = run.path.parent / ".cache", Ledger(run)
-    ensure_supernet(launch, run, cache, reporter, ledger)
-    setup = launch.setup(run, cache)
-    executor = executors.create(setup)
+    executor = None
     try:
+        ensure_supernet(launch, run, cache, reporter, ledger)
+        setup = launch.setup(run, cache)
+        executor = executors.create(setup)
         store = ensure_store(launch, setup, executor, reporter, ledger)
         space = launch.space.with_nonzeros(store.nonzeros)
         space.check()
@@ -123,7 +124,8 @@ def supernet(launch: Launch, run: RunDirectory, reporter: Reporter, again: str =
         raise
     finally:
         reporter.end()
-        executor.close()
+        if executor is not None:
+            executor.close()
 
 
 def write_launch(launch: Launch, run: RunDirectory, kind: str = SEARCH) -> None:

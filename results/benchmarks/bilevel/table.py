@@ -41,6 +41,14 @@ def arms_table(rows: list[Row]) -> list[str]:
     return lines
 
 
+def methods_table(rows: list[Row]) -> list[str]:
+    """A line for each way to prune by magnitude: accuracy over seeds."""
+    lines = ["| by magnitude while training | accuracy |", "|---|---|"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        lines.append(f"| {method} | {shown([row['accuracy'] for row in rows if row['method'] == method])} |")
+    return lines
+
+
 def flat_table(rows: list[Row]) -> list[str]:
     """A line for each row, as it is."""
     cells = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
@@ -55,7 +63,8 @@ def main(paths: list[Path]) -> None:
     for path in paths:
         rows: list[Row] = json.loads(path.read_text())
         print(f"\n{path.stem}\n")
-        print(*(arms_table(rows) if "arm" in rows[0] else flat_table(rows)), sep="\n")
+        made = arms_table if "arm" in rows[0] else methods_table if "method" in rows[0] else flat_table
+        print(*made(rows), sep="\n")
         if "arm" in rows[0]:
             draw(rows, path.with_suffix(".png"))
 
