@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparsesearch.engine import executors
@@ -52,10 +52,10 @@ def ensure_supernet(launch: Launch, run: RunDirectory, cache: Path, reporter: Re
             reporter.message(supernet_note(launch))
         build = _block_by_block if launch.config.supernet.kind == "block_local" else _as_a_whole
         steps = steps_of(launch.config.supernet, training_samples(launch))
-        stopped = [why for why in build(launch, setup, steps, reporter, ledger) if why]
-        for why in stopped:
+        built = build(launch, setup, steps, reporter, ledger)
+        for why in built.stopped:
             reporter.message(f"SS408 supernet: {why}; what was trained before it counts.")
-        _finish(launch, directory, steps, stopped)
+        _finish(launch, directory, steps, built)
     reporter.message(f"Supernet: {directory}")
 
 
@@ -66,12 +66,20 @@ def _ensure_order(launch: Launch, base: WorkerSetup, directory: Path, reporter: 
             ensure_store(launch.stitched, base, executor, reporter, ledger)
 
 
-def _finish(launch: Launch, directory: Path, steps: int, stopped: list[str]) -> None:
+@dataclass(frozen=True)
+class Built:
+    """How a training ended: why it did so early, where it did, and what a worker held at most."""
+
+    stopped: list[str]
+    peak_bytes: int
+
+
+def _finish(launch: Launch, directory: Path, steps: int, built: Built) -> None:
     """Write the index, whose presence makes the directory a supernet, and take down what is not needed any more."""
     options = launch.config.supernet
     index = {
         "schema": 1, "key": launch.supernet, "network": launch.weights, "kind": options.kind,
-        "steps": steps if options.is_trained else 0, "stopped": stopped,
+        "steps": steps if options.is_trained else 0, "stopped": built.stopped, "peak_bytes": built.peak_bytes,
     }  # fmt: skip
     write_json(directory / INDEX, index)
     for name in SCAFFOLDING:
@@ -88,8 +96,8 @@ def _working(executor: Executor, reporter: Reporter) -> Iterator[Executor]:
         executor.close()
 
 
-def _as_a_whole(launch: Launch, setup: WorkerSetup, steps: int, reporter: Reporter, ledger: Ledger) -> list[str]:
-    """Sort the network and train it on one worker; why that ended early."""
+def _as_a_whole(launch: Launch, setup: WorkerSetup, steps: int, reporter: Reporter, ledger: Ledger) -> Built:
+    """Sort the network and train it on one worker."""
     options, length = launch.config.supernet, training_samples(launch).length
     each, stopped = networks_a_step(options) * options.training.batch * length, ""
     with _working(executors.create(setup, SupernetWorker), reporter) as executor:
@@ -102,12 +110,13 @@ def _as_a_whole(launch: Launch, setup: WorkerSetup, steps: int, reporter: Report
             reporter.step(found["step"], f"loss {found['loss']:.4g}")
             ledger.add("supernet", time.monotonic() - started, GRADIENT * (found["step"] - found["begun"]) * each)
             done, stopped = found["done"], found["stopped"]
+        held = max(executor.each("usage"))
         list(alive(executor.map("finish", [(steps,)], 1)))
-    return [stopped]
+    return Built([stopped] if stopped else [], held)
 
 
-def _block_by_block(launch: Launch, setup: WorkerSetup, steps: int, reporter: Reporter, ledger: Ledger) -> list[str]:
-    """Sort the network, write what its blocks see, and train them side by side; why some ended early."""
+def _block_by_block(launch: Launch, setup: WorkerSetup, steps: int, reporter: Reporter, ledger: Ledger) -> Built:
+    """Sort the network, write what its blocks see, and train them side by side."""
     options, samples, blocks = launch.config.supernet, training_samples(launch), len(launch.network.blocks)
     count = cached_samples(options, samples)
     portions = shards(count)
@@ -126,7 +135,8 @@ def _block_by_block(launch: Launch, setup: WorkerSetup, steps: int, reporter: Re
         for done, why in enumerate(alive(executor.map("block", [(b, steps, count) for b in range(blocks)])), 1):
             stopped.append(why)
             reporter.step(done, "blocks")
+        held = max(executor.each("usage"))
         list(alive(executor.map("finish", [(steps,)])))
     tokens = steps * networks_a_step(options) * options.training.batch * samples.length
     ledger.add("supernet", time.monotonic() - started, GRADIENT * tokens)
-    return stopped
+    return Built([why for why in stopped if why], held)

@@ -14,7 +14,7 @@ from sparsesearch.calibration.samples import Samples
 from sparsesearch.calibration.statistics import outputs
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.supernets import SORTED, directory_of, weights_of
-from sparsesearch.engine.worker import WorkerSetup, compute_dtype
+from sparsesearch.engine.worker import WorkerSetup, compute_dtype, peak_bytes
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
 from sparsesearch.models.source import Checkpoint
 from sparsesearch.supernet.draws import Draws
@@ -154,6 +154,10 @@ class SupernetWorker:
         save_file(block_tensors(skeleton, path), done.with_suffix(".tmp"))
         done.with_suffix(".tmp").replace(done)
         return stopped
+
+    def usage(self) -> int:
+        """Bytes this process held at most, until now."""
+        return peak_bytes()
 
     def finish(self, steps: int) -> None:
         """Write the weights of the trained network, running statistics measured anew."""

@@ -97,6 +97,11 @@ def has_bfloat16(device: str) -> bool:
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
 
 
+def peak_bytes() -> int:
+    """Bytes this process held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next candidate; giving it back and faulting it in again costs a tenth."""
     trim_threshold, map_threshold = -1, -3  # of malloc.h; the second takes 32 MiB at most
@@ -314,8 +319,7 @@ class Worker:
 
     def usage(self) -> dict[str, int]:
         """Bytes this process held at most, bytes of kept hidden states, and blocks that ran of those asked for."""
-        scale = 1 if sys.platform == "darwin" else 1024
-        found = {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale}
+        found = {"peak_bytes": peak_bytes()}
         used: Evaluator | None = self.__dict__.get("evaluator")  # a fresh worker has none yet
         if used is not None and (prefixes := used.prefixes) is not None:
             found |= {"prefix_bytes": prefixes.bytes, "blocks_asked": prefixes.asked, "blocks_ran": prefixes.ran}

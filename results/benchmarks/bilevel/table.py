@@ -43,10 +43,11 @@ def arms_table(rows: list[Row]) -> list[str]:
 
 def methods_table(rows: list[Row]) -> list[str]:
     """A line for each way to prune by magnitude: accuracy over seeds."""
-    lines = ["| by magnitude while training | accuracy |", "|---|---|"]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        lines.append(f"| {method} | {shown([row['accuracy'] for row in rows if row['method'] == method])} |")
-    return lines
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["method"], []).append(row["accuracy"])
+    heads = ["| by magnitude while training | accuracy |", "|---|---|"]
+    return heads + [f"| {method} | {shown(values)} |" for method, values in found.items()]
 
 
 def flat_table(rows: list[Row]) -> list[str]:
