@@ -57,6 +57,12 @@ def _allocations() -> dict[str, str]:
     return {name: _first_line(rule.densities) for name, rule in ALLOCATIONS.items()}
 
 
+def _supernets() -> dict[str, str]:
+    from sparsesearch.config import SUPERNETS
+
+    return {str(kind): text for kind, text in SUPERNETS.items()}
+
+
 def _proxies() -> dict[str, str]:
     from sparsesearch.proxies import all_proxies
 
@@ -68,6 +74,7 @@ _LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "pruners": _pruners,
     "allocations": _allocations,
     "proxies": _proxies,
+    "supernets": _supernets,
     "families": _families,
     "forms": _forms,
     "spaces": _spaces,
@@ -78,7 +85,7 @@ def list_(
     what: Annotated[str, typer.Argument(metavar="|".join(_LISTS))],
     json_: Json = False,
 ) -> None:
-    """List searchers, pruners, model families, export forms or shipped recipes."""
+    """List what can be chosen: searchers, pruners, supernets, model families, export forms, shipped recipes."""
     from sparsesearch.errors import InputError, did_you_mean
 
     if what not in _LISTS:

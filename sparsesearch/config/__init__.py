@@ -10,6 +10,7 @@ from sparsesearch.config.reading import (
 )
 from sparsesearch.config.tree import (
     PYTHON_SOURCE,
+    SUPERNETS,
     DataConfig,
     DataConfigs,
     ExecutorConfig,
@@ -29,7 +30,7 @@ from sparsesearch.config.tree import (
 )
 
 __all__ = [
-    "PYTHON_SOURCE", "DataConfig", "DataConfigs", "ExecutorConfig", "Fraction", "Grid", "ImageConfig", "ModelConfig",
-    "PrunerConfig", "RunConfig", "Rung", "ScreenConfig", "SearchConfig", "Strict", "SupernetConfig", "TrainingConfig",
+    "PYTHON_SOURCE", "SUPERNETS", "DataConfig", "DataConfigs", "ExecutorConfig", "Fraction", "Grid", "ImageConfig",
+    "ModelConfig", "PrunerConfig", "RunConfig", "Rung", "ScreenConfig", "SearchConfig", "Strict", "SupernetConfig", "TrainingConfig",
     "UnitConfig", "dump_config", "load_config", "override", "parse_assignment", "validate", "with_absolute_paths",
 ]  # fmt: skip

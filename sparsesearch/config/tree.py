@@ -250,15 +250,20 @@ class TrainingConfig(Strict):
 
 
 SupernetKind = Literal["stitched", "sorted", "sandwich", "random", "random_linear", "block_local"]
+SUPERNETS: dict[SupernetKind, str] = {
+    "stitched": "of each unit the levels that pruners made, put together from the level store",
+    "sorted": "one network, elements sorted by importance, of which a candidate has the first ones",
+    "sandwich": "the same, trained: the largest, the narrowest and random sub-networks each step",
+    "random": "the same, trained: random sub-networks each step",
+    "random_linear": "the same, trained: random sub-networks with a chance that rises along the way, else the largest",
+    "block_local": "the same, trained: every block alone, at random sizes, towards the dense block's outputs",
+}
 
 
 class SupernetConfig(Strict):
     """Whose weights candidates have; `supernet: KIND` is short for `supernet: {kind: KIND}`."""
 
-    # stitched: of each unit the levels that pruners made. All others: of one network whose elements are sorted by
-    # importance, of which a candidate has the first ones: as it is (sorted), or trained so that its parts are good
-    # networks: the largest, the narrowest and random ones each step (sandwich), random ones, with a chance that rises
-    # along the way (random_linear), or every block on its own against the dense one's outputs (block_local).
+    # `SUPERNETS`; sparsesearch list supernets.
     kind: SupernetKind = "stitched"
     # Training tokens, those of each sub-network of a step counted; null: the training data, by one sub-network a step.
     tokens: int | None = Field(None, ge=1)

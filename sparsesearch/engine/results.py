@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 
 from sparsesearch import pareto
 from sparsesearch.engine.archive import Archive
+from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.supernets import INDEX, supernet_path
 from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers.base import Evaluation
 from sparsesearch.space import Space
@@ -151,6 +154,13 @@ class RunResults:
         """Tokens that learning took, each gradient token counted three times."""
         return sum(int(line["tokens"]) for line in self.run.lines(self.run.ledger) if line["phase"] == LEARNING)
 
+    @property
+    def supernet_tokens(self) -> int:
+        """Tokens that training the supernet took, in this run or an earlier one, each counted three times."""
+        key = self.info["fingerprint"].get("supernet")
+        index = supernet_path(self.run.path.parent / ".cache", key or "") / INDEX
+        return GRADIENT * int(json.loads(index.read_text())["tokens"]) if key and index.exists() else 0
+
     def find(self, identity: str) -> Evaluation:
         """A candidate by the start of its id, as its highest rung left it, else best-measured first.
 
@@ -233,6 +243,7 @@ class RunResults:
             "hypervolume": self.hypervolume(),
             "tokens": self.tokens,
             "learning_tokens": self.learning_tokens,
+            "supernet_tokens": self.supernet_tokens,
             "evaluations": len(self.evaluations),
             "candidates": [self.candidate_json(e) for e in self.front],
             "baselines": [self.candidate_json(e) for e in self.baselines],

@@ -19,9 +19,9 @@ from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.supernet_checks import (
     cached_samples,
-    networks_a_step,
     steps_of,
     supernet_note,
+    trained_tokens,
     training_samples,
 )
 from sparsesearch.engine.supernet_worker import SupernetWorker
@@ -79,7 +79,7 @@ def _finish(launch: Launch, directory: Path, steps: int, built: Built) -> None:
     options = launch.config.supernet
     index = {
         "schema": 1, "key": launch.supernet, "network": launch.weights, "kind": options.kind,
-        "steps": steps if options.is_trained else 0, "stopped": built.stopped, "peak_bytes": built.peak_bytes,
+        "tokens": trained_tokens(launch, 0, steps), "stopped": built.stopped, "peak_bytes": built.peak_bytes,
     }  # fmt: skip
     write_json(directory / INDEX, index)
     for name in SCAFFOLDING:
@@ -98,8 +98,7 @@ def _working(executor: Executor, reporter: Reporter) -> Iterator[Executor]:
 
 def _as_a_whole(launch: Launch, setup: WorkerSetup, steps: int, reporter: Reporter, ledger: Ledger) -> Built:
     """Sort the network and train it on one worker."""
-    options, length = launch.config.supernet, training_samples(launch).length
-    each, stopped = networks_a_step(options) * options.training.batch * length, ""
+    options, stopped = launch.config.supernet, ""
     with _working(executors.create(setup, SupernetWorker), reporter) as executor:
         list(alive(executor.map("sort", [()])))
         reporter.phase(f"supernet ({options.kind}), steps", steps)
@@ -108,7 +107,8 @@ def _as_a_whole(launch: Launch, setup: WorkerSetup, steps: int, reporter: Report
             started = time.monotonic()
             (found,) = alive(executor.map("train", [(steps, SLICE)], 1))
             reporter.step(found["step"], f"loss {found['loss']:.4g}")
-            ledger.add("supernet", time.monotonic() - started, GRADIENT * (found["step"] - found["begun"]) * each)
+            tokens = trained_tokens(launch, found["begun"], found["step"])
+            ledger.add("supernet", time.monotonic() - started, GRADIENT * tokens)
             done, stopped = found["done"], found["stopped"]
         held = max(executor.each("usage"))
         list(alive(executor.map("finish", [(steps,)], 1)))
@@ -137,6 +137,5 @@ def _block_by_block(launch: Launch, setup: WorkerSetup, steps: int, reporter: Re
             reporter.step(done, "blocks")
         held = max(executor.each("usage"))
         list(alive(executor.map("finish", [(steps,)])))
-    tokens = steps * networks_a_step(options) * options.training.batch * samples.length
-    ledger.add("supernet", time.monotonic() - started, GRADIENT * tokens)
+    ledger.add("supernet", time.monotonic() - started, GRADIENT * trained_tokens(launch, 0, steps))
     return Built([why for why in stopped if why], held)

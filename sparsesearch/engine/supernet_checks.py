@@ -19,6 +19,7 @@ from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.models.network import Network
 from sparsesearch.models.source import Checkpoint, Source
 from sparsesearch.space import Space
+from sparsesearch.supernet.draws import Draws
 from sparsesearch.training.activations import cache_bytes
 
 if TYPE_CHECKING:
@@ -43,6 +44,18 @@ def steps_of(options: SupernetConfig, samples: Samples) -> int:
     """Steps that the training tokens allow; 0 where they are fewer than one takes."""
     tokens = samples.size if options.tokens is None else options.tokens // networks_a_step(options)
     return tokens // (options.training.batch * samples.length)
+
+
+def trained_tokens(launch: Launch, start: int, stop: int) -> int:
+    """Tokens of all sub-networks of some steps; of block-local training, as if its blocks were one network."""
+    options, samples = launch.config.supernet, training_samples(launch)
+    if not options.is_trained:
+        return 0
+    blocks = range(len(launch.network.blocks)) if options.kind == "block_local" else [None]
+    whole = steps_of(options, samples)
+    draws = [Draws(launch.space, options, whole, options.training.seed, block) for block in blocks]
+    networks = sum(each.networks(start, stop) for each in draws) / len(draws)
+    return round(networks * options.training.batch * samples.length)
 
 
 def cached_samples(options: SupernetConfig, samples: Samples) -> int:

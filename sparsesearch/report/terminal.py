@@ -73,6 +73,7 @@ def print_summary(results: RunResults, console: Console) -> None:
         console.print(f"Test {results.test_metric}: {', '.join(parts)}", highlight=False, soft_wrap=True)
     path = results.run.path
     learned = f", {results.learning_tokens:,} of learning" if results.learning_tokens else ""
+    learned += f", {results.supernet_tokens:,} of training the supernet" if results.supernet_tokens else ""
     console.print(f"{len(results.evaluations)} evaluations, {results.tokens:,} tokens{learned}.", highlight=False)
     console.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)
     export = f"sparsesearch export {path} --pick knee --out smaller-model"

@@ -38,6 +38,10 @@ class Draws:
         ends = [self.space.dense, narrowest] if self.options.kind == "sandwich" else []
         return list(dict.fromkeys([*ends, *drawn]))
 
+    def networks(self, start: int, stop: int) -> int:
+        """Sub-networks of some steps together."""
+        return sum(len(self.at(step)) for step in range(start, stop))
+
     def deepest(self, step: int) -> Ints:
         """The highest level that each unit may have at a step, (units,).
 

@@ -25,6 +25,7 @@ from sparsesearch.engine.supernet_checks import training_bytes
 from sparsesearch.engine.supernets import INDEX, supernet_path, weights_of
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.export import load, write
+from sparsesearch.supernet.draws import Draws
 from sparsesearch.supernet.elastic import Elastic
 from sparsesearch.training.block_local import BlockRun
 from sparsesearch.training.nested import NestedRun
@@ -91,11 +92,18 @@ def test_sorting_alone_keeps_the_dense_network_and_training_moves_it(runs: dict[
     assert len(list((runs["sorted"].run.path.parent / ".cache" / "teachers").glob("*/"))) == 1
 
 
-def test_gradient_tokens_of_each_sub_network_are_counted(runs: dict[str, RunResults]) -> None:
-    assert tokens(runs["sandwich"], "supernet") == 3 * STEPS * 4 * BATCH * LENGTH
-    assert tokens(runs["block_local"], "supernet") == 3 * STEPS * 2 * BATCH * LENGTH
+def test_gradient_tokens_of_each_sub_network_are_counted(runs: dict[str, RunResults], family_dir: Make) -> None:
+    for kind in ("sandwich", "random_linear", "block_local"):
+        launch = launched(family_dir("llama"), **supernet(kind))
+        options = launch.config.supernet
+        blocks = range(3) if kind == "block_local" else [None]
+        draws = [Draws(launch.space, options, STEPS, 0, block) for block in blocks]
+        networks = sum(len(each.at(step)) for each in draws for step in range(STEPS)) / len(draws)
+        assert STEPS <= networks <= STEPS * 4
+        wanted = round(networks * BATCH * LENGTH)
+        assert tokens(runs[kind], "supernet") == runs[kind].front_json()["supernet_tokens"] == 3 * wanted
     assert tokens(runs["block_local"], "hidden states") == 6 * LENGTH
-    assert tokens(runs["sorted"], "supernet") == 0
+    assert tokens(runs["sorted"], "supernet") == runs["stitched"].supernet_tokens == 0
 
 
 def test_another_run_takes_the_supernet_that_is_there(runs: dict[str, RunResults], family_dir: Make) -> None:
