@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sparsesearch.config import dump_config
 from sparsesearch.engine.launch import Launch
+from sparsesearch.engine.supernet_checks import supernet_note, supernet_plan
 from sparsesearch.report.terminal import short
 from sparsesearch.supernet.store import estimated_bytes
 
@@ -30,6 +31,7 @@ def plan_json(launch: Launch) -> dict[str, Any]:
         "smallest": space.costs.named(space.smallest.levels),
         "limits": {b.text: b.maximum for b in space.bounds},
         "not_searched": list(launch.network.limits),
+        "supernet": supernet_plan(launch),
         "store_bytes": estimated_bytes(space, launch.network, launch.storage_bytes),
         "config": launch.config.model_dump(mode="json"),
     }
@@ -49,6 +51,9 @@ def print_plan(launch: Launch, path: Path | None = None) -> None:
         table.add_row(name, short(dense), f"{short(smallest)} ({smallest / max(dense, 1):.0%})", limits)
     console.print(table)
     console.print(f"Level store: about {plan['store_bytes'] / 1e6:.1f} MB", highlight=False)
+    if launch.config.supernet.is_trained:
+        steps = f"{plan['supernet']['steps']:,} steps, {plan['supernet']['tokens']:,} tokens"
+        console.print(f"Supernet: {steps}. {supernet_note(launch)}", highlight=False, soft_wrap=True)
     for reason in launch.network.limits:
         console.print(f"Not searched: {reason}.", highlight=False, soft_wrap=True)
     if path is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -88,6 +88,18 @@ def training_bytes(launch: Launch) -> float:
         kept = LOGITS * sum(m.rows * m.groups * m.positions for m in network.matrices.values())
     activations = 4 * positions * (kept + 2 * LOGITS * max(network.values, 1))
     return params * (2 * USED + moving * (TRAINED - USED)) + activations
+
+
+def supernet_plan(launch: Launch) -> dict[str, Any]:
+    """Kind, steps and tokens of all sub-networks; memory of a worker and disk, in bytes."""
+    options = launch.config.supernet
+    if not options.is_trained:
+        return {"kind": options.kind}
+    steps = steps_of(options, training_samples(launch))
+    return {
+        "kind": options.kind, "steps": steps, "tokens": trained_tokens(launch, 0, steps),
+        "worker_bytes": round(training_bytes(launch)), "disk_bytes": activation_bytes(launch),
+    }  # fmt: skip
 
 
 def supernet_note(launch: Launch) -> str:

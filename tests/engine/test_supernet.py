@@ -324,7 +324,10 @@ def test_memory_and_disk_are_stated_and_refused(
     family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = launched(family_dir("llama"), **supernet("block_local"))
-    note = supernet_checks.supernet_note(launch)
+    note, plan = supernet_checks.supernet_note(launch), supernet_checks.supernet_plan(launch)
+    assert plan["steps"] == STEPS
+    assert plan["disk_bytes"] == 4 * 6 * LENGTH * 32 * 4  # before, between and behind three blocks
+    assert supernet_checks.supernet_plan(launched(family_dir("llama"), **supernet("sorted"))) == {"kind": "sorted"}
     assert "GB a worker" in note
     assert "of hidden states on disk" in note
     whole = launched(family_dir("llama"), **supernet("sandwich"))
