@@ -70,7 +70,8 @@ def prepared(results: RunResults, changes: dict[str, Any], tokens: int, copies: 
             "Change training, data.training and executor alone.",
         )  # fmt: skip
     setup = launch.setup(results.run, results.run.path.parent / ".cache")
-    for needed in (Path(setup.store) / "index.json", Path(setup.teacher) / "complete"):
+    supernet = [Path(setup.supernet) / "index.json"] if setup.supernet else []
+    for needed in (Path(setup.store) / "index.json", Path(setup.teacher) / "complete", *supernet):
         if not needed.exists():
             raise InputError(
                 "SS505", f"{needed.parent}, which the run needs, is gone.",

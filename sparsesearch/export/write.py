@@ -67,10 +67,11 @@ def open_run(results: RunResults, module: Any = None) -> Opened:
     if launch.weights != results.info["fingerprint"]["weights"]:
         raise InputError("SS602", f"{run.path}: the model is not the one that was searched.", "Give the same one.")
     setup = launch.setup(run, run.path.parent / ".cache")
-    if not (Path(setup.store) / "index.json").exists():
-        raise InputError(
-            "SS505", f"the run's level store {setup.store} is gone.", f"'sparsesearch resume {run.path}' rebuilds it."
-        )
+    for what, place in (("level store", setup.store), ("supernet", setup.supernet)):
+        if place and not (Path(place) / "index.json").exists():
+            raise InputError(
+                "SS505", f"the run's {what} {place} is gone.", f"'sparsesearch resume {run.path}' rebuilds it."
+            )
     store = LevelStore.open(Path(setup.store), launch.store_key)
     model = setup.source.load(torch.float32, "cpu")
     compensate = config.pruners.compensate

@@ -164,6 +164,19 @@ def test_a_supernet_is_reopened_and_trained_further(runs: dict[str, RunResults],
     assert {n: t.shape for n, t in own.items()} == {n: t.shape for n, t in other.items()}
 
 
+def test_a_supernet_that_is_gone_is_missed(runs: dict[str, RunResults]) -> None:
+    results = runs["random_linear"]
+    place = directory(results)
+    place.rename(place.with_name("away"))
+    try:
+        with pytest.raises(InputError, match=r"SS505 the run's supernet .* is gone"):
+            write.open_run(results)
+        with pytest.raises(InputError, match=r"SS505 .*supernets.* is gone"):
+            recovering.prepared(results, {"training.batch": 2}, 64)
+    finally:
+        place.with_name("away").rename(place)
+
+
 def test_a_supernet_of_another_model_is_refused(runs: dict[str, RunResults], family_dir: Make, tmp_path: Path) -> None:
     changes = supernet("sorted", start=str(runs["sandwich"].run.path))
     with pytest.raises(InputError, match=r"SS219 .* is of another network"):

@@ -23,7 +23,14 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name", [name for name in STRUCTURED if name not in ("obs", "random")])
+def test_prefix_keeps_the_first() -> None:
+    group = Group((Reader(made(normal(3, 6), torch.eye(6)), torch.arange(6)[:, None]),), ())
+    order, levels = STRUCTURED["prefix"](group, [4, 2], OPTIONS)
+    assert order.tolist() == [5, 4, 3, 2]
+    assert torch.equal(levels[1][0], group.readers[0].layer.weight_OI[:, :2])
+
+
+@pytest.mark.parametrize("name", [name for name in STRUCTURED if name not in ("obs", "random", "prefix")])
 def test_lowest_go_first_and_ties_go_by_index(name: str) -> None:
     layer = made(torch.ones(3, 6), torch.eye(6))
     ones = torch.ones(6, 1, 4)
