@@ -52,7 +52,7 @@ def print_plan(launch: Launch, path: Path | None = None) -> None:
     console.print(table)
     console.print(f"Level store: about {plan['store_bytes'] / 1e6:.1f} MB", highlight=False)
     if launch.config.supernet.is_trained:
-        steps = f"{plan['supernet']['steps']:,} steps, {plan['supernet']['tokens']:,} tokens"
+        steps = f"{plan['supernet']['steps']:,} steps of {plan['supernet']['networks_a_step']:g} sub-networks"
         console.print(f"Supernet: {steps}. {supernet_note(launch)}", highlight=False, soft_wrap=True)
     for reason in launch.network.limits:
         console.print(f"Not searched: {reason}.", highlight=False, soft_wrap=True)

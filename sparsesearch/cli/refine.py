@@ -21,10 +21,13 @@ def refine(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, print the plan, start nothing.")] = False,
     json_: Json = False,
 ) -> None:
-    """Search again, beside RUN, with steps half as large around its front; nothing is calibrated again.
+    """Search again, beside RUN, with steps half as large around its front.
+
+    Nothing is calibrated again where pruners.propagate is dense, and no supernet trained again.
 
     With --rounds the runs are RUN-fine, RUN-fine-2, ...; the same command goes on where it was stopped.
     """
+    from sparsesearch.cli.outcome import show_outcome
     from sparsesearch.cli.search import launch_or_plan, run_name
     from sparsesearch.config import load_config, parse_assignment
     from sparsesearch.engine.directory import RunDirectory
@@ -38,8 +41,14 @@ def refine(
     name = f"{coarse.path.name}-fine" if name is None else name
     for number in range(1, rounds + 1):
         path = coarse.path.parent / run_name(name if number == 1 else f"{name}-{number}")
-        launch = prepare(load_config(coarse.config, changes | {"refines": str(coarse.path)}), saved=coarse)
-        if dry_run or number == rounds:
+        found = load_config(coarse.config, changes | {"refines": str(coarse.path)})
+        if found.supernet.is_elastic:  # trained once
+            opened = {"supernet": {"kind": "sorted", "start": str(coarse.path)}}
+            found = load_config(coarse.config, changes | opened | {"refines": str(coarse.path)})
+        launch = prepare(found, saved=coarse)
+        if dry_run:
             launch_or_plan(launch, path, dry_run, json_)
             return
-        coarse = searched_stage(launch, path, Reporter()).run
+        results = searched_stage(launch, path, Reporter())
+        coarse = results.run
+    show_outcome(results, json_)

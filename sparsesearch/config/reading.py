@@ -29,6 +29,8 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> RunConfi
     for key, value in (overrides or {}).items():
         if isinstance(tree.get("supernet"), str):  # so that further keys can be set
             tree["supernet"] = {"kind": tree["supernet"]}
+        if key == "supernet" and isinstance(value, str) and isinstance(tree.get(key), dict):
+            key = "supernet.kind"  # what else was said of it holds
         override(tree, key, value)
         # What an option sets has no line in the file.
         place = tuple(int(k) if k.isdigit() else k for k in key.split("."))

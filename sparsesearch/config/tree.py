@@ -287,8 +287,15 @@ class SupernetConfig(Strict):
 
     @model_validator(mode="after")
     def _of_use(self) -> SupernetConfig:
-        if not self.is_trained and (self.tokens is not None or self.stages):
-            raise ValueError(f"tokens and stages are for a supernet that is trained; {self.kind} is not")
+        if not self.is_trained:
+            own = {"kind", "start"}
+            set_ = [n for n, f in type(self).model_fields.items() if n not in own and getattr(self, n) != f.default]
+            if set_:
+                raise ValueError(f"{set_[0]} is for a supernet that is trained; {self.kind} is not")
+        if self.training.method != "full":
+            raise ValueError("training.method is full; low-rank updates are weights: lora")
+        if self.kind == "block_local" and self.training.temperature != 1:
+            raise ValueError("training.temperature: block_local compares hidden states, not distributions")
         if not self.is_elastic and self.start is not None:
             raise ValueError("start is for a supernet of one network; stitched has its levels from the level store")
         if self.distill_from == "largest" and self.kind != "sandwich":

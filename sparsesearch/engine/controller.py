@@ -36,7 +36,7 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     """Run a new search in `path`; raises SparseSearchError before anything is written where it cannot run."""
     RunDirectory.check_new(path)
     check_disk(launch, path.parent)
-    check_supernet_disk(launch, path.parent)
+    check_supernet_disk(launch, path.parent / ".cache")
     cluster = executors.Cluster(launch.config.executor)
     try:
         run = RunDirectory.create(path)

@@ -34,7 +34,7 @@ from sparsesearch.engine.learning_checks import check_learning, searcher_of, tok
 from sparsesearch.engine.refine import coarse_levels
 from sparsesearch.engine.seeds import check_allocations, seed_runs
 from sparsesearch.engine.supernet_checks import check_supernet
-from sparsesearch.engine.supernets import started, supernet_path, weights_of
+from sparsesearch.engine.supernets import read_index, started, supernet_path, weights_of
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.evaluation.evaluator import UserQuality
@@ -239,11 +239,12 @@ def prepare(
     teacher = open_teacher(config.model, network)
     launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality, teacher)
     if config.supernet.is_elastic:
-        # What only uses a run's supernet does not ask how it would be trained now.
-        known = None if searches or saved is None else saved.read(saved.info)["fingerprint"].get("supernet")
+        known = None if saved is None else _known_supernet(saved, searches)
         if known is None:
             check_supernet(launch)
         launch = replace(launch, supernet=known or supernet_key(launch.stitched, config.supernet))
+        if launch.stitched.needs_gradients:
+            check_loss(network.task)
     if launch.needs_gradients:
         check_loss(network.task)
     if not config.data.allow_shared:
@@ -258,12 +259,22 @@ def supernet_key(base: Launch, options: SupernetConfig) -> str:
         base: whose level store sorts.
         options: how it is trained.
     """
-    start = None if options.start is None else started(options.start, base.weights)["key"]
-    data = base.samples.get("training", base.samples["calibration"]).digest if options.is_trained else None
+    cuts = [unit.name for unit in base.space.units if unit.is_cut]
+    start = None if options.start is None else started(options.start, base.weights, cuts)["key"]
+    if not options.is_trained:
+        return key_hash({"order": base.store_key if start is None else None, "start": start})
     return key_hash({
-        "order": base.store_key if start is None else None, "start": start, "data": data,
-        "options": options.model_dump(exclude={"start"}), "batch_norm": base.config.data.batch_norm,
+        "order": base.store_key, "start": start, "options": options.model_dump(exclude={"start"}),
+        "data": base.samples.get("training", base.samples["calibration"]).digest,
+        "batch_norm": base.config.data.batch_norm, "teacher": base.teacher and base.teacher.weights,
     })  # fmt: skip
+
+
+def _known_supernet(saved: RunDirectory, searches: bool) -> str | None:
+    """The supernet of a run: what only uses it, or finds it whole, does not ask how it would be trained now."""
+    key: str | None = saved.read(saved.info)["fingerprint"].get("supernet")
+    there = key and read_index(supernet_path(saved.path.parent / ".cache", key))
+    return key if key and (there or not searches) else None
 
 
 def _samples(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from sparsesearch import pareto
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.supernets import INDEX, supernet_path
+from sparsesearch.engine.supernets import read_index, supernet_path
 from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers.base import Evaluation
 from sparsesearch.space import Space
@@ -158,8 +157,8 @@ class RunResults:
     def supernet_tokens(self) -> int:
         """Tokens that training the supernet took, in this run or an earlier one, each counted three times."""
         key = self.info["fingerprint"].get("supernet")
-        index = supernet_path(self.run.path.parent / ".cache", key or "") / INDEX
-        return GRADIENT * int(json.loads(index.read_text())["tokens"]) if key and index.exists() else 0
+        index = read_index(supernet_path(self.run.path.parent / ".cache", key)) if key else None
+        return GRADIENT * int(index["tokens"]) if index else 0
 
     def find(self, identity: str) -> Evaluation:
         """A candidate by the start of its id, as its highest rung left it, else best-measured first.

@@ -6,8 +6,9 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sparsesearch.engine import executors
 from sparsesearch.engine.budget import GRADIENT
@@ -19,15 +20,17 @@ from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.supernet_checks import (
     cached_samples,
+    check_weights,
     steps_of,
     supernet_note,
     trained_tokens,
     training_samples,
 )
 from sparsesearch.engine.supernet_worker import SupernetWorker
-from sparsesearch.engine.supernets import INDEX, SORTED, supernet_path
+from sparsesearch.engine.supernets import INDEX, SORTED, read_index, started, supernet_path, weights_of
 from sparsesearch.engine.worker import WorkerSetup
 from sparsesearch.supernet.build import write_json
+from sparsesearch.supernet.store import file_hash
 from sparsesearch.training.activations import shards
 
 # Seconds that a worker trains before it says how far it is.
@@ -42,7 +45,9 @@ def ensure_supernet(launch: Launch, run: RunDirectory, cache: Path, reporter: Re
         return
     directory = supernet_path(cache, launch.supernet)
     with sole_builder(directory, reporter):
-        if (directory / INDEX).exists():
+        if read_index(directory) is not None:
+            check_weights(directory)
+            _take_down(directory)
             return
         directory.mkdir(parents=True, exist_ok=True)
         base = launch.stitched.setup(run, cache)
@@ -51,11 +56,10 @@ def ensure_supernet(launch: Launch, run: RunDirectory, cache: Path, reporter: Re
         if launch.config.supernet.is_trained:
             reporter.message(supernet_note(launch))
         build = _block_by_block if launch.config.supernet.kind == "block_local" else _as_a_whole
-        steps = steps_of(launch.config.supernet, training_samples(launch))
-        built = build(launch, setup, steps, reporter, ledger)
+        built = build(launch, setup, steps_of(launch), reporter, ledger)
         for why in built.stopped:
             reporter.message(f"SS408 supernet: {why}; what was trained before it counts.")
-        _finish(launch, directory, steps, built)
+        _finish(launch, directory, built)
     reporter.message(f"Supernet: {directory}")
 
 
@@ -68,23 +72,37 @@ def _ensure_order(launch: Launch, base: WorkerSetup, directory: Path, reporter: 
 
 @dataclass(frozen=True)
 class Built:
-    """How a training ended: why it did so early, where it did, and what a worker held at most."""
+    """How a training ended.
 
+    Attributes:
+        tokens: of all sub-networks that were trained.
+        stopped: why it ended early, where it did.
+        peak_bytes: memory that a worker held at most.
+    """
+
+    tokens: int
     stopped: list[str]
     peak_bytes: int
 
 
-def _finish(launch: Launch, directory: Path, steps: int, built: Built) -> None:
+def _finish(launch: Launch, directory: Path, built: Built) -> None:
     """Write the index, whose presence makes the directory a supernet, and take down what is not needed any more."""
-    options = launch.config.supernet
+    options, cuts = launch.config.supernet, [unit.name for unit in launch.space.units if unit.is_cut]
+    if options.start is not None:
+        cuts = sorted({*cuts, *started(options.start, launch.weights, cuts)["cuts"]})
     index = {
-        "schema": 1, "key": launch.supernet, "network": launch.weights, "kind": options.kind,
-        "tokens": trained_tokens(launch, 0, steps), "stopped": built.stopped, "peak_bytes": built.peak_bytes,
+        "schema": 1, "key": launch.supernet, "network": launch.weights, "kind": options.kind, "cuts": cuts,
+        "sha256": file_hash(weights_of(directory)), **asdict(built),
     }  # fmt: skip
     write_json(directory / INDEX, index)
+    _take_down(directory)
+
+
+def _take_down(directory: Path) -> None:
+    """Remove what was needed until the supernet was there."""
     for name in SCAFFOLDING:
         shutil.rmtree(directory / name, ignore_errors=True)
-    (directory / SORTED).unlink()
+    (directory / SORTED).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -98,44 +116,44 @@ def _working(executor: Executor, reporter: Reporter) -> Iterator[Executor]:
 
 def _as_a_whole(launch: Launch, setup: WorkerSetup, steps: int, reporter: Reporter, ledger: Ledger) -> Built:
     """Sort the network and train it on one worker."""
-    options, stopped = launch.config.supernet, ""
+    options, stopped, step = launch.config.supernet, "", 0
     with _working(executors.create(setup, SupernetWorker), reporter) as executor:
         list(alive(executor.map("sort", [()])))
         reporter.phase(f"supernet ({options.kind}), steps", steps)
         done = not options.is_trained
         while not done:
-            started = time.monotonic()
+            begun = time.monotonic()
             (found,) = alive(executor.map("train", [(steps, SLICE)], 1))
             reporter.step(found["step"], f"loss {found['loss']:.4g}")
             tokens = trained_tokens(launch, found["begun"], found["step"])
-            ledger.add("supernet", time.monotonic() - started, GRADIENT * tokens)
-            done, stopped = found["done"], found["stopped"]
+            ledger.add("supernet", time.monotonic() - begun, GRADIENT * tokens)
+            done, stopped, step = found["done"], found["stopped"], found["step"]
         held = max(executor.each("usage"))
         list(alive(executor.map("finish", [(steps,)], 1)))
-    return Built([stopped] if stopped else [], held)
+    return Built(trained_tokens(launch, 0, step), [stopped] if stopped else [], held)
 
 
 def _block_by_block(launch: Launch, setup: WorkerSetup, steps: int, reporter: Reporter, ledger: Ledger) -> Built:
     """Sort the network, write what its blocks see, and train them side by side."""
-    options, samples, blocks = launch.config.supernet, training_samples(launch), len(launch.network.blocks)
-    count = cached_samples(options, samples)
+    samples, blocks, count = training_samples(launch), len(launch.network.blocks), cached_samples(launch)
     portions = shards(count)
-    started = time.monotonic()
+    begun = time.monotonic()
     with _working(executors.create(setup, SupernetWorker), reporter) as executor:
         list(alive(executor.map("sort", [()])))
         list(alive(executor.map("arguments", [()])))
         reporter.phase("hidden states", len(portions))
         for done, _ in enumerate(alive(executor.map("shard", portions)), 1):
             reporter.step(done, "shards")
-    ledger.add("hidden states", time.monotonic() - started, count * samples.length)
-    stopped, started = list[str](), time.monotonic()
+    ledger.add("hidden states", time.monotonic() - begun, count * samples.length)
+    ended, begun = list[dict[str, Any]](), time.monotonic()
     # Fresh workers, which hold a block each and not the network, until blocks are put together.
     with _working(executors.create(setup, SupernetWorker), reporter) as executor:
         reporter.phase("supernet (block_local)", blocks)
-        for done, why in enumerate(alive(executor.map("block", [(b, steps, count) for b in range(blocks)])), 1):
-            stopped.append(why)
-            reporter.step(done, "blocks")
+        for told in alive(executor.map("block", [(b, steps, count) for b in range(blocks)])):
+            ended.append(told)
+            reporter.step(len(ended), "blocks")
         held = max(executor.each("usage"))
         list(alive(executor.map("finish", [(steps,)])))
-    ledger.add("supernet", time.monotonic() - started, GRADIENT * trained_tokens(launch, 0, steps))
-    return Built([why for why in stopped if why], held)
+    tokens = round(sum(trained_tokens(launch, 0, told["step"], b) for b, told in enumerate(ended)) / blocks)
+    ledger.add("supernet", time.monotonic() - begun, GRADIENT * tokens)
+    return Built(tokens, [told["stopped"] for told in ended if told["stopped"]], held)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sparsesearch.calibration.samples import Samples
@@ -57,7 +59,8 @@ class SupernetWorker:
         if target.exists():
             return
         if self.options.start is not None:
-            shutil.copyfile(weights_of(directory_of(self.options.start)), target)
+            shutil.copyfile(weights_of(directory_of(self.options.start)), target.with_suffix(".tmp"))
+            target.with_suffix(".tmp").replace(target)
             return
         model = self.setup.source.load(torch.float32, self.device)
         ranked = rankings(self.network, self.space, UnitFiles(Path(self.setup.store)))
@@ -129,15 +132,17 @@ class SupernetWorker:
     def _block_path(self, block: int, what: str) -> Path:
         return self.directory / "blocks" / f"{block:03d}-{what}.safetensors"
 
-    def block(self, block: int, steps: int, count: int) -> str:
-        """Train one block to its end, from where its checkpoint stands; why it ended early, if it did.
+    def block(self, block: int, steps: int, count: int) -> dict[str, Any]:
+        """Train one block to its end, from where its checkpoint stands; `step` it came to, and why it `stopped`.
 
         Args:
             count: samples whose hidden states are there.
         """
         done, path = self._block_path(block, "trained"), self.network.blocks[block]
         if done.exists():
-            return ""
+            with safe_open(done, framework="pt") as file:
+                told: dict[str, Any] = json.loads(file.metadata()["told"])
+            return told
         assert isinstance(self.setup.source, Checkpoint)
         tensors = load_file(self._block_path(block, "start"))
         skeleton = only_block(self.setup.source.skeleton(), path, tensors, self.device)
@@ -151,9 +156,10 @@ class SupernetWorker:
         except Diverged as error:
             stopped = str(error)
         run.trained.merged()
-        save_file(block_tensors(skeleton, path), done.with_suffix(".tmp"))
+        told = {"step": run.step, "stopped": stopped}
+        save_file(block_tensors(skeleton, path), done.with_suffix(".tmp"), metadata={"told": json.dumps(told)})
         done.with_suffix(".tmp").replace(done)
-        return stopped
+        return told
 
     def usage(self) -> int:
         """Bytes this process held at most, until now."""

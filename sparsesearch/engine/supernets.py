@@ -8,6 +8,7 @@ sorted.safetensors, blocks/, activations/, checkpoints/    what is needed until 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,24 @@ def weights_of(directory: Path) -> Path:
     return directory / WEIGHTS
 
 
+def read_index(directory: Path) -> dict[str, Any] | None:
+    """What is known of a supernet; None where there is none."""
+    try:
+        index = json.loads((directory / INDEX).read_text())
+    except (OSError, ValueError):
+        return None
+    return index if isinstance(index, dict) and {"key", "network", "sha256", "cuts"} <= index.keys() else None
+
+
 def directory_of(start: str) -> Path:
     """The supernet that a path names: its own directory, or that of a run that has one; raises InputError SS219."""
     path = Path(start).expanduser()
-    if (path / INDEX).exists():
+    if read_index(path) is not None:
         return path
     if (path / "run.json").exists():
         key = json.loads((path / "run.json").read_text())["fingerprint"].get("supernet")
         found = supernet_path(path.resolve().parent / ".cache", key or "")
-        if key and (found / INDEX).exists():
+        if key and read_index(found) is not None:
             return found
     raise InputError(
         "SS219", f"supernet.start {start}: neither a supernet nor a run that has one.",
@@ -41,18 +51,25 @@ def directory_of(start: str) -> Path:
     )  # fmt: skip
 
 
-def started(start: str, weights: str) -> dict[str, Any]:
+def started(start: str, weights: str, cuts: Collection[str]) -> dict[str, Any]:
     """The index of the supernet that training goes on from.
 
     Args:
         weights: hash of the network that is searched.
+        cuts: names of the units that cut it.
 
-    Raises InputError SS219 where there is none, or of another network.
+    Raises InputError SS219 where there is none, of another network, or one where some of these are not sorted.
     """
-    index: dict[str, Any] = json.loads((directory_of(start) / INDEX).read_text())
+    index = read_index(directory_of(start))
+    assert index is not None
     if index["network"] != weights:
         raise InputError(
             "SS219", f"supernet.start {start} is of another network ({index['network'][:12]}, this one is "
             f"{weights[:12]}).", "Give one of the same model, or leave start out.",
+        )  # fmt: skip
+    if unsorted := sorted(set(cuts) - set(index["cuts"])):
+        raise InputError(
+            "SS219", f"supernet.start {start} has not sorted the elements of {unsorted[0]}.",
+            "Take such units out, or leave start out.",
         )  # fmt: skip
     return index

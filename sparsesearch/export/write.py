@@ -20,6 +20,7 @@ from sparsesearch.config import ImageConfig, RunConfig, load_config
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.supernet_checks import check_weights
 from sparsesearch.engine.trials import kept_weights
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
 from sparsesearch.evaluation.batchnorm import RunningStatistics
@@ -72,6 +73,8 @@ def open_run(results: RunResults, module: Any = None) -> Opened:
             raise InputError(
                 "SS505", f"the run's {what} {place} is gone.", f"'sparsesearch resume {run.path}' rebuilds it."
             )
+    if setup.supernet:
+        check_weights(Path(setup.supernet))
     store = LevelStore.open(Path(setup.store), launch.store_key)
     model = setup.source.load(torch.float32, "cpu")
     compensate = config.pruners.compensate

@@ -221,7 +221,7 @@ class Retrained:
 
     def load(self, dtype: torch.dtype, device: str) -> Any:
         model = self.source.load(dtype, device)
-        model.load_state_dict(load_file(self.state), strict=False)
+        fill(model, self.state)
         return model
 
 

@@ -100,7 +100,9 @@ def set_attribute(module: Any, name: str, value: Any) -> None:
         if not getattr(module, "_own_config", False):
             module.config, module._own_config = copy.copy(module.config), True
         module = module.config
-    setattr(module, leaf, value)
+    # Such as padding, the same along both sides.
+    before = getattr(module, leaf, None)
+    setattr(module, leaf, (value,) * len(before) if isinstance(before, tuple) else value)
 
 
 def apply_surgery(model: nn.Module, surgery: Surgery) -> None:

@@ -37,9 +37,9 @@ class MinitronSearcher(Searcher):
     def __init__(
         self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
     ) -> None:
-        super().__init__(space, objectives, seed, options, seeds)
         # Blocks that can be dropped, those that are missed least first.
         self.droppable = sorted({unit.block for unit in space.units if unit.is_drop})
+        super().__init__(space, objectives, seed, options, seeds)
 
     def check(self) -> None:
         if not self.space.bounds:
@@ -49,6 +49,11 @@ class MinitronSearcher(Searcher):
             )  # fmt: skip
         if not any(unit.is_cut or unit.is_drop for unit in self.space.units):
             raise InputError("SS111", "minitron searches widths and depth, and this space has units of neither.")
+        if not self.largest():
+            raise InputError(
+                "SS106", f"{self.space.bounds[0].text}: no homogeneous network with at most {self.options.depth:.0%} "
+                "of the blocks dropped is within.", "Raise the limit or search.options.depth, or give smaller levels.",
+            )  # fmt: skip
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         tokens = self.options.tokens

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from sparsesearch.models.network import Cut, Drop, Network, Slot
+from sparsesearch.models.network import Cut, Drop, Network
 from sparsesearch.models.surgery import set_attribute, stand_in
 from sparsesearch.space import Genome, Space
 
@@ -99,7 +99,8 @@ class Elastic:
     def _tensors(self, active: list[tuple[Cut, int]], dropped: list[Drop]) -> dict[str, torch.Tensor]:
         """What differs from the network's own tensors, by name."""
         within = f"{self.root}." if self.root else ""
-        found = {n: self._value(n) for n in self._own if n.startswith(within) and self._value(n) is not self._own[n]}
+        values = ((name, self._value(name)) for name in self._own if name.startswith(within))
+        found = {name: value for name, value in values if value is not self._own[name]}
         for slices in (True, False):
             for (name, axis), stays in self._staying(active, slices).items():
                 part = narrowed if slices else masked
@@ -122,7 +123,8 @@ class Elastic:
                 continue
             for slot in (*cut.writers, *cut.readers) if slices else cut.readers:
                 place = slot.tensor, slot.axis
-                stays = staying(self._own[slot.tensor].shape[slot.axis], slot, kept)
+                first = torch.arange(kept).expand(cut.orders, -1)
+                stays = slot.staying(first, self._own[slot.tensor].shape[slot.axis])
                 found[place] = found[place] & stays if place in found else stays
         return found
 
@@ -158,10 +160,3 @@ def masked(value: torch.Tensor, axis: int, stays: torch.Tensor) -> torch.Tensor:
     shape = [1] * value.ndim
     shape[axis] = len(stays)
     return value * stays.to(value).view(shape)
-
-
-def staying(full: int, slot: Slot, kept: int) -> torch.Tensor:
-    """Which of the positions along a slot's axis the first `kept` elements of each order leave, bool."""
-    stays = torch.ones(full, dtype=torch.bool)
-    stays[torch.from_numpy(slot.index[:, kept:]).flatten()] = False
-    return stays

@@ -104,3 +104,5 @@ def test_rounds_follow_one_another_and_go_on_where_they_were_stopped(coarse: Run
     assert ended.exit_code == 0, ended.output
     assert (first.run.archive.stat().st_mtime_ns, second.run.archive.read_bytes()) == archive
     assert (place / "rounds-3" / "front.json").exists()
+    ended = CliRunner().invoke(app, [*command, "--rounds", "3"])
+    assert ended.exit_code == 0, ended.output

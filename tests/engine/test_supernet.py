@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 from networks import CLASSES, make
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support import image_folder, launched, run_search
+from typer.testing import CliRunner
 
 import sparsesearch as ss
+from sparsesearch.cli import app
 from sparsesearch.config import RunConfig, load_config
 from sparsesearch.engine import controller, supernet_building, supernet_checks
 from sparsesearch.engine import recover as recovering
@@ -36,11 +38,11 @@ STEPS, BATCH, LENGTH = 6, 2, 16
 
 
 def supernet(kind: str, **more: Any) -> dict[str, Any]:
-    """Six steps of two samples."""
+    """Some steps of two samples, of trained ones."""
     networks = 4 if kind == "sandwich" else 2
     training = {"batch": BATCH, "learning_rate": 1e-2} | more.pop("training", {})
-    trained = {"tokens": STEPS * networks * BATCH * LENGTH} if kind not in ("sorted", "stitched") else {}
-    return {"units": UNITS, "supernet": {"kind": kind, "training": training} | trained | more}
+    trained = {"tokens": STEPS * networks * BATCH * LENGTH, "training": training}
+    return {"units": UNITS, "supernet": {"kind": kind} | (trained if kind not in ("sorted", "stitched") else {}) | more}
 
 
 def directory(results: RunResults) -> Path:
@@ -93,17 +95,88 @@ def test_sorting_alone_keeps_the_dense_network_and_training_moves_it(runs: dict[
 
 
 def test_gradient_tokens_of_each_sub_network_are_counted(runs: dict[str, RunResults], family_dir: Make) -> None:
+    """And there are about as many as were asked for, whatever the kind."""
     for kind in ("sandwich", "random_linear", "block_local"):
         launch = launched(family_dir("llama"), **supernet(kind))
-        options = launch.config.supernet
+        options, steps = launch.config.supernet, supernet_checks.steps_of(launch)
         blocks = range(3) if kind == "block_local" else [None]
-        draws = [Draws(launch.space, options, STEPS, 0, block) for block in blocks]
-        networks = sum(len(each.at(step)) for each in draws for step in range(STEPS)) / len(draws)
-        assert STEPS <= networks <= STEPS * 4
+        draws = [Draws(launch.space, options, steps, 0, block) for block in blocks]
+        networks = sum(len(each.at(step)) for each in draws for step in range(steps)) / len(draws)
         wanted = round(networks * BATCH * LENGTH)
         assert tokens(runs[kind], "supernet") == runs[kind].front_json()["supernet_tokens"] == 3 * wanted
+        assert options.tokens is not None
+        assert wanted == pytest.approx(options.tokens, rel=0.3)
     assert tokens(runs["block_local"], "hidden states") == 6 * LENGTH
     assert tokens(runs["sorted"], "supernet") == runs["stitched"].supernet_tokens == 0
+
+
+def test_equal_tokens_are_equal(family_dir: Make) -> None:
+    for kind in ("sandwich", "random", "random_linear", "block_local"):
+        launch = launched(family_dir("llama"), **supernet(kind, tokens=400 * BATCH * LENGTH))
+        steps, blocks = supernet_checks.steps_of(launch), 3 if kind == "block_local" else 1
+        found = sum(supernet_checks.trained_tokens(launch, 0, steps, block) for block in range(blocks)) / blocks
+        assert found == pytest.approx(400 * BATCH * LENGTH, rel=0.08)
+
+
+def test_what_weights_depend_on_names_the_supernet(
+    runs: dict[str, RunResults], family_dir: Make, tmp_path: Path
+) -> None:
+    """Teacher, units and start as well; what does not matter to a kind cannot be said of it."""
+    directory_ = family_dir("llama")
+    other = tmp_path / "other"
+    shutil.copytree(directory_, other)
+    state = load_file(other / "model.safetensors")
+    save_file({n: t * 1.01 for n, t in state.items()}, other / "model.safetensors", metadata={"format": "pt"})
+    plain = launched(directory_, **supernet("sandwich")).supernet
+    taught = {"model": {"id": str(directory_), "teacher": str(other)}}
+    assert launched(directory_, **supernet("sandwich"), **taught).supernet != plain
+    assert (
+        launched(directory_, **supernet("sorted"), **taught).supernet
+        == launched(directory_, **supernet("sorted")).supernet
+    )
+    with pytest.raises(InputError, match=r"SS120 .*another network's blocks teach nothing"):
+        launched(directory_, **supernet("block_local"), **taught)
+    start = str(runs["sandwich"].run.path)
+    fewer = supernet("random", start=start) | {"units": UNITS[:1]}
+    assert launched(directory_, **fewer).supernet != launched(directory_, **supernet("random", start=start)).supernet
+
+
+def test_units_that_a_start_has_not_sorted_are_refused(family_dir: Make, tmp_path: Path) -> None:
+    narrow = run_search(tmp_path / "narrow", family_dir("llama"), **supernet("sorted") | {"units": UNITS[:1]})
+    with pytest.raises(InputError, match=r"SS219 .*has not sorted the elements of .*kv_groups"):
+        launched(family_dir("llama"), **supernet("sorted", start=str(narrow.run.path)))
+
+
+def test_damaged_weights_are_refused(runs: dict[str, RunResults], tmp_path: Path) -> None:
+    results = runs["random_linear"]
+    path = weights_of(directory(results))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8])
+    try:
+        for use in (lambda: write.open_run(results), lambda: controller.resume(results.run.path, {}, Reporter(True))):
+            with pytest.raises(EnvironmentProblem, match=r"SS306 .*weights.safetensors is missing or damaged"):
+                use()
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_refined_run_opens_the_supernet_that_was_trained(runs: dict[str, RunResults]) -> None:
+    coarse = runs["sandwich"]
+    ended = CliRunner().invoke(app, ["refine", str(coarse.run.path), "--evals", "10"])
+    assert ended.exit_code == 0, ended.output
+    fine = RunResults(coarse.run.path.with_name("sandwich-fine"))
+    assert weights_of(directory(fine)).read_bytes() == weights_of(directory(coarse)).read_bytes()
+    assert tokens(fine, "supernet") == 0
+
+
+def test_a_run_needs_not_what_it_started_from_once_it_has_its_own(
+    runs: dict[str, RunResults], family_dir: Make
+) -> None:
+    place = runs["sandwich"].run.path.parent
+    first = run_search(place / "first", family_dir("llama"), **supernet("random", training={"seed": 7}))
+    second = run_search(place / "second", family_dir("llama"), **supernet("sorted", start=str(directory(first))))
+    shutil.rmtree(directory(first))
+    assert controller.resume(second.run.path, {"search.evals": 14}, Reporter(quiet=True)).front
 
 
 def test_another_run_takes_the_supernet_that_is_there(runs: dict[str, RunResults], family_dir: Make) -> None:
@@ -195,10 +268,11 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     monkeypatch.setattr("sparsesearch.training.loop.SPARING", -1.0)
     monkeypatch.setattr(supernet_building, "SLICE", 0.0)
     own, taken = NestedRun.gradients, []
+    steps = supernet_checks.steps_of(launched(family_dir("llama"), **supernet(kind)))
 
     def dying(self: NestedRun) -> float:
         taken.append(1)
-        if len(taken) == STEPS + 3 - (kind == "sandwich") * 5:
+        if len(taken) == (4 if kind == "sandwich" else steps + 3):
             raise KeyboardInterrupt
         return own(self)
 
@@ -221,7 +295,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     assert resumed.run.archive.read_bytes() == runs[kind].run.archive.read_bytes()
     assert not [path for path, time in zip(finished, times, strict=True) if path.exists() and time]
     blocks = 3 if kind == "block_local" else 1
-    assert len(made) < blocks * STEPS - len(finished) * STEPS
+    assert len(made) < blocks * steps - len(finished) * steps
 
 
 @pytest.mark.ray
@@ -263,7 +337,9 @@ def test_what_is_no_number_ends_training_and_keeps_what_was(
     results = run_search(tmp_path / "run", family_dir("llama"), **supernet("sandwich"))
     assert any("SS408 supernet: loss nan" in text for text in told)
     assert results.front
-    assert json.loads((directory(results) / INDEX).read_text())["stopped"]
+    index = json.loads((directory(results) / INDEX).read_text())
+    assert index["stopped"]
+    assert tokens(results, "supernet") == 3 * index["tokens"] <= 3 * 3 * 4 * BATCH * LENGTH
 
 
 def test_a_convolutional_network_with_batch_normalisation(tmp_path: Path) -> None:
@@ -297,6 +373,7 @@ def test_one_word_in_the_recipe(family_dir: Make, tmp_path: Path) -> None:
     assert load_config(path).supernet.kind == "sandwich"
     assert load_config(path, {"supernet.subnets": 3}).supernet.subnets == 3
     assert load_config(path, {"supernet": "sorted"}).supernet.kind == "sorted"
+    assert load_config(path, {"supernet.tokens": 99, "supernet": "random"}).supernet.tokens == 99
     assert RunConfig.model_validate({"units": [{"kind": "ffn_width"}], "supernet": "random"}).supernet.is_trained
     names = [launched(family_dir("llama"), **supernet(k)).supernet for k in ("stitched", "sorted", "sandwich")]
     assert names[0] == ""
@@ -310,7 +387,11 @@ def test_one_word_in_the_recipe(family_dir: Make, tmp_path: Path) -> None:
         ({"supernet": {"kind": "sandwich", "tokens": 8}}, "SS118", "less than one step takes"),
         ({"supernet": {"kind": "sandwich", "stages": [["experts"]]}}, "SS120", "no unit is of kind experts"),
         ({"supernet": {"kind": "sandwich", "stages": [["kv_groups"], ["kv_groups"]]}}, "SS120", "in two stages"),
-        ({"supernet": {"kind": "block_local", "training": {"distill": 0.5}}}, "SS120", "dense outputs and nothing"),
+        (
+            {"units": UNITS, "supernet": {"kind": "block_local", "tokens": 9**6, "training": {"distill": 0.5}}},
+            "SS120",
+            "dense outputs and nothing",
+        ),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(family_dir: Make, changes: Any, code: str, says: str) -> None:
@@ -319,7 +400,15 @@ def test_bad_input_is_one_line_before_any_work(family_dir: Make, changes: Any, c
 
 
 @pytest.mark.parametrize(
-    "bad", [{"kind": "sorted", "tokens": 9}, {"start": "x"}, {"kind": "random", "distill_from": "largest"}]
+    "bad",
+    [
+        {"kind": "sorted", "tokens": 9},
+        {"kind": "sorted", "weights": "lora"},
+        {"start": "x"},
+        {"kind": "random", "distill_from": "largest"},
+        {"kind": "sandwich", "training": {"method": "perp"}},
+        {"kind": "block_local", "training": {"temperature": 2.0}},
+    ],
 )
 def test_options_that_would_do_nothing_are_refused(bad: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
@@ -338,8 +427,8 @@ def test_memory_and_disk_are_stated_and_refused(
 ) -> None:
     launch = launched(family_dir("llama"), **supernet("block_local"))
     note, plan = supernet_checks.supernet_note(launch), supernet_checks.supernet_plan(launch)
-    assert plan["steps"] == STEPS
-    assert plan["disk_bytes"] == 4 * 6 * LENGTH * 32 * 4  # before, between and behind three blocks
+    assert plan["steps"] == supernet_checks.steps_of(launch)
+    assert plan["activation_bytes"] == 4 * 6 * LENGTH * 32 * 4  # before, between and behind three blocks
     assert supernet_checks.supernet_plan(launched(family_dir("llama"), **supernet("sorted"))) == {"kind": "sorted"}
     assert "GB a worker" in note
     assert "of hidden states on disk" in note
@@ -347,7 +436,7 @@ def test_memory_and_disk_are_stated_and_refused(
     assert training_bytes(launch) < training_bytes(whole) / 4
     usage = SimpleNamespace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(EnvironmentProblem, match=r"SS305 hidden states for block_local need .* supernet.tokens fit"):
+    with pytest.raises(EnvironmentProblem, match=r"SS305 building the supernet needs .* data.training.sequences fit"):
         supernet_checks.check_supernet_disk(launch, tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(supernet_checks, "available_bytes", lambda _: 1.0)

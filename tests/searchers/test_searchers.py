@@ -359,6 +359,8 @@ def measured_as(here: Space, proposal: Proposal) -> Evaluation:
 def test_minitron_needs_a_limit_and_something_homogeneous() -> None:
     with pytest.raises(InputError, match=r"SS106 minitron measures the largest"):
         create("minitron", homogeneous_space().with_limits([]), ["kl", "params"], 0, {})
+    with pytest.raises(InputError, match=r"SS106 params<=10%: no homogeneous network with at most 20%"):
+        create("minitron", homogeneous_space("params<=10%"), ["kl", "params"], 0, {})
     with pytest.raises(InputError, match=r"SS111 minitron searches widths and depth"):
         make("minitron", {})
 
