@@ -119,8 +119,9 @@ def _as_a_whole(launch: Launch, setup: WorkerSetup, steps: int, reporter: Report
     options, stopped, step = launch.config.supernet, "", 0
     with _working(executors.create(setup, SupernetWorker), reporter) as executor:
         list(alive(executor.map("sort", [()])))
-        reporter.phase(f"supernet ({options.kind}), steps", steps)
         done = not options.is_trained
+        if not done:
+            reporter.phase(f"supernet ({options.kind}), steps", steps)
         while not done:
             begun = time.monotonic()
             (found,) = alive(executor.map("train", [(steps, SLICE)], 1))
