@@ -266,7 +266,7 @@ def supernet_key(base: Launch, options: SupernetConfig) -> str:
     return key_hash({
         "order": base.store_key, "start": start, "options": options.model_dump(exclude={"start"}),
         "data": base.samples.get("training", base.samples["calibration"]).digest,
-        "batch_norm": base.config.data.batch_norm, "teacher": base.teacher and base.teacher.weights,
+        "teacher": base.teacher and base.teacher.weights,
     })  # fmt: skip
 
 

@@ -34,6 +34,8 @@ from sparsesearch.training.weights import Weights
 
 # Samples that must come out the same when elements are sorted.
 COMPARED = 2
+# Samples that the trained network's running statistics are measured on; candidates' are corrected relative to these.
+MEASURED = 4096
 
 
 class SupernetWorker:
@@ -176,6 +178,6 @@ class SupernetWorker:
         elif self.options.is_trained:
             model = self._run(steps).trained.merged()
             if batch_norms(model):
-                some = self.samples.rows(slice(0, self.config.data.batch_norm))
+                some = self.samples.rows(slice(0, MEASURED))
                 reestimate(model, self.network.task, some, self.config.batch)
         self._write(model, weights_of(self.directory))
