@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from networks import CLASSES, make
@@ -17,6 +19,7 @@ from support import image_folder, launched, run_search
 from typer.testing import CliRunner
 
 import sparsesearch as ss
+from sparsesearch.calibration import Samples
 from sparsesearch.cli import app
 from sparsesearch.config import RunConfig, load_config
 from sparsesearch.engine import controller, supernet_building, supernet_checks
@@ -27,6 +30,7 @@ from sparsesearch.engine.supernet_checks import training_bytes
 from sparsesearch.engine.supernets import INDEX, supernet_path, weights_of
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.export import load, write
+from sparsesearch.models.surgery import set_attribute
 from sparsesearch.supernet.draws import Draws
 from sparsesearch.supernet.elastic import Elastic
 from sparsesearch.training.block_local import BlockRun
@@ -454,3 +458,35 @@ def test_a_module_from_python(tmp_path: Path) -> None:
         quiet=True,
     )  # fmt: skip
     assert found.results.front
+
+
+def test_what_needs_gradients_and_masks_is_refused_where_there_are_none(family_dir: Make, tmp_path: Path) -> None:
+    """An order by gradients of a loss that a network has not; block-local training on padded samples; other shapes."""
+    widths = {"units": [{"kind": "ffn_width", "levels": 3}]}
+    with pytest.raises(InputError, match=r"SS209"):
+        launched(family_dir("bert-embedding"), **supernet("sorted") | widths, pruners={"width": "taylor"})
+    launch = launched(family_dir("llama"), **supernet("block_local"))
+    arrays = launch.samples["calibration"].arrays
+    mask = np.ones_like(arrays["input_ids"])
+    mask[0, -1] = 0
+    padded = replace(launch, samples={"calibration": Samples(arrays | {"attention_mask": mask})})
+    with pytest.raises(InputError, match=r"SS120 .*samples are padded"):
+        supernet_checks.check_supernet(padded)
+    image = {"size": 16, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    data = {
+        role: {"source": str(image_folder(tmp_path / role, seed=n)), "sequences": 8, "image": image}
+        for n, role in enumerate(("calibration", "selection"))
+    }
+    with pytest.raises(InputError, match=r"SS117 supernet.training.hidden"):
+        launched(
+            "networks:padded", units=[{"kind": "channels", "levels": 3}], objectives=["kl", "macs"], data=data,
+            supernet={"kind": "sandwich", "training": {"hidden": 1.0, "batch": 4}},
+        )  # fmt: skip
+
+
+def test_a_smaller_kernel_is_a_stock_layer() -> None:
+    """Its padding is a tuple still, so that it prints and is traced like any other."""
+    model = make("kernels")
+    set_attribute(model.depthwise, "padding", 1)
+    assert model.depthwise.padding == (1, 1)
+    assert "padding=(1, 1)" in repr(model)

@@ -43,12 +43,15 @@ def trained_tokens(results: RunResults) -> int:
 
 def recovered(
     results: RunResults, opened: Opened, picks: list[Evaluation], tokens: int, recovery: dict[str, Any], test: Any
-) -> list[tuple[float, float]]:
-    """Quality and test metric of candidates after training, in order."""
+) -> dict[str, tuple[float, float]]:
+    """Quality and test metric of candidates after training, by id; those that diverged are left out."""
     config = load_config(results.run.config)
     launch = recovering.prepared(results, recovery, tokens)
     done = recovering.recover(results, launch, picks, 1, Reporter(quiet=True))
-    return [(d.quality, tested(opened, d.candidate, d.weights, test, config)) for d in done]
+    return {
+        d.candidate.genome.id: (round(d.quality, 4), round(tested(opened, d.candidate, d.weights, test, config), 4))
+        for d in done
+    }
 
 
 def main() -> None:
@@ -78,11 +81,14 @@ def main() -> None:
             changes = {"model.id": args.model, "data.training": training, "limits": [], **seeds, **args.common, **keys}
             if changes.get("supernet", {}).get("tokens"):
                 changes["supernet.training.seed"] = seed
-            run = ss.search(
-                args.recipe, name=f"{name}-s{seed}", results=args.results, calibration=args.calibration,
-                selection=args.selection, changes=changes, quiet=True,
-            )  # fmt: skip
-            results, opened = run.results, open_run(run.results)
+            if (args.results / f"{name}-s{seed}" / "front.json").exists():  # of an earlier call
+                results = RunResults(args.results / f"{name}-s{seed}")
+            else:
+                results = ss.search(
+                    args.recipe, name=f"{name}-s{seed}", results=args.results, calibration=args.calibration,
+                    selection=args.selection, changes=changes, quiet=True,
+                ).results  # fmt: skip
+            opened = open_run(results)
             config = load_config(results.run.config)
             test = samples_from(opened, config.data.selection, str(args.test), args.test_sequences)
             picks = [no_larger(results, size) for size in sizes]
@@ -91,15 +97,16 @@ def main() -> None:
             whole = after
             if spared:
                 whole = recovered(results, opened, picks, args.recover + spared, recovery, test)
-            for size, pick, once, all_given in zip(sizes, picks, after, whole, strict=True):
+            for size, pick in zip(sizes, picks, strict=True):
+                once, all_given = (found.get(pick.genome.id, (None, None)) for found in (after, whole))
                 rows.append({
                     "arm": name, "seed": seed, "size": size, "genome": pick.genome.id,
                     "cost": pick.costs[results.info["objectives"][1]], results.quality: round(pick.quality, 4),
-                    f"{results.quality}, recovered": round(once[0], 4),
-                    f"{results.quality}, equal compute": round(all_given[0], 4),
+                    f"{results.quality}, recovered": once[0],
+                    f"{results.quality}, equal compute": all_given[0],
                     results.test_metric: round(tested(opened, pick, None, test, config), 4),
-                    f"{results.test_metric}, recovered": round(once[1], 4),
-                    f"{results.test_metric}, equal compute": round(all_given[1], 4),
+                    f"{results.test_metric}, recovered": once[1],
+                    f"{results.test_metric}, equal compute": all_given[1],
                 })  # fmt: skip
                 print(json.dumps(rows[-1]), flush=True)
             args.out.write_text(json.dumps(rows, indent=1))
