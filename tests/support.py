@@ -21,10 +21,12 @@ from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.models import dense_config, describe, load_model, load_tokenizer, meta_model
 from sparsesearch.models.load import DEMO
+from sparsesearch.models.network import Network
 from sparsesearch.models.task import task_of
 from sparsesearch.models.units import modules_of
 from sparsesearch.space import Limit, Part, Space, Unit
 from sparsesearch.supernet import LevelStore, StitchedSupernet, StoreBuilder
+from sparsesearch.supernet.compose import select
 from sparsesearch.training.weights import Weights
 
 SIZES: dict[str, Any] = {
@@ -270,6 +272,21 @@ class Built:
         return StitchedSupernet(
             model, self.launch.network, self.space, self.store.files, execution, compensate=compensate
         )
+
+
+class First:
+    """Levels that keep the first elements of everything, values as they are."""
+
+    def __init__(self, model: Any, network: Network) -> None:
+        self.model, self.network = model, network
+
+    def kept(self, unit: Unit, level: int, elements: int) -> torch.Tensor:
+        return torch.arange(unit.levels[level]).expand(self.network.cuts[unit.name].orders, -1)
+
+    def cut(self, unit: Unit, level: int, reader: int) -> torch.Tensor:
+        slot = self.network.cuts[unit.name].readers[reader]
+        value = self.model.get_parameter(slot.tensor).data
+        return self.network.matrices[slot.tensor].view(select(value, slot, slot.own(self.kept(unit, level, 0))))
 
 
 def relaxed_of(built: Built, moves: Any = "frozen") -> Relaxed:

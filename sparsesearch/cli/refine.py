@@ -41,11 +41,7 @@ def refine(
     name = f"{coarse.path.name}-fine" if name is None else name
     for number in range(1, rounds + 1):
         path = coarse.path.parent / run_name(name if number == 1 else f"{name}-{number}")
-        found = load_config(coarse.config, changes | {"refines": str(coarse.path)})
-        if found.supernet.is_elastic:  # trained once
-            opened = {"supernet": {"kind": "sorted", "start": str(coarse.path)}}
-            found = load_config(coarse.config, changes | opened | {"refines": str(coarse.path)})
-        launch = prepare(found, saved=coarse)
+        launch = prepare(load_config(coarse.config, changes | {"refines": str(coarse.path)}), saved=coarse)
         if dry_run:
             launch_or_plan(launch, path, dry_run, json_)
             return

@@ -15,7 +15,7 @@ import torch
 
 from sparsesearch.calibration import Samples, samples_of
 from sparsesearch.calibration.gradients import check_loss
-from sparsesearch.config import PYTHON_SOURCE, PrunerConfig, RunConfig, SearchConfig, SupernetConfig
+from sparsesearch.config import PYTHON_SOURCE, PrunerConfig, RunConfig, SearchConfig, SupernetConfig, load_config
 from sparsesearch.engine.checks import (
     check_disjoint,
     check_labels,
@@ -239,13 +239,9 @@ def prepare(
     teacher = open_teacher(config.model, network)
     launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality, teacher)
     if config.supernet.is_elastic:
-        known = None if saved is None else _known_supernet(saved, searches)
-        if known is None:
-            check_supernet(launch)
-        launch = replace(launch, supernet=known or supernet_key(launch.stitched, config.supernet))
-        if launch.stitched.needs_gradients:
-            check_loss(network.task)
-    if launch.needs_gradients:
+        launch = _elastic(launch, saved, searches)
+    # An elastic supernet's pruners need none, but what sorts it may.
+    if launch.needs_gradients or launch.stitched.needs_gradients:
         check_loss(network.task)
     if not config.data.allow_shared:
         check_disjoint(samples)
@@ -270,11 +266,26 @@ def supernet_key(base: Launch, options: SupernetConfig) -> str:
     })  # fmt: skip
 
 
-def _known_supernet(saved: RunDirectory, searches: bool) -> str | None:
-    """The supernet of a run: what only uses it, or finds it whole, does not ask how it would be trained now."""
+def _elastic(launch: Launch, saved: RunDirectory | None, searches: bool) -> Launch:
+    """The launch with the name of its supernet."""
+    known = None if saved is None else _known_supernet(launch, saved, searches)
+    if known is None:
+        check_supernet(launch)
+    return replace(launch, supernet=known or supernet_key(launch.stitched, launch.config.supernet))
+
+
+def _known_supernet(launch: Launch, saved: RunDirectory, searches: bool) -> str | None:
+    """The supernet of a run of the same options: what only uses it, or finds it whole, does not train another.
+
+    None where it is to be named anew: for other options, or for units whose elements it has not sorted.
+    """
     key: str | None = saved.read(saved.info)["fingerprint"].get("supernet")
-    there = key and read_index(supernet_path(saved.path.parent / ".cache", key))
-    return key if key and (there or not searches) else None
+    if key is None or load_config(saved.config).supernet != launch.config.supernet:
+        return None
+    index = read_index(supernet_path(saved.path.parent / ".cache", key))
+    cuts = {unit.name for unit in launch.space.units if unit.is_cut}
+    whole = index is not None and cuts <= set(index["cuts"])
+    return key if whole or not searches else None
 
 
 def _samples(

@@ -33,13 +33,9 @@ class Objective:
         """
         self.network, self.dense, self.options = network, dense, options
 
-    def __call__(self, model: Any, samples: Samples, wanted: Outputs | None = None) -> torch.Tensor:
-        """The loss of the network on samples, a scalar.
-
-        Args:
-            wanted: what is distilled; what the dense network puts out where None.
-        """
-        return self.loss(self.outputs(model, samples), self.wanted(samples) if wanted is None else wanted, samples)
+    def __call__(self, model: Any, samples: Samples) -> torch.Tensor:
+        """The loss of the network on samples, a scalar."""
+        return self.loss(self.outputs(model, samples), self.wanted(samples), samples)
 
     def outputs(self, model: Any, samples: Samples) -> Outputs:
         """What a network puts out, and its blocks where they are compared."""

@@ -13,19 +13,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import NETWORKS, make
-from support import Built, relaxed_of, synthetic_space
+from support import Built, First, relaxed_of, synthetic_space
 
 from sparsesearch.bilevel.expected import ExpectedCost, between
 from sparsesearch.bilevel.levels import ranks
 from sparsesearch.bilevel.relaxed import Relaxed
 from sparsesearch.bilevel.widths import pooling
 from sparsesearch.config import RunConfig, TrainingConfig, UnitConfig
-from sparsesearch.models.network import Network
 from sparsesearch.models.trace import describe_module
 from sparsesearch.models.units import build_space
 from sparsesearch.space import COSTS, Genome, Unit
 from sparsesearch.supernet import StitchedSupernet
-from sparsesearch.supernet.compose import select
 from sparsesearch.training.weights import Weights
 
 Make = Callable[[str], Path]
@@ -84,21 +82,6 @@ def test_open_is_dense(family: str, moves: str, family_dir: Make, tmp_path: Path
         wanted = built.launch.network.task.call(dense, samples.inputs(dense))
         torch.testing.assert_close(outputs(built, relaxed, openings), wanted, atol=1e-5, rtol=1e-5)
     assert bool(relaxed.weights.parameters) == (moves != "frozen")
-
-
-class First:
-    """Levels that keep the first elements of everything, values as they are."""
-
-    def __init__(self, model: Any, network: Network) -> None:
-        self.model, self.network = model, network
-
-    def kept(self, unit: Unit, level: int, elements: int) -> torch.Tensor:
-        return torch.arange(unit.levels[level]).expand(self.network.cuts[unit.name].orders, -1)
-
-    def cut(self, unit: Unit, level: int, reader: int) -> torch.Tensor:
-        slot = self.network.cuts[unit.name].readers[reader]
-        value = self.model.get_parameter(slot.tensor).data
-        return self.network.matrices[slot.tensor].view(select(value, slot, slot.own(self.kept(unit, level, 0))))
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))

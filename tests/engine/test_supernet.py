@@ -24,6 +24,7 @@ from sparsesearch.cli import app
 from sparsesearch.config import RunConfig, load_config
 from sparsesearch.engine import controller, supernet_building, supernet_checks
 from sparsesearch.engine import recover as recovering
+from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.supernet_checks import training_bytes
@@ -171,6 +172,11 @@ def test_a_refined_run_opens_the_supernet_that_was_trained(runs: dict[str, RunRe
     fine = RunResults(coarse.run.path.with_name("sandwich-fine"))
     assert weights_of(directory(fine)).read_bytes() == weights_of(directory(coarse)).read_bytes()
     assert tokens(fine, "supernet") == 0
+    # Of other options, or for units that it has not sorted, another is named.
+    config = {"refines": str(coarse.run.path)}
+    for other in ({"supernet.subnets": 3}, {"units": [*UNITS, {"kind": "drop_attention"}]}):
+        launch = prepare(load_config(coarse.run.config, config | other), saved=coarse.run)
+        assert (launch.supernet == coarse.info["fingerprint"]["supernet"]) == ("units" in other)
 
 
 def test_a_run_needs_not_what_it_started_from_once_it_has_its_own(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from networks import NETWORKS, make
-from support import FAMILIES, Built, kinds_of
+from support import FAMILIES, Built, First, kinds_of
 from torch import nn
 
 from sparsesearch.config import RunConfig, UnitConfig
@@ -20,27 +20,11 @@ from sparsesearch.models.trace import describe_module
 from sparsesearch.models.units import build_space
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet import StitchedSupernet
-from sparsesearch.supernet.compose import select
 from sparsesearch.supernet.elastic import Elastic
 from sparsesearch.supernet.sorting import inverse, rankings, sort_elements, sort_exactly
 
 Make = Callable[[str], Path]
 TRACED = sorted(NETWORKS)
-
-
-class First:
-    """Levels that keep the first elements of everything, values as they are."""
-
-    def __init__(self, model: Any, network: Network) -> None:
-        self.model, self.network = model, network
-
-    def kept(self, unit: Any, level: int, elements: int) -> torch.Tensor:
-        return torch.arange(unit.levels[level]).expand(self.network.cuts[unit.name].orders, -1)
-
-    def cut(self, unit: Any, level: int, reader: int) -> torch.Tensor:
-        slot = self.network.cuts[unit.name].readers[reader]
-        value = self.model.get_parameter(slot.tensor).data
-        return self.network.matrices[slot.tensor].view(select(value, slot, slot.own(self.kept(unit, level, 0))))
 
 
 class Case:

@@ -12,13 +12,11 @@ recovery, and after recovery with all that the arm was given.
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
-from measured import samples_from, tested
+from measured import parser_of, samples_from, tested
 
 import sparsesearch as ss
 from sparsesearch.config import load_config
@@ -55,18 +53,9 @@ def recovered(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("recipe", "results", "training", "test", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    for name in ("model", "calibration", "selection"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--sequences", type=int, default=4096, help="samples to train on")
-    parser.add_argument("--test-sequences", type=int, default=256)
-    parser.add_argument("--seeds", default="0")
+    parser = parser_of(__doc__)
     parser.add_argument("--sizes", default="75,60,50,40", help="percentages of the dense network's cost")
     parser.add_argument("--recover", type=int, required=True, help="training tokens of each candidate")
-    parser.add_argument("--set", dest="common", type=json.loads, default={}, help="keys of all arms as JSON")
-    parser.add_argument("--arms", type=json.loads, required=True, help="keys of each as JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
     training = {"source": str(args.training), "sequences": args.sequences, "length": 256}

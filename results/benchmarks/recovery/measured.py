@@ -1,7 +1,9 @@
-"""What the scripts here share: quality on test data, which nothing was chosen on."""
+"""What the scripts here share: options, and quality on test data, which nothing was chosen on."""
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -12,6 +14,21 @@ from sparsesearch.config import DataConfig, RunConfig
 from sparsesearch.evaluation import accuracy, perplexity
 from sparsesearch.export.write import Opened
 from sparsesearch.searchers import Evaluation
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """The options that scripts which run arms share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("recipe", "results", "training", "test", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("model", "calibration", "selection"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--sequences", type=int, default=4096, help="samples to train on")
+    parser.add_argument("--test-sequences", type=int, default=256)
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--set", dest="common", type=json.loads, default={}, help="keys of all arms as JSON")
+    parser.add_argument("--arms", type=json.loads, required=True, help="keys of each as JSON")
+    return parser
 
 
 def samples_from(opened: Opened, like: DataConfig, source: str, sequences: int) -> Samples:
