@@ -105,7 +105,7 @@ def small_run(family_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPa
     return run_search(
         tmp_path_factory.mktemp("runs") / "small",
         family_dir("llama"),
-        units=kinds_of(family_dir("llama")),
+        units=kinds_of(family_dir("llama"), heads=False),
         data=data,
         limits=["params<=97%"],
     )

@@ -161,11 +161,15 @@ ALL_KINDS: list[dict[str, Any]] = [
 ]
 
 
-def kinds_of(model: Path | str) -> list[dict[str, Any]]:
-    """Families of units of every kind that a model has."""
+def kinds_of(model: Path | str, heads: bool = True) -> list[dict[str, Any]]:
+    """Families of units of every kind that a model has; query heads in one block, unless `heads` is false."""
     config = dense_config(Path(model))
     network = describe(meta_model(config))
-    return [family for family in ALL_KINDS if modules_of(family["kind"], network)]
+    kinds = [family for family in ALL_KINDS if modules_of(family["kind"], network)]
+    if heads and modules_of("q_heads", network):  # one attention loses KV groups or query heads, never both
+        kinds = [k | {"target": "*.[!1].*"} if k["kind"] == "kv_groups" else k for k in kinds]
+        kinds.append({"kind": "q_heads", "target": "*.1.*"})
+    return kinds
 
 
 def saved_model(name: str, path: Path) -> Path:

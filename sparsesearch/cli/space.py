@@ -15,6 +15,7 @@ _UNITS = {
     "sparsity": "  - {kind: sparsity, levels: 16, max_sparsity: 95%}",
     "ffn_width": "  - {kind: ffn_width, levels: 8, min_kept: 25%, align: 8}",
     "kv_groups": "  - {kind: kv_groups}",
+    "q_heads": "  - {kind: q_heads}",
     "drop_attention": "  - {kind: drop_attention, protect: [0, -1]}",
     "drop_ffn": "  - {kind: drop_ffn, protect: [0, -1]}",
 }

@@ -14,6 +14,7 @@ Kind = Literal[
     "sparsity",
     "ffn_width",
     "kv_groups",
+    "q_heads",
     "experts",
     "expert_width",
     "channels",

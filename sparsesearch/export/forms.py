@@ -81,7 +81,7 @@ def _set_sizes(config: Any, supernet: StitchedSupernet, genome: Genome, blocks: 
         if kind not in fields:
             return f"no stock configuration of {config.model_type} can say fewer {kind}"
         ((dense, left),) = sizes
-        if hasattr(config, "head_dim") and kind == "kv_groups":
+        if hasattr(config, "head_dim") and kind in ("kv_groups", "q_heads"):
             config.head_dim = getattr(supernet.model.get_submodule(_first(supernet, kind)), "head_dim", config.head_dim)
         for name in fields[kind]:
             value = getattr(config, name)

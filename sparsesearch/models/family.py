@@ -54,7 +54,11 @@ class Family:
     blockwise: bool = True
 
 
-_GROUPED = {"kv_groups": ("num_key_value_heads", "num_attention_heads"), "ffn_width": ("intermediate_size",)}
+_GROUPED = {
+    "kv_groups": ("num_key_value_heads", "num_attention_heads"),
+    "q_heads": ("num_attention_heads",),
+    "ffn_width": ("intermediate_size",),
+}
 
 _LLAMA = Family(llama.describe, "layers", _GROUPED)
 _GEMMA = Family(llama.describe_gemma, "layers", _GROUPED)

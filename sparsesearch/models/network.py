@@ -210,8 +210,9 @@ class Attention:
 
     Attributes:
         path: of the attention module.
-        cut, drop: names of the units that may touch it.
+        cut, heads, drop: names of the units that may touch it; `heads` is the one of query heads.
         elements: KV groups.
+        query_heads: of each KV group.
         macs: of one KV group, for each pair of a query and a key.
         cached: values that one KV group keeps in the KV cache for a token.
         cached_always: values kept for a token whatever is cut.
@@ -220,8 +221,10 @@ class Attention:
 
     path: str
     cut: str
+    heads: str
     drop: str
     elements: int
+    query_heads: int
     macs: int
     cached: int = 0
     cached_always: int = 0

@@ -183,6 +183,8 @@ class Parts:
         cached: bool = True,
         cached_always: int = 0,
         keys: int | None = None,
+        head_attributes: Sequence[tuple[str, int]] = (("num_key_value_groups", 1),),
+        cut: bool = True,
         **options: Any,
     ) -> None:
         """An attention sublayer of `groups` KV groups with `queries` query heads each.
@@ -192,16 +194,30 @@ class Parts:
             cached: whether keys and values go to a KV cache.
             cached_always: values a token that the cache holds whatever is cut.
             keys: for images, how many keys each query meets; all positions of the sample by default.
+            head_attributes: sizes that `path` keeps, (name, per query head of a group).
+            cut: whether KV groups, and query heads inside them, can be removed.
             options: of `sublayer`.
         """
         value_dim = head_dim if value_dim is None else value_dim
-        self.sublayer("attention", block, path, projections, output, queries * value_dim, elements=groups, **options)
+        self.sublayer(
+            "attention", block, path, projections, output, queries * value_dim, elements=groups, cut=cut, **options
+        )  # fmt: skip
+        if cut and queries > 1:
+            first, index = next(iter(projections.items()))  # queries come first, also where they are fused with keys
+            writers = self.rows(first, index[0, :, : queries * head_dim].reshape(groups, queries, head_dim))
+            columns = span(groups * queries, value_dim).reshape(groups, queries, value_dim)
+            sizes = tuple(Attribute(path, name, per_head) for name, per_head in head_attributes)
+            heads = Cut(
+                "q_heads", path, block, queries, writers, (self.columns(output, columns),), sizes, orders=groups
+            )
+            self.cuts[heads.name] = heads
         image = hasattr(self.model.config, "num_channels")
         query_count = self.positions[next(iter(projections))] if image else 1
         keys = (query_count if keys is None else keys) if image else None
         self.attentions.append(
             Attention(
-                path, f"{path}.kv_groups", f"{path}.drop_attention", groups, queries * (head_dim + value_dim),
+                path, f"{path}.kv_groups", f"{path}.q_heads", f"{path}.drop_attention", groups, queries,
+                queries * (head_dim + value_dim),
                 head_dim + value_dim if cached else 0, cached_always, query_count, keys,
             )
         )  # fmt: skip

@@ -38,11 +38,21 @@ def build_space(config: RunConfig, network: Network, bytes_per_weight: int, coar
                     "Remove one, or make their targets disjoint.",
                 )  # fmt: skip
             units[unit.name] = unit
+    _check_heads(units)
     ordered = sorted(units.values(), key=lambda u: (u.block, list(units).index(u.name)))
     parts = build_parts(network, ordered, config.context, bytes_per_weight, config.pruners.compensate)
     space = Space(tuple(ordered), tuple(parts), bytes_per_weight, config.parsed_limits())
     space.check()
     return space
+
+
+def _check_heads(units: Mapping[str, Unit]) -> None:
+    for unit in units.values():
+        if unit.kind == "q_heads" and f"{unit.module}.kv_groups" in units:
+            raise InputError(
+                "SS107", f"kv_groups and q_heads both cut {unit.module}: a KV group takes its query heads with it.",
+                "Remove one, or make their targets disjoint.",
+            )  # fmt: skip
 
 
 def sparsity_module(matrix: Matrix) -> str:
@@ -181,7 +191,9 @@ def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
             )  # fmt: skip
     else:
         low = max(family.min_kept * total, cut.minimum)
-        count = levels or (total - math.ceil(low) if family.kind in ("kv_groups", "experts", "kernel") else 8)
+        count = levels or (
+            total - math.ceil(low) if family.kind in ("kv_groups", "q_heads", "experts", "kernel") else 8
+        )
         kept = [
             min(math.ceil((total - (total - low) * i / count) / align - 1e-9) * align, total)
             for i in range(1, count + 1)
@@ -275,17 +287,21 @@ def _part(network: Network, name: str, slots: list[Held], units: dict[str, Unit]
 
 
 def _attention_part(attention: Attention, units: dict[str, Unit], context: int, bytes_per_weight: int) -> Part:
-    cut = units.get(attention.cut)
-    kept = cut.levels if cut else (attention.elements,)
+    cut, heads = units.get(attention.cut), units.get(attention.heads)
+    # Groups and query heads of each that stay, for each level of the one unit that there is.
+    sizes = [(k, attention.query_heads) for k in (cut.levels if cut else (attention.elements,))]
+    if heads:
+        sizes = [(attention.elements, queries) for queries in heads.levels]
     keys = context if attention.keys is None else attention.keys
-    none = tuple(0 for _ in kept)
-    cached = tuple((k * attention.cached + attention.cached_always) * context * bytes_per_weight for k in kept)
+    none = tuple(0 for _ in sizes)
+    cached = tuple((k * attention.cached + attention.cached_always) * context * bytes_per_weight for k, _ in sizes)
+    macs = attention.macs * attention.queries * keys
     return Part(
         f"{attention.path} (attention over the context)",
         none,
         (none,),
-        tuple(k * attention.macs * attention.queries * keys for k in kept),
+        tuple(k * queries * macs // attention.query_heads for k, queries in sizes),
         cached,
-        cuts=(cut.name,) if cut else (),
+        cuts=tuple(unit.name for unit in (cut, heads) if unit),
         drop=attention.drop if attention.drop in units else None,
     )

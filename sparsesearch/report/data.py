@@ -48,9 +48,13 @@ def heat_map(results: RunResults, title: str, genome: Genome) -> HeatMap:
 def row_name(module: str, kind: str) -> str:
     """A unit's name without its block."""
     leaf = module.rsplit(".", 1)[-1]
-    return {"sparsity": f"{leaf} sparsity", "ffn_width": "FFN width", "kv_groups": "KV groups"}.get(
-        kind, kind.replace("_", " ").replace("ffn", "FFN")
-    )
+    names = {
+        "sparsity": f"{leaf} sparsity",
+        "ffn_width": "FFN width",
+        "kv_groups": "KV groups",
+        "q_heads": "query heads",
+    }
+    return names.get(kind, kind.replace("_", " ").replace("ffn", "FFN"))
 
 
 def search_evaluations(results: RunResults) -> list[tuple[int, Evaluation]]:

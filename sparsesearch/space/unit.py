@@ -8,6 +8,7 @@ KINDS = {
     "sparsity": "unstructured sparsity of one weight matrix; a level is the number of weights kept",
     "ffn_width": "width of one feed-forward sublayer; a level is the number of neurons kept",
     "kv_groups": "KV groups of one attention (its keys, values and all their queries); a level is the groups kept",
+    "q_heads": "query heads of one attention, equally many in every KV group; a level is the number that each keeps",
     "experts": "experts of one mixture-of-experts layer, of each routing group; a level is the number kept",
     "expert_width": "width of all experts of one layer; a level is the number of neurons that each expert keeps",
     "channels": "channels that go together through a traced network; a level is the number kept",
@@ -16,7 +17,7 @@ KINDS = {
     "drop_ffn": "one feed-forward sublayer, kept (1) or dropped (0)",
 }
 # Kinds whose levels remove whole neurons, heads or experts, so that tensors really shrink.
-CUT_KINDS = ("ffn_width", "kv_groups", "experts", "expert_width", "channels", "kernel")
+CUT_KINDS = ("ffn_width", "kv_groups", "q_heads", "experts", "expert_width", "channels", "kernel")
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,9 @@ class StoreBuilder:
     def _stacked(self, cut: Cut, weights: list[list[torch.Tensor]]) -> list[torch.Tensor]:
         """The refitted matrices (groups, rows, columns) of each reader, from those of each order of the cut."""
         if cut.orders > 1:
-            return [torch.stack([order[i] for order in weights]) for i in range(len(cut.readers))]
+            # Slices of one tensor, or columns of one matrix, in which each order refits its own.
+            joins = [torch.stack if slot.batched else _beside for slot in cut.readers]
+            return [join([order[i] for order in weights]) for i, join in enumerate(joins)]
         each = iter(weights[0])
         return [
             torch.stack([next(each) for _ in range(self.network.matrices[slot.tensor].groups)]) for slot in cut.readers
@@ -249,6 +251,10 @@ def _writer(slot: Slot, tensors: list[torch.Tensor], order: int) -> Writer:
     index = torch.from_numpy(slot.index[0 if slot.batched else order])
     rows = (tensor[order] if slot.batched else tensor for tensor in tensors)
     return Writer(*(row[index.to(row.device)] for row in rows))
+
+
+def _beside(parts: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat(parts, dim=1)[None]
 
 
 def matrix_columns(matrix: Matrix, index: Index) -> torch.Tensor:

@@ -44,6 +44,7 @@ def test_uneven_widths_and_dropped_sublayers_reload_everywhere(family: str, fami
         sparsity=(1, 2, 0),
         ffn_width=(1, 2, 3),
         kv_groups=(0, 1, 2),
+        q_heads=(0, 1),
         experts=(2, 1),
         expert_width=(1, 2),
         drop_attention=(1, 0, 0),
@@ -76,6 +77,17 @@ def test_uniform_widths_become_a_stock_model(small_run: RunResults, tmp_path: Pa
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert sum(p.numel() for p in model.parameters()) == chosen.costs["params"] == report["params"]
     assert not (tmp_path / "out" / "modeling_sparsesearch.py").exists()
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3"])
+@pytest.mark.usefixtures("quick_exports")
+def test_fewer_query_heads_in_every_group_are_a_stock_model(family: str, family_dir: Make, tmp_path: Path) -> None:
+    results = run_search(tmp_path / "run", family_dir(family), units=[{"kind": "q_heads"}])
+    report = export(results, candidate(results, q_heads=(1, 1, 1)), tmp_path / "out")
+    assert report["form"] == "uniform"
+    assert report["params"] == results.space.costs.named(results.space.smallest.levels)["params"]
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["num_key_value_heads"], config["num_attention_heads"]) == (4, 4)
 
 
 @pytest.mark.usefixtures("quick_exports")

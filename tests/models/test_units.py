@@ -53,6 +53,10 @@ def test_kv_groups_default_to_every_count(family_dir: Make) -> None:
     assert units(family_dir, kind="kv_groups")[0][1] == (4, 3, 2, 1)
 
 
+def test_query_heads_keep_equally_many_in_every_group(family_dir: Make) -> None:
+    assert units(family_dir, kind="q_heads")[0][1] == (2, 1)
+
+
 def test_protected_blocks_have_no_units(family_dir: Make) -> None:
     assert [name for name, _ in units(family_dir, kind="drop_ffn", protect=[0, -1])] == ["model.layers.1.mlp.drop_ffn"]
 
@@ -79,6 +83,11 @@ def test_protected_blocks_have_no_units(family_dir: Make) -> None:
             "leaves one genome",
         ),
         ({"units": [{"kind": "kv_groups"}, {"kind": "kv_groups", "target": "*.1.*"}]}, "SS107", "both set kv_groups"),
+        (
+            {"units": [{"kind": "kv_groups"}, {"kind": "q_heads", "target": "*.1.*"}]},
+            "SS107",
+            "both cut model.layers.1",
+        ),
         ({"units": [{"kind": "ffn_width", "levels": [1.0]}]}, "SS108", "one genome"),
     ],
 )

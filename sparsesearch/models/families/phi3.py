@@ -21,6 +21,7 @@ def describe(model: Any, parts: Parts) -> None:
         parts.attention(
             block, path, {f"{path}.qkv_proj": fused}, f"{path}.o_proj", groups=groups, queries=queries, head_dim=size,
             attributes=[("config.num_attention_heads", queries), ("num_key_value_heads", 1)],
+            head_attributes=[("config.num_attention_heads", groups), ("num_key_value_groups", 1)],
             norms=[f"{layer}.input_layernorm"],
         )  # fmt: skip
         mlp, neurons = f"{layer}.mlp", config.intermediate_size
