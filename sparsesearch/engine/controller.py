@@ -22,7 +22,6 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.seeds import seed_genomes
 from sparsesearch.engine.session import SearchSession
 from sparsesearch.engine.supernet_building import ensure_supernet
-from sparsesearch.engine.supernet_checks import check_supernet_disk
 from sparsesearch.engine.versions import versions
 from sparsesearch.engine.worker import WorkerSetup
 from sparsesearch.errors import InputError
@@ -36,7 +35,6 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     """Run a new search in `path`; raises SparseSearchError before anything is written where it cannot run."""
     RunDirectory.check_new(path)
     check_disk(launch, path.parent)
-    check_supernet_disk(launch, path.parent / ".cache")
     cluster = executors.Cluster(launch.config.executor)
     try:
         run = RunDirectory.create(path)

@@ -33,7 +33,7 @@ from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.learning_checks import check_learning, searcher_of, tokens_of
 from sparsesearch.engine.refine import coarse_levels
 from sparsesearch.engine.seeds import check_allocations, seed_runs
-from sparsesearch.engine.supernet_checks import check_supernet
+from sparsesearch.engine.supernet_checks import check_supernet, check_supernet_disk
 from sparsesearch.engine.supernets import read_index, started, supernet_path, weights_of
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import EnvironmentProblem, InputError
@@ -337,9 +337,9 @@ def spared_blocks_note(launch: Launch) -> str:
     )
 
 
-def check_disk(launch: Launch, cache: Path) -> None:
-    """Raise EnvironmentProblem SS305 where the level store will not fit."""
-    directory = next(p for p in (cache, *cache.parents) if p.exists())
+def check_disk(launch: Launch, results: Path) -> None:
+    """Raise EnvironmentProblem SS305 where the level store or the supernet will not fit in a results directory."""
+    directory = next(p for p in (results, *results.parents) if p.exists())
     need = estimated_bytes(launch.space, launch.network, launch.storage_bytes) + _calibration_bytes(launch)
     free = shutil.disk_usage(directory).free
     if need > free:
@@ -350,3 +350,4 @@ def check_disk(launch: Launch, cache: Path) -> None:
         )
     if not os.access(directory, os.W_OK):
         raise EnvironmentProblem("SS302", f"cannot write to {directory}.", "Choose another --results.")
+    check_supernet_disk(launch, results / ".cache")
