@@ -109,6 +109,7 @@ def search(
     from sparsesearch.engine import controller
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
+    from sparsesearch.export.latency import is_here, measure_finalists
     from sparsesearch.report.html import write_report
 
     texts = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
@@ -123,8 +124,13 @@ def search(
     for key, value in (changes or {}).items():
         override(tree, key, value)
     default = Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"
-    launch = prepare(validate(tree, "recipe"), given, module=module, example=example, quality=quality)
-    found = controller.start(launch, Path(results).resolve() / (name or default), Reporter(quiet))
+    reporter = Reporter(quiet)
+    launch = prepare(
+        validate(tree, "recipe"), given, module=module, example=example, quality=quality, reporter=reporter
+    )
+    found = controller.start(launch, Path(results).resolve() / (name or default), reporter)
+    if is_here(found):
+        measure_finalists(found, reporter, module)
     write_report(found)
     return Run(found, module, quality)
 

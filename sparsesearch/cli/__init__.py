@@ -18,6 +18,7 @@ from sparsesearch.cli import (
     export,
     front,
     iterate,
+    latency,
     list_,
     recover,
     refine,
@@ -55,6 +56,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 app.command("search")(search.search)
 app.command("resume")(resume.resume)
 app.command("recover")(recover.recover)
+app.command("latency")(latency.latency)
 app.command("iterate")(iterate.iterate)
 app.command("choose")(choose.choose_samples)
 app.command("refine")(refine.refine)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 
 from sparsesearch.cli.options import print_json
+from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
+from sparsesearch.export.latency import is_here, measure_finalists
 from sparsesearch.report.html import write_report
 from sparsesearch.report.png import write_png
 from sparsesearch.report.terminal import print_summary
@@ -13,6 +15,8 @@ from sparsesearch.report.terminal import print_summary
 
 def show_outcome(results: RunResults, as_json: bool) -> None:
     """Write the reports and print the front; raises InfeasibleError SS406 where there is none."""
+    if is_here(results):
+        measure_finalists(results, Reporter())
     write_report(results)
     write_png(results)
     results.require_front()

@@ -54,8 +54,9 @@ def search(
     path = results.resolve() / run_name(recipe.stem if name is None else name)
 
     from sparsesearch.engine.launch import prepare
+    from sparsesearch.engine.progress import Reporter
 
-    launch_or_plan(prepare(config), path, dry_run, json_)
+    launch_or_plan(prepare(config, reporter=Reporter()), path, dry_run, json_)
 
 
 def launch_or_plan(launch: Launch, path: Path, dry_run: bool, json_: bool) -> None:

@@ -17,6 +17,7 @@ from sparsesearch.config.tree import (
     Fraction,
     Grid,
     ImageConfig,
+    LatencyConfig,
     ModelConfig,
     PrunerConfig,
     RunConfig,
@@ -31,7 +32,7 @@ from sparsesearch.config.tree import (
 
 __all__ = [
     "PYTHON_SOURCE", "SUPERNETS", "DataConfig", "DataConfigs", "ExecutorConfig", "Fraction", "Grid", "ImageConfig",
-    "ModelConfig", "PrunerConfig", "RunConfig", "Rung", "ScreenConfig", "SearchConfig", "Strict", "SupernetConfig",
-    "TrainingConfig", "UnitConfig", "dump_config", "load_config", "override", "parse_assignment", "validate",
-    "with_absolute_paths",
+    "LatencyConfig", "ModelConfig", "PrunerConfig", "RunConfig", "Rung", "ScreenConfig", "SearchConfig", "Strict",
+    "SupernetConfig", "TrainingConfig", "UnitConfig", "dump_config", "load_config", "override", "parse_assignment",
+    "validate", "with_absolute_paths",
 ]  # fmt: skip

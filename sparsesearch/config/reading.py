@@ -156,6 +156,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         tree["model"]["teacher"] = absolute(config.model.teacher)
     if config.model.weights is not None:
         tree["model"]["weights"] = absolute(config.model.weights)
+    if config.latency.table is not None:
+        tree["latency"]["table"] = absolute(config.latency.table)
     if config.refines is not None:
         tree["refines"] = absolute(config.refines)
     if config.supernet.start is not None:

@@ -335,6 +335,24 @@ class ExecutorConfig(Strict):
         return "cuda" if self.gpus_per_worker > 0 else "cpu"
 
 
+class LatencyConfig(Strict):
+    """What `latency_ns` and `memory_bytes` are of: a request to a device. null: as the table has it, or a default."""
+
+    # cpu, cuda or cuda:N (cpu); sequences or images at once (1).
+    device: str | None = None
+    batch: int | None = Field(None, ge=1)
+    # Tokens read at once (128), and then one by one with a KV cache (0).
+    prompt: int | None = Field(None, ge=1)
+    generated: int | None = Field(None, ge=0)
+    # Of weights and arithmetic (the checkpoint's), and threads of a CPU (1).
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    threads: int | None = Field(None, ge=1)
+    # A file that `sparsesearch latency --out` wrote, here or elsewhere; null: measured when a search begins.
+    table: str | None = None
+    # Take a table of another request or kind of device than is said here.
+    any_setting: bool = False
+
+
 class RunConfig(Strict):
     """Everything that determines a run."""
 
@@ -352,6 +370,7 @@ class RunConfig(Strict):
     # Context length, in tokens, of the MACs and KV-cache costs.
     context: int = Field(1024, ge=1)
     batch: int = Field(8, ge=1)
+    latency: LatencyConfig = LatencyConfig()
     search: SearchConfig = SearchConfig()
     training: TrainingConfig = TrainingConfig()
     executor: ExecutorConfig = ExecutorConfig()

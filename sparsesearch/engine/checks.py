@@ -181,10 +181,11 @@ def check_propagation(config: RunConfig, network: Network) -> None:
 
 
 def check_objectives(config: RunConfig, space: Space) -> None:
+    """Raise InputError SS109 for a cost, of those that are known yet, that all candidates have in common."""
     smallest = space.costs.named(space.smallest.levels)
     for cost in config.objectives[1:]:
-        if smallest[cost] == space.dense_costs[cost]:
-            varying = [name for name in COSTS if smallest[name] != space.dense_costs[name]]
+        if cost in smallest and smallest[cost] == space.dense_costs[cost]:
+            varying = [name for name in smallest if smallest[name] != space.dense_costs[name]]
             raise InputError(
                 "SS109", f"objective {cost!r} is the same for every candidate of this space.",
                 f"Costs that vary: {', '.join(varying)}.",

@@ -30,7 +30,9 @@ from sparsesearch.engine.checks import (
     check_training,
 )
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.latencies import is_wanted, table_of
 from sparsesearch.engine.learning_checks import check_learning, searcher_of, tokens_of
+from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.refine import coarse_levels
 from sparsesearch.engine.seeds import check_allocations, seed_runs
 from sparsesearch.engine.supernet_checks import check_supernet, check_supernet_disk
@@ -39,6 +41,7 @@ from sparsesearch.engine.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.teacher import TOP
+from sparsesearch.latency import LatencyTable, with_latency
 from sparsesearch.models import Network
 from sparsesearch.models.source import Given, Retrained, Source, open_source, open_teacher
 from sparsesearch.models.units import build_space
@@ -60,6 +63,7 @@ class Launch:
         teacher: what candidates are compared with; None: the network itself.
         samples: by role (`calibration`, `selection`, and `test` where there is one).
         supernet: what names the elastic supernet whose parts candidates are; empty where there is none.
+        latency: what the space's latency and memory come from, where it has them.
     """
 
     config: RunConfig
@@ -72,6 +76,7 @@ class Launch:
     quality: UserQuality | None = None
     teacher: Source | None = None
     supernet: str = ""
+    latency: LatencyTable | None = None
 
     @property
     def stitched(self) -> Launch:
@@ -194,6 +199,7 @@ def prepare(
     example: Sequence[Any] = (),
     quality: UserQuality | None = None,
     searches: bool = True,
+    reporter: Reporter | None = None,
 ) -> Launch:
     """Check a configuration and load all but the weights.
 
@@ -205,6 +211,7 @@ def prepare(
         example: what a module is traced with, in place of the first calibration sample.
         quality: what candidates are judged by where the first objective is `quality`.
         searches: whether there will be a search, not only something done with what one has found.
+        reporter: shows what takes a while, which measuring latencies does.
 
     Raises InputError or EnvironmentProblem with the first problem found.
     """
@@ -223,9 +230,16 @@ def prepare(
     space = build_space(config, network, dtype.itemsize, coarse_levels(config, source.weights))
     check_objectives(config, space)
     check_pattern(config, network, space)
-    searcher = check_searcher(config, space)
     if samples is None:
         samples = _samples(config, source, network, given or {}, saved, reread)
+    latency = None
+    if is_wanted(config):
+        reporter = reporter or Reporter(quiet=True)
+        latency = table_of(config, source, network, space, samples["calibration"], saved, reporter)
+        space = with_latency(space, config.context, latency).with_limits(config.parsed_limits())
+        space.check()
+        check_objectives(config, space)
+    searcher = check_searcher(config, space)
     check_labels(config, network, samples)
     check_tokens(config, searcher, samples["selection"])
     if least := [rung.tokens for rung in config.search.rungs] + [tokens for tokens in searcher.training if tokens]:
@@ -237,7 +251,7 @@ def prepare(
     seed_runs(config, source.weights)
     compute = str(compute_dtype(config, dtype))
     teacher = open_teacher(config.model, network)
-    launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality, teacher)
+    launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality, teacher, latency=latency)
     if config.supernet.is_elastic:
         launch = _elastic(launch, saved, searches)
     # An elastic supernet's pruners need none, but what sorts it may.

@@ -13,6 +13,7 @@ from sparsesearch.config import Grid, RunConfig, UnitConfig
 from sparsesearch.errors import InputError
 from sparsesearch.models.network import Attention, Cut, Drop, Matrix, Network, Slot
 from sparsesearch.space import Part, Space, Unit
+from sparsesearch.space.cost import MEASURED
 from sparsesearch.space.unit import KINDS
 
 Module = Matrix | Cut | Drop
@@ -22,6 +23,8 @@ Coarse = Mapping[str, tuple[Sequence[int], Collection[int]]]
 
 def build_space(config: RunConfig, network: Network, bytes_per_weight: int, coarse: Coarse | None = None) -> Space:
     """The space that a recipe opens on a network, with nominal nonzeros (every kept weight counts).
+
+    Costs that have to be measured are not known yet, and limits on them left out.
 
     Args:
         coarse: units that it names get levels around those that matter, in place of the recipe's.
@@ -41,7 +44,8 @@ def build_space(config: RunConfig, network: Network, bytes_per_weight: int, coar
     _check_heads(units)
     ordered = sorted(units.values(), key=lambda u: (u.block, list(units).index(u.name)))
     parts = build_parts(network, ordered, config.context, bytes_per_weight, config.pruners.compensate)
-    space = Space(tuple(ordered), tuple(parts), bytes_per_weight, config.parsed_limits())
+    limits = tuple(limit for limit in config.parsed_limits() if limit.cost not in MEASURED)
+    space = Space(tuple(ordered), tuple(parts), bytes_per_weight, limits)
     space.check()
     return space
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -91,4 +92,30 @@ def unit_bars(space: Space, candidate: Evaluation) -> Table:
         bar = "█" * round(kept * 20)
         count = f"{unit.levels[level]:,} of {unit.total:,}"
         table.add_row(unit.name.removeprefix("model."), count, f"{bar:<20} {kept:.0%}")
+    return table
+
+
+def latency_table(results: RunResults, found: dict[str, Any]) -> Table:
+    """Milliseconds and megabytes of finalists as measured, and the share of dense that was predicted.
+
+    The error is that of the share: how fast the machine was when the table was made plays no part in it.
+
+    Args:
+        found: of `export.latency.measure_finalists`.
+    """
+    setting, dense = found["setting"], found["dense"]
+    table = Table(title=f"Measured on {setting['hardware']}", title_justify="left")
+    predicted = "predicted_ns" in dense
+    heads = ["ms", "of dense", *(["predicted", "error"] if predicted else []), "MB"]
+    for head in ("id", *heads):
+        table.add_column(head, justify="left" if head == "id" else "right")
+    for name, taken in found.items():
+        if name == "setting":
+            continue
+        ns = taken["measured_ns"]
+        cells = [f"{ns / 1e6:.3g}", f"{ns / dense['measured_ns']:.0%}"]
+        if predicted:
+            share = taken["predicted_ns"] / dense["predicted_ns"]
+            cells += [f"{share:.0%}", f"{share * dense['measured_ns'] / ns - 1:+.1%}"]
+        table.add_row(name, *cells, f"{taken['measured_bytes'] / 1e6:.3g}")
     return table

@@ -259,7 +259,7 @@ class IntegerProgram:
         self.columns = binaries + sum(len(joint.levels) for joint in self.joints if len(joint.units) > 1)
         self.integral = np.arange(self.columns) < binaries
         self.costs = np.zeros((len(COSTS), self.columns))
-        dense = np.array(list(space.dense_costs.values()))
+        dense = space.costs.totals(space.dense.levels)
         self.fixed = dense - np.sum([joint.costs[0] for joint in self.joints], axis=0, dtype=np.int64)
         self._rows: list[int] = []
         self._at: list[int] = []

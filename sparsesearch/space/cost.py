@@ -23,7 +23,11 @@ COSTS = {
     "macs": "multiply-accumulates with dense kernels, a token (attention over `context` tokens), or a sample of images",
     "bytes": "params in the checkpoint's data type",
     "kv_bytes": "KV-cache bytes for `context` tokens",
+    "latency_ns": "nanoseconds of one request, put together from what was measured on the device that `latency` names",
+    "memory_bytes": "memory of that request: weights, KV cache and, as measured on the dense network, activations",
 }
+# What is known only where a device was measured.
+MEASURED = ("latency_ns", "memory_bytes")
 _INDEX = {name: i for i, name in enumerate(COSTS)}
 
 Ints = npt.NDArray[np.int64]
@@ -43,6 +47,7 @@ class Part:
         nonzeros: for each level of `sparsity`, one value for each such combination.
         cuts: names of the units that narrow the tensor, at most `CUTS`.
         sparsity, drop: names of further units that touch it, or None.
+        latency_ns, memory_bytes: like params, where they were measured; else empty.
         free: whether it is not there at the dense levels of everything (a bias that only compensates pruning).
         prunable: whether it is a matrix that some unit prunes (embeddings, norms and biases are not).
     """
@@ -57,6 +62,8 @@ class Part:
     drop: str | None = None
     prunable: bool = False
     free: bool = False
+    latency_ns: tuple[int, ...] = ()
+    memory_bytes: tuple[int, ...] = ()
 
     def with_nonzeros(self, nonzeros: Sequence[Sequence[int]]) -> Part:
         """The same part with measured nonzeros in place of nominal ones."""
@@ -95,14 +102,24 @@ class CostModel:
         self._pair_part = np.array([p for _, p in pairs], dtype=np.int64)
 
     def _rows(self, part: Part) -> Ints:
-        rows = [
-            (params, nonzeros, nonzeros * part.prunable, macs, params * self.bytes_per_weight, kv_bytes)
+        none = (0,) * len(part.params)
+        latency, memory = part.latency_ns or none, part.memory_bytes or none
+        rows = np.array([
+            (params, nonzeros, nonzeros * part.prunable, macs, params * self.bytes_per_weight, kv_bytes, *measured)
             for row in part.nonzeros
-            for params, nonzeros, macs, kv_bytes in zip(part.params, row, part.macs, part.kv_bytes, strict=True)
-        ]
+            for params, nonzeros, macs, kv_bytes, *measured in zip(
+                part.params, row, part.macs, part.kv_bytes, latency, memory, strict=True
+            )
+        ], dtype=np.int64)  # fmt: skip
         if part.free:
-            rows[0] = (0, 0, 0, 0, 0, 0)
-        return np.array(rows, dtype=np.int64)
+            rows[0] = 0
+        return rows
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The costs that are known here."""
+        measured = any(part.latency_ns for part in self.parts)
+        return tuple(name for name in COSTS if measured or name not in MEASURED)
 
     def table(self, part: int, cost: str) -> Ints:
         """A cost of one part at all levels of what touches it, (levels of its sparsity, of its first cut, ...)."""
@@ -181,7 +198,8 @@ class CostModel:
 
     def named(self, levels: npt.ArrayLike) -> dict[str, int]:
         """Costs of one level vector by name."""
-        return dict(zip(COSTS, map(int, self.totals(levels)), strict=True))
+        totals = self.totals(levels)
+        return {name: int(totals[cost_index(name)]) for name in self.names}
 
 
 def cost_index(name: str) -> int:

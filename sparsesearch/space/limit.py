@@ -1,4 +1,4 @@
-"""Limits: bounds on costs, written as `params<=60%`, `nonzeros<=1.2M`, `kv_bytes<=3MiB` or `sparsity>=70%`."""
+"""Limits: bounds on costs, as `params<=60%`, `nonzeros<=1.2M`, `kv_bytes<=3MiB`, `latency_ms<=4.5`, `sparsity>=70%`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _SCALE = {
     "": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12,
     "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
 }  # fmt: skip
+# How costs may be written beside their own names, and how much of that one of these is.
+_WRITTEN = {"latency_ms": ("latency_ns", 10**6)}
 _PATTERN = re.compile(r"\s*([a-z_]+)\s*(<=|>=)\s*([0-9.]+(?:e[0-9]+)?)\s*(%|[A-Za-z]*)\s*", re.ASCII)
 
 
@@ -39,8 +41,9 @@ class Limit:
         if match is None:
             raise InputError("SS105", f"limit {text!r} is not of the form params<=60% or nonzeros<=1.2M.")
         cost, sign, number, unit = match.groups()
+        cost, scale = _WRITTEN.get(cost, (cost, 1))
         if cost not in (*COSTS, "sparsity"):
-            names = (*COSTS, "sparsity")
+            names = (*COSTS, *_WRITTEN, "sparsity")
             raise InputError(
                 "SS102", f"limit {text!r}: {did_you_mean(cost, names)}Costs that can be limited: {', '.join(names)}."
             )
@@ -61,7 +64,7 @@ class Limit:
         if unit.upper() not in allowed:
             hint = f"Use %, {', '.join(u.replace('IB', 'iB') for u in allowed if u)}."
             raise InputError("SS105", f"limit {text!r}: {unit!r} is no unit of {cost}.", hint)
-        return cls(written, cost, value * _SCALE[unit.upper()], relative=False)
+        return cls(written, cost, value * scale * _SCALE[unit.upper()], relative=False)
 
     def bound(self, dense: dict[str, int], prunable: int) -> Bound:
         """The integer bound that a candidate must not exceed.
@@ -72,6 +75,11 @@ class Limit:
         """
         if self.cost == "sparsity":
             return Bound(self.text, "prunable_nonzeros", prunable - math.ceil(self.value * prunable))
+        if self.cost not in dense:
+            raise InputError(
+                "SS102", f"limit {self.text!r}: {self.cost} was not measured here.",
+                "Runs whose objectives or limits name it, or that have a latency.table, know it.",
+            )  # fmt: skip
         maximum = math.floor(self.value * dense[self.cost] if self.relative else self.value)
         return Bound(self.text, self.cost, maximum)
 

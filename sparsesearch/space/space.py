@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsesearch.errors import InputError
-from sparsesearch.space.cost import CostModel, Ints, Part, cost_index
+from sparsesearch.space.cost import MEASURED, CostModel, Ints, Part, cost_index
 from sparsesearch.space.genome import Genome
 from sparsesearch.space.limit import Bound, Limit
 from sparsesearch.space.unit import Unit
@@ -157,7 +157,7 @@ class Space:
     def to_json(self) -> dict[str, Any]:
         return {
             "units": [asdict(u) for u in self.units],
-            "parts": [asdict(p) for p in self.parts],
+            "parts": [_part_json(p) for p in self.parts],
             "bytes_per_weight": self.bytes_per_weight,
             "limits": [limit.text for limit in self.limits],
         }
@@ -170,7 +170,7 @@ class Space:
             Part(
                 **{
                     **p,
-                    **{key: tuple(p[key]) for key in ("params", "macs", "kv_bytes", "cuts")},
+                    **{key: tuple(p[key]) for key in ("params", "macs", "kv_bytes", "cuts", *MEASURED) if key in p},
                     "nonzeros": tuple(tuple(row) for row in p["nonzeros"]),
                 }
             )
@@ -181,3 +181,8 @@ class Space:
     def canonical(self) -> str:
         """A text that is equal for equal spaces, for fingerprints."""
         return json.dumps(self.to_json(), sort_keys=True)
+
+
+def _part_json(part: Part) -> dict[str, Any]:
+    """What was not measured is left out, so that spaces without it have the fingerprints that they always had."""
+    return {key: value for key, value in asdict(part).items() if value or key not in MEASURED}

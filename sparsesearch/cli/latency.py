@@ -1,0 +1,76 @@
+"""`sparsesearch latency`: what pieces of a network take on a device, or a run's finalists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsesearch.cli.options import Json, print_json, set_if_given
+
+
+def latency(
+    subject: Annotated[Path, typer.Argument(metavar="SPACE.yaml|RUN", help="A recipe, or a finished run.")],
+    out: Annotated[Path, typer.Option(help="Of a recipe: the table to write.")] = Path("latency.json"),
+    model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    json_: Json = False,
+) -> None:
+    """Measure the latency table of a recipe, for runs anywhere (latency.table); or a run's finalists, on this machine.
+
+    What is measured (batch, tokens read and generated, data type, threads) is the recipe's `latency`.
+    """
+    from transformers.utils import logging
+
+    from sparsesearch.engine.progress import Reporter
+
+    logging.disable_progress_bar()
+    if (subject / "run.yaml").is_file():
+        _finalists(subject, json_)
+        return
+
+    from sparsesearch.config import load_config, parse_assignment
+    from sparsesearch.engine.latencies import measure_now, setting_text
+    from sparsesearch.engine.launch import prepare
+    from sparsesearch.errors import InputError
+
+    changes: dict[str, Any] = set_if_given(model__id=model, latency__device=device)
+    changes |= dict(parse_assignment(text) for text in set_ or []) | {"latency.table": None}
+    config = load_config(subject, changes)
+    # Limits and objectives do not matter here, and those on latency could not be checked yet.
+    bare = config.model_copy(update={"limits": [], "objectives": [config.objectives[0], "params"]})
+    if out.exists() and out.is_dir():
+        raise InputError("SS500", f"--out {out} is a directory.", "Name a file.")
+    launch = prepare(bare, searches=False)
+    table = measure_now(
+        config, launch.source, launch.network, launch.space, launch.samples["calibration"], Reporter()
+    )  # fmt: skip
+    table.write(out)
+    if json_:
+        print_json({"out": str(out), **table.to_json()})
+        return
+    print(f"{out}: {setting_text(table)}")
+    share = table.smallest_ns / table.dense_ns
+    print(f"Dense {table.dense_ns / 1e6:.3g} ms, smallest {table.smallest_ns / 1e6:.3g} ms ({share:.0%}).")
+    print(f"Use: --set latency.table={out}")
+
+
+def _finalists(run: Path, json_: bool) -> None:
+    from rich.console import Console
+
+    from sparsesearch.engine.progress import Reporter
+    from sparsesearch.engine.results import RunResults
+    from sparsesearch.export.latency import measure_finalists
+    from sparsesearch.report.html import write_report
+    from sparsesearch.report.terminal import latency_table
+
+    results = RunResults(run)
+    results.require_front()
+    found = measure_finalists(results, Reporter())
+    write_report(results)
+    if json_:
+        print_json(found)
+    else:
+        Console().print(latency_table(results, found))

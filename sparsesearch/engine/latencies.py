@@ -1,0 +1,73 @@
+"""Which latency table a launch has: that of its run, one measured elsewhere, or one measured now."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from sparsesearch.calibration import Samples
+from sparsesearch.config import RunConfig
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.latency import LatencyTable, measure_table, setting_of
+from sparsesearch.models import Network
+from sparsesearch.models.source import Source
+from sparsesearch.space import Space
+from sparsesearch.space.cost import MEASURED
+
+# Where a run keeps the table that its space was made with.
+TABLE = "latency.json"
+
+
+def is_wanted(config: RunConfig) -> bool:
+    """Whether latency or memory is an objective or limited, or a table is given."""
+    named = {*config.objectives[1:], *(limit.cost for limit in config.parsed_limits())}
+    return bool(named & set(MEASURED)) or config.latency.table is not None
+
+
+def table_of(
+    config: RunConfig, source: Source, network: Network, space: Space, samples: Samples, saved: RunDirectory | None,
+    reporter: Reporter,
+) -> LatencyTable:  # fmt: skip
+    """The table of a launch.
+
+    Raises InputError SS121 (no table), SS122 (of another request), SS123 (no such device here) or SS124 (a request that
+    the network cannot answer).
+    """
+    if saved is not None and (saved.path / TABLE).exists():
+        return LatencyTable.read(saved.path / TABLE)
+    if config.latency.table is not None:
+        table = LatencyTable.read(Path(config.latency.table).expanduser())
+        table.check(config.latency)
+        return table
+    return measure_now(config, source, network, space, samples, reporter)
+
+
+def measure_now(
+    config: RunConfig, source: Source, network: Network, space: Space, samples: Samples, reporter: Reporter
+) -> LatencyTable:
+    """A table of the recipe's request on a device of this machine."""
+    setting = setting_of(config.latency, network, source.storage)
+    model = source.load(getattr(torch, setting.dtype), setting.device)
+    reporter.phase(f"latency on {setting.hardware}", None)
+    done = 0
+
+    def tell(what: str) -> None:
+        nonlocal done
+        done += 1
+        reporter.step(done, what)
+
+    table = measure_table(model, network, space, samples, setting, tell)
+    reporter.end()
+    return table
+
+
+def setting_text(table: LatencyTable) -> str:
+    """The request and the device in one line."""
+    s = asdict(table.setting)
+    tokens = f", {s['prompt']} tokens read" if s["prompt"] else ""
+    tokens += f", {s['generated']} generated" if s["generated"] else ""
+    threads = f", {s['threads']} threads" if s["device"] == "cpu" else ""
+    return f"batch {s['batch']}{tokens}, {s['dtype']}{threads}, on {s['hardware']}"
