@@ -118,13 +118,17 @@ def request(model: Any, task: Task, inputs: Inputs, generated: int) -> None:
     if not task.generates:
         task.call(model, inputs)
         return
+    takes = inspect.signature(model.forward).parameters
     # The next token needs no more than the last logits.
-    last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
-    cache = DynamicCache(config=model.config) if generated else None
-    outputs = model(**inputs, past_key_values=cache, use_cache=bool(generated), **last)
+    last = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+    if not generated:
+        model(**inputs, use_cache=False, **last)
+        return
+    held = {"cache" if "cache" in takes else "past_key_values": DynamicCache(config=model.config)}
+    outputs = model(**inputs, use_cache=True, **held, **last)
     for _ in range(generated):
         token = outputs.logits[:, -1:].argmax(dim=-1)
-        outputs = model(input_ids=token, past_key_values=cache, use_cache=True)
+        outputs = model(input_ids=token, use_cache=True, **held)
 
 
 def inputs_in(model: Any, places: Sequence[str], task: Task, inputs: Inputs) -> dict[str, torch.Tensor]:
