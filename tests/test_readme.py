@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
+from support import launched, run_search
+from transformers import Starcoder2Config, Starcoder2ForCausalLM
 from typer.main import get_command
 
 from sparsesearch.cli import app
 from sparsesearch.config import validate
-from sparsesearch.export import FORMS
-from sparsesearch.models import FAMILIES
+from sparsesearch.errors import InputError
+from sparsesearch.export import FORMS, export
+from sparsesearch.models import FAMILIES, load_tokenizer
+from sparsesearch.models.load import DEMO
+from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import PROXIES
 from sparsesearch.pruning import EXPERTS, STRUCTURED, UNSTRUCTURED
 from sparsesearch.searchers.registry import SEARCHERS
@@ -44,6 +51,66 @@ def test_the_proxy_shown_passes_conformance(tmp_path: Path) -> None:
         check_proxy("zeroed", tmp_path)
     finally:
         PROXIES.pop("zeroed", None)
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """As they were, whatever a snippet registers."""
+    kept = [(registry, dict(registry)) for registry in (SEARCHERS, STRUCTURED, FAMILIES)]
+    yield
+    for registry, before in kept:
+        registry.clear()  # type: ignore[attr-defined]
+        registry.update(before)  # type: ignore[attr-defined]
+
+
+def plugin(tmp_path: Path, start: str) -> str:
+    """The snippet of the README that starts like this, as a file of the user's own."""
+    (code,) = re.findall(rf"```python\n({re.escape(start)}.*?)```", README, re.DOTALL)
+    path = tmp_path / "mine.py"
+    path.write_text(code)
+    return str(path)
+
+
+SMALL = [{"kind": "ffn_width", "levels": 3}, {"kind": "kv_groups"}]
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_searcher_shown_searches(tmp_path: Path) -> None:
+    mine = plugin(tmp_path, "from sparsesearch.searchers import")
+    search = {"searcher": "climber", "evals": 24}
+    results = run_search(tmp_path / "run", "demo", units=SMALL, plugins=[mine], search=search, limits=["params<=80%"])
+    assert {"child", "dense"} <= {e.origin for e in results.evaluations}
+    assert results.front
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_pruner_shown_prunes(tmp_path: Path) -> None:
+    mine = plugin(tmp_path, "from sparsesearch.pruning import")
+    results = run_search(tmp_path / "run", "demo", units=SMALL, plugins=[mine], pruners={"width": "energy"})
+    assert results.front
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_family_shown_is_pruned_exported_and_reloaded(tmp_path: Path) -> None:
+    mine = plugin(tmp_path, "from sparsesearch.models import")
+    load_plugins([mine])  # the recipe that a test begins with asks what the model is for
+    config = Starcoder2Config(
+        vocab_size=384, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=8,
+        num_key_value_heads=4, max_position_embeddings=64, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    Starcoder2ForCausalLM(config).save_pretrained(tmp_path / "model")
+    load_tokenizer(DEMO).save_pretrained(tmp_path / "model")
+    units = [*SMALL, {"kind": "drop_attention"}, {"kind": "drop_ffn"}]
+    results = run_search(tmp_path / "run", tmp_path / "model", units=units, plugins=[mine])
+    report = export(results, results.pick("smallest"), tmp_path / "out")
+    assert report["max_abs_logit_diff"] < 1e-4
+
+
+def test_a_plugin_that_cannot_be_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name")
+    for name in ("nowhere.py", "nothing_of_that_name", str(tmp_path / "broken.py")):
+        with pytest.raises(InputError, match=r"SS125 plugins: .* cannot be imported"):
+            launched("demo", plugins=[name])
 
 
 def test_verbs_searchers_and_forms_named_exist() -> None:

@@ -12,7 +12,7 @@ from sparsesearch.cli.options import Json, print_json
 
 
 def _first_line(thing: Any) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]
+    return next(iter((thing.__doc__ or "").strip().splitlines()), "")
 
 
 def _searchers() -> dict[str, str]:
@@ -87,9 +87,11 @@ def list_(
 ) -> None:
     """List what can be chosen: searchers, pruners, supernets, model families, export forms, shipped recipes."""
     from sparsesearch.errors import InputError, did_you_mean
+    from sparsesearch.plugins import load_plugins
 
     if what not in _LISTS:
         raise InputError("SS102", f"list {what!r}: {did_you_mean(what, _LISTS)}Allowed: {', '.join(_LISTS)}.")
+    load_plugins()
     found = _LISTS[what]()
     if json_:
         print_json(found)

@@ -156,6 +156,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         tree["model"]["teacher"] = absolute(config.model.teacher)
     if config.model.weights is not None:
         tree["model"]["weights"] = absolute(config.model.weights)
+    tree["plugins"] = [absolute(name) if name.endswith(".py") else name for name in config.plugins]
     if config.latency.table is not None:
         tree["latency"]["table"] = absolute(config.latency.table)
     if config.refines is not None:

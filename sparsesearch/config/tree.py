@@ -357,6 +357,8 @@ class RunConfig(Strict):
     """Everything that determines a run."""
 
     version: Literal[1] = 1
+    # Modules, or .py files, that register searchers, pruners, proxies or families of your own.
+    plugins: list[str] = []
     model: ModelConfig = ModelConfig()
     units: list[UnitConfig] = Field(min_length=1)
     # A finished run: levels are then a grid around its front, with steps half as large, and its front seeds the search.

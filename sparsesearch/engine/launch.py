@@ -45,6 +45,7 @@ from sparsesearch.latency import LatencyTable, with_latency
 from sparsesearch.models import Network
 from sparsesearch.models.source import Given, Retrained, Source, open_source, open_teacher
 from sparsesearch.models.units import build_space
+from sparsesearch.plugins import load_plugins
 from sparsesearch.pruning import needs_gradients
 from sparsesearch.searchers.registry import options_of
 from sparsesearch.space import Space
@@ -215,6 +216,7 @@ def prepare(
 
     Raises InputError or EnvironmentProblem with the first problem found.
     """
+    load_plugins(config.plugins)
     check_names(config)
     source = open_source(config.model) if module is None else Given(module, tuple(example))
     check_quality(config, source.task, quality)

@@ -35,6 +35,7 @@ from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.prefix import PrefixCache
 from sparsesearch.models.network import Network
 from sparsesearch.models.source import Source
+from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import Proxy
 from sparsesearch.proxies.measure import Gatherer, NetworkScorer, Tables, tabulate
 from sparsesearch.pruning import needs_gradients
@@ -117,6 +118,7 @@ class Worker:
     def __init__(self, setup: WorkerSetup) -> None:
         # One thread count for every executor: it decides the order of sums, so results agree to the last bit.
         torch.set_num_threads(setup.config.executor.threads)
+        load_plugins(setup.config.plugins)
         transformers_logging.disable_progress_bar()
         if setup.config.executor.kind == "ray":
             keep_freed_memory()  # in a process of its own

@@ -8,8 +8,11 @@ them, which no candidate exceeds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
+from scipy.optimize import isotonic_regression
 
 from sparsesearch.errors import InputError
 from sparsesearch.latency.table import LatencyTable, Setting, Timed
@@ -26,10 +29,11 @@ def with_latency(space: Space, context: int, table: LatencyTable) -> Space:
     """
     units = {unit.name: unit for unit in space.units}
     _check(table, units)
-    dense = sum(piece.ns[0] for piece in table.pieces)
-    least = sum(piece.ns[-1] for piece in table.pieces if piece.drop is None)
+    falling = [_falling(piece) for piece in table.pieces]
+    dense = sum(ns[0] for ns in falling)
+    least = sum(ns[-1] for ns, piece in zip(falling, table.pieces, strict=True) if piece.drop is None)
     scale = max(table.dense_ns - table.smallest_ns, 0) / max(dense - least, 1)
-    pieces = [_part(piece, scale) for piece in table.pieces]
+    pieces = [_part(piece, [scale * each for each in ns]) for piece, ns in zip(table.pieces, falling, strict=True)]
     rest = table.dense_ns - sum(part.latency_ns[0] for part in pieces)
     parts = [_with_memory(part, space.bytes_per_weight * context, table.setting) for part in space.parts]
     others = Part(
@@ -51,13 +55,26 @@ def _check(table: LatencyTable, units: Mapping[str, Unit]) -> None:
         )  # fmt: skip
 
 
-def _part(piece: Timed, scale: float) -> Part:
-    none = (0,) * len(piece.ns)
-    ns = tuple(round(scale * each) for each in piece.ns)
+def _part(piece: Timed, ns: Sequence[float]) -> Part:
+    none = (0,) * len(ns)
     return Part(
         f"{piece.place}: {', '.join((*piece.units, piece.drop or ''))} (latency)", none, (none,), none, none,
-        piece.units, drop=piece.drop, latency_ns=ns,
+        piece.units, drop=piece.drop, latency_ns=tuple(map(round, ns)),
     )  # fmt: skip
+
+
+def _falling(piece: Timed) -> list[float]:
+    """The piece's nanoseconds, none of which rises where less is kept: what searches rely on.
+
+    Where a smaller level was measured slower (noise, or sizes that kernels like less), the two are averaged.
+    """
+    grid = np.array(piece.ns, dtype=float).reshape([len(levels) for levels in piece.levels])
+    for axis in range(grid.ndim):
+        grid = np.apply_along_axis(lambda ns: isotonic_regression(ns, increasing=False).x, axis, grid)
+    for axis in range(grid.ndim):  # one axis may have undone another
+        grid = np.minimum.accumulate(grid, axis=axis)
+    found: list[float] = grid.reshape(-1).tolist()
+    return found
 
 
 def _with_memory(part: Part, counted: int, setting: Setting) -> Part:

@@ -111,6 +111,18 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def family(
+    model_type: str, blocks: str, uniform: dict[str, tuple[str, ...]] | None = None
+) -> Callable[[Callable[[Any, Parts], None]], Callable[[Any, Parts], None]]:
+    """Register the map of a family of your own; arguments as the attributes of `Family`."""
+
+    def register(describe: Callable[[Any, Parts], None]) -> Callable[[Any, Parts], None]:
+        FAMILIES[model_type] = Family(describe, blocks, uniform or {})
+        return describe
+
+    return register
+
+
 # Convolutional networks whose channel groups come from tracing.
 TRACED = ("resnet",)
 
@@ -122,7 +134,7 @@ def family_of(config: PretrainedConfig) -> Family:
         raise InputError(
             "SS202",
             f"no family map for model_type {config.model_type!r}{_by_masks(config)}. Supported: {known}.",
-            "A new family is one function: see sparsesearch/models/family.py.",
+            "A new family is one function: see README, 'Your own parts'.",
         )
     return FAMILIES[config.model_type]
 

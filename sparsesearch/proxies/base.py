@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.models.network import Network
+from sparsesearch.plugins import load_plugins
 
 Reads = Literal["costs", "matrix", "network"]
 # What must be measured on the dense network for a proxy, once for all candidates.
 Need = Literal["gradients", "curvature", "expected"]
-# Group of entry points in which installed packages name the modules that register proxies.
-ENTRY_POINTS = "sparsesearch.proxies"
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,7 @@ def proxy(
 
 def all_proxies() -> dict[str, Proxy]:
     """Ours, those registered in this process, and those of installed packages, by name."""
-    for point in entry_points(group=ENTRY_POINTS):
-        point.load()
+    load_plugins()
     return PROXIES
 
 

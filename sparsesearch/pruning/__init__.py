@@ -6,6 +6,7 @@ from sparsesearch.pruning.base import (
     UNSTRUCTURED,
     layer_error,
     needs_gradients,
+    pruner,
     structured,
     unstructured,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "expert_order",
     "layer_error",
     "needs_gradients",
+    "pruner",
     "structured",
     "unstructured",
 ]

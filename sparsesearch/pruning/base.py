@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 
@@ -43,6 +44,26 @@ STRUCTURED: dict[str, Structured] = {
     "taylor": by_element_score(element_taylor),
     "obs": obs,
 }
+
+
+def pruner(name: str, of: Literal["sparsity", "width"]) -> Callable[[Any], Any]:
+    """Register a score of your own as a pruner.
+
+    Args:
+        of: `sparsity`: f(layer, options) gives a score of each weight (O, I), the highest stay, and `row` or `layer`,
+            among which they are compared; `width`: f(group, options) gives a score of each element (E,).
+    """
+
+    def register(score: Any) -> Any:
+        if of == "sparsity":
+            UNSTRUCTURED[name] = by_score(score)
+        else:
+            STRUCTURED[name] = by_element_score(score)
+        return score
+
+    return register
+
+
 # Names, in either registry, of those that raise InputError SS209 without gradients.
 NEEDS_GRADIENTS = frozenset({"gblm", "taylor"})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,6 +43,16 @@ SEARCHERS: dict[str, type[Searcher]] = {
     **{f"optuna:{name}": sampler for name, sampler in SAMPLERS.items()},
     **{f"{ALLOCATION}{name}": AllocationSearcher for name in ALLOCATIONS},
 }
+
+
+def searcher(name: str) -> Callable[[type[Searcher]], type[Searcher]]:
+    """Register a class of your own by name."""
+
+    def register(cls: type[Searcher]) -> type[Searcher]:
+        SEARCHERS[name] = cls
+        return cls
+
+    return register
 
 
 def options_of(name: str, options: dict[str, Any]) -> Searcher.Options:

@@ -1,7 +1,7 @@
 """Latency and memory that a table predicts, against what candidates take.
 
-    python predicted.py --recipe ../search_efficiency/widths.yaml --set model.id=llama-7m --set data.calibration.source=calib.txt \\
-        --set data.selection.source=valid.txt --candidates 30 --out measured/llama-7m.json
+    python predicted.py --recipe ../search_efficiency/widths.yaml --set model.id=llama-7m \\
+        --set data.calibration.source=calib.txt --set data.selection.source=valid.txt --out measured/llama-7m.json
 
 Candidates of random levels, at sizes between the smallest and dense; each is cut out of the network and timed in turn
 with dense. The table is made first, on the same device.
@@ -75,7 +75,8 @@ def main() -> None:
     predicted, measured, macs = (np.array([row[key] for row in rows[1:]]) for key in ("predicted", "measured", "macs"))
     errors, bytes_off = predicted / measured - 1, [r["predicted_bytes"] / r["measured_bytes"] - 1 for r in rows]
     told = {
-        "model": config.model.id, "setting": vars(setting), "dense ms": table.dense_ns / 1e6, "candidates": len(genomes),
+        "model": config.model.id, "setting": vars(setting), "dense ms": table.dense_ns / 1e6,
+        "candidates": len(genomes),
         "pearson": round(float(pearsonr(predicted, measured)[0]), 3),
         "spearman": round(float(spearmanr(predicted, measured)[0]), 3),
         "spearman of MACs": round(float(spearmanr(macs, measured)[0]), 3),
