@@ -26,7 +26,10 @@ def evaluate(
         str | None, typer.Option(help="Tasks of lm-eval, as 'arc_easy,hellaswag' (needs the extra `eval`).")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="With --tasks: documents of each; all by default.")] = None,
-    include_path: Annotated[Path | None, typer.Option(help="With --tasks: a directory of your own task files.")] = None,
+    include_path: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="With --tasks: a directory of your own task files."),
+    ] = None,
     length: Annotated[int, typer.Option(min=2, help="Tokens of a window.")] = 256,
     first: Annotated[int | None, typer.Option(min=1, help="First windows or images only; all by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Windows, images or requests of a forward pass.")] = 8,

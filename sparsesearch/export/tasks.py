@@ -35,13 +35,11 @@ def check_tasks(names: Sequence[str], include: Path | None) -> dict[str, Any]:
     Args:
         include: a directory with task files of one's own.
 
-    Raises EnvironmentProblem SS307 (no lm-eval), InputError SS101 (no such directory), SS102 (unknown task), SS204
-    (its documents cannot be had), SS504 (it runs code of models, or is about images).
+    Raises EnvironmentProblem SS307 (no lm-eval), InputError SS102 (unknown task), SS204 (its documents cannot be had),
+    SS504 (it runs code of models, or is about images).
     """
     if importlib.util.find_spec("lm_eval") is None:
         raise EnvironmentProblem("SS307", "--tasks needs lm-eval.", "pip install 'sparsesearch[eval]'")
-    if include is not None and not include.is_dir():
-        raise InputError("SS101", f"--include-path {include}: no such directory.")
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -118,6 +116,7 @@ def evaluate_tasks(
     for place in places:
         if place.task.name != "causal":
             raise InputError("SS504", f"{place.name} is no causal language model; --tasks is for those.")
+    note(f"reading {', '.join(names)}")
     loaded = check_tasks(names, include)
     models, origin = _with_dense(places, note)
     reports: list[dict[str, Any]] = []

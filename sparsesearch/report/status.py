@@ -18,7 +18,7 @@ from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.report.series import per_second, searched, series_of
-from sparsesearch.report.terminal import short
+from sparsesearch.report.terminal import cost_text
 
 # What each state means, and what can be done about it.
 STATES = {
@@ -193,7 +193,7 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         volume = "" if found["hypervolume"] is None else f", hypervolume {found['hypervolume']:.4g}"
         rows.append(("front", f"{found['front']} candidates{limits}, on {found['measured_on']}{volume}"))
         for name, best in found["best"].items():
-            values = ", ".join(f"{n} {_value(best[n])}" for n in found["objectives"])
+            values = ", ".join(f"{n} {_value(n, best[n])}" for n in found["objectives"])
             rows.append((f"best {name}", f"{values}  ({best['id']})"))
     else:
         rows.append(("front", f"nothing measured{limits} yet"))
@@ -218,8 +218,8 @@ def _tokens(tokens: dict[str, Any]) -> str:
     return text + (f"; {tokens['supernet']:,} of training the supernet" if tokens["supernet"] else "")
 
 
-def _value(value: float) -> str:
-    return short(value) if isinstance(value, int) else f"{value:.4f}"
+def _value(name: str, value: float) -> str:
+    return cost_text(name, value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def _duration(seconds: float) -> str:

@@ -46,11 +46,10 @@ def _title(found: dict[str, Any]) -> str:
 
 
 def _short(target: str) -> str:
-    """A name for the head of a column: of a candidate its run too."""
+    """A name for the head of a column."""
     if target.startswith("dense ("):
         return "dense"
-    path = Path(target)
-    return "/".join(path.parts[-2:]) if (path.parent / "run.yaml").is_file() else path.name
+    return Path(target).name
 
 
 def _order(found: dict[str, Any]) -> Iterator[tuple[str, int]]:
@@ -74,17 +73,19 @@ def _metrics(found: dict[str, Any], task: str) -> Iterator[tuple[str, bool]]:
 
 def _cells(model: dict[str, Any], task: str, metric: str) -> list[Text]:
     measured = model["tasks"].get(task, {}).get(metric, {})
-    cells = [Text(_number(measured.get("value"), measured.get("stderr")))]
-    if model["dense"] is not None:
-        loss, error = measured.get("loss"), measured.get("loss_stderr")
-        clear = loss is not None and error is not None and abs(loss) >= CLEAR * error > 0
-        style = ("red" if loss > 0 else "green") if clear and loss is not None else ""
-        cells.append(Text(_number(loss, error), style=style))
-    return cells
+    if model["dense"] is None:
+        return [Text(_number(measured.get("value"), measured.get("stderr")))]
+    # What it lost says how sure that is, which the value's own error does not.
+    value = Text(_number(measured.get("value"), None))
+    loss, error = measured.get("loss"), measured.get("loss_stderr")
+    style = ""
+    if loss and error is not None and abs(loss) >= CLEAR * error:
+        style = "red" if loss > 0 else "green"
+    return [value, Text(_number(loss, error), style=style)]
 
 
 def _number(value: float | None, error: float | None) -> str:
     if value is None:
         return ""
-    text = f"{value:.4g}" if abs(value) >= 10 else f"{value:.4f}"
+    text = f"{value:.4g}" if abs(value) >= 10 else f"{value:.3f}"
     return text if error is None else f"{text} ±{error:.2g}"
