@@ -118,7 +118,7 @@ def evaluate_tasks(
             raise InputError("SS504", f"{place.name} is no causal language model; --tasks is for those.")
     note(f"reading {', '.join(names)}")
     loaded = check_tasks(names, include)
-    models, origin = _with_dense(places, note)
+    models, origin = with_dense(places, note)
     reports: list[dict[str, Any]] = []
     raw: list[dict[str, Any]] = []
     for index, place in enumerate(models):
@@ -134,8 +134,8 @@ def evaluate_tasks(
     return {"limit": limit, "metrics": higher, "groups": groups, "models": reports}
 
 
-def _with_dense(places: Sequence[Place], note: Callable[[str], None]) -> tuple[list[Place], list[int | None]]:
-    """Dense models first, each once; then what was asked for, and for each of all the index of its dense model."""
+def with_dense(places: Sequence[Place], note: Callable[[str], None]) -> tuple[list[Place], list[int | None]]:
+    """Dense models first, each once, then what was asked for; and for each of them all the index of its dense model."""
     models: list[Place] = []
     known: dict[str, int | None] = {}
     for place in places:

@@ -4,7 +4,7 @@ Rooms see `follow` and `open_tracker`; a tracker is a small file and a line of t
 """
 
 from sparsesearch.tracking.base import Point
-from sparsesearch.tracking.follow import follow
+from sparsesearch.tracking.following import follow
 from sparsesearch.tracking.registry import TRACKERS, open_tracker
 
 __all__ = ["TRACKERS", "Point", "follow", "open_tracker"]
