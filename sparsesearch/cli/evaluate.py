@@ -93,4 +93,5 @@ def _evaluate_tasks(
     if as_json:
         print_json(found)
     else:
-        Console().print(task_table(found))
+        console = Console()
+        console.print(task_table(found, console))

@@ -215,6 +215,7 @@ def _evaluations(found: dict[str, Any]) -> str:
 def _tokens(tokens: dict[str, Any]) -> str:
     of = f" of {tokens['budget']:,} ({tokens['spent'] / tokens['budget']:.0%})" if tokens["budget"] else ""
     text = f"{tokens['spent']:,}{of}"
+    text += f"; {tokens['measured']:,} in all" if tokens["measured"] > tokens["spent"] else ""
     return text + (f"; {tokens['supernet']:,} of training the supernet" if tokens["supernet"] else "")
 
 

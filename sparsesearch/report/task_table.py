@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -16,28 +18,60 @@ from sparsesearch.report.terminal import short
 CLEAR = 2.0
 
 
-def task_table(found: dict[str, Any]) -> Table:
+def task_table(found: dict[str, Any], console: Console) -> Table:
     """What `evaluate_tasks` returns: a row for each metric of each task, a column for each model, and what it lost.
 
     Losses are how much worse than dense, in the metric's own unit; those of two standard errors and more have a colour.
+    Where the terminal is too narrow for all models side by side, each has a row of its own.
     """
-    models = found["models"]
-    table = Table(title=_title(found), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("task", overflow="fold")
-    table.add_column("metric", overflow="fold")
+    wide = _side_by_side(found)
+    fits = Measurement.get(console, console.options.update(max_width=10_000), wide).maximum <= console.width
+    return wide if fits else _one_below_another(found)
+
+
+def _side_by_side(found: dict[str, Any]) -> Table:
+    models, table = found["models"], _table(found)
     for model in models:
-        table.add_column(_short(model["target"]), justify="right", overflow="fold")
+        table.add_column(_short(model["target"]), justify="right")
         if model["dense"] is not None:
-            table.add_column("lost", justify="right", overflow="fold")
+            table.add_column("lost", justify="right")
     for task, indent in _order(found):
         for index, (metric, higher) in enumerate(_metrics(found, task)):
             cells = [cell for model in models for cell in _cells(model, task, metric)]
-            name = f"{'  ' * indent}{task}" if index == 0 else ""
-            table.add_row(name, f"{metric} {'↑' if higher else '↓'}", *cells, style="" if indent else "bold")
+            table.add_row(*_names(task, metric, higher, index, indent), *cells, style="" if indent else "bold")
     table.add_section()
     sizes = [c for m in models for c in ([short(m["nonzeros"])] + ([""] if m["dense"] is not None else []))]
     table.add_row("nonzeros", "", *sizes, style="dim")
     return table
+
+
+def _one_below_another(found: dict[str, Any]) -> Table:
+    table = _table(found)
+    table.add_column("model")
+    table.add_column("", justify="right")
+    table.add_column("lost", justify="right")
+    for task, indent in _order(found):
+        for index, (metric, higher) in enumerate(_metrics(found, task)):
+            for number, model in enumerate(found["models"]):
+                names = _names(task, metric, higher, index, indent) if number == 0 else ("", "")
+                table.add_row(*names, _short(model["target"]), *_cells(model, task, metric))
+    table.add_section()
+    for number, model in enumerate(found["models"]):
+        first = "" if number else "nonzeros"
+        table.add_row(first, "", _short(model["target"]), short(model["nonzeros"]), style="dim")
+    return table
+
+
+def _table(found: dict[str, Any]) -> Table:
+    table = Table(title=_title(found), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("task", overflow="fold")
+    table.add_column("metric", overflow="fold")
+    return table
+
+
+def _names(task: str, metric: str, higher: bool, index: int, indent: int) -> tuple[str, str]:
+    """A task, named at its first metric alone, and a metric with the way that is better."""
+    return f"{'  ' * indent}{task}" if index == 0 else "", f"{metric} {'↑' if higher else '↓'}"
 
 
 def _title(found: dict[str, Any]) -> str:
