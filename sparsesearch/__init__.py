@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparsesearch.api import Run, search
+    from sparsesearch.api import Front, Run, search
     from sparsesearch.export import load
     from sparsesearch.space import Genome, Space
 
 __version__ = "0.1.0"
-__all__ = ["Genome", "Run", "Space", "__version__", "load", "search"]
+__all__ = ["Front", "Genome", "Run", "Space", "__version__", "load", "search"]
 
-_HOMES = {"Run": "api", "search": "api", "load": "export", "Genome": "space", "Space": "space"}
+_HOMES = {"Front": "api", "Run": "api", "search": "api", "load": "export", "Genome": "space", "Space": "space"}
 
 
 def __dir__() -> list[str]:

@@ -3,24 +3,83 @@
 import sparsesearch as ss
 run = ss.search("search_spaces/quickstart.yaml", name="mine")
 best = run.pick("knee")
+run.front().to_dataframe()
 run.export(best, "smaller-model")
 model = ss.load("smaller-model")
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from sparsesearch.config import PYTHON_SOURCE, RunConfig, load_config, override, validate
 from sparsesearch.engine.results import RunResults
-from sparsesearch.errors import InputError
+from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.searchers.base import Evaluation
 
 
+class Front(Sequence[Evaluation]):
+    """The best trade-offs of a run, smallest first; notebooks show it as a table."""
+
+    def __init__(self, results: RunResults) -> None:
+        self._results, self._candidates = results, tuple(results.front)
+
+    @overload
+    def __getitem__(self, index: int) -> Evaluation: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Evaluation, ...]: ...
+    def __getitem__(self, index: int | slice) -> Evaluation | tuple[Evaluation, ...]:
+        return self._candidates[index]
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def __repr__(self) -> str:
+        return f"Front({len(self)} candidates of {self._results.run.path})"
+
+    def _repr_html_(self) -> str:
+        from sparsesearch.report.notebook import front_html
+
+        return front_html(self._results, self)
+
+    @property
+    def hypervolume(self) -> float:
+        """What the candidates dominate, up to the run's reference point."""
+        return self._results.hypervolume()
+
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame: a row for each candidate by its id, with quality, costs, origin, and what picks it."""
+        import pandas as pd
+
+        results, picks = self._results, self._results.picks()
+        rows = [
+            {"id": e.genome.id}
+            | results.values(e)
+            | {"origin": e.origin, "trained": e.trained}
+            | {"pick": ", ".join(rule for rule, picked in picks.items() if picked.genome == e.genome)}
+            for e in self
+        ]
+        columns = ["id", results.quality, *results.space.dense_costs, "origin", "trained", "pick"]
+        return pd.DataFrame(rows, columns=columns).set_index("id")
+
+    def plot(self, cost: str | None = None) -> Any:
+        """A plotly figure: quality against a cost, the second objective by default, of all that was measured.
+
+        Raises InputError SS102 for a cost that there is not.
+        """
+        from sparsesearch.report.html import front_figure
+
+        results = self._results
+        if cost is not None and cost not in results.space.dense_costs:
+            known = results.space.dense_costs
+            raise InputError("SS102", f"plot({cost!r}): {did_you_mean(cost, known)}Allowed: {', '.join(known)}.")
+        return front_figure(results, cost or results.objectives[1])
+
+
 class Run:
-    """A run directory: its front, its picks, and exports of them."""
+    """A run directory: its front, its picks, and exports of them; notebooks show the front as a figure and a table."""
 
     def __init__(self, results: RunResults, module: Any = None, quality: Any = None) -> None:
         """
@@ -42,9 +101,17 @@ class Run:
     def path(self) -> Path:
         return self.results.run.path
 
-    def front(self) -> list[Evaluation]:
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {len(self.results.evaluations)} evaluations)"
+
+    def _repr_html_(self) -> str:
+        from sparsesearch.report.notebook import run_html
+
+        return run_html(self.results)
+
+    def front(self) -> Front:
         """Non-dominated candidates within every limit, measured on all selection data, smallest first."""
-        return self.results.front
+        return Front(self.results)
 
     def pick(self, rule: str = "knee") -> Evaluation:
         """One of the front: `knee`, `min:kl`, `max-under:params=60%`, `weights:kl=.7,params=.3`."""

@@ -104,7 +104,8 @@ def pick(
 
     Args:
         rule: `knee`, `min:NAME`, `max-under:LIMIT` (best quality within it, as `max-under:params=60%`) or
-            `weights:NAME=.7,NAME=.3` (least weighted sum of normalised values).
+            `weights:NAME=.7,NAME=.3` (the one whose strengths in these are shared most like that: pymoo's
+            pseudo-weights).
         candidates: the front.
         values: objectives and costs of a candidate by name.
         objectives: quality first.
@@ -123,8 +124,8 @@ def pick(
         return candidates[int(np.argmin([row[name] for row in table]))]
     if kind == "weights" and argument:
         weights = _weights(argument, table[0])
-        unit = _normalised(np.array([[row[name] for name in weights] for row in table], dtype=float))
-        return candidates[int(np.argmin(unit @ np.array(list(weights.values()))))]
+        points = np.array([[row[name] for name in weights] for row in table], dtype=float)
+        return candidates[_by_weights(points, np.array(list(weights.values())))]
     if kind == "max-under" and argument:
         return candidates[_best_under(argument, table, objectives[0], dense)]
     raise InputError(
@@ -139,6 +140,19 @@ def _known(name: str, row: dict[str, float]) -> str:
     return name
 
 
+def _by_weights(points: Floats, weights: Floats) -> int:
+    """Row whose distances to the worst values, as shares of their sum, are nearest to the weights."""
+    from pymoo.mcdm.pseudo_weights import PseudoWeights
+
+    # Pseudo-weights are not defined of what is worst in everything, nor along what is the same for all.
+    rows = non_dominated(points)
+    differs = np.ptp(points[rows], axis=0) > 0
+    if not (weights[differs] > 0).any():
+        return int(rows[0])
+    wanted = weights[differs] / weights[differs].sum()
+    return int(rows[int(PseudoWeights(wanted).do(points[rows][:, differs]))])
+
+
 def _weights(argument: str, row: dict[str, float]) -> dict[str, float]:
     weights = {}
     for item in argument.split(","):
@@ -146,6 +160,8 @@ def _weights(argument: str, row: dict[str, float]) -> dict[str, float]:
         if not sign or not re.fullmatch(r"[0-9]*\.?[0-9]+", number.strip()):
             raise InputError("SS501", f"pick weight {item!r} is not of the form name=number.")
         weights[_known(name.strip(), row)] = float(number)
+    if not any(weights.values()):
+        raise InputError("SS501", f"pick weights {argument!r} are all zero.", "Give at least one that is not.")
     return weights
 
 

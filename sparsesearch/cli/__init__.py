@@ -13,6 +13,7 @@ from sparsesearch.cli import (
     audit,
     choose,
     compare,
+    dashboard,
     doctor,
     evaluate,
     export,
@@ -27,6 +28,8 @@ from sparsesearch.cli import (
     search,
     show,
     space,
+    status,
+    track,
 )
 from sparsesearch.engine import interrupts
 from sparsesearch.errors import SparseSearchError
@@ -62,6 +65,9 @@ app.command("choose")(choose.choose_samples)
 app.command("refine")(refine.refine)
 app.command("front")(front.front)
 app.command("show")(show.show)
+app.command("status")(status.status)
+app.command("track")(track.track)
+app.command("dashboard")(dashboard.dashboard)
 app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("compare")(compare.compare)

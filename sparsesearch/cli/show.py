@@ -9,18 +9,22 @@ import typer
 
 from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json
 
+# Units up to which each has a line of its own; more are shown by block.
+LISTED = 24
+
 
 def show(
     run: RunArgument,
     candidate: Annotated[str | None, typer.Argument(metavar="[ID]", help="Start of a candidate's id.")] = None,
     pick: Pick = None,
+    units: Annotated[bool, typer.Option("--units", help="A line for every unit, with counts.")] = False,
     json_: Json = False,
 ) -> None:
-    """Show what a candidate keeps of every unit, and what it costs."""
+    """Show what a candidate keeps of every unit, and what it costs; of many units, a line for each block."""
     from rich.console import Console
 
     from sparsesearch.engine.results import RunResults
-    from sparsesearch.report.terminal import short, unit_bars
+    from sparsesearch.report.terminal import block_bars, cost_text, unit_bars
 
     results = RunResults(Path(run))
     chosen = choose(results, candidate, pick)
@@ -28,7 +32,9 @@ def show(
         print_json(results.candidate_json(chosen) | {"kept": results.space.describe(chosen.genome)})
         return
     console = Console()
-    console.print(unit_bars(results.space, chosen))
+    listed = units or len(results.space.units) <= LISTED
+    blocks = None if listed else block_bars(results.space, chosen, console.width)
+    console.print(blocks or unit_bars(results.space, chosen))
     dense = results.space.dense_costs
-    costs = ", ".join(f"{n} {short(v)} ({v / max(dense[n], 1):.0%})" for n, v in chosen.costs.items())
+    costs = ", ".join(f"{n} {cost_text(n, v)} ({v / max(dense[n], 1):.0%})" for n, v in chosen.costs.items())
     console.print(f"{results.quality} {chosen.quality:.4f} on {chosen.sequences} sequences; {costs}", highlight=False)

@@ -39,7 +39,7 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     cluster = executors.Cluster(launch.config.executor)
     try:
         run = RunDirectory.create(path)
-        with run.locked():
+        with run.locked(), reporter.kept_in(run.progress):
             write_launch(launch, run)
             return _run(launch, run, reporter)
     finally:
@@ -71,7 +71,7 @@ def resume(
         )  # fmt: skip
     cluster = executors.Cluster(config.executor)
     try:
-        with run.locked():
+        with run.locked(), reporter.kept_in(run.progress):
             run.write_config(dump_config(config))
             return _run(launch, run, reporter)
     finally:

@@ -8,13 +8,16 @@ data/           the samples that were used        ledger.jsonl    seconds spent,
 trained.jsonl   evaluations after training        trials/         checkpoints and weights of what was trained
 learning/       checkpoints and results of what searches by gradient learn
 workers.json    memory of workers, and how often their kept hidden states served
+progress.json   what the controller is doing, or how it ended
 front.json      derived, like report.html, *.png and test.json
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -43,6 +46,7 @@ class RunDirectory:
         self.ledger = path / "ledger.jsonl"
         self.generations = path / "generations.jsonl"
         self.workers = path / "workers.json"
+        self.progress = path / "progress.json"
         self.front = path / "front.json"
         self.screen = path / "screen.json"
         self.seeds = path / "seeds.json"
@@ -96,6 +100,24 @@ class RunDirectory:
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+
+    def holder(self) -> str | None:
+        """Who holds the run's lock, as `pid 12 on HOST`; None where nobody does. For processes that only look."""
+        try:
+            who = (self.path / "run.lock.owner").read_text()
+        except FileNotFoundError:
+            return None
+        found = re.fullmatch(r"pid (\d+) on (.*)", who)
+        if found and found[2] == socket.gethostname() and not _lives(int(found[1])):
+            return None
+        # Another process may have that number by now, and of other machines' processes only locks can tell. A shared
+        # lock is asked for, and given back at once, only where such an owner was named.
+        with (self.path / "run.lock").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return who
+        return None
 
     def write(self, path: Path, data: Any) -> None:
         """Write JSON through a temporary file."""
@@ -154,6 +176,16 @@ class RunDirectory:
 
     def read_space(self) -> Space:
         return Space.from_json(self.read(self.space))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _progress(path: Path) -> str:

@@ -1,17 +1,23 @@
-"""Progress on stderr: a live bar on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a live bar on a terminal, plain lines elsewhere; and in a file, for other processes."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from sparsesearch.engine import interrupts
 
-# Seconds between plain lines of one phase.
+# Seconds between plain lines of one phase, and between two writes of the file.
 PLAIN_INTERVAL = 5.0
+KEPT_INTERVAL = 1.0
 
 
 class Reporter:
@@ -22,6 +28,36 @@ class Reporter:
         self._live: Progress | None = None
         self._phase, self._total, self._done = "", 0, 0
         self._began = self._shown = 0.0
+        self._file: Path | None = None
+        self._kept: dict[str, Any] = {}
+
+    @contextmanager
+    def kept_in(self, path: Path) -> Iterator[None]:
+        """Keep what is going on in a JSON file for as long as it lasts, and then how it ended.
+
+        `state` is running, finished, interrupted or failed (with `error`); one that says running though nobody holds
+        the run's lock was killed. `first` and `first_at` are the phase's first step, where a resumed run has got to
+        without measuring. Times are seconds since 1970.
+        """
+        self._file, self._kept = path, {"began": time.time(), "first": None, "first_at": None, "error": ""}
+        try:
+            self._keep(state="running", phase="starting", phase_began=time.time(), done=0, total=None)
+            yield
+            self._keep(state="finished")
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self._keep(state="interrupted" if interrupted else "failed", error="" if interrupted else str(error))
+            raise
+        finally:
+            self._file = None
+
+    def _keep(self, **changes: Any) -> None:
+        if self._file is None:
+            return
+        self._kept |= changes | {"updated": time.time()}
+        temporary = self._file.with_name(self._file.name + ".tmp")
+        temporary.write_text(json.dumps(self._kept))
+        temporary.replace(self._file)
 
     def message(self, text: str) -> None:
         """One line."""
@@ -33,6 +69,7 @@ class Reporter:
         interrupts.check()
         self._phase, self._total, self._done = name, total or 0, 0
         self._began = self._shown = time.monotonic()
+        self._keep(phase=name, phase_began=time.time(), done=0, total=total, first=None, first_at=None)
         if self.console.is_terminal and not self.console.quiet:
             self._live = Progress(
                 SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -45,6 +82,10 @@ class Reporter:
         """The phase has come to step `done`."""
         interrupts.check()
         self._done = done
+        if self._file is not None and self._kept["first"] is None:
+            self._keep(done=done, first=done, first_at=time.time())
+        elif self._file is not None and time.time() - self._kept["updated"] >= KEPT_INTERVAL:
+            self._keep(done=done)
         if self._live is not None:
             self._live.update(self._task, completed=done, note=note)
         elif time.monotonic() - self._shown >= PLAIN_INTERVAL:
@@ -55,6 +96,8 @@ class Reporter:
 
     def end(self, word: str = "done") -> None:
         """End the current phase."""
+        if self._phase:
+            self._keep(done=self._done)
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -4,65 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers.utils import logging
 
 from sparsesearch.calibration import Samples
 from sparsesearch.calibration.documents import labelled_documents
 from sparsesearch.calibration.images import image_batches
 from sparsesearch.calibration.tables import is_table, rows_of
-from sparsesearch.config import DataConfig, ImageConfig, ModelConfig
+from sparsesearch.config import DataConfig
 from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import accuracy, perplexity
-from sparsesearch.export.loading import MANIFEST, load, manifest
-from sparsesearch.export.write import open_run
+from sparsesearch.export.targets import open_target
 from sparsesearch.models import load_tokenizer
-from sparsesearch.models.source import open_source
-from sparsesearch.models.task import TASKS, Task
-
-
-@dataclass(frozen=True)
-class Target:
-    """A float32 model, what it is for, where its tokenizer or image settings lie, and how it was shown images."""
-
-    model: Any
-    task: Task
-    directory: Path | None
-    image: ImageConfig | None = None
-
-    def report(self) -> dict[str, int]:
-        parameters = list(self.model.parameters())
-        return {
-            "params": sum(p.numel() for p in parameters),
-            "nonzeros": sum(int(torch.count_nonzero(p)) for p in parameters),
-        }
-
-
-def open_target(target: str) -> Target:
-    """What a directory, an export, a hub id, a factory, `demo`, or RUN/ID names; raises InputError SS504 for a run."""
-    path = Path(target).expanduser()
-    if (path / MANIFEST).is_file():
-        told = manifest(path)
-        image = told["image"] and ImageConfig(**told["image"])
-        return Target(load(path, torch.float32), TASKS[told["task"]], path, image)
-    if not path.exists() and (path.parent / "run.yaml").is_file():
-        results = RunResults(path.parent)
-        opened = open_run(results)
-        genome = results.find(path.name).genome
-        model = opened.supernet.materialise(genome)
-        opened.norms.correct(model, genome)
-        return Target(model, opened.source.task, opened.source.directory, opened.image)
-    if (path / "run.yaml").is_file():
-        raise InputError("SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID. See: sparsesearch front")
-    source = open_source(ModelConfig(id=target))
-    return Target(source.load(torch.float32, "cpu"), source.task, source.directory)
 
 
 def evaluate_text(target: str, text: Path, length: int, first: int | None, batch: int) -> dict[str, Any]:

@@ -9,38 +9,55 @@ from typing import Any
 from sparsesearch.engine.results import RunResults
 
 
-def write_journal(results: RunResults) -> Path:
-    """Write `optuna.journal` into the run: a trial for every measured candidate within the limits.
+class Mirror:
+    """`optuna.journal` of a run: a trial for every measured candidate within the limits.
 
     Parameters are the levels of all units, values the objectives, user attributes the id, origin and sequences.
     """
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path, space = results.run.path / "optuna.journal", results.space
-    path.unlink(missing_ok=True)
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(path))),
-        study_name=results.run.path.name,
-        directions=["minimize"] * len(results.objectives),
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(results.objectives)
-    levels: dict[str, Any] = {
-        unit.name: optuna.distributions.IntDistribution(0, int(top))
-        for unit, top in zip(space.units, space.max_levels, strict=True)
-    }
-    inside = [e for e in results.evaluations if e.status == "ok" and space.feasible(e.genome)]
-    study.add_trials(
-        optuna.create_trial(
-            params={unit.name: int(level) for unit, level in zip(space.units, e.genome.levels, strict=True)},
-            distributions=levels,
-            values=results.point(e),
-            user_attrs={"id": e.genome.id, "origin": e.origin, "sequences": e.sequences},
+    def __init__(self, results: RunResults) -> None:
+        """Begin the file anew, with what the run has so far."""
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.path = results.run.path / "optuna.journal"
+        self.path.unlink(missing_ok=True)
+        self.storage = JournalStorage(JournalFileBackend(str(self.path)))
+        self._study = optuna.create_study(
+            storage=self.storage,
+            study_name=results.run.path.name,
+            directions=["minimize"] * len(results.objectives),
         )
-        for e in inside
-    )
-    return path
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names(results.objectives)
+        self._levels: dict[str, Any] = {
+            unit.name: optuna.distributions.IntDistribution(0, int(top))
+            for unit, top in zip(results.space.units, results.space.max_levels, strict=True)
+        }
+        self._seen = 0
+        self.update(results)
+
+    def update(self, results: RunResults) -> None:
+        """Add what the run has measured since."""
+        import optuna
+
+        space = results.space
+        new, self._seen = results.evaluations[self._seen :], len(results.evaluations)
+        inside = [e for e in new if e.status == "ok" and space.feasible(e.genome)]
+        self._study.add_trials(
+            optuna.create_trial(
+                params={unit.name: int(level) for unit, level in zip(space.units, e.genome.levels, strict=True)},
+                distributions=self._levels,
+                values=results.point(e),
+                user_attrs={"id": e.genome.id, "origin": e.origin, "sequences": e.sequences},
+            )
+            for e in inside
+        )
+
+
+def write_journal(results: RunResults) -> Path:
+    """Write `optuna.journal` into the run."""
+    return Mirror(results).path

@@ -18,7 +18,7 @@ def write_png(results: RunResults) -> list[Path]:
         return []
     folder = results.run.path
     front = Figure(figsize=(7, 4.5), layout="constrained")
-    _front(results, front.subplots())
+    draw_front(results, front.subplots())
     progress = Figure(figsize=(7, 3.5), layout="constrained")
     _progress(results, progress.subplots())
     picks = {e.genome: rule for rule, e in results.picks().items()}
@@ -32,7 +32,8 @@ def write_png(results: RunResults) -> list[Path]:
     return paths
 
 
-def _front(results: RunResults, axes: Any) -> None:
+def draw_front(results: RunResults, axes: Any) -> None:
+    """Every candidate, the front, the uniform baselines and dense, quality against the first cost."""
     cost = results.objectives[1]
 
     def draw(evaluations: Any, label: str, style: str, **options: Any) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from sparsesearch.engine.results import RunResults, name_in_tests
+from sparsesearch.report.data import row_name
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import COSTS, Space
+
+# Columns of the shortest bar that still says something.
+LEAST_BAR = 3
 
 
 def short(value: float) -> str:
@@ -20,6 +26,11 @@ def short(value: float) -> str:
         if abs(value) >= scale:
             return f"{value / scale:.3g}{suffix}"
     return f"{value:g}"
+
+
+def cost_text(name: str, value: float) -> str:
+    """A cost as `short` has it; nanoseconds as milliseconds."""
+    return f"{value / 1e6:.3g} ms" if name.endswith("_ns") else short(value)
 
 
 def front_table(results: RunResults, candidates: list[Evaluation], title: str) -> Table:
@@ -43,7 +54,7 @@ def front_table(results: RunResults, candidates: list[Evaluation], title: str) -
         picks.setdefault(evaluation.genome.id, []).append(rule)
 
     def add(evaluation: Evaluation, name: str, style: str = "") -> None:
-        cells = [f"{short(evaluation.costs[c])} ({evaluation.costs[c] / dense[c]:.0%})" for c in costs]
+        cells = [f"{cost_text(c, evaluation.costs[c])} ({evaluation.costs[c] / dense[c]:.0%})" for c in costs]
         if climbed:
             cells.append(short(evaluation.trained) if evaluation.trained else "")
         table.add_row(evaluation.genome.id, name, f"{evaluation.quality:.4f}", *cells, style=style)
@@ -89,9 +100,8 @@ def unit_bars(space: Space, candidate: Evaluation) -> Table:
     table.add_column("")
     for unit, level in zip(space.units, candidate.genome.levels.tolist(), strict=True):
         kept = 1 - unit.removed(level)
-        bar = "█" * round(kept * 20)
         count = f"{unit.levels[level]:,} of {unit.total:,}"
-        table.add_row(unit.name.removeprefix("model."), count, f"{bar:<20} {kept:.0%}")
+        table.add_row(unit.name.removeprefix("model."), count, f"{_bar(kept, 20):<20} {kept:.0%}")
     return table
 
 
@@ -119,3 +129,43 @@ def latency_table(results: RunResults, found: dict[str, Any]) -> Table:
             cells += [f"{share:.0%}", f"{share * dense['measured_ns'] / ns - 1:+.1%}"]
         table.add_row(name, *cells, f"{taken['measured_bytes'] / 1e6:.3g}")
     return table
+
+
+def block_bars(space: Space, candidate: Evaluation, width: int) -> Table | None:
+    """The same with a row for each block, so that a deep network fits on a screen of `width` columns.
+
+    None where it does not: where there are more kinds of units than columns, or several of one kind in a block.
+    """
+    rows = list(dict.fromkeys(row_name(u.module, u.kind) for u in space.units))
+    kept = {
+        (u.block, row_name(u.module, u.kind)): 1 - u.removed(level)
+        for u, level in zip(space.units, candidate.genome.levels.tolist(), strict=True)
+    }
+    # A column holds a bar, a space and `100%`; two spaces lie between columns.
+    size = min((width - len("block")) // len(rows) - 7, 16)
+    if size < LEAST_BAR or len(kept) < len(space.units):
+        return None
+    table = Table(
+        title=f"Candidate {candidate.genome.id}: what each block keeps", title_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False, padding=(0, 1, 0, 0), show_edge=False,
+    )  # fmt: skip
+    table.add_column("block", justify="right")
+    for row in rows:
+        table.add_column(row.removesuffix(" sparsity"), overflow="fold")
+    for block in dict.fromkeys(u.block for u in space.units):
+        table.add_row(str(block), *(_share(kept.get((block, row)), size) for row in rows))
+    table.add_section()
+    means = [float(np.mean([value for (_, name), value in kept.items() if name == row])) for row in rows]
+    table.add_row("mean", *(_share(mean, size) for mean in means), style="bold")
+    return table
+
+
+def _share(kept: float | None, size: int) -> str:
+    """A bar and a percentage; nothing where a block has no such unit."""
+    return "" if kept is None else f"{_bar(kept, size):<{size}} {kept:>4.0%}"
+
+
+def _bar(kept: float, size: int) -> str:
+    """A bar of `size` columns at most, to an eighth of one; what is kept at all shows."""
+    eighths = max(round(kept * size * 8), int(kept > 0))
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

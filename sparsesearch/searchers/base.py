@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -69,6 +70,12 @@ class Evaluation:
     def __repr__(self) -> str:
         costs = ", ".join(f"{name}={value:,}" for name, value in self.costs.items())
         return f"Evaluation({self.genome.id} ({self.origin}), quality={self.quality:.4g}, {costs})"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        costs = "".join(f"<tr><td>{name}</td><td>{value:,}</td></tr>" for name, value in self.costs.items())
+        head = f"<tr><th>{self.genome.id}</th><th>{html.escape(self.origin)}</th></tr>"
+        return f"<table>{head}<tr><td>quality</td><td>{self.quality:.4g}</td></tr>{costs}</table>"
 
     def values(self, quality_name: str) -> dict[str, float]:
         """Quality and costs by name."""

@@ -382,6 +382,6 @@ def test_reading_verbs_start_without_torch_transformers_or_ray(small_run: RunRes
         "try: main()\nexcept SystemExit: pass\n"
         "print({'torch', 'transformers', 'ray', 'plotly', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
     )
-    for arguments in (["front", str(small_run.run.path)], ["show", str(small_run.run.path)], ["--help"]):
+    for arguments in (*([verb, str(small_run.run.path)] for verb in ("front", "show", "status")), ["--help"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert done.stderr.strip() == "set()", (arguments, done.stderr)

@@ -1,0 +1,111 @@
+"""What can be measured: any model directory, hub id, export or candidate, and the dense network that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from sparsesearch.config import ImageConfig, ModelConfig, load_config
+from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.trials import kept_weights
+from sparsesearch.errors import InputError
+from sparsesearch.export.loading import MANIFEST, load, manifest
+from sparsesearch.export.write import open_run
+from sparsesearch.models.source import open_source
+from sparsesearch.models.task import TASKS, Task
+from sparsesearch.searchers import Evaluation
+
+
+@dataclass(frozen=True)
+class Target:
+    """A float32 model, what it is for, where its tokenizer or image settings lie, and how it was shown images."""
+
+    model: Any
+    task: Task
+    directory: Path | None
+    image: ImageConfig | None = None
+
+    def report(self) -> dict[str, int]:
+        parameters = list(self.model.parameters())
+        return {
+            "params": sum(p.numel() for p in parameters),
+            "nonzeros": sum(int(torch.count_nonzero(p)) for p in parameters),
+        }
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The network that something was pruned from: what recipes call it, and the hash of its weights."""
+
+    model: ModelConfig
+    weights: str
+
+    def locate(self) -> Place | None:
+        """The network; None where it is not there any more, or another one by now."""
+        try:
+            source = open_source(self.model)
+        except InputError:
+            return None
+        name = f"dense ({self.model.id})"
+        return Place(name, source.task, _loader(source)) if source.weights == self.weights else None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A target that was found but not loaded.
+
+    Attributes:
+        dense: None for what is no pruned model of ours.
+    """
+
+    name: str
+    task: Task
+    load: Callable[[], Target]
+    dense: Dense | None = None
+
+
+def locate(target: str) -> Place:
+    """What a directory, an export, a hub id, a factory, `demo`, or RUN/ID names; raises InputError SS504 for a run."""
+    path = Path(target).expanduser()
+    if (path / MANIFEST).is_file():
+        told = manifest(path)
+        image, task = told["image"] and ImageConfig(**told["image"]), TASKS[told["task"]]
+        dense = Dense(ModelConfig(id=told["model"]), told["weights_sha256"])
+        return Place(target, task, lambda: Target(load(path, torch.float32), task, path, image), dense)
+    if not path.exists() and (path.parent / "run.yaml").is_file():
+        results = RunResults(path.parent)
+        candidate = results.find(path.name)
+        dense = Dense(load_config(results.run.config).model, results.info["fingerprint"]["weights"])
+        return Place(target, TASKS[results.info["task"]], lambda: _candidate(results, candidate), dense)
+    if (path / "run.yaml").is_file():
+        raise InputError("SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID. See: sparsesearch front")
+    source = open_source(ModelConfig(id=target))
+    return Place(target, source.task, _loader(source))
+
+
+def open_target(target: str) -> Target:
+    """`locate`, loaded."""
+    return locate(target).load()
+
+
+def _loader(source: Any) -> Callable[[], Target]:
+    return lambda: Target(source.load(torch.float32, "cpu"), source.task, source.directory)
+
+
+def _candidate(results: RunResults, candidate: Evaluation) -> Target:
+    """A candidate as its highest rung left it; raises InputError SS501 where the weights of that are not kept."""
+    opened, genome = open_run(results), candidate.genome
+    if candidate.trained:
+        weights = kept_weights(results.run, candidate)
+        if weights is None:
+            raise InputError("SS501", f"the weights of candidate {genome.id} after training are not kept.")
+        opened.supernet.trained[genome] = load_file(weights)
+    model = opened.supernet.materialise(genome)
+    if not candidate.trained:
+        opened.norms.correct(model, genome)
+    return Target(model, opened.source.task, opened.source.directory, opened.image)

@@ -1,0 +1,32 @@
+"""TensorBoard: event files in the run, written by tensorboardX."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+from tensorboardX import SummaryWriter
+
+from sparsesearch.engine.results import RunResults
+from sparsesearch.tracking.base import Point, Tracker, settings_of
+
+
+class TensorBoard(Tracker):
+    """`tensorboard --logdir RUN` (or a folder of runs) shows it."""
+
+    def __init__(self, results: RunResults) -> None:
+        folder = results.run.path / "tensorboard"
+        shutil.rmtree(folder, ignore_errors=True)
+        self._writer = SummaryWriter(str(folder))
+        rows = "".join(f"| {name} | {value} |\n" for name, value in settings_of(results).items())
+        self._writer.add_text("settings", f"| | |\n|---|---|\n{rows}")
+        self.place = f"{folder}  (tensorboard --logdir {results.run.path})"
+
+    def log(self, points: Sequence[Point]) -> None:
+        for point in points:
+            for name, value in point.values.items():
+                self._writer.add_scalar(name, value, point.step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
