@@ -21,7 +21,9 @@ from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import accuracy, perplexity
+from sparsesearch.export.graphs import Graph
 from sparsesearch.export.loading import MANIFEST, load, manifest
+from sparsesearch.export.verify import counts
 from sparsesearch.export.write import open_run
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.source import open_source
@@ -38,11 +40,9 @@ class Target:
     image: ImageConfig | None = None
 
     def report(self) -> dict[str, int]:
-        parameters = list(self.model.parameters())
-        return {
-            "params": sum(p.numel() for p in parameters),
-            "nonzeros": sum(int(torch.count_nonzero(p)) for p in parameters),
-        }
+        if isinstance(self.model, Graph):  # whose weights may be folded into others
+            return self.model.counts
+        return counts(self.model)
 
 
 def open_target(target: str) -> Target:
