@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
+import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,11 +43,11 @@ def check_packages(form: str) -> None:
 
 def graph_inputs(task: Task, samples: Inputs) -> Inputs:
     """What a graph is given for samples: text has a mask; by default one that takes the last token for padding."""
-    if task.data == "image":
+    if task.data == "image" or "attention_mask" in samples:
         return samples
     mask = torch.ones_like(samples["input_ids"])
     mask[-1, -1] = 0
-    return {"attention_mask": mask} | samples
+    return samples | {"attention_mask": mask}
 
 
 def save(form: str, model: nn.Module, task: Task, samples: Inputs, path: Path) -> list[str]:
@@ -86,12 +88,17 @@ def _traced(task: Task, samples: Inputs) -> Inputs:
 class _Bare(nn.Module):
     """A transformers model with tensors in, by name, and one tensor out."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, names: Iterable[str]) -> None:
         super().__init__()
         self.model = model
+        # Tracing wants arguments with names, not a dictionary of them.
+        keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        self.forward = functools.partial(self._run)  # type: ignore[assignment]
+        self.forward.__signature__ = inspect.Signature([inspect.Parameter(n, keyword) for n in names])
 
-    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
-        found = self.model(**inputs)
+    def _run(self, *given: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        names = list(self.forward.__signature__.parameters)
+        found = self.model(**dict(zip(names, given, strict=False)), **named)
         outputs: torch.Tensor = found.logits if "logits" in found else found.last_hidden_state
         return outputs
 
@@ -100,8 +107,7 @@ def _program(model: nn.Module, inputs: Inputs, dynamic: dict[str, Any]) -> torch
     if not isinstance(model, PreTrainedModel):
         return torch.export.export(model, tuple(inputs.values()), dynamic_shapes=tuple(dynamic.values()))
     with _without_cache(model):
-        shapes = {"inputs": dynamic}
-        return torch.export.export(_Bare(model), (), inputs, dynamic_shapes=shapes, strict=False)
+        return torch.export.export(_Bare(model, inputs), (), inputs, dynamic_shapes=dynamic, strict=False)
 
 
 def _save_onnx(model: nn.Module, inputs: Inputs, dynamic: dict[str, Any], path: Path) -> None:
@@ -166,7 +172,8 @@ class Graph(nn.Module):
         self.anchor = nn.Parameter(torch.empty(0), requires_grad=False)  # says the device and type of inputs
         self.config = SimpleNamespace(max_position_embeddings=told["max_length"])
         path = directory / GRAPHS[form]
-        self.run = _onnx_session(path) if form == "onnx" else torch.export.load(path).module()
+        # No submodule: an exported program refuses eval().
+        self.run = _onnx_session(path) if form == "onnx" else torch.export.load(path).module().__call__
 
     def forward(self, *inputs: torch.Tensor, **named: Any) -> Any:
         """Outputs of transformers' kind, or of a module of one's own its tensor; text may come without a mask."""
