@@ -195,7 +195,7 @@ def _set_sizes(config: Any, supernet: StitchedSupernet, kept: Mapping[str, int],
     """Write one size for all layers into a configuration; a problem where layers differ."""
     family = FAMILIES.get(config.model_type)
     fields = family.uniform if family else {}
-    for kind in {cut.kind for cut in supernet.network.cuts.values()}:
+    for kind in dict.fromkeys(cut.kind for cut in supernet.network.cuts.values()):
         sizes = {
             (c.elements, kept[c.name]) for c in supernet.network.cuts.values() if c.kind == kind and c.name in kept
         }
