@@ -34,7 +34,7 @@ _TEXT = """# {{ title }}
 
 ## Costs
 
-| | this model | dense | kept |
+| | this candidate | dense | kept |
 |---|---|---|---|
 {{ costs }}
 

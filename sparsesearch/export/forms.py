@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.export import nemotron_nas
-from sparsesearch.export.graphs import GRAPHS
+from sparsesearch.export.graphs import GRAPHS, check_packages
 from sparsesearch.export.stock import Maker, padded, uniform, zeros
 from sparsesearch.models import surgery
 from sparsesearch.space import Genome
@@ -130,7 +130,8 @@ def choose(form: str, supernet: StitchedSupernet, genome: Genome) -> tuple[str, 
     Args:
         form: `auto` or a name in `FORMS`.
 
-    Raises InputError SS102 for an unknown form, SS502 where the candidate cannot take it.
+    Raises InputError SS102 for an unknown form, SS502 where the candidate cannot take it, EnvironmentProblem SS310
+    where a package that it needs is not there.
     """
     if form == "auto":
         return _auto(supernet, genome)
@@ -139,6 +140,8 @@ def choose(form: str, supernet: StitchedSupernet, genome: Genome) -> tuple[str, 
     if form not in REGISTRY:
         near = did_you_mean(form, FORMS)
         raise InputError("SS102", f"form {form!r} not found. {near}Allowed: auto, {', '.join(FORMS)}.")
+    if form in GRAPHS:
+        check_packages(form)
     problem = REGISTRY[form].plan(supernet, genome)
     if isinstance(problem, str):
         raise InputError("SS502", f"{problem}.", f"Forms it can take: {', '.join(possible(supernet, genome))}.")
