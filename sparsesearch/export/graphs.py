@@ -90,15 +90,15 @@ class _Bare(nn.Module):
 
     def __init__(self, model: Any, names: Iterable[str]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.names = model, list(names)
         # Tracing wants arguments with names, not a dictionary of them.
         keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        self.forward = functools.partial(self._run)  # type: ignore[assignment]
-        self.forward.__signature__ = inspect.Signature([inspect.Parameter(n, keyword) for n in names])
+        forward: Any = functools.partial(self._run)
+        forward.__signature__ = inspect.Signature([inspect.Parameter(name, keyword) for name in self.names])
+        self.forward = forward
 
     def _run(self, *given: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
-        names = list(self.forward.__signature__.parameters)
-        found = self.model(**dict(zip(names, given, strict=False)), **named)
+        found = self.model(**dict(zip(self.names, given, strict=False)), **named)
         outputs: torch.Tensor = found.logits if "logits" in found else found.last_hidden_state
         return outputs
 
