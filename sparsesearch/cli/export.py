@@ -15,7 +15,11 @@ def export(
     candidate: Annotated[str | None, typer.Argument(metavar="[ID]", help="Start of a candidate's id.")] = None,
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("exported"),
     pick: Pick = None,
-    form: Annotated[str, typer.Option(help="auto, zeros, uniform or uneven.")] = "auto",
+    form: Annotated[str, typer.Option(help="auto, or one of: sparsesearch list forms.")] = "auto",
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Upload it to this repository of the Hugging Face hub.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make that repository a private one.")] = False,
     json_: Json = False,
 ) -> None:
     """Write a candidate as a model directory, reload it in a fresh process and compare logits."""
@@ -29,13 +33,16 @@ def export(
     from sparsesearch.export import export as write
 
     logging.disable_progress_bar()
-    done = write(results, chosen, out, form)
+    done = write(results, chosen, out, form, push_to_hub=push_to_hub, private=private)
     if json_:
         print_json(done)
         return
     counts = ", ".join(f"{done[name]:,} {name}" for name in ("params", "nonzeros", "bytes"))
     print(f"{done['out']}: form {done['form']}, {counts}")
+    print(f"Form {done['form']}: {done['why']}.")
     print(f"Reloaded by {' and '.join(done['verified'])}: largest logit difference {done['max_abs_logit_diff']:.2g}")
     print(f"Load: {done['load']}")
     for note in done["notes"]:
         print(note)
+    if "hub" in done:
+        print(f"Uploaded: {done['hub']}")

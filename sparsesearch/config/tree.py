@@ -70,6 +70,19 @@ class Grid(Strict):
     step: int | None = Field(None, ge=1)
 
 
+# FFN widths that the export form nemotron_nas can say are multiples of this.
+NEMOTRON_NAS_WIDTH = 256
+
+
+def _multiple(value: Any) -> Any:
+    if value != "nemotron_nas" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError("align is a number of elements, at least 1, or nemotron_nas")
+    return value
+
+
+Align = Annotated[int | Literal["nemotron_nas"], BeforeValidator(_multiple)]
+
+
 class UnitConfig(Strict):
     """One family of units: a kind, which modules, and their levels."""
 
@@ -80,9 +93,21 @@ class UnitConfig(Strict):
     # With a number of levels: the largest sparsity, and the smallest fraction kept.
     max_sparsity: Fraction = 0.95
     min_kept: Fraction = 0.25
-    align: int = Field(1, ge=1)
+    # Widths in multiples of this; nemotron_nas (ffn_width of Llama): the nearest widths that this export form can say.
+    align: Align = 1
     # Blocks that stay as they are; negative numbers count from the end.
     protect: list[int] = []
+
+    @model_validator(mode="after")
+    def _for_widths(self) -> UnitConfig:
+        if self.align == "nemotron_nas" and self.kind != "ffn_width":
+            raise ValueError(f"align: nemotron_nas is for kind ffn_width, not for {self.kind}")
+        return self
+
+    @property
+    def multiple(self) -> int:
+        """What `align` asks for, in elements."""
+        return NEMOTRON_NAS_WIDTH if self.align == "nemotron_nas" else self.align
 
 
 def _n_of_m(value: Any) -> Any:

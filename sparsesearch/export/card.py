@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.results import RunResults, name_in_tests
+from sparsesearch.export.figure import FIGURE
+from sparsesearch.export.forms import FORMS
 from sparsesearch.models.task import TASKS
 from sparsesearch.searchers import Evaluation
+from sparsesearch.space import Unit
 
 _TEXT = """# {{ title }}
 
 {{ summary }}
+
+![The front of the search, and this model]({{ figure }})
 
 ## Load
 
@@ -20,11 +26,23 @@ _TEXT = """# {{ title }}
 {{ load }}
 ```
 
+{{ why }}
+
+## What is lost
+
+{{ lost }}
+
 ## Costs
 
-| | this model | dense | kept |
+| | this candidate | dense | kept |
 |---|---|---|---|
 {{ costs }}
+
+## What each layer keeps
+
+| layer | keeps |
+|---|---|
+{{ layers }}
 
 ## How it was found
 
@@ -33,30 +51,51 @@ _TEXT = """# {{ title }}
 {{ notes }}
 """
 
+_GRAPH_LINES = {
+    "onnx": 'onnxruntime.InferenceSession("{}/model.onnx")',
+    "torch_export": 'torch.export.load("{}/model.pt2").module()',
+}
 
-def model_card(report: dict[str, Any], results: RunResults, candidate: Evaluation) -> str:
-    """Markdown with metadata: what it is, how to load it, what it costs and what is lost."""
+
+def load_line(form: str, out: Path, auto_class: str) -> str:
+    """The line of Python that loads an export.
+
+    Args:
+        auto_class: of transformers; empty for a module of one's own.
+    """
+    if form in _GRAPH_LINES:
+        return _GRAPH_LINES[form].format(out)
+    if form in ("uneven", "nemotron_nas") or not auto_class:
+        return f'sparsesearch.load("{out}")'
+    return f'transformers.{auto_class}.from_pretrained("{out}")'
+
+
+def model_card(report: dict[str, Any], told: dict[str, Any], results: RunResults, candidate: Evaluation) -> str:
+    """Markdown with metadata: what it is, how to load it, what each layer keeps, what it costs and what is lost.
+
+    Args:
+        report: what `export` returns.
+        told: what the manifest holds beside it.
+    """
     dense = results.space.dense_costs
     costs = "\n".join(
         f"| {name} | {value:,} | {dense[name]:,} | {value / max(dense[name], 1):.1%} |"
         for name, value in candidate.costs.items()
     )
-    import_line = "import sparsesearch" if report["form"] == "uneven" else "import transformers"
-    load = f"{import_line}\nmodel = {report['load'].replace(report['out'], '.')}"
-    if report["form"] == "uneven":
-        auto_class = TASKS[results.info["task"]].auto_class
-        load += f'\n# or: transformers.{auto_class}.from_pretrained(".", trust_remote_code=True)'
-    quality = f"{results.quality} {candidate.quality:.4g} on selection data"
-    if candidate.trained:
-        quality += f" after {candidate.trained:,} tokens of training"
     base = None if results.info["model"] == "demo" else results.info["model"]
+    form = report["form"]
     card = ModelCard.from_template(
-        ModelCardData(library_name="transformers", tags=["pruned", "sparsesearch"]),
+        ModelCardData(library_name=_library(form, told), tags=["pruned", "sparsesearch"]),
         template_str=f"---\n{{{{ card_data }}}}\n---\n\n{_TEXT}",
         title=f"{results.info['model']}, pruned ({candidate.genome.id})",
-        summary=f"A pruned version of {base or 'the sparsesearch demo model'}: {quality}, form `{report['form']}`.",
-        load=load,
+        summary=f"A pruned version of {base or 'the sparsesearch demo model'}: {_quality(results, candidate)}, "
+        f"form `{form}` ({FORMS[form]}).",
+        figure=FIGURE,
+        load=_how_to_load(report, told),
+        why=f"This form: {report['why']}.",
+        lost=_lost(results, candidate),
         costs=costs,
+        layers=_layers(results, candidate),
         found=(
             f"Candidate {candidate.genome.id} of {len(results.evaluations)} evaluations by "
             f"sparsesearch {results.info['versions']['sparsesearch']} "
@@ -66,3 +105,74 @@ def model_card(report: dict[str, Any], results: RunResults, candidate: Evaluatio
         notes="\n\n".join(report["notes"]),
     )
     return str(card)
+
+
+def _library(form: str, told: dict[str, Any]) -> str:
+    if form == "onnx":
+        return "onnx"
+    return "transformers" if "classes" in told else "pytorch"
+
+
+def _how_to_load(report: dict[str, Any], told: dict[str, Any]) -> str:
+    """Every way that was verified."""
+    form, auto_class = report["form"], TASKS[told["task"]].auto_class
+    line = load_line(form, Path(), auto_class)
+    text = f"import {line.partition('.')[0]}\nmodel = {line}"
+    if form in _GRAPH_LINES:
+        return f'{text}  # inputs: {", ".join(told["inputs"])}\n# or: sparsesearch.load(".")'
+    if form in ("uneven", "nemotron_nas") and auto_class:
+        text += f'\n# or: transformers.{auto_class}.from_pretrained(".", trust_remote_code=True)'
+    elif auto_class:
+        text += '\n# or: sparsesearch.load(".")'
+    if form == "nemotron_nas":
+        text += "\n# vLLM (not run by sparsesearch): vllm serve . --trust-remote-code"
+    return text
+
+
+def _quality(results: RunResults, candidate: Evaluation) -> str:
+    text = f"{results.quality} {candidate.quality:.4g} on selection data"
+    return f"{text} after {candidate.trained:,} tokens of training" if candidate.trained else text
+
+
+def _lost(results: RunResults, candidate: Evaluation) -> str:
+    """Quality against the dense model's, and what test data say where the run has them."""
+    lines = [f"{_quality(results, candidate)}"]
+    if results.dense:
+        lines[0] += f" (dense {results.dense.quality:.4g})"
+    tests = results.run.read(results.run.test) if results.run.test.exists() else {}
+    if name_in_tests(candidate) in tests:
+        line = f"{results.test_metric} {tests[name_in_tests(candidate)]:.4g} on test data"
+        if results.dense and name_in_tests(results.dense) in tests:
+            line += f" (dense {tests[name_in_tests(results.dense)]:.4g})"
+        lines.append(line)
+    else:
+        lines.append("not measured on test data")
+    return "; ".join(lines) + "."
+
+
+def _layers(results: RunResults, candidate: Evaluation) -> str:
+    """A row for each block: what every unit of it keeps that does not keep all."""
+    rows: dict[int, list[str]] = {block: [] for block in range(results.info["blocks"])}
+    for unit, level in zip(results.space.units, candidate.genome.levels.tolist(), strict=True):
+        if level:
+            rows[unit.block].append(_keeps(unit, level))
+    return "\n".join(f"| {block} | {', '.join(kept) or 'everything'} |" for block, kept in rows.items())
+
+
+def _keeps(unit: Unit, level: int) -> str:
+    leaf = unit.module.rsplit(".", 1)[-1]
+    if unit.kind.startswith("drop_"):
+        return f"no {unit.kind.removeprefix('drop_')} ({leaf})"
+    kept, total = unit.levels[level], unit.levels[0]
+    if unit.kind == "sparsity":
+        return f"{leaf} {kept / total:.1%} of the weights"
+    return f"{leaf} {kept:,} of {total:,} {_ELEMENTS.get(unit.kind, unit.kind.replace('_', ' '))}"
+
+
+_ELEMENTS = {
+    "ffn_width": "neurons",
+    "kv_groups": "KV groups",
+    "q_heads": "query heads a group",
+    "expert_width": "neurons an expert",
+    "kernel": "taps a side",
+}

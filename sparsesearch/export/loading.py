@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sparsesearch.errors import InputError
+from sparsesearch.export.graphs import GRAPHS, Graph
+from sparsesearch.export.modeling_decilm import DeciLMForCausalLM
 from sparsesearch.models.source import build
 from sparsesearch.models.surgery import apply_surgery, define
 
@@ -33,7 +35,7 @@ def manifest(directory: Path) -> dict[str, Any]:
 def load(
     directory: str | Path, dtype: torch.dtype | None = None, device: str = "cpu", module: nn.Module | None = None
 ) -> Any:
-    """An exported model, ready to use, whatever its form; no remote code is run.
+    """An exported model, ready to use, whatever its form; no remote code is run. Graphs stay on the CPU, in float32.
 
     Args:
         directory: what `sparsesearch export --out` wrote.
@@ -45,10 +47,14 @@ def load(
     """
     directory = Path(directory)
     told = manifest(directory)
+    if told["form"] in GRAPHS:
+        return Graph(directory, told).eval()
     if "classes" not in told:
         return _load_module(directory, told, module).to(device, dtype).eval()
     if told["form"] == "uneven":
         _, model_class = define(*told["classes"])
+    elif told["form"] == "nemotron_nas":
+        model_class = DeciLMForCausalLM
     else:
         model_class = getattr(transformers, told["classes"][1])
     model = model_class.from_pretrained(directory, dtype=dtype or "auto", use_safetensors=True)

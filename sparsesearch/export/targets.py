@@ -14,7 +14,9 @@ from sparsesearch.config import ImageConfig, ModelConfig, load_config
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.trials import kept_weights
 from sparsesearch.errors import InputError
+from sparsesearch.export.graphs import GRAPHS, Graph
 from sparsesearch.export.loading import MANIFEST, load, manifest
+from sparsesearch.export.verify import counts
 from sparsesearch.export.write import open_run
 from sparsesearch.models.source import open_source
 from sparsesearch.models.task import TASKS, Task
@@ -31,11 +33,9 @@ class Target:
     image: ImageConfig | None = None
 
     def report(self) -> dict[str, int]:
-        parameters = list(self.model.parameters())
-        return {
-            "params": sum(p.numel() for p in parameters),
-            "nonzeros": sum(int(torch.count_nonzero(p)) for p in parameters),
-        }
+        if isinstance(self.model, Graph):  # whose weights may be folded into others
+            return self.model.counts
+        return counts(self.model)
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,14 @@ class Place:
 
     Attributes:
         dense: None for what is no pruned model of ours.
+        graph: whether it is an exported graph, not a live model of transformers.
     """
 
     name: str
     task: Task
     load: Callable[[], Target]
     dense: Dense | None = None
+    graph: bool = False
 
 
 def locate(target: str) -> Place:
@@ -76,7 +78,9 @@ def locate(target: str) -> Place:
         told = manifest(path)
         image, task = told["image"] and ImageConfig(**told["image"]), TASKS[told["task"]]
         dense = Dense(ModelConfig(id=told["model"]), told["weights_sha256"])
-        return Place(target, task, lambda: Target(load(path, torch.float32), task, path, image), dense)
+        return Place(
+            target, task, lambda: Target(load(path, torch.float32), task, path, image), dense, told["form"] in GRAPHS
+        )
     if not path.exists() and (path.parent / "run.yaml").is_file():
         results = RunResults(path.parent)
         candidate = results.find(path.name)

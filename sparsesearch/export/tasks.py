@@ -116,6 +116,8 @@ def evaluate_tasks(
     for place in places:
         if place.task.name != "causal":
             raise InputError("SS504", f"{place.name} is no causal language model; --tasks is for those.")
+        if place.graph:
+            raise InputError("SS504", f"{place.name} is a graph; --tasks needs a live model.", "Name the candidate.")
     note(f"reading {', '.join(names)}")
     loaded = check_tasks(names, include)
     models, origin = with_dense(places, note)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
 
 from sparsesearch.calibration import Samples
 from sparsesearch.config import ImageConfig, RunConfig, load_config
@@ -25,24 +26,29 @@ from sparsesearch.engine.trials import kept_weights
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.evaluator import USER
-from sparsesearch.export import verify
-from sparsesearch.export.card import model_card
-from sparsesearch.export.forms import choose, uniform, zeros_problem
+from sparsesearch.export import hub, pattern, verify
+from sparsesearch.export.card import load_line, model_card
+from sparsesearch.export.figure import FIGURE, write_figure
+from sparsesearch.export.forms import REGISTRY, choose, notes_of, stock_classes
+from sparsesearch.export.graphs import GRAPHS, check_packages, graph_inputs
+from sparsesearch.export.graphs import save as save_graph
 from sparsesearch.export.loading import MANIFEST, STATE, load
-from sparsesearch.models import load_tokenizer, surgery
+from sparsesearch.models import load_tokenizer
 from sparsesearch.models.source import Checkpoint, Given, Source
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.supernet import LevelStore, StitchedSupernet
-from sparsesearch.supernet.stitched import load_exactly, stock_model
 
-CODE = "modeling_sparsesearch.py"
+# Of a run: its exports, one a line.
+EXPORTS = "exports.jsonl"
+WEIGHT_FILES = (".safetensors", ".onnx", ".data", ".pt2")
 PREPROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
 class Opened:
     """A finished run, ready to make its candidates again on the CPU in float32; `image` is how its images were made.
+    `pattern` is the N:M that sparsity was pruned to.
 
     `norms.correct` does for a candidate's batch normalisation what the search did before it judged the candidate.
     """
@@ -51,6 +57,7 @@ class Opened:
     source: Source
     norms: RunningStatistics
     image: ImageConfig | None
+    pattern: str | None
 
 
 def open_run(results: RunResults, module: Any = None) -> Opened:
@@ -81,7 +88,7 @@ def open_run(results: RunResults, module: Any = None) -> Opened:
     supernet = StitchedSupernet(model, launch.network, results.space, store.files, compensate=compensate)
     samples = launch.samples["calibration"].rows(slice(0, config.data.batch_norm))
     norms = RunningStatistics(supernet, launch.network.task, samples, config.batch)
-    return Opened(supernet, launch.source, norms, config.data.calibration.image)
+    return Opened(supernet, launch.source, norms, config.data.calibration.image, config.pruners.pattern)
 
 
 def _is_own(config: RunConfig) -> bool:
@@ -100,6 +107,8 @@ def export(
     form: str = "auto",
     module: Any = None,
     trained: Path | None = None,
+    push_to_hub: str | None = None,
+    private: bool = False,
 ) -> dict[str, Any]:
     """Write a candidate as a model directory and verify it.
 
@@ -110,14 +119,22 @@ def export(
         form: `auto` or a name in `FORMS`.
         module: for a run on a module that was given from Python: the same module again.
         trained: safetensors file of the candidate's weights after training; where None, those of its rung.
+        push_to_hub: `ORG/NAME` of a repository to upload the directory to, when it is verified.
+        private: whether that repository is, where it has to be made.
 
     Returns:
-        `{form, out, id, params, nonzeros, bytes, verified, max_abs_logit_diff, load, notes}`.
+        `{form, why, out, id, params, nonzeros, bytes, verified, max_abs_logit_diff, load, notes}`; `pattern` for a
+        candidate with N:M matrices, `hub` for the address of the repository.
 
-    Raises InputError SS500 (directory not empty), SS502 (form impossible), SparseSearchError SS506 (does not verify).
+    Raises InputError SS500 (directory not empty), SS502 (form impossible), SS508 (not logged in), SparseSearchError
+    SS506 (does not verify), SS507 (cannot be traced).
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+    if push_to_hub is not None:
+        hub.check(push_to_hub)
+    if form in GRAPHS:
+        check_packages(form)
     opened = open_run(results, module)
     supernet, genome = opened.supernet, candidate.genome
     if trained is None and candidate.trained:
@@ -129,7 +146,7 @@ def export(
             )  # fmt: skip
     if trained is not None:
         supernet.trained[genome] = load_file(trained)
-    form, changes = form_of(supernet, genome, form), supernet.surgery(genome)
+    form, why = choose(form, supernet, genome)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -138,23 +155,17 @@ def export(
             "SS302", f"cannot write to {out}: {error.strerror}.", "Choose another --out."
         ) from None
     try:
-        model = _build(form, supernet, genome)
-        if trained is None:
-            opened.norms.correct(model, genome)
-        model = model.to(opened.source.storage)
-        if isinstance(opened.source, Checkpoint):
-            _save_checkpoint(model, form, opened, work)
-            more: dict[str, Any] = {"classes": _classes(supernet)}
-        else:
-            # Tied weights are written once a name: the format refuses shared memory.
-            save_file({name: t.clone().contiguous() for name, t in model.state_dict().items()}, work / STATE)
-            more = {"factory": getattr(opened.source, "name", None), "surgery": changes if form == "uneven" else None}
-        report = _report(form, out, work, results, candidate, supernet.network.task.auto_class)
-        told = _provenance(results, candidate, opened) | more
-        (work / MANIFEST).write_text(json.dumps(report | told, indent=1))
+        report: dict[str, Any] = {"form": form, "why": why, "out": str(out), "id": genome.id}
+        report |= _write(form, work, opened, candidate, results.run, corrects=trained is None)
+        report |= {"bytes": _size(work), "load": load_line(form, out, supernet.network.task.auto_class), "notes": []}
+        told = _provenance(results, candidate, opened) | report.pop("more")
+        _tell(work, report | told)
         report |= _verify(form, work, opened, candidate, results.run)
-        (work / MANIFEST).write_text(json.dumps(report | told, indent=1))
-        (work / "README.md").write_text(model_card(report, results, candidate))
+        report |= _pattern(opened, genome)
+        report["notes"] = _notes(form, report, candidate, results.space.dense_costs)
+        _tell(work, report | told)
+        write_figure(results, candidate, work / FIGURE)
+        (work / "README.md").write_text(model_card(report, told, results, candidate))
         if out.exists():
             out.rmdir()
         work.chmod(0o755)  # mkdtemp's is for its owner alone
@@ -163,91 +174,112 @@ def export(
         work.replace(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return report
+    _note_in_run(results.run, report)
+    return report if push_to_hub is None else report | {"hub": hub.push(out, push_to_hub, private)}
+
+
+def _note_in_run(run: RunDirectory, report: dict[str, Any]) -> None:
+    """One line for the run's report; a run that cannot be written to goes without."""
+    when = datetime.now().astimezone().isoformat(timespec="seconds")
+    kept = {key: report[key] for key in ("id", "form", "verified", "bytes")}
+    with contextlib.suppress(OSError):
+        run.append(run.path / EXPORTS, kept | {"out": str(Path(report["out"]).resolve()), "when": when})
 
 
 def form_of(supernet: StitchedSupernet, genome: Genome, form: str) -> str:
     """The form that a genome is written in; raises InputError SS102 (unknown) or SS502 (impossible)."""
-    changes, stock = supernet.surgery(genome), uniform(supernet, genome)
-    problem = stock if isinstance(stock, str) else ""
-    return choose(form, zeros_problem(supernet, genome), problem, bool(changes["shapes"] or changes["stand_ins"]))
+    return choose(form, supernet, genome)[0]
 
 
-def _save_checkpoint(model: Any, form: str, opened: Opened, work: Path) -> None:
-    """Write what transformers reads: the model, its code where it has its own, its tokenizer or image settings."""
+def _tell(work: Path, told: dict[str, Any]) -> None:
+    (work / MANIFEST).write_text(json.dumps(told, indent=1))
+
+
+def _write(
+    form: str, work: Path, opened: Opened, candidate: Evaluation, run: RunDirectory, corrects: bool
+) -> dict[str, Any]:
+    """Write the model's own files; under `more` what the manifest must say of them, and counts of a graph's weights."""
+    supernet, genome, task = opened.supernet, candidate.genome, opened.supernet.network.task
+    make = REGISTRY[form].plan(supernet, genome)
+    assert not isinstance(make, str)
+    model = make()
+    if corrects:
+        opened.norms.correct(model, genome)
+    if form in GRAPHS:
+        inputs = _samples(run).inputs(model)
+        names = save_graph(form, model, task, inputs, work / GRAPHS[form])
+        if opened.source.directory is not None:
+            _save_beside(opened, work)
+        length = supernet.network.max_length
+        return verify.counts(model) | {"more": {"inputs": names, "max_length": length}}
+    model = model.to(opened.source.storage)
+    if isinstance(opened.source, Checkpoint):
+        model.save_pretrained(work)
+        for name, text in (REGISTRY[form].code or _no_code)(supernet).items():
+            (work / name).write_text(text)
+        _save_beside(opened, work)
+        return {"more": {"classes": stock_classes(supernet)}}
+    # Tied weights are written once a name: the format refuses shared memory.
+    save_file({name: t.clone().contiguous() for name, t in model.state_dict().items()}, work / STATE)
+    changes = supernet.surgery(genome) if form == "uneven" else None
+    return {"more": {"factory": getattr(opened.source, "name", None), "surgery": changes}}
+
+
+def _no_code(_: StitchedSupernet) -> dict[str, str]:
+    return {}
+
+
+def _save_beside(opened: Opened, work: Path) -> None:
+    """What goes with a checkpoint: its tokenizer, or how its images are made."""
     source = opened.source.directory
     assert source is not None
-    model.save_pretrained(work)
-    if form == "uneven":
-        _write_code(work / CODE, opened.supernet)
     if opened.supernet.network.task.data != "image":
         load_tokenizer(source).save_pretrained(work)
     elif (source / PREPROCESSOR).is_file():
         shutil.copy(source / PREPROCESSOR, work / PREPROCESSOR)
 
 
-def _classes(supernet: StitchedSupernet) -> tuple[str, str]:
-    """Names of the stock configuration and model classes in transformers."""
-    return type(supernet.model.config).__name__, type(supernet.model).__name__
+def _samples(run: RunDirectory) -> Samples:
+    """Two samples, which exports are verified on."""
+    return run.samples("selection").rows(slice(0, 2))
 
 
-def _build(form: str, supernet: StitchedSupernet, genome: Genome) -> Any:
-    """The candidate as a model object of its form, float32."""
-    if form == "zeros":
-        model = stock_model(supernet.apply(supernet.space.dense))
-        load_exactly(model, supernet.state_dict(genome, padded=True))
-        return model.eval()
-    if not isinstance(supernet.model, PreTrainedModel):
-        return supernet.materialise(genome)
-    if form == "uniform":
-        found = uniform(supernet, genome)
-        assert not isinstance(found, str)
-        config, state = found
-        model = type(supernet.model)._from_config(config, dtype=torch.float32)
-        load_exactly(model, state)
-        return model
-    config_class, model_class = surgery.define(*_classes(supernet))
-    data = supernet.model.config.to_dict() | {"sparsesearch": supernet.surgery(genome)}
-    for key in ("model_type", "architectures", "transformers_version"):
-        data.pop(key, None)
-    uneven, module = config_class(**data), CODE.removesuffix(".py")
-    uneven.auto_map = {
-        "AutoConfig": f"{module}.{config_class.__name__}",
-        supernet.network.task.auto_class: f"{module}.{model_class.__name__}",
-    }
-    model = model_class._from_config(uneven, dtype=torch.float32)
-    load_exactly(model, supernet.state_dict(genome))
-    return model
+def _size(work: Path) -> int:
+    """Bytes of all files with weights."""
+    return sum(path.stat().st_size for path in work.iterdir() if path.suffix in WEIGHT_FILES)
 
 
-def _write_code(path: Path, supernet: StitchedSupernet) -> None:
-    """The modeling file that `trust_remote_code` runs: `surgery.py`, and what it is for."""
-    names = ", ".join(map(repr, _classes(supernet)))
-    last = f"globals().update({{cls.__name__: cls for cls in define({names}, __name__)}})"
-    path.write_text(f"{Path(surgery.__file__).read_text()}\n\n{last}\n")
+def _pattern(opened: Opened, genome: Genome) -> dict[str, Any]:
+    """`{pattern: ...}` of a candidate that was pruned to one, with torch's own 2:4 on a GPU."""
+    found = opened.pattern and pattern.check(opened.supernet, genome, opened.pattern)
+    if not found:
+        return {}
+    if found["pattern"] == "2:4" and torch.cuda.is_available():
+        matrices = pattern.pruned_matrices(opened.supernet, genome)
+        whole = {name: matrix for name, matrix in matrices.items() if name not in found["broken"]}
+        found["semi_structured"] = pattern.round_trip(whole)
+        if found["semi_structured"]["max_abs_diff"]:
+            raise SparseSearchError("SS506", f"2:4 matrices differ after a round trip on the GPU: {json.dumps(found)}")
+    return {"pattern": found}
 
 
-def _report(
-    form: str, out: Path, work: Path, results: RunResults, candidate: Evaluation, auto_class: str
-) -> dict[str, Any]:
-    size = sum(path.stat().st_size for path in work.glob("*.safetensors"))
-    dense = results.space.dense_costs["bytes"]
-    zeros = candidate.costs["params"] - candidate.costs["nonzeros"]
+def _notes(form: str, report: dict[str, Any], candidate: Evaluation, dense: dict[str, int]) -> list[str]:
     notes = []
-    if form == "zeros" or zeros > 0.02 * candidate.costs["params"]:
+    zeros = report["params"] - report["nonzeros"]
+    if form != "padded" and zeros > 0.02 * report["params"]:
         notes.append(
-            f"SS503 note: the file is {size / 1e6:.1f} MB (dense {dense / 1e6:.1f} MB) and holds zeros in place. "
-            "Unstructured zeros make a model neither smaller on disk nor faster without a sparse kernel."
+            f"SS503 note: the file is {report['bytes'] / 1e6:.1f} MB (dense {dense['bytes'] / 1e6:.1f} MB) and holds "
+            "zeros in place. Unstructured zeros make a model neither smaller on disk nor faster without a sparse "
+            "kernel."
         )
-    code = f'sparsesearch.load("{out}")'
-    if form != "uneven" and auto_class:
-        code = f'transformers.{auto_class}.from_pretrained("{out}")'
-    return {"form": form, "out": str(out), "id": candidate.genome.id, "bytes": size, "load": code, "notes": notes}
+    counts = {"params": report["params"], "candidate": candidate.costs["params"], "dense": dense["params"]}
+    notes += notes_of(form, counts)
+    return notes + ([pattern.note(report["pattern"])] if "pattern" in report else [])
 
 
 def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: RunDirectory) -> dict[str, Any]:
     """Reload in fresh processes, every way the form promises, and compare; raises SparseSearchError SS506."""
-    supernet, samples = opened.supernet, run.samples("selection").rows(slice(0, 2))
+    supernet, samples = opened.supernet, _samples(run)
     task, genome = supernet.network.task, candidate.genome
     if genome in supernet.trained:
         model = supernet.materialise(genome)
@@ -256,28 +288,27 @@ def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: R
         model = supernet.apply(genome)
         opened.norms.correct(model, genome)
     inputs = samples.inputs(model)
+    if form in GRAPHS:
+        inputs = graph_inputs(task, inputs)
     outputs = verify.outputs_of(model, inputs)
     with tempfile.TemporaryDirectory() as directory:
         reference = Path(directory) / "reference.safetensors"
         told = {"auto_class": task.auto_class, "generates": str(task.generates)}
         save_file(inputs | {"outputs": outputs.contiguous()}, reference, told)
-        if isinstance(opened.source, Given):
+        if isinstance(opened.source, Given) and form not in GRAPHS:
             # Nothing but the user's own process can make this module.
             again = load(work, torch.float32, module=opened.source.module)
             ways = {"sparsesearch.load": verify.check(again, inputs, outputs, generates=False)}
         else:
-            wanted = verify.WAYS[form] if task.auto_class else ("sparsesearch.load",)
+            promised = REGISTRY[form].ways
+            wanted = promised if task.auto_class or form in GRAPHS else ("sparsesearch.load",)
             ways = {way: _load_freshly(work, reference, way) for way in wanted}
     worst = max(way["max_abs_logit_diff"] for way in ways.values())
     if not worst <= verify.TOLERANCE or not all(way["generates"] for way in ways.values()):
         raise SparseSearchError("SS506", f"the export differs from what was searched: {json.dumps(ways)}")
     first = next(iter(ways.values()))
-    return {
-        "params": first["params"],
-        "nonzeros": first["nonzeros"],
-        "verified": sorted(ways),
-        "max_abs_logit_diff": worst,
-    }
+    counted = {name: first[name] for name in ("params", "nonzeros") if name in first}
+    return counted | {"verified": sorted(ways), "max_abs_logit_diff": worst}
 
 
 def _load_freshly(work: Path, reference: Path, way: str) -> dict[str, Any]:

@@ -80,6 +80,8 @@ def _expand(family: UnitConfig, where: str, network: Network, coarse: Coarse) ->
     if out_of_range:
         raise InputError("SS103", f"{where}.protect: {out_of_range[0]} is not a block; the model has {count}.")
     protected = {b % count for b in family.protect}
+    if family.align == "nemotron_nas":
+        _check_nemotron_nas(family, where, network)
     matched = [path for path in modules if _matches(path, family.target)]
     if not matched:
         raise _nothing_matched(family, where, network, modules)
@@ -91,7 +93,18 @@ def _expand(family: UnitConfig, where: str, network: Network, coarse: Coarse) ->
 
 
 def _align(family: UnitConfig, module: Module) -> int:
-    return math.lcm(family.align, module.align) if isinstance(module, Cut) else 1
+    return math.lcm(family.multiple, module.align) if isinstance(module, Cut) else 1
+
+
+def _check_nemotron_nas(family: UnitConfig, where: str, network: Network) -> None:
+    if network.model_type != "llama":
+        raise InputError("SS104", f"{where}.align: nemotron_nas is for model_type llama, not {network.model_type}.")
+    for cut in network.cuts.values():
+        if cut.kind == family.kind and cut.elements % family.multiple:
+            raise InputError(
+                "SS104", f"{where}.align: nemotron_nas has widths in multiples of {family.multiple}, and the dense "
+                f"{cut.path} has {cut.elements}.", "Use a number for align, and another export form.",
+            )  # fmt: skip
 
 
 def _refined(unit: Unit, levels: Sequence[int], used: Collection[int], align: int) -> Unit:
@@ -152,7 +165,7 @@ def _unit(family: UnitConfig, where: str, path: str, module: Module, network: Ne
         total = module.elements
         kept = _width_levels(family, f"{where} {path}", module)
     levels = (total, *sorted({k for k in kept if k < total}, reverse=True))
-    if isinstance(module, Cut) and len(levels) == 1 and total > module.minimum and family.align > 1:
+    if isinstance(module, Cut) and len(levels) == 1 and total > module.minimum and family.multiple > 1:
         raise InputError(
             "SS104", f"{where} {path}: align={family.align} leaves no level below its {total} elements.",
             "Use a smaller align.",
@@ -178,6 +191,8 @@ def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
     if isinstance(levels, Grid):
         raise InputError("SS104", f"{where}: a grid of weights is for kind sparsity, not {family.kind}.")
     if isinstance(levels, list):
+        if family.align == "nemotron_nas":
+            return [max(round(fraction * total / align), 1) * align for fraction in levels]
         for fraction in levels:
             exact = fraction * total
             if not math.isclose(exact / align, round(exact / align), abs_tol=1e-6):

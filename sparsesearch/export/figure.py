@@ -1,0 +1,33 @@
+"""The picture of an export's model card: where the candidate lies among what its run found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sparsesearch.engine.results import RunResults
+from sparsesearch.searchers import Evaluation
+
+FIGURE = "front.png"
+
+
+def write_figure(results: RunResults, candidate: Evaluation, path: Path) -> None:
+    """Draw the run's front, uniform candidates, dense, and the candidate."""
+    from matplotlib.figure import Figure
+
+    cost = results.objectives[1] if len(results.objectives) > 1 else "params"
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes: Any = figure.subplots()
+
+    def draw(evaluations: Sequence[Evaluation], label: str, style: str, **options: Any) -> None:
+        ordered = sorted(evaluations, key=lambda e: e.costs[cost])
+        axes.plot([e.costs[cost] for e in ordered], [e.quality for e in ordered], style, label=label, **options)
+
+    draw(results.front, "front", "o-", color="#1f77b4")
+    draw(results.baselines, "uniform", "s", color="#ff7f0e")
+    draw([results.dense] if results.dense else [], "dense", "*", color="#2ca02c", markersize=12)
+    draw([candidate], f"this model ({candidate.genome.id})", "D", color="#d62728", markersize=9, fillstyle="none")
+    axes.set(xlabel=cost, ylabel=f"{results.quality} on selection data")
+    axes.legend()
+    figure.savefig(path, dpi=120)

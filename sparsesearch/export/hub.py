@@ -1,0 +1,55 @@
+"""Exports on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.utils._validators import validate_repo_id
+
+from sparsesearch.errors import EnvironmentProblem, InputError
+
+_LOGIN = "Log in with 'hf auth login', or set HF_TOKEN."
+
+
+def check(repo: str) -> None:
+    """Raise InputError SS508 (bad name, not logged in) or EnvironmentProblem SS311 (no hub) before anything long."""
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise InputError("SS508", f"--push-to-hub {repo!r}: {_line(error)}", "Give ORG/NAME.") from None
+    if "/" not in repo:
+        raise InputError("SS508", f"--push-to-hub {repo!r} names no organisation or user.", "Give ORG/NAME.")
+    try:
+        HfApi().whoami()
+    except LocalTokenNotFoundError:
+        raise InputError("SS508", "not logged in to the Hugging Face hub.", _LOGIN) from None
+    except Exception as error:  # of the hub, or of whichever HTTP client it uses
+        response = getattr(error, "response", None)
+        if getattr(response, "status_code", None) in (401, 403):
+            raise InputError("SS508", "the Hugging Face hub does not accept the token.", _LOGIN) from None
+        raise EnvironmentProblem("SS311", f"cannot reach the Hugging Face hub: {_line(error)}") from None
+
+
+def push(directory: Path, repo: str, private: bool) -> str:
+    """Upload an export to a model repository, made where it is not there; its address.
+
+    Raises EnvironmentProblem SS311 where that fails; the directory stays.
+    """
+    api = HfApi()
+    try:
+        made = api.create_repo(repo, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=made.repo_id, folder_path=directory, commit_message="Upload a model from sparsesearch"
+        )
+    except Exception as error:  # of the hub, or of whichever HTTP client it uses
+        raise EnvironmentProblem(
+            "SS311", f"{directory} is written, but cannot be uploaded to {repo}: {_line(error)}",
+            f"Later: hf upload {repo} {directory}",
+        ) from None  # fmt: skip
+    return str(made)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

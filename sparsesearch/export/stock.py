@@ -1,0 +1,237 @@
+"""Candidates in shapes that stock code of transformers builds: zeros in place, one size for all layers, padded to one.
+
+Each plan gives a function that makes the model (float32), or says why the candidate cannot take that form.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedModel
+
+from sparsesearch.models.family import FAMILIES
+from sparsesearch.models.network import Cut, Network, Slot
+from sparsesearch.space import Genome
+from sparsesearch.supernet import StitchedSupernet
+from sparsesearch.supernet.compose import select
+from sparsesearch.supernet.stitched import load_exactly, stock_model
+
+Maker = Callable[[], Any]
+State = dict[str, torch.Tensor]
+
+# Lists of a configuration that have an entry for each layer.
+LAYER_LISTS = ("layer_types", "no_rope_layers")
+ADDED_BIASES = "biases compensate this candidate's pruning where the stock model has none"
+OWN_MODULE = "a module of your own has no stock configuration"
+
+
+def zeros(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
+    """The dense shapes, zeros where something is pruned, cut or dropped."""
+    problem = zeros_problem(supernet, genome)
+    if problem:
+        return problem
+
+    def make() -> Any:
+        model = stock_model(supernet.apply(supernet.space.dense))
+        load_exactly(model, supernet.state_dict(genome, padded=True))
+        return model.eval()
+
+    return make
+
+
+def zeros_problem(supernet: StitchedSupernet, genome: Genome) -> str:
+    """Why zeros in dense shapes would not be this candidate; empty where they are."""
+    kept = supernet.kept(genome)
+    if supernet.gains_biases(genome):
+        return ADDED_BIASES
+    for cut in supernet.network.cuts.values():
+        if cut.kind == "experts" and kept[cut.name] < cut.elements:
+            return f"zeros cannot say that {cut.path} lost experts: the router would still choose them"
+    return ""
+
+
+def uniform(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
+    """The sizes as they are, where a stock configuration can say them."""
+    kept = supernet.kept(genome)
+    blocks = kept_blocks(supernet, genome)
+    sizes = {name: kept[name] for name, cut in supernet.network.cuts.items() if cut.block in blocks}
+    return _stock(supernet, genome, blocks, sizes, lambda: supernet.state_dict(genome))
+
+
+def padded(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
+    """Every layer as wide as the widest of its kind, with zeros, and zeros for dropped sublayers of kept layers."""
+    blocks = kept_blocks(supernet, genome)
+    sizes = widest(supernet, genome, blocks)
+    kept = supernet.kept(genome)
+    for name, size in sizes.items():
+        cut = supernet.network.cuts[name]
+        if cut.kind == "experts" and kept[name] < size:
+            return f"padding cannot say that {cut.path} lost experts: the router would choose the empty ones"
+    return _stock(supernet, genome, blocks, sizes, lambda: _padded_state(supernet, genome, sizes))
+
+
+def widest(supernet: StitchedSupernet, genome: Genome, blocks: list[int]) -> dict[str, int]:
+    """For each cut of the kept blocks, the most elements that any cut of its kind and dense size keeps there.
+
+    Sublayers that are dropped ask for nothing; where all of a kind are, its smallest size is taken.
+    """
+    kept, most = supernet.kept(genome), dict[tuple[str, int], int]()
+    cuts = {name: cut for name, cut in supernet.network.cuts.items() if cut.block in blocks}
+    for name, cut in cuts.items():
+        key = (cut.kind, cut.elements)
+        size = cut.minimum if _is_dropped(supernet, genome, cut) else kept[name]
+        most[key] = max(most.get(key, 0), size)
+    return {name: most[cut.kind, cut.elements] for name, cut in cuts.items()}
+
+
+def _is_dropped(supernet: StitchedSupernet, genome: Genome, cut: Cut) -> bool:
+    tensor = (*cut.writers, *cut.readers)[0].tensor
+    drops = supernet.network.drops.values()
+    return any(drop.takes(tensor) and supernet.composer.dropped(genome, drop.name) for drop in drops)
+
+
+def _padded_state(supernet: StitchedSupernet, genome: Genome, sizes: Mapping[str, int]) -> State:
+    """The candidate in dense shapes with zeros, narrowed to these sizes: what it keeps, and some of the zeros."""
+    state = supernet.state_dict(genome, padded=True)
+    units = {unit.name: i for i, unit in enumerate(supernet.space.units)}
+    slots: dict[str, list[tuple[Slot, torch.Tensor]]] = defaultdict(list)
+    for name, size in sizes.items():
+        cut = supernet.network.cuts[name]
+        if size < cut.elements:
+            level = int(genome.levels[units[name]]) if name in units else 0
+            unit = supernet.space.units[units[name]] if level else None
+            kept = supernet.composer.files.kept(unit, level, cut.elements) if unit else None
+            stays = _filled(kept, size, cut)
+            for slot in (*cut.writers, *cut.readers):
+                slots[slot.tensor].append((slot, stays))
+    return {name: _narrowed(tensor, slots.get(name, [])) for name, tensor in state.items()}
+
+
+def _filled(kept: torch.Tensor | None, size: int, cut: Cut) -> torch.Tensor:
+    """Kept elements (orders, count) and the first of the others, `size` of them in each order, ascending.
+
+    Args:
+        kept: None where none matter: the sublayer is dropped, or was not cut and is.
+    """
+    rows = []
+    for order in range(cut.orders):
+        chosen = torch.zeros(cut.elements, dtype=torch.bool)
+        if kept is not None:
+            chosen[kept[order][:size]] = True
+        others = (~chosen).nonzero().flatten()[: size - int(chosen.sum())]
+        chosen[others] = True
+        rows.append(chosen.nonzero().flatten())
+    return torch.stack(rows)
+
+
+def _narrowed(tensor: torch.Tensor, slots: list[tuple[Slot, torch.Tensor]]) -> torch.Tensor:
+    # Slices of axis 0 are still all there while each selects for itself.
+    for slot, elements in slots:
+        if slot.batched:
+            tensor = select(tensor, slot, slot.own(elements))
+    staying: dict[int, torch.Tensor] = {}
+    for slot, elements in slots:
+        if not slot.batched:
+            stays = slot.staying(elements, tensor.shape[slot.axis])
+            staying[slot.axis] = stays & staying.get(slot.axis, stays)
+    for axis, stays in staying.items():
+        tensor = tensor.index_select(axis, stays.nonzero().flatten())
+    return tensor
+
+
+def _stock(
+    supernet: StitchedSupernet, genome: Genome, blocks: list[int], sizes: Mapping[str, int], state: Callable[[], State]
+) -> Maker | str:
+    """What makes a stock model of these blocks and sizes of cuts, or why no stock configuration can say them."""
+    if not isinstance(supernet.model, PreTrainedModel):
+        return OWN_MODULE
+    if not blocks:
+        return "no layer of this candidate is left"
+    config = copy.deepcopy(supernet.model.config)
+    try:
+        problem = _set_sizes(config, supernet, sizes, blocks)
+        if problem:
+            return problem
+        if hasattr(config, "validate"):
+            config.validate()
+        with torch.device("meta"):
+            stock = type(supernet.model)(config)
+    except (StrictDataclassError, ValueError, RuntimeError, TypeError) as error:
+        return f"the stock configuration refuses these shapes ({str(error).strip().splitlines()[-1].strip()})"
+    if supernet.gains_biases(genome):
+        return ADDED_BIASES
+    tensors = renumbered(state(), supernet.network, blocks)
+    wanted = _shapes(dict(stock.named_parameters()))
+    if wanted != {name: shape for name, shape in _shapes(tensors).items() if name in wanted}:
+        return "layers of this candidate differ in size or miss a sublayer, which no stock configuration can say"
+
+    def make() -> Any:
+        model = type(supernet.model)._from_config(config, dtype=torch.float32)
+        load_exactly(model, tensors)
+        return model
+
+    return make
+
+
+def _shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def kept_blocks(supernet: StitchedSupernet, genome: Genome) -> list[int]:
+    """Blocks that keep at least one sublayer."""
+    sublayers: dict[int, list[bool]] = defaultdict(list)
+    for drop in supernet.network.drops.values():
+        sublayers[drop.block].append(not supernet.composer.dropped(genome, drop.name))
+    return [i for i in range(len(supernet.network.blocks)) if any(sublayers[i] or [True])]
+
+
+def _set_sizes(config: Any, supernet: StitchedSupernet, kept: Mapping[str, int], blocks: list[int]) -> str:
+    """Write one size for all layers into a configuration; a problem where layers differ."""
+    family = FAMILIES.get(config.model_type)
+    fields = family.uniform if family else {}
+    for kind in dict.fromkeys(cut.kind for cut in supernet.network.cuts.values()):
+        sizes = {
+            (c.elements, kept[c.name]) for c in supernet.network.cuts.values() if c.kind == kind and c.name in kept
+        }
+        if all(dense == left for dense, left in sizes):
+            continue
+        if len(sizes) > 1:
+            return f"layers of this candidate differ in {kind}, which no stock configuration can say"
+        if kind not in fields:
+            return f"no stock configuration of {config.model_type} can say fewer {kind}"
+        ((dense, left),) = sizes
+        if hasattr(config, "head_dim") and kind in ("kv_groups", "q_heads"):
+            config.head_dim = getattr(supernet.model.get_submodule(_first(supernet, kind)), "head_dim", config.head_dim)
+        for name in fields[kind]:
+            value = getattr(config, name)
+            if value is None:
+                value = dense
+            setattr(config, name, value * left // dense)
+    config.num_hidden_layers = len(blocks)
+    for name in LAYER_LISTS:
+        if getattr(config, name, None):
+            setattr(config, name, [getattr(config, name)[i] for i in blocks])
+    return ""
+
+
+def _first(supernet: StitchedSupernet, kind: str) -> str:
+    return next(cut.path for cut in supernet.network.cuts.values() if cut.kind == kind)
+
+
+def renumbered(state: State, network: Network, blocks: list[int]) -> State:
+    """Tensors of the kept blocks under consecutive block numbers."""
+    number = {network.blocks[old]: network.blocks[new] for new, old in enumerate(blocks)}
+    result = {}
+    for name, tensor in state.items():
+        block = next((b for b in network.blocks if name.startswith(f"{b}.")), None)
+        if block is None:
+            result[name] = tensor
+        elif block in number:
+            result[re.sub(rf"^{re.escape(block)}\.", f"{number[block]}.", name)] = tensor
+    return result
