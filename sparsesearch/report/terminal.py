@@ -12,6 +12,9 @@ from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import COSTS, Space
 
+# The cost that is counted in nanoseconds.
+LATENCY = "latency_ns"
+
 
 def short(value: float) -> str:
     """A count with three significant digits and K, M, G."""
@@ -20,6 +23,11 @@ def short(value: float) -> str:
         if abs(value) >= scale:
             return f"{value / scale:.3g}{suffix}"
     return f"{value:g}"
+
+
+def cost_text(name: str, value: float) -> str:
+    """A cost as tables show it: counts shortened, times in milliseconds."""
+    return f"{value / 1e6:.3g} ms" if name == LATENCY else short(value)
 
 
 def front_table(results: RunResults, candidates: list[Evaluation], title: str) -> Table:
@@ -43,7 +51,7 @@ def front_table(results: RunResults, candidates: list[Evaluation], title: str) -
         picks.setdefault(evaluation.genome.id, []).append(rule)
 
     def add(evaluation: Evaluation, name: str, style: str = "") -> None:
-        cells = [f"{short(evaluation.costs[c])} ({evaluation.costs[c] / dense[c]:.0%})" for c in costs]
+        cells = [f"{cost_text(c, evaluation.costs[c])} ({evaluation.costs[c] / dense[c]:.0%})" for c in costs]
         if climbed:
             cells.append(short(evaluation.trained) if evaluation.trained else "")
         table.add_row(evaluation.genome.id, name, f"{evaluation.quality:.4f}", *cells, style=style)
