@@ -13,7 +13,7 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.report.data import best_so_far, counted, hypervolume_so_far, rungs, scale, search_evaluations
 from sparsesearch.report.lineage import Step
 from sparsesearch.report.page import BLUE, COLOURS, GREEN, GREY, LAYOUT, ORANGE, SYMBOLS
-from sparsesearch.report.payload import key_of
+from sparsesearch.report.payload import key_of, picked
 from sparsesearch.report.terminal import cost_text
 from sparsesearch.searchers import Evaluation
 
@@ -65,11 +65,12 @@ def front_figure(results: RunResults, cost: str) -> go.Figure:
     for name, evaluations, style in traces:
         figure.add_trace(go.Scatter(name=name, **points(results, evaluations, cost), **style))
     factor, label = scale(cost)
-    names: dict[tuple[float, float], list[str]] = {}
-    for rule, evaluation in results.picks().items():
-        names.setdefault((evaluation.costs[cost] * factor, evaluation.quality), []).append(rule)
-    for (x, y), rules in names.items():
-        figure.add_annotation(x=x, y=y, text=", ".join(rules), showarrow=True, ax=30, ay=-30, arrowwidth=1)
+    for rules, evaluation in picked(results).items():
+        at = {"x": evaluation.costs[cost] * factor, "y": evaluation.quality}
+        figure.add_annotation(text=rules, showarrow=True, ax=30, ay=-30, arrowwidth=1, **at)
+    for bound in results.space.bounds:
+        if bound.cost == cost:
+            figure.add_vline(x=bound.maximum * factor, line_dash="dash", line_color=GREY, annotation_text="limit")
     figure.update_yaxes(title=results.quality, range=worth_a_look([*results.front, *results.baselines]))
     figure.update_xaxes(title=f"{label} (dense {cost_text(cost, results.space.dense_costs[cost])})")
     figure.update_layout(height=480, **LAYOUT)
@@ -92,14 +93,18 @@ def progress_figure(results: RunResults) -> go.Figure:
     style = {"color": ORANGE, "dash": "dot"} if results.space.bounds else {"color": BLUE, "dash": "solid"}
     if results.space.bounds:
         best, name = best_so_far(results), f"best {results.quality} within limits"
-        figure.add_trace(go.Scatter(x=best.tokens, y=best.values, name=name, line={"color": BLUE, "shape": "hv"}))
+        figure.add_trace(
+            go.Scatter(x=best.tokens, y=best.values, name=name, mode="lines", line={"color": BLUE, "shape": "hv"})
+        )
         right = {"side": "right", "showgrid": False, "overlaying": "y"}
         figure.update_layout(yaxis={"title": name}, yaxis2=axis | right)
     else:
         figure.update_layout(yaxis=axis)
     side = "y2" if results.space.bounds else "y"
     line = style | {"shape": "hv"}
-    figure.add_trace(go.Scatter(x=volume.tokens, y=volume.values, name="hypervolume", yaxis=side, line=line))
+    figure.add_trace(
+        go.Scatter(x=volume.tokens, y=volume.values, name="hypervolume", mode="lines", yaxis=side, line=line)
+    )
     return figure
 
 
@@ -134,7 +139,9 @@ def rungs_figure(results: RunResults) -> go.Figure:
     """Tokens that each fidelity took, and how many candidates had it."""
     found = rungs(results)
     texts = [f"{rung.tokens:,} {counted(results)}, {rung.count:,} candidates" for rung in found]
-    return _bars([rung.name for rung in found], [rung.tokens for rung in found], texts, counted(results), BLUE)
+    # The size of each goes to a line of its own: names are as wide as a telephone otherwise.
+    names = [rung.name.replace(" (", "<br>(").replace(", ", ",<br>") for rung in found]
+    return _bars(names, [rung.tokens for rung in found], texts, counted(results), BLUE)
 
 
 def seconds_figure(phases: Mapping[str, Sequence[float]]) -> go.Figure:
@@ -153,7 +160,7 @@ def _bars(names: list[str], values: Sequence[float], texts: list[str], title: st
         hovertemplate="%{y}: %{text}<extra></extra>",
     )  # fmt: skip
     figure = go.Figure(bars)
-    figure.update_layout(height=110 + 34 * len(names), **LAYOUT | {"margin": {"l": 10, "r": 15, "t": 15, "b": 45}})
+    figure.update_layout(height=110 + 40 * len(names), **LAYOUT | {"margin": {"l": 10, "r": 15, "t": 15, "b": 45}})
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_xaxes(title=title, rangemode="tozero")
     return figure

@@ -22,8 +22,8 @@ from sparsesearch.report.figures import (
 )
 from sparsesearch.report.lineage import Ancestry
 from sparsesearch.report.page import card, data_block, figure_div, page, pair, section
-from sparsesearch.report.payload import candidates, key_of, space_data
-from sparsesearch.report.terminal import cost_text
+from sparsesearch.report.payload import candidates, key_of, picked, space_data
+from sparsesearch.report.terminal import cost_text, short
 
 _FRONT_NOTE = (
     "Hover for a candidate's genome, click on it for what it keeps of every layer. Front, uniform and dense are "
@@ -102,10 +102,10 @@ def _tiles(results: RunResults) -> str:
     """A tile for each pick, which shows it when it is clicked, and the hypervolume."""
     cost, made = results.objectives[1], []
     dense = max(results.space.dense_costs[cost], 1)
-    for rule, evaluation in results.picks().items():
+    for rule, evaluation in picked(results).items():
         size = f"{cost} {cost_text(cost, evaluation.costs[cost])}, {evaluation.costs[cost] / dense:.0%} of dense"
         made.append(_tile(rule, f"{results.quality} {evaluation.quality:.4f}", size, key_of(evaluation)))
-    made.append(_tile("hypervolume", f"{results.hypervolume():.4g}", f"{len(results.front)} candidates on the front"))
+    made.append(_tile("hypervolume", short(results.hypervolume()), f"{len(results.front)} candidates on the front"))
     return f'<div class="tiles">{"".join(made)}</div>'
 
 
@@ -140,7 +140,7 @@ def _ladder(results: RunResults) -> str:
 
 def _lineage(results: RunResults) -> str:
     ancestry = Ancestry(results)
-    chains = {rule: ancestry.chain(e.genome) for rule, e in results.picks().items()}
+    chains = {rules: ancestry.chain(e.genome) for rules, e in picked(results).items()}
     chains = {rule: steps for rule, steps in chains.items() if steps}
     if not chains:
         return ""

@@ -41,19 +41,23 @@
 
   // -- tables -----------------------------------------------------------------------------------------------------
   const text = (row, column) => (row.cells[column] ? row.cells[column].textContent.trim() : "");
+  // What a cell is sorted by: a number where it says or begins with one; Infinity where it is empty.
   function worth(row, column) {
-    const cell = row.cells[column];
-    const value = parseFloat(cell && cell.dataset.sort !== undefined ? cell.dataset.sort : text(row, column).replace(/,/g, ""));
-    return Number.isNaN(value) ? Infinity : value;
+    const cell = row.cells[column], words = text(row, column);
+    if (cell && cell.dataset.sort !== undefined) return Number(cell.dataset.sort);
+    if (words === "" || words === "-") return Infinity;
+    const found = words.replace(/,/g, "").match(/^[+-]?\d*\.?\d+(e[+-]?\d+)?(?=$|[\s%x(])/);
+    return found ? Number(found[0]) : NaN;
   }
   function sort(head) {
     const column = head.cellIndex, body = head.closest("table").tBodies[0];
     const falls = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
     for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", falls > 0 ? "ascending" : "descending");
-    const numbers = [...body.rows].some((row) => Number.isFinite(worth(row, column)));
+    const values = new Map([...body.rows].map((row) => [row, worth(row, column)]));
+    const numbers = ![...values.values()].some(Number.isNaN);
     const order = (a, b) =>
-      numbers ? Math.sign(worth(a, column) - worth(b, column)) || 0 : text(a, column).localeCompare(text(b, column));
+      numbers ? Math.sign(values.get(a) - values.get(b)) || 0 : text(a, column).localeCompare(text(b, column));
     body.append(...[...body.rows].sort((a, b) => falls * order(a, b)));
   }
   for (const head of document.querySelectorAll("th")) {
@@ -118,7 +122,7 @@
     });
     layout["xaxis" + (count > 1 ? count : "")].title = { text: "block" };
     const place = document.getElementById("layers");
-    return Plotly.react(place, traces, layout, { displaylogo: false, responsive: true }).then(() => paint(place));
+    return Plotly.react(place, traces, layout, { displayModeBar: false, responsive: true }).then(() => paint(place));
   }
 
   // A ring around it in every figure that has it.

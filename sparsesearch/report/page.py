@@ -28,7 +28,8 @@ LAYOUT: dict[str, Any] = {
     "plot_bgcolor": "rgba(0,0,0,0)",
     "hovermode": "closest",
 }
-
+# Named one by one: among plotly's own buttons is one that sends the figure to a server.
+CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]]}
 
 Row = Sequence["str | Cell"]
 
@@ -96,8 +97,7 @@ def pair(*parts: str) -> str:
 
 def figure_div(figure: go.Figure) -> str:
     """A figure as a part of a page, as wide as its place."""
-    config = {"displaylogo": False, "responsive": True}
-    text: str = figure.to_html(full_html=False, include_plotlyjs=False, config=config)
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG)
     return text
 
 

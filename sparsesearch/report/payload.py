@@ -36,11 +36,18 @@ def space_data(space: Space) -> dict[str, Any]:
     return {"rows": rows, "blocks": sorted({u.block for u in space.units}), "units": units}
 
 
+def picked(results: RunResults) -> dict[str, Evaluation]:
+    """The picks, each candidate once under all its names."""
+    names: dict[str, list[str]] = {}
+    for rule, evaluation in results.picks().items():
+        names.setdefault(evaluation.genome.id, []).append(rule)
+    by_id = {e.genome.id: e for e in results.picks().values()}
+    return {", ".join(rules): by_id[identity] for identity, rules in names.items()}
+
+
 def named(results: RunResults) -> list[tuple[Evaluation, str]]:
     """Candidates that stand in tables, with their names there: the front, uniform ones, dense."""
-    picks: dict[str, list[str]] = {}
-    for rule, evaluation in results.picks().items():
-        picks.setdefault(evaluation.genome.id, []).append(rule)
+    picks = {e.genome.id: [rules] for rules, e in picked(results).items()}
     uniform = {e.genome: e.origin for e in results.baselines}
     on_front = {e.genome for e in results.front}
     found = []

@@ -15,12 +15,14 @@ from sparsesearch.report.data import (
     counted,
     hypervolume_so_far,
     layers,
+    rows_of,
     rungs,
     scale,
     search_evaluations,
 )
 from sparsesearch.report.lineage import Ancestry
 from sparsesearch.report.page import BLUE, COLOURS, GREEN, GREY, ORANGE
+from sparsesearch.report.payload import picked
 from sparsesearch.report.runs_page import check_comparable, common_reference, labels
 from sparsesearch.report.terminal import short
 from sparsesearch.searchers import Evaluation
@@ -30,6 +32,8 @@ MARKERS = "osD^PX*p"
 STYLES = ("-", "--", ":", "-.")
 # So that equal runs write equal files.
 SVG = {"svg.hashsalt": "sparsesearch"}
+# From one row of a chart of layers to the next, in heights of a full bar.
+BAND = 1.3
 Draw = Callable[[Any], None]
 
 
@@ -37,19 +41,19 @@ def write_png(results: RunResults) -> list[Path]:
     """Write `front.png`, `picks.png` and `progress.png` into the run."""
     if not results.final:
         return []
-    picks = {e.genome: (rule, e) for rule, e in results.picks().items()}
+    picks = picked(results)
 
     def stacked(figure: Any) -> None:
-        parts = figure.subfigures(max(len(picks), 1), 1, squeeze=False)[:, 0]
-        for part, (rule, evaluation) in zip(parts, picks.values(), strict=False):
-            _layers(results, part, rule, evaluation)
+        axes = figure.subplots(len(picks), 1, squeeze=False)[:, 0]
+        for one, (rules, evaluation) in zip(axes, picks.items(), strict=True):
+            _layers(results, one, rules, evaluation)
 
-    rows = sum(len(layers(results.space, genome).rows) for genome in picks) or 1
     drawn: dict[str, tuple[float, Draw]] = {
         "front": (4.5, lambda figure: _front(results, figure.subplots())),
-        "picks": (0.7 * len(picks) + 1.1 * rows, stacked),
         "progress": (3.5, lambda figure: _progress(results, figure.subplots())),
     }
+    if picks:
+        drawn["picks"] = (len(picks) * _height(results), stacked)
     return [path for name, each in drawn.items() for path in _written(results.run.path, name, *each, suffixes=("png",))]
 
 
@@ -64,8 +68,7 @@ def write_figures(results: RunResults) -> list[Path]:
         "lineage": (4.0, lambda figure: _lineage(results, figure.subplots())),
     }
     for rule, evaluation in results.picks().items():
-        height = 0.7 + 1.1 * len(layers(results.space, evaluation.genome).rows)
-        drawn[f"layers-{rule}"] = height, partial(_layers, results, rule=rule, evaluation=evaluation)
+        drawn[f"layers-{rule}"] = _height(results), partial(_chart, results, rule, evaluation)
     folder = results.run.path / "figures"
     folder.mkdir(exist_ok=True)
     return [path for name, each in drawn.items() for path in _written(folder, name, *each)]
@@ -104,7 +107,7 @@ def _front(results: RunResults, axes: Any) -> None:
     draw(results.baselines, "uniform", "s:", color=ORANGE)
     draw(results.front, "front", "o-", color=BLUE)
     draw([results.dense] if results.dense else [], "dense", "*", color=GREEN, markersize=12)
-    for rule, evaluation in results.picks().items():
+    for rule, evaluation in picked(results).items():
         at = (evaluation.costs[results.objectives[1]] * factor, evaluation.quality)
         axes.annotate(rule, at, xytext=(6, 8), textcoords="offset points", fontsize=9)
     _limit_worth(axes, [*results.front, *results.baselines])
@@ -160,7 +163,7 @@ def _rungs(results: RunResults, axes: Any) -> None:
 def _lineage(results: RunResults, axes: Any) -> None:
     ancestry, cost = Ancestry(results), results.objectives[1]
     factor, label = scale(cost)
-    for (rule, pick), colour, marker in zip(results.picks().items(), COLOURS, MARKERS, strict=False):
+    for (rule, pick), colour, marker in zip(picked(results).items(), COLOURS, MARKERS, strict=False):
         steps = [step.evaluation for step in ancestry.chain(pick.genome)]
         x = [e.costs[cost] * factor for e in steps]
         axes.plot(x, [e.quality for e in steps], marker=marker, color=colour, label=rule, markersize=4)
@@ -169,20 +172,27 @@ def _lineage(results: RunResults, axes: Any) -> None:
     axes.legend()
 
 
-def _layers(results: RunResults, figure: Any, rule: str, evaluation: Evaluation) -> None:
-    """What a candidate keeps of every layer, a row for each kind of unit."""
+def _height(results: RunResults) -> float:
+    """Of a chart of layers, in inches."""
+    return 1.0 + 0.55 * len(rows_of(results.space))
+
+
+def _chart(results: RunResults, rule: str, evaluation: Evaluation, figure: Any) -> None:
+    _layers(results, figure.subplots(), rule, evaluation)
+
+
+def _layers(results: RunResults, axes: Any, rule: str, evaluation: Evaluation) -> None:
+    """What a candidate keeps of every layer: a band for each kind of unit, full where all is kept."""
     data = layers(results.space, evaluation.genome)
-    every = figure.subplots(len(data.rows), 1, squeeze=False, sharex=True)[:, 0]
-    place = np.arange(len(data.blocks))
-    for axes, name, kept in zip(every, data.rows, data.kept, strict=True):
-        axes.bar(place, np.where(np.isnan(kept), np.nan, 1.0), color="#e8e8e8")
-        axes.bar(place, kept, color=BLUE)
-        axes.set(ylim=(0, 1.04), yticks=(0, 0.5, 1), yticklabels=("0 %", "50 %", "100 %"))
-        axes.set_title(name, loc="left", fontsize=9)
+    place, bottoms = np.arange(len(data.blocks)), BAND * np.arange(len(data.rows))[::-1]
+    for bottom, kept in zip(bottoms, data.kept, strict=True):
+        axes.bar(place, np.where(np.isnan(kept), 0.0, 1.0), bottom=bottom, color="#e8e8e8")
+        axes.bar(place, np.nan_to_num(kept), bottom=bottom, color=BLUE)
+    axes.set(yticks=bottoms + 0.5, yticklabels=data.rows)
     step = max(1, len(place) // 16)
-    every[-1].set(xticks=place[::step], xticklabels=data.blocks[::step], xlabel="block")
+    axes.set(xticks=place[::step], xticklabels=data.blocks[::step], xlabel="block")
     title = f"{rule} ({evaluation.genome.id}), share kept: {results.quality} {evaluation.quality:.4f}"
-    figure.suptitle(title, fontsize=10)
+    axes.set_title(title, fontsize=10)
 
 
 def _runs(runs: Sequence[RunResults], figure: Any) -> None:

@@ -11,14 +11,15 @@ import plotly.graph_objects as go
 
 from sparsesearch import pareto
 from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.supernets import read_index, supernet_path
 from sparsesearch.errors import InputError
-from sparsesearch.report.data import hypervolume_so_far, scale
+from sparsesearch.report.data import counted, hypervolume_so_far, scale
 from sparsesearch.report.figures import points, worth_a_look
 from sparsesearch.report.html import panel
-from sparsesearch.report.page import COLOURS, LAYOUT, SYMBOLS, Cell, card, figure_div, page, pair, section, table
+from sparsesearch.report.page import COLOURS, LAYOUT, SYMBOLS, Cell, Row, card, figure_div, page, pair, section, table
 from sparsesearch.report.payload import candidates, key_of, space_data
 from sparsesearch.report.tables import phases
-from sparsesearch.report.terminal import cost_text
+from sparsesearch.report.terminal import cost_text, short
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 # Shares of the dense cost at which the table compares qualities.
@@ -76,7 +77,7 @@ def write_runs_page(runs: Sequence[RunResults], path: Path, offline: bool = Fals
         " / ".join(names),
         [
             f'<header><h1>{len(runs)} runs compared</h1><p class="note">{html.escape(facts)}</p></header>',
-            card(_table(runs, names, reference)),
+            section("In numbers", card(_table(runs, names, reference)), note=_table_note(runs[0])),
             section("Fronts", pair(f"<div>{''.join(fronts)}</div>", chart), note=_NOTE),
             section("Progress", card(figure_div(_volumes_figure(runs, names, reference))), note=_VOLUME_NOTE),
         ],
@@ -127,7 +128,7 @@ def _volumes_figure(runs: Sequence[RunResults], names: Sequence[str], reference:
         line = {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[number % len(DASHES)], "shape": "hv"}
         figure.add_scatter(x=curve.tokens, y=curve.values, mode="lines", name=name, line=line)
     figure.update_layout(height=380, **LAYOUT)
-    figure.update_xaxes(title="selection tokens spent")
+    figure.update_xaxes(title=f"selection {counted(runs[0])} spent")
     figure.update_yaxes(title=f"hypervolume ({' x '.join(runs[0].objectives)})", rangemode="tozero")
     return figure
 
@@ -135,18 +136,35 @@ def _volumes_figure(runs: Sequence[RunResults], names: Sequence[str], reference:
 def _table(runs: Sequence[RunResults], names: Sequence[str], reference: Sequence[float]) -> str:
     """Every run in numbers: what it spent, and what it found."""
     cost = runs[0].objectives[1]
-    at = [f"{runs[0].quality} at {cost} <= {share:.0%}" for share in SIZES]
-    heads = ["run", "searcher", "evaluations", "tokens", "training tokens", "seconds", "front", "hypervolume", *at]
-    rows = []
-    for results, name in zip(runs, names, strict=True):
-        extra = results.learning_tokens + results.supernet_tokens
+    trained, counts = [_training(each) for each in runs], counted(runs[0])
+    heads = ["run", "searcher", "evaluations", counts, *(["training tokens"] if any(trained) else [])]
+    heads += ["seconds", "front", "hypervolume", *(f"{runs[0].quality} at {share:.0%}" for share in SIZES)]
+    rows: list[Row] = []
+    for results, name, training in zip(runs, names, trained, strict=True):
         seconds = sum(row[2] for row in phases(results.run).values())
         volume = pareto.hypervolume([results.point(e) for e in results.front], reference)
         row: list[str | Cell] = [name, str(results.info["fingerprint"]["searcher"])]
-        row += [f"{len(results.evaluations):,}", f"{results.tokens:,}"]
-        row += [f"{extra:,}" if extra else "", f"{seconds:,.0f}", f"{len(results.front)}", f"{volume:.5g}"]
+        row += [f"{len(results.evaluations):,}", f"{results.tokens:,}", *([training] if any(trained) else [])]
+        row += [f"{seconds:,.0f}", f"{len(results.front)}", Cell(short(volume), volume)]
         rows.append([*row, *(_best_under(results, cost, share) for share in SIZES)])
     return table(heads, rows)
+
+
+def _training(results: RunResults) -> str:
+    """Tokens of learning and of training the supernet; empty for none."""
+    key = results.info["fingerprint"].get("supernet")
+    if key and read_index(supernet_path(results.run.path.parent / ".cache", key)) is None:
+        return "unknown"  # the supernet's own file says how many
+    found = results.learning_tokens + results.supernet_tokens
+    return f"{found:,}" if found else ""
+
+
+def _table_note(results: RunResults) -> str:
+    cost = results.objectives[1]
+    return (
+        f"Hypervolume of the front up to one reference point, the worst of all runs; {results.quality} at "
+        f"{SIZES[0]:.0%} is the best that a front has with at most {SIZES[0]:.0%} of dense's {cost}."
+    )
 
 
 def _best_under(results: RunResults, cost: str, share: float) -> Cell:
