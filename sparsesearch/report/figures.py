@@ -14,11 +14,13 @@ from sparsesearch.report.data import best_so_far, counted, hypervolume_so_far, r
 from sparsesearch.report.lineage import Step
 from sparsesearch.report.page import BLUE, COLOURS, GREEN, GREY, LAYOUT, ORANGE, SYMBOLS
 from sparsesearch.report.payload import key_of, picked
-from sparsesearch.report.terminal import cost_text
+from sparsesearch.report.terminal import cost_name, cost_text
 from sparsesearch.searchers import Evaluation
 
 # Units whose levels a hover shows.
 HOVER_UNITS = 96
+# Size of markers that give way to `foremost` ones.
+BEHIND = 7
 
 
 def points(results: RunResults, evaluations: Sequence[Evaluation], cost: str, run: int | None = None) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def hover(results: RunResults, evaluations: Sequence[Evaluation]) -> list[str]:
     """Id, origin, objectives, costs and genome of each."""
     return [
         f"<b>{e.genome.id}</b> ({html.escape(e.origin)})<br>{results.quality} {e.quality:.4f}<br>"
-        + "<br>".join(f"{name} {cost_text(name, value)}" for name, value in e.costs.items())
+        + "<br>".join(f"{cost_name(name)} {cost_text(name, value)}" for name, value in e.costs.items())
         + f"<br>genome {_levels(e)}"
         for e in evaluations
     ]
@@ -54,13 +56,15 @@ def front_figure(results: RunResults, cost: str) -> go.Figure:
     """Every candidate, the front, the uniform baselines and dense, quality against one cost."""
     searched = [e for _, e in search_evaluations(results)]
     dense = [results.dense] if results.dense else []
-    square, dotted = {"size": 9, "symbol": "square"}, {"color": ORANGE, "dash": "dot"}
+    everyone = {"color": GREY, "opacity": 0.4, "size": BEHIND}
     traces = [
-        ("all candidates (search samples)", searched, {"mode": "markers", "marker": {"color": GREY, "opacity": 0.45}}),
-        ("uniform", results.baselines, {"mode": "lines+markers", "line": dotted, "marker": square}),
-        ("front", results.front, {"mode": "lines+markers", "line": {"color": BLUE}, "marker": {"size": 9}}),
+        ("all candidates (search samples)", searched, {"mode": "markers", "marker": everyone}),
+        ("uniform", results.baselines, {
+            "mode": "lines+markers", "line": {"color": ORANGE, "dash": "dot"}, "marker": foremost(ORANGE, "square"),
+        }),
+        ("front", results.front, {"mode": "lines+markers", "line": {"color": BLUE}, "marker": foremost(BLUE)}),
         ("dense", dense, {"mode": "markers", "marker": {"color": GREEN, "size": 14, "symbol": "star"}}),
-    ]
+    ]  # fmt: skip
     figure = go.Figure()
     for name, evaluations, style in traces:
         figure.add_trace(go.Scatter(name=name, **points(results, evaluations, cost), **style))
@@ -75,6 +79,14 @@ def front_figure(results: RunResults, cost: str) -> go.Figure:
     figure.update_xaxes(title=f"{label} (dense {cost_text(cost, results.space.dense_costs[cost])})")
     figure.update_layout(height=480, **LAYOUT)
     return figure
+
+
+def foremost(colour: str, symbol: str = "circle") -> dict[str, Any]:
+    """A marker that wins the pointer where markers overlap.
+
+    Of those under the pointer plotly takes the one of the smallest `size`, so what it shows is mostly outline.
+    """
+    return {"color": colour, "symbol": symbol, "size": BEHIND - 1, "line": {"color": colour, "width": 3}}
 
 
 def worth_a_look(evaluations: Sequence[Evaluation]) -> list[float] | None:
@@ -186,25 +198,27 @@ def lineage_figure(results: RunResults, chains: Mapping[str, Sequence[Step]]) ->
     return figure
 
 
-def latency_figure(times: Mapping[str, tuple[float, float]], keys: Mapping[str, str]) -> go.Figure:
-    """Measured over predicted milliseconds, by candidate id, with their keys in the page; `dense` is marked."""
-    figure = go.Figure()
-    top = 1.05 * max(max(pair) for pair in times.values())
+def latency_figure(found: Mapping[str, Any], keys: Mapping[str, str]) -> go.Figure:
+    """Measured over predicted milliseconds; predictions are of shares of dense, so the line goes through dense.
+
+    Args:
+        found: of `export.latency.measure_finalists`, with predictions.
+        keys: of candidates in the page, by id.
+    """
+    figure, dense = go.Figure(), found["dense"]
+    shown = [name for name in found if name not in ("dense", "setting")]
+    top = 1.1 * max(found[name]["predicted_ns"] for name in [*shown, "dense"]) / 1e6
+    slope = dense["measured_ns"] / dense["predicted_ns"]
     line = {"color": GREY, "dash": "dot"}
-    figure.add_scatter(x=[0, top], y=[0, top], mode="lines", line=line, name="as predicted", hoverinfo="skip")
-    candidates = [name for name in times if name != "dense"]
-    for name, shown, colour, symbol in (
-        ("candidates", candidates, BLUE, "circle"),
-        ("dense", ["dense"], GREEN, "star"),
-    ):
-        shown = [one for one in shown if one in times]
+    figure.add_scatter(x=[0, top], y=[0, top * slope], mode="lines", line=line, name="as predicted", hoverinfo="skip")
+    for name, each, colour, symbol in (("candidates", shown, BLUE, "circle"), ("dense", ["dense"], GREEN, "star")):
         figure.add_scatter(
-            x=[times[one][0] for one in shown], y=[times[one][1] for one in shown], mode="markers", name=name,
-            text=shown, customdata=[keys.get(one) for one in shown],
+            x=[found[one]["predicted_ns"] / 1e6 for one in each], y=[found[one]["measured_ns"] / 1e6 for one in each],
+            mode="markers", name=name, text=each, customdata=[keys.get(one) for one in each],
             marker={"color": colour, "symbol": symbol, "size": 10},
             hovertemplate="%{text}<br>predicted %{x:.3g} ms<br>measured %{y:.3g} ms<extra></extra>",
         )  # fmt: skip
     figure.update_layout(height=380, **LAYOUT)
     figure.update_xaxes(title="predicted, ms", range=[0, top])
-    figure.update_yaxes(title="measured, ms", range=[0, top])
+    figure.update_yaxes(title="measured, ms", rangemode="tozero")
     return figure

@@ -21,9 +21,9 @@ from sparsesearch.report.figures import (
     seconds_figure,
 )
 from sparsesearch.report.lineage import Ancestry
-from sparsesearch.report.page import card, data_block, figure_div, page, pair, section
+from sparsesearch.report.page import card, data_block, figure_div, html_table, page, pair, section
 from sparsesearch.report.payload import candidates, key_of, picked, space_data
-from sparsesearch.report.terminal import cost_text, short
+from sparsesearch.report.terminal import cost_name, cost_text, latency_table, short
 
 _FRONT_NOTE = (
     "Hover for a candidate's genome, click on it for what it keeps of every layer. Front, uniform and dense are "
@@ -41,6 +41,10 @@ _LINEAGE_NOTE = (
     "The archive records origins, not parents. Each step here is the candidate measured earlier that differs in the "
     "fewest units, back to one that the search started from. Qualities are on as many sequences as the candidate was "
     "measured on."
+)
+_LATENCY_NOTE = (
+    "What the table of latencies predicts from pieces, and what whole candidates took. The error is that of the share "
+    "of dense: how fast the machine was when the table was made plays no part in it."
 )
 _LEDGER_NOTE = "Selection data by fidelity, from the archive; seconds by phase, from the ledger."
 _WAITING = "<p>No final measurements yet: the run goes on, or 'sparsesearch resume' ends it.</p>"
@@ -103,7 +107,8 @@ def _tiles(results: RunResults) -> str:
     cost, made = results.objectives[1], []
     dense = max(results.space.dense_costs[cost], 1)
     for rule, evaluation in picked(results).items():
-        size = f"{cost} {cost_text(cost, evaluation.costs[cost])}, {evaluation.costs[cost] / dense:.0%} of dense"
+        value = evaluation.costs[cost]
+        size = f"{cost_name(cost)} {cost_text(cost, value)}, {value / dense:.0%} of dense"
         made.append(_tile(rule, f"{results.quality} {evaluation.quality:.4f}", size, key_of(evaluation)))
     made.append(_tile("hypervolume", short(results.hypervolume()), f"{len(results.front)} candidates on the front"))
     return f'<div class="tiles">{"".join(made)}</div>'
@@ -164,12 +169,14 @@ def _keys(results: RunResults) -> dict[str, str]:
 
 
 def _latency(results: RunResults) -> str:
-    times = tables.latencies(results.run)
-    if not times:
+    found = tables.latencies(results.run)
+    if not found:
         return ""
-    keys = _keys(results)
-    figure, rows = figure_div(latency_figure(times, keys)), tables.latency_table(times, keys)
-    return section("Latency, predicted and measured", pair(card(figure), card(rows)), note=tables.latency_note(times))
+    rows = html_table(latency_table(results, found))
+    if "predicted_ns" not in found["dense"]:
+        return section("Latency", rows)
+    figure = card(figure_div(latency_figure(found, _keys(results))))
+    return section("Latency, predicted and measured", pair(figure, f"<div>{rows}</div>"), note=_LATENCY_NOTE)
 
 
 def _proxies(results: RunResults, offline: bool) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.report.data import row_name, rows_of, search_evaluations
 from sparsesearch.report.lineage import Ancestry
-from sparsesearch.report.terminal import cost_text
+from sparsesearch.report.terminal import cost_name, cost_text
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Space
 
@@ -98,7 +98,11 @@ def _facts(results: RunResults, evaluation: Evaluation, origin: str, tests: dict
     facts = [(results.quality, f"{evaluation.quality:.4f} on {evaluation.sequences} sequences")]
     if name in tests:
         facts.append((f"test {results.test_metric}", f"{tests[name]:.4g}"))
-    facts += [(c, f"{cost_text(c, v)} ({v / dense[c]:.0%} of dense)") for c, v in evaluation.costs.items() if dense[c]]
+    facts += [
+        (cost_name(c), f"{cost_text(c, v)} ({v / dense[c]:.0%} of dense)")
+        for c, v in evaluation.costs.items()
+        if dense[c]
+    ]
     facts += [("trained", f"{evaluation.trained:,} tokens")] if evaluation.trained else []
     facts.append(("origin", origin or evaluation.origin))
     identity = evaluation.genome.id

@@ -104,7 +104,7 @@ def _front(results: RunResults, axes: Any) -> None:
         _line(results, axes, evaluations, style, label=name, **options)
 
     draw([e for _, e in search_evaluations(results)], "all candidates", ".", color=GREY, alpha=0.4, zorder=1)
-    draw(results.baselines, "uniform", "s:", color=ORANGE)
+    draw(results.baselines, "uniform", "s:", color=ORANGE, markersize=8, markerfacecolor="none", markeredgewidth=1.5)
     draw(results.front, "front", "o-", color=BLUE)
     draw([results.dense] if results.dense else [], "dense", "*", color=GREEN, markersize=12)
     for rule, evaluation in picked(results).items():

@@ -14,12 +14,12 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.supernets import read_index, supernet_path
 from sparsesearch.errors import InputError
 from sparsesearch.report.data import counted, hypervolume_so_far, scale
-from sparsesearch.report.figures import points, worth_a_look
+from sparsesearch.report.figures import BEHIND, foremost, points, worth_a_look
 from sparsesearch.report.html import panel
 from sparsesearch.report.page import COLOURS, LAYOUT, SYMBOLS, Cell, Row, card, figure_div, page, pair, section, table
 from sparsesearch.report.payload import candidates, key_of, space_data
 from sparsesearch.report.tables import phases
-from sparsesearch.report.terminal import cost_text, short
+from sparsesearch.report.terminal import cost_name, cost_text, short
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 # Shares of the dense cost at which the table compares qualities.
@@ -104,14 +104,14 @@ def _fronts_figure(runs: Sequence[RunResults], names: Sequence[str], cost: str) 
     figure = go.Figure()
     for number, (results, name) in enumerate(zip(runs, names, strict=True)):
         colour, symbol = COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)]
-        uniform = {"color": colour, "symbol": f"{symbol}-open", "size": 6}
+        uniform = {"color": colour, "symbol": f"{symbol}-open", "size": BEHIND}
         figure.add_scatter(
             **points(results, results.baselines, cost, number), mode="markers", marker=uniform, opacity=0.7,
             name=f"uniform, {name}", legendgroup=name, showlegend=False,
         )  # fmt: skip
         figure.add_scatter(
             **points(results, results.front, cost, number), mode="lines+markers", name=name, legendgroup=name,
-            line={"color": colour, "dash": DASHES[number % len(DASHES)]}, marker={"symbol": symbol, "size": 9},
+            line={"color": colour, "dash": DASHES[number % len(DASHES)]}, marker=foremost(colour, symbol),
         )  # fmt: skip
     _, label = scale(cost)
     shown = [e for each in runs for e in [*each.front, *each.baselines]]
@@ -163,7 +163,7 @@ def _table_note(results: RunResults) -> str:
     cost = results.objectives[1]
     return (
         f"Hypervolume of the front up to one reference point, the worst of all runs; {results.quality} at "
-        f"{SIZES[0]:.0%} is the best that a front has with at most {SIZES[0]:.0%} of dense's {cost}."
+        f"{SIZES[0]:.0%} is the best that a front has with at most {SIZES[0]:.0%} of dense's {cost_name(cost)}."
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.report.lineage import Step
 from sparsesearch.report.page import Cell, Row, table
 from sparsesearch.report.payload import key_of, named, test_values
-from sparsesearch.report.terminal import cost_text
+from sparsesearch.report.terminal import cost_name, cost_text
 from sparsesearch.searchers import Evaluation
 
 
@@ -27,7 +25,7 @@ def front_table(results: RunResults) -> str:
     """The front, then uniform candidates and dense, with test values where there are any."""
     tests, shown = test_values(results), named(results)
     costs = [cost for cost, dense in results.space.dense_costs.items() if dense]
-    heads = ["id", "", results.quality, *costs, *([f"test {results.test_metric}"] if tests else [])]
+    heads = ["id", "", results.quality, *map(cost_name, costs), *([f"test {results.test_metric}"] if tests else [])]
     rows: list[Row] = []
     for evaluation, name in shown:
         row = [Cell(evaluation.genome.id, key=key_of(evaluation)), Cell(name)]
@@ -72,44 +70,23 @@ def lineage_table(results: RunResults, steps: Sequence[Step]) -> str:
         ]
         for step in steps
     ]  # fmt: skip
-    heads = ["id", "origin", "candidate", "at tokens", "units changed", results.quality, "on sequences", cost]
+    heads = [
+        "id",
+        "origin",
+        "candidate",
+        "at tokens",
+        "units changed",
+        results.quality,
+        "on sequences",
+        cost_name(cost),
+    ]
     return table(heads, rows)
 
 
-def latencies(run: RunDirectory) -> dict[str, tuple[float, float]]:
-    """Predicted and measured milliseconds by candidate id, and of `dense`; empty where nothing was measured."""
-    found: dict[str, Any] = run.read(run.path / "latency_measured.json") if has_latencies(run) else {}
-    return {name: (each["predicted_ns"] / 1e6, each["measured_ns"] / 1e6) for name, each in found.items()}
-
-
-def has_latencies(run: RunDirectory) -> bool:
-    return (run.path / "latency_measured.json").exists()
-
-
-def latency_table(times: Mapping[str, tuple[float, float]], keys: Mapping[str, str]) -> str:
-    """Predicted and measured times, and how far they are apart.
-
-    Args:
-        keys: of candidates in the page, by id.
-    """
-    dense = times["dense"][1] if "dense" in times else math.nan
-    rows: list[Row] = [
-        [
-            Cell(name, key=keys.get(name, "")), Cell(f"{predicted:.4g} ms", predicted),
-            Cell(f"{measured:.4g} ms", measured), f"{predicted / measured - 1:+.1%}",
-            f"{dense / measured:.2f}x" if math.isfinite(dense) else "",
-        ]
-        for name, (predicted, measured) in times.items()
-    ]  # fmt: skip
-    return table(["id", "predicted", "measured", "error", "faster than dense"], rows)
-
-
-def latency_note(times: Mapping[str, tuple[float, float]]) -> str:
-    errors = [abs(predicted / measured - 1) for predicted, measured in times.values()]
-    return (
-        f"What the table of latencies predicts, and what whole candidates took on this machine: {len(times)} measured, "
-        f"error {statistics.median(errors):.1%} in the median, {max(errors):.1%} at most."
-    )
+def latencies(run: RunDirectory) -> dict[str, Any]:
+    """What `latency_measured.json` says, by candidate id, `dense` and `setting`; empty where nothing was measured."""
+    path = run.path / "latency_measured.json"
+    return dict(run.read(path)) if path.exists() else {}
 
 
 def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> str:

@@ -30,6 +30,11 @@ def cost_text(name: str, value: float) -> str:
     return f"{value / 1e6:.3g} ms" if name == LATENCY else short(value)
 
 
+def cost_name(name: str) -> str:
+    """What goes before `cost_text`, which has the unit."""
+    return "latency" if name == LATENCY else name
+
+
 def front_table(results: RunResults, candidates: list[Evaluation], title: str) -> Table:
     """Candidates with quality, and each cost as a count and as a share of dense; dense and uniform for comparison.
 

@@ -54,6 +54,7 @@ class Opened:
         key, x, y = self.page.evaluate(
             """([name, number]) => {
                 const figure = document.querySelector('.js-plotly-plot');
+                figure.scrollIntoView({block: 'center'});
                 const at = figure.data.findIndex((trace) => trace.name === name);
                 const box = figure.querySelectorAll('.scatterlayer .trace')[at]
                     .querySelectorAll('.point')[number].getBoundingClientRect();

@@ -54,6 +54,23 @@ def test_hover_names_the_genome_and_a_click_shows_its_layers(
     assert shown.wrong == []
 
 
+def test_what_lies_behind_a_marker_does_not_take_its_clicks(own_run: RunResults, opened: Any) -> None:
+    shown = opened(write_report(own_run))
+    shown.page.evaluate(
+        """() => {
+            const figure = document.querySelector('.js-plotly-plot');
+            const front = figure.data.find((trace) => trace.name === 'front');
+            Plotly.restyle(figure, {x: [front.x], y: [front.y], customdata: [front.x.map(() => 'another')]}, [0]);
+        }"""
+    )
+    for number in range(len(own_run.front)):
+        key, place = shown.front_point(number)
+        shown.page.mouse.move(*place)
+        shown.page.wait_for_function(
+            "(key) => document.querySelector('.hoverlayer').textContent.includes(key)", arg=key
+        )
+
+
 def test_dark_and_light_narrow_and_sorted(own_run: RunResults, opened: Any) -> None:
     shown = opened(write_report(own_run), color_scheme="light")
 

@@ -78,10 +78,9 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
     plain = write_report(own_run).read_text()
     for word in ("Latency, predicted", "Proxies", "Exports"):
         assert word not in plain
-    times = {"predicted_ns": 2_000_000, "measured_ns": 2_500_000}
-    (path / "latency_measured.json").write_text(
-        json.dumps({identity: times, "dense": {**times, "measured_ns": 5_000_000}})
-    )
+    times = {"predicted_ns": 2_000_000, "measured_ns": 2_500_000, "measured_bytes": 3_000_000}
+    measured = {"setting": {"hardware": "a <CPU>"}, identity: times, "dense": {**times, "predicted_ns": 4_000_000}}
+    (path / "latency_measured.json").write_text(json.dumps(measured))
     line = {
         "id": identity,
         "form": "uneven",
@@ -100,9 +99,8 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
     (path / "audit.json").write_text(json.dumps(audit))
     assert [trace.y for trace in agreement_figure(audit).data] == [("snip",)]
     text = write_report(own_run).read_text()
-    assert "2.5 ms" in text
-    assert "-20.0%" in text
-    assert "2.00x" in text, "of dense's time"
+    assert "Measured on a &lt;CPU&gt;" in text
+    assert "-50.0%" in text, "half of dense was predicted, all of it was measured"
     assert "/somewhere/&lt;small&gt;" in text
     assert "tau 0.50 [0.20, 0.70] on 40 candidates" in text
     assert "Kendall&#x27;s tau" in text
