@@ -29,6 +29,7 @@ _FRONT_NOTE = (
     "Hover for a candidate's genome, click on it for what it keeps of every layer. Front, uniform and dense are "
     "measured on all selection data, grey points on the samples that the search spent on them."
 )
+_NO_FRONT_NOTE = "No candidate respects every limit: raise the limits, or go on longer. "
 _PROGRESS_NOTE = (
     "Hypervolume: how much of the space of objectives the candidates found so far dominate, up to the reference point; "
     "it rises as the front gets better or longer."
@@ -72,7 +73,10 @@ def panel(spaces: list[dict[str, Any]], known: dict[str, Any], first: str) -> st
 
 
 def _sections(results: RunResults, offline: bool) -> list[str]:
-    made = [
+    if not results.final:
+        return [_header(results), _WAITING, _ledger(results)]
+    return [
+        _header(results),
         _front(results),
         _progress(results),
         _ladder(results),
@@ -82,9 +86,6 @@ def _sections(results: RunResults, offline: bool) -> list[str]:
         _exports(results),
         _ledger(results),
     ]
-    if not results.final:
-        made = [_WAITING, _ledger(results)]
-    return [_header(results), *made]
 
 
 def _header(results: RunResults) -> str:
@@ -123,13 +124,11 @@ def _tile(name: str, value: str, more: str, key: str = "") -> str:
 
 
 def _front(results: RunResults) -> str:
-    if not results.front:
-        note = "No candidate respects every limit yet: raise the limits, or go on longer."
-        return section("The front", card(figure_div(front_figure(results, results.objectives[1]))), note=note)
-    first = key_of(results.pick("knee"))
+    first = key_of(results.pick("knee") if results.front else results.final[0])
     figures = [card(figure_div(front_figure(results, cost))) for cost in results.objectives[1:]]
     chart = panel([space_data(results.space)], candidates(results), first)
-    plots = section("The front", pair(f"<div>{''.join(figures)}</div>", chart), note=_FRONT_NOTE)
+    note = _FRONT_NOTE if results.front else _NO_FRONT_NOTE + _FRONT_NOTE
+    plots = section("The front", pair(f"<div>{''.join(figures)}</div>", chart), note=note)
     return plots + card(tables.front_table(results))
 
 

@@ -65,8 +65,9 @@ def write_figures(results: RunResults) -> list[Path]:
         "front": (4.5, lambda figure: _front(results, figure.subplots())),
         "hypervolume": (3.5, lambda figure: _volume(results, figure.subplots())),
         "rungs": (1.2 + 0.4 * len(rungs(results)), lambda figure: _rungs(results, figure.subplots())),
-        "lineage": (4.0, lambda figure: _lineage(results, figure.subplots())),
     }
+    if results.front:
+        drawn["lineage"] = (4.0, lambda figure: _lineage(results, figure.subplots()))
     for rule, evaluation in results.picks().items():
         drawn[f"layers-{rule}"] = _height(results), partial(_chart, results, rule, evaluation)
     folder = results.run.path / "figures"

@@ -106,6 +106,15 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
     assert "Kendall&#x27;s tau" in text
 
 
+def test_a_run_without_a_front(own_run: RunResults) -> None:
+    rewritten(own_run.run.space, lambda space: space.update(limits=["params<=1%"]))
+    done = report(own_run.run.path, "--figures")
+    assert done.exception is None, done.exception
+    text = (own_run.run.path / "report.html").read_text()
+    assert "No candidate respects every limit" in text
+    assert own_run.baselines[0].genome.id in text, "what was measured is shown"
+
+
 def test_latencies_are_shown_in_milliseconds() -> None:
     assert cost_text("latency_ns", 1_234_567) == "1.23 ms"
     assert cost_text("params", 1_234_567) == "1.23M"
