@@ -69,7 +69,7 @@ class Front(Sequence[Evaluation]):
 
         Raises InputError SS102 for a cost that there is not.
         """
-        from sparsesearch.report.html import front_figure
+        from sparsesearch.report.figures import front_figure
 
         results = self._results
         if cost is not None and cost not in results.space.dense_costs:

@@ -12,7 +12,7 @@ from rich.table import Table
 from sparsesearch.config import dump_config
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.supernet_checks import supernet_note, supernet_plan
-from sparsesearch.report.terminal import short
+from sparsesearch.report.texts import short
 from sparsesearch.supernet.store import estimated_bytes
 
 

@@ -24,7 +24,8 @@ def show(
     from rich.console import Console
 
     from sparsesearch.engine.results import RunResults
-    from sparsesearch.report.terminal import block_bars, cost_text, unit_bars
+    from sparsesearch.report.terminal import block_bars, unit_bars
+    from sparsesearch.report.texts import cost_text
 
     results = RunResults(Path(run))
     chosen = choose(results, candidate, pick)

@@ -13,12 +13,8 @@ from rich.table import Table
 
 from sparsesearch.engine.audit import CONTROLS, Audit
 from sparsesearch.proxies.audit import TRUSTED, Agreement
-from sparsesearch.report.html import LAYOUT, figure_div, html_table, page
-
-# Okabe-Ito: proxies, controls, proxies below the line.
-PROXY, CONTROL, DISTRUSTED = "#0072B2", "#999999", "#D55E00"
-# At once, after training.
-SYMBOLS = ("circle", "diamond-open")
+from sparsesearch.report.agreement import agreement_figure, colour
+from sparsesearch.report.page import LAYOUT, card, figure_div, html_table, page
 
 
 def audit_table(found: Audit) -> Table:
@@ -93,21 +89,16 @@ def audit_json(found: Audit) -> dict[str, Any]:
 
 def write_page(found: Audit, path: Path, title: str) -> None:
     """An HTML page: correlations with their intervals, and each proxy's scores over the quality."""
-    sections = [f"<h1>{html.escape(title)}</h1>", html_table(audit_table(found)), figure_div(_intervals(found))]
+    intervals = card(figure_div(agreement_figure(audit_json(found))))
+    sections = [f"<h1>{html.escape(title)}</h1>", html_table(audit_table(found)), intervals]
     for one in found.agreements:
         if math.isfinite(one.tau):
-            sections += [f"<h2>{html.escape(one.proxy)}</h2>", figure_div(_scatter(found, one))]
+            sections += [f"<h2>{html.escape(one.proxy)}</h2>", card(figure_div(_scatter(found, one)))]
     page(path, title, sections)
 
 
-def colour(one: Agreement) -> str:
-    if one.proxy in CONTROLS:
-        return CONTROL
-    return PROXY if one.tau >= TRUSTED else DISTRUSTED
-
-
 def _series(found: Audit) -> list[tuple[str, list[Agreement]]]:
-    """What the figures show, agreements worst first: with the quality at once, and with that after training."""
+    """What the picture shows, agreements worst first: with the quality at once, and with that after training."""
     shown = [one for one in reversed(found.agreements) if math.isfinite(one.tau)]
     series = [("at once", shown)]
     if found.train:
@@ -115,27 +106,11 @@ def _series(found: Audit) -> list[tuple[str, list[Agreement]]]:
     return series
 
 
-def _intervals(found: Audit) -> go.Figure:
-    figure = go.Figure()
-    for (name, shown), symbol in zip(_series(found), SYMBOLS, strict=False):
-        high, low = ([abs(one.tau_range[i] - one.tau) for one in shown] for i in (1, 0))
-        figure.add_scatter(
-            x=[one.tau for one in shown], y=[one.proxy for one in shown], mode="markers", name=name,
-            marker={"color": [colour(one) for one in shown], "size": 9, "symbol": symbol},
-            error_x={"array": high, "arrayminus": low, "color": "#888", "thickness": 1},
-        )  # fmt: skip
-    figure.add_vline(x=TRUSTED, line_dash="dot", annotation_text=f"{TRUSTED:g}")
-    figure.add_vline(x=0, line_width=1)
-    figure.update_layout(height=120 + 26 * len(_series(found)[0][1]), scattermode="group", **LAYOUT)
-    figure.update_xaxes(title=f"Kendall's tau with {found.quality}", range=[-1, 1])
-    return figure
-
-
 def _scatter(found: Audit, one: Agreement) -> go.Figure:
     figure = go.Figure(
         go.Scatter(
             x=found.scores[one.proxy], y=[e.quality for e in found.candidates], mode="markers",
-            marker={"color": colour(one)}, text=[e.genome.id for e in found.candidates],
+            marker={"color": colour(one.tau, one.proxy in CONTROLS)}, text=[e.genome.id for e in found.candidates],
         )
     )  # fmt: skip
     figure.update_layout(height=320, **LAYOUT)
@@ -154,7 +129,7 @@ def write_picture(found: Audit, path: Path) -> None:
     axes = figure.subplots()
     for number, ((name, shown), marker) in enumerate(zip(series, "oD", strict=False)):
         for row, one in enumerate(shown):
-            height, drawn = row + 0.3 * number, colour(one)
+            height, drawn = row + 0.3 * number, colour(one.tau, one.proxy in CONTROLS)
             axes.plot(one.tau_range, [height, height], color=drawn, linewidth=1.5)
             face, label = ("none" if number else drawn), (None if row else name)
             axes.plot(one.tau, height, marker, color=drawn, markerfacecolor=face, linestyle="none", label=label)

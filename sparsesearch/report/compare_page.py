@@ -12,11 +12,9 @@ import plotly.graph_objects as go
 from rich.table import Table
 
 from sparsesearch.report.comparison import Comparison, Series
-from sparsesearch.report.html import LAYOUT, figure_div, html_table, page
-from sparsesearch.report.terminal import short
+from sparsesearch.report.page import COLOURS, LAYOUT, card, figure_div, html_table, page, pair
+from sparsesearch.report.texts import short
 
-# Okabe-Ito: told apart by colour-blind readers.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 VOLUME = "hypervolume"
 
 
@@ -61,8 +59,8 @@ def write_page(found: Comparison, path: Path, title: str) -> None:
     """An HTML page: every number over tokens and over seconds."""
     sections = [f"<h1>{html.escape(title)}</h1>", html_table(comparison_table(found))]
     for name, each in charts(found).items():
-        sections += [f"<h2>{html.escape(name)}</h2>", figure_div(_figure(each, "tokens", name))]
-        sections += [figure_div(_figure(each, "seconds", name))]
+        figures = [card(figure_div(_figure(each, over, name))) for over in ("tokens", "seconds")]
+        sections += [f"<h2>{html.escape(name)}</h2>", pair(*figures)]
     page(path, title, sections)
 
 

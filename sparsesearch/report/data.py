@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,21 +10,36 @@ import numpy.typing as npt
 
 from sparsesearch import pareto
 from sparsesearch.engine.results import RunResults
+from sparsesearch.report.texts import LATENCY, cost_name
 from sparsesearch.searchers import Evaluation
-from sparsesearch.space import Genome
+from sparsesearch.space import Genome, Space
 
 # Points of a curve over a long archive.
 CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
-class HeatMap:
-    """Fraction removed, rows x blocks; nan where a block has no such unit."""
+class Layers:
+    """What a candidate keeps, in the order of the network.
 
-    title: str
+    Attributes:
+        rows: a name for each kind of unit.
+        blocks: those that have units.
+        kept: share of the elements, (rows, blocks); nan where a block has no such unit.
+    """
+
     rows: list[str]
     blocks: list[int]
-    removed: npt.NDArray[np.float64]
+    kept: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What one fidelity of a search cost: candidates measured (or trained), and tokens."""
+
+    name: str
+    count: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -34,15 +50,20 @@ class Curve:
     values: list[float]
 
 
-def heat_map(results: RunResults, title: str, genome: Genome) -> HeatMap:
-    """What a genome removes, unit by unit."""
-    units = results.space.units
-    rows = list(dict.fromkeys(row_name(u.module, u.kind) for u in units))
-    blocks = list(range(results.info["blocks"]))
-    removed = np.full((len(rows), len(blocks)), np.nan)
-    for unit, level in zip(units, genome.levels.tolist(), strict=True):
-        removed[rows.index(row_name(unit.module, unit.kind)), unit.block] = unit.removed(level)
-    return HeatMap(title, rows, blocks, removed)
+def rows_of(space: Space) -> list[str]:
+    """Names of the kinds of units that a space has, in its order."""
+    return list(dict.fromkeys(row_name(u.module, u.kind) for u in space.units))
+
+
+def layers(space: Space, genome: Genome) -> Layers:
+    """What a genome keeps; units of one kind in one block, such as experts, are counted together."""
+    rows, blocks = rows_of(space), sorted({u.block for u in space.units})
+    kept, total = np.zeros((len(rows), len(blocks))), np.zeros((len(rows), len(blocks)))
+    for unit, level in zip(space.units, genome.levels.tolist(), strict=True):
+        place = rows.index(row_name(unit.module, unit.kind)), blocks.index(unit.block)
+        kept[place] += unit.levels[level]
+        total[place] += unit.total
+    return Layers(rows, blocks, np.divide(kept, total, out=np.full_like(kept, np.nan), where=total > 0))
 
 
 def row_name(module: str, kind: str) -> str:
@@ -78,10 +99,43 @@ def best_so_far(results: RunResults) -> Curve:
     return Curve(tokens, np.minimum.accumulate(values).tolist() if values else [])
 
 
-def hypervolume_so_far(results: RunResults) -> Curve:
-    """Hypervolume of what was found up to each point, on the search's own samples."""
+def hypervolume_so_far(results: RunResults, reference: Sequence[float] | None = None) -> Curve:
+    """Hypervolume of what was found up to each point, on the search's own samples.
+
+    Args:
+        reference: the point that it reaches up to; the run's own where None.
+    """
     made = [(t, e) for t, e in search_evaluations(results) if results.space.feasible(e.genome)]
     points = np.array([results.point(e) for _, e in made])
-    reference = results.reference()
+    up_to = results.reference() if reference is None else reference
     ends = np.unique(np.linspace(1, max(len(made), 1), min(len(made), CURVE_POINTS)).astype(int)).tolist()
-    return Curve([made[n - 1][0] for n in ends], [pareto.hypervolume(points[:n], reference) for n in ends])
+    return Curve([made[n - 1][0] for n in ends], [pareto.hypervolume(points[:n], up_to) for n in ends])
+
+
+def rungs(results: RunResults) -> list[Rung]:
+    """What every fidelity cost, the cheapest first: measurements by their samples, then training."""
+    length, pool = int(results.info["length"]), results.info["selection_sequences"]
+    measured: dict[int, list[int]] = {}
+    for evaluation in results.evaluations:
+        measured.setdefault(evaluation.sequences, []).append((evaluation.sequences - evaluation.known) * length)
+    found = []
+    for sequences, spent in sorted(measured.items()):
+        each = f"{sequences * length:,} {counted(results)}"
+        name = f"all selection data ({each})" if sequences == pool else f"search, {each}"
+        found.append(Rung(name, len(spent), sum(spent)))
+    trained = {e.trained for e in results.climbed}
+    for tokens in sorted(trained):
+        lines = [line for line in results.run.lines(results.run.ledger) if line["phase"] == f"training {tokens}"]
+        count = sum(e.trained == tokens for e in results.climbed)
+        found.append(Rung(f"trained to {tokens:,} tokens", count, sum(int(line["tokens"]) for line in lines)))
+    return found
+
+
+def counted(results: RunResults) -> str:
+    """What selection data are counted in."""
+    return "tokens" if results.info["length"] > 1 else "samples"
+
+
+def scale(cost: str) -> tuple[float, str]:
+    """What a figure multiplies a cost by, and what it calls that."""
+    return (1e-6, f"{cost_name(cost)}, ms") if cost == LATENCY else (1.0, cost)

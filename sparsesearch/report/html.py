@@ -7,249 +7,207 @@ import json
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
-from rich.table import Table
-
-from sparsesearch.engine.results import RunResults, name_in_tests
-from sparsesearch.report.data import best_so_far, heat_map, hypervolume_so_far, search_evaluations
-from sparsesearch.report.terminal import short
-from sparsesearch.searchers import Evaluation
-
-# Okabe-Ito: told apart by colour-blind readers.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
-LAYOUT: dict[str, Any] = {
-    "template": "plotly_white",
-    "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
-    "font": {"family": "system-ui, sans-serif", "size": 13},
-    "legend": {"orientation": "h", "y": 1.1, "x": 0},
-}
-
-_STYLE = """
-body { font-family: system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 1.5rem; color: #222; }
-h1 { font-size: 1.4rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse; font-size: .9rem; white-space: nowrap }
-td, th { padding: .2rem .6rem; text-align: right }
-th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left; font-family: monospace }
-tr.pick { font-weight: 600 } p.note { color: #555; max-width: 70ch } .wide { overflow-x: auto }
-"""
-
-
-_PROGRESS_NOTE = (
-    '<p class="note">Hypervolume: how much of the space of objectives the candidates found so far dominate, up to the '
-    "reference point; it rises as the front gets better or longer.</p>"
+from sparsesearch.engine.results import RunResults
+from sparsesearch.report import tables
+from sparsesearch.report.agreement import agreement_figure
+from sparsesearch.report.data import counted
+from sparsesearch.report.figures import (
+    front_figure,
+    ladder_figure,
+    latency_figure,
+    lineage_figure,
+    progress_figure,
+    rungs_figure,
+    seconds_figure,
 )
+from sparsesearch.report.lineage import Ancestry
+from sparsesearch.report.page import card, data_block, figure_div, html_table, page, pair, section
+from sparsesearch.report.payload import candidates, key_of, picked, space_data
+from sparsesearch.report.terminal import latency_table
+from sparsesearch.report.texts import cost_name, cost_text, short
 
-
+_FRONT_NOTE = (
+    "Hover for a candidate's genome, click on it for what it keeps of every layer. Front, uniform and dense are "
+    "measured on all selection data, grey points on the samples that the search spent on them."
+)
+_NO_FRONT_NOTE = "No candidate respects every limit: raise the limits, or go on longer. "
+_PROGRESS_NOTE = (
+    "Hypervolume: how much of the space of objectives the candidates found so far dominate, up to the reference point; "
+    "it rises as the front gets better or longer."
+)
 _LADDER_NOTE = (
-    '<p class="note">Quality of the candidates that climbed, by the training tokens they have seen; the best of all '
-    "sizes go on, uniform ones beside them. All saw the same data in the same order.</p>"
+    "Quality of the candidates that climbed, by the training tokens they have seen; the best of all sizes go on, "
+    "uniform ones beside them. All saw the same data in the same order."
+)
+_LINEAGE_NOTE = (
+    "The archive records origins, not parents. Each step here is the candidate measured earlier that differs in the "
+    "fewest units, back to one that the search started from. Qualities are on as many sequences as the candidate was "
+    "measured on."
+)
+_LATENCY_NOTE = (
+    "What the table of latencies predicts from pieces, and what whole candidates took. The error is that of the share "
+    "of dense: how fast the machine was when the table was made plays no part in it."
+)
+_LEDGER_NOTE = "Selection data by fidelity, from the archive; seconds by phase, from the ledger."
+_WAITING = "<p>No final measurements yet: the run goes on, or 'sparsesearch resume' ends it.</p>"
+# What the script fills with the candidate that was clicked.
+_PANEL = (
+    '<div class="card" id="candidate" aria-live="polite"><h3></h3><dl></dl><div id="layers"></div>'
+    "<noscript>The chart of a candidate's layers needs JavaScript.</noscript></div>"
 )
 
 
 def write_report(results: RunResults, offline: bool = False) -> Path:
-    """Write `report.html` into the run.
+    """Write `report.html` into the run; `offline` as for `page`."""
+    return page(results.run.path / "report.html", results.run.path.name, _sections(results, offline), offline)
+
+
+def panel(spaces: list[dict[str, Any]], known: dict[str, Any], first: str) -> str:
+    """The place of a candidate's chart, and what the script draws it from.
 
     Args:
-        offline: put plotly.js into the page (one file of 5 MB); otherwise it lies beside it as `plotly.min.js`.
-            Neither needs a network.
+        spaces: `space_data` of each run of the page.
+        known: `candidates` of all of them.
+        first: key of the one that is shown before anything is clicked.
     """
-    return page(results.run.path / "report.html", results.run.path.name, _sections(results), offline)
+    return _PANEL + data_block("candidates", {"spaces": spaces, "candidates": known, "first": first})
 
 
-def page(path: Path, title: str, sections: list[str], offline: bool = False) -> Path:
-    """Write a page with figures; `offline` as for `write_report`."""
-    if offline:
-        script = f"<script>{get_plotlyjs()}</script>"
-    else:
-        (path.parent / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-        script = '<script src="plotly.min.js"></script>'
-    body = "\n".join(sections)
-    text = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{_STYLE}</style>{script}</head><body>{body}</body></html>"
-    )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-    return path
-
-
-def html_table(table: Table) -> str:
-    """A table of the terminal for a page."""
-    heads = "".join(f"<th>{html.escape(str(column.header))}</th>" for column in table.columns)
-    rows = zip(*(column.cells for column in table.columns), strict=True)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<p class="note">{html.escape(str(table.title))}</p><table><tr>{heads}</tr>{body}</table>'
-
-
-def _sections(results: RunResults) -> list[str]:
-    info, limits = results.info, ", ".join(b.text for b in results.space.bounds) or "none"
-    searcher = info["fingerprint"]["searcher"]
-    sections = [
-        f"<h1>{html.escape(results.run.path.name)}</h1>",
-        f'<p class="note">{html.escape(info["model"])}, {len(results.space.units)} units, searcher {searcher}, '
-        f"limits: {html.escape(limits)}. {len(results.evaluations)} evaluations, "
-        f"{results.tokens:,} selection tokens.</p>",
-    ]
-    if results.final:
-        cost = results.objectives[1]
-        sections += [f"<h2>Quality against {cost}</h2>", figure_div(front_figure(results, cost))]
-        sections += [figure_div(front_figure(results, other)) for other in results.objectives[2:]]
-    else:
-        sections.append("<p>No final measurements yet: the run goes on, or 'sparsesearch resume' ends it.</p>")
-        return [*sections, "<h2>Ledger</h2>", _ledger_html(results)]
-    sections += ["<h2>The front</h2>", _front_html(results), "<h2>What the picks remove</h2>", *_heat_maps(results)]
-    if results.climbed:
-        sections += ["<h2>Rungs of training</h2>", _LADDER_NOTE, figure_div(ladder_figure(results))]
-    sections += [
-        "<h2>Progress</h2>",
-        _PROGRESS_NOTE,
-        figure_div(progress_figure(results)),
-        "<h2>Ledger</h2>",
-        _ledger_html(results),
-    ]
-    return sections
-
-
-def figure_div(figure: go.Figure) -> str:
-    """A figure as a part of a page."""
-    text: str = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-    return text
-
-
-def _hover(results: RunResults, evaluations: list[Evaluation]) -> list[str]:
+def _sections(results: RunResults, offline: bool) -> list[str]:
+    if not results.final:
+        return [_header(results), _WAITING, _ledger(results)]
     return [
-        f"{e.genome.id} ({e.origin})<br>{results.quality} {e.quality:.4f}<br>"
-        + "<br>".join(f"{name} {short(value)}" for name, value in e.costs.items())
-        for e in evaluations
+        _header(results),
+        _front(results),
+        _progress(results),
+        _ladder(results),
+        _lineage(results),
+        _latency(results),
+        _proxies(results, offline),
+        _exports(results),
+        _ledger(results),
     ]
 
 
-def front_figure(results: RunResults, cost: str) -> go.Figure:
-    """Every candidate, the front, the uniform baselines and dense, quality against one cost."""
-    searched = [e for _, e in search_evaluations(results)]
-    dense = [results.dense] if results.dense else []
-    traces = [
-        ("all candidates (search samples)", searched, {"mode": "markers", "marker": {"color": GREY, "opacity": 0.4}}),
-        ("uniform", results.baselines, {"mode": "markers", "marker": {"color": ORANGE, "size": 9, "symbol": "square"}}),
-        ("front", results.front, {"mode": "lines+markers", "line": {"color": BLUE}, "marker": {"size": 8}}),
-        ("dense", dense, {"mode": "markers", "marker": {"color": GREEN, "size": 12, "symbol": "star"}}),
-    ]  # fmt: skip
-    figure = go.Figure()
-    for name, evaluations, style in traces:
-        evaluations = sorted(evaluations, key=lambda e: e.costs[cost])
-        figure.add_trace(
-            go.Scatter(
-                x=[e.costs[cost] for e in evaluations],
-                y=[e.quality for e in evaluations],
-                name=name, text=_hover(results, evaluations), hoverinfo="text", **style,
-            )
-        )  # fmt: skip
-    for rule, evaluation in results.picks().items():
-        figure.add_annotation(x=evaluation.costs[cost], y=evaluation.quality, text=rule, showarrow=True, ax=35, ay=-25)
-    # Ruined candidates would flatten everything that is worth a look.
-    worth = [e.quality for e in [*results.front, *results.baselines]]
-    figure.update_yaxes(title=results.quality, range=[-0.03 * max(worth), 1.1 * max(worth)] if worth else None)
-    figure.update_xaxes(title=f"{cost} (dense {short(results.space.dense_costs[cost])})")
-    figure.update_layout(height=480, **LAYOUT)
-    return figure
+def _header(results: RunResults) -> str:
+    info, limits = results.info, ", ".join(b.text for b in results.space.bounds) or "none"
+    facts = [
+        info["model"],
+        f"{len(results.space.units):,} units",
+        f"searcher {info['fingerprint']['searcher']}",
+        f"objectives {', '.join(results.objectives)}",
+        f"limits: {limits}",
+        f"{len(results.evaluations):,} evaluations",
+        f"{results.tokens:,} selection {counted(results)}",
+    ]
+    text = f'<h1>{html.escape(results.run.path.name)}</h1><p class="note">{html.escape(" · ".join(facts))}</p>'
+    return f"<header>{text}{_tiles(results) if results.final else ''}</header>"
 
 
-def _heat_maps(results: RunResults) -> list[str]:
-    divs, shown = [], set()
-    for rule, evaluation in results.picks().items():
-        if evaluation.genome in shown:
-            continue
-        shown.add(evaluation.genome)
-        title = f"{rule} ({evaluation.genome.id}): {results.quality} {evaluation.quality:.4f}"
-        data = heat_map(results, title, evaluation.genome)
-        figure = go.Figure(
-            go.Heatmap(
-                z=data.removed, x=data.blocks, y=data.rows, zmin=0, zmax=1, colorscale="Cividis", reversescale=True,
-                colorbar={"title": "removed", "tickformat": ".0%"}, hoverongaps=False,
-                hovertemplate="block %{x}, %{y}: %{z:.1%} removed<extra></extra>",
-            )
-        )  # fmt: skip
-        figure.update_yaxes(autorange="reversed")
-        figure.update_xaxes(title="block", dtick=max(1, len(data.blocks) // 16))
-        figure.update_layout(title=title, height=140 + 32 * len(data.rows), **LAYOUT)
-        divs.append(figure_div(figure))
-    return divs
+def _tiles(results: RunResults) -> str:
+    """A tile for each pick, which shows it when it is clicked, and the hypervolume."""
+    cost, made = results.objectives[1], []
+    dense = max(results.space.dense_costs[cost], 1)
+    for rule, evaluation in picked(results).items():
+        value = evaluation.costs[cost]
+        size = f"{cost_name(cost)} {cost_text(cost, value)}, {value / dense:.0%} of dense"
+        made.append(_tile(rule, f"{results.quality} {evaluation.quality:.4f}", size, key_of(evaluation)))
+    made.append(_tile("hypervolume", short(results.hypervolume()), f"{len(results.front)} candidates on the front"))
+    return f'<div class="tiles">{"".join(made)}</div>'
 
 
-def progress_figure(results: RunResults) -> go.Figure:
-    """Hypervolume over selection tokens spent and, where there are limits, the best quality within them."""
-    volume = hypervolume_so_far(results)
-    figure = go.Figure()
-    figure.update_layout(height=360, xaxis_title="selection tokens spent", **LAYOUT)
-    title = f"hypervolume ({' x '.join(results.objectives)})"
-    style, axis = {"color": ORANGE, "dash": "dot"}, {"title": title, "rangemode": "tozero"}
-    if results.space.bounds:
-        best, name = best_so_far(results), f"best {results.quality} within limits"
-        figure.add_trace(go.Scatter(x=best.tokens, y=best.values, name=name, line={"color": BLUE, "shape": "hv"}))
-        right = {"side": "right", "showgrid": False, "overlaying": "y"}
-        figure.update_layout(yaxis={"title": name}, yaxis2=axis | right)
-    else:
-        figure.update_layout(yaxis=axis)
-    side = "y2" if results.space.bounds else "y"
-    figure.add_trace(go.Scatter(x=volume.tokens, y=volume.values, name="hypervolume", yaxis=side, line=style))
-    return figure
-
-
-def ladder_figure(results: RunResults) -> go.Figure:
-    """Quality of every candidate that was trained, at each rung."""
-    before = {e.genome: e for e in results.final}
-    paths: dict[Any, list[Evaluation]] = {}
-    for evaluation in results.climbed:
-        start = [before[evaluation.genome]] if evaluation.genome in before else []
-        paths.setdefault(evaluation.genome, start).append(evaluation)
-    figure, named = go.Figure(), set[str]()
-    for path in paths.values():
-        uniform = path[0].origin.startswith("uniform")
-        name = "uniform" if uniform else "searched"
-        figure.add_trace(
-            go.Scatter(
-                x=[f"{e.trained:,}" for e in path], y=[e.quality for e in path], name=name, legendgroup=name,
-                showlegend=name not in named, mode="lines+markers", text=_hover(results, path), hoverinfo="text",
-                line={"color": ORANGE if uniform else BLUE, "dash": "dot" if uniform else "solid"},
-                marker={"symbol": "square" if uniform else "circle", "size": 7},
-            )
-        )  # fmt: skip
-        named.add(name)
-    figure.update_layout(height=380, **LAYOUT)
-    figure.update_xaxes(title="training tokens", type="category")
-    figure.update_yaxes(title=results.quality, rangemode="tozero")
-    return figure
-
-
-def _front_html(results: RunResults) -> str:
-    test = json.loads(results.run.test.read_text()) if results.run.test.exists() else {}
-    dense, picks = results.space.dense_costs, {e.genome.id: rule for rule, e in results.picks().items()}
-    head = "".join(f"<th>{h}</th>" for h in ("id", "", results.quality, *dense, f"test {results.test_metric}"))
-    rows = []
-    on_front = {e.genome for e in results.front}
-    others = [(e, "dense") for e in [results.dense] if e]
-    others += [(e, e.origin) for e in results.baselines if e.genome not in on_front]
-    for evaluation, name in [(e, picks.get(e.genome.id, "")) for e in results.front] + others:
-        cells = [evaluation.genome.id, name, f"{evaluation.quality:.4f}"]
-        cells += [f"{short(v)} ({v / max(dense[c], 1):.0%})" for c, v in evaluation.costs.items()]
-        cells.append(f"{test[name_in_tests(evaluation)]:.4g}" if name_in_tests(evaluation) in test else "")
-        mark = ' class="pick"' if name in picks.values() else ""
-        rows.append(f"<tr{mark}>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
-
-
-def _ledger_html(results: RunResults) -> str:
-    sums: dict[str, list[float]] = {}
-    for entry in results.run.lines(results.run.ledger):
-        total = sums.setdefault(entry["phase"], [0.0, 0.0, 0.0, 0.0])
-        for i, key in enumerate(("count", "tokens", "seconds", "device_seconds")):
-            total[i] += entry.get(key, 0.0)
-    rows = "".join(
-        f"<tr><td>{html.escape(phase)}</td><td>{count:,.0f}</td><td>{tokens:,.0f}</td><td>{seconds:,.1f}</td>"
-        f"<td>{f'{device:,.1f}' if device else ''}</td></tr>"
-        for phase, (count, tokens, seconds, device) in sums.items()
+def _tile(name: str, value: str, more: str, key: str = "") -> str:
+    tag = f'button type="button" data-key="{html.escape(key)}"' if key else "div"
+    inside = (
+        f"<small>{html.escape(name)}</small><strong>{html.escape(value)}</strong><small>{html.escape(more)}</small>"
     )
-    heads = "".join(f"<th>{head}</th>" for head in ("phase", "steps", "tokens", "seconds", "device seconds"))
-    return f"<table><tr>{heads}</tr>{rows}</table>"
+    return f'<{tag} class="tile">{inside}</{tag.split()[0]}>'
+
+
+def _front(results: RunResults) -> str:
+    first = key_of(results.pick("knee") if results.front else results.final[0])
+    figures = [card(figure_div(front_figure(results, cost))) for cost in results.objectives[1:]]
+    chart = panel([space_data(results.space)], candidates(results), first)
+    note = _FRONT_NOTE if results.front else _NO_FRONT_NOTE + _FRONT_NOTE
+    plots = section("The front", pair(f"<div>{''.join(figures)}</div>", chart), note=note)
+    return plots + card(tables.front_table(results))
+
+
+def _progress(results: RunResults) -> str:
+    return section("Progress", card(figure_div(progress_figure(results))), note=_PROGRESS_NOTE)
+
+
+def _ladder(results: RunResults) -> str:
+    if not results.climbed:
+        return ""
+    return section("Rungs of training", card(figure_div(ladder_figure(results))), note=_LADDER_NOTE)
+
+
+def _lineage(results: RunResults) -> str:
+    ancestry = Ancestry(results)
+    chains = {rules: ancestry.chain(e.genome) for rules, e in picked(results).items()}
+    chains = {rule: steps for rule, steps in chains.items() if steps}
+    if not chains:
+        return ""
+    summaries = [
+        f"<summary>{html.escape(rule)}: {steps[-1].origin}, {len(steps)} in the chain</summary>"
+        for rule, steps in chains.items()
+    ]
+    shown = [
+        f"<details>{summary}{tables.lineage_table(results, steps)}</details>"
+        for summary, steps in zip(summaries, chains.values(), strict=True)
+    ]
+    grown = any(len(steps) > 1 for steps in chains.values())
+    figure = card(figure_div(lineage_figure(results, chains))) if grown else ""
+    return section("Lineage of the picks", figure, card(*shown), note=_LINEAGE_NOTE)
+
+
+def _keys(results: RunResults) -> dict[str, str]:
+    """Keys of the page by id; of a candidate that was trained, that."""
+    found = {e.genome.id: key_of(e) for e in results.final}
+    return found | {e.genome.id: key_of(e) for e in [*results.baselines, *results.front]}
+
+
+def _latency(results: RunResults) -> str:
+    found = tables.latencies(results.run)
+    if not found:
+        return ""
+    rows = html_table(latency_table(results, found))
+    if "predicted_ns" not in found["dense"]:
+        return section("Latency", rows)
+    figure = card(figure_div(latency_figure(found, _keys(results))))
+    return section("Latency, predicted and measured", pair(figure, f"<div>{rows}</div>"), note=_LATENCY_NOTE)
+
+
+def _proxies(results: RunResults, offline: bool) -> str:
+    run, parts = results.run, []
+    if run.screen.exists():
+        known = run.read(run.screen)
+        parts.append(f"<p>{html.escape(_screen_text(known))}</p>")
+    if (run.path / "audit.json").exists():
+        found = json.loads((run.path / "audit.json").read_text())
+        parts.append(card(figure_div(agreement_figure(found))))
+        if not offline and (run.path / "audit.html").exists():
+            parts.append('<p><a href="audit.html">The whole audit</a></p>')
+    return section("Proxies", *parts) if parts else ""
+
+
+def _screen_text(known: dict[str, Any]) -> str:
+    low, high = known["tau_range"]
+    return (
+        f"Proxy {known['proxy']} was compared with measurements before it might screen children: Kendall's tau "
+        f"{known['tau']:.2f} [{low:.2f}, {high:.2f}] on {known['candidates']} candidates of equal cost."
+    )
+
+
+def _exports(results: RunResults) -> str:
+    made = tables.exports_table(results.run, _keys(results))
+    return section("Exports", card(made)) if made else ""
+
+
+def _ledger(results: RunResults) -> str:
+    sums = tables.phases(results.run)
+    if not sums:
+        return ""
+    figures = pair(card(figure_div(rungs_figure(results))), card(figure_div(seconds_figure(sums))))
+    return section("What it cost", figures, card(tables.ledger_table(sums)), note=_LEDGER_NOTE)

@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 
 from sparsesearch.engine.results import RunResults
-from sparsesearch.report.html import html_table
+from sparsesearch.report.page import html_table
 from sparsesearch.report.png import draw_front
 from sparsesearch.report.terminal import front_table
 from sparsesearch.searchers import Evaluation

@@ -18,7 +18,7 @@ from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.report.series import per_second, searched, series_of
-from sparsesearch.report.terminal import cost_text
+from sparsesearch.report.texts import cost_text
 
 # What each state means, and what can be done about it.
 STATES = {

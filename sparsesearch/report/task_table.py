@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from sparsesearch.report.terminal import short
+from sparsesearch.report.texts import short
 
 # Standard errors from which on a loss stands out.
 CLEAR = 2.0

@@ -12,25 +12,12 @@ from rich.table import Table
 
 from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.report.data import row_name
+from sparsesearch.report.texts import cost_text, short
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import COSTS, Space
 
 # Columns of the shortest bar that still says something.
 LEAST_BAR = 3
-
-
-def short(value: float) -> str:
-    """A count with three significant digits and K, M, G."""
-    value = float(f"{value:.3g}")  # rounded first: 999,600 is 1M, not 1000K
-    for scale, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
-        if abs(value) >= scale:
-            return f"{value / scale:.3g}{suffix}"
-    return f"{value:g}"
-
-
-def cost_text(name: str, value: float) -> str:
-    """A cost as `short` has it; nanoseconds as milliseconds."""
-    return f"{value / 1e6:.3g} ms" if name.endswith("_ns") else short(value)
 
 
 def front_table(results: RunResults, candidates: list[Evaluation], title: str) -> Table:

@@ -23,7 +23,8 @@ from sparsesearch.errors import InputError
 from sparsesearch.evaluation import perplexity
 from sparsesearch.export import export, load
 from sparsesearch.pareto import best_fronts
-from sparsesearch.report.html import ladder_figure, write_report
+from sparsesearch.report.figures import ladder_figure
+from sparsesearch.report.html import write_report
 from sparsesearch.report.terminal import front_table
 from sparsesearch.training import TrainingRun, loop
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from sparsesearch.report.terminal import block_bars, cost_text, unit_bars
+from sparsesearch.report.terminal import block_bars, unit_bars
+from sparsesearch.report.texts import cost_text
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome, Space, Unit
 

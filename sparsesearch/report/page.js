@@ -1,0 +1,182 @@
+"use strict";
+// The theme of page and figures, tables sorted by a click, and the chart of the candidate that was clicked.
+(() => {
+  const root = document.documentElement;
+  const figures = () => [...document.querySelectorAll(".js-plotly-plot")];
+  const BLUE = "#0072B2", ORANGE = "#E69F00", TRACK = "rgba(128,128,128,.16)";
+
+  // -- theme ------------------------------------------------------------------------------------------------------
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+
+  function paint(figure) {
+    const style = getComputedStyle(document.body);
+    const [ink, line, card] = [style.color, style.borderTopColor, style.outlineColor];
+    const update = {
+      "font.color": ink, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      "hoverlabel.bgcolor": card, "hoverlabel.font.color": ink, "hoverlabel.bordercolor": line,
+      "hoverlabel.font.family": "system-ui, sans-serif",
+      "modebar.color": line, "modebar.activecolor": ink, "modebar.bgcolor": "rgba(0,0,0,0)",
+    };
+    for (const name of Object.keys(figure.layout).filter((key) => /^[xy]axis\d*$/.test(key)))
+      for (const part of ["gridcolor", "zerolinecolor", "linecolor"]) update[`${name}.${part}`] = line;
+    (figure.layout.annotations || []).forEach((_, i) => {
+      update[`annotations[${i}].arrowcolor`] = ink;
+    });
+    return Plotly.relayout(figure, update);
+  }
+
+  function applyTheme() {
+    button.textContent = isDark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", `Change to ${button.textContent.toLowerCase()} colours`);
+    figures().forEach(paint);
+  }
+
+  const button = document.querySelector("button.theme");
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    applyTheme();
+  });
+  system.addEventListener("change", applyTheme);
+
+  // -- tables -----------------------------------------------------------------------------------------------------
+  const text = (row, column) => (row.cells[column] ? row.cells[column].textContent.trim() : "");
+  // What a cell is sorted by: a number where it says or begins with one; Infinity where it is empty.
+  function worth(row, column) {
+    const cell = row.cells[column], words = text(row, column);
+    if (cell && cell.dataset.sort !== undefined) return Number(cell.dataset.sort);
+    if (words === "" || words === "-") return Infinity;
+    const found = words.replace(/,/g, "").match(/^[+-]?\d*\.?\d+(e[+-]?\d+)?(?=$|[\s%x(])/);
+    return found ? Number(found[0]) : NaN;
+  }
+  function sort(head) {
+    const column = head.cellIndex, body = head.closest("table").tBodies[0];
+    const falls = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", falls > 0 ? "ascending" : "descending");
+    const values = new Map([...body.rows].map((row) => [row, worth(row, column)]));
+    const numbers = ![...values.values()].some(Number.isNaN);
+    const order = (a, b) =>
+      numbers ? Math.sign(values.get(a) - values.get(b)) || 0 : text(a, column).localeCompare(text(b, column));
+    body.append(...[...body.rows].sort((a, b) => falls * order(a, b)));
+  }
+  for (const head of document.querySelectorAll("th")) {
+    head.tabIndex = 0;
+    head.title = "Sort by this column";
+    head.addEventListener("click", () => sort(head));
+    head.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        sort(head);
+      }
+    });
+  }
+
+  // -- the candidate that was clicked -----------------------------------------------------------------------------
+  const panel = document.getElementById("candidate");
+  const known = document.getElementById("candidates");
+  const data = known ? JSON.parse(known.textContent) : { spaces: [], candidates: {} };
+
+  // What a candidate keeps: for each row of the chart and each block, the share and what to say about it.
+  function layers(candidate) {
+    const space = data.spaces[candidate.space];
+    const kept = space.rows.map(() => space.blocks.map(() => 0));
+    const total = space.rows.map(() => space.blocks.map(() => 0));
+    const words = space.rows.map(() => space.blocks.map(() => []));
+    space.units.forEach((unit, i) => {
+      const count = unit.levels[candidate.levels[i]], block = space.blocks.indexOf(unit.block);
+      kept[unit.row][block] += count;
+      total[unit.row][block] += unit.levels[0];
+      words[unit.row][block].push(`${unit.name}: ${count.toLocaleString("en")} of ${unit.levels[0].toLocaleString("en")}`);
+    });
+    const share = kept.map((row, r) => row.map((count, b) => (total[r][b] ? count / total[r][b] : null)));
+    return { rows: space.rows, blocks: space.blocks.map(String), share, words };
+  }
+
+  function chart(candidate) {
+    const own = layers(candidate), other = data.candidates[candidate.beside];
+    const beside = other && other !== candidate ? layers(other) : null;
+    const count = own.rows.length, traces = [], layout = {
+      barmode: "overlay", bargap: 0.15, height: 70 + Math.max(120, 240 / count) * count, margin: { l: 45, r: 10, t: 26, b: 40 },
+      font: { family: "system-ui, sans-serif", size: 12 }, annotations: [], hovermode: "closest",
+      legend: { orientation: "h", x: 1, xanchor: "right", y: 1, yanchor: "bottom" },
+    };
+    own.rows.forEach((name, r) => {
+      const number = r ? String(r + 1) : "", top = 1 - r / count, bottom = 1 - (r + 1) / count;
+      const axes = { xaxis: "x" + number, yaxis: "y" + number };
+      const present = own.share[r].map((share) => (share === null ? null : 1));
+      traces.push({ ...axes, type: "bar", x: own.blocks, y: present, marker: { color: TRACK }, hoverinfo: "skip", showlegend: false });
+      traces.push({
+        ...axes, type: "bar", x: own.blocks, y: own.share[r], marker: { color: BLUE }, name: "kept", showlegend: !r,
+        legendgroup: "kept", hoverinfo: "text", hovertext: own.words[r].map((words, b) =>
+          `block ${own.blocks[b]}: ${((own.share[r][b] || 0) * 100).toFixed(1)} % kept<br>${words.slice(0, 12).join("<br>")}`),
+      });
+      if (beside) traces.push({
+        ...axes, type: "scatter", mode: "markers", x: beside.blocks, y: beside.share[r], name: other.title, showlegend: !r,
+        legendgroup: "beside", marker: { symbol: "line-ew-open", size: 12, color: ORANGE, line: { width: 3 } },
+        hovertemplate: "%{y:.1%} kept<extra></extra>",
+      });
+      layout["yaxis" + number] = { domain: [bottom + 0.05 / count, top - 0.2 / count], range: [0, 1.04], tickformat: ".0%", nticks: 3, fixedrange: true };
+      layout["xaxis" + number] = { type: "category", anchor: "y" + number, showticklabels: r === count - 1, matches: r ? "x" : undefined, nticks: 16 };
+      layout.annotations.push({ text: name, showarrow: false, xref: "paper", yref: "paper", x: 0, y: top - 0.2 / count, xanchor: "left", yanchor: "bottom" });
+    });
+    layout["xaxis" + (count > 1 ? count : "")].title = { text: "block" };
+    const place = document.getElementById("layers");
+    return Plotly.react(place, traces, layout, { displayModeBar: false, responsive: true }).then(() => paint(place));
+  }
+
+  // A ring around it in every figure that has it.
+  function ring(key) {
+    for (const figure of figures()) {
+      const at = figure.data.findLastIndex((trace) => trace.customdata && trace.customdata.includes(key) && trace.meta !== "ring");
+      const mine = figure.data.findIndex((trace) => trace.meta === "ring");
+      if (mine >= 0) Plotly.deleteTraces(figure, mine);
+      if (at < 0) continue;
+      const trace = figure.data[at], i = trace.customdata.indexOf(key);
+      Plotly.addTraces(figure, {
+        x: [trace.x[i]], y: [trace.y[i]], mode: "markers", hoverinfo: "skip", showlegend: false, meta: "ring",
+        marker: { symbol: "circle-open", size: 18, color: "#D55E00", line: { width: 3 } },
+      });
+    }
+  }
+
+  function say(tag, words, parent) {
+    parent.append(Object.assign(document.createElement(tag), { textContent: words }));
+  }
+
+  function show(key) {
+    const candidate = data.candidates[key], title = panel.querySelector("h3"), facts = panel.querySelector("dl");
+    panel.dataset.shown = key;
+    facts.replaceChildren();
+    if (!candidate) {
+      title.textContent = key;
+      say("dd", "Measured on search samples only, and left out of this page to keep it small. See: sparsesearch show RUN ID", facts);
+      Plotly.purge("layers");
+    } else {
+      title.textContent = candidate.title;
+      for (const [name, value] of candidate.facts) {
+        say("dt", name, facts);
+        say("dd", value, facts);
+      }
+      chart(candidate);
+    }
+    ring(key);
+    for (const row of document.querySelectorAll("tr[data-key]")) row.classList.toggle("shown", row.dataset.key === key);
+  }
+
+  if (panel) {
+    for (const figure of figures())
+      figure.on("plotly_click", (event) => {
+        const point = event.points.find((each) => typeof each.customdata === "string");
+        if (point) show(point.customdata);
+      });
+    for (const one of document.querySelectorAll("button[data-key]"))
+      one.addEventListener("click", () => {
+        show(one.dataset.key);
+        if (panel.getBoundingClientRect().top > innerHeight || panel.getBoundingClientRect().bottom < 0)
+          panel.scrollIntoView({ behavior: "smooth", block: "nearest" });
+      });
+    if (data.first) show(data.first);
+  }
+  applyTheme();
+})();

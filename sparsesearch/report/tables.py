@@ -1,0 +1,107 @@
+"""Tables of a run's page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.results import RunResults, name_in_tests
+from sparsesearch.report.lineage import Step
+from sparsesearch.report.page import Cell, Row, table
+from sparsesearch.report.payload import key_of, named, test_values
+from sparsesearch.report.texts import cost_name, cost_text
+from sparsesearch.searchers import Evaluation
+
+
+def cost_cells(results: RunResults, evaluation: Evaluation) -> list[Cell]:
+    """Each cost that dense has, with its share of it."""
+    dense = results.space.dense_costs
+    shown = [(c, v) for c, v in evaluation.costs.items() if dense[c]]
+    return [Cell(f"{cost_text(c, v)} ({v / dense[c]:.0%})", v) for c, v in shown]
+
+
+def front_table(results: RunResults) -> str:
+    """The front, then uniform candidates and dense, with test values where there are any."""
+    tests, shown = test_values(results), named(results)
+    costs = [cost for cost, dense in results.space.dense_costs.items() if dense]
+    heads = ["id", "", results.quality, *map(cost_name, costs), *([f"test {results.test_metric}"] if tests else [])]
+    rows: list[Row] = []
+    for evaluation, name in shown:
+        row = [Cell(evaluation.genome.id, key=key_of(evaluation)), Cell(name)]
+        row += [Cell(f"{evaluation.quality:.4f}", evaluation.quality), *cost_cells(results, evaluation)]
+        if tests:
+            row.append(Cell(f"{tests[name_in_tests(evaluation)]:.4g}" if name_in_tests(evaluation) in tests else ""))
+        rows.append(row)
+    picked = {e.genome for e in results.picks().values()}
+    return table(heads, rows, [evaluation.genome in picked for evaluation, _ in shown])
+
+
+def phases(run: RunDirectory) -> dict[str, list[float]]:
+    """Steps, tokens, seconds and device seconds of the ledger, summed by phase."""
+    sums: dict[str, list[float]] = {}
+    for entry in run.lines(run.ledger):
+        total = sums.setdefault(entry["phase"], [0.0, 0.0, 0.0, 0.0])
+        for i, key in enumerate(("count", "tokens", "seconds", "device_seconds")):
+            total[i] += entry.get(key, 0.0)
+    return sums
+
+
+def ledger_table(sums: Mapping[str, Sequence[float]]) -> str:
+    """What `phases` found."""
+    rows: list[Row] = [
+        [phase, f"{count:,.0f}", f"{tokens:,.0f}", f"{seconds:,.1f}", f"{device:,.1f}" if device else ""]
+        for phase, (count, tokens, seconds, device) in sums.items()
+    ]
+    return table(["phase", "steps", "tokens", "seconds", "device seconds"], rows)
+
+
+def lineage_table(results: RunResults, steps: Sequence[Step]) -> str:
+    """A chain, its start first."""
+    cost = results.objectives[1]
+    dense = max(results.space.dense_costs[cost], 1)
+    rows: list[Row] = [
+        [
+            Cell(step.evaluation.genome.id, key=key_of(step.evaluation)), step.origin, f"{step.number:,}",
+            f"{step.tokens:,}", "" if step.changed is None else f"{step.changed:,}",
+            Cell(f"{step.evaluation.quality:.4f}", step.evaluation.quality), f"{step.evaluation.sequences:,}",
+            Cell(f"{cost_text(cost, step.evaluation.costs[cost])} ({step.evaluation.costs[cost] / dense:.0%})",
+                 step.evaluation.costs[cost]),
+        ]
+        for step in steps
+    ]  # fmt: skip
+    heads = [
+        "id",
+        "origin",
+        "candidate",
+        "at tokens",
+        "units changed",
+        results.quality,
+        "on sequences",
+        cost_name(cost),
+    ]
+    return table(heads, rows)
+
+
+def latencies(run: RunDirectory) -> dict[str, Any]:
+    """What `latency_measured.json` says, by candidate id, `dense` and `setting`; empty where nothing was measured."""
+    path = run.path / "latency_measured.json"
+    return dict(run.read(path)) if path.exists() else {}
+
+
+def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> str:
+    """Exports that were made from the run; empty where none is recorded."""
+    rows: list[Row] = []
+    for line in run.lines(run.path / "exports.jsonl"):
+        verified = line.get("verified") or []
+        by = ", ".join(verified) if isinstance(verified, list) else str(verified)
+        name = str(line.get("id", ""))
+        rows.append(
+            [
+                Cell(name, key=keys.get(name, "")),
+                *(str(line.get(k, "")) for k in ("form", "out")),
+                by,
+                str(line.get("when", "")),
+            ]
+        )
+    return table(["id", "form", "directory", "verified by", "when"], rows) if rows else ""

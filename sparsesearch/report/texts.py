@@ -1,0 +1,25 @@
+"""Numbers and names of costs as tables, pages and figures show them."""
+
+from __future__ import annotations
+
+# The cost that is counted in nanoseconds.
+LATENCY = "latency_ns"
+
+
+def short(value: float) -> str:
+    """A count with three significant digits and K, M, G."""
+    value = float(f"{value:.3g}")  # rounded first: 999,600 is 1M, not 1000K
+    for scale, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if abs(value) >= scale:
+            return f"{value / scale:.3g}{suffix}"
+    return f"{value:g}"
+
+
+def cost_text(name: str, value: float) -> str:
+    """A cost as tables show it: counts shortened, times in milliseconds."""
+    return f"{value / 1e6:.3g} ms" if name == LATENCY else short(value)
+
+
+def cost_name(name: str) -> str:
+    """What goes before `cost_text`, which has the unit."""
+    return "latency" if name == LATENCY else name
