@@ -50,10 +50,10 @@ def dashboard(
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raise EnvironmentProblem SS308 where nobody can listen there."""
+    """Raise EnvironmentProblem SS310 where nobody can listen there."""
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
         raise EnvironmentProblem(
-            "SS308", f"cannot listen on {host}:{port}: {error.strerror}.", "Choose another --port."
+            "SS310", f"cannot listen on {host}:{port}: {error.strerror}.", "Choose another --port."
         ) from None

@@ -130,7 +130,7 @@ def choose(form: str, supernet: StitchedSupernet, genome: Genome) -> tuple[str, 
     Args:
         form: `auto` or a name in `FORMS`.
 
-    Raises InputError SS102 for an unknown form, SS502 where the candidate cannot take it, EnvironmentProblem SS310
+    Raises InputError SS102 for an unknown form, SS502 where the candidate cannot take it, EnvironmentProblem SS307
     where a package that it needs is not there.
     """
     if form == "auto":

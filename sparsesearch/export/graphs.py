@@ -32,11 +32,11 @@ TRACED_BATCH = 3
 
 
 def check_packages(form: str) -> None:
-    """Raise EnvironmentProblem SS310 where a package that the form needs is not there."""
+    """Raise EnvironmentProblem SS307 where a package that the form needs is not there."""
     missing = [name for name in PACKAGES[form] if importlib.util.find_spec(name) is None]
     if missing:
         raise EnvironmentProblem(
-            "SS310", f"form {form} needs {', '.join(missing)}, which is not installed.",
+            "SS307", f"form {form} needs {', '.join(missing)}, which is not installed.",
             'pip install "sparsesearch[onnx]"',
         )  # fmt: skip
 
@@ -160,7 +160,7 @@ class Graph(nn.Module):
         Args:
             told: the export's manifest.
 
-        Raises EnvironmentProblem SS310.
+        Raises EnvironmentProblem SS307.
         """
         super().__init__()
         form = told["form"]

@@ -114,7 +114,7 @@ def test_dashboard_serves_the_mirror(
         port = taken.getsockname()[1]
         outcome = run("dashboard", path, "--port", port)
         assert outcome.code == 3
-        assert outcome.err.startswith(f"SS308 cannot listen on 127.0.0.1:{port}")
+        assert outcome.err.startswith(f"SS310 cannot listen on 127.0.0.1:{port}")
     assert run("dashboard", path, "--port", port).code == 0
     assert served == [(1, "127.0.0.1", port)]
 

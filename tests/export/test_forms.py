@@ -355,7 +355,7 @@ def test_a_missing_extra_is_one_line_before_any_work(
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     monkeypatch.setattr(write, "open_run", None)
     results, _ = runs("llama")
-    with pytest.raises(SparseSearchError, match=r"SS310 form onnx needs .*onnxruntime.*sparsesearch\[onnx\]"):
+    with pytest.raises(SparseSearchError, match=r"SS307 form onnx needs .*onnxruntime.*sparsesearch\[onnx\]"):
         export(results, results.pick("knee"), tmp_path / "out", "onnx")
 
 
