@@ -22,7 +22,7 @@ from sparsesearch.bilevel.widths import pooling
 from sparsesearch.config import RunConfig, TrainingConfig, UnitConfig
 from sparsesearch.models.trace import describe_module
 from sparsesearch.models.units import build_space
-from sparsesearch.space import COSTS, Genome, Unit
+from sparsesearch.space import Genome, Unit
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.training.weights import Weights
 
@@ -114,7 +114,7 @@ def test_one_hot_chances_cost_what_is_counted(seed: int, draw: int) -> None:
         for u, level in zip(space.units, levels.tolist(), strict=True)
     }
     counted = space.costs.named(levels)
-    for cost in COSTS:
+    for cost in space.costs.names:
         if space.dense_costs[cost]:
             share = float(ExpectedCost(space, cost)(chances))
             assert share * space.dense_costs[cost] == pytest.approx(counted[cost], abs=1e-6)

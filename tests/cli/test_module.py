@@ -112,8 +112,8 @@ def test_evaluate_refuses_what_it_cannot_judge(
         (["networks:padded", "--images", "test"], "SS204", "how images are resized and normalised is not known"),
         (["networks:padded", "--text", "cnn.yaml"], "SS504", "neither a causal language model"),
         (["demo", "--images", "test"], "SS504", "no classifier of images"),
-        (["demo"], "SS101", "needs either --text or --images"),
-        (["demo", "--text", "cnn.yaml", "--images", "test"], "SS101", "needs either --text or --images"),
+        (["demo"], "SS101", "needs one of --text, --images and --tasks"),
+        (["demo", "--text", "cnn.yaml", "--images", "test"], "SS101", "needs one of --text, --images and --tasks"),
     ):
         done = run("evaluate", *arguments)
         assert done.code == 2, done.err

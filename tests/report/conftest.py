@@ -95,5 +95,5 @@ def opened(chromium: Any) -> Iterator[Callable[..., Opened]]:
 @pytest.fixture
 def own_run(small_run: RunResults, tmp_path: Path) -> RunResults:
     """A copy of the small run, to write into."""
-    shutil.copytree(small_run.run.path, tmp_path / "run")
+    shutil.copytree(small_run.run.path, tmp_path / "run", ignore=shutil.ignore_patterns("exports.jsonl"))
     return RunResults(tmp_path / "run")

@@ -1,0 +1,79 @@
+"""Every form that a candidate can be written in: reload check, file size, and time against dense and its MACs.
+
+    python forms.py --run RUN --pick max-under:macs=50% --out measured/llama-7m.json
+
+The candidate and dense are exported in each form, loaded by `sparsesearch.load` and called without a cache on `--batch`
+samples of the run's selection data, interleaved, one CPU thread, processor time. Graphs are compared with dense graphs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging
+
+import sparsesearch as ss
+from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import SparseSearchError
+from sparsesearch.export import FORMS, export
+from sparsesearch.export.graphs import GRAPHS
+from sparsesearch.export.verify import outputs_of
+from sparsesearch.latency.timing import compared, quiet
+from sparsesearch.searchers import Evaluation
+
+
+def written(results: RunResults, candidate: Evaluation, form: str, out: Path) -> dict[str, Any]:
+    """The report of an export; the reason where the candidate cannot take the form."""
+    try:
+        return export(results, candidate, out, form)
+    except SparseSearchError as error:
+        return {"form": form, "refused": str(error)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--pick", default="knee")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    logging.disable_progress_bar()
+    results, rows = RunResults(args.run), []
+    candidate, dense = results.pick(args.pick), results.pick("dense")
+    samples = results.run.samples("selection").rows(slice(0, args.batch))
+    with tempfile.TemporaryDirectory() as directory:
+        base: dict[str, Any] = {}
+        for form in FORMS:
+            found = written(results, candidate, form, Path(directory) / form)
+            if "refused" in found:
+                rows.append(found)
+                continue
+            kind = form if form in GRAPHS else "zeros"
+            if kind not in base:
+                told = written(results, dense, kind, Path(directory) / f"dense-{kind}")
+                base[kind] = told, ss.load(told["out"], torch.float32)
+            told, whole = base[kind]
+            model = ss.load(found["out"], torch.float32)
+            runs = [partial(outputs_of, net, samples.inputs(net)) for net in (whole, model)]
+            with quiet(1):
+                dense_ns, ns = compared(runs[0], [lambda run=runs[1]: run], "cpu", 0)
+            rows.append({
+                "form": form, "verified": found["verified"], "max_abs_logit_diff": found["max_abs_logit_diff"],
+                "MB": round(found["bytes"] / 1e6, 2), "of dense's file": round(found["bytes"] / told["bytes"], 3),
+                "of dense's MACs": round(candidate.costs["macs"] / dense.costs["macs"], 3),
+                "of dense's time": round(ns / dense_ns, 3), "dense ms": round(dense_ns / 1e6, 2),
+            })  # fmt: skip
+            print(json.dumps(rows[-1]), flush=True)
+    told = {"run": args.run.name, "model": results.info["model"], "pick": args.pick, "id": candidate.genome.id}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(told | {"rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
