@@ -12,7 +12,7 @@ from rich.table import Table
 from sparsesearch.config import dump_config
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.supernet_checks import supernet_note, supernet_plan
-from sparsesearch.report.texts import short
+from sparsesearch.report.texts import cost_text
 from sparsesearch.supernet.store import estimated_bytes
 
 
@@ -48,7 +48,9 @@ def print_plan(launch: Launch, path: Path | None = None) -> None:
     for name, dense in plan["dense"].items():
         limits = ", ".join(b.text for b in launch.space.bounds if b.cost == name)
         smallest = plan["smallest"][name]
-        table.add_row(name, short(dense), f"{short(smallest)} ({smallest / max(dense, 1):.0%})", limits)
+        table.add_row(
+            name, cost_text(name, dense), f"{cost_text(name, smallest)} ({smallest / max(dense, 1):.0%})", limits
+        )
     console.print(table)
     console.print(f"Level store: about {plan['store_bytes'] / 1e6:.1f} MB", highlight=False)
     if launch.config.supernet.is_trained:

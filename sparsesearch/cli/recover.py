@@ -21,7 +21,7 @@ def recover(
     method: Annotated[str | None, typer.Option(help="full, perp, lora, masked_lora or compensate.")] = None,
     training: Annotated[str | None, typer.Option(help="Data to train on; the run's training data by default.")] = None,
     soup: Annotated[int, typer.Option(min=1, help="Copies with seeds of their own, averaged greedily.")] = 1,
-    form: Annotated[str, typer.Option(help="auto, zeros, uniform or uneven.")] = "auto",
+    form: Annotated[str, typer.Option(help="auto, or one of: sparsesearch list forms.")] = "auto",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="As training.batch.")
     ] = None,

@@ -14,7 +14,6 @@ from sparsesearch.engine.caches import ensure_store, ensure_teacher
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor
 from sparsesearch.engine.ladder import Ladder
-from sparsesearch.engine.latencies import TABLE
 from sparsesearch.engine.launch import Launch, check_disk, prepare, spared_blocks_note
 from sparsesearch.engine.learning import learn
 from sparsesearch.engine.ledger import Ledger
@@ -135,7 +134,7 @@ def write_launch(launch: Launch, run: RunDirectory, kind: str = SEARCH) -> None:
         run.keep(role, samples)
     run.write(run.space, launch.space.to_json())
     if launch.latency is not None:
-        run.write(run.path / TABLE, launch.latency.to_json())
+        run.write(run.latency, launch.latency.to_json())
     run.write(run.info, _info(launch) | {"kind": kind})
     # Last, since its presence is what makes the directory a run.
     run.write_config(dump_config(with_absolute_paths(launch.config)))

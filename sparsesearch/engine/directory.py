@@ -9,6 +9,8 @@ trained.jsonl   evaluations after training        trials/         checkpoints an
 learning/       checkpoints and results of what searches by gradient learn
 workers.json    memory of workers, and how often their kept hidden states served
 progress.json   what the controller is doing, or how it ended
+latency.json    the table that latencies come from; latency_measured.json what finalists took
+exports.jsonl   what was exported
 front.json      derived, like report.html, *.png and test.json
 """
 
@@ -47,6 +49,9 @@ class RunDirectory:
         self.generations = path / "generations.jsonl"
         self.workers = path / "workers.json"
         self.progress = path / "progress.json"
+        self.latency = path / "latency.json"
+        self.latency_measured = path / "latency_measured.json"
+        self.exports = path / "exports.jsonl"
         self.front = path / "front.json"
         self.screen = path / "screen.json"
         self.seeds = path / "seeds.json"

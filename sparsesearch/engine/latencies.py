@@ -17,11 +17,8 @@ from sparsesearch.models.source import Source
 from sparsesearch.space import Space
 from sparsesearch.space.cost import MEASURED
 
-# Where a run keeps the table that its space was made with.
-TABLE = "latency.json"
 
-
-def is_wanted(config: RunConfig) -> bool:
+def _is_wanted(config: RunConfig) -> bool:
     """Whether latency or memory is an objective or limited, or a table is given."""
     named = {*config.objectives[1:], *(limit.cost for limit in config.parsed_limits())}
     return bool(named & set(MEASURED)) or config.latency.table is not None
@@ -29,20 +26,22 @@ def is_wanted(config: RunConfig) -> bool:
 
 def table_of(
     config: RunConfig, source: Source, network: Network, space: Space, samples: Samples, saved: RunDirectory | None,
-    reporter: Reporter,
-) -> LatencyTable:  # fmt: skip
-    """The table of a launch.
+    reporter: Reporter | None,
+) -> LatencyTable | None:  # fmt: skip
+    """The table of a launch; None where nothing needs one.
 
     Raises InputError SS121 (no table), SS122 (of another request), SS123 (no such device here) or SS124 (a request that
     the network cannot answer).
     """
-    if saved is not None and (saved.path / TABLE).exists():
-        return LatencyTable.read(saved.path / TABLE)
+    if not _is_wanted(config):
+        return None
+    if saved is not None and saved.latency.exists():
+        return LatencyTable.read(saved.latency)
     if config.latency.table is not None:
         table = LatencyTable.read(Path(config.latency.table).expanduser())
         table.check(config.latency)
         return table
-    return measure_now(config, source, network, space, samples, reporter)
+    return measure_now(config, source, network, space, samples, reporter or Reporter(quiet=True))
 
 
 def measure_now(

@@ -30,7 +30,7 @@ from sparsesearch.engine.checks import (
     check_training,
 )
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.latencies import is_wanted, table_of
+from sparsesearch.engine.latencies import table_of
 from sparsesearch.engine.learning_checks import check_learning, searcher_of, tokens_of
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.refine import coarse_levels
@@ -234,10 +234,8 @@ def prepare(
     check_pattern(config, network, space)
     if samples is None:
         samples = _samples(config, source, network, given or {}, saved, reread)
-    latency = None
-    if is_wanted(config):
-        reporter = reporter or Reporter(quiet=True)
-        latency = table_of(config, source, network, space, samples["calibration"], saved, reporter)
+    latency = table_of(config, source, network, space, samples["calibration"], saved, reporter)
+    if latency is not None:
         space = with_latency(space, config.context, latency).with_limits(config.parsed_limits())
         space.check()
         check_objectives(config, space)

@@ -12,6 +12,10 @@ from sparsesearch.searchers import Evaluation
 FIGURE = "front.png"
 
 
+# Okabe-Ito: told apart by colour-blind readers.
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+
+
 def write_figure(results: RunResults, candidate: Evaluation, path: Path) -> None:
     """Draw the run's front, uniform candidates, dense, and the candidate."""
     from matplotlib.figure import Figure
@@ -24,10 +28,10 @@ def write_figure(results: RunResults, candidate: Evaluation, path: Path) -> None
         ordered = sorted(evaluations, key=lambda e: e.costs[cost])
         axes.plot([e.costs[cost] for e in ordered], [e.quality for e in ordered], style, label=label, **options)
 
-    draw(results.front, "front", "o-", color="#1f77b4")
-    draw(results.baselines, "uniform", "s", color="#ff7f0e")
-    draw([results.dense] if results.dense else [], "dense", "*", color="#2ca02c", markersize=12)
-    draw([candidate], f"this model ({candidate.genome.id})", "D", color="#d62728", markersize=9, fillstyle="none")
+    draw(results.front, "front", "o-", color=BLUE)
+    draw(results.baselines, "uniform", "s", color=ORANGE)
+    draw([results.dense] if results.dense else [], "dense", "*", color=GREEN, markersize=12)
+    draw([candidate], f"this model ({candidate.genome.id})", "D", color=VERMILION, markersize=9, fillstyle="none")
     axes.set(xlabel=cost, ylabel=f"{results.quality} on selection data")
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 
 from sparsesearch.calibration import Samples
 from sparsesearch.config import load_config
-from sparsesearch.engine.latencies import TABLE
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
@@ -22,7 +20,6 @@ from sparsesearch.latency.table import hardware_of
 from sparsesearch.latency.timing import Run, compared, peak_bytes, quiet
 from sparsesearch.space import Genome
 
-MEASURED_FILE = "latency_measured.json"
 DENSE, SETTING = "dense", "setting"
 
 
@@ -56,42 +53,30 @@ def measure_finalists(results: RunResults, reporter: Reporter, module: Any = Non
     for (name, genome), ns in zip([(DENSE, results.space.dense), *genomes.items()], times, strict=True):
         found[name] = {"measured_ns": ns, "measured_bytes": held[name]} | _predicted(results, genome)
     reporter.end()
-    results.run.write(results.run.path / MEASURED_FILE, found)
+    results.run.write(results.run.latency_measured, found)
     return found
 
 
 def is_here(results: RunResults) -> bool:
     """Whether the run has a latency table, and the device that it was measured on is of this machine."""
-    path = results.run.path / TABLE
-    if not path.exists():
+    if not results.run.latency.exists():
         return False
-    setting = LatencyTable.read(path).setting
+    setting = LatencyTable.read(results.run.latency).setting
     try:
         return hardware_of(setting.device) == setting.hardware
     except InputError:
         return False
 
 
-def measured_finalists(results: RunResults) -> dict[str, Any]:
-    """What `measure_finalists` wrote; empty where nothing was measured."""
-    path = results.run.path / MEASURED_FILE
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return found
-
-
 def _setting(results: RunResults, opened: Opened) -> Setting:
-    path = results.run.path / TABLE
-    if path.exists():
-        setting = LatencyTable.read(path).setting
+    if results.run.latency.exists():
+        setting = LatencyTable.read(results.run.latency).setting
         return replace(setting, hardware=hardware_of(setting.device))
     return setting_of(load_config(results.run.config).latency, opened.supernet.network, opened.source.storage)
 
 
-# How a request to a network is made, and the bytes of its weights
-Asked = tuple[Run, int]
-
-
-def _request(opened: Opened, genome: Genome, setting: Setting, samples: Samples) -> Asked:
+def _request(opened: Opened, genome: Genome, setting: Setting, samples: Samples) -> tuple[Run, int]:
+    """A request to a candidate, and the bytes of its weights."""
     task = opened.supernet.network.task
     network = opened.supernet.materialise(genome).to(setting.device, getattr(torch, setting.dtype)).eval()
     inputs = inputs_of(samples, task, setting, network)

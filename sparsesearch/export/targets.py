@@ -12,12 +12,11 @@ from safetensors.torch import load_file
 
 from sparsesearch.config import ImageConfig, ModelConfig, load_config
 from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.trials import kept_weights
 from sparsesearch.errors import InputError
 from sparsesearch.export.graphs import GRAPHS, Graph
 from sparsesearch.export.loading import MANIFEST, load, manifest
 from sparsesearch.export.verify import counts
-from sparsesearch.export.write import open_run
+from sparsesearch.export.write import open_run, trained_weights
 from sparsesearch.models.source import open_source
 from sparsesearch.models.task import TASKS, Task
 from sparsesearch.searchers import Evaluation
@@ -104,12 +103,10 @@ def _loader(source: Any) -> Callable[[], Target]:
 def _candidate(results: RunResults, candidate: Evaluation) -> Target:
     """A candidate as its highest rung left it; raises InputError SS501 where the weights of that are not kept."""
     opened, genome = open_run(results), candidate.genome
-    if candidate.trained:
-        weights = kept_weights(results.run, candidate)
-        if weights is None:
-            raise InputError("SS501", f"the weights of candidate {genome.id} after training are not kept.")
+    weights = trained_weights(results, candidate)
+    if weights is not None:
         opened.supernet.trained[genome] = load_file(weights)
     model = opened.supernet.materialise(genome)
-    if not candidate.trained:
+    if weights is None:
         opened.norms.correct(model, genome)
     return Target(model, opened.source.task, opened.source.directory, opened.image)

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,8 +41,6 @@ from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.supernet import LevelStore, StitchedSupernet
 
-# Of a run: its exports, one a line.
-EXPORTS = "exports.jsonl"
 WEIGHT_FILES = (".safetensors", ".onnx", ".data", ".pt2")
 PREPROCESSOR = "preprocessor_config.json"
 
@@ -137,24 +137,11 @@ def export(
         check_packages(form)
     opened = open_run(results, module)
     supernet, genome = opened.supernet, candidate.genome
-    if trained is None and candidate.trained:
-        trained = kept_weights(results.run, candidate)
-        if trained is None:
-            raise InputError(
-                "SS501", f"candidate {genome.id} was measured after {candidate.trained:,} tokens of training, and what "
-                "it was then is not kept.", "Choose one of the front, or recover it.",
-            )  # fmt: skip
+    trained = trained or trained_weights(results, candidate)
     if trained is not None:
         supernet.trained[genome] = load_file(trained)
     form, why = choose(form, supernet, genome)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise EnvironmentProblem(
-            "SS302", f"cannot write to {out}: {error.strerror}.", "Choose another --out."
-        ) from None
-    try:
+    with _appearing(out) as work:
         report: dict[str, Any] = {"form": form, "why": why, "out": str(out), "id": genome.id}
         report |= _write(form, work, opened, candidate, results.run, corrects=trained is None)
         report |= {"bytes": _size(work), "load": load_line(form, out, supernet.network.task.auto_class), "notes": []}
@@ -166,6 +153,38 @@ def export(
         _tell(work, report | told)
         write_figure(results, candidate, work / FIGURE)
         (work / "README.md").write_text(model_card(report, told, results, candidate))
+    _note_in_run(results.run, report)
+    return report if push_to_hub is None else report | {"hub": hub.push(out, push_to_hub, private)}
+
+
+def trained_weights(results: RunResults, candidate: Evaluation) -> Path | None:
+    """File of what training made of a candidate; None for one that was not trained.
+
+    Raises InputError SS501 where it was, and that is not kept.
+    """
+    if not candidate.trained:
+        return None
+    found = kept_weights(results.run, candidate)
+    if found is None:
+        raise InputError(
+            "SS501", f"candidate {candidate.genome.id} was measured after {candidate.trained:,} tokens of training, "
+            "and what it was then is not kept.", "Choose one of the front, or recover it.",
+        )  # fmt: skip
+    return found
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A directory to write into, which takes the place of `out` when all went well and leaves nothing otherwise."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise EnvironmentProblem(
+            "SS302", f"cannot write to {out}: {error.strerror}.", "Choose another --out."
+        ) from None
+    try:
+        yield work
         if out.exists():
             out.rmdir()
         work.chmod(0o755)  # mkdtemp's is for its owner alone
@@ -174,8 +193,6 @@ def export(
         work.replace(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    _note_in_run(results.run, report)
-    return report if push_to_hub is None else report | {"hub": hub.push(out, push_to_hub, private)}
 
 
 def _note_in_run(run: RunDirectory, report: dict[str, Any]) -> None:
@@ -183,7 +200,7 @@ def _note_in_run(run: RunDirectory, report: dict[str, Any]) -> None:
     when = datetime.now().astimezone().isoformat(timespec="seconds")
     kept = {key: report[key] for key in ("id", "form", "verified", "bytes")}
     with contextlib.suppress(OSError):
-        run.append(run.path / EXPORTS, kept | {"out": str(Path(report["out"]).resolve()), "when": when})
+        run.append(run.exports, kept | {"out": str(Path(report["out"]).resolve()), "when": when})
 
 
 def form_of(supernet: StitchedSupernet, genome: Genome, form: str) -> str:

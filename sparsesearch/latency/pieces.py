@@ -34,11 +34,13 @@ class Piece:
 
     Attributes:
         place: dotted path of the module that is timed.
+        sublayer: what in it they touch; empty where that is all of it.
         units: positions in the genome of those that narrow it.
         drop: position of the one that takes it away, or None.
     """
 
     place: str
+    sublayer: str
     units: tuple[int, ...]
     drop: int | None = None
 
@@ -73,9 +75,11 @@ def _in_blocks(network: Network, space: Space) -> list[Piece]:
         if unit.is_cut or unit.is_drop:
             groups.setdefault((unit.block, _sublayer(network, unit.name)), []).append(position)
     found = []
-    for (block, _), positions in groups.items():
+    for (block, sublayer), positions in groups.items():
         drop = next((i for i in positions if space.units[i].is_drop), None)
-        found.append(Piece(network.blocks[block], tuple(i for i in positions if i != drop), drop))
+        place = network.blocks[block]
+        narrowing = tuple(i for i in positions if i != drop)
+        found.append(Piece(place, sublayer.removeprefix(place), narrowing, drop))
     return found
 
 
@@ -98,7 +102,7 @@ def _in_layers(network: Network, space: Space, model: nn.Module) -> list[Piece]:
                 touching.setdefault(slot.tensor.rpartition(".")[0], set()).add(position[cut.name])
     timed = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
     return [
-        Piece(place, tuple(sorted(units)))
+        Piece(place, "", tuple(sorted(units)))
         for place, units in touching.items()
         if isinstance(model.get_submodule(place), timed)
     ]
@@ -177,4 +181,4 @@ def signature(model: nn.Module, piece: Piece, space: Space, given: torch.Tensor 
     units = (space.units[i] for i in piece.units)
     told = [f"{unit.module.removeprefix(piece.place)}.{unit.kind}{unit.levels}" for unit in units]
     inputs = [] if given is None else [str(tuple(given.shape))]
-    return " ".join([repr(module), *inputs, *windows, *shapes, *told])
+    return " ".join([repr(module), piece.sublayer, *inputs, *windows, *shapes, *told])

@@ -99,6 +99,7 @@ def _written(
 
 
 def draw_front(results: RunResults, axes: Any) -> None:
+    """Every candidate, the front, the uniform baselines and dense, quality against the first cost."""
     factor, label = scale(results.objectives[1])
 
     def draw(evaluations: Sequence[Evaluation], name: str, style: str, **options: Any) -> None:

@@ -85,23 +85,19 @@ def lineage_table(results: RunResults, steps: Sequence[Step]) -> str:
 
 def latencies(run: RunDirectory) -> dict[str, Any]:
     """What `latency_measured.json` says, by candidate id, `dense` and `setting`; empty where nothing was measured."""
-    path = run.path / "latency_measured.json"
-    return dict(run.read(path)) if path.exists() else {}
+    return dict(run.read(run.latency_measured)) if run.latency_measured.exists() else {}
 
 
 def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> str:
     """Exports that were made from the run; empty where none is recorded."""
-    rows: list[Row] = []
-    for line in run.lines(run.path / "exports.jsonl"):
-        verified = line.get("verified") or []
-        by = ", ".join(verified) if isinstance(verified, list) else str(verified)
-        name = str(line.get("id", ""))
-        rows.append(
-            [
-                Cell(name, key=keys.get(name, "")),
-                *(str(line.get(k, "")) for k in ("form", "out")),
-                by,
-                str(line.get("when", "")),
-            ]
-        )
+    rows: list[Row] = [
+        [
+            Cell(line["id"], key=keys.get(line["id"], "")),
+            line["form"],
+            line["out"],
+            ", ".join(line["verified"]),
+            line["when"],
+        ]
+        for line in run.lines(run.exports)
+    ]
     return table(["id", "form", "directory", "verified by", "when"], rows) if rows else ""

@@ -17,12 +17,12 @@ from support import FAMILIES, First, kinds_of, launched, run_search
 from sparsesearch.calibration import Samples
 from sparsesearch.config import LatencyConfig, RunConfig, UnitConfig
 from sparsesearch.engine import controller
-from sparsesearch.engine.latencies import TABLE, measure_now
+from sparsesearch.engine.latencies import measure_now
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError
 from sparsesearch.export.latency import measure_finalists
 from sparsesearch.latency import LatencyTable, Setting, measure_table, setting_of, timing, with_latency
-from sparsesearch.latency.pieces import copy_of, inputs_of, pieces_of, request
+from sparsesearch.latency.pieces import copy_of, inputs_of, pieces_of, request, signature
 from sparsesearch.latency.timing import peak_bytes
 from sparsesearch.models.load import load_model
 from sparsesearch.models.trace import describe_module
@@ -136,6 +136,18 @@ def test_what_is_timed_is_the_cut_network(family: str, family_dir: Make) -> None
         assert torch.equal(network.task.call(model, inputs), before)
 
 
+def test_sublayers_that_are_only_dropped_are_timed_apart(family_dir: Make) -> None:
+    """They have no levels to tell them by, and lie in one block."""
+    launch = launched(family_dir("llama"), units=[{"kind": "drop_attention"}, {"kind": "drop_ffn"}])
+    model = load_model(family_dir("llama"), torch.float32)
+    pieces = pieces_of(launch.network, launch.space, model)
+    kinds: dict[str, set[str]] = {}
+    for piece in pieces:
+        assert piece.drop is not None
+        kinds.setdefault(signature(model, piece, launch.space), set()).add(launch.space.units[piece.drop].kind)
+    assert sorted(kinds.values(), key=sorted) == [{"drop_attention"}, {"drop_ffn"}]
+
+
 def test_every_unit_that_narrows_is_in_one_piece(family_dir: Make) -> None:
     for family in FAMILIES:
         launch = launched(family_dir(family), units=kinds_of(family_dir(family)))
@@ -189,7 +201,7 @@ def test_a_run_with_latency_resumes_verifies_and_lends_its_table(family_dir: Mak
     changes: dict[str, Any] = {**TIMED, "units": [{"kind": "ffn_width", "levels": 2}, {"kind": "drop_attention"}]}
     results = run_search(tmp_path / "run", directory, **changes)
     assert results.dense is not None
-    table = LatencyTable.read(tmp_path / "run" / TABLE)
+    table = LatencyTable.read(tmp_path / "run" / "latency.json")
     assert results.dense.costs["latency_ns"] == table.dense_ns
     again = controller.resume(tmp_path / "run", {"search.evals": 15}, QUIET)  # by the table of the run
     assert again.dense is not None

@@ -69,6 +69,7 @@ def test_what_lies_behind_a_marker_does_not_take_its_clicks(own_run: RunResults,
         shown.page.wait_for_function(
             "(key) => document.querySelector('.hoverlayer').textContent.includes(key)", arg=key
         )
+    assert shown.wrong == []
 
 
 def test_dark_and_light_narrow_and_sorted(own_run: RunResults, opened: Any) -> None:
