@@ -83,7 +83,8 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """A line of the archive; what is not finite becomes null."""
     quality = evaluation.quality if math.isfinite(evaluation.quality) else None
     trained = {"trained": evaluation.trained} if evaluation.trained else {}
-    return trained | {
+    parents = {"parents": list(evaluation.parents)} if evaluation.parents else {}
+    return trained | parents | {
         "id": evaluation.genome.id,
         "genome": evaluation.genome.levels.tolist(),
         "sequences": evaluation.sequences,
@@ -112,4 +113,5 @@ def from_json(data: dict[str, Any]) -> Evaluation:
         error=data["error"],
         known=data["known"],
         trained=data.get("trained", 0),
+        parents=tuple(data.get("parents", ())),
     )

@@ -68,7 +68,7 @@ class Measurer:
 
     def record(self, key: Key, proposal: Proposal, results: list[Any], started: float, done: int) -> Evaluation:
         """What workers measured, as a line of the archive and of the ledger."""
-        evaluation = self._evaluation(key, proposal.origin, results)
+        evaluation = self._evaluation(key, proposal, results)
         self.archive.append(evaluation)
         measured = evaluation.sequences - evaluation.known
         tokens = measured * self.length + (GRADIENT * evaluation.trained if measured else 0)
@@ -122,11 +122,12 @@ class Measurer:
         size = max(len(sequences), 1) if trained else PORTION * self.config.batch
         return [(key[0].data, sequences[i : i + size], trained) for i in range(0, len(sequences), size)]
 
-    def _evaluation(self, key: Key, origin: str, results: Sequence[Any]) -> Evaluation:
+    def _evaluation(self, key: Key, proposal: Proposal, results: Sequence[Any]) -> Evaluation:
         genome, draw, sequences, trained = key
         common: dict[str, Any] = {
-            "genome": genome, "draw": draw, "sequences": sequences, "origin": origin,
+            "genome": genome, "draw": draw, "sequences": sequences, "origin": proposal.origin,
             "costs": self.space.costs.named(genome.levels), "trained": trained,
+            "parents": tuple(parent.id for parent in proposal.parents),
         }  # fmt: skip
         errors = [str(r) if isinstance(r, WorkerDied) else r.get("error", "") for r in results]
         if any(errors):

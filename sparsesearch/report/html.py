@@ -40,9 +40,9 @@ _LADDER_NOTE = (
     "uniform ones beside them. All saw the same data in the same order."
 )
 _LINEAGE_NOTE = (
-    "The archive records origins, not parents. Each step here is the candidate measured earlier that differs in the "
-    "fewest units, back to one that the search started from. Qualities are on as many sequences as the candidate was "
-    "measured on."
+    "Each step is a parent of the next one: what it was mutated or crossed from, or the best candidate that an exact "
+    "solution was looked for around; of two parents, the one that differs in fewer units. Qualities are on as many "
+    "sequences as the candidate was measured on."
 )
 _LATENCY_NOTE = (
     "What the table of latencies predicts from pieces, and what whole candidates took. The error is that of the share "

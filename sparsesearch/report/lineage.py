@@ -1,8 +1,4 @@
-"""Where a candidate came from, as far as the archive knows: origins and times, but no parents.
-
-What is shown in their place is a chain of nearest neighbours: of all genomes that were measured earlier, the one that
-differs in the fewest units. Where children are made by a few moves that is mostly the parent.
-"""
+"""Where a candidate came from: the chain of parents that the archive recorded."""
 
 from __future__ import annotations
 
@@ -13,9 +9,6 @@ import numpy as np
 from sparsesearch.engine.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
-
-# Beginnings of origins that nothing goes before.
-STARTS = ("dense", "uniform", "random", "sample", "coarse", "probe")
 
 
 @dataclass(frozen=True)
@@ -41,41 +34,43 @@ class Ancestry:
     """All genomes of a run in the order in which they were first measured."""
 
     def __init__(self, results: RunResults) -> None:
-        spent, first = 0, dict[Genome, tuple[int, str]]()
+        spent = 0
+        # Of each genome by its id: the first measurement, its number, and the tokens spent until then.
+        self._first: dict[str, tuple[Evaluation, int, int]] = {}
         self._best: dict[Genome, Evaluation] = {}
         for evaluation in results.evaluations:
             spent += (evaluation.sequences - evaluation.known) * int(results.info["length"])
             if evaluation.status != "ok":
                 continue
-            first.setdefault(evaluation.genome, (spent, evaluation.origin))
+            self._first.setdefault(evaluation.genome.id, (evaluation, len(self._first) + 1, spent))
             known = self._best.get(evaluation.genome)
             if known is None or evaluation.sequences >= known.sequences:
                 self._best[evaluation.genome] = evaluation
-        self._genomes, self._first = list(first), list(first.values())
-        self._levels = np.array([g.levels for g in self._genomes])
 
     def origin(self, genome: Genome) -> str:
         """Of the first measurement; empty where there is none."""
-        return self._first[self._genomes.index(genome)][1] if genome in self._best else ""
+        return self._first[genome.id][0].origin if genome in self._best else ""
 
     def chain(self, genome: Genome) -> list[Step]:
-        """From a start of the search to the genome; empty where it was not measured in the search."""
-        if genome not in self._best:
-            return []
-        steps, at = [], self._genomes.index(genome)
-        while True:
-            before = None if self._first[at][1].startswith(STARTS) else self._nearest(at)
-            changed = None if before is None else int((self._levels[before] != self._levels[at]).sum())
-            tokens, origin = self._first[at]
-            steps.append(Step(self._best[self._genomes[at]], origin, at + 1, tokens, changed))
-            if before is None:
-                return steps[::-1]
-            at = before
+        """From a genome that has no parents to this one; of two parents the one that differs in fewer units.
 
-    def _nearest(self, at: int) -> int | None:
-        """The latest of the earlier genomes that differ in the fewest units, and of these by the fewest levels."""
-        if at == 0:
-            return None
-        away = np.abs(self._levels[:at].astype(np.int64) - self._levels[at])
-        order = np.lexsort((-np.arange(at), away.sum(axis=1), (away > 0).sum(axis=1)))
-        return int(order[0])
+        Empty where the genome was not measured in the search.
+        """
+        steps: list[Step] = []
+        at = self._first.get(genome.id)
+        while at is not None:
+            evaluation, number, tokens = at
+            before = self._parent(evaluation, number)
+            changed = None if before is None else _differing(before[0].genome, evaluation.genome)
+            steps.append(Step(self._best[evaluation.genome], evaluation.origin, number, tokens, changed))
+            at = before
+        return steps[::-1]
+
+    def _parent(self, evaluation: Evaluation, number: int) -> tuple[Evaluation, int, int] | None:
+        known = [self._first[parent] for parent in evaluation.parents if parent in self._first]
+        earlier = [each for each in known if each[1] < number]
+        return min(earlier, key=lambda each: _differing(each[0].genome, evaluation.genome), default=None)
+
+
+def _differing(a: Genome, b: Genome) -> int:
+    return int(np.count_nonzero(a.levels != b.levels))

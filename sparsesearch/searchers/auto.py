@@ -8,7 +8,7 @@ tells what is the draw's from what is the child's.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -48,6 +48,14 @@ def leading(model: Surrogate, space: Space) -> list[Genome]:
     """The measured genomes within a space's limits, the one that is expected to be best first."""
     inside = np.flatnonzero(space.fits(model.levels))
     return list(dict.fromkeys(Genome.of(model.levels[i]) for i in inside[safe(model)[inside].argsort()]))
+
+
+class Child(NamedTuple):
+    """How a child was made: near which genome, and by which model if any."""
+
+    origin: str
+    near: Genome
+    model: Surrogate | None
 
 
 class AutoSearcher(Searcher):
@@ -108,18 +116,19 @@ class AutoSearcher(Searcher):
             found = pool(self.solver, self.table, self.cost, options.sizes, options.variants, rng)
             return [Proposal(genome, options.tokens, FIRST, "exact") for genome in found]
         known = Measurements.of(self.space, self._known)
-        children: dict[Genome, tuple[str, Surrogate | None]] = {}
+        children: dict[Genome, Child] = {}
         for space, count in self._sizes(rng):
             children |= self._children(known, space, count, rng)
         proposals = []
-        for genome, (origin, model) in children.items():
+        for genome, child in children.items():
             # What is peculiar to some sequences averages out where children take turns on many draws; several share
             # each, so that the model can tell how hard it is.
             draw = FIRST + 1 + self._asked // TOGETHER % options.draws
             self._asked += 1
-            if model is not None:
-                self._expected[(genome, draw)] = float(model.predict(genome.levels[None], draw)[0])
-            proposals.append(Proposal(genome, options.tokens, draw, origin))
+            if child.model is not None:
+                self._expected[(genome, draw)] = float(child.model.predict(genome.levels[None], draw)[0])
+            parents = () if genome in self.best else (child.near,)
+            proposals.append(Proposal(genome, options.tokens, draw, child.origin, parents=parents))
         return proposals
 
     def _sizes(self, rng: np.random.Generator) -> list[tuple[Space, int]]:
@@ -136,8 +145,8 @@ class AutoSearcher(Searcher):
 
     def _children(
         self, known: Measurements, space: Space, count: int, rng: np.random.Generator
-    ) -> dict[Genome, tuple[str, Surrogate | None]]:
-        """Solutions of the model around the best genome within a space's limits, then moves from it; with the model."""
+    ) -> dict[Genome, Child]:
+        """Solutions of the model around the best genome within a space's limits, then moves from it."""
         best, model = self._best(known, space)
         origins: dict[Genome, str] = {}
         if model is not None:
@@ -147,7 +156,7 @@ class AutoSearcher(Searcher):
         ways = list(moves(space).values())
         for _ in range(count - len(origins)):
             origins.setdefault(ways[rng.integers(len(ways))](space, best, rng), "move")
-        return {genome: (origin, model) for genome, origin in origins.items()}
+        return {genome: Child(origin, best, model) for genome, origin in origins.items()}
 
     def _solutions(
         self, model: Surrogate, space: Space, best: Genome, count: int, rng: np.random.Generator

@@ -33,6 +33,8 @@ class Proposal:
             smaller token counts of one draw are nested in larger ones.
         origin: where the genome comes from, for reports: `dense`, `uniform`, `random`, `mutation`, ...
         trained: tokens of training that go before, from the supernet's weights.
+        parents: the genomes that this one was made of or is a solution near; only the first proposal of a genome has
+            them.
     """
 
     genome: Genome
@@ -40,6 +42,7 @@ class Proposal:
     draw: int
     origin: str
     trained: int = 0
+    parents: tuple[Genome, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Evaluation:
         losses: mean loss of each sequence, in the draw's order.
         known: how many of the sequences had been measured before, for other draws or fewer tokens.
         trained: training tokens that went before.
+        parents: ids of the genomes that this one was made of; where it was measured before, empty.
     """
 
     genome: Genome
@@ -66,6 +70,7 @@ class Evaluation:
     error: str = ""
     known: int = 0
     trained: int = 0
+    parents: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         costs = ", ".join(f"{name}={value:,}" for name, value in self.costs.items())

@@ -90,7 +90,10 @@ class Group:
         self.search = NSGA2Searcher(_part_of(whole.space, units), whole.objectives, whole.seed + number, own)
 
     def ask(self) -> list[Proposal]:
-        return [replace(p, genome=self._whole(p.genome), origin="group") for p in self.search.ask(1_000_000)]
+        return [
+            replace(p, genome=self._whole(p.genome), origin="group", parents=tuple(map(self._whole, p.parents)))
+            for p in self.search.ask(1_000_000)
+        ]
 
     def tell(self, evaluations: list[Evaluation]) -> None:
         """Take in evaluations of whole genomes, of which some are this group's."""

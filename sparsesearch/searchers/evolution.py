@@ -79,7 +79,11 @@ class EvolutionSearcher(Searcher):
             self._candidates.append(self.parents[-1])
         # Fresh sequences at every stage, as in the paper; a race goes on with the same ones.
         draw, trained = self._draw if self.options.race else index, (self.training or [0] * len(tokens))[self._stage]
-        return [Proposal(genome, tokens[self._stage], draw, "mutation", trained) for genome in self._candidates]
+        parents = () if self._stage else (self.parents[-1],)
+        return [
+            Proposal(genome, tokens[self._stage], draw, "mutation", trained, () if genome in parents else parents)
+            for genome in self._candidates
+        ]
 
     def _rungs(self) -> list[int]:
         tokens = self.options.tokens

@@ -42,7 +42,7 @@ class FinerCutSearcher(Searcher):
         levels = self.parent.levels
         rest = [i for i, unit in enumerate(self.space.units) if unit.is_drop and not levels[i]]
         children = [Genome.of(np.where(np.arange(len(levels)) == i, 1, levels)) for i in rest]
-        return [Proposal(child, tokens, 0, "finercut") for child in children]
+        return [Proposal(child, tokens, 0, "finercut", parents=(self.parent,)) for child in children]
 
     def learn(self, evaluations: list[Evaluation]) -> None:
         children = [e for e in evaluations if e.origin == "finercut"]

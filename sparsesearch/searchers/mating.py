@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,36 +54,47 @@ class SpaceSampling(Sampling):
 
 
 class BlockCrossover(Crossover):
-    """A child takes every block from one of its two parents."""
+    """A child takes every block from one of its two parents; whose it is, is kept for the mutation that follows."""
 
     def __init__(self, space: Space, prob: float) -> None:
         super().__init__(n_parents=2, n_offsprings=1, prob=prob)
         self.space = space
+        self.parents: dict[Genome, tuple[Genome, ...]] = {}
 
     def _do(self, problem: Any, X: Matrix, *_: Any, random_state: Any = None, **__: Any) -> Matrix:
-        children = [
-            cross(self.space, Genome.of(a), Genome.of(b), random_state).levels for a, b in zip(X[0], X[1], strict=True)
-        ]
+        children = []
+        for a, b in zip(map(Genome.of, X[0]), map(Genome.of, X[1]), strict=True):
+            child = cross(self.space, a, b, random_state)
+            self.parents[child] = (a,) if a == b else (a, b)
+            children.append(child.levels)
         return np.array(children, dtype=np.int64)[None]
+
+
+class Made(NamedTuple):
+    """How a child was made."""
+
+    move: str
+    parents: tuple[Genome, ...]
 
 
 class LearnedMutation(Mutation):
     """One move a child; which one made it is kept until what became of the child is known."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, crossover: BlockCrossover) -> None:
         super().__init__(prob=1.0)
-        self.space = space
+        self.space, self.crossover = space, crossover
         self.moves: dict[str, Callable[..., Genome]] = moves(space)
         self.choice = LearnedChoice(self.moves)
-        self.made: dict[Genome, str] = {}
+        self.made: dict[Genome, Made] = {}
 
     def _do(self, problem: Any, X: Matrix, *_: Any, random_state: Any = None, **__: Any) -> Matrix:
         names = list(self.choice.probabilities)
         chosen = random_state.choice(len(names), size=len(X), p=list(self.choice.probabilities.values()))
+        crossed, self.crossover.parents = self.crossover.parents, {}
         children = []
-        for row, i in zip(X, chosen, strict=True):
-            child = self.moves[names[i]](self.space, Genome.of(row), random_state)
-            self.made[child] = names[i]
+        for before, i in zip(map(Genome.of, X), chosen, strict=True):
+            child = self.moves[names[i]](self.space, before, random_state)
+            self.made[child] = Made(names[i], crossed.get(before, (before,)))
             children.append(child.levels)
         return np.array(children, dtype=np.int64)
 
@@ -91,7 +102,7 @@ class LearnedMutation(Mutation):
         """Take in which children survived; forget the children that were never measured."""
         for child in children:
             if child in self.made:
-                self.choice.learn(self.made.pop(child), child in survivors)
+                self.choice.learn(self.made.pop(child).move, child in survivors)
         if len(self.made) > 10_000:
             self.made.clear()
 

@@ -58,7 +58,8 @@ class NSGA2Searcher(Searcher):
         self.start = self.starting(self.options.sizes)
         # Dense counts although it may exceed the limits; pymoo's repair would shrink it, so it is kept apart.
         self.seeds = [genome for genome in self.start.values() if space.feasible(genome)]
-        self.mutation = LearnedMutation(space)
+        self.crossover = BlockCrossover(space, self.options.crossover)
+        self.mutation = LearnedMutation(space, self.crossover)
         self._problem = Problem(
             n_var=len(space.units), n_obj=len(self.objectives), xl=0, xu=space.max_levels, vtype=int
         )
@@ -93,21 +94,28 @@ class NSGA2Searcher(Searcher):
             self._draw, self._age = self._draw + 1, 0
             return [Proposal(g, self.options.tokens, self._draw, ROTATION) for g in self._population()]
         self._age += 1
-        first = self._algorithm is None
-        if first:
-            self._algorithm = self._begin()
+        return self._first() if self._algorithm is None else self._offspring(rng)
+
+    def _first(self) -> list[Proposal]:
+        """The first population, and dense; there is nothing yet that it could race against."""
+        self._algorithm = self._begin()
         asked = self._new_children()
-        if not first:
-            asked = {genome: asked[genome] for genome in self.screened(list(asked), self.objectives[1:], rng)}
-        self._pending |= asked
-        genomes = list(asked)
-        if first:
-            genomes += [g for g in self.start.values() if g not in asked]
+        self._await(asked, looks=len(self._rungs()) - 1)
         names = {genome: name for name, genome in self.start.items()}
-        # There is nothing yet that the first ones could race against.
-        tokens = self._rungs()[-1 if first else 0]
-        self._looks |= dict.fromkeys(asked, len(self._rungs()) - 1 if first else 0)
-        return [Proposal(g, tokens, self._draw, names.get(g, "random" if first else "offspring")) for g in genomes]
+        genomes = [*asked, *(g for g in self.start.values() if g not in asked)]
+        return [Proposal(g, self._rungs()[-1], self._draw, names.get(g, "random")) for g in genomes]
+
+    def _offspring(self, rng: np.random.Generator) -> list[Proposal]:
+        children = self._new_children()
+        asked = {genome: children[genome] for genome in self.screened(list(children), self.objectives[1:], rng)}
+        self._await(asked, looks=0)
+        parents = {genome: made.parents for genome, made in self.mutation.made.items()}
+        tokens = self._rungs()[0]
+        return [Proposal(g, tokens, self._draw, "offspring", parents=parents.get(g, ())) for g in asked]
+
+    def _await(self, asked: dict[Genome, Any], looks: int) -> None:
+        self._pending |= asked
+        self._looks |= dict.fromkeys(asked, looks)
 
     def _rungs(self) -> list[int]:
         first, last = self.options.first_tokens, self.options.tokens
@@ -130,7 +138,7 @@ class NSGA2Searcher(Searcher):
             pop_size=max(self.options.population, len(self.seeds)),
             n_offsprings=self.made(self.options.offspring),
             sampling=SpaceSampling(self.space, self.seeds),
-            crossover=BlockCrossover(self.space, self.options.crossover),
+            crossover=self.crossover,
             mutation=self.mutation,
             repair=LimitRepair(self.space),
         )

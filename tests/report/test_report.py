@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sparsesearch.report.html import write_report
 from sparsesearch.report.lineage import Ancestry
 from sparsesearch.report.png import write_figures, write_runs_figures
 from sparsesearch.report.texts import cost_text
+from sparsesearch.space import Genome
 
 
 def report(*arguments: Any) -> Any:
@@ -33,29 +34,34 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(data))
 
 
-def test_lineage_goes_to_the_nearest_earlier_candidate(own_run: RunResults) -> None:
+def test_lineage_goes_through_recorded_parents(own_run: RunResults) -> None:
     line = json.loads(own_run.run.archive.read_text().splitlines()[0])
     units = len(own_run.space.units)
 
-    def entry(origin: str, *moved: int) -> str:
-        genome = [1 if unit in moved else 0 for unit in range(units)]
-        return json.dumps(line | {"genome": genome, "origin": origin, "draw": 0}) + "\n"
+    def genome(moved: Sequence[int]) -> Genome:
+        return Genome.of([1 if unit in moved else 0 for unit in range(units)])
+
+    def entry(origin: str, moved: Sequence[int], *parents: Sequence[int]) -> str:
+        levels, ids = genome(moved).levels.tolist(), [genome(each).id for each in parents]
+        return json.dumps(line | {"genome": levels, "origin": origin, "draw": 0, "parents": ids}) + "\n"
 
     made = [
-        ("dense",),
-        ("uniform", *range(units)),
-        ("random", 0, 1, 2),
-        ("mutation", 0, 1, 2, 3),
-        ("mutation", 0, 1, 3),
+        entry("dense", []),
+        entry("uniform", range(units)),
+        entry("random", [0, 1, 2]),
+        entry("offspring", [0, 1, 2, 3], range(units), [0, 1, 2]),  # of both, the nearer
+        entry("offspring", [0, 1, 3], [0, 1, 2, 3], [5]),  # of which one was never measured
     ]
-    own_run.run.archive.write_text("".join(entry(origin, *moved) for origin, *moved in made))
+    own_run.run.archive.write_text("".join(made))
     results = RunResults(own_run.run.path)
     ancestry, genomes = Ancestry(results), [e.genome for e in results.evaluations]
     chain = ancestry.chain(genomes[4])
     assert [step.evaluation.genome for step in chain] == [genomes[2], genomes[3], genomes[4]]
     assert [step.changed for step in chain] == [None, 1, 1]
     assert [step.number for step in chain] == [3, 4, 5]
-    assert [step.origin for step in chain] == ["random", "mutation", "mutation"]
+    assert [step.origin for step in chain] == ["random", "offspring", "offspring"]
+    assert [step.changed for step in ancestry.chain(genomes[1])] == [None]
+    assert ancestry.chain(genome([6])) == []
 
 
 def test_rungs_add_up_to_what_was_spent(small_run: RunResults) -> None:

@@ -37,6 +37,8 @@ ALL: list[tuple[str, dict[str, Any]]] = [
     ("optuna:nsga3", {"batch": 16}),
     ("optuna:cmaes", {"batch": 8}),
 ]
+# Origins of what is made of something measured.
+CHILDREN = ("mutation", "offspring", "move", "solution", "finercut")
 UNITS = 16
 
 
@@ -110,6 +112,18 @@ class TestSearcher:
         backwards = [e.genome for e in run(make(name, options), 100, shuffle=True)]
         assert parts[:100] == whole[:100]
         assert set(backwards) == set(whole)
+
+    def test_parents_were_measured_before(self, name: str, options: dict[str, Any]) -> None:
+        searcher, seen, children = make(name, options), set[Genome](), 0
+        while len(seen) < 120 and (proposals := searcher.ask(1000)):
+            for proposal in proposals:
+                assert set(proposal.parents) <= seen
+                assert proposal.genome not in proposal.parents
+                assert proposal.parents or proposal.genome in seen or proposal.origin not in CHILDREN
+                children += bool(proposal.parents)
+            seen |= {proposal.genome for proposal in proposals}
+            searcher.tell([measure(searcher, p) for p in proposals])
+        assert children or name in ("random", "dp", "milp") or name.startswith("optuna:")
 
     def test_seeds_decide(self, name: str, options: dict[str, Any]) -> None:
         a, b, c = (run(make(name, options, seed), 80) for seed in (1, 1, 2))
