@@ -82,9 +82,8 @@ def key_of(evaluation: Evaluation) -> Key:
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """A line of the archive; what is not finite becomes null."""
     quality = evaluation.quality if math.isfinite(evaluation.quality) else None
-    trained = {"trained": evaluation.trained} if evaluation.trained else {}
-    parents = {"parents": list(evaluation.parents)} if evaluation.parents else {}
-    return trained | parents | {
+    rare = {"trained": evaluation.trained, "parents": list(evaluation.parents)}
+    return {name: value for name, value in rare.items() if value} | {
         "id": evaluation.genome.id,
         "genome": evaluation.genome.levels.tolist(),
         "sequences": evaluation.sequences,

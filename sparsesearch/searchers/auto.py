@@ -143,9 +143,7 @@ class AutoSearcher(Searcher):
     def _within(self, limit: Limit) -> Space:
         return self.space.with_limits([*self.space.limits, limit])
 
-    def _children(
-        self, known: Measurements, space: Space, count: int, rng: np.random.Generator
-    ) -> dict[Genome, Child]:
+    def _children(self, known: Measurements, space: Space, count: int, rng: np.random.Generator) -> dict[Genome, Child]:
         """Solutions of the model around the best genome within a space's limits, then moves from it."""
         best, model = self._best(known, space)
         origins: dict[Genome, str] = {}
