@@ -29,7 +29,7 @@ objectives: [kl, {cost}]
 data:
   calibration: {{source: "stdlib:calibration", sequences: 128, length: 256}}
   selection: {{source: "stdlib:selection", sequences: 64, length: 256}}
-search: {{searcher: nsga2, evals: 600, seed: 0}}
+search: {{searcher: auto, evals: 600, seed: 0}}
 executor: {{kind: ray, workers: 2}}
 """
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sparsesearch import pareto
 from sparsesearch.engine.results import RunResults
-from sparsesearch.report.texts import LATENCY, cost_name
+from sparsesearch.report.texts import LATENCY, axis_text
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome, Space
 
@@ -138,4 +138,4 @@ def counted(results: RunResults) -> str:
 
 def scale(cost: str) -> tuple[float, str]:
     """What a figure multiplies a cost by, and what it calls that."""
-    return (1e-6, f"{cost_name(cost)}, ms") if cost == LATENCY else (1.0, cost)
+    return 1e-6 if cost == LATENCY else 1.0, axis_text(cost)

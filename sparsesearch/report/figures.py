@@ -14,7 +14,7 @@ from sparsesearch.report.data import best_so_far, counted, hypervolume_so_far, r
 from sparsesearch.report.lineage import Step
 from sparsesearch.report.page import BLUE, COLOURS, GREEN, GREY, LAYOUT, ORANGE, SYMBOLS
 from sparsesearch.report.payload import key_of, picked
-from sparsesearch.report.texts import cost_name, cost_text
+from sparsesearch.report.texts import axis_text, cost_name, cost_text
 from sparsesearch.searchers import Evaluation
 
 # Units whose levels a hover shows.
@@ -75,7 +75,7 @@ def front_figure(results: RunResults, cost: str) -> go.Figure:
     for bound in results.space.bounds:
         if bound.cost == cost:
             figure.add_vline(x=bound.maximum * factor, line_dash="dash", line_color=GREY, annotation_text="limit")
-    figure.update_yaxes(title=results.quality, range=worth_a_look([*results.front, *results.baselines]))
+    figure.update_yaxes(title=axis_text(results.quality), range=worth_a_look([*results.front, *results.baselines]))
     figure.update_xaxes(title=f"{label} (dense {cost_text(cost, results.space.dense_costs[cost])})")
     figure.update_layout(height=480, **LAYOUT)
     return figure
@@ -143,7 +143,7 @@ def ladder_figure(results: RunResults) -> go.Figure:
         named.add(name)
     figure.update_layout(height=380, **LAYOUT)
     figure.update_xaxes(title="training tokens", type="category")
-    figure.update_yaxes(title=results.quality, rangemode="tozero")
+    figure.update_yaxes(title=axis_text(results.quality), rangemode="tozero")
     return figure
 
 
@@ -194,7 +194,7 @@ def lineage_figure(results: RunResults, chains: Mapping[str, Sequence[Step]]) ->
         )  # fmt: skip
     figure.update_layout(height=380, **LAYOUT)
     figure.update_xaxes(title=label)
-    figure.update_yaxes(title=results.quality)
+    figure.update_yaxes(title=axis_text(results.quality))
     return figure
 
 

@@ -24,7 +24,7 @@ from sparsesearch.report.lineage import Ancestry
 from sparsesearch.report.page import BLUE, COLOURS, GREEN, GREY, ORANGE
 from sparsesearch.report.payload import picked
 from sparsesearch.report.runs_page import check_comparable, common_reference, labels
-from sparsesearch.report.texts import short
+from sparsesearch.report.texts import axis_text, short
 from sparsesearch.searchers import Evaluation
 
 # In the order of COLOURS.
@@ -111,9 +111,11 @@ def draw_front(results: RunResults, axes: Any) -> None:
     draw([results.dense] if results.dense else [], "dense", "*", color=GREEN, markersize=12)
     for rule, evaluation in picked(results).items():
         at = (evaluation.costs[results.objectives[1]] * factor, evaluation.quality)
-        axes.annotate(rule, at, xytext=(6, 8), textcoords="offset points", fontsize=9)
+        # Nothing lies to the lower left of a front.
+        axes.annotate(rule, at, xytext=(-5, -13), textcoords="offset points", fontsize=9, ha="right")
     _limit_worth(axes, [*results.front, *results.baselines])
-    axes.set(xlabel=label, ylabel=results.quality, title=results.run.path.name)
+    axes.margins(x=0.1)
+    axes.set(xlabel=label, ylabel=axis_text(results.quality), title=results.run.path.name)
     _short(axes)
     axes.legend()
 
@@ -128,7 +130,7 @@ def _line(results: RunResults, axes: Any, evaluations: Sequence[Evaluation], sty
 def _limit_worth(axes: Any, evaluations: Sequence[Evaluation]) -> None:
     worst = max((e.quality for e in evaluations), default=0.0)
     if worst:
-        axes.set_ylim(-0.03 * worst, 1.1 * worst)
+        axes.set_ylim(-0.1 * worst, 1.1 * worst)
 
 
 def _short(axes: Any) -> None:
@@ -169,7 +171,7 @@ def _lineage(results: RunResults, axes: Any) -> None:
         steps = [step.evaluation for step in ancestry.chain(pick.genome)]
         x = [e.costs[cost] * factor for e in steps]
         axes.plot(x, [e.quality for e in steps], marker=marker, color=colour, label=rule, markersize=4)
-    axes.set(xlabel=label, ylabel=results.quality)
+    axes.set(xlabel=label, ylabel=axis_text(results.quality))
     _short(axes)
     axes.legend()
 
@@ -206,7 +208,7 @@ def _runs(runs: Sequence[RunResults], figure: Any) -> None:
         volumes.step(curve.tokens, curve.values, style, where="post", color=colour, label=name)
     _limit_worth(fronts, [e for each in runs for e in each.front])
     _, label = scale(runs[0].objectives[1])
-    fronts.set(xlabel=label, ylabel=runs[0].quality)
+    fronts.set(xlabel=label, ylabel=axis_text(runs[0].quality))
     volumes.set(xlabel=f"selection {counted(runs[0])} spent", ylabel=f"hypervolume ({' x '.join(runs[0].objectives)})")
     for axes in (fronts, volumes):
         _short(axes)

@@ -19,7 +19,7 @@ from sparsesearch.report.html import panel
 from sparsesearch.report.page import COLOURS, LAYOUT, SYMBOLS, Cell, Row, card, figure_div, page, pair, section, table
 from sparsesearch.report.payload import candidates, key_of, space_data
 from sparsesearch.report.tables import phases
-from sparsesearch.report.texts import cost_name, cost_text, short
+from sparsesearch.report.texts import axis_text, cost_name, cost_text, short
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 # Shares of the dense cost at which the table compares qualities.
@@ -117,7 +117,7 @@ def _fronts_figure(runs: Sequence[RunResults], names: Sequence[str], cost: str) 
     shown = [e for each in runs for e in [*each.front, *each.baselines]]
     figure.update_layout(height=480, **LAYOUT)
     figure.update_xaxes(title=f"{label} (dense {cost_text(cost, runs[0].space.dense_costs[cost])})")
-    figure.update_yaxes(title=runs[0].quality, range=worth_a_look(shown))
+    figure.update_yaxes(title=axis_text(runs[0].quality), range=worth_a_look(shown))
     return figure
 
 

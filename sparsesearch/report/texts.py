@@ -4,6 +4,24 @@ from __future__ import annotations
 
 # The cost that is counted in nanoseconds.
 LATENCY = "latency_ns"
+# What axes say of a quality or a cost; others are called by their names.
+AXES = {
+    "kl": "KL divergence to dense",
+    "sparse_kl": "KL divergence to dense, its top outcomes",
+    "error": "share classified wrongly",
+    "cosine": "cosine distance to dense embeddings",
+    "hidden": "distance to dense hidden states",
+    "params": "parameters",
+    "macs": "MACs",
+    "kv_bytes": "KV-cache bytes",
+    "memory_bytes": "peak bytes of a request",
+    LATENCY: "latency, ms",
+}
+
+
+def axis_text(name: str) -> str:
+    """A quality or a cost in the words of an axis."""
+    return AXES.get(name, name)
 
 
 def short(value: float) -> str:

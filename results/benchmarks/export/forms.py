@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.export import FORMS, export
 from sparsesearch.export.graphs import GRAPHS
-from sparsesearch.export.verify import outputs_of
 from sparsesearch.latency.timing import compared, quiet
 from sparsesearch.searchers import Evaluation
 
@@ -34,6 +34,11 @@ def written(results: RunResults, candidate: Evaluation, form: str, out: Path) ->
         return export(results, candidate, out, form)
     except SparseSearchError as error:
         return {"form": form, "refused": str(error)}
+
+
+def asked(model: Any, inputs: dict[str, Any], task: str) -> Callable[[], Any]:
+    """A call of a model, or of the graph of one; modules of one's own take their inputs by position."""
+    return partial(model, *inputs.values()) if task == "module" else partial(model, **inputs)
 
 
 def main() -> None:
@@ -60,9 +65,9 @@ def main() -> None:
                 base[kind] = told, ss.load(told["out"], torch.float32)
             told, whole = base[kind]
             model = ss.load(found["out"], torch.float32)
-            runs = [partial(outputs_of, net, samples.inputs(net)) for net in (whole, model)]
+            dense_run, run = (asked(net, samples.inputs(net), results.info["task"]) for net in (whole, model))
             with quiet(1):
-                dense_ns, ns = compared(runs[0], [lambda run=runs[1]: run], "cpu", 0)
+                dense_ns, ns = compared(dense_run, [lambda run=run: run], "cpu", 0)
             rows.append({
                 "form": form, "verified": found["verified"], "max_abs_logit_diff": found["max_abs_logit_diff"],
                 "MB": round(found["bytes"] / 1e6, 2), "of dense's file": round(found["bytes"] / told["bytes"], 3),
