@@ -15,7 +15,8 @@ from sparsesearch.engine import executors
 from sparsesearch.engine.launch import Launch, prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.trials import Trial, train_all
+from sparsesearch.engine.trial import Trial
+from sparsesearch.engine.trials import train_all
 from sparsesearch.engine.worker import Worker, WorkerSetup
 from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.evaluation.evaluator import quality_of
