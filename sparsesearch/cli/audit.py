@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, set_if_given, split
+from sparsesearch.cli.options import Json, print_json, recipe_changes, split
 from sparsesearch.cli.search import run_name
+
+if TYPE_CHECKING:
+    from sparsesearch.engine.audit import Audit
 
 
 def audit(
@@ -34,18 +37,12 @@ def audit(
     Candidates fill the limits; without any, they keep half of what can be removed. The same command goes on after an
     interruption.
     """
-    from rich.console import Console
-
-    from sparsesearch.config import SearchConfig, load_config, parse_assignment
+    from sparsesearch.config import SearchConfig, load_config
     from sparsesearch.engine import audit as auditing
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
-    from sparsesearch.report.audit_page import audit_json, audit_table, write_page, write_picture
 
-    changes: dict[str, Any] = set_if_given(
-        model__id=model, limits=limit or None, data__calibration__source=calibration, data__selection__source=selection
-    )
-    config = load_config(recipe, changes | dict(parse_assignment(text) for text in set_ or []))
+    config = load_config(recipe, recipe_changes(model, limit, calibration, selection, set_))
     # Candidates are drawn, not searched.
     config = config.model_copy(update={"search": SearchConfig(searcher="random", seed=config.search.seed)})
     path = results.resolve() / run_name(f"{recipe.stem}-audit" if name is None else name)
@@ -53,6 +50,15 @@ def audit(
     launch.space.check()
     wanted = auditing.chosen(launch, [] if proxies == "all" else split(proxies, "proxies"))
     found = auditing.audit(launch, path, wanted, samples, tokens, train, Reporter())
+    _show(found, path, json_)
+
+
+def _show(found: Audit, path: Path, json_: bool) -> None:
+    """Write the page, the picture and the numbers, and print them."""
+    from rich.console import Console
+
+    from sparsesearch.report.audit_page import audit_json, audit_table, write_page, write_picture
+
     write_page(found, path / "audit.html", path.name)
     write_picture(found, path / "audit.png")
     (path / "audit.json").write_text(json.dumps(audit_json(found), indent=1))

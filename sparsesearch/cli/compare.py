@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, set_if_given, split
+from sparsesearch.cli.options import Json, print_json, recipe_changes, split
 from sparsesearch.cli.search import run_name
 from sparsesearch.errors import InputError
 
@@ -42,16 +42,13 @@ def compare(
 
     Every searcher and seed is a run of its own in RESULTS/NAME. The same command goes on after an interruption.
     """
-    from sparsesearch.config import load_config, parse_assignment
+    from sparsesearch.config import load_config
     from sparsesearch.engine import compare as comparing
     from sparsesearch.engine.launch import check_disk, prepare
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.report.comparison import measured
 
-    changes: dict[str, Any] = set_if_given(
-        model__id=model, limits=limit or None, data__calibration__source=calibration, data__selection__source=selection
-    )
-    config = load_config(recipe, changes | dict(parse_assignment(text) for text in set_ or []))
+    config = load_config(recipe, recipe_changes(model, limit, calibration, selection, set_))
     path = results.resolve() / run_name(recipe.stem if name is None else name)
     everyone = comparing.contenders(path, split(searchers, "searchers"), _numbers(seeds))
     options = _options(option or [], {c.name for c in everyone})

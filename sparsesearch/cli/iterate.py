@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, set_if_given
+from sparsesearch.cli.options import Json, print_json, recipe_changes
 from sparsesearch.cli.search import run_name
 
 
@@ -31,41 +31,33 @@ def iterate(
     """
     from transformers.utils import logging
 
-    from sparsesearch.config import load_config, parse_assignment
-    from sparsesearch.engine import recover as recovering
+    from sparsesearch.config import load_config
+    from sparsesearch.engine.directory import check_vacant
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
-    from sparsesearch.engine.stages import check_stages, exported, limits_of_stage, searched_stage
-    from sparsesearch.errors import InputError
+    from sparsesearch.engine.stages import changes_of_stage, check_stages, exported, recovered_stage, searched_stage
     from sparsesearch.export import export
 
     logging.disable_progress_bar()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
-    changes: dict[str, Any] = set_if_given(
-        model__id=model, limits=limit or None, data__calibration__source=calibration, data__selection__source=selection
-    )
-    changes |= dict(parse_assignment(text) for text in set_ or [])
+    check_vacant(out)
+    changes = recipe_changes(model, limit, calibration, selection, set_)
     first = load_config(recipe, changes)
-    check_stages(prepare(first), train)
+    launch = prepare(first)
+    check_stages(launch, train)
     base = run_name(recipe.stem if name is None else name)
-    reporter, reports = Reporter(), []
-    current = first.model.id
+    reporter, reports, current = Reporter(), [], first.model.id
     # Of what was given, what training alone depends on; the rest is in each stage's run.
     retrained = {key: value for key, value in changes.items() if key.startswith(("training", "data.training"))}
     for stage in range(1, stages + 1):
         path = results.resolve() / f"{base}-{stage}"
-        own = {"model.id": current, "limits": limits_of_stage(prepare(first).space, stage, stages)}
-        own |= {"model.teacher": first.model.teacher or first.model.id} if stage > 1 else {}
+        own = changes_of_stage(launch, current, stage, stages)
         reporter.message(f"Stage {stage} of {stages}: {', '.join(own['limits'])}")
         found = searched_stage(prepare(load_config(recipe, changes | own)), path, reporter)
-        candidate = found.pick("best")
-        launch = recovering.prepared(found, retrained, train)
-        (one,) = recovering.recover(found, launch, [candidate], 1, reporter)
+        one = recovered_stage(found, retrained, train, reporter)
         # Beside one another for other ways of training.
         place = path / f"model-{one.weights.parents[1].name}" if stage < stages else out
         report = exported(place) or export(found, one.after, place, "zeros", trained=one.weights)
-        reports.append(report | {"stage": stage, "before": candidate.quality, "after": one.quality})
+        reports.append(report | {"stage": stage, "before": one.candidate.quality, "after": one.quality})
         current = str(place.resolve())
     if json_:
         print_json(reports)

@@ -45,6 +45,22 @@ def split(text: str, what: str) -> list[str]:
     return found
 
 
+def recipe_changes(
+    model: str | None,
+    limit: list[str] | None,
+    calibration: str | None,
+    selection: str | None,
+    set_: list[str] | None,
+) -> dict[str, Any]:
+    """Overrides of a recipe by these options; what `--set` says of a key is the last word."""
+    from sparsesearch.config import parse_assignment
+
+    own = set_if_given(
+        model__id=model, limits=limit or None, data__calibration__source=calibration, data__selection__source=selection
+    )
+    return own | dict(parse_assignment(text) for text in set_ or [])
+
+
 def set_if_given(**values: Any) -> dict[str, Any]:
     """Overrides of configuration keys, `__` for dots, for the options that the user gave."""
     return {key.replace("__", "."): value for key, value in values.items() if value is not None}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json, set_if_given
+
+if TYPE_CHECKING:
+    from sparsesearch.engine.recover import Recovered
+    from sparsesearch.engine.results import RunResults
+    from sparsesearch.searchers import Evaluation
+    from sparsesearch.space import Genome
 
 
 def recover(
@@ -34,13 +39,11 @@ def recover(
     """
     from transformers.utils import logging
 
-    from sparsesearch.config import load_config, parse_assignment
+    from sparsesearch.config import parse_assignment
     from sparsesearch.engine import recover as recovering
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.engine.results import RunResults
-    from sparsesearch.engine.stages import exported
     from sparsesearch.errors import InputError
-    from sparsesearch.export import export
     from sparsesearch.export.write import form_of, open_run
 
     logging.disable_progress_bar()
@@ -49,33 +52,17 @@ def recover(
         raise InputError("SS501", "--front and a candidate were given.", "Give one of them.")
     results.require_front()
     chosen = results.front if front else [choose(results, candidate, pick)]
-    places = {one.genome: out / one.genome.id if front else out for one in chosen}
-    for place in places.values():
-        if place.exists() and (not place.is_dir() or any(place.iterdir())) and not (front and exported(place)):
-            raise InputError("SS500", f"{place} exists and is not empty.", "Choose another --out.")
+    places = _places(chosen, out, front)
     changes: dict[str, Any] = set_if_given(training__method=method)
     if training is not None:
-        data = load_config(results.run.config).data
-        own = data.training or data.calibration
-        # As many as are trained on, or what there is.
-        count = math.ceil(tokens / results.info["length"])
-        changes["data.training"] = own.model_dump() | {"source": training, "sequences": count, "fewer": True}
-    launch = recovering.prepared(results, changes | dict(parse_assignment(text) for text in set_ or []), tokens, soup)
+        changes["data.training"] = recovering.training_data(results, training, tokens)
+    changes |= dict(parse_assignment(text) for text in set_ or [])
+    launch = recovering.prepared(results, changes, tokens, soup)
     supernet = open_run(results).supernet
     for wanted in chosen:
         form_of(supernet, wanted.genome, form)
     found = recovering.recover(results, launch, chosen, soup, Reporter())
-    reports = []
-    for one in found:
-        place = places[one.candidate.genome]
-        done = exported(place) or export(results, one.after, place, form, trained=one.weights)
-        told = {
-            "before": one.candidate.quality,
-            "after": one.quality,
-            "training_tokens": one.tokens,
-            "soup": one.copies,
-        }
-        reports.append(done | told)
+    reports = [_written(results, one, places[one.candidate.genome], form) for one in found]
     if json_:
         print_json(reports if front else reports[0])
         return
@@ -85,3 +72,33 @@ def recover(
             f"{done['training_tokens']:,} tokens; form {done['form']}, {done['nonzeros']:,} nonzeros."
         )
         print(f"Load: {done['load']}")
+
+
+def _places(candidates: list[Evaluation], out: Path, front: bool) -> dict[Genome, Path]:
+    """Directories to write, by genome; raises InputError SS500 where one is taken.
+
+    Of a front, those that an earlier call wrote may be there.
+    """
+    from sparsesearch.engine.directory import check_vacant
+    from sparsesearch.engine.stages import exported
+
+    places = {one.genome: out / one.genome.id if front else out for one in candidates}
+    for place in places.values():
+        if not (front and exported(place)):
+            check_vacant(place)
+    return places
+
+
+def _written(results: RunResults, one: Recovered, place: Path, form: str) -> dict[str, Any]:
+    """The report of a candidate's model, and of the training; what an earlier call wrote there is read."""
+    from sparsesearch.engine.stages import exported
+    from sparsesearch.export import export
+
+    done = exported(place) or export(results, one.after, place, form, trained=one.weights)
+    told = {
+        "before": one.candidate.quality,
+        "after": one.quality,
+        "training_tokens": one.tokens,
+        "soup": one.copies,
+    }
+    return done | told

@@ -1,5 +1,7 @@
 """The run configuration: a typed tree, read from a YAML recipe. Unknown keys are errors with line and suggestion."""
 
+from sparsesearch.config.base import Fraction, Strict
+from sparsesearch.config.data import PYTHON_SOURCE, DataConfig, DataConfigs, ImageConfig
 from sparsesearch.config.reading import (
     dump_config,
     load_config,
@@ -8,27 +10,10 @@ from sparsesearch.config.reading import (
     validate,
     with_absolute_paths,
 )
-from sparsesearch.config.tree import (
-    PYTHON_SOURCE,
-    SUPERNETS,
-    DataConfig,
-    DataConfigs,
-    ExecutorConfig,
-    Fraction,
-    Grid,
-    ImageConfig,
-    LatencyConfig,
-    ModelConfig,
-    PrunerConfig,
-    RunConfig,
-    Rung,
-    ScreenConfig,
-    SearchConfig,
-    Strict,
-    SupernetConfig,
-    TrainingConfig,
-    UnitConfig,
-)
+from sparsesearch.config.search import Rung, ScreenConfig, SearchConfig
+from sparsesearch.config.training import SUPERNETS, SupernetConfig, TrainingConfig
+from sparsesearch.config.tree import ExecutorConfig, LatencyConfig, ModelConfig, RunConfig
+from sparsesearch.config.units import Grid, PrunerConfig, UnitConfig
 
 __all__ = [
     "PYTHON_SOURCE", "SUPERNETS", "DataConfig", "DataConfigs", "ExecutorConfig", "Fraction", "Grid", "ImageConfig",

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from sparsesearch.config.tree import PYTHON_SOURCE, RunConfig
+from sparsesearch.config.data import PYTHON_SOURCE
+from sparsesearch.config.tree import RunConfig
 from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.space.unit import KINDS
 

@@ -13,6 +13,7 @@ import torch
 from sparsesearch.calibration.choice import By, Take, best_rows, mean_outputs, representative_rows, sample_scores
 from sparsesearch.calibration.data import CHOICE, fits
 from sparsesearch.config import RunConfig
+from sparsesearch.engine.directory import check_vacant
 from sparsesearch.engine.launch import prepare
 from sparsesearch.errors import InputError, did_you_mean
 
@@ -39,8 +40,7 @@ def choose(
             "SS204", f"a pool of {pool} leaves nothing to choose: data.{role}.sequences is {data.sequences}.",
             "Give a larger --pool.",
         )  # fmt: skip
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+    check_vacant(out)
     # The pool stands for the role's samples; other roles are as they are, so that overlaps are found.
     wider = data.model_copy(update={"sequences": pool, "fewer": False})
     search = config.search.model_copy(update={"rungs": [], "screen": None})

@@ -183,6 +183,12 @@ class RunDirectory:
         return Space.from_json(self.read(self.space))
 
 
+def check_vacant(out: Path) -> None:
+    """Raise InputError SS500 where something is in the way of a directory to write: a file, or one with files."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+
+
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)

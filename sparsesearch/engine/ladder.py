@@ -20,7 +20,8 @@ from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.trials import Trial, train
+from sparsesearch.engine.trial import Trial
+from sparsesearch.engine.trials import train
 from sparsesearch.engine.worker import WorkerSetup
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.searchers import Evaluation

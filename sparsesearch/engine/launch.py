@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -220,34 +220,23 @@ def prepare(
     check_names(config)
     source = open_source(config.model) if module is None else Given(module, tuple(example))
     check_quality(config, source.task, quality)
-    samples = None
-    if source.task.name == "module":
-        # A module is traced with a sample of its data, so these come first.
-        samples = _samples(config, source, None, given or {}, saved, reread)
-        network = source.describe(list(samples["calibration"].rows(slice(0, 1)).inputs_on_cpu()))
-    else:
-        network = source.describe([])
+    read = partial(_samples, config, source, given=given or {}, saved=saved, reread=reread)
+    # A module is traced with a sample of its data, so these come first.
+    samples = read(None) if source.task.name == "module" else None
+    network = source.describe([] if samples is None else samples["calibration"].rows(slice(0, 1)).inputs_on_cpu())
     check_propagation(config, network)
     dtype = source.storage
     space = build_space(config, network, dtype.itemsize, coarse_levels(config, source.weights))
     check_objectives(config, space)
     check_pattern(config, network, space)
     if samples is None:
-        samples = _samples(config, source, network, given or {}, saved, reread)
+        samples = read(network)
     latency = table_of(config, source, network, space, samples["calibration"], saved, reporter)
     if latency is not None:
         space = with_latency(space, config.context, latency).with_limits(config.parsed_limits())
         space.check()
         check_objectives(config, space)
-    searcher = check_searcher(config, space)
-    check_labels(config, network, samples)
-    check_tokens(config, searcher, samples["selection"])
-    if least := [rung.tokens for rung in config.search.rungs] + [tokens for tokens in searcher.training if tokens]:
-        check_training(config, network, space, samples, min(least))
-    if config.search.screen is not None:
-        check_screen(config, network, samples)
-    if searches:
-        check_learning(config, network, space, samples)
+    _check_use(config, network, space, samples, searches)
     seed_runs(config, source.weights)
     compute = str(compute_dtype(config, dtype))
     teacher = open_teacher(config.model, network)
@@ -260,6 +249,19 @@ def prepare(
     if not config.data.allow_shared:
         check_disjoint(samples)
     return launch
+
+
+def _check_use(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples], searches: bool) -> None:
+    """Raise InputError where the searcher, its rungs or its screen cannot do with this space and these samples."""
+    searcher = check_searcher(config, space)
+    check_labels(config, network, samples)
+    check_tokens(config, searcher, samples["selection"])
+    if least := [rung.tokens for rung in config.search.rungs] + [tokens for tokens in searcher.training if tokens]:
+        check_training(config, network, space, samples, min(least))
+    if config.search.screen is not None:
+        check_screen(config, network, samples)
+    if searches:
+        check_learning(config, network, space, samples)
 
 
 def supernet_key(base: Launch, options: SupernetConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from sparsesearch.engine import executors
 from sparsesearch.engine.launch import Launch, prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.trials import Trial, train_all
+from sparsesearch.engine.trial import Trial
+from sparsesearch.engine.trials import train_all
 from sparsesearch.engine.worker import Worker, WorkerSetup
 from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.evaluation.evaluator import quality_of
@@ -49,6 +51,14 @@ class Recovered:
     def after(self) -> Evaluation:
         """The candidate as it is now."""
         return replace(self.candidate, quality=self.quality, trained=self.candidate.trained + self.tokens)
+
+
+def training_data(results: RunResults, source: str, tokens: int) -> dict[str, Any]:
+    """`data.training` of a run, from another source: as many samples as are trained on, or what there is."""
+    data = load_config(results.run.config).data
+    own = data.training or data.calibration
+    count = math.ceil(tokens / results.info["length"])
+    return own.model_dump() | {"source": source, "sequences": count, "fewer": True}
 
 
 def prepared(results: RunResults, changes: dict[str, Any], tokens: int, copies: int = 1) -> Launch:

@@ -1,4 +1,4 @@
-"""Pruning in stages: how far each goes."""
+"""Pruning in stages: how far each goes, its search and its recovery."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sparsesearch.engine import controller
 from sparsesearch.engine.checks import check_training
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.recover import Recovered, prepared, recover
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.models.source import Checkpoint
@@ -49,6 +50,18 @@ def limits_of_stage(space: Space, stage: int, stages: int) -> list[str]:
     return found
 
 
+def changes_of_stage(first: Launch, model: str, stage: int, stages: int) -> dict[str, Any]:
+    """What of the recipe is another in a stage.
+
+    Args:
+        first: of the recipe as it is.
+        model: that the stage begins with; later ones are taught by the first.
+    """
+    own = {"model.id": model, "limits": limits_of_stage(first.space, stage, stages)}
+    config = first.config.model
+    return own | ({"model.teacher": config.teacher or config.id} if stage > 1 else {})
+
+
 def searched_stage(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     """The search of a stage: made, gone on with, or read.
 
@@ -59,6 +72,13 @@ def searched_stage(launch: Launch, path: Path, reporter: Reporter) -> RunResults
     if RunResults(path).info["fingerprint"] != launch.fingerprint:
         raise InputError("SS602", f"{path} was made with other options.", "Give another --name.")
     return RunResults(path) if (path / "front.json").exists() else controller.resume(path, {}, reporter)
+
+
+def recovered_stage(results: RunResults, changes: dict[str, Any], tokens: int, reporter: Reporter) -> Recovered:
+    """The best candidate of a stage, trained; raises what `prepared` and `recover` do."""
+    best = results.pick("best")
+    (one,) = recover(results, prepared(results, changes, tokens), [best], 1, reporter)
+    return one
 
 
 def exported(place: Path) -> dict[str, Any] | None:

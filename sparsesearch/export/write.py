@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from sparsesearch.calibration import Samples
 from sparsesearch.config import ImageConfig, RunConfig, load_config
-from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.directory import RunDirectory, check_vacant
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.supernet_checks import check_weights
@@ -129,8 +129,7 @@ def export(
     Raises InputError SS500 (directory not empty), SS502 (form impossible), SS508 (not logged in), SparseSearchError
     SS506 (does not verify), SS507 (cannot be traced).
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+    check_vacant(out)
     if push_to_hub is not None:
         hub.check(push_to_hub)
     if form in GRAPHS:

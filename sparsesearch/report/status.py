@@ -17,7 +17,7 @@ from sparsesearch.config import RunConfig, load_config
 from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
-from sparsesearch.report.series import per_second, searched, series_of
+from sparsesearch.report.series import Series, per_second, searched, series_of
 from sparsesearch.report.texts import cost_text
 
 # What each state means, and what can be done about it.
@@ -48,20 +48,10 @@ def status_json(path: Path) -> dict[str, Any]:
     config, series = load_config(run.config), series_of(results)
     state = _state(kept, holder, run.front.exists())
     phase = _phase(kept, now) if state not in ("busy", "finished") and kept else None
-    begun = len({(e.genome, e.draw) for e in searched(results)})
-    spent = sum(
-        (e.sequences - e.known) * results.info["length"] + GRADIENT * e.trained * (e.sequences > e.known)
-        for e in searched(results)
-    )
-    evals = results.info.get("search_evaluations", begun) if state == "finished" else begun
-    # The phase knows the default budget too.
-    asked = (phase["total"] if phase and phase["name"].startswith("search") else None) or config.search.evals
-    rates = per_second(run.lines(run.ledger))
-    tokens = {"spent": spent + results.learning_tokens, "budget": config.search.tokens}
-    seconds = sum(float(line["seconds"]) for line in run.lines(run.ledger))
-    front = results.front if results.final else []
-    at_end = bool(front) and state in ("finished", "busy")
-    best = front if at_end else series.front
+    evaluations, tokens = _evaluations_json(results, config, state, phase), _tokens_json(results, config)
+    ledger = run.lines(run.ledger)
+    rates, seconds = per_second(ledger), sum(float(line["seconds"]) for line in ledger)
+    running = state == "running"
     return {
         "run": str(run.path),
         "state": state,
@@ -69,24 +59,52 @@ def status_json(path: Path) -> dict[str, Any]:
         "error": kept.get("error") or None,
         "searcher": config.search.searcher,
         "executor": {"kind": config.executor.kind, "workers": _workers(config)},
-        "phase": phase if state == "running" else None,
-        "stopped_in": phase["name"] if phase and state != "running" else None,
-        "evaluations": {"done": evals, "budget": asked, "measured": series.evaluations, "failed": series.failed},
+        "phase": phase if running else None,
+        "stopped_in": phase["name"] if phase and not running else None,
+        "evaluations": evaluations | {"measured": series.evaluations, "failed": series.failed},
         "tokens": tokens | {"measured": series.tokens, "supernet": results.supernet_tokens},
         "hours": {"spent": seconds / 3600, "budget": config.search.hours},
         "evaluations_per_second": rates[-1][1] if rates else None,
-        "eta_seconds": _eta(phase, evals, tokens, config, seconds) if state == "running" else None,
+        "eta_seconds": _eta(phase, evaluations["done"], tokens, config, seconds) if running else None,
         "last_activity": _iso(_last_activity(results)),
         "limits": [bound.text for bound in results.space.bounds],
         "objectives": results.objectives,
+    } | _front_json(results, series, state)
+
+
+def _evaluations_json(
+    results: RunResults, config: RunConfig, state: str, phase: dict[str, Any] | None
+) -> dict[str, Any]:
+    """How many the search has made, and may make."""
+    begun = len({(e.genome, e.draw) for e in searched(results)})
+    done = results.info.get("search_evaluations", begun) if state == "finished" else begun
+    # The phase knows the default budget too.
+    asked = (phase["total"] if phase and phase["name"].startswith("search") else None) or config.search.evals
+    return {"done": done, "budget": asked}
+
+
+def _tokens_json(results: RunResults, config: RunConfig) -> dict[str, Any]:
+    """Tokens that count against the search's budget, those of gradients as often as they do there."""
+    spent = sum(
+        (e.sequences - e.known) * results.info["length"] + GRADIENT * e.trained * (e.sequences > e.known)
+        for e in searched(results)
+    )
+    return {"spent": spent + results.learning_tokens, "budget": config.search.tokens}
+
+
+def _front_json(results: RunResults, series: Series, state: str) -> dict[str, Any]:
+    """The front: the final one where there is one and nobody searches, else what the search has reached."""
+    front = results.front if results.final else []
+    at_end = bool(front) and state in ("finished", "busy")
+    shown = front if at_end else series.front
+    best = {name: min(shown, key=lambda e, name=name: results.values(e)[name]) for name in results.objectives if shown}  # type: ignore[misc]
+    return {
         "measured_on": "all selection data" if at_end else "the search's samples",
-        "front": len(best),
+        "front": len(shown),
         "hypervolume": results.hypervolume() if at_end else _finite(series.hypervolume),
         "best": {
-            name: {"id": chosen.genome.id} | {o: results.values(chosen)[o] for o in results.objectives}
-            for name in results.objectives
-            for chosen in [min(best, key=lambda e, name=name: results.values(e)[name], default=None)]  # type: ignore[misc]
-            if chosen is not None
+            name: {"id": one.genome.id} | {o: results.values(one)[o] for o in results.objectives}
+            for name, one in best.items()
         },
     }
 

@@ -17,7 +17,7 @@ from support import SIZES, kinds_of, launched, run_search
 from torch.nn import functional
 
 import sparsesearch as ss
-from sparsesearch.config.tree import NEMOTRON_NAS_WIDTH
+from sparsesearch.config.units import NEMOTRON_NAS_WIDTH
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.export import FORMS, export, hub, pattern, verify, write
