@@ -12,8 +12,6 @@ from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json
 if TYPE_CHECKING:
     from sparsesearch.engine.recover import Recovered
     from sparsesearch.engine.results import RunResults
-    from sparsesearch.searchers import Evaluation
-    from sparsesearch.space import Genome
 
 
 def recover(
@@ -41,6 +39,7 @@ def recover(
 
     from sparsesearch.config import parse_assignment
     from sparsesearch.engine import recover as recovering
+    from sparsesearch.engine.directory import check_vacant
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.engine.results import RunResults
     from sparsesearch.errors import InputError
@@ -52,7 +51,8 @@ def recover(
         raise InputError("SS501", "--front and a candidate were given.", "Give one of them.")
     results.require_front()
     chosen = results.front if front else [choose(results, candidate, pick)]
-    places = _places(chosen, out, front)
+    if not front:
+        check_vacant(out)
     changes: dict[str, Any] = set_if_given(training__method=method)
     if training is not None:
         changes["data.training"] = recovering.training_data(results, training, tokens)
@@ -61,6 +61,9 @@ def recover(
     supernet = open_run(results).supernet
     for wanted in chosen:
         form_of(supernet, wanted.genome, form)
+    if front:
+        recovering.claim(out, launch, soup, form)
+    places = {one.genome: out / one.genome.id if front else out for one in chosen}
     found = recovering.recover(results, launch, chosen, soup, Reporter())
     reports = [_written(results, one, places[one.candidate.genome], form) for one in found]
     if json_:
@@ -69,24 +72,9 @@ def recover(
     for done in reports:
         print(
             f"{done['out']}: {results.quality} {done['before']:.4g} before training, {done['after']:.4g} after "
-            f"{done['training_tokens']:,} tokens; form {done['form']}, {done['nonzeros']:,} nonzeros."
+            f"{done['recovery_tokens']:,} tokens; form {done['form']}, {done['nonzeros']:,} nonzeros."
         )
         print(f"Load: {done['load']}")
-
-
-def _places(candidates: list[Evaluation], out: Path, front: bool) -> dict[Genome, Path]:
-    """Directories to write, by genome; raises InputError SS500 where one is taken.
-
-    Of a front, those that an earlier call wrote may be there.
-    """
-    from sparsesearch.engine.directory import check_vacant
-    from sparsesearch.engine.stages import exported
-
-    places = {one.genome: out / one.genome.id if front else out for one in candidates}
-    for place in places.values():
-        if not (front and exported(place)):
-            check_vacant(place)
-    return places
 
 
 def _written(results: RunResults, one: Recovered, place: Path, form: str) -> dict[str, Any]:
@@ -98,7 +86,7 @@ def _written(results: RunResults, one: Recovered, place: Path, form: str) -> dic
     told = {
         "before": one.candidate.quality,
         "after": one.quality,
-        "training_tokens": one.tokens,
+        "recovery_tokens": one.tokens,
         "soup": one.copies,
     }
     return done | told

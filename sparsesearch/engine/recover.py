@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sparsesearch.config import load_config
 from sparsesearch.engine import executors
+from sparsesearch.engine.directory import check_vacant
 from sparsesearch.engine.launch import Launch, prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
@@ -27,6 +29,9 @@ from sparsesearch.training.trial import rounded, weights_path
 
 # What of a run's fingerprint may be another for its recovery.
 TRAINING = ("training", "data.training", "search.rungs", "learning.tokens")
+
+# Beside the models of a front: how they were trained.
+CLAIM = "recovery.json"
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,24 @@ def prepared(results: RunResults, changes: dict[str, Any], tokens: int, copies: 
                 f"'sparsesearch resume {results.run.path}' rebuilds it.",
             )  # fmt: skip
     return launch
+
+
+def claim(out: Path, launch: Launch, copies: int, form: str) -> None:
+    """Note in a directory how the models that go there are trained; those that an earlier call wrote may be there.
+
+    Raises InputError SS500 where something else is there, or models that were trained otherwise.
+    """
+    told = {
+        "fingerprint": launch.fingerprint, "training": launch.config.training.model_dump(),
+        "tokens": launch.config.search.rungs[0].tokens, "soup": copies, "form": form,
+    }  # fmt: skip
+    path, text = out / CLAIM, json.dumps(told, indent=1)
+    if not path.exists():
+        check_vacant(out)
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    elif path.read_text() != text:
+        raise InputError("SS500", f"{out} holds models that were trained with other options.", "Choose another --out.")
 
 
 def recover(

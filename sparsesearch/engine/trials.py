@@ -89,7 +89,7 @@ def train(
         train_locally(setup, trials, note, tell)
     reporter.end()
     if lost := [trial.genome.id for trial in trials if trial.result(trial.tokens[0]) is None]:
-        raise SparseSearchError("SS400", f"training of {lost[0]} and {len(lost) - 1} others ended early.")
+        raise SparseSearchError("SS400", f"training of {', '.join(lost)} ended early.")
 
 
 def train_locally(setup: WorkerSetup, trials: Sequence[Trial], ended: Ended, tell: Callable[[], None]) -> None:

@@ -126,6 +126,11 @@ def test_the_whole_front(searched: RunResults, tmp_path: Path) -> None:
     assert again.exception is None, again.exception
     assert json.loads(again.stdout) != []
     assert Path(reports[-1]["out"]).is_dir(), "what an interruption left out is written"
+    for other in (["--tokens", 128], ["--tokens", 64, "--form", "zeros"], ["--tokens", 64, "--soup", 2]):
+        refused = run(searched.run.path, "--front", *other, "--out", tmp_path / "all")
+        assert isinstance(refused.exception, InputError), other
+        assert "SS500" in str(refused.exception), refused.exception
+        assert "trained with other options" in str(refused.exception)
 
 
 @pytest.mark.parametrize(
