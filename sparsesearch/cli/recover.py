@@ -86,6 +86,7 @@ def _written(results: RunResults, one: Recovered, place: Path, form: str) -> dic
     told = {
         "before": one.candidate.quality,
         "after": one.quality,
+        "training_tokens": one.after.trained,
         "recovery_tokens": one.tokens,
         "soup": one.copies,
     }
