@@ -103,7 +103,8 @@ def latency_table(results: RunResults, found: dict[str, Any]) -> Table:
     setting, dense = found["setting"], found["dense"]
     table = Table(title=f"Measured on {setting['hardware']}", title_justify="left")
     predicted = "predicted_ns" in dense
-    heads = ["ms", "of dense", *(["predicted", "error"] if predicted else []), "MB"]
+    heads = ["ms", "of dense", *(["predicted", "error"] if predicted else [])]
+    heads += ["MB", *(["MB predicted at most"] if predicted else [])]
     for head in ("id", *heads):
         table.add_column(head, justify="left" if head == "id" else "right")
     for name, taken in found.items():
@@ -114,7 +115,8 @@ def latency_table(results: RunResults, found: dict[str, Any]) -> Table:
         if predicted:
             share = taken["predicted_ns"] / dense["predicted_ns"]
             cells += [f"{share:.0%}", f"{share * dense['measured_ns'] / ns - 1:+.1%}"]
-        table.add_row(name, *cells, f"{taken['measured_bytes'] / 1e6:.3g}")
+        memory = ["measured_bytes", *(["predicted_bytes"] if predicted else [])]
+        table.add_row(name, *cells, *(f"{taken[kind] / 1e6:.3g}" for kind in memory))
     return table
 
 
