@@ -1,17 +1,39 @@
-"""The figure of an audit: how well each proxy ranks candidates, from the numbers of `audit.json`."""
+"""Audits that a run's report shows, and their figure: how well each proxy ranks candidates of the run's space."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 
+from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import SparseSearchError
 from sparsesearch.proxies.audit import TRUSTED
 from sparsesearch.report.page import BLUE, GREY, LAYOUT, VERMILION
 
 # At once, after training.
 _SYMBOLS = ("circle", "diamond-open")
+# What an audit and a search must share for the one to say something of the other.
+SHARED = ("weights", "teacher", "data.calibration", "data.selection", "pruners")
+
+
+def audits_of(results: RunResults) -> list[Path]:
+    """`audit.json` of every audit beside a run that is of the same network, units, data and quality."""
+    return [path for path in sorted(results.run.path.parent.glob("*/audit.json")) if _same(results, path.parent)]
+
+
+def _same(results: RunResults, place: Path) -> bool:
+    audit = RunDirectory(place)
+    try:
+        known, space = audit.read(audit.info)["fingerprint"], audit.read_space()
+    except (SparseSearchError, KeyError):  # not whole: being written, or damaged
+        return False
+    own = results.info["fingerprint"]
+    same_quality = known["objectives"][0] == own["objectives"][0]
+    return same_quality and space.units == results.space.units and all(known.get(k) == own.get(k) for k in SHARED)
 
 
 def colour(tau: float, control: bool) -> str:

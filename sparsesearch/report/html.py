@@ -9,7 +9,7 @@ from typing import Any
 
 from sparsesearch.engine.results import RunResults
 from sparsesearch.report import tables
-from sparsesearch.report.agreement import agreement_figure
+from sparsesearch.report.agreement import agreement_figure, audits_of
 from sparsesearch.report.data import counted
 from sparsesearch.report.figures import (
     front_figure,
@@ -184,11 +184,11 @@ def _proxies(results: RunResults, offline: bool) -> str:
     if run.screen.exists():
         known = run.read(run.screen)
         parts.append(f"<p>{html.escape(_screen_text(known))}</p>")
-    if (run.path / "audit.json").exists():
-        found = json.loads((run.path / "audit.json").read_text())
-        parts.append(card(figure_div(agreement_figure(found))))
-        if not offline and (run.path / "audit.html").exists():
-            parts.append('<p><a href="audit.html">The whole audit</a></p>')
+    for audit in audits_of(results):
+        name = html.escape(audit.parent.name)
+        link = f'<a href="../{name}/audit.html">{name}</a>'
+        parts.append(f"<p>Audit {name if offline else link}:</p>")
+        parts.append(card(figure_div(agreement_figure(json.loads(audit.read_text())))))
     return section("Proxies", *parts) if parts else ""
 
 

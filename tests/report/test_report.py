@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from sparsesearch.cli import app
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError, SparseSearchError
-from sparsesearch.report.agreement import agreement_figure
+from sparsesearch.report.agreement import agreement_figure, audits_of
 from sparsesearch.report.data import layers, rungs
 from sparsesearch.report.html import write_report
 from sparsesearch.report.lineage import Ancestry
@@ -84,7 +84,12 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
     plain = write_report(own_run).read_text()
     for word in ("Latency, predicted", "Proxies", "Exports"):
         assert word not in plain
-    times = {"predicted_ns": 2_000_000, "measured_ns": 2_500_000, "measured_bytes": 3_000_000}
+    times = {
+        "predicted_ns": 2_000_000,
+        "measured_ns": 2_500_000,
+        "measured_bytes": 3_000_000,
+        "predicted_bytes": 4_000_000,
+    }
     measured = {"setting": {"hardware": "a <CPU>"}, identity: times, "dense": {**times, "predicted_ns": 4_000_000}}
     (path / "latency_measured.json").write_text(json.dumps(measured))
     line = {
@@ -102,7 +107,15 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
         "snip": {"tau": 0.6, "tau_range": [0.5, 0.7], "control": False},
         "broken": {"tau": None, "tau_range": [None, None], "control": False},
     }}  # fmt: skip
-    (path / "audit.json").write_text(json.dumps(audit))
+    for place, fingerprint in ((path.parent / "same", {}), (path.parent / "other", {"pruners": {}})):
+        place.mkdir()
+        shutil.copy(own_run.run.space, place)
+        shutil.copy(own_run.run.info, place)
+        rewritten(place / "run.json", lambda info, changed=fingerprint: info["fingerprint"].update(changed))
+        (place / "audit.json").write_text(json.dumps(audit))
+    (path.parent / "torn").mkdir()
+    (path.parent / "torn" / "audit.json").write_text(json.dumps(audit))
+    assert audits_of(own_run) == [path.parent / "same" / "audit.json"]
     assert [trace.y for trace in agreement_figure(audit).data] == [("snip",)]
     text = write_report(own_run).read_text()
     assert "Measured on a &lt;CPU&gt;" in text
@@ -110,6 +123,8 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
     assert "/somewhere/&lt;small&gt;" in text
     assert "tau 0.50 [0.20, 0.70] on 40 candidates" in text
     assert "Kendall&#x27;s tau" in text
+    assert '<a href="../same/audit.html">' in text
+    assert '<a href="../' not in write_report(own_run, offline=True).read_text()
 
 
 def test_a_run_without_a_front(own_run: RunResults) -> None:
