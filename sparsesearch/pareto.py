@@ -130,7 +130,7 @@ def pick(
         return candidates[_best_under(argument, table, objectives[0], dense)]
     raise InputError(
         "SS501", f"pick {rule!r} is not understood.",
-        "Use knee, min:kl, max-under:params=60% or weights:kl=.7,params=.3.",
+        "Use best, knee, smallest, dense, min:kl, max-under:params=60% or weights:kl=.7,params=.3.",
     )  # fmt: skip
 
 

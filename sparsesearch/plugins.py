@@ -30,8 +30,9 @@ def load_plugins(named: Iterable[str] = ()) -> None:
             _load(name)
         except Exception as error:  # whatever other people's code raises
             first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+            reason = "no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {first}"
             raise InputError(
-                "SS125", f"plugins: {name!r} cannot be imported: {type(error).__name__}: {first}.",
+                "SS125", f"plugins: {name!r} cannot be imported: {reason}.",
                 "Name an importable module, or a .py file.",
             ) from None  # fmt: skip
 

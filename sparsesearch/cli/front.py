@@ -41,4 +41,4 @@ def front(
     if where and not candidates:
         smallest = ", ".join(f"{b.cost} {results.smallest(b.cost):,}" for b in space.bounds)
         print(f"No candidate of the front is within {', '.join(where)}; its smallest have {smallest}.", file=sys.stderr)
-    Console().print(front_table(results, candidates, f"Front of {results.run.path.name}"))
+    Console().print(front_table(results, candidates, f"Front of {results.run.path.name}", space))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,16 +26,19 @@ def latency(
     from transformers.utils import logging
 
     from sparsesearch.engine.progress import Reporter
+    from sparsesearch.errors import InputError
 
     logging.disable_progress_bar()
     if (subject / "run.yaml").is_file():
-        _finalists(subject, json_)
+        if model or set_:
+            raise InputError("SS101", "--model and --set are for recipes; a run is measured as its recipe says.")
+        _finalists(subject, device, json_)
         return
 
     from sparsesearch.config import load_config, parse_assignment
-    from sparsesearch.engine.latencies import measure_now, setting_text
+    from sparsesearch.engine.latencies import measure_now
     from sparsesearch.engine.launch import prepare
-    from sparsesearch.errors import InputError
+    from sparsesearch.report.texts import request_text
 
     changes: dict[str, Any] = set_if_given(model__id=model, latency__device=device)
     changes |= dict(parse_assignment(text) for text in set_ or []) | {"latency.table": None}
@@ -51,13 +55,13 @@ def latency(
     if json_:
         print_json({"out": str(out), **table.to_json()})
         return
-    print(f"{out}: {setting_text(table)}")
+    print(f"{out}: {request_text(asdict(table.setting))}")
     share = table.smallest_ns / table.dense_ns
     print(f"Dense {table.dense_ns / 1e6:.3g} ms, smallest {table.smallest_ns / 1e6:.3g} ms ({share:.0%}).")
     print(f"Use: --set latency.table={out}")
 
 
-def _finalists(run: Path, json_: bool) -> None:
+def _finalists(run: Path, device: str | None, json_: bool) -> None:
     from rich.console import Console
 
     from sparsesearch.engine.progress import Reporter
@@ -68,7 +72,7 @@ def _finalists(run: Path, json_: bool) -> None:
 
     results = RunResults(run)
     results.require_front()
-    found = measure_finalists(results, Reporter())
+    found = measure_finalists(results, Reporter(), device=device)
     write_report(results)
     if json_:
         print_json(found)

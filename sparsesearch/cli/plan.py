@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparsesearch.config import dump_config
+from sparsesearch.engine.executors import idle_gpu
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.supernet_checks import supernet_note, supernet_plan
 from sparsesearch.report.texts import cost_text
@@ -56,6 +57,8 @@ def print_plan(launch: Launch, path: Path | None = None) -> None:
     if launch.config.supernet.is_trained:
         steps = f"{plan['supernet']['steps']:,} steps of {plan['supernet']['networks_a_step']:g} sub-networks"
         console.print(f"Supernet: {steps}. {supernet_note(launch)}", highlight=False, soft_wrap=True)
+    if note := idle_gpu(launch.config.executor):
+        console.print(note, highlight=False, soft_wrap=True)
     for reason in launch.network.limits:
         console.print(f"Not searched: {reason}.", highlight=False, soft_wrap=True)
     if path is not None:

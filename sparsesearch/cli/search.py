@@ -78,9 +78,13 @@ def launch_or_plan(launch: Launch, path: Path, dry_run: bool, json_: bool) -> No
 
     from sparsesearch.cli.outcome import show_outcome
     from sparsesearch.engine import controller
+    from sparsesearch.engine.executors import idle_gpu
     from sparsesearch.engine.progress import Reporter
 
-    show_outcome(controller.start(launch, path, Reporter()), json_)
+    reporter = Reporter()
+    if note := idle_gpu(launch.config.executor):
+        reporter.message(note)
+    show_outcome(controller.start(launch, path, reporter), json_)
 
 
 def run_name(name: str) -> str:

@@ -218,6 +218,17 @@ def check_machine(config: ExecutorConfig) -> None:
         _check_cluster(config, [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}])
 
 
+def idle_gpu(config: ExecutorConfig) -> str:
+    """What to say where this machine has a GPU that no worker uses; else nothing."""
+    import torch
+
+    if config.gpus_per_worker or config.address is not None or not torch.cuda.is_available():
+        return ""
+    return (
+        "This machine has a GPU, and workers run on the CPU: --set executor.gpus_per_worker=1 (and --workers) uses it."
+    )
+
+
 def _init_ray(address: str | None) -> None:
     import ray
 
@@ -229,6 +240,7 @@ def _init_ray(address: str | None) -> None:
         _check_reachable(address)
         with interrupts.deferred():
             ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
+            interrupts.restore()
     except (OSError, RuntimeError, ValueError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         # Ray takes up its token by itself only where no address is given.

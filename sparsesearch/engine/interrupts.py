@@ -11,14 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_asked = False
+_installed = _asked = False
 _deferred = False
 
 
 def install() -> None:
     """Take over SIGINT and SIGTERM; for the main thread of the command line."""
+    global _installed
+    _installed = True
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _handle)
+
+
+def restore() -> None:
+    """Take them over again where a library has put its own handlers in place of ours, as Ray does for SIGTERM."""
+    if _installed:
+        install()
 
 
 def _handle(number: int, frame: Any) -> None:

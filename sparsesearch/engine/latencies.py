@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -61,12 +60,3 @@ def measure_now(
     table = measure_table(model, network, space, samples, setting, tell)
     reporter.end()
     return table
-
-
-def setting_text(table: LatencyTable) -> str:
-    """The request and the device in one line."""
-    s = asdict(table.setting)
-    tokens = f", {s['prompt']} tokens read" if s["prompt"] else ""
-    tokens += f", {s['generated']} generated" if s["generated"] else ""
-    threads = f", {s['threads']} threads" if s["device"] == "cpu" else ""
-    return f"batch {s['batch']}{tokens}, {s['dtype']}{threads}, on {s['hardware']}"

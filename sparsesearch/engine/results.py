@@ -167,7 +167,9 @@ class RunResults:
         """
         found = [e for e in [*self.evaluations, *self.trained, *self.learned] if e.genome.id.startswith(identity)]
         if not found:
-            raise InputError("SS501", f"no candidate {identity!r} in {self.run.path}.", "See: sparsesearch front")
+            raise InputError(
+                "SS501", f"no candidate {identity!r} in {self.run.path}.", f"See: sparsesearch front {self.run.path}"
+            )
         if len({e.genome.id for e in found}) > 1:
             names = len({e.genome.id for e in found})
             raise InputError("SS501", f"{identity!r} names {names} candidates.", "Give more characters of the id.")

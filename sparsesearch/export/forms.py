@@ -145,7 +145,7 @@ def choose(form: str, supernet: StitchedSupernet, genome: Genome) -> tuple[str, 
     problem = REGISTRY[form].plan(supernet, genome)
     if isinstance(problem, str):
         raise InputError("SS502", f"{problem}.", f"Forms it can take: {', '.join(possible(supernet, genome))}.")
-    return form, "it was asked for"
+    return form, "asked for"
 
 
 def possible(supernet: StitchedSupernet, genome: Genome) -> list[str]:

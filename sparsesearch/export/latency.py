@@ -23,8 +23,14 @@ from sparsesearch.space import Genome
 DENSE, SETTING = "dense", "setting"
 
 
-def measure_finalists(results: RunResults, reporter: Reporter, module: Any = None) -> dict[str, Any]:
+def measure_finalists(
+    results: RunResults, reporter: Reporter, module: Any = None, device: str | None = None
+) -> dict[str, Any]:
     """Time the front, the baselines and dense, interleaved, and write `latency_measured.json` into the run.
+
+    Args:
+        module: of a run on a module that was given from Python.
+        device: in place of the one that the run's recipe names; of another device nothing was predicted.
 
     Returns:
         By id, and for `dense`: `measured_ns`, `measured_bytes` (what a request holds at most, weights among it), and of
@@ -34,6 +40,9 @@ def measure_finalists(results: RunResults, reporter: Reporter, module: Any = Non
     """
     opened = open_run(results, module)
     setting = _setting(results, opened)
+    predicts = device is None or device == setting.device
+    if device is not None:
+        setting = replace(setting, device=device, hardware=hardware_of(device))
     genomes = {e.genome.id: e.genome for e in [*results.front, *results.baselines] if e.genome != results.space.dense}
     found: dict[str, Any] = {SETTING: asdict(setting)}
     samples = results.run.samples("calibration")
@@ -51,7 +60,8 @@ def measure_finalists(results: RunResults, reporter: Reporter, module: Any = Non
         makers = [partial(asked, name, genome) for name, genome in genomes.items()]
         times = compared(dense, makers, setting.device, held[DENSE])
     for (name, genome), ns in zip([(DENSE, results.space.dense), *genomes.items()], times, strict=True):
-        found[name] = {"measured_ns": ns, "measured_bytes": held[name]} | _predicted(results, genome)
+        predicted = _predicted(results, genome) if predicts else {}
+        found[name] = {"measured_ns": ns, "measured_bytes": held[name]} | predicted
     reporter.end()
     results.run.write(results.run.latency_measured, found)
     return found

@@ -26,6 +26,8 @@ STATE = "model.safetensors"
 def manifest(directory: Path) -> dict[str, Any]:
     """The export's `sparsesearch.json`; raises InputError SS504 where there is none."""
     path = directory / MANIFEST
+    if not directory.is_dir():
+        raise InputError("SS504", f"{directory}: no such directory.")
     if not path.is_file():
         raise InputError("SS504", f"{directory} is not an export of sparsesearch (no {MANIFEST}).")
     data: dict[str, Any] = json.loads(path.read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PretrainedConfig
 
 from sparsesearch import demo
 from sparsesearch.config import ModelConfig
@@ -93,10 +94,17 @@ def load_model(
 
 def load_tokenizer(directory: Path, trust_remote_code: bool = False) -> Any:
     """The model's tokenizer; raises InputError SS201 where there is none."""
+    # Of an export that transformers does not know it would want to run the modeling code.
+    foreign = {} if trust_remote_code or _known_to_transformers(directory) else {"config": PretrainedConfig()}
     try:
-        return AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code, **foreign)
     except (OSError, ValueError) as error:
         raise InputError("SS201", f"{directory}: no tokenizer: {str(error).splitlines()[0]}") from None
+
+
+def _known_to_transformers(directory: Path) -> bool:
+    path = directory / "config.json"
+    return not path.is_file() or json.loads(path.read_text()).get("model_type") in CONFIG_MAPPING
 
 
 def checkpoint_dtype(config: PretrainedConfig) -> torch.dtype:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.report.data import row_name
-from sparsesearch.report.texts import cost_text, short
+from sparsesearch.report.texts import cost_text, request_text, short
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import COSTS, Space
 
@@ -20,7 +20,7 @@ from sparsesearch.space import COSTS, Space
 LEAST_BAR = 3
 
 
-def front_table(results: RunResults, candidates: list[Evaluation], title: str) -> Table:
+def front_table(results: RunResults, candidates: list[Evaluation], title: str, within: Space | None = None) -> Table:
     """Candidates with quality, and each cost as a count and as a share of dense; dense and uniform for comparison.
 
     Where rungs of training were climbed, how many tokens each was trained on.
@@ -37,7 +37,7 @@ def front_table(results: RunResults, candidates: list[Evaluation], title: str) -
     if climbed:
         table.add_column("trained", justify="right")
     picks: dict[str, list[str]] = {}
-    for rule, evaluation in results.picks().items():
+    for rule, evaluation in [*results.picks().items(), *((b.origin, b) for b in results.baselines)]:
         picks.setdefault(evaluation.genome.id, []).append(rule)
 
     def add(evaluation: Evaluation, name: str, style: str = "") -> None:
@@ -48,11 +48,11 @@ def front_table(results: RunResults, candidates: list[Evaluation], title: str) -
 
     for evaluation in candidates:
         names = picks.get(evaluation.genome.id, [])
-        add(evaluation, ", ".join(names), "bold" if names else "")
+        add(evaluation, ", ".join(names), "bold" if results.named_picks.keys() & set(names) else "")
     table.add_section()
     on_front = {e.genome for e in candidates}
     for baseline in results.baselines:
-        if baseline.genome not in on_front:
+        if baseline.genome not in on_front and (within is None or within.feasible(baseline.genome)):
             add(baseline, baseline.origin, "dim")
     if results.dense is not None and results.dense.genome not in on_front:
         add(results.dense, "dense", "dim")
@@ -101,7 +101,7 @@ def latency_table(results: RunResults, found: dict[str, Any]) -> Table:
         found: of `export.latency.measure_finalists`.
     """
     setting, dense = found["setting"], found["dense"]
-    table = Table(title=f"Measured on {setting['hardware']}", title_justify="left")
+    table = Table(title=f"Measured: {request_text(setting)}", title_justify="left")
     predicted = "predicted_ns" in dense
     heads = ["ms", "of dense", *(["predicted", "error"] if predicted else [])]
     heads += ["MB", *(["MB predicted at most"] if predicted else [])]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 # The cost that is counted in nanoseconds.
 LATENCY = "latency_ns"
 # What axes say of a quality or a cost; others are called by their names.
@@ -22,6 +25,15 @@ AXES = {
 def axis_text(name: str) -> str:
     """A quality or a cost in the words of an axis."""
     return AXES.get(name, name)
+
+
+def request_text(setting: Mapping[str, Any]) -> str:
+    """The request that was timed and the device, in one line; `setting` as latency tables have it."""
+    tokens = f", {setting['prompt']} tokens read" if setting["prompt"] else ""
+    tokens += f", {setting['generated']} generated" if setting["generated"] else ""
+    threads = setting["threads"]
+    cpu = f", {threads} thread{'s' if threads > 1 else ''}" if setting["device"] == "cpu" else ""
+    return f"batch {setting['batch']}{tokens}, {setting['dtype']}{cpu}, on {setting['hardware']}"
 
 
 def short(value: float) -> str:

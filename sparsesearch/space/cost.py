@@ -202,6 +202,11 @@ class CostModel:
         return {name: int(totals[cost_index(name)]) for name in self.names}
 
 
+def amount(name: str, value: int) -> str:
+    """A cost as messages say it: latency in milliseconds, all others as they are counted."""
+    return f"{value / 1e6:.4g} ms" if name == "latency_ns" else f"{value:,}"
+
+
 def cost_index(name: str) -> int:
     """Column of a cost in what `CostModel.totals` returns."""
     return _INDEX[name]

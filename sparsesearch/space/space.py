@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsesearch.errors import InputError
-from sparsesearch.space.cost import MEASURED, CostModel, Ints, Part, cost_index
+from sparsesearch.space.cost import MEASURED, CostModel, Ints, Part, amount, cost_index
 from sparsesearch.space.genome import Genome
 from sparsesearch.space.limit import Bound, Limit
 from sparsesearch.space.unit import Unit
@@ -129,9 +129,10 @@ class Space:
                 dense = self.dense_costs[bound.cost]
                 raise InputError(
                     "SS106",
-                    f"limit {bound.text} cannot be met: it allows {bound.maximum:,} {bound.cost}, the smallest "
-                    f"candidate keeps {smallest[bound.cost]:,} of {dense:,} ({smallest[bound.cost] / dense:.1%}).",
-                    f"{self._largest_rest(bound.cost)} Add smaller levels or units, or raise the limit.",
+                    f"limit {bound.text} cannot be met: it allows {amount(bound.cost, bound.maximum)}, the smallest "
+                    f"candidate keeps {amount(bound.cost, smallest[bound.cost])} of {amount(bound.cost, dense)} "
+                    f"({smallest[bound.cost] / dense:.1%}).",
+                    f"{self._largest_rest(bound.cost)}Add smaller levels or units, or raise the limit.",
                 )
         grown = self.excess(self.costs.neighbours(self.max_levels, -1))
         if self.bounds and not ((grown <= 0).all(axis=1) & (self.max_levels > 0)).any():
@@ -142,12 +143,14 @@ class Space:
             )  # fmt: skip
 
     def _largest_rest(self, cost: str) -> str:
-        """Where most of a cost is left in the smallest genome."""
+        """Where most of a cost is left in the smallest genome; nothing of one that is put together from pieces."""
+        if cost in MEASURED:
+            return ""
         rests, fixed = (costs[..., cost_index(cost)] for costs in self.costs.by_unit(self.max_levels))
         most = int(np.argmax(rests))
         return (
             f"Of that, {rests[most]:,} are in {self.units[most].name}, which keeps {self.units[most].levels[-1]:,} of "
-            f"{self.units[most].total:,}, and {fixed:,} where no unit is."
+            f"{self.units[most].total:,}, and {fixed:,} where no unit is. "
         )
 
     def describe(self, genome: Genome) -> dict[str, int]:

@@ -62,7 +62,12 @@ def test_search_front_show_report_export_evaluate(run: Any, recipe_file: Any, tm
     assert front["limits"] == ["params<=95%"]
     first = front["candidates"][0]
     assert run("front", path, "--sort", "kl", "--where", "params<=90%").code == 0
-    assert len(run("front", path, "--where", f"params<={first['costs']['params']}", "--json").json["candidates"]) == 1
+    within = ("front", path, "--where", f"params<={first['costs']['params']}")
+    assert len(run(*within, "--json").json["candidates"]) == 1
+    shown, most = run(*within).out, first["costs"]["params"]
+    beside = RunResults(path).baselines
+    assert any(b.costs["params"] > most for b in beside)
+    assert all((b.genome.id in shown) == (b.costs["params"] <= most) for b in beside)
 
     shown = run("show", path, first["id"][:6], "--json").json
     assert shown["genome"] == first["genome"]
@@ -275,12 +280,19 @@ LONG = {
 
 
 @pytest.mark.parametrize(
-    ("changes", "awaited"),
-    [(MANY, "archive.jsonl"), pytest.param(LONG, "trials/*/checkpoint/state.json", marks=pytest.mark.ray)],
-    ids=["measuring", "training under Tune"],
+    ("changes", "awaited", "sent"),
+    [
+        (MANY, "archive.jsonl", signal.SIGINT),
+        # Ray puts a handler of its own in place of ours.
+        pytest.param(
+            MANY | {"executor": {"kind": "ray", "workers": 1}}, "archive.jsonl", signal.SIGTERM, marks=pytest.mark.ray
+        ),
+        pytest.param(LONG, "trials/*/checkpoint/state.json", signal.SIGINT, marks=pytest.mark.ray),
+    ],
+    ids=["measuring", "SIGTERM under Ray", "training under Tune"],
 )
 def test_ctrl_c_exits_with_130_and_can_be_resumed(
-    recipe_file: Any, tmp_path: Path, changes: dict[str, Any], awaited: str
+    recipe_file: Any, tmp_path: Path, changes: dict[str, Any], awaited: str, sent: signal.Signals
 ) -> None:
     code = "from sparsesearch.cli import main; main()"
     path = recipe_file(**changes)
@@ -291,7 +303,7 @@ def test_ctrl_c_exits_with_130_and_can_be_resumed(
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and not any(f.stat().st_size for f in (tmp_path / "r").glob(awaited)):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, error = process.communicate(timeout=80)
     assert process.returncode == 130, error
     assert "Stopped. What was measured is saved: 'sparsesearch resume" in error
@@ -385,3 +397,12 @@ def test_reading_verbs_start_without_torch_transformers_or_ray(small_run: RunRes
     for arguments in (*([verb, str(small_run.run.path)] for verb in ("front", "show", "status")), ["--help"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert done.stderr.strip() == "set()", (arguments, done.stderr)
+
+
+def test_a_gpu_that_no_worker_uses_is_named(
+    run: Any, recipe_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("search", recipe_file(), "--results", tmp_path, "--dry-run")
+    assert "has a GPU" not in run(*arguments).out
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert "executor.gpus_per_worker=1" in run(*arguments).out

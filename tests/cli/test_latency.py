@@ -43,6 +43,12 @@ def test_a_table_is_measured_lent_and_verified(run: Any, recipe_file: Path, tmp_
     done = run("latency", tmp_path / "r")
     assert "predicted" in done.out
     assert "dense" in done.out
+    assert "1 thread" in done.out
+    assert (elsewhere := run("latency", tmp_path / "r", "--device", "cuda")).code == 2
+    assert "SS123" in elsewhere.err
+    assert run("latency", tmp_path / "r", "--set", "latency.batch=2").err.startswith("SS101")
+    limited = ["--results", tmp_path, "--name", "s", "--set", f"latency.table={table}", "--limit", "latency_ms<=0.001"]
+    assert " 0.001 ms, the smallest candidate keeps " in run("search", recipe_file, *limited).err
     assert run("front", tmp_path / "r", "--where", "latency_ms<=99999").code == 0
 
 

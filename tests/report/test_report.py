@@ -90,7 +90,9 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
         "measured_bytes": 3_000_000,
         "predicted_bytes": 4_000_000,
     }
-    measured = {"setting": {"hardware": "a <CPU>"}, identity: times, "dense": {**times, "predicted_ns": 4_000_000}}
+    setting = {"device": "cpu", "hardware": "a <CPU>", "batch": 1, "prompt": 8, "generated": 0, "dtype": "float32",
+               "threads": 1}  # fmt: skip
+    measured = {"setting": setting, identity: times, "dense": {**times, "predicted_ns": 4_000_000}}
     (path / "latency_measured.json").write_text(json.dumps(measured))
     line = {
         "id": identity,
@@ -118,7 +120,7 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
     assert audits_of(own_run) == [path.parent / "same" / "audit.json"]
     assert [trace.y for trace in agreement_figure(audit).data] == [("snip",)]
     text = write_report(own_run).read_text()
-    assert "Measured on a &lt;CPU&gt;" in text
+    assert "Measured: batch 1, 8 tokens read, float32, 1 thread, on a &lt;CPU&gt;" in text
     assert "-50.0%" in text, "half of dense was predicted, all of it was measured"
     assert "/somewhere/&lt;small&gt;" in text
     assert "tau 0.50 [0.20, 0.70] on 40 candidates" in text
