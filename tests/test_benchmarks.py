@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "results" / "benchmarks"
+# Packages of other tools, which scripts that measure them import and nothing else does.
+PEERS = ("whittle", "litgpt", "syne_tune", "modelopt", "torchprofile")
 SCRIPTS = sorted(ROOT.rglob("*.py"))
 
 
@@ -17,4 +19,9 @@ def test_script_imports(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in PEERS:
+            raise
+        pytest.skip(f"needs {error.name}")
