@@ -22,7 +22,6 @@ from yardstick import Norms, accuracy, dense_resnet, images, macs, pixels, write
 
 # Its defaults cut in steps of 32 channels, which leaves these layers whole: widths in eighths, as even numbers.
 CHANNELS = {"channels_ratio": tuple(i / 8 for i in range(2, 9)), "kernel_size": (), "channel_divisor": 2}
-CALIBRATION = 256
 
 
 class Score:
@@ -51,7 +50,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--score", choices=["accuracy", "kl"], default="accuracy")
-    parser.add_argument("--selection", type=int, default=512, help="images a candidate")
+    parser.add_argument("--selection", type=int, default=256, help="images a candidate")
+    parser.add_argument("--calibration", type=int, default=128, help="images for batch normalisation")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -59,7 +59,7 @@ def main() -> None:
     dense, calibration = dense_resnet(args.weights), images(args.images, "calibration")
     norms, test, whole, rows = Norms(dense, calibration), images(args.images, "test"), macs(dense), []
     score = Score(args.score, dense, images(args.images, "selection", args.selection))
-    loader = [(x,) for x in pixels(images(args.images, "calibration", CALIBRATION)).split(64)]
+    loader = [(x,) for x in pixels(images(args.images, "calibration", args.calibration)).split(64)]
     for percent in (75, 60, 50):
         network, _ = mtp.prune(
             dense_resnet(args.weights),
@@ -81,7 +81,12 @@ def main() -> None:
         print(rows[-1], flush=True)
         network.load_state_dict(state)
         mto.save(network, args.work / f"{args.score}-{percent}.pth")
-    more = {"calibration": CALIBRATION, "selection": args.selection, "evaluations": score.calls}
+    more: dict[str, Any] = {
+        "dense": {"macs": whole},
+        "calibration": args.calibration,
+        "selection": args.selection,
+        "evaluations": score.calls,
+    }
     write(args.out, rows, ["nvidia-modelopt"], **more)
 
 

@@ -1,4 +1,4 @@
-"""Ours on ResNet-56: one search without limits, of whose front each limit picks, and uniform channels.
+"""Ours on ResNet-56: one search a limit, and uniform channels.
 
 python ours_images.py --weights resnet56-cifar10.safetensors --images DIR --runs DIR --out measured/ours-images.json
 
@@ -18,13 +18,12 @@ from yardstick import BATCH, IMAGE, IMAGES, Norms, accuracy, dense_resnet, image
 
 import sparsesearch as ss
 from sparsesearch.export.write import open_run
-from sparsesearch.space import Limit
 from sparsesearch.space.sampling import uniform_at_limits
 
 FACTORY = Path(__file__).parent.parent / "any_network"
 
 
-def recipe(args: argparse.Namespace) -> dict[str, Any]:
+def recipe(args: argparse.Namespace, limits: list[str]) -> dict[str, Any]:
     data = {
         role: {"source": str(args.images / f"{role}.parquet"), "sequences": IMAGES[role], "image": IMAGE}
         for role in ("calibration", "selection")
@@ -33,11 +32,12 @@ def recipe(args: argparse.Namespace) -> dict[str, Any]:
         "model": {"id": "resnet_cifar:resnet56", "weights": str(args.weights)},
         "units": [{"kind": "channels", "levels": 16, "min_kept": "20%"}],
         "pruners": {"width": args.pruner},
+        "limits": limits,
         "objectives": ["kl", "macs"],
         "data": data | {"batch_norm": 64},
         "batch": BATCH,
         "search": {
-            "searcher": args.searcher, "seed": args.seed, "evals": args.evals, "final": 10,
+            "searcher": args.searcher, "seed": args.seed, "evals": args.evals, "final": 4,
             "options": args.options,
         },
         "executor": {"kind": "local"},
@@ -53,28 +53,24 @@ def main() -> None:
     parser.add_argument("--pruner", default="obs")
     parser.add_argument("--searcher", default="auto")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--evals", type=int, default=160)
-    parser.add_argument("--options", type=json.loads, default={"tokens": 256, "probe_tokens": 128})
+    parser.add_argument("--evals", type=int, default=110)
+    parser.add_argument("--options", type=json.loads, default={"tokens": 256, "probes": 2, "probe_tokens": 128})
     args = parser.parse_args()
     for name in ("weights", "images", "runs", "out"):
         setattr(args, name, getattr(args, name).resolve())
     os.chdir(FACTORY)
     torch.set_num_threads(1)
-    name = f"resnet56-{args.searcher}-{args.pruner}-{args.seed}"
-    if (args.runs / name / "front.json").exists():
-        run = ss.Run.open(args.runs / name)
-    else:
-        run = ss.search(recipe(args), name=name, results=args.runs, quiet=True)
-    supernet, space = open_run(run.results).supernet, run.results.space
     dense, test = dense_resnet(args.weights), images(args.images, "test")
-    norms, whole, rows = Norms(dense, images(args.images, "calibration")), macs(dense), []
-    assert whole == space.dense_costs["macs"], "the two counters agree"
+    norms, whole, rows, read = Norms(dense, images(args.images, "calibration")), macs(dense), [], []
     for percent in (75, 60, 50):
-        limited = space.with_limits([Limit.parse(f"macs<={percent}%")])
-        within = [e for e in run.results.front if limited.feasible(e.genome)]
-        uniform = uniform_at_limits(limited, {unit.kind for unit in space.units})
+        name = f"resnet56-{args.searcher}-{args.pruner}-{percent}-{args.seed}"
+        run = ss.search(recipe(args, [f"macs<={percent}%"]), name=name, results=args.runs, quiet=True)
+        read.append(run.results.tokens)
+        supernet, space = open_run(run.results).supernet, run.results.space
+        assert whole == space.dense_costs["macs"], "the two counters agree"
+        uniform = uniform_at_limits(space, {unit.kind for unit in space.units})
         assert uniform is not None
-        for way, genome in (("search", min(within, key=lambda e: e.quality).genome), ("uniform", uniform)):
+        for way, genome in (("search", min(run.results.front, key=lambda e: e.quality).genome), ("uniform", uniform)):
             row: dict[str, Any] = {"macs<=": percent, "pruner": args.pruner, "way": way}
             found = {}
             for norm in ("replaced", "moved"):
@@ -83,7 +79,13 @@ def main() -> None:
                 found[norm] = accuracy(network, test)
             rows.append(row | {"macs": macs(network) / whole, "all 10000": found})
             print(rows[-1], flush=True)
-    more = {"searcher": args.searcher, "seed": args.seed, "evals": args.evals, "images read": run.results.tokens}
+    more = {
+        "searcher": args.searcher,
+        "options": args.options,
+        "seed": args.seed,
+        "evals": args.evals,
+        "images read": read,
+    }
     write(args.out, rows, ["torch-pruning"], **more)
 
 

@@ -105,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("model", "text", "work", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--evals", type=int, default=150)
+    parser.add_argument("--evals", type=int, default=100)
     parser.add_argument("--windows", type=int, default=4, help="of 256 tokens a candidate")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
