@@ -32,8 +32,6 @@ from yardstick import WINDOW, Text, write
 from sparsesearch.export.measure import text_windows
 from sparsesearch.models import load_tokenizer
 
-SEARCHES = ("random_search", "nsga2")
-
 
 class Model:
     """A whittle model that the yardstick can call."""
@@ -106,7 +104,10 @@ def main() -> None:
     for name in ("model", "text", "work", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--evals", type=int, default=100)
-    parser.add_argument("--windows", type=int, default=4, help="of 256 tokens a candidate")
+    parser.add_argument("--windows", type=int, default=2, help="of 256 tokens a candidate")
+    parser.add_argument("--neurons", nargs="+", default=["as trained", "sorted"])
+    parser.add_argument("--spaces", nargs="+", default=["cli", "layers"])
+    parser.add_argument("--searches", nargs="+", default=["random_search", "nsga2"])
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -115,21 +116,27 @@ def main() -> None:
     measured = Text(args.model, args.text / "valid.txt", args.work / "teacher", Model(gpt))
     whole = params(gpt)
     more = {"dense": {"params": whole} | measured(Model(gpt))}
-    print(more, flush=True)
     prunable = whole - gpt.config.n_embd * (gpt.config.vocab_size + 2 * gpt.config.n_layer + 1)
     found = text_windows(load_tokenizer(args.model), args.text / "train.txt", WINDOW)
     selection = torch.from_numpy(found[np.linspace(0, len(found) - 1, args.windows).astype(int)]).long()
 
     @torch.no_grad()
-    def objective(**config: Any) -> tuple[float, float]:
+    def objective(config: dict[str, Any]) -> tuple[float, float]:
         select(gpt, config)
         logits = gpt(selection)[:, :-1]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), selection[:, 1:].flatten())
         return float(loss), float(params(gpt))
 
-    for order, name, strategy in itertools.product(("as trained", "sorted"), ("cli", "layers"), SEARCHES):
-        if order == "sorted" and (name, strategy) == ("cli", SEARCHES[0]):
+    sorts = False
+    for order, name, strategy in itertools.product(args.neurons, args.spaces, args.searches):
+        if order == "sorted" and not sorts:
+            sorts = True
+            whole_widths = {f"width_{i}": gpt.config.intermediate_size for i in range(gpt.config.n_layer)}
+            before = objective(whole_widths)[0]
+            gpt.reset_super_network()
             sort_neurons(gpt, args.model, args.text, args.work)
+            assert abs(objective(whole_widths)[0] - before) < 1e-4, "the same function after sorting"
+            gpt.reset_super_network()
         done = multi_objective_search(
             objective, space(name, gpt.config), strategy, args.evals, seed=args.seed, verbose=False
         )
