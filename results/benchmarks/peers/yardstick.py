@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from resnet_cifar import resnet56
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,6 +23,9 @@ from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
 from sparsesearch.export.measure import text_windows
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.task import TASKS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "any_network"))
+from resnet_cifar import resnet56
 
 IMAGE = {"size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 IMAGES = {"calibration": 1024, "selection": 1024, "test": 10_000}
