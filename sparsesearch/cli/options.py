@@ -19,7 +19,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Pick = Annotated[
     str | None,
     typer.Option(
-        "--pick", help="best | knee | smallest | dense | max-under:params=60% | min:kl | weights:kl=.7,params=.3"
+        "--pick",
+        help="best | knee (by default) | smallest | dense | max-under:params=60% | min:kl | weights:kl=.7,params=.3",
     ),
 ]
 

@@ -64,7 +64,9 @@ def recover(
     if front:
         recovering.claim(out, launch, soup, form)
     places = {one.genome: out / one.genome.id if front else out for one in chosen}
-    found = recovering.recover(results, launch, chosen, soup, Reporter())
+    reporter = Reporter()
+    found = recovering.recover(results, launch, chosen, soup, reporter)
+    reporter.message(f"Writing and checking {len(found)} in {out}")
     reports = [_written(results, one, places[one.candidate.genome], form) for one in found]
     if json_:
         print_json(reports if front else reports[0])

@@ -191,7 +191,8 @@ class SearchSession:
         text = f"Workers held up to {max((w['peak_bytes'] for w in workers), default=0) / 1e6:,.0f} MB each"
         if asked := sum(w.get("blocks_asked", 0) for w in workers):
             kept, ran = (sum(w.get(name, 0) for w in workers) for name in ("prefix_bytes", "blocks_ran"))
-            text += f"; {kept / 1e6:,.0f} MB of kept hidden states spared them {1 - ran / asked:.0%} of all blocks"
+            memory = f"{kept / 1e6:,.0f} MB in all, at most executor.prefix_bytes each"
+            text += f"; kept hidden states ({memory}) spared them {1 - ran / asked:.0%} of all blocks"
         self.reporter.message(f"{text}.")
 
     def note_reference(self) -> None:
