@@ -70,10 +70,14 @@ def recover(
     reports = [_written(results, one, places[one.candidate.genome], form) for one in found]
     if json_:
         print_json(reports if front else reports[0])
-        return
+    else:
+        _show(reports, results.quality)
+
+
+def _show(reports: list[dict[str, Any]], quality: str) -> None:
     for done in reports:
         print(
-            f"{done['out']}: {results.quality} {done['before']:.4g} before training, {done['after']:.4g} after "
+            f"{done['out']}: {quality} {done['before']:.4g} before training, {done['after']:.4g} after "
             f"{done['recovery_tokens']:,} tokens; form {done['form']}, {done['nonzeros']:,} nonzeros."
         )
         print(f"Load: {done['load']}")

@@ -86,7 +86,9 @@ def locate(target: str) -> Place:
         dense = Dense(load_config(results.run.config).model, results.info["fingerprint"]["weights"])
         return Place(target, TASKS[results.info["task"]], lambda: _candidate(results, candidate), dense)
     if (path / "run.yaml").is_file():
-        raise InputError("SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID. See: sparsesearch front")
+        raise InputError(
+            "SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID. See: sparsesearch front {path}"
+        )
     source = open_source(ModelConfig(id=target))
     return Place(target, source.task, _loader(source))
 

@@ -49,7 +49,8 @@ class Ancestry:
 
     def origin(self, genome: Genome) -> str:
         """Of the first measurement; empty where there is none."""
-        return self._first[genome.id][0].origin if genome in self._best else ""
+        first = self._first.get(genome.id)
+        return first[0].origin if first else ""
 
     def chain(self, genome: Genome) -> list[Step]:
         """From a genome that has no parents to this one; of two parents the one that differs in fewer units.

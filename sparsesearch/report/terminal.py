@@ -12,7 +12,8 @@ from rich.table import Table
 
 from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.report.data import row_name
-from sparsesearch.report.texts import cost_text, request_text, short
+from sparsesearch.report.payload import named
+from sparsesearch.report.texts import cost_name, cost_text, request_text, short
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import COSTS, Space
 
@@ -24,21 +25,24 @@ def front_table(results: RunResults, candidates: list[Evaluation], title: str, w
     """Candidates with quality, and each cost as a count and as a share of dense; dense and uniform for comparison.
 
     Where rungs of training were climbed, how many tokens each was trained on.
+
+    Args:
+        within: a space whose limits uniform candidates must respect to be shown; None shows all.
     """
     dense = results.space.dense_costs
     costs = [c for c in COSTS if c in results.objectives[1:]] or ["params"]
     costs += [c for c in ("params", "nonzeros") if c not in costs]
     table = Table(title=title, title_justify="left")
-    table.add_column("id")
-    table.add_column("pick")
-    for name in (results.quality, *costs):
+    # An id that is cut short names nothing; names of picks may take several lines.
+    table.add_column("id", no_wrap=True)
+    table.add_column("pick", overflow="fold")
+    for name in (results.quality, *map(cost_name, costs)):
         table.add_column(name, justify="right")
     climbed = any(e.trained for e in candidates)
     if climbed:
         table.add_column("trained", justify="right")
-    picks: dict[str, list[str]] = {}
-    for rule, evaluation in [*results.picks().items(), *((b.origin, b) for b in results.baselines)]:
-        picks.setdefault(evaluation.genome.id, []).append(rule)
+    names = {e.genome: name for e, name in named(results)}
+    picks = {e.genome for e in results.picks().values()}
 
     def add(evaluation: Evaluation, name: str, style: str = "") -> None:
         cells = [f"{cost_text(c, evaluation.costs[c])} ({evaluation.costs[c] / dense[c]:.0%})" for c in costs]
@@ -47,8 +51,7 @@ def front_table(results: RunResults, candidates: list[Evaluation], title: str, w
         table.add_row(evaluation.genome.id, name, f"{evaluation.quality:.4f}", *cells, style=style)
 
     for evaluation in candidates:
-        names = picks.get(evaluation.genome.id, [])
-        add(evaluation, ", ".join(names), "bold" if results.named_picks.keys() & set(names) else "")
+        add(evaluation, names.get(evaluation.genome, ""), "bold" if evaluation.genome in picks else "")
     table.add_section()
     on_front = {e.genome for e in candidates}
     for baseline in results.baselines:

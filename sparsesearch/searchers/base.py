@@ -33,8 +33,8 @@ class Proposal:
             smaller token counts of one draw are nested in larger ones.
         origin: where the genome comes from, for reports: `dense`, `uniform`, `random`, `mutation`, ...
         trained: tokens of training that go before, from the supernet's weights.
-        parents: the genomes that this one was made of or is a solution near; only the first proposal of a genome has
-            them.
+        parents: the genomes that this one was made of or is a solution near; of several proposals of a genome, what
+            the first one says counts.
     """
 
     genome: Genome
@@ -56,7 +56,7 @@ class Evaluation:
         losses: mean loss of each sequence, in the draw's order.
         known: how many of the sequences had been measured before, for other draws or fewer tokens.
         trained: training tokens that went before.
-        parents: ids of the genomes that this one was made of; where it was measured before, empty.
+        parents: ids of those of its proposal.
     """
 
     genome: Genome

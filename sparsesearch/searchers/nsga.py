@@ -109,9 +109,12 @@ class NSGA2Searcher(Searcher):
         children = self._new_children()
         asked = {genome: children[genome] for genome in self.screened(list(children), self.objectives[1:], rng)}
         self._await(asked, looks=0)
-        parents = {genome: made.parents for genome, made in self.mutation.made.items()}
-        tokens = self._rungs()[0]
-        return [Proposal(g, tokens, self._draw, "offspring", parents=parents.get(g, ())) for g in asked]
+        tokens, made = self._rungs()[0], self.mutation.made
+        parents = [made[genome].parents if genome in made else () for genome in asked]
+        return [
+            Proposal(genome, tokens, self._draw, "offspring", parents=own)
+            for genome, own in zip(asked, parents, strict=True)
+        ]
 
     def _await(self, asked: dict[Genome, Any], looks: int) -> None:
         self._pending |= asked

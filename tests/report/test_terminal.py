@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from sparsesearch.report.terminal import block_bars, unit_bars
+from sparsesearch.engine.results import RunResults
+from sparsesearch.report.terminal import block_bars, front_table, unit_bars
 from sparsesearch.report.texts import cost_text
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome, Space, Unit
@@ -58,3 +59,8 @@ def test_units_that_no_grid_can_show_are_listed() -> None:
 def test_nanoseconds_are_shown_as_milliseconds() -> None:
     assert cost_text("latency_ns", 1_234_000) == "1.23 ms"
     assert cost_text("params", 1_234_000) == "1.23M"
+
+
+def test_ids_are_whole_in_a_narrow_table(small_run: RunResults) -> None:
+    shown = "\n".join(_lines(front_table(small_run, list(small_run.front), "narrow"), 44))
+    assert all(e.genome.id in shown for e in [*small_run.front, *small_run.baselines])
