@@ -3,6 +3,7 @@
     SparseSearchError              code, one line, and a hint; never a traceback     exit code 3
     ├── InputError                 what the user wrote cannot be used                     exit code 2
     ├── EnvironmentProblem         the machine, cluster or disk does not allow it         exit code 3
+    │   └── DamagedFile            a file of a run or a cache is not what was written     exit code 3
     └── InfeasibleError            nothing found that respects every limit                exit code 4
 
 Codes: SS1xx recipe and space, SS2xx model and data, SS3xx launch, SS4xx during the run, SS5xx picks and export,
@@ -12,7 +13,9 @@ SS6xx run directory.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class SparseSearchError(Exception):
@@ -38,6 +41,17 @@ class EnvironmentProblem(SparseSearchError):
     """The machine, cluster or disk does not allow it."""
 
 
+class DamagedFile(EnvironmentProblem):
+    """A file of a run or a cache is not what was written: code SS601, `path`, and why."""
+
+    def __init__(self, path: Path, reason: str, hint: str = "") -> None:
+        super().__init__("SS601", f"{path} is damaged: {reason.rstrip('.')}.", hint)
+        self.path, self.reason = path, reason
+
+    def __reduce__(self) -> tuple[type[DamagedFile], tuple[Path, str, str]]:
+        return type(self), (self.path, self.reason, self.hint)
+
+
 class InfeasibleError(SparseSearchError):
     """No candidate respects every limit."""
 
@@ -48,3 +62,58 @@ def did_you_mean(got: str, allowed: Iterable[str]) -> str:
     """'Did you mean 'x'? ' for the nearest allowed names, or '' where none is near."""
     near = difflib.get_close_matches(got, list(allowed), n=2, cutoff=0.6)
     return f"Did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text without its full stop, or the name of its type if it has none."""
+    text = str(error).strip()
+    return " ".join(text.splitlines()[0].split())[:400].rstrip(".") if text else type(error).__name__
+
+
+def printable(text: str, longest: int = 1200) -> str:
+    """Text as one line that a terminal shows and does not obey: control characters and lone surrogates are escaped, the
+    middle of what is longer than `longest` characters is left out.
+    """
+    if len(text) > longest:
+        text = f"{text[: longest // 2]}...{text[-longest // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# What `errno` says where a disk is full, or cannot be written to.
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_BAD_NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
+
+
+def machine_problem(error: BaseException, doing: str = "") -> SparseSearchError | None:
+    """The one line for an error of the machine: SS305 (disk full), SS302 (not writable), SS309 (memory), SS312 (another
+    error of the file system), or InputError SS126 for a name that no file can have; None for any other.
+
+    Args:
+        doing: what failed, such as `cannot write PATH`.
+    """
+    if isinstance(error, SparseSearchError):
+        return None
+    text = first_line(error)
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text.lower():
+        return EnvironmentProblem(
+            "SS309",
+            f"{doing or 'the machine'}: out of memory ({text}).",
+            "Use fewer workers or a smaller batch, then resume.",
+        )
+    if "No space left on device" in text:  # also where a library keeps no errno
+        return _full(doing or text)
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    what = doing or f"cannot use {error.filename or 'a file'}"
+    if error.errno in _FULL:
+        return _full(what)
+    reason = error.strerror or text
+    if error.errno in _BAD_NAMES:
+        return InputError("SS126", f"{what}: {reason}.", "Give another name.")
+    code = "SS302" if error.errno in _READ_ONLY else "SS312"
+    return EnvironmentProblem(code, f"{what}: {reason}.", "Choose a place that can be used, then resume.")
+
+
+def _full(what: str) -> EnvironmentProblem:
+    return EnvironmentProblem("SS305", f"{what}: no space left on the disk.", "Free some, then resume.")

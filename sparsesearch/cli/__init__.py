@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
+import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -32,11 +35,13 @@ from sparsesearch.cli import (
     track,
 )
 from sparsesearch.engine import interrupts
-from sparsesearch.errors import SparseSearchError
+from sparsesearch.errors import SparseSearchError, first_line, machine_problem, printable
 
 # click's base of all usage errors, which lives in click or in typer depending on typer's version.
 _UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
+# Exit code after an error that nobody foresaw (EX_SOFTWARE of sysexits.h).
+UNFORESEEN = 70
 # Exit code after Ctrl-C, which some versions of typer raise as Abort and others return themselves.
 INTERRUPTED = 130
 
@@ -79,7 +84,7 @@ app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
-    """Run a command; our own errors become one line and their exit code (`--debug` keeps the traceback)."""
+    """Run a command; every error becomes one line and its exit code (`--debug` keeps the traceback)."""
     interrupts.install()
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
@@ -88,15 +93,40 @@ def main() -> None:
     except _UsageProblem as error:
         error.show()
         code = error.exit_code
-    except SparseSearchError as error:
-        if debug:
-            raise
-        if "--json" in arguments:
-            print(json.dumps({"code": error.code, "message": error.message, "hint": error.hint}))
-        print(error, file=sys.stderr)
-        code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        code = _explain(error, arguments)
     if code == INTERRUPTED:
         print("Interrupted.", file=sys.stderr)
     sys.exit(code or 0)
+
+
+def _explain(error: Exception, arguments: list[str]) -> int:
+    """Print one line for an error, with `--json` also as a document; its exit code."""
+    known = error if isinstance(error, SparseSearchError) else machine_problem(error)
+    if known is None:
+        known = SparseSearchError(
+            "SS900",
+            f"sparsesearch {' '.join(arguments[:1])} failed: {type(error).__name__}: {first_line(error)}.",
+            f"This is a fault of sparsesearch: please report it with {_write_traceback(error)}.",
+        )
+        known.exit_code = UNFORESEEN
+    if "--json" in arguments:
+        print(json.dumps({"code": known.code, "message": known.message, "hint": known.hint}))
+    print(printable(str(known)), file=sys.stderr)
+    return known.exit_code
+
+
+def _write_traceback(error: Exception) -> str:
+    """The path of a file with the traceback, or how to see it if none can be written."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="sparsesearch-", suffix=".traceback.txt", delete=False, encoding="utf-8", errors="replace"
+        ) as file:
+            file.write(f"{sys.argv}\n{''.join(traceback.format_exception(error))}")
+        return str(Path(file.name))
+    except OSError:
+        return "what --debug prints"

@@ -1,0 +1,183 @@
+"""Files that are written whole or not at all, and readers that turn whatever is wrong with a file into one line.
+
+What a run needs to resume is written durably: the file's bytes are on disk before its name is, and its directory after.
+JSON documents carry a checksum of their content under `checksum`, safetensors files one in their metadata, lines of
+JSON one as their last field; files without, of earlier versions, are read as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsesearch.errors import DamagedFile, SparseSearchError, first_line, machine_problem
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKSUM = "checksum"
+_LINE_SUFFIX = ',"crc32":"{:08x}"}}'
+_LINE_END = len(_LINE_SUFFIX.format(0))
+# Bytes of a JSON document of somebody else's (config.json, tokenizer.json, a manifest) that are still read.
+LARGEST_DOCUMENT = 2**28
+# Turns the reason why a file cannot be read into the error that its reader raises.
+Failure = Callable[[str], SparseSearchError]
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path` to write to, which takes its place when the block ends well.
+
+    Args:
+        durable: sync file and directory, so that a power cut leaves the old file or the whole new one.
+
+    Raises EnvironmentProblem SS302 or SS305 if it cannot be written; nothing is left behind then.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if durable:
+            _sync(temporary)
+        temporary.replace(path)
+        if durable:
+            _sync(path.parent)
+    except BaseException as error:
+        _remove(temporary)
+        problem = machine_problem(error, f"cannot write {path}")
+        if problem is None:
+            raise
+        raise problem from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # read-only by now, or no file at all
+        return
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file durably, in UTF-8."""
+    with replacing(path, durable=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Mapping[str, Any], indent: int | None = None, durable: bool = True) -> None:
+    """Write a JSON object with its checksum."""
+    text = json.dumps({**data, CHECKSUM: _content_hash(data)}, indent=indent)
+    with replacing(path, durable) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, hint: str = "") -> dict[str, Any]:
+    """What `write_json` wrote; raises DamagedFile SS601 if it is not that any more."""
+    data = load_json(path, lambda reason: DamagedFile(path, reason, hint))
+    expected = data.pop(CHECKSUM, None)
+    if expected is not None and expected != _content_hash(data):
+        raise DamagedFile(path, "its content does not match its checksum", hint)
+    return data
+
+
+def _content_hash(data: Mapping[str, Any]) -> str:
+    # What JSON makes of the data, so that tuples and number keys hash as they are read back.
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(data)), sort_keys=True).encode()).hexdigest()
+
+
+def load_json(path: Path, failure: Failure) -> dict[str, Any]:
+    """The JSON object in a file of anybody's; raises `failure(reason)` for whatever else it holds."""
+    try:
+        if path.stat().st_size > LARGEST_DOCUMENT:
+            raise failure(f"it has {path.stat().st_size:,} bytes, at most {LARGEST_DOCUMENT:,} are read")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise failure(error.strerror or str(error)) from None
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or lists in lists in lists
+        raise failure(f"not JSON: {first_line(error)}") from None
+    if not isinstance(data, dict):
+        raise failure(f"expected a JSON object, got {type(data).__name__}")
+    return data
+
+
+def seal(body: str) -> str:
+    """A line of JSON lines, without its newline: an object with a CRC-32 of itself as its last field.
+
+    Args:
+        body: the object as compact JSON; not empty.
+    """
+    return body[:-1] + _LINE_SUFFIX.format(zlib.crc32(body.encode()))
+
+
+def unseal(line: str) -> tuple[dict[str, Any], bool]:
+    """The object of a line, and whether it has a checksum; raises ValueError if it is no such object or damaged."""
+    body, end = line[:-_LINE_END] + "}", line[-_LINE_END:]
+    sealed = end.startswith(',"crc32":"')
+    if sealed and end != _LINE_SUFFIX.format(zlib.crc32(body.encode())):
+        raise ValueError("its content does not match its checksum")
+    data = json.loads(body if sealed else line)
+    if not isinstance(data, dict):
+        raise ValueError(f"expected a JSON object, got {type(data).__name__}")
+    return data, sealed
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None, durable: bool = False
+) -> None:
+    """Write a safetensors file with a checksum of its tensors in its metadata."""
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path, durable) as temporary:
+        save_file(contiguous, temporary, {**(metadata or {}), CHECKSUM: _tensors_hash(contiguous)})
+
+
+def read_tensors(path: Path, hint: str = "") -> dict[str, torch.Tensor]:
+    """What `write_tensors` wrote; raises DamagedFile SS601 if it is not that any more."""
+    tensors, metadata = load_tensors(path, lambda reason: DamagedFile(path, reason, hint))
+    expected = metadata.get(CHECKSUM)
+    if expected is not None and expected != _tensors_hash(tensors):
+        raise DamagedFile(path, "its tensors do not match their checksum", hint)
+    return tensors
+
+
+def load_tensors(path: Path, failure: Failure) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file of anybody's; raises `failure(reason)` if it is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except OSError as error:
+        raise failure(error.strerror or first_line(error)) from None
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:  # header, types or sizes make no sense
+        raise failure(f"not a whole safetensors file: {first_line(error)}") from None
+
+
+def _tensors_hash(tensors: Mapping[str, torch.Tensor]) -> str:
+    import torch
+
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return total.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
