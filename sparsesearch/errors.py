@@ -42,14 +42,14 @@ class EnvironmentProblem(SparseSearchError):
 
 
 class DamagedFile(EnvironmentProblem):
-    """A file of a run or a cache is not what was written: code SS601, `path`, and why."""
+    """A file of a run (SS601) or of a cache (SS306) is not what was written."""
 
-    def __init__(self, path: Path, reason: str, hint: str = "") -> None:
-        super().__init__("SS601", f"{path} is damaged: {reason.rstrip('.')}.", hint)
+    def __init__(self, path: Path, reason: str, hint: str = "", code: str = "SS601") -> None:
+        super().__init__(code, f"{path} is missing or damaged: {reason.rstrip('.')}.", hint)
         self.path, self.reason = path, reason
 
-    def __reduce__(self) -> tuple[type[DamagedFile], tuple[Path, str, str]]:
-        return type(self), (self.path, self.reason, self.hint)
+    def __reduce__(self) -> tuple[type[DamagedFile], tuple[Path, str, str, str]]:
+        return type(self), (self.path, self.reason, self.hint, self.code)
 
 
 class InfeasibleError(SparseSearchError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -56,6 +57,29 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
         raise problem from error
 
 
+@contextmanager
+def replacing_tree(path: Path) -> Iterator[Path]:
+    """A new temporary directory beside `path` for plain files, which takes its place durably when the block ends well.
+
+    Raises as `replacing` does.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        sync_tree(temporary)
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+        _sync(path.parent)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        problem = machine_problem(error, f"cannot write {path}")
+        if problem is None:
+            raise
+        raise problem from error
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -84,12 +108,12 @@ def write_json(path: Path, data: Mapping[str, Any], indent: int | None = None, d
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path, hint: str = "") -> dict[str, Any]:
-    """What `write_json` wrote; raises DamagedFile SS601 if it is not that any more."""
-    data = load_json(path, lambda reason: DamagedFile(path, reason, hint))
+def read_json(path: Path, hint: str = "", code: str = "SS601") -> dict[str, Any]:
+    """What `write_json` wrote; raises DamagedFile with the code and hint if it is not that any more."""
+    data = load_json(path, lambda reason: DamagedFile(path, reason, hint, code))
     expected = data.pop(CHECKSUM, None)
     if expected is not None and expected != _content_hash(data):
-        raise DamagedFile(path, "its content does not match its checksum", hint)
+        raise DamagedFile(path, "its content does not match its checksum", hint, code)
     return data
 
 
@@ -111,6 +135,61 @@ def load_json(path: Path, failure: Failure) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise failure(f"expected a JSON object, got {type(data).__name__}")
     return data
+
+
+def read_lines(path: Path, hint: str = "") -> list[tuple[dict[str, Any], bool]]:
+    """The objects of a file of sealed lines and whether each has a checksum; a last line without its newline, which a
+    crash tore, is left out. A file that is not there has none.
+
+    Lines of earlier versions have no checksum; they can only come first. Raises DamagedFile SS601 with the line number.
+    """
+    try:
+        whole = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DamagedFile(path, error.strerror or str(error), hint) from None
+    found: list[tuple[dict[str, Any], bool]] = []
+    for number, line in enumerate(whole, 1):
+        try:
+            data, sealed = unseal(line.decode())
+            if found and found[-1][1] and not sealed:
+                raise ValueError("it has no checksum, and the line before has one")
+        except (ValueError, RecursionError) as error:
+            raise DamagedFile(Path(f"{path}:{number}"), first_line(error), hint) from None
+        found.append((data, sealed))
+    return found
+
+
+def trim_torn_line(path: Path) -> None:
+    """Drop what follows the last newline of a file: a line whose writer was killed."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size == 0 or (file.seek(size - 1) and file.read(1) == b"\n"):
+            return
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def append_line(path: Path, data: Mapping[str, Any], sync: bool) -> None:
+    """Add an object as a sealed line; with `sync` it is on disk before this returns. Raises EnvironmentProblem."""
+    line = seal(json.dumps(data, separators=(",", ":"))) + "\n"
+    try:
+        with path.open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise machine_problem(error, f"cannot write {path}") or error from error
+
+
+def sync_tree(directory: Path) -> None:
+    """Put a directory of plain files on disk: each file, then the directory itself."""
+    for path in (*(p for p in directory.iterdir() if p.is_file()), directory):
+        _sync(path)
 
 
 def seal(body: str) -> str:
@@ -145,6 +224,15 @@ def write_tensors(
         save_file(contiguous, temporary, {**(metadata or {}), CHECKSUM: _tensors_hash(contiguous)})
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file is there and what `write_tensors` wrote; all of it is read."""
+    try:
+        read_tensors(path)
+    except DamagedFile:
+        return False
+    return True
+
+
 def read_tensors(path: Path, hint: str = "") -> dict[str, torch.Tensor]:
     """What `write_tensors` wrote; raises DamagedFile SS601 if it is not that any more."""
     tensors, metadata = load_tensors(path, lambda reason: DamagedFile(path, reason, hint))
@@ -175,6 +263,49 @@ def _tensors_hash(tensors: Mapping[str, torch.Tensor]) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
+
+
+def reserve(path: Path, size: int) -> None:
+    """Take the disk space of a file's first `size` bytes, making it if it is not there.
+
+    A memory map of a file with holes kills its process if the disk is full when it is written to. Raises
+    EnvironmentProblem SS305.
+    """
+    try:
+        with path.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+    except OSError as error:
+        raise machine_problem(error, f"cannot write {path}") or error from error
+
+
+# Bytes of a cache up to which all of it is read when it is opened, a second or so for each gigabyte; of larger ones
+# only sizes are compared, unless all is asked for (`sparsesearch doctor RUN`).
+READ_WHOLE = 8 * 2**30
+
+
+def inventory(directory: Path) -> dict[str, Any]:
+    """Bytes and SHA-256 of every file below a directory, by relative path."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(p.relative_to(directory)): {"bytes": p.stat().st_size, "sha256": file_hash(p)} for p in files}
+
+
+def check_inventory(directory: Path, files: Mapping[str, Any], hint: str, thorough: bool = False) -> None:
+    """Raise DamagedFile SS306 if a file is missing or not what it was.
+
+    Args:
+        files: what `inventory` gave; `bytes` may be missing.
+        thorough: compare the content of files of any size.
+    """
+    thorough = thorough or sum(entry.get("bytes", 0) for entry in files.values()) <= READ_WHOLE
+    for name, entry in files.items():
+        path = directory / name
+        try:
+            same = path.stat().st_size == entry.get("bytes", path.stat().st_size)
+            same = same and (not thorough or file_hash(path) == entry["sha256"])
+        except OSError as error:
+            raise DamagedFile(path, error.strerror or str(error), hint, "SS306") from None
+        if not same:
+            raise DamagedFile(path, "its content does not match its checksum", hint, "SS306")
 
 
 def file_hash(path: Path) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from sparsesearch.bilevel.base import Decision, Size
 from sparsesearch.bilevel.loop import Loop, Loss
@@ -20,6 +18,7 @@ from sparsesearch.bilevel.relaxed import Relaxed
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import TrainingConfig
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
+from sparsesearch.files import read_json, write_json, write_tensors
 from sparsesearch.searchers.learned import LearnedSearcher
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet import StitchedSupernet
@@ -52,7 +51,8 @@ class Plan:
     def results(self, directory: Path) -> list[dict[str, Any]]:
         """What the sizes that are done ended with."""
         paths = (self.result_path(directory, number) for number in range(len(self.sizes)))
-        return [json.loads(path.read_text()) for path in paths if path.exists()]
+        hint = f"Delete {directory / self.name}, then resume: its sizes are learned again."
+        return [read_json(path, hint) for path in paths if path.exists()]
 
     def weights_path(self, directory: Path, number: int) -> Path:
         return directory / self.name / f"{number}.safetensors"
@@ -146,9 +146,7 @@ class Learning:
         }  # fmt: skip
         if self.learner.carries:
             found["losses"] = self._write(decision, genome, plan.weights_path(self.directory, number))
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(found))
-        temporary.replace(path)
+        write_json(path, found)
 
     def _write(self, decision: Decision, genome: Genome, path: Path) -> list[float]:
         """Write the network as it will be stored, and measure it so."""
@@ -163,9 +161,7 @@ class Learning:
             losses = around.losses(supernet.materialise(genome))
         finally:
             del supernet.trained[genome]
-        temporary = path.with_suffix(".tmp")
-        save_file(state, temporary)
-        temporary.replace(path)
+        write_tensors(path, state, durable=True)
         return losses
 
 

@@ -88,7 +88,7 @@ class Collector:
                 continue
             counts = self.sequences[key] if kind == "sequence_square" else self.counts[key]
             shape = (-1,) + (1,) * (total.ndim - 1)
-            found[name] = (total / counts.clamp_min(1).view(shape)).float().cpu().contiguous()
+            found[name] = (total / counts.clamp_min(1).view(shape).to(total.device)).float().cpu().contiguous()
         return found
 
     def _add(self, name: str, value: torch.Tensor, group: int | None = None, groups: int = 1) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sparsesearch.calibration.samples import Samples
+from sparsesearch.calibration.statistics import RECOLLECT
 from sparsesearch.errors import InputError
+from sparsesearch.files import is_whole, read_tensors, write_tensors
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import Task
 
@@ -26,8 +27,8 @@ Gradients = dict[str, torch.Tensor]
 
 
 def collect_gradients(model: Any, network: Network, samples: Samples, path: Path) -> None:
-    """Write mean and mean squared gradient of every matrix, over samples; does nothing where that exists."""
-    if path.exists():
+    """Write mean and mean squared gradient of every matrix, over samples; does nothing if that is there and whole."""
+    if is_whole(path):
         return
     parameters = {name: model.get_parameter(name) for name in network.matrices}
     sums = {
@@ -37,7 +38,7 @@ def collect_gradients(model: Any, network: Network, samples: Samples, path: Path
         for name, gradient in gradients.items():
             sums[f"{name}{MEAN}"] += gradient
             sums[f"{name}{SQUARE}"] += gradient.square()
-    _write(path, {name: (total / len(samples)).cpu() for name, total in sums.items()})
+    write_tensors(path, {name: (total / len(samples)).cpu() for name, total in sums.items()})
 
 
 def collect_curvature(model: Any, network: Network, samples: Samples, gradients: Path, path: Path) -> None:
@@ -46,7 +47,7 @@ def collect_curvature(model: Any, network: Network, samples: Samples, gradients:
     Args:
         gradients: file of `collect_gradients`, on these samples or more.
     """
-    if path.exists():
+    if is_whole(path):
         return
     parameters = {name: model.get_parameter(name) for name in network.matrices}
     means = {name: mean.to(parameters[name]) for name, (mean, _) in load_gradients(gradients).items()}
@@ -56,7 +57,7 @@ def collect_curvature(model: Any, network: Network, samples: Samples, gradients:
         for product in sample_gradients(model, network.task, samples, parameters, along=means):
             for name, value in product.items():
                 sums[name] += value
-    _write(path, {name: (total / len(samples)).cpu() for name, total in sums.items()})
+    write_tensors(path, {name: (total / len(samples)).cpu() for name, total in sums.items()})
 
 
 def mean_gradients(model: Any, task: Task, samples: Samples, parameters: Parameters) -> Gradients:
@@ -94,13 +95,6 @@ def sample_gradients(
             parameter.requires_grad_(False)
 
 
-def _write(path: Path, tensors: Gradients) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary)
-    temporary.replace(path)
-
-
 def check_loss(task: Task) -> None:
     """Raise InputError SS209 where a task has no loss of its own."""
     if task.embeds:
@@ -136,12 +130,11 @@ def _tokens(samples: Samples, name: str) -> torch.Tensor:
 
 def load_curvature(path: Path) -> Gradients:
     """What `collect_curvature` wrote, by the name of the matrix."""
-    found: Gradients = load_file(path)
-    return found
+    return read_tensors(path, RECOLLECT)
 
 
 def load_gradients(path: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """(mean, mean square) by the name of the matrix."""
-    found = load_file(path)
+    found = read_tensors(path, RECOLLECT)
     names = [name.removesuffix(MEAN) for name in found if name.endswith(MEAN)]
     return {name: (found[f"{name}{MEAN}"], found[f"{name}{SQUARE}"]) for name in names}

@@ -7,18 +7,21 @@ forward passes but no finished collection.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sparsesearch.calibration.collect import FIELDS, Collector, InputStatistics
 from sparsesearch.calibration.samples import Samples
+from sparsesearch.files import is_whole, read_tensors, reserve, write_tensors
 from sparsesearch.models.network import Network
 
+# What to do about damaged statistics.
+RECOLLECT = "'sparsesearch resume RUN' collects them again."
 Statistics = dict[str, InputStatistics]
 # The positional arguments after the hidden states, and the keyword arguments, that a block gets.
 Rest = tuple[tuple[Any, ...], dict[str, Any]]
@@ -118,7 +121,8 @@ class BlockPass:
             if start == 0:
                 # float32 even for half-precision models: numpy has no bfloat16.
                 shape = (self.count, *states.shape[1:])
-                self.hidden = np.memmap(directory / "hidden.tmp", dtype=np.float32, mode="w+", shape=shape)
+                reserve(directory / "hidden.tmp", math.prod(shape) * 4)
+                self.hidden = np.memmap(directory / "hidden.tmp", dtype=np.float32, mode="r+", shape=shape)
             self.hidden[start : start + batch] = states
 
     def _run(self, block: int, write: bool) -> None:
@@ -136,7 +140,7 @@ class BlockPass:
     def collect(self, block: int) -> Path:
         """Write the input statistics of a block's matrices, `KEY:FIELD`."""
         path = statistics_path(self.directory, block)
-        if path.exists():
+        if is_whole(path):
             return path
         matrices = [m for m in self.network.matrices.values() if m.block == block]
         with Collector(self.model, matrices, self.hidden.shape[1], {block: self.network.blocks[block]}) as collector:
@@ -159,11 +163,9 @@ def statistics_path(directory: Path, block: int) -> Path:
 
 
 def write_statistics(directory: Path, block: int, found: dict[str, torch.Tensor]) -> Path:
-    """Write a block's file through a temporary one, so that a reader never sees half of it."""
+    """Write a block's file."""
     path = statistics_path(directory, block)
-    temporary = path.with_suffix(".tmp")
-    save_file(found, temporary)
-    temporary.replace(path)
+    write_tensors(path, found)
     return path
 
 
@@ -175,14 +177,14 @@ def calibration_pass(
 
 
 def load_statistics(directory: Path, block: int) -> Statistics:
-    """Input statistics of a block's matrices, by `Matrix.reads`."""
-    tensors = load_file(statistics_path(directory, block))
+    """Input statistics of a block's matrices, by `Matrix.reads`; raises DamagedFile SS601."""
+    tensors = read_tensors(statistics_path(directory, block), RECOLLECT)
     keys = {name.rpartition(":")[0] for name in tensors} - {f"block {block}"}
     return {k: InputStatistics(**{f: tensors[f"{k}:{f}"] for f in FIELDS if f"{k}:{f}" in tensors}) for k in keys}
 
 
 def load_turns(directory: Path, block: int) -> tuple[float, float]:
     """Mean cosine, and mean angle in units of π, between what goes into a block and what comes out of it."""
-    tensors = load_file(statistics_path(directory, block))
+    tensors = read_tensors(statistics_path(directory, block), RECOLLECT)
     turns = tensors.get(f"block {block}:turns", torch.tensor([1.0, 0.0]))
     return float(turns[0]), float(turns[1])

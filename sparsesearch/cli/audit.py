@@ -10,6 +10,7 @@ import typer
 
 from sparsesearch.cli.options import Json, print_json, recipe_changes, split
 from sparsesearch.cli.search import run_name
+from sparsesearch.files import write_text
 
 if TYPE_CHECKING:
     from sparsesearch.engine.audit import Audit
@@ -61,7 +62,7 @@ def _show(found: Audit, path: Path, json_: bool) -> None:
 
     write_page(found, path / "audit.html", path.name)
     write_picture(found, path / "audit.png")
-    (path / "audit.json").write_text(json.dumps(audit_json(found), indent=1))
+    write_text(path / "audit.json", json.dumps(audit_json(found), indent=1))
     if json_:
         print_json(audit_json(found))
         return

@@ -11,6 +11,7 @@ import typer
 from sparsesearch.cli.options import Json, print_json, recipe_changes, split
 from sparsesearch.cli.search import run_name
 from sparsesearch.errors import InputError
+from sparsesearch.files import write_text
 
 if TYPE_CHECKING:
     from sparsesearch.report.comparison import Comparison
@@ -74,7 +75,7 @@ def _show(numbers: Comparison, path: Path, json_: bool) -> None:
 
     write_page(numbers, path / "compare.html", path.name)
     write_picture(numbers, path / "compare.png")
-    (path / "compare.json").write_text(json.dumps(comparison_json(numbers), indent=1))
+    write_text(path / "compare.json", json.dumps(comparison_json(numbers), indent=1))
     if json_:
         print_json(comparison_json(numbers))
         return

@@ -41,7 +41,7 @@ def _single(results: RunResults, offline: bool, figures: bool, journal: bool) ->
     from sparsesearch.report.png import write_figures, write_png
 
     if results.final:
-        results.run.write(results.run.front, results.front_json())
+        results.run.write_front(results.front_json())
     print(write_report(results, offline))
     for path in [*write_png(results), *(write_figures(results) if figures else [])]:
         print(path)

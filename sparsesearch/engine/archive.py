@@ -5,22 +5,30 @@ Lines hold nothing that depends on timing or on the number of workers, so equal 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.errors import EnvironmentProblem
+import numpy as np
+
+from sparsesearch.errors import DamagedFile
+from sparsesearch.files import append_line, file_hash, read_lines, trim_torn_line
 from sparsesearch.searchers.base import Evaluation
-from sparsesearch.space import Genome
+from sparsesearch.space import Genome, Space
 
 # Genome, draw, sequences, training tokens: what makes two evaluations the same.
 Key = tuple[Genome, int, int, int]
 # Seconds between two times that the file is forced to disk.
 SYNC = 0.1
+# What to do about a damaged line.
+REMEDY = "Cut the file before this line and resume: what follows is measured again."
+# Fields of a line beside its checksum.
+FIELDS = {
+    "trained", "parents", "id", "genome", "sequences", "known", "draw", "origin", "status", "quality", "costs",
+    "losses", "error",
+}  # fmt: skip
+STATUSES = ("ok", "failed", "invalid")
 
 
 class Archive:
@@ -34,45 +42,53 @@ class Archive:
         """
         self.path = path
         self.entries: dict[Key, Evaluation] = {}
+        self.lines = 0
         self._synced = 0.0
-        if path.exists():
-            if writable:
-                self._trim_torn_tail()
-            whole_lines = path.read_text().split("\n")[:-1]
-            for number, line in enumerate(whole_lines, 1):
-                evaluation = self._parse(line, number)
-                self.entries[key_of(evaluation)] = evaluation
+        if writable:
+            trim_torn_line(path)
+        for data, sealed in read_lines(path, REMEDY):
+            self.lines += 1
+            evaluation = self._parse(data, sealed)
+            self.entries[key_of(evaluation)] = evaluation
 
-    def _parse(self, line: str, number: int) -> Evaluation:
+    def _parse(self, data: dict[str, Any], sealed: bool) -> Evaluation:
         try:
-            return from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise EnvironmentProblem(
-                "SS601", f"{self.path}:{number} is damaged: {error}.", "Cut the file before this line and resume."
-            ) from None
+            if strange := set(data) - FIELDS if not sealed else ():
+                raise ValueError(f"unknown field {min(strange)!r}")
+            return from_json(data)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise DamagedFile(Path(f"{self.path}:{self.lines}"), f"{type(error).__name__} {error}", REMEDY) from None
 
-    def _trim_torn_tail(self) -> None:
-        """Drop what follows the last newline: a line whose writer was killed."""
-        data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            with self.path.open("r+b") as file:
-                file.truncate(whole)
+    def check(self, space: Space, lines: int = 0) -> None:
+        """Raise DamagedFile SS601 if a genome is none of the space, or there are fewer lines than there were.
+
+        Args:
+            lines: that were written for certain.
+        """
+        if self.lines < lines:
+            raise DamagedFile(
+                self.path, f"{self.lines} of {lines} lines are left",
+                f"'sparsesearch resume {self.path.parent}' measures the rest again.",
+            )  # fmt: skip
+        counts = np.array([len(unit.levels) for unit in space.units])
+        for evaluation in self.entries.values():
+            levels = evaluation.genome.levels
+            if len(levels) != len(counts) or not ((levels >= 0) & (levels < counts)).all():
+                reason = f"genome {evaluation.genome.id} is none of the run's space"
+                raise DamagedFile(self.path, reason, "Take its lines out and resume.")
 
     def append(self, evaluation: Evaluation) -> None:
         """Add an evaluation; a crash of the process loses none, one of the machine at most `SYNC` seconds of them."""
-        line = json.dumps(to_json(evaluation), separators=(",", ":")) + "\n"
-        with self.path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            if time.monotonic() - self._synced > SYNC:
-                os.fsync(file.fileno())
-                self._synced = time.monotonic()
+        due = time.monotonic() - self._synced > SYNC
+        append_line(self.path, to_json(evaluation), due)
+        if due:
+            self._synced = time.monotonic()
         self.entries[key_of(evaluation)] = evaluation
+        self.lines += 1
 
     def digest(self) -> str:
         """SHA-256 of the file."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return file_hash(self.path)
 
 
 def key_of(evaluation: Evaluation) -> Key:
@@ -99,18 +115,38 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def from_json(data: dict[str, Any]) -> Evaluation:
-    """The evaluation of a line; null becomes nan."""
+    """The evaluation of a line; null becomes nan. Raises ValueError, KeyError or TypeError if it is none."""
+    genome = Genome.of(_list(data, "genome", int))
+    if data["id"] != genome.id:
+        raise ValueError(f"id {data['id']!r} is not that of the genome")
+    if data["status"] not in STATUSES:
+        raise ValueError(f"status {data['status']!r}")
+    costs = _typed(data["costs"], dict, "costs")
+    losses = _list(data, "losses", int, float, type(None))
     return Evaluation(
-        genome=Genome.of(data["genome"]),
-        sequences=data["sequences"],
-        draw=data["draw"],
-        origin=data["origin"],
+        genome=genome,
+        sequences=_typed(data["sequences"], int, "sequences"),
+        draw=_typed(data["draw"], int, "draw"),
+        origin=_typed(data["origin"], str, "origin"),
         status=data["status"],
-        quality=math.nan if data["quality"] is None else data["quality"],
-        costs=data["costs"],
-        losses=tuple(math.nan if x is None else x for x in data["losses"]),
-        error=data["error"],
-        known=data["known"],
-        trained=data.get("trained", 0),
-        parents=tuple(data.get("parents", ())),
+        quality=math.nan if data["quality"] is None else float(data["quality"]),
+        costs={_typed(name, str, "costs"): _typed(value, int, "costs") for name, value in costs.items()},
+        losses=tuple(math.nan if x is None else x for x in losses),
+        error=_typed(data["error"], str, "error"),
+        known=_typed(data["known"], int, "known"),
+        trained=_typed(data.get("trained", 0), int, "trained"),
+        parents=tuple(_list(data, "parents", str)) if "parents" in data else (),
     )
+
+
+def _typed(value: Any, kind: type, name: str) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _list(data: dict[str, Any], name: str, *kinds: type) -> list[Any]:
+    values = _typed(data[name], list, name)
+    if strange := [value for value in values if not isinstance(value, kinds) or isinstance(value, bool)]:
+        raise TypeError(f"{name}: {strange[0]!r} is not of its kind")
+    return list(values)

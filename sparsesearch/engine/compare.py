@@ -197,7 +197,7 @@ def _forget(archive: Archive, sequences: int) -> None:
 
 def _seconds(results: RunResults) -> tuple[list[float], list[float]]:
     """Tokens and seconds of evaluations, both cumulative."""
-    entries = [entry for entry in results.run.lines(results.run.ledger) if entry["phase"] in SEARCHING]
+    entries = [entry for entry in results.lines(results.run.ledger) if entry["phase"] in SEARCHING]
     tokens, seconds = (list(accumulate(float(e[key]) for e in entries)) for key in ("tokens", "seconds"))
     return [0.0, *tokens], [0.0, *seconds]
 

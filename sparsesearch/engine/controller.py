@@ -38,9 +38,11 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     cluster = executors.Cluster(launch.config.executor)
     try:
         run = RunDirectory.create(path)
-        with run.locked(), reporter.kept_in(run.progress):
-            write_launch(launch, run)
-            return _run(launch, run, reporter)
+        with run.locked():
+            RunDirectory.check_new(path)  # another search of this name may have begun and ended since the first look
+            with reporter.kept_in(run.progress):
+                write_launch(launch, run)
+                return _run(launch, run, reporter)
     finally:
         cluster.close()
 
@@ -71,6 +73,8 @@ def resume(
     cluster = executors.Cluster(config.executor)
     try:
         with run.locked(), reporter.kept_in(run.progress):
+            for role, samples in launch.samples.items():
+                run.keep(role, samples)  # again, if they are damaged
             run.write_config(dump_config(config))
             return _run(launch, run, reporter)
     finally:

@@ -17,11 +17,12 @@ front.json      derived, like report.html, *.png and test.json
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
-import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,18 +30,41 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from sparsesearch.errors import EnvironmentProblem, InputError
+from sparsesearch.errors import (
+    DamagedFile,
+    EnvironmentProblem,
+    InputError,
+    SparseSearchError,
+    first_line,
+    machine_problem,
+)
+from sparsesearch.files import (
+    append_line,
+    read_json,
+    read_lines,
+    replacing_tree,
+    trim_torn_line,
+    write_json,
+    write_text,
+)
 from sparsesearch.space import Space
 
 if TYPE_CHECKING:
     from sparsesearch.calibration.samples import Samples
+
+# Beside samples: their checksum.
+DIGEST = "digest.json"
+# Seconds between two times that a file of lines is forced to disk.
+SYNC = 0.1
+_CHECKSUM_LINE = "# sha256: "
+_SAMPLES_HINT = "Resume the run: samples are read from their source again."
 
 
 class RunDirectory:
     """Paths and small JSON files of one run."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._synced = path, 0.0
         self.config = path / "run.yaml"
         self.space = path / "space.json"
         self.info = path / "run.json"
@@ -63,8 +87,8 @@ class RunDirectory:
 
     @classmethod
     def check_new(cls, path: Path) -> None:
-        """Raise InputError SS303 where there is a run already."""
-        if (path / "run.yaml").exists():
+        """Raise InputError SS303 if there is a run already, or the archive of one."""
+        if (path / "run.yaml").exists() or (path / "archive.jsonl").exists():
             raise InputError(
                 "SS303", f"{path} exists{_progress(path)}.", f"Use 'sparsesearch resume {path}', or another --name."
             )
@@ -81,10 +105,13 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """An existing run directory; raises InputError SS600."""
+        """An existing run directory; raises InputError SS600, DamagedFile SS601 if its `run.yaml` is damaged."""
         if not (path / "run.yaml").exists():
-            raise InputError("SS600", f"{path} is not a run directory (no run.yaml).", "Runs are made by 'search'.")
-        return cls(path.resolve())
+            hint = cls(path).mending if (path / "archive.jsonl").exists() else "Runs are made by 'search'."
+            raise InputError("SS600", f"{path} is not a run directory (no run.yaml).", hint)
+        run = cls(path.resolve())
+        run.check_config()
+        return run
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -96,8 +123,10 @@ class RunDirectory:
         lock = FileLock(self.path / "run.lock", timeout=0)
         try:
             lock.acquire()
+        except OSError as error:
+            raise machine_problem(error, f"cannot write to {self.path}") or error from None
         except Timeout:
-            who = owner.read_text() if owner.exists() else "unknown process"
+            who = (owner.read_text(errors="replace") if owner.exists() else "") or "unknown process"
             raise EnvironmentProblem("SS304", f"run {self.path} is active: {who}.", "Wait for it or stop it.") from None
         try:
             owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
@@ -109,78 +138,134 @@ class RunDirectory:
     def holder(self) -> str | None:
         """Who holds the run's lock, as `pid 12 on HOST`; None where nobody does. For processes that only look."""
         try:
-            who = (self.path / "run.lock.owner").read_text()
-        except FileNotFoundError:
+            who = (self.path / "run.lock.owner").read_text(errors="replace")
+        except OSError:
             return None
         found = re.fullmatch(r"pid (\d+) on (.*)", who)
         if found and found[2] == socket.gethostname() and not _lives(int(found[1])):
             return None
         # Another process may have that number by now, and of other machines' processes only locks can tell. A shared
         # lock is asked for, and given back at once, only where such an owner was named.
-        with (self.path / "run.lock").open("rb") as file:
-            try:
+        try:
+            with (self.path / "run.lock").open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return who
+        except BlockingIOError:
+            return who
+        except OSError:  # no lock is left, or none that can be opened
+            return None
         return None
 
-    def write(self, path: Path, data: Any) -> None:
-        """Write JSON through a temporary file."""
-        self._write_text(path, json.dumps(data, indent=1))
+    def write(self, path: Path, data: dict[str, Any]) -> None:
+        """Write a JSON object durably, with its checksum."""
+        write_json(path, data, indent=1)
+
+    def write_front(self, data: dict[str, Any]) -> None:
+        """Write what `front --json` prints; nothing reads it back."""
+        write_text(self.front, json.dumps(data, indent=1))
 
     def write_config(self, text: str) -> None:
-        """Write `run.yaml`; its presence is what makes the directory a run."""
-        self._write_text(self.config, text)
+        """Write `run.yaml` with a checksum in its last line; its presence is what makes the directory a run."""
+        write_text(self.config, f"{text}{_CHECKSUM_LINE}{_text_hash(text)}\n")
 
-    def _write_text(self, path: Path, text: str) -> None:
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(text)
-        temporary.replace(path)
+    def check_config(self) -> None:
+        """Raise DamagedFile SS601 if `run.yaml` is not what was written."""
+        try:
+            text, mark, digest = self.config.read_bytes().decode().rpartition(_CHECKSUM_LINE)
+        except (OSError, UnicodeDecodeError) as error:
+            raise DamagedFile(self.config, first_line(error), self.mending) from None
+        if not mark and not digest.strip():
+            raise DamagedFile(self.config, "it is empty", self.mending)
+        if mark and digest.strip() != _text_hash(text):
+            raise DamagedFile(
+                self.config, "its content does not match its last line",
+                f"If it was changed on purpose, delete that line; else: {self.mending}",
+            )  # fmt: skip
 
-    def read(self, path: Path) -> Any:
-        """Read a JSON file of the run; raises InputError SS600 where it is not there yet."""
+    @property
+    def mending(self) -> str:
+        """What to do if a small file of a run is damaged or gone."""
+        return f"'sparsesearch resume {self.path} --recipe SPACE.yaml' writes it anew from the recipe and the archive."
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Read a JSON file of the run; raises InputError SS600 if it is not there yet, DamagedFile SS601."""
         if not path.exists():
             raise InputError(
                 "SS600", f"{self.path} has no {path.name} yet.", f"Use 'sparsesearch resume {self.path}' to go on."
             )
-        return json.loads(path.read_text())
+        return read_json(path, self.mending if path in (self.info, self.space) else f"Delete {path}, then resume.")
 
-    def append(self, path: Path, data: Any) -> None:
-        """Add a line of JSON to a file."""
-        with path.open("a") as file:
-            file.write(json.dumps(data) + "\n")
+    def append(self, path: Path, data: dict[str, Any]) -> None:
+        """Add a sealed line of JSON to a file; a crash of the machine loses at most `SYNC` seconds of them."""
+        trim_torn_line(path)
+        due = time.monotonic() - self._synced > SYNC
+        append_line(path, data, due)
+        if due:
+            self._synced = time.monotonic()
 
-    def lines(self, path: Path) -> list[dict[str, Any]]:
-        """The lines of such a file; what a crash tore is left out."""
-        found = []
-        for line in path.read_text().splitlines() if path.exists() else []:
-            with suppress(ValueError):
-                found.append(json.loads(line))
+    def lines(self, path: Path, least: int = 0) -> list[dict[str, Any]]:
+        """The lines of such a file; what a crash tore is left out.
+
+        Args:
+            least: lines that were written for certain.
+
+        Raises DamagedFile SS601 for a damaged line, or if there are fewer.
+        """
+        found = [data for data, _ in read_lines(path, "Delete this line, what it says is lost, and resume.")]
+        if len(found) < least:
+            hint = f"'sparsesearch resume {self.path}' goes on with those."
+            raise DamagedFile(path, f"{len(found)} of {least} lines are left", hint)
         return found
+
+    def line_counts(self) -> dict[str, int]:
+        """Lines of each file of lines there is, by its name."""
+        files = (self.archive, self.trained, self.ledger, self.generations, self.exports)
+        return {path.name: path.read_bytes().count(b"\n") for path in files if path.exists()}
 
     def samples(self, role: str) -> Samples:
         """The samples of `calibration`, `selection` or `test`, memory-mapped."""
         from sparsesearch.calibration.samples import Samples  # numpy arrays here, but torch comes with the room
 
-        return Samples.load(self.data / role)
+        found, expected = Samples.load(self.data / role), self._digest_of(role)
+        if expected is not None and found.digest != expected:
+            raise DamagedFile(self.data / role, "its samples do not match their checksum", _SAMPLES_HINT)
+        return found
+
+    def _digest_of(self, role: str) -> str | None:
+        """SHA-256 of the samples that were written under a name; None if an earlier version noted none."""
+        path = self.data / role / DIGEST
+        if path.exists():
+            return str(read_json(path, _SAMPLES_HINT)["sha256"])
+        known: str | None = self.read(self.info)["fingerprint"].get(f"data.{role}") if self.info.exists() else None
+        return known
 
     def keep(self, role: str, samples: Samples) -> str:
-        """The name under which samples of a role lie here; they are written where they do not yet.
+        """The name under which samples of a role lie here; they are written where they do not yet, or are damaged.
 
         The run's own have the name of their role; other ones, that it is recovered on, a digest behind it.
         """
-        own = self.data / role
-        if own.exists() and self.samples(role).digest != samples.digest:
-            role = f"{role}-{samples.digest[:12]}"
-        if not (self.data / role).exists():
-            temporary = self.data / f"{role}.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
+        digest = samples.digest
+        if (self.data / role).exists() and self._digest_of(role) not in (None, digest):
+            role = f"{role}-{digest[:12]}"
+        target = self.data / role
+        with suppress(SparseSearchError):
+            if target.exists() and self.samples(role).digest == digest:
+                return role
+        with replacing_tree(target) as temporary:
             samples.save(temporary)
-            temporary.rename(self.data / role)
+            write_json(temporary / DIGEST, {"sha256": digest})
         return role
 
     def read_space(self) -> Space:
-        return Space.from_json(self.read(self.space))
+        """The run's units, levels and costs; raises InputError SS600 or DamagedFile SS601."""
+        data = self.read(self.space)
+        try:
+            return Space.from_json(data)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise DamagedFile(self.space, f"{type(error).__name__} {error}", self.mending) from None
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_vacant(out: Path) -> None:

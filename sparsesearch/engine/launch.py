@@ -34,7 +34,7 @@ from sparsesearch.engine.latencies import table_of
 from sparsesearch.engine.learning_checks import check_learning, searcher_of, tokens_of
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.refine import coarse_levels
-from sparsesearch.engine.seeds import check_allocations, seed_runs
+from sparsesearch.engine.seeds import allocations_of, check_allocations, seed_runs
 from sparsesearch.engine.supernet_checks import check_supernet, check_supernet_disk
 from sparsesearch.engine.supernets import read_index, started, supernet_path, weights_of
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype
@@ -95,6 +95,11 @@ class Launch:
     def needs_gradients(self) -> bool:
         """Whether a pruner or an allocation weighs gradients of the loss."""
         return needs_gradients(self.pruners) or "gradient_square" in check_allocations(self.config, self.space)
+
+    @property
+    def reads_statistics(self) -> bool:
+        """Whether calibration statistics are read once levels are built: by allocations, or by a screen's proxy."""
+        return bool(allocations_of(self.config)) or self.config.search.screen is not None
 
     @property
     def weights(self) -> str:

@@ -64,7 +64,7 @@ def learn(
     whole = sum(len(plan.sizes) * tokens for plan in plans)
     reporter.phase(f"learning ({launch.config.search.searcher}), tokens", whole)
     waiting = [plan for plan in plans if len(plan.results(run.learning)) < len(plan.sizes)]
-    paid = sum(line["tokens"] for line in run.lines(run.ledger) if line["phase"] == LEARNING)
+    paid = ledger.tokens(LEARNING)
     while waiting:
         started = time.monotonic()
         for told in alive(executor.map("learn", [(plan, SLICE) for plan in waiting])):

@@ -40,6 +40,10 @@ class Ledger:
             own = {"device_seconds": round(device, 3)} if device else {}
             self._run.append(self._run.ledger, line | own)
 
+    def tokens(self, phase: str) -> int:
+        """Tokens of a phase that are written."""
+        return sum(int(line["tokens"]) for line in self._run.lines(self._run.ledger) if line["phase"] == phase)
+
     def seconds(self) -> float:
         """Seconds of the phases that earlier sessions finished, and wall-clock seconds of this one."""
         return self._before + time.monotonic() - self._started

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from sparsesearch.engine import interrupts
+from sparsesearch.errors import SparseSearchError
+from sparsesearch.files import write_json
 
 # Seconds between plain lines of one phase, and between two writes of the file.
 PLAIN_INTERVAL = 5.0
@@ -46,7 +47,8 @@ class Reporter:
             self._keep(state="finished")
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
-            self._keep(state="interrupted" if interrupted else "failed", error="" if interrupted else str(error))
+            with suppress(SparseSearchError):  # a full disk, which is what ended it
+                self._keep(state="interrupted" if interrupted else "failed", error="" if interrupted else str(error))
             raise
         finally:
             self._file = None
@@ -55,9 +57,7 @@ class Reporter:
         if self._file is None:
             return
         self._kept |= changes | {"updated": time.time()}
-        temporary = self._file.with_name(self._file.name + ".tmp")
-        temporary.write_text(json.dumps(self._kept))
-        temporary.replace(self._file)
+        write_json(self._file, self._kept, durable=False)
 
     def message(self, text: str) -> None:
         """One line."""

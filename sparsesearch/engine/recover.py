@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
 
 from sparsesearch.config import load_config
 from sparsesearch.engine import executors
+from sparsesearch.engine.caches import check_teacher
 from sparsesearch.engine.directory import check_vacant
 from sparsesearch.engine.launch import Launch, prepare
 from sparsesearch.engine.progress import Reporter
@@ -23,9 +23,11 @@ from sparsesearch.engine.trials import train_all
 from sparsesearch.engine.worker import Worker, WorkerSetup
 from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.evaluation.evaluator import quality_of
+from sparsesearch.files import read_tensors, write_tensors, write_text
 from sparsesearch.searchers import Evaluation
+from sparsesearch.supernet import LevelStore
 from sparsesearch.training import greedy_soup
-from sparsesearch.training.trial import rounded, weights_path
+from sparsesearch.training.trial import RETRAIN, rounded, weights_path
 
 # What of a run's fingerprint may be another for its recovery.
 TRAINING = ("training", "data.training", "search.rungs", "learning.tokens")
@@ -92,6 +94,8 @@ def prepared(results: RunResults, changes: dict[str, Any], tokens: int, copies: 
                 "SS505", f"{needed.parent}, which the run needs, is gone.",
                 f"'sparsesearch resume {results.run.path}' rebuilds it.",
             )  # fmt: skip
+    LevelStore.open(Path(setup.store), launch.store_key)
+    check_teacher(Path(setup.teacher))
     return launch
 
 
@@ -107,8 +111,7 @@ def claim(out: Path, launch: Launch, copies: int, form: str) -> None:
     path, text = out / CLAIM, json.dumps(told, indent=1)
     if not path.exists():
         check_vacant(out)
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        write_text(path, text)
     elif path.read_text() != text:
         raise InputError("SS500", f"{out} holds models that were trained with other options.", "Choose another --out.")
 
@@ -164,10 +167,10 @@ def _recovered(candidate: Evaluation, trials: Sequence[Trial], tokens: int, setu
         )
     worker = Worker(setup)
     soup, chosen = greedy_soup(
-        [load_file(weights_path(place, tokens)) for place in sound],
+        [read_tensors(weights_path(place, tokens), RETRAIN) for place in sound],
         lambda state: quality_of(np.array(worker.losses_of(identity, state)), quality),
     )
     path = sound[0] / f"soup-{len(trials)}.safetensors"
-    save_file(rounded(soup, worker.storage), path)
+    write_tensors(path, rounded(soup, worker.storage), durable=True)
     final = quality_of(np.array(worker.losses_of(identity, soup)), quality)
     return Recovered(candidate, final, path, spent, len(chosen))

@@ -13,7 +13,7 @@ from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.supernets import read_index, supernet_path
-from sparsesearch.errors import InfeasibleError, InputError
+from sparsesearch.errors import DamagedFile, InfeasibleError, InputError
 from sparsesearch.searchers.base import Evaluation
 from sparsesearch.space import Space
 
@@ -29,6 +29,25 @@ def name_in_tests(evaluation: Evaluation) -> str:
     return f"{identity}+{evaluation.trained}" if evaluation.trained else identity
 
 
+# What `run.json` has in every run, and of which type.
+INFO = {
+    "fingerprint": dict,
+    "objectives": list,
+    "selection_sequences": int,
+    "length": int,
+    "task": str,
+    "versions": dict,
+}
+
+
+def _checked(run: RunDirectory, info: dict[str, Any]) -> dict[str, Any]:
+    """What `run.json` says; raises DamagedFile SS601 if something is missing from it or of another type."""
+    for name, kind in INFO.items():
+        if not isinstance(info.get(name), kind):
+            raise DamagedFile(run.info, f"{name}: expected {kind.__name__}, got {info.get(name)!r}", run.mending)
+    return info
+
+
 class RunResults:
     """What a run has found so far."""
 
@@ -39,7 +58,7 @@ class RunResults:
         """
         self._rungs = rungs
         self.run = RunDirectory.open(path)
-        self.info: dict[str, Any] = self.run.read(self.run.info)
+        self.info: dict[str, Any] = _checked(self.run, self.run.read(self.run.info))
         self.objectives: list[str] = self.info["objectives"]
 
     @cached_property
@@ -48,7 +67,20 @@ class RunResults:
 
     @cached_property
     def archive(self) -> Archive:
-        return Archive(self.run.archive)
+        return self._archive(self.run.archive)
+
+    def _archive(self, path: Path) -> Archive:
+        archive = Archive(path)
+        archive.check(self.space, self._least(path))
+        return archive
+
+    def _least(self, path: Path) -> int:
+        """Lines of a file that the run had when it ended last."""
+        return int(self.info.get("lines", {}).get(path.name, 0))
+
+    def lines(self, path: Path) -> list[dict[str, Any]]:
+        """The lines of the run's ledger, generations or exports; raises DamagedFile SS601 if some are not whole."""
+        return self.run.lines(path, self._least(path))
 
     @property
     def quality(self) -> str:
@@ -74,7 +106,7 @@ class RunResults:
     @cached_property
     def _with_weights(self) -> list[Evaluation]:
         """Candidates that were measured with weights of their own."""
-        entries = Archive(self.run.trained).entries.values() if self._rungs else ()
+        entries = self._archive(self.run.trained).entries.values() if self._rungs else ()
         return [e for e in entries if e.status == "ok"]
 
     @property
@@ -151,7 +183,7 @@ class RunResults:
     @property
     def learning_tokens(self) -> int:
         """Tokens that learning took, each gradient token counted three times."""
-        return sum(int(line["tokens"]) for line in self.run.lines(self.run.ledger) if line["phase"] == LEARNING)
+        return sum(int(line["tokens"]) for line in self.lines(self.run.ledger) if line["phase"] == LEARNING)
 
     @property
     def supernet_tokens(self) -> int:

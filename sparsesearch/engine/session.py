@@ -21,6 +21,7 @@ from sparsesearch.engine.scoring import score_tables
 from sparsesearch.engine.screening import samples_for, screen_of
 from sparsesearch.engine.trials import kept_weights
 from sparsesearch.errors import InfeasibleError, SparseSearchError
+from sparsesearch.files import write_text
 from sparsesearch.proxies import proxies_named
 from sparsesearch.proxies.table import ScoreTable
 from sparsesearch.searchers import Proposal, Searcher
@@ -187,7 +188,7 @@ class SearchSession:
     def _note_workers(self) -> None:
         """What workers held in memory, and how many blocks their kept hidden states saved."""
         workers = self.executor.each("usage")
-        self.run.write(self.run.workers, workers)
+        write_text(self.run.workers, json.dumps(workers))
         text = f"Workers held up to {max((w['peak_bytes'] for w in workers), default=0) / 1e6:,.0f} MB each"
         if asked := sum(w.get("blocks_asked", 0) for w in workers):
             kept, ran = (sum(w.get(name, 0) for w in workers) for name in ("prefix_bytes", "blocks_ran"))
@@ -198,7 +199,10 @@ class SearchSession:
     def note_reference(self) -> None:
         """Write the hypervolume's reference point, kept once it is there, and what the search took."""
         results = RunResults(self.run.path)
-        known = {"reference": results.reference(), "search_evaluations": self.budget.used_evals}
+        known = {
+            "reference": results.reference(), "search_evaluations": self.budget.used_evals,
+            "lines": self.run.line_counts(),
+        }  # fmt: skip
         self.run.write(self.run.info, results.info | known)
 
     def conclude(self) -> RunResults:
@@ -210,7 +214,7 @@ class SearchSession:
         results = RunResults(self.run.path)
         if self.config.data.test is not None:
             self._test(results)
-        self.run.write(self.run.front, results.front_json())
+        self.run.write_front(results.front_json())
         known = {e.genome for e in (results.dense, *results.baselines) if e is not None}
         if results.front and not self.searcher.ends_by_itself and all(e.genome in known for e in results.front):
             spent = f"{len(results.evaluations)} evaluations found nothing better"
@@ -221,7 +225,7 @@ class SearchSession:
 
     def _test(self, results: RunResults) -> None:
         """Perplexity or accuracy on test data, of dense, the picks and uniform baselines beside them; once each."""
-        known: dict[str, float] = json.loads(self.run.test.read_text()) if self.run.test.exists() else {}
+        known: dict[str, float] = self.run.read(self.run.test) if self.run.test.exists() else {}
         wanted = [results.dense, *results.picks().values(), *results.compared_baselines()]
         named = {name_in_tests(e): e for e in wanted if e is not None and name_in_tests(e) not in known}
         self.reporter.phase(f"test {results.test_metric}", len(named))

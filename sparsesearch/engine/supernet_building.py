@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,9 @@ from sparsesearch.engine.supernet_checks import (
     training_samples,
 )
 from sparsesearch.engine.supernet_worker import SupernetWorker
-from sparsesearch.engine.supernets import INDEX, SORTED, read_index, started, supernet_path, weights_of
+from sparsesearch.engine.supernets import INDEX, SORTED, USAGE, read_index, started, supernet_path, weights_of
 from sparsesearch.engine.worker import WorkerSetup
-from sparsesearch.supernet.build import write_json
-from sparsesearch.supernet.store import file_hash
+from sparsesearch.files import file_hash, write_json
 from sparsesearch.training.activations import shards
 
 # Seconds that a worker trains before it says how far it is.
@@ -92,8 +91,9 @@ def _finish(launch: Launch, directory: Path, built: Built) -> None:
         cuts = sorted({*cuts, *started(options.start, launch.weights, cuts)["cuts"]})
     index = {
         "schema": 1, "key": launch.supernet, "network": launch.weights, "kind": options.kind, "cuts": cuts,
-        "sha256": file_hash(weights_of(directory)), **asdict(built),
+        "sha256": file_hash(weights_of(directory)), "tokens": built.tokens, "stopped": built.stopped,
     }  # fmt: skip
+    write_json(directory / USAGE, {"peak_bytes": built.peak_bytes}, durable=False)
     write_json(directory / INDEX, index)
     _take_down(directory)
 
@@ -122,12 +122,16 @@ def _as_a_whole(launch: Launch, setup: WorkerSetup, steps: int, reporter: Report
         done = not options.is_trained
         if not done:
             reporter.phase(f"supernet ({options.kind}), steps", steps)
+        paid = ledger.tokens("supernet")
         while not done:
             begun = time.monotonic()
             (found,) = alive(executor.map("train", [(steps, SLICE)], 1))
             reporter.step(found["step"], f"loss {found['loss']:.4g}")
-            tokens = trained_tokens(launch, found["begun"], found["step"])
-            ledger.add("supernet", time.monotonic() - begun, GRADIENT * tokens)
+            # What a killed session of this run trained is behind the checkpoint, and perhaps not in the ledger.
+            paid = paid or GRADIENT * trained_tokens(launch, 0, found["begun"])
+            tokens = GRADIENT * trained_tokens(launch, 0, found["step"]) - paid
+            ledger.add("supernet", time.monotonic() - begun, tokens)
+            paid += tokens
             done, stopped, step = found["done"], found["stopped"], found["step"]
         held = max(executor.each("usage"))
         list(alive(executor.map("finish", [(steps,)], 1)))

@@ -17,10 +17,10 @@ from sparsesearch.engine.checks import check_targets
 from sparsesearch.engine.learning_checks import available_bytes
 from sparsesearch.engine.supernets import read_index, supernet_path, weights_of
 from sparsesearch.errors import EnvironmentProblem, InputError
+from sparsesearch.files import file_hash
 from sparsesearch.models.source import Checkpoint
 from sparsesearch.space import Space
 from sparsesearch.supernet.draws import Draws
-from sparsesearch.supernet.store import file_hash
 from sparsesearch.training.activations import cache_bytes
 
 if TYPE_CHECKING:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.calibration.statistics import outputs
@@ -18,6 +16,7 @@ from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.supernets import SORTED, directory_of, weights_of
 from sparsesearch.engine.worker import WorkerSetup, compute_dtype, peak_bytes
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
+from sparsesearch.files import is_whole, read_tensors, write_tensors
 from sparsesearch.models.source import Checkpoint
 from sparsesearch.supernet.draws import Draws
 from sparsesearch.supernet.elastic import Elastic
@@ -58,11 +57,10 @@ class SupernetWorker:
     def sort(self) -> None:
         """Write the network with its elements sorted, as the level store ranks them, or as the start has them."""
         target = self.directory / SORTED
-        if target.exists():
+        if is_whole(target):
             return
         if self.options.start is not None:
-            shutil.copyfile(weights_of(directory_of(self.options.start)), target.with_suffix(".tmp"))
-            target.with_suffix(".tmp").replace(target)
+            write_tensors(target, read_tensors(weights_of(directory_of(self.options.start))))
             return
         model = self.setup.source.load(torch.float32, self.device)
         ranked = rankings(self.network, self.space, UnitFiles(Path(self.setup.store)))
@@ -72,12 +70,11 @@ class SupernetWorker:
 
     def _write(self, model: Any, path: Path) -> None:
         state = rounded(state_of(model), self.setup.source.storage)
-        save_file({n: t.cpu().contiguous().clone() for n, t in state.items()}, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        write_tensors(path, {name: tensor.clone() for name, tensor in state.items()})
 
     def _sorted(self) -> Any:
         model = self.setup.source.load(torch.float32, self.device)
-        load_exactly(model, load_file(self.directory / SORTED))
+        load_exactly(model, read_tensors(self.directory / SORTED))
         return model
 
     @cached_property
@@ -116,7 +113,7 @@ class SupernetWorker:
         model = self._sorted()
         (self.directory / "blocks").mkdir(exist_ok=True)
         for block, path in enumerate(self.network.blocks):
-            save_file(block_tensors(model, path), self._block_path(block, "start"))
+            write_tensors(self._block_path(block, "start"), block_tensors(model, path))
 
     @cached_property
     def _base(self) -> Any:
@@ -141,12 +138,12 @@ class SupernetWorker:
             count: samples whose hidden states are there.
         """
         done, path = self._block_path(block, "trained"), self.network.blocks[block]
-        if done.exists():
+        if is_whole(done):
             with safe_open(done, framework="pt") as file:
                 told: dict[str, Any] = json.loads(file.metadata()["told"])
             return told
         assert isinstance(self.setup.source, Checkpoint)
-        tensors = load_file(self._block_path(block, "start"))
+        tensors = read_tensors(self._block_path(block, "start"))
         skeleton = only_block(self.setup.source.skeleton(), path, tensors, self.device)
         samples = self.samples.rows(slice(0, count))
         seen = Activations(self._activations, block)
@@ -159,8 +156,7 @@ class SupernetWorker:
             stopped = str(error)
         run.trained.merged()
         told = {"step": run.step, "stopped": stopped}
-        save_file(block_tensors(skeleton, path), done.with_suffix(".tmp"), metadata={"told": json.dumps(told)})
-        done.with_suffix(".tmp").replace(done)
+        write_tensors(done, block_tensors(skeleton, path), {"told": json.dumps(told)})
         return told
 
     def usage(self) -> int:
@@ -173,7 +169,7 @@ class SupernetWorker:
         if self.options.kind == "block_local":
             own = dict(model.named_parameters()) | dict(model.named_buffers())
             for block, path in enumerate(self.network.blocks):
-                for name, tensor in load_file(self._block_path(block, "trained")).items():
+                for name, tensor in read_tensors(self._block_path(block, "trained")).items():
                     own[f"{path}.{name}"].data.copy_(tensor)
         elif self.options.is_trained:
             model = self._run(steps).trained.merged()

@@ -1,20 +1,21 @@
 """Elastic supernets on disk: where they lie, and what is known of one.
 
 index.json              its key, the network it is of, and what its training took
+usage.json              memory that training held
 weights.safetensors     parameters and buffers, elements sorted
 sorted.safetensors, blocks/, activations/, checkpoints/    what is needed until it is trained
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import DamagedFile, InputError
+from sparsesearch.files import read_json
 
-INDEX, WEIGHTS, SORTED = "index.json", "weights.safetensors", "sorted.safetensors"
+INDEX, WEIGHTS, SORTED, USAGE = "index.json", "weights.safetensors", "sorted.safetensors", "usage.json"
 
 
 def supernet_path(cache: Path, key: str) -> Path:
@@ -29,10 +30,10 @@ def weights_of(directory: Path) -> Path:
 def read_index(directory: Path) -> dict[str, Any] | None:
     """What is known of a supernet; None where there is none."""
     try:
-        index = json.loads((directory / INDEX).read_text())
-    except (OSError, ValueError):
+        index = read_json(directory / INDEX)
+    except DamagedFile:
         return None
-    return index if isinstance(index, dict) and {"key", "network", "sha256", "cuts"} <= index.keys() else None
+    return index if {"key", "network", "sha256", "cuts"} <= index.keys() else None
 
 
 def directory_of(start: str) -> Path:
@@ -41,7 +42,7 @@ def directory_of(start: str) -> Path:
     if read_index(path) is not None:
         return path
     if (path / "run.json").exists():
-        key = json.loads((path / "run.json").read_text())["fingerprint"].get("supernet")
+        key = read_json(path / "run.json").get("fingerprint", {}).get("supernet")
         found = supernet_path(path.resolve().parent / ".cache", key or "")
         if key and read_index(found) is not None:
             return found

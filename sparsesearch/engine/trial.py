@@ -6,16 +6,17 @@ that comes back finds it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparsesearch.engine.worker import Worker
+from sparsesearch.errors import DamagedFile
+from sparsesearch.files import read_json, write_json
 from sparsesearch.space import Genome
 from sparsesearch.training.loop import tokens_of
-from sparsesearch.training.trial import CHECKPOINT
+from sparsesearch.training.trial import CHECKPOINT, weights_path
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,12 @@ class Trial:
         return self.directory / f"{tokens}.json"
 
     def result(self, tokens: int) -> dict[str, Any] | None:
-        """What a rung ended with; None where it has not."""
+        """What a rung ended with; None if it has not, or if what it ended with is gone or damaged."""
         try:
-            found: dict[str, Any] = json.loads(self.result_path(tokens).read_text())
-        except (OSError, ValueError):
+            found = read_json(self.result_path(tokens))
+        except DamagedFile:
             return None
-        return found
+        return found if "diverged" in found or weights_path(self.directory, tokens).exists() else None
 
     @property
     def trained(self) -> int:
@@ -65,11 +66,8 @@ def climb(worker: Worker, trial: Trial, tokens: int, tell: Callable[[], None]) -
     done = trial.result(tokens)
     if done is not None:
         return done
-    trial.directory.mkdir(parents=True, exist_ok=True)
     found = worker.train(trial.genome.data, tokens, trial.whole, trial.directory, trial.start, tell)
-    temporary = trial.result_path(tokens).with_suffix(".tmp")
-    temporary.write_text(json.dumps(found))
-    temporary.replace(trial.result_path(tokens))
+    write_json(trial.result_path(tokens), found)
     return found
 
 

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from transformers.utils import logging as transformers_logging
 
 from sparsesearch.allocation import Evidence
@@ -29,10 +28,12 @@ from sparsesearch.calibration.statistics import statistics_path
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.evidence import measure_evidence
+from sparsesearch.errors import EnvironmentProblem, machine_problem
 from sparsesearch.evaluation import Evaluator, Targets, accuracy, perplexity, quality_class
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.prefix import PrefixCache
+from sparsesearch.files import is_whole, read_tensors
 from sparsesearch.models.network import Network
 from sparsesearch.models.source import Source
 from sparsesearch.plugins import load_plugins
@@ -45,7 +46,7 @@ from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.propagate import propagated_weights
 from sparsesearch.supernet.store import UnitFiles
-from sparsesearch.training.trial import Trials, rounded
+from sparsesearch.training.trial import RETRAIN, Trials, rounded
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,11 @@ class Worker:
 
     def _all_collected(self) -> bool:
         blocks = range(len(self.network.blocks))
-        return self._pass is None and all(statistics_path(self.statistics, block).exists() for block in blocks)
+        return self._pass is None and all(is_whole(statistics_path(self.statistics, block)) for block in blocks)
+
+    def has_statistics(self) -> bool:
+        """Whether all that was collected of the calibration data is there and whole; reads all of it."""
+        return self._all_collected()
 
     def build(self, block: int) -> None:
         """Build all levels of a block."""
@@ -234,6 +239,9 @@ class Worker:
                 return {"losses": self._trials.shortly(candidate, trained, rows)}
             return {"losses": self.evaluator.losses(candidate, rows).tolist()}
         except Exception as error:  # whatever a candidate does must not end the search
+            problem = error if isinstance(error, EnvironmentProblem) else machine_problem(error)
+            if problem is not None:  # not the candidate's fault
+                raise problem from None
             return {"error": f"{type(error).__name__}: {error}"}
 
     @cached_property
@@ -313,7 +321,7 @@ class Worker:
         """A network of its own with the weights in a file."""
         supernet = self.evaluator.supernet
         self.evaluator.ready(self.space.dense)
-        supernet.trained[genome] = load_file(weights)
+        supernet.trained[genome] = read_tensors(weights, RETRAIN)
         try:
             return supernet.materialise(genome)
         finally:

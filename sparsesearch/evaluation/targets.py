@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from sparsesearch.calibration.samples import Rows, Samples
+from sparsesearch.files import reserve
 from sparsesearch.models.task import Task
 
 
@@ -51,8 +52,9 @@ class Targets:
 
 
 def allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> None:
-    """An empty array on disk."""
+    """An empty array on disk, whose space is taken; raises EnvironmentProblem SS305."""
     np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+    reserve(path, path.stat().st_size)
 
 
 def outputs_of(model: Any, task: Task, samples: Samples) -> torch.Tensor:

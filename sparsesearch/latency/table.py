@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from dataclasses import asdict, dataclass
@@ -12,7 +11,8 @@ from typing import Any
 import torch
 
 from sparsesearch.config import LatencyConfig
-from sparsesearch.errors import InputError
+from sparsesearch.errors import DamagedFile, InputError
+from sparsesearch.files import read_json, write_json
 from sparsesearch.models.network import Network
 
 # Of a recipe that says nothing: tokens of the prompt.
@@ -99,22 +99,19 @@ class LatencyTable:
     def read(cls, path: Path) -> LatencyTable:
         """The table that `sparsesearch latency --out` wrote; raises InputError SS121."""
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_json(path)
             data.pop("schema")
             pieces = tuple(Timed.from_json(piece) for piece in data.pop("pieces"))
             return cls(setting=Setting(**data.pop("setting")), pieces=pieces, **data)
-        except OSError as error:
-            raise InputError("SS121", f"cannot read latency.table {path}: {error.strerror}.") from None
-        except (ValueError, TypeError, KeyError):
+        except DamagedFile as error:
+            raise InputError("SS121", f"cannot read latency.table {path}: {error.reason}.") from None
+        except (ValueError, TypeError, KeyError, AttributeError):
             raise InputError(
                 "SS121", f"{path} is no latency table.", "'sparsesearch latency SPACE.yaml --out FILE' makes one."
             ) from None
 
     def write(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.tmp")
-        temporary.write_text(json.dumps(self.to_json(), indent=1), encoding="utf-8")
-        temporary.replace(path)
+        write_json(path, self.to_json(), indent=1)
 
     def check(self, config: LatencyConfig) -> None:
         """Raise InputError SS122 where the table is of another request or kind of device than a recipe says."""

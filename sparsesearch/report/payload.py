@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from sparsesearch.engine.results import RunResults, name_in_tests
@@ -89,7 +88,7 @@ def title(results: RunResults, evaluation: Evaluation, name: str, run: int | Non
 
 def test_values(results: RunResults) -> dict[str, float]:
     """What was measured on test data, by name there; empty where nothing was."""
-    found: dict[str, float] = json.loads(results.run.test.read_text()) if results.run.test.exists() else {}
+    found: dict[str, float] = results.run.read(results.run.test) if results.run.test.exists() else {}
     return found
 
 

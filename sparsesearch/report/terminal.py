@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -68,7 +67,7 @@ def print_summary(results: RunResults, console: Console) -> None:
     title = f"Front of {results.run.path.name}: {len(results.front)} candidates, limits: {limits}"
     console.print(front_table(results, results.front, title))
     if results.run.test.exists():
-        test = json.loads(results.run.test.read_text())
+        test = results.run.read(results.run.test)
         named = {"dense": results.dense, **results.picks()}
         named |= {b.origin: b for b in results.compared_baselines()}
         parts = [f"{name} {test[name_in_tests(e)]:.4g}" for name, e in named.items() if e and name_in_tests(e) in test]

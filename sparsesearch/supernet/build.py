@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,8 @@ from sparsesearch.calibration import InputStatistics
 from sparsesearch.calibration.gradients import load_gradients
 from sparsesearch.calibration.statistics import Statistics, load_statistics
 from sparsesearch.config import PrunerConfig
+from sparsesearch.errors import DamagedFile
+from sparsesearch.files import file_hash, read_json, write_json
 from sparsesearch.models.network import Cut, Index, Matrix, Network, Slot
 from sparsesearch.models.units import sparsity_module
 from sparsesearch.pruning import (
@@ -32,7 +33,7 @@ from sparsesearch.space import Space, Unit
 from sparsesearch.supernet.compose import Composer
 from sparsesearch.supernet.store import (
     UnitFiles,
-    file_hash,
+    check_units,
     means_path,
     unit_path,
     write_cut,
@@ -74,9 +75,9 @@ class StoreBuilder:
         self.units = {unit.name: unit for unit in space.units}
 
     def build(self, block: int) -> None:
-        """Write all unit files of a block, then `blocks/NNN.json`; does nothing where that exists."""
+        """Write all unit files of a block, then `blocks/NNN.json`; does nothing if they are there and whole."""
         done = block_path(self.directory, block)
-        if done.exists():
+        if self._is_built(done):
             return
         self._moments: dict[int, Statistics] = {}
         units: dict[str, Entry] = {}
@@ -93,17 +94,24 @@ class StoreBuilder:
             write_means(means_path(self.directory, block), means)
         prefix = self.network.blocks[block] + "."
         mine = [name for name in self._parameters if name.startswith(prefix) and self._is_within(name, block)]
-        write_json(done, {"units": units, "nonzeros": self._nonzeros(mine)})
+        write_json(done, {"units": units, "nonzeros": self._nonzeros(mine)}, durable=False)
+
+    def _is_built(self, done: Path) -> bool:
+        try:
+            check_units(self.directory, read_json(done)["units"])
+        except DamagedFile:
+            return False
+        return True
 
     def finish(self, key: dict[str, Any]) -> None:
         """Write `index.json` from all block files."""
         index: Entry = {"key": key, "units": {}, "nonzeros": {}}
         for block in range(len(self.network.blocks)):
-            part = json.loads(block_path(self.directory, block).read_text())
+            part = read_json(block_path(self.directory, block))
             index["units"] |= part["units"]
             index["nonzeros"] |= part["nonzeros"]
         index["nonzeros"] |= self._nonzeros([name for name in self._parameters if name not in index["nonzeros"]])
-        write_json(self.directory / "index.json", index)
+        write_json(self.directory / "index.json", index, durable=False)
 
     @property
     def _parameters(self) -> dict[str, torch.Tensor]:
@@ -213,7 +221,8 @@ class StoreBuilder:
 
     def _written(self, slot: Slot) -> list[torch.Tensor]:
         """A matrix that writes elements, and its gradients: (orders, rows, inputs) if batched, else (rows, inputs)."""
-        tensors = [self.composer.dense[slot.tensor].float(), *self.gradients.get(slot.tensor, ())]
+        weight = self.composer.dense[slot.tensor].float()
+        tensors = [weight, *(gradient.to(weight.device) for gradient in self.gradients.get(slot.tensor, ()))]
         return tensors if slot.batched else [tensor.movedim(slot.axis, 0).flatten(1) for tensor in tensors]
 
     def _error(self, matrix: Matrix, layers: list[Layer], tensor: torch.Tensor) -> float:
@@ -231,7 +240,8 @@ class StoreBuilder:
         return self._error(matrix, layers, self.composer.padded_weight(slot.tensor, tuple(levels)))
 
     def _entry(self, unit: Unit, errors: list[float], path: Path) -> Entry:
-        return {"levels": list(unit.levels), "errors": [0.0, *errors], "sha256": file_hash(path)}
+        size = path.stat().st_size
+        return {"levels": list(unit.levels), "errors": [0.0, *errors], "bytes": size, "sha256": file_hash(path)}
 
     def _nonzeros(self, names: Sequence[str]) -> dict[str, list[list[int]]]:
         """Counted nonzeros of parameters, for each sparsity level one value a combination of cut levels."""
@@ -265,11 +275,3 @@ def matrix_columns(matrix: Matrix, index: Index) -> torch.Tensor:
 
 def block_path(directory: Path, block: int) -> Path:
     return directory / "blocks" / f"{block:03d}.json"
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write through a temporary file, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(data))
-    temporary.replace(path)

@@ -18,21 +18,26 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sparsesearch.config import PrunerConfig
-from sparsesearch.errors import EnvironmentProblem
+from sparsesearch.errors import DamagedFile, first_line
+from sparsesearch.files import check_inventory, read_json, replacing
 from sparsesearch.models.network import Matrix, Network
 from sparsesearch.pruning.layer import kept_elements
 from sparsesearch.space import Space, Unit
 
 SCHEMA = 2
+# What to do about a damaged store.
+REBUILD = "'sparsesearch resume RUN' builds it again."
 
 
 def store_key(
@@ -93,15 +98,27 @@ def write_cut(path: Path, order: torch.Tensor, levels: list[list[torch.Tensor]],
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
 
 
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def check_units(directory: Path, units: dict[str, Any], thorough: bool = False) -> None:
+    """Raise DamagedFile SS306 if the file of a unit is missing or not what was written.
+
+    Args:
+        units: entries of `index.json`, or of a block's file, by unit.
+    """
+    files = {f"units/{name}.safetensors": entry for name, entry in units.items() if "sha256" in entry}
+    check_inventory(directory, files, REBUILD, thorough)
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Raise DamagedFile SS306 if a file of levels cannot be opened or read."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise DamagedFile(path, first_line(error), REBUILD, "SS306") from None
 
 
 class UnitFiles:
@@ -109,12 +126,16 @@ class UnitFiles:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._open: dict[str, Any] = {}
+        self._open: dict[Path, Any] = {}
 
     def _file(self, unit: Unit) -> Any:
-        if unit.name not in self._open:
-            self._open[unit.name] = safe_open(unit_path(self.directory, unit), framework="pt")
-        return self._open[unit.name]
+        return self._opened(unit_path(self.directory, unit))
+
+    def _opened(self, path: Path) -> Any:
+        if path not in self._open:
+            with _opening(path):
+                self._open[path] = safe_open(path, framework="pt")
+        return self._open[path]
 
     def sparse(self, unit: Unit, level: int, shape: tuple[int, ...]) -> torch.Tensor:
         """The pruned weight of a sparsity level >= 1, in storage type, dense layout."""
@@ -139,10 +160,7 @@ class UnitFiles:
 
     def mean(self, matrix: Matrix) -> torch.Tensor:
         """Mean inputs of a matrix over calibration data, (groups, inputs)."""
-        path = means_path(self.directory, matrix.block)
-        if path.name not in self._open:
-            self._open[path.name] = safe_open(path, framework="pt")
-        mean: torch.Tensor = self._open[path.name].get_tensor(matrix.reads)
+        mean: torch.Tensor = self._opened(means_path(self.directory, matrix.block)).get_tensor(matrix.reads)
         return mean
 
     def cut(self, unit: Unit, level: int, reader: int) -> torch.Tensor:
@@ -159,29 +177,20 @@ class LevelStore:
         self.files = UnitFiles(directory)
 
     @classmethod
-    def open(cls, directory: Path, key: dict[str, Any], verify: bool = True) -> LevelStore:
+    def open(cls, directory: Path, key: dict[str, Any], thorough: bool = False) -> LevelStore:
         """Open a store, refusing one made of other weights, data or options, or with damaged files.
 
         Args:
-            verify: compare every unit file with its SHA-256; workers skip what the controller has checked.
+            thorough: compare the content of stores of any size with their checksums.
 
-        Raises EnvironmentProblem SS306.
+        Raises DamagedFile SS306.
         """
-        index = json.loads((directory / "index.json").read_text())
-        if index["key"] != key:
-            different = [k for k in key if index["key"].get(k) != key[k]]
-            raise EnvironmentProblem(
-                "SS306",
-                f"level store {directory} was built from other {', '.join(different)}.",
-                "Delete it to rebuild.",
-            )
-        if verify:
-            for name, entry in index["units"].items():
-                path = directory / "units" / f"{name}.safetensors"
-                if "sha256" in entry and (not path.exists() or file_hash(path) != entry["sha256"]):
-                    raise EnvironmentProblem(
-                        "SS306", f"{path} is missing or damaged.", "Delete the store to rebuild it."
-                    )
+        path = directory / "index.json"
+        index = read_json(path, REBUILD, "SS306")
+        if index.get("key") != key:
+            different = ", ".join(k for k in key if index.get("key", {}).get(k) != key[k])
+            raise DamagedFile(path, f"built from other {different}", REBUILD, "SS306")
+        check_units(directory, index["units"], thorough)
         return cls(directory, index)
 
     @property

@@ -27,9 +27,9 @@ class Follower:
         results, series = RunResults(self._path), self._series
         new = enumerate(results.evaluations[series.evaluations :], series.evaluations + 1)
         points = [Point(number, series.add(evaluation)) for number, evaluation in new]
-        rates = per_second(results.run.lines(results.run.ledger))
+        rates = per_second(results.lines(results.run.ledger))
         points += [Point(n, {"evaluations_per_second": rate}) for n, rate in rates[self._rates :]]
-        lines = results.run.lines(results.run.generations)
+        lines = results.lines(results.run.generations)
         for line in lines[self._generations :]:
             said = {f"searcher/{name}": float(value) for name, value in line.items() if name not in COUNTS}
             points.append(Point(line["evaluations"], said))

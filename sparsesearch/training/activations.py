@@ -7,7 +7,6 @@ arguments.json         what else each block is given, tensors by their names in 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.calibration.statistics import Rest, block_arguments, outputs
+from sparsesearch.files import is_whole, read_json, read_tensors, write_json, write_tensors
 from sparsesearch.models.network import Network
 
 # Samples of a shard.
@@ -55,15 +54,14 @@ def write_arguments(directory: Path, model: Any, network: Network, samples: Samp
         {"args": [plain(a) for a in args], "kwargs": {k: plain(v) for k, v in kwargs.items()}}
         for args, kwargs in block_arguments(model, network, samples.rows(slice(0, 1)))
     ]
-    directory.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, directory / "arguments.safetensors")
-    (directory / "arguments.json").write_text(json.dumps(given))
+    write_tensors(directory / "arguments.safetensors", tensors)
+    write_json(directory / "arguments.json", {"blocks": given}, durable=False)
 
 
 def write_shard(directory: Path, model: Any, network: Network, samples: Samples, shard: int, batch: int) -> None:
     """Run the network on a shard's samples and write what blocks see; nothing where it is written already."""
-    last = directory / _name(shard, len(network.blocks))
-    if last.exists():
+    paths = [directory / _name(shard, block) for block in range(len(network.blocks) + 1)]
+    if all(is_whole(path) for path in paths):
         return
     found: list[list[torch.Tensor]] = [[] for _ in range(len(network.blocks) + 1)]
     layers = [model.get_submodule(path) for path in network.blocks]
@@ -85,10 +83,8 @@ def write_shard(directory: Path, model: Any, network: Network, samples: Samples,
     finally:
         for hook in hooks:
             hook.remove()
-    for block, states in enumerate(found):  # the last block's last: where it is, all are
-        path = directory / _name(shard, block)
-        save_file({"hidden": torch.cat(states).contiguous()}, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+    for path, states in zip(paths, found, strict=True):
+        write_tensors(path, {"hidden": torch.cat(states)})
 
 
 def _name(shard: int, block: int) -> str:
@@ -117,8 +113,8 @@ class Activations:
 
     def arguments(self) -> Rest:
         """What else the block is given."""
-        tensors = load_file(self.directory / "arguments.safetensors")
-        given = json.loads((self.directory / "arguments.json").read_text())[self.block]
+        tensors = read_tensors(self.directory / "arguments.safetensors")
+        given = read_json(self.directory / "arguments.json")["blocks"][self.block]
 
         def back(value: dict[str, Any]) -> Any:
             if "tensor" in value:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import TrainingConfig
+from sparsesearch.errors import DamagedFile
+from sparsesearch.files import read_json, read_tensors, sync_tree, write_json, write_tensors
 from sparsesearch.training.objective import Objective
 from sparsesearch.training.order import rows_at
 from sparsesearch.training.trainee import Trainee
@@ -42,8 +41,8 @@ def steps_of(tokens: int, options: TrainingConfig, length: int) -> int:
 def tokens_of(directory: Path) -> int:
     """Training tokens behind a checkpoint; 0 where there is none."""
     try:
-        return int(json.loads((directory / STATE).read_text())["tokens"])
-    except (OSError, ValueError, KeyError):
+        return int(read_json(directory / STATE)["tokens"])
+    except (DamagedFile, ValueError, KeyError, TypeError):
         return 0
 
 
@@ -203,9 +202,9 @@ def write_checkpoint(directory: Path, files: Mapping[str, Mapping[str, torch.Ten
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for file, tensors in files.items():
-        save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, temporary / file)
-    # Last: where it is, the others are.
-    (temporary / STATE).write_text(json.dumps(state))
+        write_tensors(temporary / file, {name: tensor.detach().clone() for name, tensor in tensors.items()})
+    write_json(temporary / STATE, state, durable=False)
+    sync_tree(temporary)
     shutil.rmtree(previous, ignore_errors=True)
     if directory.exists():
         directory.rename(previous)
@@ -218,9 +217,8 @@ def read_checkpoint(
     """What was written, or what was before where that is torn; None where there is nothing."""
     for place in (directory, directory.with_name(directory.name + ".old")):
         try:
-            state = json.loads((place / STATE).read_text())
-            return {file: load_file(place / file) for file in files}, state
-        except (OSError, ValueError, SafetensorError):
+            return {file: read_tensors(place / file) for file in files}, read_json(place / STATE)
+        except DamagedFile:
             continue
     return None
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
 
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import TrainingConfig
 from sparsesearch.evaluation import Evaluator
+from sparsesearch.files import read_tensors, write_tensors
 from sparsesearch.models.network import Network
 from sparsesearch.space import Genome
 from sparsesearch.supernet.stitched import load_exactly, state_of
@@ -25,6 +25,8 @@ from sparsesearch.training.trainee import trainee
 
 Ints = npt.NDArray[np.int64]
 CHECKPOINT = "checkpoint"
+# What to do about a damaged file of weights.
+RETRAIN = "Delete it, then resume: the candidate is trained again."
 State = dict[str, torch.Tensor]
 
 
@@ -103,9 +105,7 @@ class Trials:
         """Write a network that is done, and measure it as it is written."""
         state = {name: tensor.contiguous() for name, tensor in rounded(state_of(model), self.storage).items()}
         load_exactly(model, state)
-        temporary = path.with_suffix(".tmp")
-        save_file(state, temporary)
-        temporary.replace(path)
+        write_tensors(path, state, durable=True)
         return {"losses": self.losses(model)}
 
     def _compensated(self, genome: Genome, tokens: int, start: Path | None = None) -> tuple[Any, int]:
@@ -134,7 +134,7 @@ class Trials:
             if self.evaluator.norms is not None:
                 self.evaluator.norms.correct(model, genome)
             return model
-        self.supernet.trained[genome] = load_file(start)
+        self.supernet.trained[genome] = read_tensors(start, RETRAIN)
         try:
             return self.supernet.materialise(genome)
         finally:

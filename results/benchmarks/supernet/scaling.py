@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import sparsesearch as ss
-from sparsesearch.engine.supernets import INDEX, supernet_path
+from sparsesearch.engine.supernets import USAGE, supernet_path
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
         spent = {p: sum(e["seconds"] for e in lines if e["phase"] == p) for p in ("supernet", "hidden states")}
         key = run.results.info["fingerprint"]["supernet"]
         place = supernet_path(run.results.run.path.parent / ".cache", key)
-        held = json.loads((place / INDEX).read_text())["peak_bytes"]
+        held = json.loads((place / USAGE).read_text())["peak_bytes"]
         rows.append({
             "training": kind, "workers": workers, "seconds": round(spent["supernet"], 1),
             "seconds of hidden states": round(spent["hidden states"], 1), "peak MB a worker": round(held / 1e6),
