@@ -45,7 +45,7 @@ class DamagedFile(EnvironmentProblem):
     """A file of a run (SS601) or of a cache (SS306) is not what was written."""
 
     def __init__(self, path: Path, reason: str, hint: str = "", code: str = "SS601") -> None:
-        super().__init__(code, f"{path} is missing or damaged: {reason.rstrip('.')}.", hint)
+        super().__init__(code, f"{path} is damaged: {reason.rstrip('.')}.", hint)
         self.path, self.reason = path, reason
 
     def __reduce__(self) -> tuple[type[DamagedFile], tuple[Path, str, str, str]]:

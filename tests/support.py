@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sparsesearch.engine import controller
 from sparsesearch.engine.launch import Launch, prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
+from sparsesearch.files import read_json, write_json
 from sparsesearch.models import dense_config, describe, load_model, load_tokenizer, meta_model
 from sparsesearch.models.load import DEMO
 from sparsesearch.models.network import Network
@@ -323,3 +325,10 @@ def synthetic_space(seed: int, blocks: int = 2, limits: tuple[str, ...] = ()) ->
             part = Part(f"b{block}.l{linear}", params, nonzeros, params, none, names, sparsity.name, drop.name, True)
             parts.append(part)
     return Space(tuple(units), tuple(parts), 2, tuple(Limit.parse(t) for t in limits))
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a JSON file of a run and give it the checksum of what it holds now."""
+    data = read_json(path)
+    change(data)
+    write_json(path, data, indent=1)

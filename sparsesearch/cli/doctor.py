@@ -1,16 +1,28 @@
-"""`sparsesearch doctor`: is this machine ready?"""
+"""`sparsesearch doctor`: is this machine ready, or is a run whole?"""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from sparsesearch.cli.options import Json, print_json
+from sparsesearch.errors import EnvironmentProblem, printable
 
 
-def doctor(json_: Json = False) -> None:
-    """Print versions, processors, memory, disk, and whether Ray and the hub can be used."""
+def doctor(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run directory to read in full.")] = None,
+    json_: Json = False,
+) -> None:
+    """Print versions, processors, memory, disk, and whether Ray and the hub can be used; of a run, which of its files
+    and of the caches beside it are damaged.
+    """
+    if run is not None:
+        _examine(Path(run), json_)
+        return
     import torch
 
     from sparsesearch.engine.versions import versions
@@ -32,3 +44,17 @@ def doctor(json_: Json = False) -> None:
         print(f"{key:<16} {value}")
     if found["ray"] == "missing":
         print("Ray is missing: use --executor local.")
+
+
+def _examine(run: Path, json_: bool) -> None:
+    """Print whether each part of a run is whole; raises EnvironmentProblem SS601 if one is not."""
+    from sparsesearch.engine.examination import examine
+
+    found = dict(examine(run))
+    if json_:
+        print_json(found)
+    else:
+        for name, problem in found.items():
+            print(printable(f"{name:<40} {problem or 'whole'}"))
+    if damaged := [name for name, problem in found.items() if problem]:
+        raise EnvironmentProblem("SS601", f"{run}: {len(damaged)} of {len(found)} parts are damaged: {damaged[0]}.")

@@ -16,10 +16,14 @@ def resume(
     executor: Annotated[str | None, typer.Option(help="ray or local.")] = None,
     workers: Annotated[int | None, typer.Option(help="Ray workers.")] = None,
     address: Annotated[str | None, typer.Option(help="Join the Ray cluster there.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Write damaged or lost run files anew from this recipe and the archive.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Continue an interrupted run to the result it would have had, or extend a finished one."""
     from sparsesearch.cli.outcome import show_outcome
+    from sparsesearch.config import load_config
     from sparsesearch.engine import controller
     from sparsesearch.engine.progress import Reporter
 
@@ -27,6 +31,9 @@ def resume(
     changes: dict[str, Any] = set_if_given(
         executor__kind=executor, executor__workers=workers, executor__address=address,
     )  # fmt: skip
+    if recipe is not None:
+        show_outcome(controller.mend(path, load_config(recipe, changes), Reporter()), json_)
+        return
     changes |= _evals(path, evals)
     show_outcome(controller.resume(path, changes, Reporter()), json_)
 
@@ -41,12 +48,12 @@ def _evals(path: Path, text: str | None) -> dict[str, Any]:
     if not text.removeprefix("+").isdigit():
         raise InputError("SS101", f"--evals {text!r} is not a number or +number.")
     run = RunDirectory.open(path)
-    had = run.read(run.info).get("search_evaluations")
+    had: int | None = run.read(run.info).get("search_evaluations")
     if text.startswith("+") and had is None:
         raise InputError(
             "SS101", f"{path} has not finished once; '+' has nothing to add to.", "Resume it without --evals."
         )
-    total = int(text) + (had if text.startswith("+") else 0)
+    total = int(text) + (had or 0 if text.startswith("+") else 0)
     if had is not None and total <= had:
         raise InputError(
             "SS101", f"--evals {text}: {path} has {had} evaluations already.", "Use --evals +N for N more."

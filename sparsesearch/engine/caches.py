@@ -79,11 +79,11 @@ def sole_builder(directory: Path, reporter: Reporter) -> Iterator[None]:
     lock = FileLock(directory.with_name(directory.name + ".lock"))
     try:
         lock.acquire(timeout=0)
-    except OSError as error:
-        raise machine_problem(error, f"cannot lock {lock.lock_file}") or error from None
     except Timeout:
         reporter.message(f"Waiting for another run that builds {directory}.")
         lock.acquire()
+    except OSError as error:
+        raise machine_problem(error, f"cannot lock {lock.lock_file}") or error from None
     try:
         yield
     finally:

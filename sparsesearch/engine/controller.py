@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.config import dump_config, load_config, with_absolute_paths
+import numpy as np
+
+from sparsesearch.config import RunConfig, dump_config, load_config, with_absolute_paths
 from sparsesearch.engine import executors
+from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.caches import ensure_store, ensure_teacher
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.executors import Executor
+from sparsesearch.engine.executors import Executor, alive
 from sparsesearch.engine.ladder import Ladder
 from sparsesearch.engine.launch import Launch, check_disk, prepare, spared_blocks_note
 from sparsesearch.engine.learning import learn
@@ -25,6 +28,7 @@ from sparsesearch.engine.supernet_building import ensure_supernet
 from sparsesearch.engine.versions import versions
 from sparsesearch.engine.worker import WorkerSetup
 from sparsesearch.errors import InputError
+from sparsesearch.evaluation.evaluator import minibatch
 from sparsesearch.space import Space
 
 # What a run directory holds.
@@ -81,9 +85,56 @@ def resume(
         cluster.close()
 
 
-def _run(launch: Launch, run: RunDirectory, reporter: Reporter) -> RunResults:
+def mend(path: Path, config: RunConfig, reporter: Reporter) -> RunResults:
+    """Write the small files of a run anew from its recipe, and go on with its archive.
+
+    Raises InputError SS600 without an archive, SS602 if the archive is of another space, data or weights.
+    """
+    run = RunDirectory(path.resolve())
+    if not run.archive.exists():
+        raise InputError("SS600", f"{path} has no archive.jsonl to go on with.", "Start a new run with 'search'.")
+    launch = prepare(config, reporter=reporter)
+    cluster = executors.Cluster(config.executor)
+    try:
+        with run.locked(), reporter.kept_in(run.progress):
+            _check_costs(Archive(run.archive, writable=True), launch.space)
+            write_launch(launch, run)
+            return _run(launch, run, reporter, mended=True)
+    finally:
+        cluster.close()
+
+
+def _check_costs(archive: Archive, space: Space) -> None:
+    """Raise InputError SS602 if an archive's costs are not those that the space gives its genomes."""
+    archive.check(space)
+    for evaluation in archive.entries.values():
+        costs = space.costs.named(evaluation.genome.levels)
+        if any(evaluation.costs.get(name) != costs[name] for name in ("params", "macs")):
+            raise InputError(
+                "SS602", f"{archive.path} is of another model or other units than the recipe.", "Give the run's own."
+            )
+
+
+def _check_losses(archive: Archive, executor: Executor, config: RunConfig, pool: int, run: RunDirectory) -> None:
+    """Raise InputError SS602 if a candidate's losses are not what the archive says: other data, levels or weights."""
+    known = next((e for e in archive.entries.values() if e.status == "ok" and not e.trained and any(e.losses)), None)
+    if known is None:
+        return
+    rows = minibatch(pool, known.sequences, config.search.seed, known.draw).tolist()
+    (measured,) = alive(executor.map("evaluate", [(known.genome.data, rows, 0)]))
+    if not np.allclose(measured.get("losses", []), known.losses, rtol=1e-3):
+        run.config.unlink()  # which would make it a run
+        raise InputError(
+            "SS602", f"{archive.path} was measured on other data, levels or weights than the recipe's, or with "
+            "another seed.", "Give the run's own recipe.",
+        )  # fmt: skip
+
+
+def _run(launch: Launch, run: RunDirectory, reporter: Reporter, mended: bool = False) -> RunResults:
     """The main path: levels, teacher, search, final measurements, front."""
     with supernet(launch, run, reporter) as (space, executor, ledger, setup):
+        if mended:
+            _check_losses(Archive(run.archive), executor, launch.config, len(launch.samples["selection"]), run)
         seeds = seed_genomes(launch.config, space, run, executor, reporter, ledger)
         learned = learn(launch, run, space, executor, reporter, ledger)
         if note := spared_blocks_note(launch):

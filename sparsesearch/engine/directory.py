@@ -123,11 +123,11 @@ class RunDirectory:
         lock = FileLock(self.path / "run.lock", timeout=0)
         try:
             lock.acquire()
-        except OSError as error:
-            raise machine_problem(error, f"cannot write to {self.path}") or error from None
         except Timeout:
             who = (owner.read_text(errors="replace") if owner.exists() else "") or "unknown process"
             raise EnvironmentProblem("SS304", f"run {self.path} is active: {who}.", "Wait for it or stop it.") from None
+        except OSError as error:
+            raise machine_problem(error, f"cannot write to {self.path}") or error from None
         try:
             owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
             yield

@@ -7,17 +7,22 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from sparsesearch.config import ExecutorConfig
 from sparsesearch.engine import interrupts
+from sparsesearch.engine.attempts import Attempts
 from sparsesearch.engine.worker import Worker, WorkerSetup
-from sparsesearch.errors import EnvironmentProblem, SparseSearchError
+from sparsesearch.errors import EnvironmentProblem, SparseSearchError, first_line
+from sparsesearch.space import Genome
 
 # Seconds after which a wait looks up, to see whether the user wants to stop.
 WAKE = 1.0
 # Times a call is given to a fresh worker after its worker died.
 RETRIES = 2
+# In a run's directory, while a candidate is measured in the controller's process.
+ATTEMPT = "attempt.json"
 
 
 Source = Callable[[], tuple[Any, tuple[Any, ...]] | None]
@@ -64,15 +69,26 @@ class LocalExecutor:
 
     def __init__(self, setup: WorkerSetup, worker: type = Worker) -> None:
         self._worker = worker(setup)
+        self._attempts = Attempts(Path(setup.run) / ATTEMPT)
 
     def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
         for call in calls:
-            yield getattr(self._worker, method)(*call)
+            yield self._call(method, call)
 
     def stream(self, method: str, source: Source, lanes: int | None = None) -> Iterator[tuple[Any, Any]]:
         while (wanted := source()) is not None:
             tag, call = wanted
-            yield tag, getattr(self._worker, method)(*call)
+            yield tag, self._call(method, call)
+
+    def _call(self, method: str, call: tuple[Any, ...]) -> Any:
+        if method != "evaluate":
+            return getattr(self._worker, method)(*call)
+        candidate = Genome(call[0]).id
+        deaths = self._attempts.deaths(candidate)
+        if deaths > RETRIES:
+            return WorkerDied(f"the process died {deaths} times while it measured this candidate")
+        with self._attempts.measuring(candidate):
+            return self._worker.evaluate(*call)
 
     def each(self, method: str) -> list[Any]:
         return [getattr(self._worker, method)()]
@@ -149,6 +165,10 @@ class RayExecutor:
                 yield work.tag, WorkerDied(f"worker died {work.failures} times on {method}: {reason}")
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause from None
+            except self._ray.exceptions.RayError as error:
+                raise EnvironmentProblem(
+                    "SS300", f"the Ray cluster is gone: {first_line(error)}.", "Resume the run to go on."
+                ) from None
 
     def _replace(self, actor: int) -> None:
         self._ray.kill(self._actors[actor])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from datetime import datetime
@@ -16,7 +15,8 @@ from rich.text import Text
 from sparsesearch.config import RunConfig, load_config
 from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.results import RunResults
-from sparsesearch.errors import InputError
+from sparsesearch.errors import DamagedFile, InputError
+from sparsesearch.files import read_json
 from sparsesearch.report.series import Series, per_second, searched, series_of
 from sparsesearch.report.texts import cost_text
 
@@ -110,10 +110,11 @@ def _front_json(results: RunResults, series: Series, state: str) -> dict[str, An
 
 
 def _kept(results: RunResults) -> dict[str, Any]:
-    """What the controller keeps of itself; nothing for runs of before it did."""
-    path = results.run.progress
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return found
+    """What the controller keeps of itself; nothing if that is missing or damaged, since nothing else depends on it."""
+    try:
+        return read_json(results.run.progress)
+    except DamagedFile:
+        return {}
 
 
 def _state(kept: dict[str, Any], holder: str | None, has_front: bool) -> str:

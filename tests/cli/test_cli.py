@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support import image_folder, recipe
+from support import image_folder, recipe, rewritten
 
 from sparsesearch.engine.results import RunResults
 
@@ -233,8 +233,7 @@ def test_a_run_without_final_measurements_yet(run: Any, small_run: RunResults, t
 
 def test_no_feasible_candidate_exits_with_4(run: Any, small_run: RunResults, tmp_path: Path) -> None:
     shutil.copytree(small_run.run.path, tmp_path / "run")
-    space = tmp_path / "run" / "space.json"
-    space.write_text(json.dumps(json.loads(space.read_text()) | {"limits": ["params<=1%"]}))
+    rewritten(tmp_path / "run" / "space.json", lambda space: space.update(limits=["params<=1%"]))
     assert run("show", tmp_path / "run").code == 4
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
-from support import launched, recipe, run_search
+from support import launched, recipe, rewritten, run_search
 
 from sparsesearch.engine import controller, executors, measuring, worker
 from sparsesearch.engine.archive import Archive
@@ -350,8 +350,7 @@ def test_a_worker_that_wants_a_gpu_where_there_is_none(
 
 def test_no_feasible_candidate_has_its_own_error(small_run: RunResults, tmp_path: Path) -> None:
     shutil.copytree(small_run.run.path, tmp_path / "run")
-    data = json.loads((tmp_path / "run" / "space.json").read_text()) | {"limits": ["params<=1%"]}
-    (tmp_path / "run" / "space.json").write_text(json.dumps(data))
+    rewritten(tmp_path / "run" / "space.json", lambda space: space.update(limits=["params<=1%"]))
     with pytest.raises(InfeasibleError, match="SS406"):
         RunResults(tmp_path / "run").pick("knee")
 

@@ -28,7 +28,7 @@ from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.supernet_checks import training_bytes
-from sparsesearch.engine.supernets import INDEX, supernet_path, weights_of
+from sparsesearch.engine.supernets import INDEX, USAGE, supernet_path, weights_of
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.export import load, write
 from sparsesearch.models.surgery import set_attribute
@@ -72,7 +72,7 @@ def test_candidates_are_parts_of_one_network(
 ) -> None:
     """What a run measures, and what it exports, is the elastic network run at the genome."""
     results = runs[kind]
-    assert {p.name for p in directory(results).iterdir()} == {INDEX, "weights.safetensors"}
+    assert {p.name for p in directory(results).iterdir()} == {INDEX, USAGE, "weights.safetensors"}
     opened = write.open_run(results)
     launch = launched(results.info["model"], **supernet(kind))
     network, samples = launch.network, launch.samples["selection"].rows(slice(0, 2))

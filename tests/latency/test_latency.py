@@ -21,6 +21,7 @@ from sparsesearch.engine.latencies import measure_now
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError
 from sparsesearch.export.latency import measure_finalists
+from sparsesearch.files import read_json
 from sparsesearch.latency import LatencyTable, Setting, measure_table, setting_of, timing, with_latency
 from sparsesearch.latency.pieces import copy_of, inputs_of, pieces_of, request, signature
 from sparsesearch.latency.timing import peak_bytes
@@ -207,7 +208,7 @@ def test_a_run_with_latency_resumes_verifies_and_lends_its_table(family_dir: Mak
     assert again.dense is not None
     assert again.dense.costs == results.dense.costs
     found = measure_finalists(again, QUIET)
-    assert found == json.loads((tmp_path / "run" / "latency_measured.json").read_text())
+    assert found == read_json(tmp_path / "run" / "latency_measured.json")
     assert {"setting", "dense", *(e.genome.id for e in again.front)} <= set(found)
     assert found["dense"]["predicted_ns"] == table.dense_ns
     assert found["dense"]["measured_bytes"] > results.space.dense_costs["bytes"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import rewritten
 from typer.testing import CliRunner
 
 from sparsesearch.cli import app
@@ -26,12 +27,6 @@ from sparsesearch.space import Genome
 
 def report(*arguments: Any) -> Any:
     return CliRunner().invoke(app, ["report", *map(str, arguments)], standalone_mode=False)
-
-
-def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
 
 
 def test_lineage_goes_through_recorded_parents(own_run: RunResults) -> None:

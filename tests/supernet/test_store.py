@@ -123,7 +123,7 @@ def test_a_damaged_file_is_refused(family_dir: Make, tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(EnvironmentProblem, match=r"SS306 .* is missing or damaged"):
+    with pytest.raises(EnvironmentProblem, match=r"SS306 .*safetensors is damaged"):
         LevelStore.open(tmp_path, launch.store_key)
 
 
