@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support import image_folder, recipe, rewritten
+from support import as_if_running, image_folder, recipe, rewritten
 
 from sparsesearch.engine.results import RunResults
 
@@ -225,6 +225,7 @@ def test_a_run_without_final_measurements_yet(run: Any, small_run: RunResults, t
     shutil.copytree(small_run.run.path, tmp_path / "run")
     archive = tmp_path / "run" / "archive.jsonl"
     archive.write_text(archive.read_text().split("\n")[0][:50])
+    as_if_running(tmp_path / "run")
     assert "no final measurements yet" in run("front", tmp_path / "run").err
     assert run("report", tmp_path / "run").code == 0
     assert "No final measurements yet" in (tmp_path / "run" / "report.html").read_text()

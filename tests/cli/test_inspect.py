@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support import recipe, rewritten
+from support import as_if_running, recipe, rewritten
 
 import sparsesearch as ss
 from sparsesearch.engine.results import RunResults
@@ -91,6 +91,7 @@ def test_the_mirror_follows_a_running_search(small_run: RunResults, tmp_path: Pa
     archive = path / "archive.jsonl"
     lines = archive.read_text().splitlines(True)
     archive.write_text("".join(lines[:3]) + lines[3][:40])
+    as_if_running(path)
     mirror = Mirror(RunResults(path))
     archive.write_text("".join(lines))
     mirror.update(RunResults(path))

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import rewritten
+from support import as_if_running, rewritten
 from typer.testing import CliRunner
 
 from sparsesearch.cli import app
+from sparsesearch.engine.archive import to_json
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError, SparseSearchError
+from sparsesearch.files import seal
 from sparsesearch.report.agreement import agreement_figure, audits_of
 from sparsesearch.report.data import layers, rungs
 from sparsesearch.report.html import write_report
@@ -30,15 +33,16 @@ def report(*arguments: Any) -> Any:
 
 
 def test_lineage_goes_through_recorded_parents(own_run: RunResults) -> None:
-    line = json.loads(own_run.run.archive.read_text().splitlines()[0])
+    first = own_run.evaluations[0]
     units = len(own_run.space.units)
 
     def genome(moved: Sequence[int]) -> Genome:
         return Genome.of([1 if unit in moved else 0 for unit in range(units)])
 
     def entry(origin: str, moved: Sequence[int], *parents: Sequence[int]) -> str:
-        levels, ids = genome(moved).levels.tolist(), [genome(each).id for each in parents]
-        return json.dumps(line | {"genome": levels, "origin": origin, "draw": 0, "parents": ids}) + "\n"
+        ids = tuple(genome(each).id for each in parents)
+        one = replace(first, genome=genome(moved), origin=origin, draw=0, parents=ids)
+        return seal(json.dumps(to_json(one))) + "\n"
 
     made = [
         entry("dense", []),
@@ -47,6 +51,7 @@ def test_lineage_goes_through_recorded_parents(own_run: RunResults) -> None:
         entry("offspring", [0, 1, 2, 3], range(units), [0, 1, 2]),  # of both, the nearer
         entry("offspring", [0, 1, 3], [0, 1, 2, 3], [5]),  # of which one was never measured
     ]
+    as_if_running(own_run.run.path)
     own_run.run.archive.write_text("".join(made))
     results = RunResults(own_run.run.path)
     ancestry, genomes = Ancestry(results), [e.genome for e in results.evaluations]

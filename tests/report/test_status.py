@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from support import rewritten
+from support import as_if_running, rewritten
 
 from sparsesearch import pareto
 from sparsesearch.engine.directory import RunDirectory
@@ -29,8 +28,7 @@ def copy(small_run: RunResults, tmp_path: Path) -> Path:
 
 
 def _say(path: Path, **changes: Any) -> None:
-    kept = json.loads((path / "progress.json").read_text())
-    (path / "progress.json").write_text(json.dumps(kept | changes))
+    rewritten(path / "progress.json", lambda kept: kept.update(changes))
 
 
 def _shown(path: Path) -> str:
@@ -102,6 +100,7 @@ def test_how_a_controller_ended(copy: Path, error: BaseException, state: str, wo
 def test_a_run_that_has_measured_nothing_yet(copy: Path) -> None:
     for name in ("archive.jsonl", "ledger.jsonl", "front.json", "progress.json", "trained.jsonl"):
         (copy / name).unlink(missing_ok=True)
+    as_if_running(copy)
     found = status_json(copy)
     assert (found["state"], found["front"], found["hypervolume"], found["best"]) == ("interrupted", 0, None, {})
     assert "nothing measured within params<=97% yet" in _shown(copy)
@@ -111,7 +110,7 @@ def test_a_torn_archive_is_read_and_left_alone(copy: Path) -> None:
     archive = copy / "archive.jsonl"
     lines = archive.read_text().splitlines()
     archive.write_text("\n".join(lines[:9]) + "\n" + lines[9][:30])
-    rewritten(copy / "run.json", lambda info: info.pop("lines"))  # of a run that has not ended yet
+    as_if_running(copy)
     before = archive.read_bytes()
     assert status_json(copy)["evaluations"]["measured"] == 9
     assert archive.read_bytes() == before

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import rewritten
+from support import as_if_running
 
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.results import RunResults
@@ -50,7 +50,7 @@ def _events(folder: Path) -> Scalars:
 
 def test_following_gives_what_reading_afterwards_gives(small_run: RunResults, copy: Path) -> None:
     whole = Follower(small_run.run.path).new()
-    rewritten(copy / "run.json", lambda info: info.pop("lines"))  # of a run that has not ended yet
+    as_if_running(copy)
     files = {name: (copy / name).read_text().splitlines(True) for name in ("archive.jsonl", "ledger.jsonl")}
     for name in files:
         (copy / name).write_text("")
@@ -85,6 +85,7 @@ def test_watching_ends_when_nobody_works_on_the_run(copy: Path, monkeypatch: pyt
     archive = copy / "archive.jsonl"
     text = archive.read_text()
     archive.write_text("")
+    as_if_running(copy)
     counted: list[int] = []
     tracker = open_tracker("tensorboard", RunResults(copy))
     with RunDirectory(copy).locked():
