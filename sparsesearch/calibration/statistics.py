@@ -38,7 +38,7 @@ def block_arguments(model: Any, network: Network, sample: Samples) -> list[Rest]
     for index, path in enumerate(network.blocks):
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], index: int = index) -> None:
-            given = {k: v for k, v in kwargs.items() if k not in ("past_key_values", "layer_past", "hidden_states")}
+            given = {k: v for k, v in kwargs.items() if k != "hidden_states" and not hasattr(v, "get_seq_length")}
             captured[index] = (args[1:], given)
 
         hooks.append(model.get_submodule(path).register_forward_pre_hook(hook, with_kwargs=True))

@@ -15,6 +15,7 @@ from torch import nn
 from sparsesearch.errors import InputError
 from sparsesearch.export.graphs import GRAPHS, Graph
 from sparsesearch.export.modeling_decilm import DeciLMForCausalLM
+from sparsesearch.models.load import load_whole
 from sparsesearch.models.source import build
 from sparsesearch.models.surgery import apply_surgery, define
 
@@ -59,7 +60,7 @@ def load(
         model_class = DeciLMForCausalLM
     else:
         model_class = getattr(transformers, told["classes"][1])
-    model = model_class.from_pretrained(directory, dtype=dtype or "auto", use_safetensors=True)
+    model = load_whole(model_class, directory, dtype=dtype or "auto")
     return model.to(device).eval()
 
 

@@ -74,9 +74,17 @@ def outputs_of(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         if not isinstance(model, PreTrainedModel):
             own: torch.Tensor = model(*(inputs[name] for name in sorted(inputs)))
             return own.float()
-        found = model(**inputs)
-    logits: torch.Tensor = found.logits if "logits" in found else found.last_hidden_state
-    return logits.float()
+        rows = [model(**row) for row in _batches(model, inputs)]
+    outputs = torch.cat([row.logits if "logits" in row else row.last_hidden_state for row in rows])
+    return outputs.float()
+
+
+def _batches(model: Any, inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """The samples at once, or one by one for a decoder that classifies and has no padding token."""
+    if not type(model).__name__.endswith("ForSequenceClassification") or model.config.pad_token_id is not None:
+        return [inputs]
+    count = len(next(iter(inputs.values())))
+    return [{name: tensor[i : i + 1] for name, tensor in inputs.items()} for i in range(count)]
 
 
 def check(model: Any, inputs: dict[str, torch.Tensor], outputs: torch.Tensor, generates: bool) -> dict[str, Any]:

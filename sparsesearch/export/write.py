@@ -36,6 +36,7 @@ from sparsesearch.export.graphs import GRAPHS, check_packages, graph_inputs
 from sparsesearch.export.graphs import save as save_graph
 from sparsesearch.export.loading import MANIFEST, STATE, load
 from sparsesearch.models import load_tokenizer
+from sparsesearch.models.checkpoint import Types
 from sparsesearch.models.source import Checkpoint, Given, Source
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
@@ -228,17 +229,25 @@ def _write(
             _save_beside(opened, work)
         length = supernet.network.max_length
         return verify.counts(model) | {"more": {"inputs": names, "max_length": length}}
-    model = model.to(opened.source.storage)
     if isinstance(opened.source, Checkpoint):
-        model.save_pretrained(work)
+        _in_types(model, opened.source.types).save_pretrained(work)
         for name, text in (REGISTRY[form].code or _no_code)(supernet).items():
             (work / name).write_text(text)
         _save_beside(opened, work)
         return {"more": {"classes": stock_classes(supernet)}}
+    model = model.to(opened.source.storage)
     # Tied weights are written once a name: the format refuses shared memory.
     save_file({name: t.clone().contiguous() for name, t in model.state_dict().items()}, work / STATE)
     changes = supernet.surgery(genome) if form == "uneven" else None
     return {"more": {"factory": getattr(opened.source, "name", None), "surgery": changes}}
+
+
+def _in_types(model: Any, types: Types) -> Any:
+    """The model with each tensor in the type that the checkpoint has it in, such as a router's bias in float32."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(types.of(name))
+    return model
 
 
 def _no_code(_: StitchedSupernet) -> dict[str, str]:

@@ -183,7 +183,7 @@ def describe(model: Any) -> Network:
         hidden=values if task.embeds else getattr(config, "hidden_size", 0),
         values=values,
         positions=positions,
-        max_length=getattr(config, "max_position_embeddings", None) or UNBOUNDED,
+        max_length=positions_of(config),
         blocks=tuple(parts.blocks or paths),
         blockwise=family.blockwise,
         matrices=parts.matrices,
@@ -194,6 +194,13 @@ def describe(model: Any) -> Network:
         applied=_applied(model, parts, met, task),
         limits=tuple(parts.limits),
     )
+
+
+def positions_of(config: Any) -> int:
+    """The longest window in tokens that a model takes."""
+    positions = getattr(config, "max_position_embeddings", None) or UNBOUNDED
+    # RoBERTa counts positions from behind the padding token's.
+    return int(positions - config.pad_token_id - 1 if config.model_type == "roberta" else positions)
 
 
 def _values(config: Any, task: Task) -> int:

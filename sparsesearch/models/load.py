@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,16 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PretrainedCo
 
 from sparsesearch import demo
 from sparsesearch.config import ModelConfig
-from sparsesearch.errors import InputError
+from sparsesearch.errors import InputError, first_line, machine_problem
+from sparsesearch.models.checkpoint import check_config, one_line, read_document, tensor_headers
 from sparsesearch.models.family import check_family
 from sparsesearch.models.task import task_of
 
 DEMO = Path(demo.__file__).parent / "model"
+# Tensors of heads that checkpoints of encoders carry along and their networks do without.
+SPARE = re.compile(
+    r"(^|\.)pooler\.|^cls\.seq_relationship\.|^cls\.predictions\.decoder\.|^mask_predictions\.|^lm_predictions\."
+)
 
 
 def resolve(model: ModelConfig) -> Path:
@@ -55,7 +60,8 @@ def _download(model: ModelConfig) -> Path:
 
 
 def dense_config(directory: Path, trust_remote_code: bool = False) -> PretrainedConfig:
-    """The model's configuration; raises InputError SS202, SS203 or SS207 before any weight is read."""
+    """The model's configuration; raises InputError SS201, SS202, SS203, SS207 or SS217 before any weight is read."""
+    check_config(directory)
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
     except ValueError as error:
@@ -63,18 +69,39 @@ def dense_config(directory: Path, trust_remote_code: bool = False) -> Pretrained
             raise InputError(
                 "SS207", f"{directory} needs code of its own, which is not run.", "Set model.trust_remote_code: true."
             ) from None
-        raise InputError("SS202", f"{directory}: {str(error).splitlines()[0]}") from None
-    except OSError as error:
-        raise InputError("SS201", f"{directory}: {str(error).splitlines()[0]}") from None
-    check_family(config)
-    task_of(config)
+        raise InputError("SS202", f"{directory}: {first_line(error)}.") from None
+    except Exception as error:  # whatever transformers makes of a configuration
+        raise one_line(error, directory) from None
+    try:
+        check_family(config)
+        task_of(config)
+        _check_sizes(config, directory)
+    except Exception as error:  # fields of other types than they have
+        raise one_line(error, directory) from None
     return config
 
 
+def _check_sizes(config: Any, directory: Path) -> None:
+    """Raise InputError SS202 for sizes that no network has."""
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "vocab_size"):
+        value = getattr(config, name, None)
+        if isinstance(value, (int, float)) and value < 1:
+            raise InputError("SS202", f"{directory / 'config.json'}: {name} is {value!r}, not 1 or more.", "Repair it.")
+    tensors = len(tensor_headers(directory))
+    if (layers := getattr(config, "num_hidden_layers", 0)) > tensors:
+        raise InputError(
+            "SS215", f"{directory}: config.json says {layers:,} layers, and the weights are {tensors:,} tensors.",
+            "Fetch the checkpoint again.",
+        )  # fmt: skip
+
+
 def meta_model(config: PretrainedConfig, trust_remote_code: bool = False) -> Any:
-    """The network without weights, on the meta device."""
-    with torch.device("meta"):
-        return _auto_class(config).from_config(config, trust_remote_code=trust_remote_code).eval()
+    """The network without weights, on the meta device; raises InputError SS201 for sizes that do not fit together."""
+    try:
+        with torch.device("meta"):
+            return _auto_class(config).from_config(config, trust_remote_code=trust_remote_code).eval()
+    except Exception as error:  # whatever modeling code makes of a configuration
+        raise one_line(error, Path(config.name_or_path)) from None
 
 
 def _auto_class(config: PretrainedConfig) -> Any:
@@ -84,12 +111,48 @@ def _auto_class(config: PretrainedConfig) -> Any:
 def load_model(
     directory: Path, dtype: torch.dtype, device: torch.device | str = "cpu", trust_remote_code: bool = False
 ) -> Any:
-    """The network in evaluation mode, without gradients."""
-    config = AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
-    model = _auto_class(config).from_pretrained(
-        directory, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
-    )
+    """The network in evaluation mode, without gradients; raises InputError SS215 for weights that are not its own."""
+    config = dense_config(directory, trust_remote_code)
+    model = load_whole(_auto_class(config), directory, dtype=dtype, trust_remote_code=trust_remote_code)
     return model.to(device).eval().requires_grad_(False)
+
+
+def check_weights(directory: Path, trust_remote_code: bool = False) -> None:
+    """Raise InputError SS215 if a checkpoint's tensors are not those of its network; reads headers alone."""
+    config = dense_config(directory, trust_remote_code)
+    load_whole(
+        _auto_class(config), directory, dtype="auto", device_map="meta", trust_remote_code=trust_remote_code
+    )  # fmt: skip
+
+
+def load_whole(model_class: Any, directory: Path, **options: Any) -> Any:
+    """A model of transformers with every weight from the checkpoint and none left over.
+
+    Args:
+        options: of `from_pretrained`.
+
+    Raises InputError SS215 for tensors that are missing, unexpected or of another shape, SS201 for files that cannot be
+    read.
+    """
+    tensor_headers(directory)
+    try:
+        model, told = model_class.from_pretrained(
+            directory, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    except Exception as error:  # whatever reading a checkpoint raises
+        raise machine_problem(error, f"cannot load {directory}") or one_line(error, directory) from None
+    buffers = {name for name, _ in model.named_buffers()}
+    left = [name for name in told["unexpected_keys"] if name not in buffers and not SPARE.search(name)]
+    wrong = [f"{name} {tuple(got)} where the network has {tuple(own)}" for name, got, own in told["mismatched_keys"]]
+    for what, names in (("misses", told["missing_keys"]), ("has other shapes:", wrong), ("has unexpected", left)):
+        if names:
+            listed = sorted(names)
+            more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+            raise InputError(
+                "SS215", f"the checkpoint {directory} {what} {', '.join(listed[:3])}{more}.",
+                "Fetch it again: its weights are not those that config.json describes.",
+            )  # fmt: skip
+    return model
 
 
 def load_tokenizer(directory: Path, trust_remote_code: bool = False) -> Any:
@@ -98,19 +161,14 @@ def load_tokenizer(directory: Path, trust_remote_code: bool = False) -> Any:
     foreign = {} if trust_remote_code or _known_to_transformers(directory) else {"config": PretrainedConfig()}
     try:
         return AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code, **foreign)
-    except (OSError, ValueError) as error:
-        raise InputError("SS201", f"{directory}: no tokenizer: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # whatever tokenizers make of a file
+        problem = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError("SS201", f"{directory}: no tokenizer can be read: {problem}.", "Repair its files.") from None
 
 
 def _known_to_transformers(directory: Path) -> bool:
     path = directory / "config.json"
-    return not path.is_file() or json.loads(path.read_text()).get("model_type") in CONFIG_MAPPING
-
-
-def checkpoint_dtype(config: PretrainedConfig) -> torch.dtype:
-    """The data type of the checkpoint: what levels are stored and models exported in."""
-    dtype = config.dtype
-    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+    return not path.is_file() or read_document(path).get("model_type") in CONFIG_MAPPING
 
 
 def weights_hash(directory: Path) -> str:

@@ -17,14 +17,14 @@ from typing import Any, Protocol
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from sparsesearch.config import ModelConfig
 from sparsesearch.errors import InputError
+from sparsesearch.files import load_tensors
+from sparsesearch.models.checkpoint import Types
 from sparsesearch.models.family import TRACED, describe
-from sparsesearch.models.load import checkpoint_dtype, dense_config, load_model, meta_model, resolve, weights_hash
+from sparsesearch.models.load import check_weights, dense_config, load_model, meta_model, resolve, weights_hash
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import TASKS, Task, task_of
 from sparsesearch.models.trace import describe_module, tied_parameters
@@ -79,13 +79,19 @@ class Checkpoint:
 
     @property
     def storage(self) -> torch.dtype:
-        return checkpoint_dtype(self.config)
+        return self.types.main
+
+    @cached_property
+    def types(self) -> Types:
+        """Data types of its tensors, as the files have them."""
+        return Types(self.directory)
 
     @cached_property
     def weights(self) -> str:
         return weights_hash(self.directory)
 
     def describe(self, inputs: list[torch.Tensor]) -> Network:
+        check_weights(self.directory, self.trust_remote_code)
         if self.config.model_type in TRACED:
             return _traced(self.config)
         return describe(meta_model(self.config, self.trust_remote_code))
@@ -273,10 +279,10 @@ def build(name: str, paths: tuple[str, ...] = ()) -> nn.Module:
 
 def fill(module: nn.Module, state: Path) -> None:
     """Load a safetensors state into a module; raises InputError SS214 where keys or shapes do not fit."""
-    try:
-        tensors = load_file(state)
-    except (OSError, SafetensorError) as error:
-        raise InputError("SS214", f"cannot read model.weights {state}: {error}.", "Give a .safetensors file.") from None
+    hint = "Give a .safetensors file."
+    tensors, _ = load_tensors(
+        state, lambda why: InputError("SS214", f"cannot read model.weights {state}: {why}.", hint)
+    )
     own = module.state_dict()
     tied = tied_parameters(module)
     there = {tied.get(k, k) for k in tensors}

@@ -31,10 +31,9 @@ class NoAttention(nn.Module):
         super().__init__()
         self.layer_idx = layer_idx
 
-    def forward(
-        self, hidden_states: torch.Tensor, *args: Any, past_key_values: Any = None, layer_past: Any = None, **_: Any
-    ) -> tuple[torch.Tensor, None]:
-        cache = next((a for a in (past_key_values, layer_past, *args) if hasattr(a, "get_seq_length")), None)
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, None]:
+        # `cache`, `past_key_values` or `layer_past`, as the version of transformers names it.
+        cache = next((a for a in (*args, *kwargs.values()) if hasattr(a, "get_seq_length")), None)
         if cache is not None:
             nothing = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 0))
             cache.update(nothing, nothing, self.layer_idx)

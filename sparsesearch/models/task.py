@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -50,22 +52,27 @@ class Task:
         return self.name.endswith("embedding")
 
 
-def _causal(model: Any, inputs: Inputs) -> torch.Tensor:
-    logits: torch.Tensor = model(**inputs, use_cache=False).logits
-    return logits.float()
+@lru_cache
+def _without_cache(model_class: type) -> dict[str, bool]:
+    """The argument that keeps a model from making a KV cache, if it takes one."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(model_class.forward).parameters else {}  # type: ignore[attr-defined]
 
 
 def _logits(model: Any, inputs: Inputs) -> torch.Tensor:
-    logits: torch.Tensor = model(**inputs).logits
+    logits: torch.Tensor = model(**inputs, **_without_cache(type(model))).logits
     return logits.float()
 
 
 def _classes(model: Any, inputs: Inputs) -> torch.Tensor:
-    return _logits(model, inputs)[:, None]
+    rows = [inputs]
+    if _without_cache(type(model)) and model.config.pad_token_id is None:
+        # A decoder looks for the last token that is no padding, and without a padding token takes one text at a time.
+        rows = [{name: t[i : i + 1] for name, t in inputs.items()} for i in range(len(next(iter(inputs.values()))))]
+    return torch.cat([_logits(model, row) for row in rows])[:, None]
 
 
 def _hidden(model: Any, inputs: Inputs) -> torch.Tensor:
-    states: torch.Tensor = model(**inputs).last_hidden_state
+    states: torch.Tensor = model(**inputs, **_without_cache(type(model))).last_hidden_state
     return states.float()
 
 
@@ -80,9 +87,9 @@ def _module(model: Any, inputs: Inputs) -> torch.Tensor:
 TASKS = {
     task.name: task
     for task in (
-        Task("causal", "AutoModelForCausalLM", "tokens", ("kl", "sparse_kl", "perplexity"), _causal),
+        Task("causal", "AutoModelForCausalLM", "tokens", ("kl", "sparse_kl", "perplexity"), _logits),
         Task("masked", "AutoModelForMaskedLM", "tokens", ("kl", "sparse_kl"), _logits, special=True),
-        Task("seq2seq", "AutoModelForSeq2SeqLM", "pair", ("kl", "sparse_kl"), _causal),
+        Task("seq2seq", "AutoModelForSeq2SeqLM", "pair", ("kl", "sparse_kl"), _logits),
         Task(
             "text-classes", "AutoModelForSequenceClassification", "tokens", ("kl", "error"), _classes, pooled=True,
             special=True,

@@ -14,7 +14,7 @@ def describe(model: Any, parts: Parts) -> None:
     size = hidden // heads
     index = joined(*(span(heads, size, part * hidden) for part in range(3)))
     for block in range(config.num_hidden_layers):
-        layer = f"transformer.h.{block}"
+        layer = f"{parts.root}h.{block}"
         path = f"{layer}.attn"
         parts.attention(
             block, path, {f"{path}.c_attn": index}, f"{path}.c_proj", groups=heads, queries=1, head_dim=size,

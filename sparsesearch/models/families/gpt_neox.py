@@ -13,7 +13,7 @@ def describe(model: Any, parts: Parts) -> None:
     heads = config.num_attention_heads
     size = config.hidden_size // heads
     for block in range(config.num_hidden_layers):
-        layer = f"gpt_neox.layers.{block}"
+        layer = f"{parts.root}layers.{block}"
         path, mlp = f"{layer}.attention", f"{layer}.mlp"
         parts.attention(
             block, path, {f"{path}.query_key_value": span(heads, 3 * size)}, f"{path}.dense", groups=heads, queries=1,

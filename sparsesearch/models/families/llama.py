@@ -38,14 +38,14 @@ def describe_olmo2(model: Any, parts: Parts) -> None:
 
 def _describe(model: Any, parts: Parts, norms: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
     for block in range(model.config.num_hidden_layers):
-        layer = f"model.layers.{block}"
+        layer = f"{parts.root}layers.{block}"
         attention(model, parts, block, [f"{layer}.{n}" for n in norms[0]])
         ffn(parts, block, [f"{layer}.{n}" for n in norms[1]])
 
 
 def attention(model: Any, parts: Parts, block: int, norms: list[str]) -> None:
     """Grouped-query attention with separate projections."""
-    path = f"model.layers.{block}.self_attn"
+    path = f"{parts.root}layers.{block}.self_attn"
     module, config = model.get_submodule(path), model.config
     groups = config.num_key_value_heads
     queries, head_dim = config.num_attention_heads // groups, module.head_dim
@@ -74,5 +74,5 @@ def attention(model: Any, parts: Parts, block: int, norms: list[str]) -> None:
 
 def ffn(parts: Parts, block: int, norms: list[str]) -> None:
     """A gated feed-forward sublayer."""
-    path = f"model.layers.{block}.mlp"
+    path = f"{parts.root}layers.{block}.mlp"
     parts.ffn(block, path, [f"{path}.gate_proj", f"{path}.up_proj"], f"{path}.down_proj", norms=norms)

@@ -16,7 +16,7 @@ from sparsesearch.models.parts import Parts, span
 def describe(model: Any, parts: Parts) -> None:
     """Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE: Llama's attention, and in some layers a dense FFN."""
     for block in range(model.config.num_hidden_layers):
-        layer = f"model.layers.{block}"
+        layer = f"{parts.root}layers.{block}"
         llama.attention(model, parts, block, [f"{layer}.input_layernorm"])
         _ffn_or_experts(model, parts, block)
 
@@ -29,7 +29,7 @@ def describe_deepseek(model: Any, parts: Parts) -> None:
 
 
 def _ffn_or_experts(model: Any, parts: Parts, block: int) -> None:
-    path, norms = f"model.layers.{block}.mlp", [f"model.layers.{block}.post_attention_layernorm"]
+    path, norms = f"{parts.root}layers.{block}.mlp", [f"{parts.root}layers.{block}.post_attention_layernorm"]
     module, config = model.get_submodule(path), model.config
     if not hasattr(module, "experts"):
         llama.ffn(parts, block, norms)
@@ -52,7 +52,7 @@ def _ffn_or_experts(model: Any, parts: Parts, block: int) -> None:
 
 def _latent_attention(model: Any, parts: Parts, block: int) -> None:
     """Multi-head latent attention: heads share compressed keys and values, which are all that is cached."""
-    path = f"model.layers.{block}.self_attn"
+    path = f"{parts.root}layers.{block}.self_attn"
     module, config = model.get_submodule(path), model.config
     heads, query = config.num_attention_heads, module.qk_head_dim
     low_rank = module.q_lora_rank is not None
@@ -67,6 +67,6 @@ def _latent_attention(model: Any, parts: Parts, block: int) -> None:
     parts.attention(
         block, path, index, f"{path}.o_proj", groups=heads, queries=1, head_dim=query, value_dim=config.v_head_dim,
         plain=plain, own_input=[f"{path}.kv_b_proj", *(plain if low_rank else [])],
-        attributes=[("num_heads", 1)], norms=[f"model.layers.{block}.input_layernorm"], cached=False,
+        attributes=[("num_heads", 1)], norms=[f"{parts.root}layers.{block}.input_layernorm"], cached=False,
         cached_always=config.kv_lora_rank + config.qk_rope_head_dim,
     )  # fmt: skip

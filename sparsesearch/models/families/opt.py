@@ -13,7 +13,7 @@ def describe(model: Any, parts: Parts) -> None:
     heads = config.num_attention_heads
     size = config.hidden_size // heads
     for block in range(config.num_hidden_layers):
-        layer = f"model.decoder.layers.{block}"
+        layer = f"{parts.root}decoder.layers.{block}"
         path = f"{layer}.self_attn"
         before = config.do_layer_norm_before
         index = {f"{path}.{name}": span(heads, size) for name in ("q_proj", "k_proj", "v_proj")}

@@ -13,7 +13,7 @@ def describe(model: Any, parts: Parts) -> None:
     groups = config.num_key_value_heads
     queries = config.num_attention_heads // groups
     for block in range(config.num_hidden_layers):
-        layer = f"model.layers.{block}"
+        layer = f"{parts.root}layers.{block}"
         path = f"{layer}.self_attn"
         size = model.get_submodule(path).head_dim
         keys = config.num_attention_heads * size
