@@ -1,16 +1,14 @@
 """Proof that an export loads: a script of its own, `python verify.py DIR REFERENCE WAY`, run in a fresh process a way.
 
 WAY is `sparsesearch.load`, `transformers`, `trust_remote_code`, `onnxruntime` or `torch.export.load`; only the first
-imports sparsesearch, and the last two not even transformers, so the others show what users without it get. Compares
-outputs with what the search executed, counts parameters and nonzeros, generates with a cache where the model does that,
-and prints one JSON document.
+imports sparsesearch, and the last two not even transformers, so the others show what users without it get. It compares
+outputs with what the search executed, in float32 and in bfloat16, and the model with itself in the ways it is used
+(padded, with a cache, in chunks, with beams), counts parameters and nonzeros, and prints one JSON document.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,44 +20,26 @@ from safetensors import safe_open
 TOLERANCE = 1e-3
 # Files of the graphs, by the way that loads them.
 GRAPH_FILES = {"onnxruntime": "model.onnx", "torch.export.load": "model.pt2"}
-_SUSPICIOUS = re.compile(r"missing|unexpected|mismatch|newly initialized|not initialized|not used", re.IGNORECASE)
+# New tokens that are generated to compare ways of generating.
+GENERATED = 8
+# Mean difference of bfloat16 logits, in standard deviations of the float32 ones, that still counts as rounding.
+HALF_TOLERANCE = 0.25
 
 
-class _Listener(logging.Handler):
-    """Keeps what transformers says about weights that did not find their place."""
+def load_by(way: str, directory: Path, auto_class: str, dtype: torch.dtype = torch.float32) -> Any:
+    """The export; raises ValueError if transformers reports weights that are missing, left over or of other shapes."""
+    if way == "sparsesearch.load":
+        from sparsesearch.export.loading import load
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if _SUSPICIOUS.search(text):
-            self.lines.append(" ".join(text.split())[:200])
-
-
-def load_by(way: str, directory: Path, auto_class: str) -> Any:
-    """The export in float32; raises ValueError where transformers reports missing or unexpected weights."""
+        return load(directory, dtype)
     import transformers
-    from transformers.utils import logging as reports
 
-    listener, logger = _Listener(), reports.get_logger("transformers")
-    logger.addHandler(listener)
-    reports.set_verbosity_warning()
-    reports.disable_progress_bar()
-    try:
-        if way == "sparsesearch.load":
-            from sparsesearch.export.loading import load
-
-            return load(directory, torch.float32)
-        model, info = getattr(transformers, auto_class).from_pretrained(
-            directory, dtype=torch.float32, output_loading_info=True, trust_remote_code=way == "trust_remote_code"
-        )
-    finally:
-        logger.removeHandler(listener)
-        reports.set_verbosity_error()
-    problems = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"], *listener.lines]
-    if problems:
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    model, info = getattr(transformers, auto_class).from_pretrained(
+        directory, dtype=dtype, output_loading_info=True, trust_remote_code=way == "trust_remote_code"
+    )
+    if problems := [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]:
         raise ValueError(f"loading reports keys {problems[:3]}")
     if way == "trust_remote_code" and not type(model).__module__.startswith("transformers_modules"):
         raise ValueError(f"the export's own code did not run, {type(model).__module__} did")
@@ -87,12 +67,35 @@ def _batches(model: Any, inputs: dict[str, torch.Tensor]) -> list[dict[str, torc
     return [{name: tensor[i : i + 1] for name, tensor in inputs.items()} for i in range(count)]
 
 
-def check(model: Any, inputs: dict[str, torch.Tensor], outputs: torch.Tensor, generates: bool) -> dict[str, Any]:
-    """Largest output difference, counts, and whether cached generation agrees with plain forward passes."""
+def check(model: Any, inputs: dict[str, torch.Tensor], outputs: torch.Tensor) -> dict[str, Any]:
+    """Largest output difference, counts, and the ways of use that do not agree with plain forward passes."""
     difference = float((outputs_of(model, inputs) - outputs).abs().max())
+    return {"max_abs_logit_diff": difference, "disagreeing": disagreeing(model, inputs)} | counts(model)
+
+
+def disagreeing(model: Any, inputs: dict[str, torch.Tensor]) -> list[str]:
+    """Ways of use whose outputs are not those of plain forward passes of one sample: some ten passes of a sample.
+
+    `padding`: a batch of samples of unequal length. Of decoders `cache`: greedy generation from a padded batch;
+    `chunks`: a prompt read in two parts; `beams`: two of them. Logits along the generated path are compared, not
+    tokens, which ties decide.
+    """
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel) or "input_ids" not in inputs or "decoder_input_ids" in inputs:
+        return []
+    decoder = model.can_generate()
+    checks = {"cache": _generates, "chunks": _reads_chunks, "beams": _searches_beams} if decoder else {"padding": _pads}
     with torch.no_grad():
-        agrees = not generates or _generates(model, inputs["input_ids"])
-    return {"max_abs_logit_diff": difference, "generates": agrees} | counts(model)
+        return [name for name, agrees in checks.items() if not agrees(model, inputs["input_ids"])]
+
+
+def check_half(
+    directory: Path, way: str, auto_class: str, inputs: dict[str, torch.Tensor], outputs: torch.Tensor
+) -> bool:
+    """Whether the export loads in bfloat16 and puts out what it did, but for rounding."""
+    half = outputs_of(load_by(way, directory, auto_class, torch.bfloat16), inputs)
+    return bool(half.isfinite().all()) and float((half - outputs).abs().mean()) <= HALF_TOLERANCE * float(outputs.std())
 
 
 def counts(model: Any) -> dict[str, int]:
@@ -125,19 +128,66 @@ def check_graph(
             found = program(*(inputs[name] for name in sorted(inputs))) if own else program(**inputs)
     if "transformers" in sys.modules or "sparsesearch" in sys.modules:
         raise ValueError("loading the graph imported more than its runtime")
-    return {"max_abs_logit_diff": float((found.float() - outputs).abs().max()), "generates": True}
+    return {"max_abs_logit_diff": float((found.float() - outputs).abs().max()), "disagreeing": []}
+
+
+def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    return bool(((found.float() - expected.float()).abs() <= TOLERANCE * expected.abs().max().clamp_min(1.0)).all())
+
+
+def _padded(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two prompts of 8 and 5 tokens as a batch padded on the left, and its mask."""
+    batch = tokens[:2, :8].clone() if len(tokens) > 1 else tokens[:1, :8].repeat(2, 1)
+    mask = torch.ones_like(batch)
+    batch[-1, :3], mask[-1, :3] = 0, 0
+    return batch, mask
 
 
 def _generates(model: Any, tokens: torch.Tensor) -> bool:
+    """Whether greedy generation with a cache from a padded batch follows plain forward passes of each row."""
+    prompt, mask = _padded(tokens)
+    done = model.generate(
+        prompt, attention_mask=mask, max_new_tokens=GENERATED, do_sample=False, pad_token_id=0, eos_token_id=None,
+        return_dict_in_generate=True, output_logits=True,
+    )  # fmt: skip
+    steps = torch.stack(done.logits, dim=1)
+    for row, sequence in enumerate(done.sequences):
+        whole = sequence[int((mask[row] == 0).sum()) :][None]
+        if not _close(steps[row], model(whole, use_cache=False).logits[0, -GENERATED - 1 : -1]):
+            return False
+    return True
+
+
+def _reads_chunks(model: Any, tokens: torch.Tensor) -> bool:
+    """Whether a prompt that is read in two parts gives the logits of one that is read whole."""
     prompt = tokens[:1, :8]
-    # The mask is given: transformers would otherwise take a real token 0 for padding.
-    options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
-    generated = model.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
-    greedy = prompt
-    for _ in range(8):
-        following = model(greedy, use_cache=False).logits[:, -1].argmax(dim=-1, keepdim=True)
-        greedy = torch.cat([greedy, following], dim=1)
-    return bool(torch.equal(generated, greedy))
+    first = model(prompt[:, :3], use_cache=True)
+    name = "cache" if getattr(first, "cache", None) is not None else "past_key_values"  # as transformers names it
+    second = model(prompt[:, 3:], use_cache=True, **{name: getattr(first, name)})
+    return _close(second.logits, model(prompt, use_cache=False).logits[:, 3:])
+
+
+def _searches_beams(model: Any, tokens: torch.Tensor) -> bool:
+    """Whether two beams have the scores that plain forward passes give their tokens."""
+    prompt = tokens[:1, :8]
+    done = model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=GENERATED, num_beams=2, do_sample=False,
+        pad_token_id=0, eos_token_id=None, return_dict_in_generate=True, output_scores=True, length_penalty=1.0,
+    )  # fmt: skip
+    chances = model(done.sequences, use_cache=False).logits.float().log_softmax(dim=-1)[:, -GENERATED - 1 : -1]
+    chosen = chances.gather(-1, done.sequences[:, -GENERATED:, None])
+    return _close(done.sequences_scores, chosen.sum(dim=(1, 2)) / GENERATED)
+
+
+def _pads(model: Any, tokens: torch.Tensor) -> bool:
+    """Whether a sample with padding behind it gives what it gives alone."""
+    short = tokens[:1, :8]
+    batch = torch.cat([short, torch.zeros_like(short[:, :3])], dim=1)
+    mask = torch.ones_like(batch)
+    mask[:, 8:] = 0
+    alone = outputs_of(model, {"input_ids": short, "attention_mask": torch.ones_like(short)})
+    padded = outputs_of(model, {"input_ids": batch, "attention_mask": mask})
+    return _close(padded[:, : alone.shape[1]] if padded.ndim > 2 else padded, alone)
 
 
 def main(directory: str, reference: str, way: str) -> None:
@@ -148,7 +198,9 @@ def main(directory: str, reference: str, way: str) -> None:
     if way in GRAPH_FILES:
         found = check_graph(way, Path(directory), tensors, outputs, told["auto_class"] == "")
     else:
-        found = check(load_by(way, Path(directory), told["auto_class"]), tensors, outputs, told["generates"] == "True")
+        found = check(load_by(way, Path(directory), told["auto_class"]), tensors, outputs)
+        if not check_half(Path(directory), way, told["auto_class"], tensors, outputs):
+            found["disagreeing"].append("bfloat16")
     json.dump(found, sys.stdout)
 
 

@@ -12,6 +12,7 @@ import torch
 import transformers
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PretrainedConfig
+from transformers.utils import logging as reports
 
 from sparsesearch import demo
 from sparsesearch.config import ModelConfig
@@ -135,12 +136,17 @@ def load_whole(model_class: Any, directory: Path, **options: Any) -> Any:
     read.
     """
     tensor_headers(directory)
+    bars = reports.is_progress_bar_enabled()
+    reports.disable_progress_bar()
     try:
         model, told = model_class.from_pretrained(
             directory, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     except Exception as error:  # whatever reading a checkpoint raises
         raise machine_problem(error, f"cannot load {directory}") or one_line(error, directory) from None
+    finally:
+        if bars:
+            reports.enable_progress_bar()
     buffers = {name for name, _ in model.named_buffers()}
     left = [name for name in told["unexpected_keys"] if name not in buffers and not SPARE.search(name)]
     wrong = [f"{name} {tuple(got)} where the network has {tuple(own)}" for name, got, own in told["mismatched_keys"]]

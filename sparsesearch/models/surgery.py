@@ -24,7 +24,7 @@ class NoAttention(nn.Module):
     """Stands where an attention sublayer was dropped and adds exactly nothing to the residual stream.
 
     transformers reads the length of the KV cache from the first layer of each kind, so a dropped layer still tells its
-    cache slot how many tokens passed, with keys and values of head size 0: no memory, right positions.
+    cache slot how many tokens passed, with keys and values of one number: it takes empty ones for no tokens.
     """
 
     def __init__(self, layer_idx: int | None) -> None:
@@ -35,7 +35,7 @@ class NoAttention(nn.Module):
         # `cache`, `past_key_values` or `layer_past`, as the version of transformers names it.
         cache = next((a for a in (*args, *kwargs.values()) if hasattr(a, "get_seq_length")), None)
         if cache is not None:
-            nothing = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 0))
+            nothing = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 1))
             cache.update(nothing, nothing, self.layer_idx)
         return torch.zeros_like(hidden_states), None
 

@@ -167,7 +167,7 @@ def test_the_shipped_code_is_what_runs(small_run: RunResults, tmp_path: Path) ->
     (tmp_path / "out" / "modeling_sparsesearch.py").write_text("raise RuntimeError('shipped code ran')")
     reference = tmp_path / "reference.safetensors"
     tensors = {"input_ids": torch.zeros(1, 8, dtype=torch.long), "outputs": torch.zeros(1, 8, 2048)}
-    save_file(tensors, reference, {"auto_class": "AutoModelForCausalLM", "generates": "True"})
+    save_file(tensors, reference, {"auto_class": "AutoModelForCausalLM"})
     with pytest.raises(SparseSearchError, match=r"SS506 .* trust_remote_code in a fresh process: .*shipped code ran"):
         write._load_freshly(tmp_path / "out", reference, "trust_remote_code")
 

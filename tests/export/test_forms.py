@@ -24,8 +24,9 @@ from sparsesearch.export import FORMS, export, hub, pattern, verify, write
 from sparsesearch.export.forms import REGISTRY, gguf_source
 from sparsesearch.export.modeling_decilm import WIDTH_MULTIPLE, intermediate_size
 from sparsesearch.export.write import open_run
-from sparsesearch.models import load_tokenizer
+from sparsesearch.models import describe, load_model, load_tokenizer, surgery
 from sparsesearch.models.load import DEMO
+from sparsesearch.models.surgery import NoAttention
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 
@@ -448,20 +449,19 @@ def test_two_of_four_goes_through_torchs_own_format() -> None:
 # what loading reports
 
 
-def test_what_transformers_logs_of_weights_makes_loading_fail(
+def test_what_transformers_reports_of_weights_decides(
     family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And not the words of a warning."""
     model = family_dir("llama")
-    verify.load_by("transformers", model, "AutoModelForCausalLM")
     honest = transformers.AutoModelForCausalLM.from_pretrained
 
     def muttering(*arguments: Any, **options: Any) -> Any:
-        logging.getLogger("transformers.modeling_utils").warning("Some weights were newly initialized: model.norm")
+        logging.getLogger("transformers.modeling_utils").warning("Unexpected key in rope_parameters; some are missing")
         return honest(*arguments, **options)
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", muttering)
-    with pytest.raises(ValueError, match="newly initialized"):
-        verify.load_by("transformers", model, "AutoModelForCausalLM")
+    verify.load_by("transformers", model, "AutoModelForCausalLM")
     monkeypatch.undo()
     for name in ("config.json", "generation_config.json"):
         (tmp_path / name).write_text((model / name).read_text())
@@ -535,3 +535,53 @@ def test_an_upload_that_fails_leaves_the_export(tmp_path: Path, monkeypatch: pyt
         SparseSearchError, match=r"SS311 .* is written, but .* connection reset Later: hf upload org/name"
     ):
         hub.push(tmp_path, "org/name", private=False)
+
+
+# exports as they are used
+
+
+class _Forgetful(NoAttention):
+    """Tells the cache nothing, as the stand-in did under another name of its argument."""
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, None]:
+        return torch.zeros_like(hidden_states), None
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "opt", "gemma3_text"])
+def test_a_dropped_first_attention_counts_tokens(name: str, family_dir: Make) -> None:
+    """Logits of one plain pass hide it if it does not; every way of use but padding shows it."""
+    tokens = torch.arange(24).reshape(2, 12) + 3
+    for attention, expected in ((NoAttention, []), (_Forgetful, ["cache", "chunks", "beams"])):
+        model = load_model(family_dir(name), torch.float32)
+        drop = next(d for d in describe(model).drops.values() if d.block == 0 and d.kind == "attention")
+        for path, stand_in in drop.stand_ins:
+            new = attention(0) if stand_in == "attention" else surgery.stand_in(stand_in, model.get_submodule(path))
+            model.set_submodule(path, new)
+        found = verify.disagreeing(model, {"input_ids": tokens})
+        assert found == expected if attention is NoAttention else set(found) & set(expected)
+
+
+@pytest.mark.parametrize("name", ["llama", "mixtral", "deepseek_v3", "gemma2", "phi3", "bert", "roberta", "deberta-v2"])
+def test_dense_models_agree_in_every_way(name: str, family_dir: Make) -> None:
+    tokens = torch.arange(24).reshape(2, 12) + 3
+    model = load_model(family_dir(name), torch.float32)
+    assert verify.disagreeing(model, {"input_ids": tokens}) == []
+
+
+def test_an_export_that_is_wrong_in_use_is_refused(
+    family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_exports: None
+) -> None:
+    units = [{"kind": "drop_attention", "target": "*.0.self_attn"}, {"kind": "ffn_width", "levels": 2}]
+    run = ss.Run(run_search(tmp_path / "run", family_dir("llama"), units=units, objectives=["kl", "params"]))
+    dropped = next(e for e in run.results.evaluations if e.genome.levels[0] == 1)
+    told = run.export(dropped, tmp_path / "right")
+    assert told["verified"]
+    load = write._load_freshly
+
+    def wrong(work: Path, reference: Path, way: str) -> dict[str, Any]:
+        return load(work, reference, way) | {"disagreeing": ["cache"]}
+
+    monkeypatch.setattr(write, "_load_freshly", wrong)
+    with pytest.raises(SparseSearchError, match="SS506 the export is not in use what it is .*: cache differ"):
+        run.export(dropped, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
