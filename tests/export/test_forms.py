@@ -547,7 +547,7 @@ class _Forgetful(NoAttention):
         return torch.zeros_like(hidden_states), None
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "opt", "gemma3_text"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "opt", "gemma2"])
 def test_a_dropped_first_attention_counts_tokens(name: str, family_dir: Make) -> None:
     """Logits of one plain pass hide it if it does not; every way of use but padding shows it."""
     tokens = torch.arange(24).reshape(2, 12) + 3
@@ -561,7 +561,7 @@ def test_a_dropped_first_attention_counts_tokens(name: str, family_dir: Make) ->
         assert found == expected if attention is NoAttention else set(found) & set(expected)
 
 
-@pytest.mark.parametrize("name", ["llama", "mixtral", "deepseek_v3", "gemma2", "phi3", "bert", "roberta", "deberta-v2"])
+@pytest.mark.parametrize("name", ["llama", "mixtral", "deepseek_v3", "gemma2", "phi3", "bert", "roberta"])
 def test_dense_models_agree_in_every_way(name: str, family_dir: Make) -> None:
     tokens = torch.arange(24).reshape(2, 12) + 3
     model = load_model(family_dir(name), torch.float32)
@@ -582,6 +582,6 @@ def test_an_export_that_is_wrong_in_use_is_refused(
         return load(work, reference, way) | {"disagreeing": ["cache"]}
 
     monkeypatch.setattr(write, "_load_freshly", wrong)
-    with pytest.raises(SparseSearchError, match="SS506 the export is not in use what it is .*: cache differ"):
+    with pytest.raises(SparseSearchError, match=r"SS506 the export is not in use what it is .*: cache differ"):
         run.export(dropped, tmp_path / "out")
     assert not (tmp_path / "out").exists()
