@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from sparsesearch.allocation import ALLOCATIONS
 from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.plugins import plugin
 from sparsesearch.searchers.allocation import AllocationSearcher
 from sparsesearch.searchers.auto import AutoSearcher
 from sparsesearch.searchers.base import Searcher, Seeds
@@ -86,4 +87,5 @@ def create(
 ) -> Searcher:
     """A searcher by name; raises InputError SS101 or SS102."""
     checked = options_of(name, options)
-    return SEARCHERS[name](space, objectives, seed, checked, seeds)
+    with plugin(f"searcher {name!r}"):
+        return SEARCHERS[name](space, objectives, seed, checked, seeds)
