@@ -15,7 +15,7 @@ from yaml.constructor import ConstructorError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 # Bytes of a file, levels of nesting, and nodes with aliases followed, that are still read.
-LARGEST, DEEPEST, MOST_NODES = 2**20, 50, 100_000
+LARGEST, DEEPEST, MOST_NODES = 2**20, 50, 50_000
 _TOO_MUCH = f"more than {DEEPEST} levels of nesting or {MOST_NODES:,} values, those of aliases counted"
 # Integers have at most 64 bits.
 _LIMIT = 2**63

@@ -23,7 +23,8 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> RunConfi
     try:
         text = read_text(path)
     except UnreadableError as error:
-        raise InputError("SS100", f"cannot read {path}: {error}.", "Recipes are in search_spaces/.") from None
+        shown = printable(str(path), 400)
+        raise InputError("SS100", f"cannot read {shown}: {error}.", "Recipes are in search_spaces/.") from None
     try:
         tree, lines = parse(text)
     except UnreadableError as error:

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from sparsesearch.config.base import Finite, LARGEST, MANY
 from sparsesearch.config import Fraction
+from sparsesearch.config.base import LARGEST, MANY, Finite
 from sparsesearch.errors import InputError
 from sparsesearch.searchers.base import Proposal, Searcher
 from sparsesearch.space import KINDS, Limit, Space
