@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,8 +28,6 @@ _LINE_END = len(_LINE_SUFFIX.format(0))
 LARGEST_DOCUMENT = 2**28
 # Turns the reason why a file cannot be read into the error that its reader raises.
 Failure = Callable[[str], SparseSearchError]
-# Bytes that a file system takes of a name, and of a path.
-_NAME_BYTES, _PATH_BYTES = 255, 4096
 
 
 @contextmanager
@@ -178,21 +175,6 @@ def _tensors_hash(tensors: Mapping[str, torch.Tensor]) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
-
-
-def name_problem(text: str) -> str:
-    """Why no file can have a name or path; '' where one can."""
-    if not text.strip():
-        return "it is empty"
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
-        return "it holds control characters, or bytes that are no UTF-8"
-    if len(text.encode()) > _PATH_BYTES or any(len(part.encode()) > _NAME_BYTES for part in text.split("/")):
-        return f"it is too long: at most {_NAME_BYTES} bytes between slashes"
-    try:
-        Path(text).expanduser()
-    except RuntimeError:
-        return "there is no such user"
-    return ""
 
 
 def file_hash(path: Path) -> str:

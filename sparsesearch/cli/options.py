@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.errors import InputError, printable
-from sparsesearch.files import name_problem
+from sparsesearch.errors import InputError, name_problem, printable
 
 if TYPE_CHECKING:
     from sparsesearch.engine.results import RunResults

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparsesearch.cli.options import Json, print_json, set_if_given, usable
-from sparsesearch.errors import InputError, printable
-from sparsesearch.files import name_problem
+from sparsesearch.errors import InputError, name_problem, printable
 
 if TYPE_CHECKING:
     from sparsesearch.engine.launch import Launch

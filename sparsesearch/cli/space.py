@@ -41,8 +41,7 @@ def init(
     kinds: Annotated[str, typer.Option(help="Unit kinds, separated by commas.")] = "ffn_width,kv_groups",
 ) -> None:
     """Write a recipe to start from."""
-    from sparsesearch.errors import InputError, did_you_mean, printable
-    from sparsesearch.files import name_problem
+    from sparsesearch.errors import InputError, did_you_mean, name_problem, printable
 
     names = kinds.split(",")
     for name in names:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from sparsesearch.files import name_problem
+from sparsesearch.errors import name_problem
 
 # Tokens, evaluations and bytes at most: sums of many still fit 64 bits.
 LARGEST = 10**15

@@ -116,12 +116,12 @@ def _own_losses(found: Any, count: int) -> npt.NDArray[np.float64]:
     """What a user's function returned, as a loss of each sample; raises InputError SS127 for anything else."""
     given = found.detach().cpu().double() if hasattr(found, "detach") else found
     try:
-        values = np.asarray(given if given is not None else (), dtype=np.float64)
-    except (TypeError, ValueError):
+        values = np.asarray(given)
+    except ValueError:  # rows of different lengths
         values = np.empty(0)
-    if values.size not in (1, count):
+    if values.dtype.kind not in "biuf" or values.size not in (1, count):
         raise unfit("the function `quality`", found, f"a loss, or one of each of {count} samples")
-    return np.broadcast_to(values.reshape(-1), count).copy()
+    return np.broadcast_to(values.reshape(-1).astype(np.float64), count).copy()
 
 
 @lru_cache(maxsize=256)
