@@ -36,12 +36,11 @@ def print_json(data: Any) -> None:
 
 def usable(path: Path, option: str) -> Path:
     """The path that an option names; raises InputError SS126 where none can be called so, or links lead to itself."""
-    problem = name_problem(str(path))
-    try:
-        path.stat()
-    except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) in (errno.ELOOP, errno.ENAMETOOLONG):
-            problem = problem or str(error.strerror)
+    if not (problem := name_problem(str(path))):
+        try:
+            path.stat()
+        except OSError as error:  # most paths that are given are not there yet
+            problem = "links that lead to themselves" if error.errno == errno.ELOOP else ""
     if problem:
         raise InputError("SS126", f"{option} {printable(str(path), 80)!r}: {problem}.", "Give another name.")
     return path
