@@ -60,7 +60,7 @@ def validate(tree: dict[str, Any], where: str, lines: Lines | None = None) -> Ru
 def _explain(problem: Any, path: tuple[Any, ...], where: str, lines: Lines) -> InputError:
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
     place = f"{where}:{line}" if line else "option" if line == 0 else where
-    dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+    dotted = printable("".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip("."), 200)
     if problem["type"] == "extra_forbidden":
         allowed = _fields_at(path[:-1])
         return InputError(

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sparsesearch.allocation import ALLOCATIONS
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import InputError, did_you_mean, printable
 from sparsesearch.plugins import plugin
 from sparsesearch.searchers.allocation import AllocationSearcher
 from sparsesearch.searchers.auto import AutoSearcher
@@ -68,7 +68,7 @@ def options_of(name: str, options: dict[str, Any]) -> Searcher.Options:
         return cls(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "options"
+        key = printable(".".join(map(str, first["loc"])), 200) or "options"
         if first["type"] == "extra_forbidden":
             allowed = list(cls.model_fields)
             message = f"unknown key. {did_you_mean(key, allowed)}Allowed: {', '.join(allowed) or 'none'}."

@@ -61,6 +61,7 @@ RECIPES = {
     "a key that is a list": (UNITS + "? [1]\n: 2", "a key that is no name"),
     "a key that is a number": (UNITS + "1: 1", "Keys should be strings"),
     "brackets in a key": (UNITS + "'units[0]': 1", "units[0]: unknown key"),
+    "a line break in a key": (UNITS + '"a\\nb": 1', "unknown key"),
     "a type as a key": (UNITS + "int: 1", "int: unknown key"),
     "NUL": ("a: \0", "special characters are not allowed"),
     "NUL in a name": (UNITS + 'model: {id: "\\0"}', "control characters"),
