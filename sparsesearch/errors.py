@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -77,6 +78,25 @@ def printable(text: str, longest: int = 1200) -> str:
     if len(text) > longest:
         text = f"{text[: longest // 2]}...{text[-longest // 2 :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# Bytes that a file system takes of a name, and of a path.
+_NAME_BYTES, _PATH_BYTES = 255, 4096
+
+
+def name_problem(text: str) -> str:
+    """Why no file can have a name or path; '' where one can."""
+    if not text.strip():
+        return "it is empty"
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
+        return "it holds control characters, or bytes that are no UTF-8"
+    if len(text.encode()) > _PATH_BYTES or any(len(part.encode()) > _NAME_BYTES for part in text.split("/")):
+        return f"it is too long: at most {_NAME_BYTES} bytes between slashes"
+    try:
+        Path(text).expanduser()
+    except RuntimeError:
+        return "there is no such user"
+    return ""
 
 
 # What `errno` says where a disk is full, or cannot be written to.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import InputError, SparseSearchError, first_line, machine_problem
 
 # Group of entry points in which installed packages name such modules.
 ENTRY_POINTS = "sparsesearch.plugins"
@@ -24,17 +26,49 @@ def load_plugins(named: Iterable[str] = ()) -> None:
     Raises InputError SS125 where one cannot be imported.
     """
     for point in entry_points(group=ENTRY_POINTS):
-        point.load()
+        with plugin(f"installed plug-in {point.value}"):
+            point.load()
     for name in named:
         try:
             _load(name)
-        except Exception as error:  # whatever other people's code raises
+        except (Exception, SystemExit) as error:  # whatever other people's code raises
             first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
             reason = "no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {first}"
             raise InputError(
                 "SS125", f"plugins: {name!r} cannot be imported: {reason}.",
                 "Name an importable module, or a .py file.",
             ) from None  # fmt: skip
+
+
+@contextmanager
+def plugin(name: str) -> Iterator[None]:
+    """What code of a plug-in raises, `sys.exit` among it, becomes InputError SS127 that names it.
+
+    Errors of ours and of the machine pass as they are.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SparseSearchError) or machine_problem(error) is not None:
+            raise
+        raise InputError(
+            "SS127", f"{name} raised {type(error).__name__}: {first_line(error)}.", "Mend it, or choose another."
+        ) from error
+
+
+def unfit(name: str, got: Any, expected: str) -> InputError:
+    """The error for a plug-in that returned something else than it should."""
+    return InputError("SS127", f"{name} returned {described(got)}, expected {expected}.", "Mend it, or choose another.")
+
+
+def described(value: Any) -> str:
+    """A value in a few words: its type, and the shape and type of numbers of an array or the length of a sequence."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    kind = type(value).__name__
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{kind} of shape {tuple(value.shape)} and {value.dtype}"
+    return f"{kind} of {len(value)}" if isinstance(value, (list, tuple, str, dict, set)) else kind
 
 
 def _load(name: str) -> None:

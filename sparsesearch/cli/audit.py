@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsesearch.cli.options import Json, print_json, recipe_changes, split
-from sparsesearch.cli.search import run_name
+from sparsesearch.cli.search import run_path
 from sparsesearch.files import write_text
 
 if TYPE_CHECKING:
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 def audit(
     recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe; its searcher does not count.")],
     proxies: Annotated[str, typer.Option(help="Names with commas between, or all. See: list proxies.")] = "all",
-    samples: Annotated[int, typer.Option(min=4, help="Candidates, all of equal cost.")] = 60,
-    tokens: Annotated[int, typer.Option(min=0, help="Selection tokens on which each is measured; 0: all.")] = 0,
+    samples: Annotated[int, typer.Option(min=4, max=100_000, help="Candidates, all of equal cost.")] = 60,
+    tokens: Annotated[
+        int, typer.Option(min=0, max=10**15, help="Selection tokens on which each is measured; 0: all.")
+    ] = 0,
     train: Annotated[
-        int, typer.Option(min=0, help="Training tokens of each candidate, to compare with its quality after that too.")
+        int,
+        typer.Option(
+            min=0, max=10**15, help="Training tokens of each candidate, to compare with its quality after that too."
+        ),
     ] = 0,
     model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the audit; SPACE-audit by default.")] = None,
@@ -46,7 +51,7 @@ def audit(
     config = load_config(recipe, recipe_changes(model, limit, calibration, selection, set_))
     # Candidates are drawn, not searched.
     config = config.model_copy(update={"search": SearchConfig(searcher="random", seed=config.search.seed)})
-    path = results.resolve() / run_name(f"{recipe.stem}-audit" if name is None else name)
+    path = run_path(results, f"{recipe.stem}-audit" if name is None else name)
     launch = auditing.limited(prepare(config))
     launch.space.check()
     wanted = auditing.chosen(launch, [] if proxies == "all" else split(proxies, "proxies"))

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, Pick, print_json, set_if_given
+from sparsesearch.cli.options import Json, Pick, print_json, set_if_given, usable
 
 
 def choose_samples(
     recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="Its model and data are used.")],
     by: Annotated[str, typer.Option(help="random, perplexity, el2n, grand or capability.")] = "el2n",
     role: Annotated[str, typer.Option(help="calibration or training: which data of the recipe.")] = "calibration",
-    pool: Annotated[int, typer.Option(min=1, help="Samples to choose from.")] = 1024,
+    pool: Annotated[int, typer.Option(min=1, max=10**9, help="Samples to choose from.")] = 1024,
     take: Annotated[str, typer.Option(help="hardest, middle or easiest; capability: a share for each group.")] = (
         "middle"
     ),
@@ -38,6 +38,7 @@ def choose_samples(
     from sparsesearch.engine.choosing import choose
 
     logging.disable_progress_bar()
+    usable(out, "--out")
     changes: dict[str, Any] = set_if_given(model__id=model)
     changes |= {f"data.{role}.source": source} if source is not None else {}
     config = load_config(recipe, changes | dict(parse_assignment(text) for text in set_ or []))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, recipe_changes, split
-from sparsesearch.cli.search import run_name
-from sparsesearch.errors import InputError
+from sparsesearch.cli.options import Json, print_json, recipe_changes, split, whole
+from sparsesearch.cli.search import run_path
+from sparsesearch.errors import InputError, printable
 from sparsesearch.files import write_text
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def compare(
         Path, typer.Argument(metavar="SPACE.yaml", help="A recipe; its searcher and budget do not count.")
     ],
     searchers: Annotated[str, typer.Option(help="Names, or LABEL=NAME, with commas between. See: list searchers.")],
-    tokens: Annotated[int, typer.Option(min=1, help="Selection tokens that each search may spend.")],
+    tokens: Annotated[int, typer.Option(min=1, max=10**15, help="Selection tokens that each search may spend.")],
     seeds: Annotated[str, typer.Option(help="Seeds with commas between.")] = "0,1,2",
     sizes: Annotated[
         str, typer.Option(help="Shares of the first cost objective at which qualities are compared, as 80%,60%.")
@@ -50,7 +50,7 @@ def compare(
     from sparsesearch.report.comparison import measured
 
     config = load_config(recipe, recipe_changes(model, limit, calibration, selection, set_))
-    path = results.resolve() / run_name(recipe.stem if name is None else name)
+    path = run_path(results, recipe.stem if name is None else name)
     everyone = comparing.contenders(path, split(searchers, "searchers"), _numbers(seeds))
     options = _options(option or [], {c.name for c in everyone})
     searches = {c: comparing.search_of(config.search, c, tokens, options.get(c.name, {})) for c in everyone}
@@ -86,9 +86,12 @@ def _show(numbers: Comparison, path: Path, json_: bool) -> None:
 
 def _numbers(text: str) -> list[int]:
     parts = split(text, "seeds")
-    if not all(part.isdigit() for part in parts):
-        raise InputError("SS101", f"--seeds {text!r}: seeds are integers from 0.", "As --seeds 0,1,2.")
-    return [int(part) for part in parts]
+    seeds = [seed for part in parts if (seed := whole(part)) is not None and seed < 2**32]
+    if len(seeds) < len(parts):
+        raise InputError(
+            "SS101", f"--seeds {printable(text, 80)!r}: seeds are integers from 0, below 2^32.", "As --seeds 0,1,2."
+        )
+    return seeds
 
 
 def _options(assignments: list[str], searchers: set[str]) -> dict[str, dict[str, Any]]:
@@ -100,6 +103,8 @@ def _options(assignments: list[str], searchers: set[str]) -> dict[str, dict[str,
         key, value = parse_assignment(text)
         name, _, option = key.rpartition(".")
         if name not in searchers:
-            raise InputError("SS101", f"--option {text!r} is for none of the searchers.", "As nsga2.tokens=1024.")
+            raise InputError(
+                "SS101", f"--option {printable(text, 80)!r} is for none of the searchers.", "As nsga2.tokens=1024."
+            )
         found.setdefault(name, {})[option] = value
     return found

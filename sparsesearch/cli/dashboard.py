@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.cli.options import RunArgument
-from sparsesearch.errors import EnvironmentProblem, InputError
+from sparsesearch.errors import EnvironmentProblem, InputError, first_line, printable
 
 # Seconds between two looks at what a running search has measured.
 INTERVAL = 5.0
@@ -53,7 +53,8 @@ def _check_free(host: str, port: int) -> None:
     """Raise EnvironmentProblem SS310 where nobody can listen there."""
     try:
         socket.create_server((host, port)).close()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a host that no name server can be asked for
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise EnvironmentProblem(
-            "SS310", f"cannot listen on {host}:{port}: {error.strerror}.", "Choose another --port."
+            "SS310", f"cannot listen on {printable(host, 80)}:{port}: {reason}.", "Choose another --port."
         ) from None

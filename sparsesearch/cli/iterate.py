@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, recipe_changes
-from sparsesearch.cli.search import run_name
+from sparsesearch.cli.options import Json, print_json, recipe_changes, usable
+from sparsesearch.cli.search import run_path
 
 
 def iterate(
     recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe of sparsity, with limits.")],
-    stages: Annotated[int, typer.Option(min=2, help="Each removes the same share of what is there.")] = 3,
-    train: Annotated[int, typer.Option(min=1, help="Training tokens (images) after each stage.")] = 1_000_000,
+    stages: Annotated[int, typer.Option(min=2, max=100, help="Each removes the same share of what is there.")] = 3,
+    train: Annotated[
+        int, typer.Option(min=1, max=10**15, help="Training tokens (images) after each stage.")
+    ] = 1_000_000,
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("iterated"),
     model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the runs, NAME-1, NAME-2, ...")] = None,
@@ -39,17 +41,17 @@ def iterate(
     from sparsesearch.export import export
 
     logging.disable_progress_bar()
-    check_vacant(out)
+    check_vacant(usable(out, "--out"))
     changes = recipe_changes(model, limit, calibration, selection, set_)
     first = load_config(recipe, changes)
     launch = prepare(first)
     check_stages(launch, train)
-    base = run_name(recipe.stem if name is None else name)
+    first_run = run_path(results, f"{recipe.stem if name is None else name}-1")
     reporter, reports, current = Reporter(), [], first.model.id
     # Of what was given, what training alone depends on; the rest is in each stage's run.
     retrained = {key: value for key, value in changes.items() if key.startswith(("training", "data.training"))}
     for stage in range(1, stages + 1):
-        path = results.resolve() / f"{base}-{stage}"
+        path = first_run.with_name(f"{first_run.name.removesuffix('1')}{stage}")
         own = changes_of_stage(launch, current, stage, stages)
         reporter.message(f"Stage {stage} of {stages}: {', '.join(own['limits'])}")
         found = searched_stage(prepare(load_config(recipe, changes | own)), path, reporter)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, set_if_given
+from sparsesearch.cli.options import Json, print_json, set_if_given, usable
 
 
 def latency(
@@ -45,7 +45,7 @@ def latency(
     config = load_config(subject, changes)
     # Limits and objectives do not matter here, and those on latency could not be checked yet.
     bare = config.model_copy(update={"limits": [], "objectives": [config.objectives[0], "params"]})
-    if out.exists() and out.is_dir():
+    if usable(out, "--out").is_dir():
         raise InputError("SS500", f"--out {out} is a directory.", "Name a file.")
     launch = prepare(bare, searches=False)
     table = measure_now(

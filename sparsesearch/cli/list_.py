@@ -86,11 +86,13 @@ def list_(
     json_: Json = False,
 ) -> None:
     """List what can be chosen: searchers, pruners, supernets, model families, export forms, shipped recipes."""
-    from sparsesearch.errors import InputError, did_you_mean
+    from sparsesearch.errors import InputError, did_you_mean, printable
     from sparsesearch.plugins import load_plugins
 
     if what not in _LISTS:
-        raise InputError("SS102", f"list {what!r}: {did_you_mean(what, _LISTS)}Allowed: {', '.join(_LISTS)}.")
+        raise InputError(
+            "SS102", f"list {printable(what, 80)!r}: {did_you_mean(what, _LISTS)}Allowed: {', '.join(_LISTS)}."
+        )
     load_plugins()
     found = _LISTS[what]()
     if json_:

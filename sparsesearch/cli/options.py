@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import InputError, name_problem, printable
 
 if TYPE_CHECKING:
     from sparsesearch.engine.results import RunResults
@@ -31,18 +34,37 @@ def print_json(data: Any) -> None:
     print()
 
 
+def usable(path: Path, option: str) -> Path:
+    """The path that an option names; raises InputError SS126 where none can be called so, or links lead to itself."""
+    if not (problem := name_problem(str(path))):
+        try:
+            path.stat()
+        except OSError as error:  # most paths that are given are not there yet
+            problem = "links that lead to themselves" if error.errno == errno.ELOOP else ""
+    if problem:
+        raise InputError("SS126", f"{option} {printable(str(path), 80)!r}: {problem}.", "Give another name.")
+    return path
+
+
 def choose(results: RunResults, candidate: str | None, pick: str | None) -> Evaluation:
     """The candidate that a user named by the start of its id or by a rule, the knee by default."""
-    if candidate and pick:
+    if candidate is not None and pick is not None:
         raise InputError("SS501", f"both {candidate!r} and --pick {pick!r} were given.", "Give one of them.")
-    return results.find(candidate) if candidate else results.pick(pick or "knee")
+    if candidate == "":
+        raise InputError("SS501", "the candidate's id is empty.", "Give the start of one, or --pick.")
+    return results.pick("knee" if pick is None else pick) if candidate is None else results.find(candidate)
+
+
+def whole(text: str) -> int | None:
+    """A number written in at most 15 ASCII digits; None for anything else."""
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 
 def split(text: str, what: str) -> list[str]:
     """The parts of `a,b,c` that `--what` was given; raises InputError SS101 where there are none."""
     found = [part.strip() for part in text.split(",") if part.strip()]
     if not found:
-        raise InputError("SS101", f"--{what} {text!r} names nothing.", "Put commas between.")
+        raise InputError("SS101", f"--{what} {printable(text, 80)!r} names nothing.", "Put commas between.")
     return found
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json, set_if_given
+from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json, set_if_given, usable
 
 if TYPE_CHECKING:
     from sparsesearch.engine.recover import Recovered
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 def recover(
     run: RunArgument,
     candidate: Annotated[str | None, typer.Argument(metavar="[ID]", help="Start of a candidate's id.")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="Training tokens (images where the data are images).")] = 1_000_000,
+    tokens: Annotated[
+        int, typer.Option(min=1, max=10**15, help="Training tokens (images where the data are images).")
+    ] = 1_000_000,
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("recovered"),
     pick: Pick = None,
     front: Annotated[bool, typer.Option("--front", help="All candidates of the front, each in OUT/ID.")] = False,
     method: Annotated[str | None, typer.Option(help="full, perp, lora, masked_lora or compensate.")] = None,
     training: Annotated[str | None, typer.Option(help="Data to train on; the run's training data by default.")] = None,
-    soup: Annotated[int, typer.Option(min=1, help="Copies with seeds of their own, averaged greedily.")] = 1,
+    soup: Annotated[int, typer.Option(min=1, max=1000, help="Copies with seeds of their own, averaged greedily.")] = 1,
     form: Annotated[str, typer.Option(help="auto, or one of: sparsesearch list forms.")] = "auto",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="As training.batch.")
@@ -52,7 +54,7 @@ def recover(
     results.require_front()
     chosen = results.front if front else [choose(results, candidate, pick)]
     if not front:
-        check_vacant(out)
+        check_vacant(usable(out, "--out"))
     changes: dict[str, Any] = set_if_given(training__method=method)
     if training is not None:
         changes["data.training"] = recovering.training_data(results, training, tokens)

@@ -13,7 +13,7 @@ from sparsesearch.cli.options import Json, RunArgument, set_if_given
 def refine(
     run: RunArgument,
     name: Annotated[str | None, typer.Option(help="Of the new run; RUN-fine by default.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds, each around the front of the one before.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds, each around the front of the one before.")] = 1,
     evals: Annotated[int | None, typer.Option(help="Evaluations of the search; as RUN's if not given.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Tokens of the search; as RUN's if not given.")] = None,
     limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces RUN's limits.")] = None,
@@ -28,7 +28,7 @@ def refine(
     With --rounds the runs are RUN-fine, RUN-fine-2, ...; the same command goes on where it was stopped.
     """
     from sparsesearch.cli.outcome import show_outcome
-    from sparsesearch.cli.search import launch_or_plan, run_name
+    from sparsesearch.cli.search import launch_or_plan, run_path
     from sparsesearch.config import load_config, parse_assignment
     from sparsesearch.engine.directory import RunDirectory
     from sparsesearch.engine.launch import prepare
@@ -40,7 +40,7 @@ def refine(
     changes |= dict(parse_assignment(text) for text in set_ or [])
     name = f"{coarse.path.name}-fine" if name is None else name
     for number in range(1, rounds + 1):
-        path = coarse.path.parent / run_name(name if number == 1 else f"{name}-{number}")
+        path = run_path(coarse.path.parent, name if number == 1 else f"{name}-{number}")
         launch = prepare(load_config(coarse.config, changes | {"refines": str(coarse.path)}), saved=coarse)
         if dry_run:
             launch_or_plan(launch, path, dry_run, json_)

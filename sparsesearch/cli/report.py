@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sparsesearch.cli.options import usable
 from sparsesearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def _compared(runs: list[RunResults], out: Path, offline: bool, figures: bool) -
     from sparsesearch.report.png import write_runs_figures
     from sparsesearch.report.runs_page import write_runs_page
 
-    if not out.parent.is_dir():
-        raise InputError("SS302", f"--out {out}: no such directory as {out.parent}.", "Make it first.")
+    if not usable(out, "--out").parent.is_dir():
+        raise InputError("SS126", f"--out {out}: no such directory as {out.parent}.", "Make it first.")
     print(write_runs_page(runs, out, offline))
     if figures:
         for path in write_runs_figures(runs, out.parent / "figures"):

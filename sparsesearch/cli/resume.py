@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, RunArgument, set_if_given
+from sparsesearch.cli.options import Json, RunArgument, set_if_given, whole
 
 
 def resume(
@@ -43,17 +43,18 @@ def _evals(path: Path, text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     from sparsesearch.engine.directory import RunDirectory
-    from sparsesearch.errors import InputError
+    from sparsesearch.errors import InputError, printable
 
-    if not text.removeprefix("+").isdigit():
-        raise InputError("SS101", f"--evals {text!r} is not a number or +number.")
+    number = whole(text.removeprefix("+"))
+    if number is None:
+        raise InputError("SS101", f"--evals {printable(text, 80)!r} is not a number or +number, of 15 digits at most.")
     run = RunDirectory.open(path)
     had: int | None = run.read(run.info).get("search_evaluations")
     if text.startswith("+") and had is None:
         raise InputError(
             "SS101", f"{path} has not finished once; '+' has nothing to add to.", "Resume it without --evals."
         )
-    total = int(text) + (had or 0 if text.startswith("+") else 0)
+    total = number + (had or 0 if text.startswith("+") else 0)
     if had is not None and total <= had:
         raise InputError(
             "SS101", f"--evals {text}: {path} has {had} evaluations already.", "Use --evals +N for N more."

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, set_if_given
+from sparsesearch.cli.options import Json, print_json, set_if_given, usable
+from sparsesearch.errors import InputError, name_problem, printable
 
 if TYPE_CHECKING:
     from sparsesearch.engine.launch import Launch
@@ -51,7 +52,7 @@ def search(
         changes["search.options"] = {}
     changes |= dict(parse_assignment(text) for text in set_ or [])
     config = load_config(recipe, changes)
-    path = results.resolve() / run_name(recipe.stem if name is None else name)
+    path = run_path(results, recipe.stem if name is None else name)
 
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
@@ -87,10 +88,10 @@ def launch_or_plan(launch: Launch, path: Path, dry_run: bool, json_: bool) -> No
     show_outcome(controller.start(launch, path, reporter), json_)
 
 
-def run_name(name: str) -> str:
-    """A name that is one directory inside `--results`; raises InputError SS601."""
-    from sparsesearch.errors import InputError
-
-    if not name or name != Path(name).name or name.startswith("."):
-        raise InputError("SS601", f"--name {name!r} is no name for a run.", "Use letters, digits, - and _.")
-    return name
+def run_path(results: Path, name: str) -> Path:
+    """The directory of a run in `--results`; raises InputError SS126 for what is no name for one."""
+    if name_problem(name) or name != Path(name).name or name.startswith("."):
+        raise InputError(
+            "SS126", f"--name {printable(name, 80)!r} is no name for a run.", "Use letters, digits, - and _."
+        )
+    return usable(results, "--results").resolve() / name

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sparsesearch.config.base import Strict
+from sparsesearch.config.base import LONGEST, Finite, Strict, Text
 
 # A data source that came from Python; only the run directory's own copy can give it back.
 PYTHON_SOURCE = "python"
@@ -15,9 +15,9 @@ PYTHON_SOURCE = "python"
 class ImageConfig(Strict):
     """How images become arrays: square of `size` pixels, (pixel / 255 - mean) / std for red, green, blue."""
 
-    size: int = Field(ge=1)
-    mean: list[float] = Field([0.0, 0.0, 0.0], min_length=3, max_length=3)
-    std: list[float] = Field([1.0, 1.0, 1.0], min_length=3, max_length=3)
+    size: int = Field(ge=1, le=4096)
+    mean: list[Finite] = Field([0.0, 0.0, 0.0], min_length=3, max_length=3)
+    std: list[Annotated[Finite, Field(gt=0)]] = Field([1.0, 1.0, 1.0], min_length=3, max_length=3)
 
 
 class DataConfig(Strict):
@@ -27,14 +27,14 @@ class DataConfig(Strict):
     or a list of them; for images a folder (with a folder for each class), .parquet files or a `datasets` id.
     """
 
-    source: str | list[str]
+    source: Text | Annotated[list[Text], Field(min_length=1)]
     # Windows, or images; with `fewer` what there is where the source has not so many.
-    sequences: int = Field(128, ge=1)
+    sequences: int = Field(128, ge=1, le=LONGEST)
     fewer: bool = False
-    length: int = Field(256, ge=2)
-    column: str = "text"
+    length: int = Field(256, ge=2, le=LONGEST)
+    column: Text = "text"
     # Of tables: the column of integer classes. A classifier of texts takes documents with them one by one.
-    label: str = "label"
+    label: Text = "label"
     # How images become arrays (the model's own way where null).
     image: ImageConfig | None = None
     # Which windows of a longer text: spread evenly over all of it, or the first ones.
@@ -49,6 +49,6 @@ class DataConfigs(Strict):
     # Read once, after the search; null for none.
     test: DataConfig | None = None
     # Images that running statistics of batch normalisation are measured on again, for every candidate.
-    batch_norm: int = Field(256, ge=1)
+    batch_norm: int = Field(256, ge=1, le=LONGEST)
     # Let roles share windows. Scores are then optimistic; for reproducing papers that did so.
     allow_shared: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,22 +10,25 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from sparsesearch.config.data import PYTHON_SOURCE
+from sparsesearch.config.document import Lines, UnreadableError, parse, read_text
 from sparsesearch.config.tree import RunConfig
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import InputError, did_you_mean, printable
 from sparsesearch.space.unit import KINDS
+
+_INDEX = re.compile("[0-9]{1,9}")
 
 
 def load_config(path: Path, overrides: dict[str, Any] | None = None) -> RunConfig:
     """Read a recipe and apply `{"key.path": value}` overrides; raises InputError SS100, SS101 or SS105."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError("SS100", f"cannot read {path}: {error.strerror}.", "Recipes are in search_spaces/.") from None
+        text = read_text(path)
+    except UnreadableError as error:
+        shown = printable(str(path), 400)
+        raise InputError("SS100", f"cannot read {shown}: {error}.", "Recipes are in search_spaces/.") from None
     try:
-        tree = yaml.safe_load(text)
-        lines = _line_numbers(yaml.compose(text, Loader=yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise InputError("SS100", f"{path}: not valid YAML: {_yaml_problem(error)}") from None
+        tree, lines = parse(text)
+    except UnreadableError as error:
+        raise InputError("SS100", f"{path}: {error}") from None
     if not isinstance(tree, dict):
         raise InputError("SS100", f"{path}: a recipe is a mapping of keys to values, got {type(tree).__name__}.")
     for key, value in (overrides or {}).items():
@@ -34,35 +38,29 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> RunConfi
             key = "supernet.kind"  # what else was said of it holds
         override(tree, key, value)
         # What an option sets has no line in the file.
-        place = tuple(int(k) if k.isdigit() else k for k in key.split("."))
+        place = tuple(int(k) if _INDEX.fullmatch(k) else k for k in key.split("."))
         lines = {where: line for where, line in lines.items() if where[: len(place)] != place}
         lines[place] = 0
     return validate(tree, str(path), lines)
 
 
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or " ".join(str(error).split())
-    return f"line {mark.line + 1}, column {mark.column + 1}: {what}." if mark else what
-
-
-def validate(tree: dict[str, Any], where: str, lines: dict[tuple[Any, ...], int] | None = None) -> RunConfig:
+def validate(tree: dict[str, Any], where: str, lines: Lines | None = None) -> RunConfig:
     """Build a RunConfig from plain data; the first problem becomes one InputError line."""
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         problems = error.errors()
-        place = _plain(problems[0]["loc"])
+        place = _place(problems[0], tree)
         # A value that may be of several types fails as each of them; the one it came furthest in is the one meant.
-        same = [p for p in problems if _plain(p["loc"])[: len(place)] == place]
-        raise _explain(max(same, key=lambda p: len(p["loc"])), where, lines or {}) from None
+        same = [p for p in problems if _place(p, tree)[: len(place)] == place]
+        meant = max(same, key=lambda p: len(p["loc"]))
+        raise _explain(meant, _place(meant, tree), where, lines or {}) from None
 
 
-def _explain(problem: Any, where: str, lines: dict[tuple[Any, ...], int]) -> InputError:
-    path = _plain(problem["loc"])
+def _explain(problem: Any, path: tuple[Any, ...], where: str, lines: Lines) -> InputError:
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
     place = f"{where}:{line}" if line else "option" if line == 0 else where
-    dotted = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+    dotted = printable("".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip("."), 200)
     if problem["type"] == "extra_forbidden":
         allowed = _fields_at(path[:-1])
         return InputError(
@@ -72,16 +70,26 @@ def _explain(problem: Any, where: str, lines: dict[tuple[Any, ...], int]) -> Inp
     message = problem["msg"].removeprefix("Value error, ")
     if path[-1:] == ("kind",) and len(path) == 3:
         return InputError(
-            "SS102", f"{place} {dotted}: {problem['input']!r}. {did_you_mean(str(problem['input']), KINDS)}{message}."
-        )
+            "SS102", f"{place} {dotted}: {printable(repr(problem['input']), 120)}. "
+            f"{did_you_mean(str(problem['input']), KINDS)}{message}.",
+        )  # fmt: skip
     code = "SS105" if "outside [0, 1]" in message else "SS101"
-    got = "" if code == "SS105" or problem["type"] == "missing" else f", got {problem['input']!r}"
+    got = "" if code == "SS105" or problem["type"] == "missing" else f", got {printable(repr(problem['input']), 120)}"
     return InputError(code, f"{place} {dotted}: {message}{got}")
 
 
-def _plain(path: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A place in the tree, without the tags that pydantic adds for the members of a union."""
-    return tuple(p for p in path if not (isinstance(p, str) and (p in ("int", "str", "Grid") or "[" in p)))
+def _place(problem: Any, tree: Any) -> tuple[Any, ...]:
+    """The place of a problem in the tree, without the tags that pydantic adds for the members of a union."""
+    path: list[Any] = []
+    for part in problem["loc"]:
+        if isinstance(tree, dict) and (part in tree or (problem["type"] == "missing" and part == problem["loc"][-1])):
+            tree = tree.get(part)
+        elif isinstance(tree, list) and isinstance(part, int) and part < len(tree):
+            tree = tree[part]
+        else:
+            continue
+        path.append(part)
+    return tuple(path)
 
 
 def _fields_at(path: tuple[Any, ...]) -> list[str]:
@@ -99,23 +107,6 @@ def _nested_model(annotation: Any) -> type[BaseModel] | None:
     return next((found for arg in get_args(annotation) if (found := _nested_model(arg))), None)
 
 
-def _line_numbers(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
-    found: dict[tuple[Any, ...], int] = {}
-
-    def walk(node: yaml.Node | None, path: tuple[Any, ...]) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                found[(*path, key.value)] = key.start_mark.line + 1
-                walk(value, (*path, key.value))
-        elif isinstance(node, yaml.SequenceNode):
-            for i, item in enumerate(node.value):
-                found[(*path, i)] = item.start_mark.line + 1
-                walk(item, (*path, i))
-
-    walk(node, ())
-    return found
-
-
 def override(tree: dict[str, Any], key: str, value: Any) -> None:
     """Set `key.path` in a recipe's plain data; raises InputError SS101 where there is no such place."""
     *parents, last = key.split(".")
@@ -123,24 +114,45 @@ def override(tree: dict[str, Any], key: str, value: Any) -> None:
     try:
         for parent in parents:
             if isinstance(place, list):
-                place = place[int(parent)]
+                place = place[_index(parent)]
             else:
                 place[parent] = {} if place.get(parent) is None else place[parent]
                 place = place[parent]
-        place[int(last) if isinstance(place, list) else last] = value
+        if isinstance(place, list):
+            place[_index(last)] = value
+        elif isinstance(place, dict):
+            place[last] = value
+        else:
+            raise TypeError(type(place).__name__)
     except (AttributeError, IndexError, TypeError, ValueError):
-        raise InputError("SS101", f"cannot set {key}: the recipe has no group of keys there.") from None
+        raise InputError(
+            "SS101", f"cannot set {printable(key, 120)}: the recipe has no group of keys there.",
+            "Items of a list go by number, as units.0.levels.",
+        ) from None  # fmt: skip
+
+
+def _index(text: str) -> int:
+    """An index as `--set` takes it, digits alone; raises ValueError."""
+    if not _INDEX.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """`key.path=value` with a YAML value, as `--set` takes it."""
+    """`key.path=value` with a YAML value, as `--set` takes it; raises InputError SS101."""
     key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise InputError("SS101", f"{text!r} is not of the form key.path=value.")
+    key = key.strip()
+    if not sign or not all(part.isprintable() and part.strip() for part in key.split(".")):
+        raise InputError("SS101", f"{printable(text, 120)!r} is not of the form key.path=value.")
+    if "[" in key:
+        raise InputError(
+            "SS101", f"--set {printable(key, 120)!r}: items of a list go by number between dots.",
+            "As units.0.levels=4.",
+        )  # fmt: skip
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError("SS101", f"--set {text!r}: the value is not valid YAML.") from None
+        return key, parse(value)[0]
+    except UnreadableError as error:
+        raise InputError("SS101", f"--set {printable(key, 120)}: {error}") from None
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:

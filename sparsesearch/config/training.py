@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sparsesearch.config.base import Fraction, Strict
+from sparsesearch.config.base import LARGEST, MANY, Finite, Fraction, Seed, Strict, Text
 from sparsesearch.config.units import Kind
 
 
@@ -18,25 +18,25 @@ class TrainingConfig(Strict):
     # until mean outputs are the dense network's (compensate).
     method: Literal["full", "perp", "lora", "masked_lora", "compensate"] = "full"
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(1e-4, gt=0, allow_inf_nan=False)
-    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    learning_rate: Finite = Field(1e-4, gt=0)
+    weight_decay: Finite = Field(0.0, ge=0)
     # Of the learning rate, after a share of `warmup` steps: to zero along a cosine, constant, or constant with a linear
     # fall to zero in the last fifth.
     schedule: Literal["cosine", "constant", "wsd"] = "cosine"
     warmup: Fraction = 0.05
     # Samples a step.
-    batch: int = Field(8, ge=1)
+    batch: int = Field(8, ge=1, le=MANY)
     # Largest norm of a step's gradients.
-    clip: float = Field(1.0, gt=0)
+    clip: Finite = Field(1.0, gt=0)
     # Weight of the distillation from the dense network, against 1 - that of the task's own loss.
     distill: Fraction = 1.0
-    temperature: float = Field(1.0, gt=0)
+    temperature: Finite = Field(1.0, gt=0)
     # Weight of the relative squared difference of the blocks' outputs to the dense network's, added to the loss.
-    hidden: float = Field(0.0, ge=0, allow_inf_nan=False)
+    hidden: Finite = Field(0.0, ge=0)
     # Of low-rank updates: their rank, and what they are scaled by, times the rank.
-    rank: int = Field(16, ge=1)
-    alpha: float = Field(32.0, gt=0)
-    seed: int = Field(0, ge=0)
+    rank: int = Field(16, ge=1, le=MANY)
+    alpha: Finite = Field(32.0, gt=0)
+    seed: Seed = 0
 
 
 SupernetKind = Literal["stitched", "sorted", "sandwich", "random", "random_linear", "block_local"]
@@ -56,9 +56,9 @@ class SupernetConfig(Strict):
     # `SUPERNETS`; sparsesearch list supernets.
     kind: SupernetKind = "stitched"
     # Training tokens, those of each sub-network of a step counted; null: the training data, by one sub-network a step.
-    tokens: int | None = Field(None, ge=1)
+    tokens: int | None = Field(None, ge=1, le=LARGEST)
     # Random sub-networks a step; of sandwich, beside the largest and the narrowest.
-    subnets: int = Field(2, ge=1)
+    subnets: int = Field(2, ge=1, le=MANY)
     # Of random sub-networks: each level alike, sizes alike (balanced), or levels the likelier the smaller (inverse).
     sampling: Literal["uniform", "balanced", "inverse"] = "uniform"
     # What sub-networks are distilled from: the dense network, or the largest one of the same step (sandwich).
@@ -71,7 +71,7 @@ class SupernetConfig(Strict):
     # the beginning.
     stages: list[list[Kind]] = []
     # A trained supernet of the same network to begin with (its directory, or that of a run that has one).
-    start: str | None = None
+    start: Text | None = None
     # How it is trained; `training` is how candidates are.
     training: TrainingConfig = TrainingConfig()
 

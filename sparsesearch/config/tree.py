@@ -6,24 +6,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from sparsesearch.config.base import Strict
+from sparsesearch.config.base import LARGEST, LONGEST, MANY, Finite, Strict, Text
 from sparsesearch.config.data import DataConfigs
 from sparsesearch.config.search import SearchConfig
 from sparsesearch.config.training import SupernetConfig, TrainingConfig
 from sparsesearch.config.units import PrunerConfig, UnitConfig
 from sparsesearch.space.limit import Limit
 
+# Threads of a process at most.
+THREADS = 1024
+
 
 class ModelConfig(Strict):
     """Which network: `demo` (embedded), a directory, a Hugging Face hub id, or `package.module:function`."""
 
-    id: str = "demo"
+    id: Text = "demo"
     # Of a function that returns a module: a safetensors file with its state.
-    weights: str | None = None
-    revision: str | None = None
+    weights: Text | None = None
+    revision: Text | None = None
     # What candidates are compared with and distilled from: another directory or hub id with the same outputs (for a
     # function: another file for `weights`). null: the network itself, before it is pruned.
-    teacher: str | None = None
+    teacher: Text | None = None
     # Arithmetic during the search; auto is float32 on a CPU and the checkpoint's type on a GPU, fast is bfloat16 where
     # the processor computes with it, else float32.
     compute_dtype: Literal["auto", "fast", "float32", "bfloat16", "float16"] = "auto"
@@ -34,12 +37,12 @@ class ExecutorConfig(Strict):
     """Where workers run. Results do not depend on it, except through `threads` (the order of sums)."""
 
     kind: Literal["ray", "local"] = "ray"
-    workers: int = Field(2, ge=1)
-    threads: int = Field(1, ge=1)
-    gpus_per_worker: float = Field(0, ge=0)
+    workers: int = Field(2, ge=1, le=MANY)
+    threads: int = Field(1, ge=1, le=THREADS)
+    gpus_per_worker: Finite = Field(0, ge=0, le=MANY)
     # Bytes of hidden states that a worker keeps, so that a candidate starts at its first block that is new.
-    prefix_bytes: int = Field(2**30, ge=0)
-    address: str | None = None
+    prefix_bytes: int = Field(2**30, ge=0, le=LARGEST)
+    address: Text | None = None
 
     @property
     def device(self) -> str:
@@ -50,16 +53,16 @@ class LatencyConfig(Strict):
     """What `latency_ns` and `memory_bytes` are of: a request to a device. null: as the table has it, or a default."""
 
     # cpu, cuda or cuda:N (cpu); sequences or images at once (1).
-    device: str | None = None
-    batch: int | None = Field(None, ge=1)
+    device: Text | None = None
+    batch: int | None = Field(None, ge=1, le=MANY)
     # Tokens read at once (128), and then one by one with a KV cache (0).
-    prompt: int | None = Field(None, ge=1)
-    generated: int | None = Field(None, ge=0)
+    prompt: int | None = Field(None, ge=1, le=LONGEST)
+    generated: int | None = Field(None, ge=0, le=LONGEST)
     # Of weights and arithmetic (the checkpoint's), and threads of a CPU (1).
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=THREADS)
     # A file that `sparsesearch latency --out` wrote, here or elsewhere; null: measured when a search begins.
-    table: str | None = None
+    table: Text | None = None
     # Take a table of another request or kind of device than is said here.
     any_setting: bool = False
 
@@ -73,11 +76,11 @@ class RunConfig(Strict):
 
     version: Literal[1] = 1
     # Modules, or .py files, that register searchers, pruners, proxies or families of your own.
-    plugins: list[str] = []
+    plugins: list[Text] = []
     model: ModelConfig = ModelConfig()
     units: list[UnitConfig] = Field(min_length=1)
     # A finished run: levels are then a grid around its front, with steps half as large, and its front seeds the search.
-    refines: str | None = None
+    refines: Text | None = None
     pruners: PrunerConfig = PrunerConfig()
     supernet: Annotated[SupernetConfig, BeforeValidator(_by_kind)] = SupernetConfig()
     limits: list[str] = []
@@ -85,8 +88,8 @@ class RunConfig(Strict):
     objectives: list[str] = ["kl", "params"]
     data: DataConfigs = DataConfigs()
     # Context length, in tokens, of the MACs and KV-cache costs.
-    context: int = Field(1024, ge=1)
-    batch: int = Field(8, ge=1)
+    context: int = Field(1024, ge=1, le=LONGEST)
+    batch: int = Field(8, ge=1, le=MANY)
     latency: LatencyConfig = LatencyConfig()
     search: SearchConfig = SearchConfig()
     training: TrainingConfig = TrainingConfig()

@@ -37,6 +37,8 @@ def check_names(config: RunConfig) -> None:
                 "SS102", f"objectives[{index}] {cost!r} is not a cost. {did_you_mean(cost, COSTS)}".rstrip(),
                 f"Allowed: {', '.join(COSTS)}.",
             )  # fmt: skip
+    if twice := next((name for name in config.objectives if config.objectives.count(name) > 1), None):
+        raise InputError("SS102", f"objectives name {twice!r} twice.", "Name each once.")
     if not costs:
         raise InputError("SS102", "objectives need a cost beside the quality.", f"Allowed: {', '.join(COSTS)}.")
 

@@ -24,6 +24,7 @@ from sparsesearch.evaluation.targets import (
 )
 from sparsesearch.evaluation.teacher import SparseTeacher, Teacher
 from sparsesearch.models.task import TASKS, Task
+from sparsesearch.plugins import unfit
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 
@@ -112,9 +113,15 @@ class Evaluator:
 
 
 def _own_losses(found: Any, count: int) -> npt.NDArray[np.float64]:
-    """What a user's function returned, as a loss of each sample."""
-    values = np.asarray(found.detach().cpu() if hasattr(found, "detach") else found, dtype=np.float64)
-    return np.full(count, float(values)) if values.ndim == 0 else values.reshape(count)
+    """What a user's function returned, as a loss of each sample; raises InputError SS127 for anything else."""
+    given = found.detach().cpu().double() if hasattr(found, "detach") else found
+    try:
+        values = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        values = np.empty(0)
+    if values.dtype.kind not in "biuf" or values.size not in (1, count):
+        raise unfit("the function `quality`", found, f"a loss, or one of each of {count} samples")
+    return np.broadcast_to(values.reshape(-1).astype(np.float64), count).copy()
 
 
 @lru_cache(maxsize=256)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 
 from sparsesearch.config import LatencyConfig
 from sparsesearch.errors import DamagedFile, InputError
@@ -17,6 +20,8 @@ from sparsesearch.models.network import Network
 
 # Of a recipe that says nothing: tokens of the prompt.
 PROMPT = 128
+# Nanoseconds, bytes or counts: sums of many fit 64 bits.
+Whole = Annotated[int, Field(ge=0, le=10**15)]
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,15 @@ class Setting:
 
     device: str
     hardware: str
-    batch: int
-    prompt: int
-    generated: int
+    batch: Whole
+    prompt: Whole
+    generated: Whole
     dtype: str
-    threads: int
+    threads: Whole
+
+    def __post_init__(self) -> None:
+        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+            raise ValueError(f"{self.dtype} is no data type")
 
     @property
     def bytes_per_value(self) -> int:
@@ -69,12 +78,11 @@ class Timed:
     units: tuple[str, ...]
     levels: tuple[tuple[int, ...], ...]
     drop: str | None
-    ns: tuple[int, ...]
+    ns: tuple[Whole, ...]
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Timed:
-        levels = tuple(tuple(own) for own in data["levels"])
-        return cls(data["place"], tuple(data["units"]), levels, data["drop"], tuple(data["ns"]))
+    def __post_init__(self) -> None:
+        if len(self.units) != len(self.levels) or len(self.ns) != math.prod(map(len, self.levels)):
+            raise ValueError("one value in ns for each combination of levels, and levels for each unit")
 
 
 @dataclass(frozen=True)
@@ -88,9 +96,9 @@ class LatencyTable:
 
     setting: Setting
     pieces: tuple[Timed, ...]
-    dense_ns: int
-    smallest_ns: int
-    activation_bytes: int
+    dense_ns: Whole
+    smallest_ns: Whole
+    activation_bytes: Whole
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": 1, **asdict(self)}
@@ -99,16 +107,13 @@ class LatencyTable:
     def read(cls, path: Path) -> LatencyTable:
         """The table that `sparsesearch latency --out` wrote; raises InputError SS121."""
         try:
-            data = read_json(path)
-            data.pop("schema")
-            pieces = tuple(Timed.from_json(piece) for piece in data.pop("pieces"))
-            return cls(setting=Setting(**data.pop("setting")), pieces=pieces, **data)
+            return TypeAdapter(cls).validate_python(read_json(path))
         except DamagedFile as error:
-            raise InputError("SS121", f"cannot read latency.table {path}: {error.reason}.") from None
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise InputError(
-                "SS121", f"{path} is no latency table.", "'sparsesearch latency SPACE.yaml --out FILE' makes one."
-            ) from None
+            raise _no_table(path, error.reason) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            place, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+            raise _no_table(path, f"{place}: {message}") from None
 
     def write(self, path: Path) -> None:
         write_json(path, self.to_json(), indent=1)
@@ -127,6 +132,13 @@ class LatencyTable:
                 )  # fmt: skip
 
 
+def _no_table(path: Path, reason: str) -> InputError:
+    return InputError(
+        "SS121", f"latency.table {path} is no latency table: {reason}.",
+        "'sparsesearch latency SPACE.yaml --out FILE' makes one.",
+    )  # fmt: skip
+
+
 def setting_of(config: LatencyConfig, network: Network, storage: torch.dtype) -> Setting:
     """The request that a recipe describes, on this machine.
 
@@ -139,9 +151,9 @@ def setting_of(config: LatencyConfig, network: Network, storage: torch.dtype) ->
         raise InputError(
             "SS124", f"latency.generated {generated}: a network for {network.task.name} generates nothing."
         )
-    if tokens and prompt + generated > network.max_length:
+    if tokens and (prompt < 1 or prompt + generated > network.max_length):
         raise InputError(
-            "SS124", f"latency: {prompt} tokens of prompt and {generated} generated exceed the model's "
+            "SS124", f"latency: {max(prompt, 1)} tokens of prompt and {generated} generated exceed the model's "
             f"{network.max_length} positions.", "Lower latency.prompt or generated.",
         )  # fmt: skip
     dtype = config.dtype or str(storage).removeprefix("torch.")
@@ -153,7 +165,7 @@ def hardware_of(device: str) -> str:
     if device == "cpu":
         return _processor()
     kind, _, number = device.partition(":")
-    if kind == "cuda" and (int(number) if number.isdigit() else 0) < torch.cuda.device_count():
+    if kind == "cuda" and (int(number) if re.fullmatch("[0-9]{1,4}", number) else 0) < torch.cuda.device_count():
         return torch.cuda.get_device_name(device)
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     raise InputError(

@@ -31,6 +31,7 @@ from sparsesearch.models.families import (
 from sparsesearch.models.network import Network
 from sparsesearch.models.parts import Parts, meetings, weighted
 from sparsesearch.models.task import Task, task_of
+from sparsesearch.plugins import plugin
 
 # Image side where a configuration names none, and the length of what has no limit.
 DRY_IMAGE, UNBOUNDED = 224, 1_000_000
@@ -173,7 +174,8 @@ def describe(model: Any) -> Network:
     family, task = FAMILIES[config.model_type], task_of(config)
     met, positions, values = _dry_run(model, task) if task.data == "image" else ({}, 1, _values(config, task))
     parts = Parts(model, met)
-    family.describe(model, parts)
+    with plugin(f"family {config.model_type!r}"):
+        family.describe(model, parts)
     blocks = [f"{parts.root}{pattern}" for pattern in family.blocks.split()]
     paths = [f"{path}.{i}" for path in blocks for i in range(len(model.get_submodule(path)))] if family.blocks else []
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

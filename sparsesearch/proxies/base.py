@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.models.network import Network
-from sparsesearch.plugins import load_plugins
+from sparsesearch.plugins import load_plugins, plugin
 
 Reads = Literal["costs", "matrix", "network"]
 # What must be measured on the dense network for a proxy, once for all candidates.
@@ -43,11 +43,13 @@ class Proxy:
 
     @property
     def summary(self) -> str:
-        return (self.score.__doc__ or "").strip().splitlines()[0]
+        return next(iter((self.score.__doc__ or "").strip().splitlines()), "")
 
     def obstacle(self, network: Network, samples: Samples) -> str:
         """Why it cannot score a network on calibration samples; nothing where it can."""
-        if self.refuses is not None and (reason := self.refuses(network)):
+        with plugin(f"proxy {self.name!r}"):
+            reason = self.refuses(network) if self.refuses is not None else ""
+        if reason:
             return reason
         if self.supervised and network.task.embeds:
             return "it needs a loss, and a model without a head has none"

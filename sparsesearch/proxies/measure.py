@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from sparsesearch.calibration.gradients import collect_curvature, collect_gradie
 from sparsesearch.calibration.statistics import load_statistics, load_turns
 from sparsesearch.evaluation import Evaluator
 from sparsesearch.models.network import Matrix
+from sparsesearch.plugins import described
 from sparsesearch.proxies.base import Proxy
 from sparsesearch.proxies.inputs import Live, PrunedMatrix
 from sparsesearch.proxies.table import Tabulated
@@ -98,17 +101,21 @@ def scored_by(proxy: Proxy, given: Any) -> float | str:
     """A score; what a proxy fails with is a text, as one proxy must not end an audit."""
     try:
         return as_number(proxy, proxy.score(given))
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:  # whatever other people's code raises
+        return _failure(error)
+
+
+def _failure(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def as_number(proxy: Proxy, value: Any) -> float:
-    """A score; raises ValueError where it is not one number."""
-    shape = tuple(getattr(value, "shape", ()))
-    if shape not in ((), (1,)) or isinstance(value, (list, tuple)):
-        got = f"shape {shape}" if shape else f"{type(value).__name__} of {len(value)}"
-        raise ValueError(f"proxy {proxy.name} returned {got}, not one number")
-    return float(value)
+    """A score; raises ValueError where it is not one real number."""
+    one = tuple(getattr(value, "shape", ())) in ((), (1,)) and (hasattr(value, "shape") or isinstance(value, Real))
+    number = float(value) if one else math.nan
+    if math.isnan(number):
+        raise ValueError(f"proxy {proxy.name} returned {described(value)}, not one number")
+    return number
 
 
 class _Given:
@@ -164,7 +171,14 @@ class NetworkScorer:
 
     def scores(self, genome: Genome, proxies: Sequence[Proxy]) -> dict[str, float | str]:
         """By proxy; what a proxy fails with is a text."""
-        return {proxy.name: scored_by(proxy, self._live(genome, self._reference(proxy))) for proxy in proxies}
+        return {proxy.name: self._score(genome, proxy) for proxy in proxies}
+
+    def _score(self, genome: Genome, proxy: Proxy) -> float | str:
+        try:
+            reference = self._reference(proxy)
+        except (Exception, SystemExit) as error:
+            return _failure(error)
+        return scored_by(proxy, self._live(genome, reference))
 
     def _reference(self, proxy: Proxy) -> Any:
         """What the proxy measures on the dense network, once."""

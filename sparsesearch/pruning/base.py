@@ -10,6 +10,7 @@ import torch
 from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.pruning.cfsp import cfsp
+from sparsesearch.pruning.checked import checked_structured, checked_unstructured
 from sparsesearch.pruning.elements import by_element_score
 from sparsesearch.pruning.flap import flap
 from sparsesearch.pruning.gblm import gblm
@@ -82,15 +83,15 @@ def _named(name: str, pruners: dict[str, Callable[..., object]], key: str) -> No
 
 
 def unstructured(name: str) -> Unstructured:
-    """The unstructured pruner of that name; raises InputError SS102."""
+    """The unstructured pruner of that name, whose levels are checked; raises InputError SS102 or, from it, SS127."""
     _named(name, dict(UNSTRUCTURED), "pruners.sparsity")
-    return UNSTRUCTURED[name]
+    return checked_unstructured(f"pruners.sparsity {name!r}", UNSTRUCTURED[name])
 
 
 def structured(name: str) -> Structured:
-    """The structured pruner of that name; raises InputError SS102."""
+    """The structured pruner of that name, whose levels are checked; raises InputError SS102 or, from it, SS127."""
     _named(name, dict(STRUCTURED), "pruners.width")
-    return STRUCTURED[name]
+    return checked_structured(f"pruners.width {name!r}", STRUCTURED[name])
 
 
 def layer_error(weight_OI: torch.Tensor, pruned_OI: torch.Tensor, second_moment_II: torch.Tensor) -> float:

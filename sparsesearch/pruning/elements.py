@@ -8,6 +8,7 @@ from functools import wraps
 import torch
 
 from sparsesearch.config import PrunerConfig
+from sparsesearch.pruning.checked import called, check_scores
 from sparsesearch.pruning.layer import Group, Structured, kept_inputs
 from sparsesearch.pruning.obs import refits, system
 
@@ -26,7 +27,9 @@ def by_element_score(score: ElementScore) -> Structured:
         group: Group, kept: Sequence[int], options: PrunerConfig
     ) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
         removed = group.elements - min(kept, default=group.elements)
-        order = score(group, options).argsort(stable=True)[:removed].cpu()
+        scores = score(group, options)
+        check_scores(f"score {called(score)!r}", scores, (group.elements,))
+        order = scores.argsort(stable=True)[:removed].cpu()
         if options.refit:
             systems = [system(reader, options.damp) for reader in group.readers]
             return order, refits(group.readers, systems, order, kept)

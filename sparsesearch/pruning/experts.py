@@ -10,6 +10,7 @@ from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import pdist
 
 from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.pruning.checked import checked_order
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,10 @@ EXPERTS: dict[str, Callable[[Experts], torch.Tensor]] = {
 
 
 def expert_order(name: str) -> Callable[[Experts], torch.Tensor]:
-    """The criterion of that name; raises InputError SS102."""
+    """The criterion of that name, whose orders are checked; raises InputError SS102 or, from it, SS127."""
     if name not in EXPERTS:
         raise InputError(
             "SS102", f"pruners.experts {name!r} not found. {did_you_mean(name, EXPERTS)}Allowed: {', '.join(EXPERTS)}.",
             "See: sparsesearch list pruners",
         )  # fmt: skip
-    return EXPERTS[name]
+    return checked_order(f"pruners.experts {name!r}", EXPERTS[name], lambda experts: len(experts.tokens))

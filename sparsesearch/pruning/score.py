@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from sparsesearch.config import PrunerConfig
+from sparsesearch.plugins import unfit
+from sparsesearch.pruning.checked import called, check_scores
 from sparsesearch.pruning.dsnot import dsnot
 from sparsesearch.pruning.layer import Layer, Unstructured
 from sparsesearch.pruning.pattern import keep_n_of_m, n_of_m
@@ -28,7 +30,7 @@ def by_score(score: Score) -> Unstructured:
 
     @wraps(score)
     def prune(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch.Tensor:
-        score_OI, scope = score(layer, options)
+        score_OI, scope = _scored(score, layer, options)
         group = score_OI.shape[1]
         if options.pattern is None:
             keep_LOI = nested_masks(score_OI, scope, kept)
@@ -40,6 +42,15 @@ def by_score(score: Score) -> Unstructured:
         return torch.where(keep_LOI, layer.weight_OI, 0.0)
 
     return prune
+
+
+def _scored(score: Score, layer: Layer, options: PrunerConfig) -> tuple[torch.Tensor, Scope]:
+    """What the score says; raises InputError SS127 where it is nothing to sort weights by."""
+    name, found = f"score {called(score)!r}", score(layer, options)
+    if not isinstance(found, tuple) or len(found) != 2 or found[1] not in get_args(Scope):
+        raise unfit(name, found, "scores of all weights and 'row' or 'layer'")
+    check_scores(name, found[0], tuple(layer.weight_OI.shape))
+    return found
 
 
 def nested_masks(score_OI: torch.Tensor, scope: Scope, kept: Sequence[int]) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
+from sparsesearch.config.base import LARGEST
 from sparsesearch.searchers.base import Proposal, Searcher
 
 
@@ -13,7 +14,7 @@ class AllocationSearcher(Searcher):
 
     class Options(Searcher.Options):
         # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(0, ge=0)
+        tokens: int = Field(0, ge=0, le=LARGEST)
 
     options: Options
     ends_by_itself = True

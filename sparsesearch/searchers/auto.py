@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
+from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.searchers.additive import Floats, alone, table_of
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.exact import pool
@@ -63,21 +64,21 @@ class AutoSearcher(Searcher):
 
     class Options(Searcher.Options):
         # Levels of each unit that are measured alone; 0: what units remove stands in for the harm.
-        probes: int = Field(4, ge=0)
+        probes: int = Field(4, ge=0, le=MANY)
         # Selection tokens of such a measurement.
-        probe_tokens: int = Field(512, ge=0)
+        probe_tokens: int = Field(512, ge=0, le=LARGEST)
         # Variants of exact solutions at the limits, before anything else is known.
-        variants: int = Field(8, ge=0)
+        variants: int = Field(8, ge=0, le=MANY)
         # Sizes at which each generation searches, between the smallest genome and the limits (or dense).
-        sizes: int = Field(7, ge=1)
+        sizes: int = Field(7, ge=1, le=MANY)
         # Children a generation, three of four at the limits where there are any.
-        offspring: int = Field(32, ge=1)
+        offspring: int = Field(32, ge=1, le=MANY)
         # Selection tokens a child; 0 is all of them.
-        tokens: int = Field(1024, ge=0)
+        tokens: int = Field(1024, ge=0, le=LARGEST)
         # Draws of sequences that children take turns on.
-        draws: int = Field(64, ge=1)
+        draws: int = Field(64, ge=1, le=MANY)
         # Levels by which a solution's units may differ from the best genome's, at most.
-        radius: int = Field(4, ge=1)
+        radius: int = Field(4, ge=1, le=LARGEST)
         # Share of children that are random moves from the best genomes.
         moves: float = Field(0.1, ge=0, le=1)
 

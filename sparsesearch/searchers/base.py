@@ -13,6 +13,9 @@ import numpy as np
 
 from sparsesearch import pareto
 from sparsesearch.config import Strict
+from sparsesearch.config.base import LARGEST
+from sparsesearch.errors import InputError
+from sparsesearch.plugins import described, plugin, unfit
 from sparsesearch.searchers.screening import Screen
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import starting_genomes
@@ -174,13 +177,29 @@ class Searcher(ABC):
     def ask(self, n: int) -> list[Proposal]:
         """Up to `n` proposals; none while a generation awaits evaluations, or when the search has ended."""
         if not self._queue and not self._finished and not (self._batch and self.waits):
-            proposals = self.generation(self.index, np.random.default_rng([self.seed, self.index]))
+            proposals = self._proposed()
             self._queue = list({(p.genome, p.draw): p for p in proposals}.values())
             self._batch += self._queue
             self._finished = not self._batch
             self.index += 1
         portion, self._queue = self._queue[:n], self._queue[n:]
         return portion
+
+    def _proposed(self) -> list[Proposal]:
+        """The next generation; raises InputError SS127 where it holds what cannot be measured."""
+        name = f"searcher {type(self).__name__}"
+        with plugin(name):
+            found = self.generation(self.index, np.random.default_rng([self.seed, self.index]))
+        if not isinstance(found, (list, tuple)):
+            raise unfit(name, found, "a list of proposals")
+        for proposal in found:
+            if problem := _problem(proposal, self.space):
+                raise InputError("SS127", f"{name} proposed what cannot be measured: {problem}.", "Mend it.")
+        return list(found)
+
+    def _take_in(self, evaluations: list[Evaluation]) -> None:
+        with plugin(f"searcher {type(self).__name__}"):
+            self.learn(evaluations)
 
     def put_back(self, proposals: Sequence[Proposal]) -> None:
         """Take back proposals that were not measured; `ask` gives them again."""
@@ -196,11 +215,11 @@ class Searcher(ABC):
         if not self.waits:
             self._batch = [p for p in self._batch if (p.genome, p.draw) not in self._told]
             self._told = {}
-            self.learn(list(evaluations))
+            self._take_in(list(evaluations))
         elif self._batch and not self._queue and all((p.genome, p.draw) in self._told for p in self._batch):
             done = [self._told[(p.genome, p.draw)] for p in self._batch]
             self._batch, self._told = [], {}
-            self.learn(done)
+            self._take_in(done)
 
     def finalists(self, n: int) -> list[Genome]:
         """At most `n` genomes that deserve all selection data: the spread of the front found so far.
@@ -223,6 +242,26 @@ class Searcher(ABC):
         """Objectives in order."""
         values = evaluation.values(self.objectives[0])
         return [float(values[name]) for name in self.objectives]
+
+
+def _problem(proposal: Proposal, space: Space) -> str:
+    """Why a proposal cannot be measured in a space; '' where it can."""
+    if not isinstance(proposal, Proposal):
+        return f"{described(proposal)} is no Proposal"
+    genome = proposal.genome
+    if not isinstance(genome, Genome):
+        return f"{described(genome)} is no Genome"
+    if len(genome.data) != 2 * len(space.units):
+        return f"a genome of {len(genome)} levels, the space has {len(space.units)} units"
+    outside = np.flatnonzero((genome.levels < 0) | (genome.levels > space.max_levels))
+    if outside.size:
+        unit = int(outside[0])
+        return f"level {genome.levels[unit]} of {space.units[unit].name}, whose last is {space.max_levels[unit]}"
+    for name in ("tokens", "draw", "trained"):
+        value = getattr(proposal, name)
+        if not isinstance(value, (int, np.integer)) or not 0 <= value <= LARGEST:
+            return f"{name} {described(value)}, not an integer from 0"
+    return "" if isinstance(proposal.origin, str) else f"an origin that is no text: {described(proposal.origin)}"
 
 
 def rank(evaluation: Evaluation) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from sparsesearch.config.base import MANY
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.nsga import NSGA2Searcher
 from sparsesearch.searchers.solvers import Front, cheapest, clusters, frontier, limits_between, one_cost
@@ -24,13 +25,13 @@ class DecompositionSearcher(NSGA2Searcher):
 
     class Options(NSGA2Searcher.Options):
         # Groups of blocks that follow one another.
-        groups: int = Field(4, ge=2)
+        groups: int = Field(4, ge=2, le=MANY)
         # Generations in which each group is searched, and its population and children.
-        rounds: int = Field(4, ge=1)
-        group_population: int = Field(12, ge=4)
-        group_offspring: int = Field(8, ge=1)
+        rounds: int = Field(4, ge=1, le=MANY)
+        group_population: int = Field(12, ge=4, le=MANY)
+        group_offspring: int = Field(8, ge=1, le=MANY)
         # Sizes at which the fronts are joined.
-        solutions: int = Field(16, ge=0)
+        solutions: int = Field(16, ge=0, le=MANY)
 
     options: Options
 

@@ -7,16 +7,20 @@ and selects in stages, fewer survivors on more tokens each; the parent competes 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.errors import InputError
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.operators import switch
 from sparsesearch.searchers.racing import losers, rungs
 from sparsesearch.space import Genome, Space
+
+Count = Annotated[int, Field(ge=1, le=MANY)]
+Tokens = Annotated[int, Field(ge=1, le=LARGEST)]
 
 
 class EvolutionSearcher(Searcher):
@@ -24,18 +28,18 @@ class EvolutionSearcher(Searcher):
 
     class Options(Searcher.Options):
         # Children a generation.
-        offspring: int = Field(16, ge=1)
+        offspring: int = Field(16, ge=1, le=MANY)
         # Candidates left after each selection stage; the last stage leaves the next parent.
-        survivors: list[int] = [2, 1]
+        survivors: list[Count] = [2, 1]
         # Selection tokens a candidate at each stage.
-        tokens: list[int] = [2048, 8192]
+        tokens: list[Tokens] = [2048, 8192]
         # Confidence, as 0.9, at which a child leaves because it is worse than the best on the same sequences; stages
         # then double from the first to the last of `tokens`, and `survivors` do not count. 0: no race.
         race: float = Field(0, ge=0, lt=1)
         # Level switches a mutation: min(U, U) of 1 to this.
-        max_switches: int = Field(3, ge=1)
+        max_switches: int = Field(3, ge=1, le=MANY)
         # Generations; without it the run's budget ends the search.
-        generations: int | None = Field(None, ge=1)
+        generations: int | None = Field(None, ge=1, le=LARGEST)
 
         @model_validator(mode="after")
         def _stages(self) -> Self:
@@ -123,10 +127,10 @@ class EvoPressSearcher(EvolutionSearcher):
     """EvoPress's published schedule: 400 generations of 64 children, 8/2/1 survivors on 2k/16k/64k tokens."""
 
     class Options(EvolutionSearcher.Options):
-        offspring: int = Field(64, ge=1)
-        survivors: list[int] = [8, 2, 1]
-        tokens: list[int] = [2048, 16384, 65536]
-        generations: int | None = Field(400, ge=1)
+        offspring: int = Field(64, ge=1, le=MANY)
+        survivors: list[Count] = [8, 2, 1]
+        tokens: list[Tokens] = [2048, 16384, 65536]
+        generations: int | None = Field(400, ge=1, le=LARGEST)
 
 
 class TyrSearcher(EvolutionSearcher):
@@ -136,11 +140,11 @@ class TyrSearcher(EvolutionSearcher):
     """
 
     class Options(EvolutionSearcher.Options):
-        offspring: int = Field(128, ge=1)
-        survivors: list[int] = [16, 4, 1]
-        tokens: list[int] = [2048, 16384, 131072]
-        max_switches: int = Field(4, ge=1)
-        generations: int | None = Field(50, ge=1)
+        offspring: int = Field(128, ge=1, le=MANY)
+        survivors: list[Count] = [16, 4, 1]
+        tokens: list[Tokens] = [2048, 16384, 131072]
+        max_switches: int = Field(4, ge=1, le=MANY)
+        generations: int | None = Field(50, ge=1, le=LARGEST)
 
 
 class DarwinSearcher(EvolutionSearcher):
@@ -151,11 +155,11 @@ class DarwinSearcher(EvolutionSearcher):
     """
 
     class Options(EvolutionSearcher.Options):
-        survivors: list[int] = [8, 4, 2, 1]
-        tokens: list[int] = [1024, 2048, 4096, 8192]
+        survivors: list[Count] = [8, 4, 2, 1]
+        tokens: list[Tokens] = [1024, 2048, 4096, 8192]
         # Training tokens (images where the data are images) before each stage.
-        training: list[int] = [10_000, 50_000, 100_000, 200_000]
-        generations: int | None = Field(200, ge=1)
+        training: list[Tokens] = [10_000, 50_000, 100_000, 200_000]
+        generations: int | None = Field(200, ge=1, le=LARGEST)
 
         @model_validator(mode="after")
         def _trained_stages(self) -> Self:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.searchers.additive import Table, alone, table_of
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher
 from sparsesearch.searchers.solvers import DynamicProgram, IntegerProgram, Solver, limits_between
@@ -21,15 +22,15 @@ class ExactSearcher(Searcher):
 
     class Options(Searcher.Options):
         # Levels of each unit that are measured alone; the others are interpolated.
-        probes: int = Field(4, ge=1)
+        probes: int = Field(4, ge=1, le=MANY)
         # Selection tokens of such a measurement.
-        probe_tokens: int = Field(1024, ge=0)
+        probe_tokens: int = Field(1024, ge=0, le=LARGEST)
         # Sizes between the smallest genome and dense, or the limits.
-        sizes: int = Field(8, ge=0)
+        sizes: int = Field(8, ge=0, le=MANY)
         # Further solutions at the limits, from perturbed tables.
-        variants: int = Field(4, ge=0)
+        variants: int = Field(4, ge=0, le=MANY)
         # Selection tokens of a solution; 0 is all of them.
-        tokens: int = Field(0, ge=0)
+        tokens: int = Field(0, ge=0, le=LARGEST)
 
     options: Options
     ends_by_itself = True

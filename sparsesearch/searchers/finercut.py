@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
+from sparsesearch.config.base import LARGEST
 from sparsesearch.errors import InputError
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.space import Genome, Space
@@ -17,7 +18,7 @@ class FinerCutSearcher(Searcher):
 
     class Options(Searcher.Options):
         # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(2048, ge=0)
+        tokens: int = Field(2048, ge=0, le=LARGEST)
 
     options: Options
     ends_by_itself = True

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from sparsesearch.config import Fraction
+from sparsesearch.config.base import LARGEST, MANY, Finite
 from sparsesearch.errors import InputError
 from sparsesearch.searchers.base import Proposal, Searcher
 from sparsesearch.space import KINDS, Limit, Space
@@ -29,21 +30,21 @@ class LearnedSearcher(Searcher):
         # Limits, one for each size that is learned; the space's own where there are none.
         sizes: list[str] = []
         # Gradient tokens for each size; null: what search.tokens leaves, or 200 steps.
-        tokens: int | None = Field(None, ge=1)
+        tokens: int | None = Field(None, ge=1, le=LARGEST)
         # Each size goes on from where the one before ended (in the order of `sizes`), else from the dense network.
         warm: bool = True
         # Learn everything so many times, with seeds of its own: side by side where there are workers.
-        repeats: int = Field(1, ge=1)
+        repeats: int = Field(1, ge=1, le=MANY)
         # Share of the steps over which the target falls from the size before to the size wanted.
         ramp: Fraction = 0.5
         # Of the choice.
-        learning_rate: float = Field(0.05, gt=0, allow_inf_nan=False)
+        learning_rate: Finite = Field(0.05, gt=0)
         # Samples a step; null: training.batch.
-        batch: int | None = Field(None, ge=1)
+        batch: int | None = Field(None, ge=1, le=MANY)
         # What moves beside the choice: nothing, low-rank updates of all linears, or all weights (`training` says how).
         weights: Literal["frozen", "lora", "full"] = "frozen"
         # Steps on weights before each step on the choice, on other data; 0: both move at once, on the same.
-        lower: int = Field(0, ge=0)
+        lower: int = Field(0, ge=0, le=MANY)
         # Share of the training data that only the choice sees, where weights have steps of their own.
         upper: Fraction = 0.5
 
@@ -112,11 +113,11 @@ class BiPSearcher(LearnedSearcher):
 
     class Options(LearnedSearcher.Options):
         weights: Literal["frozen", "lora", "full"] = "full"
-        lower: int = Field(1, ge=0)
+        lower: int = Field(1, ge=0, le=MANY)
         # How far a typical gradient moves a score, in typical scores.
-        learning_rate: float = Field(0.03, gt=0, allow_inf_nan=False)
+        learning_rate: Finite = Field(0.03, gt=0)
         # 1/γ, of the implicit term; 0 leaves the straight-through scores of HYDRA.
-        gamma_inverse: float = Field(1e-4, ge=0, allow_inf_nan=False)
+        gamma_inverse: Finite = Field(1e-4, ge=0)
 
         @model_validator(mode="after")
         def _levels(self) -> BiPSearcher.Options:
@@ -133,8 +134,8 @@ class HydraSearcher(BiPSearcher):
 
     class Options(BiPSearcher.Options):
         weights: Literal["frozen", "lora", "full"] = "frozen"
-        lower: int = Field(0, ge=0)
-        gamma_inverse: float = Field(0.0, ge=0, allow_inf_nan=False)
+        lower: int = Field(0, ge=0, le=MANY)
+        gamma_inverse: Finite = Field(0.0, ge=0)
 
     options: Options
 
@@ -144,10 +145,10 @@ class GatesSearcher(LearnedSearcher):
 
     class Options(LearnedSearcher.Options):
         # Of the two multipliers, which rise while the cost is off its target.
-        multiplier_rate: float = Field(1.0, gt=0, allow_inf_nan=False)
+        multiplier_rate: Finite = Field(1.0, gt=0)
         # Where log α starts: how open gates are, and how much less those that the level store takes away first.
-        start: float = 2.0
-        prior: float = Field(2.0, ge=0, allow_inf_nan=False)
+        start: Finite = 2.0
+        prior: Finite = Field(2.0, ge=0)
 
     options: Options
     method = "gates"
@@ -159,7 +160,7 @@ class CoFiSearcher(GatesSearcher):
 
     class Options(GatesSearcher.Options):
         weights: Literal["frozen", "lora", "full"] = "full"
-        learning_rate: float = Field(0.05, gt=0, allow_inf_nan=False)
+        learning_rate: Finite = Field(0.05, gt=0)
 
     options: Options
 
@@ -169,7 +170,7 @@ class ShearedSearcher(GatesSearcher):
 
     class Options(GatesSearcher.Options):
         weights: Literal["frozen", "lora", "full"] = "full"
-        learning_rate: float = Field(0.1, gt=0, allow_inf_nan=False)
+        learning_rate: Finite = Field(0.1, gt=0)
         ramp: Fraction = 0.2
 
     options: Options
@@ -180,7 +181,7 @@ class CompressoSearcher(GatesSearcher):
 
     class Options(GatesSearcher.Options):
         weights: Literal["frozen", "lora", "full"] = "lora"
-        learning_rate: float = Field(0.1, gt=0, allow_inf_nan=False)
+        learning_rate: Finite = Field(0.1, gt=0)
 
     options: Options
 
@@ -190,13 +191,13 @@ class TASSearcher(LearnedSearcher):
 
     class Options(LearnedSearcher.Options):
         weights: Literal["frozen", "lora", "full"] = "full"
-        lower: int = Field(1, ge=0)
+        lower: int = Field(1, ge=0, le=MANY)
         # Of the cost's loss, and the share of dense that a size may be missed by below.
-        cost_weight: float = Field(2.0, ge=0, allow_inf_nan=False)
+        cost_weight: Finite = Field(2.0, ge=0)
         tolerance: Fraction = 0.05
         # Of the Gumbel softmax, from the first step to the last.
-        temperature: float = Field(5.0, gt=0, allow_inf_nan=False)
-        last_temperature: float = Field(0.1, gt=0, allow_inf_nan=False)
+        temperature: Finite = Field(5.0, gt=0)
+        last_temperature: Finite = Field(0.1, gt=0)
         # How two widths meet: zeros where the narrower has ended, or both interpolated along the channels to the wider.
         mix: Literal["masks", "interpolate"] = "masks"
 
@@ -215,8 +216,8 @@ class BESASearcher(LearnedSearcher):
         weights: Literal["frozen"] = "frozen"
         lower: Literal[0] = 0
         # Of the squared relative miss of the size.
-        cost_weight: float = Field(5.0, ge=0, allow_inf_nan=False)
-        batch: int | None = Field(1, ge=1)
+        cost_weight: Finite = Field(5.0, ge=0)
+        batch: int | None = Field(1, ge=1, le=MANY)
 
     options: Options
     method = "besa"
@@ -228,15 +229,15 @@ class MaskLLMSearcher(LearnedSearcher):
 
     class Options(LearnedSearcher.Options):
         # Gumbel temperature, and scale of the logits, from the first step to the last.
-        temperature: float = Field(4.0, gt=0, allow_inf_nan=False)
-        last_temperature: float = Field(0.05, gt=0, allow_inf_nan=False)
-        scale: float = Field(1e2, gt=0, allow_inf_nan=False)
-        last_scale: float = Field(5e2, gt=0, allow_inf_nan=False)
+        temperature: Finite = Field(4.0, gt=0)
+        last_temperature: Finite = Field(0.05, gt=0)
+        scale: Finite = Field(1e2, gt=0)
+        last_scale: Finite = Field(5e2, gt=0)
         # How strongly the store's own masks are preferred at first.
-        prior: float = Field(3.0, ge=0, allow_inf_nan=False)
+        prior: Finite = Field(3.0, ge=0)
         # Towards keeping large weights.
-        large_weights: float = Field(1e-5, ge=0, allow_inf_nan=False)
-        learning_rate: float = Field(5e-4, gt=0, allow_inf_nan=False)
+        large_weights: Finite = Field(1e-5, ge=0)
+        learning_rate: Finite = Field(5e-4, gt=0)
         weights: Literal["frozen"] = "frozen"
         lower: Literal[0] = 0
 
@@ -264,7 +265,7 @@ class PDPSearcher(LearnedSearcher):
         weights: Literal["lora", "full"] = "full"
         lower: Literal[0] = 0
         # τ, in squared weights (of a group: mean squares).
-        temperature: float = Field(1e-4, gt=0, allow_inf_nan=False)
+        temperature: Finite = Field(1e-4, gt=0)
 
     options: Options
     method = "pdp"
@@ -277,8 +278,8 @@ class LAPPSearcher(LearnedSearcher):
     class Options(LearnedSearcher.Options):
         weights: Literal["frozen", "lora", "full"] = "full"
         # Of the penalty log(cost / target), and width of the sigmoid that gradients pass.
-        cost_weight: float = Field(1.0, ge=0, allow_inf_nan=False)
-        temperature: float = Field(0.1, gt=0, allow_inf_nan=False)
+        cost_weight: Finite = Field(1.0, ge=0)
+        temperature: Finite = Field(0.1, gt=0)
 
     options: Options
     method = "lapp"
@@ -313,12 +314,12 @@ class SlimmingSearcher(LearnedSearcher):
 
     class Options(LearnedSearcher.Options):
         weights: Literal["frozen", "lora", "full"] = "full"
-        learning_rate: float = Field(0.01, gt=0, allow_inf_nan=False)
+        learning_rate: Finite = Field(0.01, gt=0)
         # The mean scale; t |scale| less its distance from the mean; or the mean scale of what weights say will go.
         regulariser: Literal["l1", "polarization", "mask"] = "polarization"
-        strength: float = Field(1.0, ge=0, allow_inf_nan=False)
+        strength: Finite = Field(1.0, ge=0)
         # Polarization's t: the larger, the more goes to zero.
-        tilt: float = Field(1.2, gt=0, allow_inf_nan=False)
+        tilt: Finite = Field(1.2, gt=0)
 
     options: Options
     method = "slimming"

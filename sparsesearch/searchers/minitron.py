@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
+from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.errors import InputError
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.space import Genome, Space
@@ -23,13 +24,13 @@ class MinitronSearcher(Searcher):
 
     class Options(Searcher.Options):
         # Networks that are measured, the largest by the first cost.
-        top: int = Field(10, ge=1)
+        top: int = Field(10, ge=1, le=MANY)
         # Shares of a kind's levels that are tried, evenly.
-        steps: int = Field(8, ge=1)
+        steps: int = Field(8, ge=1, le=MANY)
         # Largest share of the blocks that is dropped.
         depth: float = Field(0.2, ge=0, lt=1)
         # Selection tokens a network; 0 is all of them.
-        tokens: int = Field(0, ge=0)
+        tokens: int = Field(0, ge=0, le=LARGEST)
 
     options: Options
     ends_by_itself = True

@@ -20,6 +20,7 @@ from pymoo.core.termination import NoTermination
 from pymoo.problems.static import StaticProblem
 from pymoo.util.ref_dirs import get_reference_directions
 
+from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.searchers.base import WORST, Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.mating import BlockCrossover, LearnedMutation, LimitRepair, SpaceSampling
 from sparsesearch.searchers.racing import losers, rungs
@@ -35,20 +36,20 @@ class NSGA2Searcher(Searcher):
     """NSGA-II over all objectives: the whole range of sizes in one run."""
 
     class Options(Searcher.Options):
-        population: int = Field(40, ge=4)
-        offspring: int = Field(24, ge=1)
+        population: int = Field(40, ge=4, le=MANY)
+        offspring: int = Field(24, ge=1, le=MANY)
         # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(2048, ge=0)
+        tokens: int = Field(2048, ge=0, le=LARGEST)
         # Sizes of uniform genomes, and of allocations among `search.seeds`, in generation 0.
-        sizes: int = Field(8, ge=0)
+        sizes: int = Field(8, ge=0, le=MANY)
         # Chance that a child is crossed before it mutates.
         crossover: float = Field(0.7, ge=0, le=1)
         # Confidence, as 0.9, at which a child leaves early because one that costs no more is better on the same
         # sequences; it is looked at after `first_tokens`, twice as many, and so on. 0: no race.
         race: float = Field(0, ge=0, lt=1)
-        first_tokens: int = Field(1024, ge=1)
+        first_tokens: int = Field(1024, ge=1, le=LARGEST)
         # Generations after which the population is measured on other sequences; 0: never.
-        rotate: int = Field(0, ge=0)
+        rotate: int = Field(0, ge=0, le=LARGEST)
 
     options: Options
     overlaps = screens = True

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.errors import InputError
 from sparsesearch.searchers.base import WORST, Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.space import Genome, Space
@@ -30,11 +31,11 @@ class OptunaSearcher(Searcher):
 
     class Options(Searcher.Options):
         # Candidates a generation: asked together, told together.
-        batch: int = Field(8, ge=1)
+        batch: int = Field(8, ge=1, le=MANY)
         # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(2048, ge=0)
+        tokens: int = Field(2048, ge=0, le=LARGEST)
         # Sizes of uniform genomes, and of allocations among `search.seeds`, in generation 0.
-        sizes: int = Field(8, ge=0)
+        sizes: int = Field(8, ge=0, le=MANY)
 
     options: Options
     # The sampler's class in optuna.samplers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
+from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.searchers.base import Proposal, Searcher
 from sparsesearch.space.sampling import random_genome
 
@@ -14,11 +15,11 @@ class RandomSearcher(Searcher):
 
     class Options(Searcher.Options):
         # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(2048, ge=0)
+        tokens: int = Field(2048, ge=0, le=LARGEST)
         # Candidates a generation.
-        batch: int = Field(32, ge=1)
+        batch: int = Field(32, ge=1, le=MANY)
         # Sizes of uniform genomes, and of allocations among `search.seeds`, in generation 0.
-        sizes: int = Field(8, ge=0)
+        sizes: int = Field(8, ge=0, le=MANY)
 
     options: Options
     screens = True

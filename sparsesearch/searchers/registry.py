@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sparsesearch.allocation import ALLOCATIONS
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import InputError, did_you_mean, printable
+from sparsesearch.plugins import plugin
 from sparsesearch.searchers.allocation import AllocationSearcher
 from sparsesearch.searchers.auto import AutoSearcher
 from sparsesearch.searchers.base import Searcher, Seeds
@@ -67,7 +68,7 @@ def options_of(name: str, options: dict[str, Any]) -> Searcher.Options:
         return cls(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "options"
+        key = printable(".".join(map(str, first["loc"])), 200) or "options"
         if first["type"] == "extra_forbidden":
             allowed = list(cls.model_fields)
             message = f"unknown key. {did_you_mean(key, allowed)}Allowed: {', '.join(allowed) or 'none'}."
@@ -86,4 +87,5 @@ def create(
 ) -> Searcher:
     """A searcher by name; raises InputError SS101 or SS102."""
     checked = options_of(name, options)
-    return SEARCHERS[name](space, objectives, seed, checked, seeds)
+    with plugin(f"searcher {name!r}"):
+        return SEARCHERS[name](space, objectives, seed, checked, seeds)

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.errors import InputError
 from sparsesearch.space.unit import Unit
 
 COSTS = {
@@ -31,6 +32,8 @@ MEASURED = ("latency_ns", "memory_bytes")
 _INDEX = {name: i for i, name in enumerate(COSTS)}
 
 Ints = npt.NDArray[np.int64]
+# Sums of costs stay below: what 64 bits hold, less the error of adding in floating point.
+_BEYOND = 2.0**62
 
 
 # How many cuts may narrow one tensor.
@@ -94,6 +97,9 @@ class CostModel:
         sizes = [len(p.params) * len(p.nonzeros) for p in parts]
         self._offset = np.cumsum([0, *sizes[:-1]])
         self._table = np.concatenate([self._rows(p) for p in parts])
+        largest = np.maximum.reduceat(self._table, self._offset).astype(float).sum(axis=0)
+        if (largest >= _BEYOND).any():
+            raise _too_large("the network")
         self._max_level = np.array([len(u.levels) - 1 for u in units], dtype=np.int64)
         # (unit, part) pairs, grouped by unit: what changes when one unit moves.
         touching = [*self._unit, self._drop]
@@ -104,13 +110,13 @@ class CostModel:
     def _rows(self, part: Part) -> Ints:
         none = (0,) * len(part.params)
         latency, memory = part.latency_ns or none, part.memory_bytes or none
-        rows = np.array([
+        rows = _int64(part.name, [
             (params, nonzeros, nonzeros * part.prunable, macs, params * self.bytes_per_weight, kv_bytes, *measured)
             for row in part.nonzeros
             for params, nonzeros, macs, kv_bytes, *measured in zip(
                 part.params, row, part.macs, part.kv_bytes, latency, memory, strict=True
             )
-        ], dtype=np.int64)  # fmt: skip
+        ])  # fmt: skip
         if part.free:
             rows[0] = 0
         return rows
@@ -200,6 +206,17 @@ class CostModel:
         """Costs of one level vector by name."""
         totals = self.totals(levels)
         return {name: int(totals[cost_index(name)]) for name in self.names}
+
+
+def _int64(name: str, rows: list[tuple[int, ...]]) -> Ints:
+    try:
+        return np.array(rows, dtype=np.int64)
+    except OverflowError:
+        raise _too_large(name) from None
+
+
+def _too_large(name: str) -> InputError:
+    return InputError("SS128", f"costs of {name} do not fit 64 bits.", "Lower context, or mend latency.table.")
 
 
 def amount(name: str, value: int) -> str:

@@ -7,16 +7,20 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import InputError, did_you_mean, printable
 from sparsesearch.space.cost import COSTS
 
 _SCALE = {
     "": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12,
     "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
 }  # fmt: skip
+# Characters of a limit at most.
+_LONGEST = 200
+# No bound is larger: costs have 64 bits.
+_LARGEST = 10**18
 # How costs may be written beside their own names, and how much of that one of these is.
 _WRITTEN = {"latency_ms": ("latency_ns", 10**6)}
-_PATTERN = re.compile(r"\s*([a-z_]+)\s*(<=|>=)\s*([0-9.]+(?:e[0-9]+)?)\s*(%|[A-Za-z]*)\s*", re.ASCII)
+_PATTERN = re.compile(r"\s*([a-z_]+)\s*(<=|>=)\s*([0-9.]+(?:e[0-9]{1,2})?)\s*(%|[A-Za-z]*)\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,10 @@ class Limit:
     @classmethod
     def parse(cls, text: str) -> Limit:
         """Parse `COST<=NUMBER[%|K|M|B|MB|MiB]` or `sparsity>=PERCENT%`; raises InputError SS105."""
-        match = _PATTERN.fullmatch(text)
+        match = _PATTERN.fullmatch(text) if len(text) <= _LONGEST else None
         if match is None:
-            raise InputError("SS105", f"limit {text!r} is not of the form params<=60% or nonzeros<=1.2M.")
+            shown = printable(text, 120)
+            raise InputError("SS105", f"limit {shown!r} is not of the form params<=60% or nonzeros<=1.2M.")
         cost, sign, number, unit = match.groups()
         cost, scale = _WRITTEN.get(cost, (cost, 1))
         if cost not in (*COSTS, "sparsity"):
@@ -64,7 +69,10 @@ class Limit:
         if unit.upper() not in allowed:
             hint = f"Use %, {', '.join(u.replace('IB', 'iB') for u in allowed if u)}."
             raise InputError("SS105", f"limit {text!r}: {unit!r} is no unit of {cost}.", hint)
-        return cls(written, cost, value * scale * _SCALE[unit.upper()], relative=False)
+        value *= scale * _SCALE[unit.upper()]
+        if value > _LARGEST:
+            raise InputError("SS105", f"limit {text!r} is beyond {_LARGEST:.0e}.", "Limits are of real networks.")
+        return cls(written, cost, value, relative=False)
 
     def bound(self, dense: dict[str, int], prunable: int) -> Bound:
         """The integer bound that a candidate must not exceed.

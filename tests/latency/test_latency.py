@@ -233,7 +233,7 @@ def test_limits_are_written_in_milliseconds() -> None:
         ({"device": "cuda:9"}, "SS123", "not on this machine, which has cpu"),
         ({"device": "gpu"}, "SS123", "give it as latency.table"),
         ({"prompt": 4000}, "SS124", "exceed the model's"),
-        ({"table": "nowhere.json"}, "SS121", "cannot read latency.table"),
+        ({"table": "nowhere.json"}, "SS121", "No such file"),
     ],
 )
 def test_what_cannot_be_measured_is_said_at_once(

@@ -1,0 +1,100 @@
+"""Pruners and orders of anybody's, checked where they are called: what they return is what the level store can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import torch
+
+from sparsesearch.config import PrunerConfig
+from sparsesearch.plugins import plugin, unfit
+from sparsesearch.pruning.layer import Group, Layer, Structured, Unstructured, kept_inputs
+
+
+def checked_unstructured(name: str, prune: Unstructured) -> Unstructured:
+    """The pruner, whose levels have the layer's shape and at most as many nonzeros as asked for; else SS127."""
+
+    @wraps(prune)
+    def checked(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch.Tensor:
+        with plugin(name):
+            levels = prune(layer, kept, options)
+        shape = (len(kept), *layer.weight_OI.shape)
+        if not _is_tensor(levels, shape):
+            raise unfit(name, levels, f"levels of shape {shape}")
+        counts = [int(torch.count_nonzero(level)) for level in levels]
+        for count, most in zip(counts, kept, strict=True):
+            if count > most:
+                raise unfit(name, levels, f"at most {most:,} nonzeros in a level, got {count:,}")
+        return levels
+
+    return checked
+
+
+def checked_structured(name: str, prune: Structured) -> Structured:
+    """The pruner, whose order and levels fit the group; else InputError SS127."""
+
+    @wraps(prune)
+    def checked(
+        group: Group, kept: Sequence[int], options: PrunerConfig
+    ) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
+        with plugin(name):
+            found = prune(group, kept, options)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise unfit(name, found, "an order and levels")
+        order, levels = found
+        removed = group.elements - min(kept, default=group.elements)
+        check_order(name, order, group.elements, removed)
+        if not isinstance(levels, (list, tuple)) or len(levels) != len(kept):
+            raise unfit(name, levels, f"{len(kept)} levels")
+        for count, weights in zip(kept, levels, strict=True):
+            shapes = [
+                (len(reader.layer.weight_OI), len(kept_inputs(reader.index, order, count))) for reader in group.readers
+            ]
+            if not isinstance(weights, (list, tuple)) or len(weights) != len(shapes):
+                raise unfit(name, weights, f"weights of {len(shapes)} matrices in each level")
+            for weight, shape in zip(weights, shapes, strict=True):
+                if not _is_tensor(weight, shape):
+                    raise unfit(name, weight, f"weights of shape {shape}")
+        return order, list(levels)
+
+    return checked
+
+
+def checked_order(name: str, rule: Callable[[Any], torch.Tensor], count: Callable[[Any], int]) -> Callable[[Any], Any]:
+    """The criterion, whose order holds each of `count` indices once; else InputError SS127."""
+
+    @wraps(rule)
+    def checked(given: Any) -> torch.Tensor:
+        with plugin(name):
+            order = rule(given)
+        check_order(name, order, count(given), count(given))
+        return order
+
+    return checked
+
+
+def called(code: Any) -> str:
+    """The name of a function, or of the class of what is none."""
+    return str(getattr(code, "__name__", type(code).__name__))
+
+
+def check_order(name: str, order: Any, count: int, least: int) -> None:
+    """Raise InputError SS127 for what are not at least `least` different indices below `count`."""
+    expected = f"{least} different indices from 0 to {count - 1}, as a tensor of integers"
+    if not isinstance(order, torch.Tensor) or order.dim() != 1 or order.is_floating_point() or order.is_complex():
+        raise unfit(name, order, expected)
+    given = order.tolist()
+    if len(given) < least or len(set(given)) < len(given) or not all(0 <= i < count for i in given):
+        raise unfit(name, order, expected)
+
+
+def check_scores(name: str, scores: Any, shape: tuple[int, ...]) -> None:
+    """Raise InputError SS127 for scores that cannot be put in order."""
+    if not _is_tensor(scores, shape) or bool(scores.isnan().any()):
+        raise unfit(name, scores, f"a tensor of scores of shape {shape}, none of them nan")
+
+
+def _is_tensor(value: Any, shape: tuple[int, ...]) -> bool:
+    return isinstance(value, torch.Tensor) and tuple(value.shape) == shape and not value.is_complex()
