@@ -11,7 +11,7 @@ import io
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def _picture(image: Any) -> Image.Image:
     if isinstance(image, Path) and not image.is_file():
         raise ValueError("not a regular file")
     if isinstance(image, (bytes, Path)):
-        image = Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=FORMATS)
+        image = Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=_formats())
     if not isinstance(image, Image.Image):
         raise ValueError(f"expected the bytes of an image, got {type(image).__name__}")
     if image.mode.startswith("I;16"):  # Pillow cuts off what is above 255
@@ -110,6 +110,12 @@ def _picture(image: Any) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ValueError("32 bits a pixel, of an unknown range")
     return image.convert("RGB")
+
+
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _process(data: DataConfig, directory: Path | None, role: str, count: int) -> Process:

@@ -47,9 +47,11 @@ def cannot_read(source: object, role: str, reason: str, hint: str = "") -> Input
     )
 
 
-def is_json(line: str) -> bool:
-    """Whether a file that begins with this line holds a JSON object, or a list of them."""
-    return _JSON.match(line) is not None
+def is_json(file: TextIO) -> bool:
+    """Whether a file begins like a JSON object, or a list of them."""
+    head = file.read(4096)
+    file.seek(0)
+    return _JSON.match(head) is not None
 
 
 def existing(source: str, role: str) -> Path:
@@ -109,9 +111,9 @@ def text_lines(source: str, role: str) -> Iterator[str]:
     Raises InputError SS204 for what cannot be read, holds NUL characters, or is a table under another name.
     """
     with open_text(source, role) as file:
-        for number, line in enumerate(_parts(file)):
-            if number == 0 and is_json(line):
-                raise cannot_read(source, role, "its content is JSON", "Name it .jsonl or .json: it is a table.")
+        if is_json(file):
+            raise cannot_read(source, role, "its content is JSON", "Name it .jsonl or .json: it is a table.")
+        for line in _parts(file):
             if "\0" in line:
                 raise cannot_read(source, role, "it holds NUL characters, as no text does", "Give a file of text.")
             yield line
@@ -129,7 +131,7 @@ def _parts(file: TextIO) -> Iterator[str]:
         yield rest
 
 
-def pieces(lines: Iterable[str], size: int = PIECE) -> Iterator[str]:
+def pieces(lines: Iterable[str], size: int) -> Iterator[str]:
     """Lines joined to pieces of `size` characters or a little more, which end where lines do."""
     piece: list[str] = []
     length = 0
@@ -145,4 +147,4 @@ def pieces(lines: Iterable[str], size: int = PIECE) -> Iterator[str]:
 
 def document_pieces(document: str) -> Iterator[str]:
     """A document whole, or in pieces where it is a long one."""
-    return iter([document]) if len(document) <= DOCUMENT else pieces(_parts(io.StringIO(document)))
+    return iter([document]) if len(document) <= DOCUMENT else pieces(_parts(io.StringIO(document)), PIECE)

@@ -136,19 +136,23 @@ def _parquet(source: str, role: str) -> Iterator[Row]:
         raise cannot_read(path, role, first_line(error)) from None
 
 
+_QUOTES = "Quote texts that hold separators, quotes (doubled) or line ends."
+
+
 def _csv(source: str, role: str) -> Iterator[Row]:
     csv.field_size_limit(LONGEST_ROW)
     with open_text(source, role, newline="") as file:
+        if is_json(file):
+            raise cannot_read(source, role, "its content is JSON", "Name it .jsonl or .json.")
         first = file.readline(LONGEST_ROW)
         file.seek(0)
-        if is_json(first):
-            raise cannot_read(source, role, "its content is JSON", "Name it .jsonl or .json.")
         separator = "\t" if _format(source) == ".tsv" else max(",;\t|", key=first.count)
         reader = csv.reader(_lines(file, source, role), delimiter=separator, strict=True)
         try:
             yield from _csv_rows(reader, source, role)
         except csv.Error as error:
-            raise cannot_read(source, role, f"line {reader.line_num:,}: {first_line(error)}") from None
+            reason = f"line {reader.line_num:,}: {first_line(error)}"
+            raise cannot_read(source, role, reason, _QUOTES) from None
 
 
 def _csv_rows(reader: Iterator[list[str]], source: str, role: str) -> Iterator[Row]:
@@ -161,7 +165,7 @@ def _csv_rows(reader: Iterator[list[str]], source: str, role: str) -> Iterator[R
     for number, values in enumerate(reader, 1):
         if values and len(values) != len(header):
             reason = f"row {number:,} has {len(values)} values, and the header {len(header)} columns"
-            raise cannot_read(source, role, reason, "Mend the row; texts with separators or line ends are quoted.")
+            raise cannot_read(source, role, reason, _QUOTES)
         if values:
             yield dict(zip(header, values, strict=True))
 
