@@ -166,7 +166,7 @@ def _processed(image: Image.Image, processor: Any, directory: Path, role: str) -
         raise
     except Exception as error:  # as above: values that make no sense are found out here
         raise _unfit(directory, role, first_line(error)) from None
-    if found.ndim != 3 or found.dtype.kind != "f":
+    if found.ndim != 3 or found.dtype.kind not in "fui":
         raise _unfit(directory, role, f"it makes arrays of {found.dtype} {found.shape} of images")
     return np.ascontiguousarray(found, dtype=np.float32)
 
@@ -269,8 +269,8 @@ def check_same_classes(own: list[str], others: list[str], role: str, other: str)
     if own != others:
         differ = printable(", ".join(sorted({*own} ^ {*others})), 200)
         raise InputError(
-            "SS212", f"{role} and {other} data have folders of different classes ({differ}); they would be numbered "
-            "differently.", "Give each a folder for every class.",
+            "SS212", f"{role if role == other else f'{role} and {other}'} data have folders of different classes "
+            f"({differ}), which would be numbered differently.", "Give each a folder for every class.",
         )  # fmt: skip
 
 

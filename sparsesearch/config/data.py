@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,21 +17,23 @@ class ImageConfig(Strict):
 
     size: int = Field(ge=1)
     mean: list[float] = Field([0.0, 0.0, 0.0], min_length=3, max_length=3)
-    std: list[float] = Field([1.0, 1.0, 1.0], min_length=3, max_length=3)
+    std: list[Annotated[float, Field(gt=0)]] = Field([1.0, 1.0, 1.0], min_length=3, max_length=3)
 
 
 class DataConfig(Strict):
     """Text as windows of `length` tokens, or images.
 
-    `source` is a file of text, a .parquet file, `stdlib:calibration|selection|test` or `datasets:ID[:CONFIG[:SPLIT]]`,
-    or a list of them; for images a folder (with a folder for each class), .parquet files or a `datasets` id.
+    `source` is a file of text, a table (.jsonl, .json, .csv, .tsv, .parquet), `stdlib:calibration|selection|test` or
+    `datasets:ID[:CONFIG[:SPLIT]]`, or a list of them, also gzipped (.gz); for images a folder (with a folder for each
+    class), tables or a `datasets` id.
     """
 
-    source: str | list[str]
+    source: str | Annotated[list[str], Field(min_length=1)]
     # Windows, or images; with `fewer` what there is where the source has not so many.
     sequences: int = Field(128, ge=1)
     fewer: bool = False
     length: int = Field(256, ge=2)
+    # Of tables: the column of texts; where there is no `text`, the only one that can be meant.
     column: str = "text"
     # Of tables: the column of integer classes. A classifier of texts takes documents with them one by one.
     label: str = "label"

@@ -93,7 +93,7 @@ def test_labels_that_are_none_get_one_line(labels: Any, words: str, takes: str) 
 @pytest.mark.parametrize(
     ("given_data", "words"),
     [
-        ((X, X, X, Y), "3 arrays of inputs are given, the network takes 1"),
+        ((X, X, X, Y), "4 arrays of inputs are given, the network takes 1"),
         ((), "0 arrays of inputs are given"),
         (None, "inputs are arrays or tensors"),
         ("text", "inputs are arrays or tensors"),
