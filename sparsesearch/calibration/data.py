@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from sparsesearch.calibration.documents import labelled_documents
 from sparsesearch.calibration.images import image_samples
@@ -24,7 +25,7 @@ from sparsesearch.config import DataConfig
 from sparsesearch.demo import corpus
 from sparsesearch.errors import InputError, first_line
 from sparsesearch.files import load_json
-from sparsesearch.models.load import dense_config, load_tokenizer
+from sparsesearch.models.load import dense_config, load_tokenizer, meta_model
 from sparsesearch.models.task import Task
 
 # In a directory that `sparsesearch choose` wrote: how its samples were chosen.
@@ -96,6 +97,22 @@ def check_vocabulary(samples: Samples, directory: Path, role: str) -> None:
         )  # fmt: skip
 
 
+def check_image_size(samples: Samples, directory: Path, role: str) -> None:
+    """Raise InputError SS204 where images have a size that the model cannot take."""
+    try:
+        model = meta_model(dense_config(directory))
+    except InputError:  # code of its own would have to run
+        return
+    shape = samples.arrays["pixel_values"].shape[1:]
+    try:
+        model(torch.empty(1, *shape, device="meta"))
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            "SS204", f"{role} data: the model cannot take images of shape {shape}: {first_line(error)}.",
+            "Set image.size of these data to the model's, or mend its preprocessor_config.json.",
+        ) from None  # fmt: skip
+
+
 def _name(data: DataConfig) -> str:
     sources = sources_of(data)
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
@@ -151,7 +168,10 @@ def samples_of(
     if given is None and (found := _chosen(data, task, directory, role)) is not None:
         return found
     if task.data == "image":
-        return image_samples(data, directory, role)
+        found = image_samples(data, directory, role)
+        if directory is not None:
+            check_image_size(found, directory, role)
+        return found
     assert directory is not None
     found = _text_samples(data, task, load_tokenizer(directory), role, given)
     check_vocabulary(found, directory, role)

@@ -109,8 +109,8 @@ def _tensor(array: Array) -> torch.Tensor:
 
 def _load(path: Path) -> Array:
     try:
-        found = np.load(path, mmap_mode="r")
-        found.shape[0]
+        found: Array = np.load(path, mmap_mode="r")
+        len(found)
     except Exception as error:  # numpy raises dozens of types for a header that makes no sense
         raise DamagedFile(path, f"not an array of samples: {first_line(error)}") from None
     return found

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TextIO
+from typing import BinaryIO, TextIO, cast
 
 from sparsesearch.errors import InputError, first_line
 
@@ -95,7 +95,7 @@ def open_text(source: str, role: str, newline: str | None = None) -> Iterator[Te
     """
     path = regular_file(source, role)
     with reading(path, role), path.open("rb") as raw:
-        binary: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == GZIP else raw
+        binary: BinaryIO = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix.lower() == GZIP else raw
         head = binary.read(16)
         binary.seek(0)
         for beginning, what in _BEGINNINGS.items():

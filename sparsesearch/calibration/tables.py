@@ -177,13 +177,6 @@ def _lines(file: TextIO, source: str, role: str) -> Iterator[str]:
         yield line
 
 
-def _lines(file: TextIO, source: str, role: str) -> Iterator[str]:
-    for number, line in enumerate(iter(lambda: file.readline(LONGEST_ROW), ""), 1):
-        if len(line) == LONGEST_ROW:
-            raise cannot_read(source, role, f"line {number:,} has more than {LONGEST_ROW:,} characters")
-        yield line
-
-
 def _json_lines(source: str, role: str) -> Iterator[Row]:
     with open_text(source, role) as file:
         for number, line in enumerate(_lines(file, source, role), 1):

@@ -18,7 +18,7 @@ from sparsesearch.calibration.images import image_batches
 from sparsesearch.calibration.sources import DOCUMENT
 from sparsesearch.config import DataConfig
 from sparsesearch.engine.progress import Reporter
-from sparsesearch.errors import InputError
+from sparsesearch.errors import InputError, first_line
 from sparsesearch.evaluation import accuracy, perplexity
 from sparsesearch.export.targets import open_target
 from sparsesearch.models import load_tokenizer
@@ -75,7 +75,11 @@ def evaluate_images(target: str, images: str, first: int | None, batch: int) -> 
                     "SS204", f"{images}: images have no class.", "Give a folder for each class, or labels."
                 )
             samples = samples.rows(slice(0, None if first is None else first - seen))
-            right += accuracy(opened.model, opened.task, samples, batch) * len(samples)
+            try:
+                right += accuracy(opened.model, opened.task, samples, batch) * len(samples)
+            except ValueError as error:  # of another size than its own
+                reason = f"{target} cannot take the images as they are prepared: {first_line(error)}."
+                raise InputError("SS204", reason, "Mend its preprocessor_config.json.") from None
             seen += len(samples)
             step(seen)
             if seen == first:

@@ -276,3 +276,10 @@ def test_a_search_on_the_models_own_processor(family_dir: Make, tmp_path: Path) 
     shown = results.run.samples("selection").arrays["pixel_values"]
     pictures = [picture(10 * number + i) for number in range(2) for i in range(3)]
     assert np.array_equal(shown, np.stack(processor(pictures)["pixel_values"]).astype(np.float32))
+
+
+def test_images_of_a_size_that_the_model_cannot_take(family_dir: Make, tmp_path: Path) -> None:
+    path = folder(tmp_path / "x", "class0", count=3)
+    data = {role: {"source": str(path), "sequences": 3, "image": IMAGE} for role in ("calibration", "selection")}
+    with pytest.raises(InputError, match=r"SS204 calibration data: the model cannot take images of shape \(3, 8, 8\)"):
+        prepare(RunConfig.model_validate(recipe(family_dir("vit"), data=data)))
