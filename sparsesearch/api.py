@@ -172,7 +172,7 @@ def search(
 
     Raises SparseSearchError before anything long starts where something is wrong.
     """
-    from sparsesearch.calibration import given_samples
+    from sparsesearch.calibration.samples import given_roles, given_samples, inputs_of_forward
     from sparsesearch.engine import controller
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
@@ -180,10 +180,15 @@ def search(
     from sparsesearch.report.html import write_report
 
     texts = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
-    given: dict[str, Any] = {role: given_samples(role, arrays) for role, arrays in (data or {}).items()}
-    given |= {role: text for role, text in texts.items() if not isinstance(text, (str, Path))}
     module, recipe = _told(subject, recipe)
-    example = given_samples("example", example_inputs).inputs_on_cpu() if example_inputs is not None else []
+    if module is None and (data is not None or example_inputs is not None):
+        raise InputError("SS101", "search: data= and example_inputs= are for a module.", _TEXTS)
+    example = []
+    if example_inputs is not None:
+        example = given_samples("example", example_inputs, _as_many(example_inputs)).inputs_on_cpu()
+    takes = _as_many(example) if example else inputs_of_forward(module) if module is not None else range(1)
+    given: dict[str, Any] = dict(given_roles({} if data is None else data, takes))
+    given |= {role: text for role, text in texts.items() if not isinstance(text, (str, Path))}
     tree = _config(recipe).model_dump()
     for role in {**texts, **given}:
         source = PYTHON_SOURCE if role in given else str(texts[role])
@@ -200,6 +205,14 @@ def search(
         measure_finalists(found, reporter, module)
     write_report(found)
     return Run(found, module, quality)
+
+
+_TEXTS = "For a recipe's model give calibration=, selection= and test=."
+
+
+def _as_many(inputs: Any) -> range:
+    count = len(inputs) if isinstance(inputs, (tuple, list)) else 1
+    return range(count, count + 1)
 
 
 def _told(subject: Any, recipe: Recipe | None) -> tuple[Any, Recipe]:

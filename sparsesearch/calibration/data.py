@@ -5,29 +5,32 @@ with their classes through `documents.py`, images through `images.py`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from array import array
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from sparsesearch.calibration.documents import labelled_documents
 from sparsesearch.calibration.images import image_samples
 from sparsesearch.calibration.samples import Samples
-from sparsesearch.calibration.tables import ENDLESS, HUB, is_table, rows_of, sources_of, text_of
+from sparsesearch.calibration.sources import PIECE, document_pieces, existing, pieces, text_lines
+from sparsesearch.calibration.tables import ENDLESS, HUB, is_table, sources_of, texts_of
 from sparsesearch.config import DataConfig
 from sparsesearch.demo import corpus
-from sparsesearch.errors import InputError
-from sparsesearch.models.load import load_tokenizer
+from sparsesearch.errors import InputError, first_line
+from sparsesearch.files import load_json
+from sparsesearch.models.load import dense_config, load_tokenizer, meta_model
 from sparsesearch.models.task import Task
 
 # In a directory that `sparsesearch choose` wrote: how its samples were chosen.
 CHOICE = "choice.json"
-# Characters that are tokenised at once.
-PIECE = 2**20
+STDLIB = "stdlib:"
 Tokens = npt.NDArray[np.int32]
 
 
@@ -46,26 +49,68 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
     # Windows are spread over whole files, but data sets and iterables may be endless: a good deal of them is enough.
     endless = texts is not None or any(s.startswith(HUB) for s in sources_of(data))
     enough = need if data.take == "first" else ENDLESS * need if endless else None
-    ids = array("i")
-    for document in texts if texts is not None else _documents(data, role):
-        if not isinstance(document, str):
-            raise InputError("SS204", f"{role} data: documents are strings, got {type(document).__name__}.")
-        ids.extend(tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"])
-        if enough is not None and len(ids) >= enough:
-            break
-    available = len(ids) // data.length
-    count = min(data.sequences, available) if data.fewer else data.sequences
-    if available < max(count, 1):
+    documents = documents_of(data, role) if texts is None else given_documents(texts, role)
+    # All tokens of a text may be more than memory holds.
+    with tempfile.TemporaryFile() as file:
+        found = 0
+        for ids in token_ids(documents, tokenizer, role):
+            found += len(ids)
+            ids.tofile(file)
+            if enough is not None and found >= enough:
+                break
+        available = found // data.length
+        count = min(data.sequences, available) if data.fewer else data.sequences
+        if available < max(count, 1):
+            raise InputError(
+                "SS204",
+                f"{role} data ({_name(data)}) has {available} of {data.sequences} sequences of {data.length} tokens.",
+                f"Give more text, or set data.{role}.sequences or data.{role}.length lower.",
+            )
+        file.flush()
+        windows = np.memmap(file, dtype=np.int32, mode="r", shape=(available, data.length))
+        if data.take == "first":
+            return np.array(windows[:count])
+        return np.array(windows[np.linspace(0, available - 1, count).round().astype(int)])
+
+
+def token_ids(documents: Iterable[str], tokenizer: Any, role: str) -> Iterator[Tokens]:
+    """The tokens of each document without added special tokens; of a long one, of its pieces."""
+    for text in itertools.chain.from_iterable(map(document_pieces, documents)):
+        try:
+            ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        except (UnicodeError, TypeError) as error:  # half a character, as JSON can have
+            raise InputError("SS204", f"{role} data: a document cannot be tokenised: {first_line(error)}.") from None
+        yield np.asarray(ids, dtype=np.int32)
+
+
+def check_vocabulary(samples: Samples, directory: Path, role: str) -> None:
+    """Raise InputError SS204 where the tokenizer is another model's, with tokens that this one has no embedding of."""
+    try:
+        known = getattr(dense_config(directory).get_text_config(), "vocab_size", None)
+    except InputError:  # code of its own would have to run
+        return
+    largest = max(int(a.max()) for a in samples.arrays.values() if a.dtype.kind in "iu")
+    if known is not None and largest >= known:
         raise InputError(
-            "SS204",
-            f"{role} data ({_name(data)}) has {available} of {data.sequences} sequences of {data.length} tokens.",
-            f"Give more text, or set data.{role}.sequences or data.{role}.length lower.",
-        )
-    windows = np.asarray(ids[: available * data.length], dtype=np.int32).reshape(available, data.length)
-    if data.take == "first":
-        return windows[:count]
-    spread: Tokens = windows[np.linspace(0, available - 1, count).round().astype(int)]
-    return spread
+            "SS204", f"{role} data: the tokenizer gives token {largest:,}, and the model has {known:,} tokens.",
+            f"Put the model's own tokenizer into {directory}.",
+        )  # fmt: skip
+
+
+def check_image_size(samples: Samples, directory: Path, role: str) -> None:
+    """Raise InputError SS204 where images have a size that the model cannot take."""
+    try:
+        model = meta_model(dense_config(directory))
+    except InputError:  # code of its own would have to run
+        return
+    shape = samples.arrays["pixel_values"].shape[1:]
+    try:
+        model(torch.empty(1, *shape, device="meta"))
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            "SS204", f"{role} data: the model cannot take images of shape {shape}: {first_line(error)}.",
+            "Set image.size of these data to the model's, or mend its preprocessor_config.json.",
+        ) from None  # fmt: skip
 
 
 def _name(data: DataConfig) -> str:
@@ -84,10 +129,13 @@ def fits(task: Task, directory: Path | None) -> str:
 def _chosen(data: DataConfig, task: Task, model: Path | None, role: str) -> Samples | None:
     """What `sparsesearch choose` wrote, where the source is that; raises InputError SS204 where it does not fit."""
     sources = sources_of(data)
-    directory = Path(sources[0]).expanduser()
-    if len(sources) != 1 or not (directory / CHOICE).is_file():
+    if len(sources) != 1 or sources[0].startswith((HUB, STDLIB)):
         return None
-    if json.loads((directory / CHOICE).read_text())["fits"] != fits(task, model):
+    directory = existing(sources[0], role)
+    if not (directory / CHOICE).is_file():
+        return None
+    choice = load_json(directory / CHOICE, lambda reason: _damaged(directory, role, reason))
+    if choice.get("fits") != fits(task, model):
         raise InputError(
             "SS204", f"{role} data ({directory}) were chosen for another kind of model or another tokenizer.",
             "Choose again, with this model.",
@@ -99,6 +147,10 @@ def _chosen(data: DataConfig, task: Task, model: Path | None, role: str) -> Samp
             f"{data.sequences} of {data.length}.", f"Set data.{role}.sequences and data.{role}.length to what it has.",
         )  # fmt: skip
     return found.rows(slice(0, data.sequences))
+
+
+def _damaged(directory: Path, role: str, reason: str) -> InputError:
+    return InputError("SS204", f"{role} data: {directory / CHOICE} is damaged: {reason.rstrip('.')}.", "Choose again.")
 
 
 def samples_of(
@@ -116,9 +168,17 @@ def samples_of(
     if given is None and (found := _chosen(data, task, directory, role)) is not None:
         return found
     if task.data == "image":
-        return image_samples(data, directory, role)
+        found = image_samples(data, directory, role)
+        if directory is not None:
+            check_image_size(found, directory, role)
+        return found
     assert directory is not None
-    tokenizer = load_tokenizer(directory)
+    found = _text_samples(data, task, load_tokenizer(directory), role, given)
+    check_vocabulary(found, directory, role)
+    return found
+
+
+def _text_samples(data: DataConfig, task: Task, tokenizer: Any, role: str, given: Iterable[Any] | None) -> Samples:
     if task.name == "text-classes" and role != "calibration" and given is None:
         # Statistics are collected over whole windows, without padding.
         labelled = labelled_documents(data, tokenizer, role)
@@ -135,39 +195,24 @@ def samples_of(
     return Samples({"input_ids": windows})
 
 
-def _documents(data: DataConfig, role: str) -> Iterator[str]:
+def given_documents(texts: Iterable[Any], role: str) -> Iterator[str]:
+    """Documents from Python; raises InputError SS204 for what is no string."""
+    for document in texts:
+        if not isinstance(document, str):
+            raise InputError("SS204", f"{role} data: documents are strings, got {type(document).__name__}.")
+        yield document
+
+
+def documents_of(data: DataConfig, role: str, piece: int = PIECE) -> Iterator[str]:
+    """The documents of all sources; of files of text, pieces of about `piece` characters."""
     for source in sources_of(data):
         if is_table(source):
-            for row in rows_of(source, role):
-                yield text_of(row, data, source, role)
-        elif source.startswith("stdlib:"):
-            split = source.removeprefix("stdlib:")
+            yield from (text for text, _ in texts_of(source, data, role))
+        elif source.startswith(STDLIB):
+            split = source.removeprefix(STDLIB)
             if split not in corpus.SPLITS:
                 allowed = ", ".join(corpus.SPLITS)
                 raise InputError("SS204", f"{role} data: stdlib split {split!r} is not one of {allowed}.")
             yield from corpus.documents(cast(corpus.Split, split))
         else:
-            yield from _pieces(_file(source, role))
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """A long text in pieces that end where lines do: tokenizers take hundreds of bytes of memory a character."""
-    piece: list[str] = []
-    size = 0
-    for line in text.splitlines(keepends=True):
-        piece.append(line)
-        size += len(line)
-        if size >= PIECE:
-            yield "".join(piece)
-            piece, size = [], 0
-    if piece:
-        yield "".join(piece)
-
-
-def _file(name: str, role: str) -> str:
-    try:
-        return Path(name).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        hint = f"Give data.{role}.source a UTF-8 text file."
-        raise InputError("SS204", f"{role} data: cannot read {name}: {reason}.", hint) from None
+            yield from pieces(text_lines(source, role), piece)

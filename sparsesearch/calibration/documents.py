@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sparsesearch.calibration.samples import MASK, Samples
-from sparsesearch.calibration.tables import ENDLESS, HUB, Row, column_of, is_table, rows_of, sources_of, text_of
+from sparsesearch.calibration.tables import ENDLESS, HUB, Row, class_of, is_table, sources_of, texts_of
 from sparsesearch.config import DataConfig
 from sparsesearch.errors import InputError
 
@@ -24,34 +24,31 @@ def labelled_documents(data: DataConfig, tokenizer: Any, role: str) -> Samples |
     if not all(is_table(source) for source in sources_of(data)):
         return None
     rows = _rows(data, role)
-    if not rows or data.label not in rows[0][1]:
+    if not rows or data.label not in rows[0][2]:
         return None
-    if len(rows) < data.sequences:
+    count = min(len(rows), data.sequences) if data.fewer else data.sequences
+    if len(rows) < count:
         raise InputError(
             "SS204", f"{role} data ({rows[0][0]}) has {len(rows)} of {data.sequences} documents.",
             f"Give more, or set data.{role}.sequences lower.",
         )  # fmt: skip
     if tokenizer.pad_token_id is None:
-        raise InputError("SS204", f"{role} data: the tokenizer has no padding token, and documents differ in length.")
-    chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, data.sequences).round().astype(int)]
-    texts = [text_of(row, data, source, role) for source, row in chosen]
+        raise InputError(
+            "SS204", f"{role} data: the tokenizer has no padding token, and documents differ in length.",
+            "Set pad_token in the model's tokenizer_config.json.",
+        )  # fmt: skip
+    chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)]
+    labels = [class_of(row, data, source, role) for source, _, row in chosen]
+    texts = [text for _, text, _ in chosen]
     tokens = tokenizer(texts, truncation=True, padding="max_length", max_length=data.length)
     arrays = {name: np.asarray(tokens[name], dtype=np.int32) for name in ("input_ids", MASK)}
-    labels = [_label(row, data, source, role) for source, row in chosen]
     return Samples(arrays, np.array(labels, dtype=np.int64))
 
 
-def _rows(data: DataConfig, role: str) -> list[tuple[str, Row]]:
-    """The rows to choose from: the first ones, all of a file, or a good deal of a set that may have no end."""
-    rows = ((source, row) for source in sources_of(data) for row in rows_of(source, role))
+def _rows(data: DataConfig, role: str) -> list[tuple[str, str, Row]]:
+    """Source, text and row to choose from: the first ones, all of a file, or a good deal of a set without an end."""
+    rows = ((source, text, row) for source in sources_of(data) for text, row in texts_of(source, data, role))
     if data.take == "first":
         return list(itertools.islice(rows, data.sequences))
     endless = any(source.startswith(HUB) for source in sources_of(data))
     return list(itertools.islice(rows, ENDLESS * data.sequences if endless else None))
-
-
-def _label(row: Row, data: DataConfig, source: str, role: str) -> int:
-    label = column_of(row, data.label, source, role)
-    if not isinstance(label, int):
-        raise InputError("SS212", f"{role} data: label {label!r} is no class.", "Labels are integers from 0.")
-    return label

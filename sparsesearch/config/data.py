@@ -23,8 +23,9 @@ class ImageConfig(Strict):
 class DataConfig(Strict):
     """Text as windows of `length` tokens, or images.
 
-    `source` is a file of text, a .parquet file, `stdlib:calibration|selection|test` or `datasets:ID[:CONFIG[:SPLIT]]`,
-    or a list of them; for images a folder (with a folder for each class), .parquet files or a `datasets` id.
+    `source` is a file of text, a table (.jsonl, .json, .csv, .tsv, .parquet), `stdlib:calibration|selection|test` or
+    `datasets:ID[:CONFIG[:SPLIT]]`, or a list of them, also gzipped (.gz); for images a folder (with a folder for each
+    class), tables or a `datasets` id.
     """
 
     source: Text | Annotated[list[Text], Field(min_length=1)]
@@ -32,6 +33,7 @@ class DataConfig(Strict):
     sequences: int = Field(128, ge=1, le=LONGEST)
     fewer: bool = False
     length: int = Field(256, ge=2, le=LONGEST)
+    # Of tables: the column of texts; where there is no `text`, the only one that can be meant.
     column: Text = "text"
     # Of tables: the column of integer classes. A classifier of texts takes documents with them one by one.
     label: Text = "label"

@@ -15,6 +15,7 @@ import torch
 
 from sparsesearch.calibration import Samples, samples_of
 from sparsesearch.calibration.gradients import check_loss
+from sparsesearch.calibration.images import check_classes
 from sparsesearch.config import PYTHON_SOURCE, PrunerConfig, RunConfig, SearchConfig, SupernetConfig, load_config
 from sparsesearch.engine.checks import (
     check_disjoint,
@@ -319,6 +320,7 @@ def _samples(
 ) -> dict[str, Samples]:
     data = {role: getattr(config.data, role) for role in ROLES}
     samples: dict[str, Samples] = {}
+    read: list[str] = []
     for role, wanted in data.items():
         if wanted is None:
             continue
@@ -332,6 +334,9 @@ def _samples(
             samples[role] = found
         else:
             samples[role] = samples_of(wanted, source.task, source.directory, role, found)
+            read.append(role)
+    if source.task.data == "image":
+        check_classes(config.data, read, source.directory)
     return samples
 
 

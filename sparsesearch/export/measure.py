@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 from transformers.utils import logging
 
 from sparsesearch.calibration import Samples
+from sparsesearch.calibration.data import check_vocabulary, documents_of, token_ids
 from sparsesearch.calibration.documents import labelled_documents
 from sparsesearch.calibration.images import image_batches
-from sparsesearch.calibration.tables import is_table, rows_of
+from sparsesearch.calibration.sources import DOCUMENT
 from sparsesearch.config import DataConfig
 from sparsesearch.engine.progress import Reporter
-from sparsesearch.errors import InputError
+from sparsesearch.errors import InputError, first_line
 from sparsesearch.evaluation import accuracy, perplexity
 from sparsesearch.export.targets import open_target
 from sparsesearch.models import load_tokenizer
@@ -26,7 +28,7 @@ def evaluate_text(target: str, text: Path, length: int, first: int | None, batch
     """What a model makes of a text, with `{params, nonzeros, length}`.
 
     Args:
-        text: a text file for a language model; a .parquet file with columns `text` and `label` for a classifier.
+        text: a text file or a table for a language model; a table with columns `text` and `label` for a classifier.
         first: windows or documents to take; all where None.
 
     Returns:
@@ -43,9 +45,11 @@ def evaluate_text(target: str, text: Path, length: int, first: int | None, batch
         raise InputError("SS204", f"--length {length} exceeds the model's {positions} positions.", "Lower --length.")
     if opened.task.name == "text-classes":
         samples = _documents(text, load_tokenizer(opened.directory), length, first)
+        check_vocabulary(samples, opened.directory, "--text")
         value = accuracy(opened.model, opened.task, samples, batch)
         return {"accuracy": value, "documents": len(samples), "length": length} | opened.report()
     tokens = text_windows(load_tokenizer(opened.directory), text, length)[:first]
+    check_vocabulary(Samples({"input_ids": tokens}), opened.directory, "--text")
     with _progress("perplexity", len(tokens)) as step:
         value = perplexity(opened.model, tokens, batch, step)
     return {"perplexity": value, "tokens": int(tokens.size), "length": length} | opened.report()
@@ -71,7 +75,11 @@ def evaluate_images(target: str, images: str, first: int | None, batch: int) -> 
                     "SS204", f"{images}: images have no class.", "Give a folder for each class, or labels."
                 )
             samples = samples.rows(slice(0, None if first is None else first - seen))
-            right += accuracy(opened.model, opened.task, samples, batch) * len(samples)
+            try:
+                right += accuracy(opened.model, opened.task, samples, batch) * len(samples)
+            except ValueError as error:  # of another size than its own
+                reason = f"{target} cannot take the images as they are prepared: {first_line(error)}."
+                raise InputError("SS204", reason, "Mend its preprocessor_config.json.") from None
             seen += len(samples)
             step(seen)
             if seen == first:
@@ -80,11 +88,10 @@ def evaluate_images(target: str, images: str, first: int | None, batch: int) -> 
 
 
 def _documents(table: Path, tokenizer: Any, length: int, first: int | None) -> Samples:
-    count = first or sum(1 for _ in rows_of(str(table), "--text"))
-    data = DataConfig(source=str(table), sequences=count, length=length, take="first")
-    samples = labelled_documents(data, tokenizer, "--text") if is_table(str(table)) else None
+    data = DataConfig(source=str(table), sequences=first or sys.maxsize, fewer=True, length=length, take="first")
+    samples = labelled_documents(data, tokenizer, "--text")
     if samples is None:
-        raise InputError("SS204", f"{table} has no documents with classes.", "Give a .parquet file: text, label.")
+        raise InputError("SS204", f"{table} has no documents with classes.", "Give a table with columns text, label.")
     return samples
 
 
@@ -100,15 +107,13 @@ def _progress(phase: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def text_windows(tokenizer: Any, text: Path, length: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """All whole windows of a text file."""
-    try:
-        ids = tokenizer(text.read_text(encoding="utf-8"), add_special_tokens=False, verbose=False)["input_ids"]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError("SS204", f"cannot read {text}: {reason}.") from None
+    """All whole windows of a text file or a table; raises InputError SS204 for what is neither, or too short."""
+    documents = documents_of(DataConfig(source=str(text)), "--text", DOCUMENT)
+    found = list(token_ids(documents, tokenizer, "--text"))
+    ids = np.concatenate([*found, np.empty(0, dtype=np.int32)])
     count = len(ids) // length
     if count == 0:
         raise InputError(
             "SS204", f"{text} has {len(ids)} tokens, fewer than one window of {length}.", "Lower --length."
         )
-    return np.asarray(ids[: count * length], dtype=np.int32).reshape(count, length)
+    return ids[: count * length].reshape(count, length)

@@ -52,7 +52,7 @@ def outputs_of(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
     with torch.no_grad():
         if not isinstance(model, PreTrainedModel):
-            own: torch.Tensor = model(*(inputs[name] for name in sorted(inputs)))
+            own: torch.Tensor = model(*_in_order(inputs))
             return own.float()
         rows = [model(**row) for row in _batches(model, inputs)]
     outputs = torch.cat([row.logits if "logits" in row else row.last_hidden_state for row in rows])
@@ -65,6 +65,11 @@ def _batches(model: Any, inputs: dict[str, torch.Tensor]) -> list[dict[str, torc
         return [inputs]
     count = len(next(iter(inputs.values())))
     return [{name: tensor[i : i + 1] for name, tensor in inputs.items()} for i in range(count)]
+
+
+def _in_order(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Inputs of a module of the user's own, whose names are their numbers."""
+    return [inputs[name] for name in sorted(inputs, key=lambda name: (len(name), name))]
 
 
 def check(model: Any, inputs: dict[str, torch.Tensor], outputs: torch.Tensor) -> dict[str, Any]:
@@ -126,7 +131,7 @@ def check_graph(
     else:
         program = torch.export.load(path).module()
         with torch.no_grad():
-            found = program(*(inputs[name] for name in sorted(inputs))) if own else program(**inputs)
+            found = program(*_in_order(inputs)) if own else program(**inputs)
     if "transformers" in sys.modules or "sparsesearch" in sys.modules:
         raise ValueError("loading the graph imported more than its runtime")
     return {"max_abs_logit_diff": float((found.float() - outputs).abs().max()), "disagreeing": []}

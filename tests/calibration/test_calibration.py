@@ -54,8 +54,8 @@ def test_a_datasets_source(tmp_path: Path, tokenizer: Any) -> None:
     found = token_windows(data, tokenizer, "calibration")
     expected = token_windows(data.model_copy(update={"source": "x"}), tokenizer, "calibration", [TEXT])
     assert np.array_equal(found, expected)
-    with pytest.raises(InputError, match=r"SS204 .* has no column 'text', only body"):
-        token_windows(data.model_copy(update={"column": "text"}), tokenizer, "calibration")
+    with pytest.raises(InputError, match=r"SS204 .* has no column 'prose', only body"):
+        token_windows(data.model_copy(update={"column": "prose"}), tokenizer, "calibration")
 
 
 def test_first_windows_are_the_texts_beginning(tokenizer: Any) -> None:

@@ -120,7 +120,12 @@ def test_documents_are_padded_and_masked(tmp_path: Path, tokenizer: Any) -> None
         ({"text": ["a b"] * 3, "label": [0] * 3}, {"sequences": 4}, "has 3 of 4 documents"),
         ({"text": ["a b"] * 4, "label": ["good"] * 4}, {}, "label 'good' is no class"),
         ({"text": [1, 2, 3, 4], "label": [0] * 4}, {}, "does not hold text"),
-        ({"body": ["a b"] * 4, "label": [0] * 4}, {}, "has no column 'text', only body, label"),
+        ({"body": ["a b"] * 4, "label": [0] * 4}, {"column": "prose"}, "has no column 'prose', only body, label"),
+        ({"a": ["a b"] * 4, "b": ["a b"] * 4}, {}, "has no column 'text', nor exactly one of texts, only a, b"),
+        ({"text": ["a b"] * 4, "label": [0.0] * 4}, {}, "label 0.0 is no class"),
+        ({"text": ["a b"] * 4, "label": [True] * 4}, {}, "label True is no class"),
+        ({"text": ["a b"] * 4, "label": [-1] * 4}, {}, "label -1 is no class"),
+        ({"text": ["a b"] * 4, "label": [None] * 4}, {}, "label None is no class"),
     ],
 )
 def test_tables_that_do_not_fit_get_one_line(

@@ -150,7 +150,7 @@ def spoilt(place: Path) -> Path:
         (["--set", "model.weights=/no/such"], "SS214", "cannot read model.weights"),
         (["--model", "demo"], "SS213", "model.weights is for a factory"),
         (["--calibration", spoilt], "SS212", "cannot be read"),
-        (["--calibration", "/no/such"], "SS204", "neither a folder of images nor a .parquet file"),
+        (["--calibration", "/no/such"], "SS204", "cannot read /no/such: No such file"),
         (["--set", "data.selection.sequences=50"], "SS204", "has 8 of 50 images"),
         (["--set", "units.0.kind=ffn_width"], "SS103", "Padded has nothing of that kind. It has: channels, sparsity"),
         (["--set", "units.0.target=linear"], "SS103", "channels of linear cannot be cut"),
