@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.report.lineage import Step
@@ -21,7 +23,7 @@ def cost_cells(results: RunResults, evaluation: Evaluation) -> list[Cell]:
     return [Cell(f"{cost_text(c, v)} ({v / dense[c]:.0%})", v) for c, v in shown]
 
 
-def front_table(results: RunResults) -> str:
+def front_table(results: RunResults) -> Markup:
     """The front, then uniform candidates and dense, with test values where there are any."""
     tests, shown = test_values(results), named(results)
     costs = [cost for cost, dense in results.space.dense_costs.items() if dense]
@@ -47,7 +49,7 @@ def phases(run: RunDirectory) -> dict[str, list[float]]:
     return sums
 
 
-def ledger_table(sums: Mapping[str, Sequence[float]]) -> str:
+def ledger_table(sums: Mapping[str, Sequence[float]]) -> Markup:
     """What `phases` found."""
     rows: list[Row] = [
         [phase, f"{count:,.0f}", f"{tokens:,.0f}", f"{seconds:,.1f}", f"{device:,.1f}" if device else ""]
@@ -56,7 +58,7 @@ def ledger_table(sums: Mapping[str, Sequence[float]]) -> str:
     return table(["phase", "steps", "tokens", "seconds", "device seconds"], rows)
 
 
-def lineage_table(results: RunResults, steps: Sequence[Step]) -> str:
+def lineage_table(results: RunResults, steps: Sequence[Step]) -> Markup:
     """A chain, its start first."""
     cost = results.objectives[1]
     dense = max(results.space.dense_costs[cost], 1)
@@ -88,7 +90,7 @@ def latencies(run: RunDirectory) -> dict[str, Any]:
     return dict(run.read(run.latency_measured)) if run.latency_measured.exists() else {}
 
 
-def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> str:
+def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> Markup:
     """Exports that were made from the run; empty where none is recorded."""
     rows: list[Row] = [
         [
@@ -100,4 +102,4 @@ def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> str:
         ]
         for line in run.lines(run.exports)
     ]
-    return table(["id", "form", "directory", "verified by", "when"], rows) if rows else ""
+    return table(["id", "form", "directory", "verified by", "when"], rows) if rows else Markup()
