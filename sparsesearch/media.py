@@ -39,11 +39,6 @@ class Terminal(Console):
         return super().render_str(printable(text, LONGEST), **options)
 
 
-def say(text: object) -> None:
-    """Print one line on stdout."""
-    print(printable(str(text), LONGEST))
-
-
 def script_json(data: str) -> Markup:
     """A JSON document for the inside of a script element."""
     return Markup("".join(_IN_SCRIPTS.get(c, c) for c in data))

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from sparsesearch.cli.options import Json, print_json
+from sparsesearch.cli.options import Json, print_json, say
 
 
 def doctor(json_: Json = False) -> None:
@@ -29,6 +29,6 @@ def doctor(json_: Json = False) -> None:
         print_json(found)
         return
     for key, value in found.items():
-        print(f"{key:<16} {value}")
+        say(f"{key:<16} {value}")
     if found["ray"] == "missing":
-        print("Ray is missing: use --executor local.")
+        say("Ray is missing: use --executor local.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, recipe_changes
+from sparsesearch.cli.options import Json, print_json, recipe_changes, say
 from sparsesearch.cli.search import run_name
 
 
@@ -63,5 +63,5 @@ def iterate(
         print_json(reports)
         return
     for report in reports:
-        print(f"stage {report['stage']}: {first.objectives[0]} {report['before']:.4g} before training, "
+        say(f"stage {report['stage']}: {first.objectives[0]} {report['before']:.4g} before training, "
               f"{report['after']:.4g} after; {report['nonzeros']:,} nonzeros: {report['out']}")  # fmt: skip

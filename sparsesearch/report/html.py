@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +11,8 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from sparsesearch.engine.results import RunResults
-from sparsesearch.report import tables
+from sparsesearch.errors import DamagedFile
+from sparsesearch.report import reading, tables
 from sparsesearch.report.agreement import agreement_figure, audits_of
 from sparsesearch.report.data import counted
 from sparsesearch.report.figures import (
@@ -85,11 +86,19 @@ def _sections(results: RunResults, offline: bool) -> list[Markup]:
         _progress(results),
         _ladder(results),
         _lineage(results),
-        _latency(results),
-        _proxies(results, offline),
-        _exports(results),
+        _decoration(lambda: _latency(results)),
+        _decoration(lambda: _proxies(results, offline)),
+        _decoration(lambda: _exports(results)),
         _ledger(results),
     ]
+
+
+def _decoration(make: Callable[[], Markup]) -> Markup:
+    """A section that says nothing of the front, or why it is left out."""
+    try:
+        return make()
+    except DamagedFile as error:
+        return Markup('<p class="note">Left out: {}</p>').format(error.message)
 
 
 def _header(results: RunResults) -> Markup:
@@ -171,7 +180,7 @@ def _keys(results: RunResults) -> dict[str, str]:
 
 
 def _latency(results: RunResults) -> Markup:
-    found = tables.latencies(results.run)
+    found = reading.latencies(results.run)
     if not found:
         return Markup()
     rows = html_table(latency_table(results, found))
@@ -183,18 +192,17 @@ def _latency(results: RunResults) -> Markup:
 
 def _proxies(results: RunResults, offline: bool) -> Markup:
     run, parts = results.run, []
-    if run.screen.exists():
-        known = run.read(run.screen)
+    if known := reading.screened(run):
         parts.append(Markup("<p>{}</p>").format(_screen_text(known)))
     for audit in audits_of(results):
         name = audit.parent.name
         link = Markup('<a href="../{}/audit.html">{}</a>').format(quote(os.fsencode(name)), name)
         parts.append(Markup("<p>Audit {}:</p>").format(name if offline else link))
-        parts.append(card(figure_div(agreement_figure(json.loads(audit.read_text())))))
+        parts.append(card(figure_div(agreement_figure(reading.audited(audit)))))
     return section("Proxies", *parts) if parts else Markup()
 
 
-def _screen_text(known: dict[str, Any]) -> str:
+def _screen_text(known: reading.Screened) -> str:
     low, high = known["tau_range"]
     return (
         f"Proxy {known['proxy']} was compared with measurements before it might screen children: Kendall's tau "

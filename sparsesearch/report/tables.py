@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from markupsafe import Markup
 
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.results import RunResults, name_in_tests
+from sparsesearch.report import reading
 from sparsesearch.report.lineage import Step
 from sparsesearch.report.page import Cell, Row, table
-from sparsesearch.report.payload import key_of, named, test_values
+from sparsesearch.report.payload import key_of, named
 from sparsesearch.report.texts import cost_name, cost_text
 from sparsesearch.searchers import Evaluation
 
@@ -25,7 +25,7 @@ def cost_cells(results: RunResults, evaluation: Evaluation) -> list[Cell]:
 
 def front_table(results: RunResults) -> Markup:
     """The front, then uniform candidates and dense, with test values where there are any."""
-    tests, shown = test_values(results), named(results)
+    tests, shown = reading.test_values(results), named(results)
     costs = [cost for cost, dense in results.space.dense_costs.items() if dense]
     heads = ["id", "", results.quality, *map(cost_name, costs), *([f"test {results.test_metric}"] if tests else [])]
     rows: list[Row] = []
@@ -42,10 +42,11 @@ def front_table(results: RunResults) -> Markup:
 def phases(run: RunDirectory) -> dict[str, list[float]]:
     """Steps, tokens, seconds and device seconds of the ledger, summed by phase."""
     sums: dict[str, list[float]] = {}
-    for entry in run.lines(run.ledger):
+    for entry in reading.phases(run):
         total = sums.setdefault(entry["phase"], [0.0, 0.0, 0.0, 0.0])
-        for i, key in enumerate(("count", "tokens", "seconds", "device_seconds")):
-            total[i] += entry.get(key, 0.0)
+        spent = (entry["count"], entry["tokens"], entry["seconds"], entry.get("device_seconds", 0.0))
+        for i, value in enumerate(spent):
+            total[i] += value
     return sums
 
 
@@ -85,11 +86,6 @@ def lineage_table(results: RunResults, steps: Sequence[Step]) -> Markup:
     return table(heads, rows)
 
 
-def latencies(run: RunDirectory) -> dict[str, Any]:
-    """What `latency_measured.json` says, by candidate id, `dense` and `setting`; empty where nothing was measured."""
-    return dict(run.read(run.latency_measured)) if run.latency_measured.exists() else {}
-
-
 def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> Markup:
     """Exports that were made from the run; empty where none is recorded."""
     rows: list[Row] = [
@@ -100,6 +96,6 @@ def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> Markup:
             ", ".join(line["verified"]),
             line["when"],
         ]
-        for line in run.lines(run.exports)
+        for line in reading.exports(run)
     ]
     return table(["id", "form", "directory", "verified by", "when"], rows) if rows else Markup()
