@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sparsesearch import pareto
 from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import printable
 from sparsesearch.report.reading import phases
 from sparsesearch.report.texts import LATENCY, axis_text
 from sparsesearch.searchers import Evaluation
@@ -69,7 +70,7 @@ def layers(space: Space, genome: Genome) -> Layers:
 
 def row_name(module: str, kind: str) -> str:
     """A unit's name without its block."""
-    leaf = module.rsplit(".", 1)[-1]
+    leaf = printable(module.rsplit(".", 1)[-1])
     names = {
         "sparsity": f"{leaf} sparsity",
         "ffn_width": "FFN width",

@@ -104,6 +104,14 @@ class Audited(TypedDict):
     training: NotRequired[Training]
 
 
+class Row(TypedDict):
+    module: str
+    kind: str
+    block: Annotated[Count, Field(lt=10_000)]
+    total: Annotated[Count, Field(gt=0)]
+    levels: tuple[Count, ...]
+
+
 class Measured(TypedDict):
     sequences: Count
     draw: int
@@ -120,6 +128,7 @@ class Measured(TypedDict):
 _INFO, _MEASURED, _PHASES = TypeAdapter(Info), TypeAdapter(Measured), TypeAdapter(list[Phase])
 _EXPORTS, _SCREENED, _PROGRESS = TypeAdapter(list[Export]), TypeAdapter(Screened), TypeAdapter(Progress)
 _TIMED, _REQUEST, _TESTS = TypeAdapter(dict[str, Timed]), TypeAdapter(Request), TypeAdapter(dict[str, Number])
+_UNITS, _COSTS, _LIMITS = TypeAdapter(list[Row]), TypeAdapter(dict[str, Count]), TypeAdapter(list[Number])
 _AUDITED, _GENERATIONS = TypeAdapter(Audited), TypeAdapter(list[dict[str, Number]])
 
 
@@ -133,8 +142,9 @@ def open_results(path: Path) -> RunResults:
         results = RunResults(path)
     with sound(run.space):
         space = results.space
-        dense = space.dense_costs
-        _bounded = [space.bounds, [unit.removed(0) for unit in space.units], sorted(unit.block for unit in space.units)]
+        _UNITS.validate_python([vars(unit) for unit in space.units], strict=True)
+        _LIMITS.validate_python([bound.maximum for bound in space.bounds], strict=True)
+        dense = _COSTS.validate_python(space.dense_costs, strict=True)
     with sound(run.info):
         if strange := sorted(set(info["objectives"][1:]) - dense.keys()):
             raise ValueError(f"objectives: the run's space has no cost {strange[0]!r}")
