@@ -61,8 +61,8 @@ def audit(
 
 def _show(found: Audit, path: Path, json_: bool) -> None:
     """Write the page, the picture and the numbers, and print them."""
-    from rich.console import Console
 
+    from sparsesearch.media import Terminal
     from sparsesearch.report.audit_page import audit_json, audit_table, write_page, write_picture
 
     write_page(found, path / "audit.html", path.name)
@@ -71,6 +71,6 @@ def _show(found: Audit, path: Path, json_: bool) -> None:
     if json_:
         print_json(audit_json(found))
         return
-    console = Console()
+    console = Terminal()
     console.print(audit_table(found))
     console.print(f"Report: {path / 'audit.html'}", highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, Pick, print_json, set_if_given, usable
+from sparsesearch.cli.options import Json, Pick, print_json, say, set_if_given, usable
 
 
 def choose_samples(
@@ -46,10 +46,10 @@ def choose_samples(
     if json_:
         print_json(told)
         return
-    print(f"{told['out']}: {told['chosen']} of {told['pool']} samples by {by}, mean score {told['mean_chosen']:.4g} "
+    say(f"{told['out']}: {told['chosen']} of {told['pool']} samples by {by}, mean score {told['mean_chosen']:.4g} "
           f"(pool {told['mean_pool']:.4g}).")  # fmt: skip
     own = {"source": json.dumps(told["out"])[1:-1], "sequences": told["chosen"], "length": told["length"]}
-    print(f"Use: {' '.join(f'--set data.{role}.{key}={value}' for key, value in own.items())}")
+    say(f"Use: {' '.join(f'--set data.{role}.{key}={value}' for key, value in own.items())}")
 
 
 def _candidate(run: Path, pick: str | None, weights: str) -> Any:

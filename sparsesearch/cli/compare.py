@@ -69,8 +69,8 @@ def compare(
 
 def _show(numbers: Comparison, path: Path, json_: bool) -> None:
     """Write the page, the picture and the numbers, and print them."""
-    from rich.console import Console
 
+    from sparsesearch.media import Terminal
     from sparsesearch.report.compare_page import comparison_json, comparison_table, write_page, write_picture
 
     write_page(numbers, path / "compare.html", path.name)
@@ -79,7 +79,7 @@ def _show(numbers: Comparison, path: Path, json_: bool) -> None:
     if json_:
         print_json(comparison_json(numbers))
         return
-    console = Console()
+    console = Terminal()
     console.print(comparison_table(numbers))
     console.print(f"Report: {path / 'compare.html'}", highlight=False, soft_wrap=True)
 

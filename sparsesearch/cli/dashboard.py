@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import socket
-import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import RunArgument
+from sparsesearch.cli.options import RunArgument, say
 from sparsesearch.errors import EnvironmentProblem, InputError, first_line, printable
 
 # Seconds between two looks at what a running search has measured.
@@ -25,9 +24,9 @@ def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
 ) -> None:
     """Mirror a run into optuna.journal and serve it with optuna-dashboard, a running search as it goes on."""
-    from sparsesearch.engine.results import RunResults
+    from sparsesearch.report.reading import open_results
 
-    results = RunResults(Path(run))
+    results = open_results(Path(run))
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise EnvironmentProblem("SS307", "dashboard needs optuna-dashboard.", "pip install 'sparsesearch[dashboard]'")
     if not results.evaluations:
@@ -42,10 +41,10 @@ def dashboard(
     def follow() -> None:
         while results.run.holder():
             time.sleep(INTERVAL)
-            mirror.update(RunResults(Path(run)))
+            mirror.update(open_results(Path(run)))
 
     threading.Thread(target=follow, daemon=True).start()
-    print(f"{mirror.path} at http://{host}:{port}/ (Ctrl-C ends)", file=sys.stderr)
+    say(f"{mirror.path} at http://{host}:{port}/ (Ctrl-C ends)", err=True)
     run_server(mirror.storage, host=host, port=port)
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json
-from sparsesearch.errors import EnvironmentProblem, printable
+from sparsesearch.cli.options import Json, print_json, say
+from sparsesearch.errors import EnvironmentProblem
 
 
 def doctor(
@@ -41,9 +41,9 @@ def doctor(
         print_json(found)
         return
     for key, value in found.items():
-        print(f"{key:<16} {value}")
+        say(f"{key:<16} {value}")
     if found["ray"] == "missing":
-        print("Ray is missing: use --executor local.")
+        say("Ray is missing: use --executor local.")
 
 
 def _examine(run: Path, json_: bool) -> None:
@@ -55,6 +55,6 @@ def _examine(run: Path, json_: bool) -> None:
         print_json(found)
     else:
         for name, problem in found.items():
-            print(printable(f"{name:<40} {problem or 'whole'}"))
+            say(f"{name:<40} {problem or 'whole'}")
     if damaged := [name for name, problem in found.items() if problem]:
         raise EnvironmentProblem("SS601", f"{run}: {len(damaged)} of {len(found)} parts are damaged: {damaged[0]}.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, split
+from sparsesearch.cli.options import Json, print_json, say, split
 from sparsesearch.errors import InputError
 
 
@@ -55,7 +54,7 @@ def evaluate(
     else:
         for target, result in found.items():
             name = f"{target}: " if len(found) > 1 else ""
-            print(f"{name}{_described(result)}; {result['params']:,} params, {result['nonzeros']:,} nonzeros")
+            say(f"{name}{_described(result)}; {result['params']:,} params, {result['nonzeros']:,} nonzeros")
 
 
 def _evaluate(
@@ -84,14 +83,13 @@ def _described(result: dict[str, Any]) -> str:
 def _evaluate_tasks(
     targets: list[str], names: list[str], limit: int | None, include: Path | None, batch: int, as_json: bool
 ) -> None:
-    from rich.console import Console
-
     from sparsesearch.export.tasks import evaluate_tasks
+    from sparsesearch.media import Terminal
     from sparsesearch.report.task_table import task_table
 
-    found = evaluate_tasks(targets, names, limit, include, batch, lambda text: print(text, file=sys.stderr))
+    found = evaluate_tasks(targets, names, limit, include, batch, lambda text: say(text, err=True))
     if as_json:
         print_json(found)
     else:
-        console = Console()
+        console = Terminal()
         console.print(task_table(found, console))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json
+from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json, say
 
 
 def export(
@@ -38,11 +38,11 @@ def export(
         print_json(done)
         return
     counts = ", ".join(f"{done[name]:,} {name}" for name in ("params", "nonzeros", "bytes"))
-    print(f"{done['out']}: form {done['form']}, {counts}")
-    print(f"Form {done['form']}: {done['why']}.")
-    print(f"Reloaded by {' and '.join(done['verified'])}: largest logit difference {done['max_abs_logit_diff']:.2g}")
-    print(f"Load: {done['load']}")
+    say(f"{done['out']}: form {done['form']}, {counts}")
+    say(f"Form {done['form']}: {done['why']}.")
+    say(f"Reloaded by {' and '.join(done['verified'])}: largest logit difference {done['max_abs_logit_diff']:.2g}")
+    say(f"Load: {done['load']}")
     for note in done["notes"]:
-        print(note)
+        say(note)
     if "hub" in done:
-        print(f"Uploaded: {done['hub']}")
+        say(f"Uploaded: {done['hub']}")

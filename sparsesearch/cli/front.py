@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, RunArgument, print_json
+from sparsesearch.cli.options import Json, RunArgument, print_json, say
 
 
 def front(
@@ -18,14 +17,14 @@ def front(
     json_: Json = False,
 ) -> None:
     """Show the candidates that no other candidate beats, with dense and uniform beside them."""
-    from rich.console import Console
 
-    from sparsesearch.engine.results import RunResults
     from sparsesearch.errors import InputError, did_you_mean
+    from sparsesearch.media import Terminal
+    from sparsesearch.report.reading import open_results
     from sparsesearch.report.terminal import front_table
     from sparsesearch.space import Limit
 
-    results = RunResults(Path(run))
+    results = open_results(Path(run))
     results.require_front()
     space = results.space.with_limits(Limit.parse(text) for text in where or [])
     candidates = [e for e in results.front if space.feasible(e.genome)]
@@ -40,5 +39,5 @@ def front(
         return
     if where and not candidates:
         smallest = ", ".join(f"{b.cost} {results.smallest(b.cost):,}" for b in space.bounds)
-        print(f"No candidate of the front is within {', '.join(where)}; its smallest have {smallest}.", file=sys.stderr)
-    Console().print(front_table(results, candidates, f"Front of {results.run.path.name}", space))
+        say(f"No candidate of the front is within {', '.join(where)}; its smallest have {smallest}.", err=True)
+    Terminal().print(front_table(results, candidates, f"Front of {results.run.path.name}", space))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, recipe_changes, usable
+from sparsesearch.cli.options import Json, print_json, recipe_changes, say, usable
 from sparsesearch.cli.search import run_path
 
 
@@ -65,5 +65,5 @@ def iterate(
         print_json(reports)
         return
     for report in reports:
-        print(f"stage {report['stage']}: {first.objectives[0]} {report['before']:.4g} before training, "
+        say(f"stage {report['stage']}: {first.objectives[0]} {report['before']:.4g} before training, "
               f"{report['after']:.4g} after; {report['nonzeros']:,} nonzeros: {report['out']}")  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, set_if_given, usable
+from sparsesearch.cli.options import Json, print_json, say, set_if_given, usable
 
 
 def latency(
@@ -55,18 +55,17 @@ def latency(
     if json_:
         print_json({"out": str(out), **table.to_json()})
         return
-    print(f"{out}: {request_text(asdict(table.setting))}")
+    say(f"{out}: {request_text(asdict(table.setting))}")
     share = table.smallest_ns / table.dense_ns
-    print(f"Dense {table.dense_ns / 1e6:.3g} ms, smallest {table.smallest_ns / 1e6:.3g} ms ({share:.0%}).")
-    print(f"Use: --set latency.table={out}")
+    say(f"Dense {table.dense_ns / 1e6:.3g} ms, smallest {table.smallest_ns / 1e6:.3g} ms ({share:.0%}).")
+    say(f"Use: --set latency.table={out}")
 
 
 def _finalists(run: Path, device: str | None, json_: bool) -> None:
-    from rich.console import Console
-
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.engine.results import RunResults
     from sparsesearch.export.latency import measure_finalists
+    from sparsesearch.media import Terminal
     from sparsesearch.report.html import write_report
     from sparsesearch.report.terminal import latency_table
 
@@ -77,4 +76,4 @@ def _finalists(run: Path, device: str | None, json_: bool) -> None:
     if json_:
         print_json(found)
     else:
-        Console().print(latency_table(results, found))
+        Terminal().print(latency_table(results, found))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json
+from sparsesearch.cli.options import Json, print_json, say
 
 
 def _first_line(thing: Any) -> str:
@@ -100,4 +100,4 @@ def list_(
         return
     width = max(map(len, found), default=0)
     for name, text in found.items():
-        print(f"{name:<{width}}  {text}")
+        say(f"{name:<{width}}  {text}")

@@ -27,11 +27,18 @@ Pick = Annotated[
     ),
 ]
 
+# Characters of a line; of longer ones the middle is left out.
+LONGEST = 20_000
+
+
+def say(text: object, err: bool = False) -> None:
+    """Print one line on stdout (or stderr), whatever is in it."""
+    print(printable(str(text), LONGEST), file=sys.stderr if err else sys.stdout)
+
 
 def print_json(data: Any) -> None:
-    """One JSON document on stdout."""
-    json.dump(data, sys.stdout, indent=1)
-    print()
+    """One JSON document on stdout; numbers that are not finite, which JSON does not have, become null."""
+    print(json.dumps(json.loads(json.dumps(data), parse_constant=lambda _: None), indent=1))
 
 
 def usable(path: Path, option: str) -> Path:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from sparsesearch.cli.options import print_json
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.export.latency import is_here, measure_finalists
+from sparsesearch.media import Terminal
 from sparsesearch.report.html import write_report
 from sparsesearch.report.png import write_png
 from sparsesearch.report.terminal import print_summary
@@ -23,4 +22,4 @@ def show_outcome(results: RunResults, as_json: bool) -> None:
     if as_json:
         print_json(results.front_json())
     else:
-        print_summary(results, Console())
+        print_summary(results, Terminal())

@@ -6,13 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from sparsesearch.config import dump_config
 from sparsesearch.engine.executors import idle_gpu
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.supernet_checks import supernet_note, supernet_plan
+from sparsesearch.media import Terminal
 from sparsesearch.report.texts import cost_text
 from sparsesearch.supernet.store import estimated_bytes
 
@@ -40,9 +40,10 @@ def plan_json(launch: Launch) -> dict[str, Any]:
 
 def print_plan(launch: Launch, path: Path | None = None) -> None:
     """The plan as a table, and the resolved configuration."""
-    plan, console = plan_json(launch), Console()
+    plan, console = plan_json(launch), Terminal()
     if path is not None:
-        console.print(dump_config(launch.config), highlight=False, soft_wrap=True)
+        for line in dump_config(launch.config).splitlines():
+            console.print(line, highlight=False, soft_wrap=True)
     units = ", ".join(f"{count} {kind}" for kind, count in plan["units"].items())
     console.print(f"{plan['model']}: {units}; 10^{len(str(plan['genomes'])) - 1} genomes", highlight=False)
     table = Table("cost", "dense", "smallest", "limit")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json, set_if_given, usable
+from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json, say, set_if_given, usable
 
 if TYPE_CHECKING:
     from sparsesearch.engine.recover import Recovered
@@ -78,11 +78,11 @@ def recover(
 
 def _show(reports: list[dict[str, Any]], quality: str) -> None:
     for done in reports:
-        print(
+        say(
             f"{done['out']}: {quality} {done['before']:.4g} before training, {done['after']:.4g} after "
             f"{done['recovery_tokens']:,} tokens; form {done['form']}, {done['nonzeros']:,} nonzeros."
         )
-        print(f"Load: {done['load']}")
+        say(f"Load: {done['load']}")
 
 
 def _written(results: RunResults, one: Recovered, place: Path, form: str) -> dict[str, Any]:

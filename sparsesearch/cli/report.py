@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsesearch.cli.options import usable
+from sparsesearch.cli.options import say, usable
 from sparsesearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html and PNGs from the archive; of several runs, one page with their fronts over each other."""
-    from sparsesearch.engine.results import RunResults
+    from sparsesearch.report.reading import open_results
 
-    found = [RunResults(Path(run)) for run in runs]
+    found = [open_results(Path(run)) for run in runs]
     if len(found) > 1:
         if journal:
             raise InputError("SS101", "--journal is for one run.", "Give it to each run by itself.")
@@ -43,13 +43,13 @@ def _single(results: RunResults, offline: bool, figures: bool, journal: bool) ->
 
     if results.final:
         results.run.write_front(results.front_json())
-    print(write_report(results, offline))
+    say(write_report(results, offline))
     for path in [*write_png(results), *(write_figures(results) if figures else [])]:
-        print(path)
+        say(path)
     if journal:
         from sparsesearch.report.journal import write_journal
 
-        print(write_journal(results))
+        say(write_journal(results))
 
 
 def _compared(runs: list[RunResults], out: Path, offline: bool, figures: bool) -> None:
@@ -58,7 +58,7 @@ def _compared(runs: list[RunResults], out: Path, offline: bool, figures: bool) -
 
     if not usable(out, "--out").parent.is_dir():
         raise InputError("SS126", f"--out {out}: no such directory as {out.parent}.", "Make it first.")
-    print(write_runs_page(runs, out, offline))
+    say(write_runs_page(runs, out, offline))
     if figures:
         for path in write_runs_figures(runs, out.parent / "figures"):
-            print(path)
+            say(path)

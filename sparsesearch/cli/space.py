@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, usable
+from sparsesearch.cli.options import Json, print_json, say, usable
 
 app = typer.Typer(help="Write, check and show recipes.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -60,7 +60,8 @@ def init(
         out.write_text(_RECIPE.format(model=model, units="\n".join(_UNITS[n] for n in names), cost=cost))
     except FileNotFoundError as error:
         raise InputError("SS126", f"cannot write {out}: {error.strerror}.", "Choose another --out.") from None
-    print(f"{out}\nCheck it: sparsesearch space check {out}")
+    say(out)
+    say(f"Check it: sparsesearch space check {out}")
 
 
 @app.command("check")
@@ -87,11 +88,11 @@ def show(
     json_: Json = False,
 ) -> None:
     """List every unit of a recipe with its levels."""
-    from rich.console import Console
     from rich.table import Table
 
     from sparsesearch.config import load_config
     from sparsesearch.engine.launch import prepare
+    from sparsesearch.media import Terminal
 
     space = prepare(load_config(recipe)).space
     if json_:
@@ -100,4 +101,4 @@ def show(
     table = Table("unit", "total", "levels (elements kept)")
     for unit in space.units:
         table.add_row(unit.name.removeprefix("model."), f"{unit.total:,}", " ".join(map(str, unit.levels)))
-    Console().print(table)
+    Terminal().print(table)

@@ -21,9 +21,9 @@ def status(
     json_: Json = False,
 ) -> None:
     """Show how far a search is, from any process: it reads the run's files and changes nothing."""
-    from rich.console import Console
     from rich.live import Live
 
+    from sparsesearch.media import Terminal
     from sparsesearch.report.status import status_json, status_view
 
     if watch and json_:
@@ -33,9 +33,9 @@ def status(
     if json_:
         print_json(found)
     elif not watch:
-        Console().print(status_view(found), soft_wrap=True)
+        Terminal().print(status_view(found), soft_wrap=True)
     else:
-        with Live(status_view(found), auto_refresh=False) as live:
+        with Live(status_view(found), console=Terminal(), auto_refresh=False) as live:
             while found["state"] in ("running", "busy"):
                 time.sleep(INTERVAL)
                 found = status_json(path)

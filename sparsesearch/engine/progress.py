@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from sparsesearch.engine import interrupts
-from sparsesearch.errors import SparseSearchError
+from sparsesearch.errors import SparseSearchError, printable
 from sparsesearch.files import write_json
+from sparsesearch.media import Terminal
 
 # Seconds between plain lines of one phase, and between two writes of the file.
 PLAIN_INTERVAL = 5.0
@@ -25,7 +25,7 @@ class Reporter:
     """Shows one phase after another; a quiet one shows nothing."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
+        self.console = Terminal(stderr=True, quiet=quiet)
         self._live: Progress | None = None
         self._phase, self._total, self._done = "", 0, 0
         self._began = self._shown = 0.0
@@ -61,7 +61,7 @@ class Reporter:
 
     def message(self, text: str) -> None:
         """One line."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def phase(self, name: str, total: int | None) -> None:
         """Start a phase of `total` steps (None where unknown); ends the one before."""
@@ -72,10 +72,10 @@ class Reporter:
         self._keep(phase=name, phase_began=time.time(), done=0, total=total, first=None, first_at=None)
         if self.console.is_terminal and not self.console.quiet:
             self._live = Progress(
-                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self.console,
+                SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=self.console,
             )  # fmt: skip
-            self._task = self._live.add_task(name, total=total, note="")
+            self._task = self._live.add_task(printable(name), total=total, note="")
             self._live.start()
 
     def step(self, done: int, note: str = "") -> None:
@@ -87,7 +87,7 @@ class Reporter:
         elif self._file is not None and time.time() - self._kept["updated"] >= KEPT_INTERVAL:
             self._keep(done=done)
         if self._live is not None:
-            self._live.update(self._task, completed=done, note=note)
+            self._live.update(self._task, completed=done, note=printable(note))
         elif time.monotonic() - self._shown >= PLAIN_INTERVAL:
             self._shown = time.monotonic()
             of = f"/{self._total}" if self._total else ""

@@ -8,8 +8,10 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from sparsesearch.engine.results import RunResults, name_in_tests
+from sparsesearch.errors import printable
 from sparsesearch.export.figure import FIGURE
 from sparsesearch.export.forms import FORMS
+from sparsesearch.media import markdown
 from sparsesearch.models.task import TASKS
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Unit
@@ -79,7 +81,7 @@ def model_card(report: dict[str, Any], told: dict[str, Any], results: RunResults
     """
     dense = results.space.dense_costs
     costs = "\n".join(
-        f"| {name} | {value:,} | {dense[name]:,} | {value / max(dense[name], 1):.1%} |"
+        f"| {markdown(name)} | {value:,} | {dense[name]:,} | {value / max(dense[name], 1):.1%} |"
         for name, value in candidate.costs.items()
     )
     base = None if results.info["model"] == "demo" else results.info["model"]
@@ -87,22 +89,22 @@ def model_card(report: dict[str, Any], told: dict[str, Any], results: RunResults
     card = ModelCard.from_template(
         ModelCardData(library_name=_library(form, told), tags=["pruned", "sparsesearch"]),
         template_str=f"---\n{{{{ card_data }}}}\n---\n\n{_TEXT}",
-        title=f"{results.info['model']}, pruned ({candidate.genome.id})",
-        summary=f"A pruned version of {base or 'the sparsesearch demo model'}: {_quality(results, candidate)}, "
-        f"form `{form}` ({FORMS[form]}).",
+        title=markdown(f"{results.info['model']}, pruned ({candidate.genome.id})"),
+        summary=f"A pruned version of {markdown(base or 'the sparsesearch demo model')}: "
+        f"{_quality(results, candidate)}, form `{form}` ({FORMS[form]}).",
         figure=FIGURE,
         load=_how_to_load(report, told),
-        why=f"This form: {report['why']}.",
+        why=markdown(f"This form: {report['why']}."),
         lost=_lost(results, candidate),
         costs=costs,
         layers=_layers(results, candidate),
-        found=(
+        found=markdown(
             f"Candidate {candidate.genome.id} of {len(results.evaluations)} evaluations by "
             f"sparsesearch {results.info['versions']['sparsesearch']} "
             f"({results.info['fingerprint']['searcher']}, seed {results.info['fingerprint']['search.seed']}). "
             f"Reloaded by {', '.join(report['verified'])}; largest logit difference {report['max_abs_logit_diff']:.2g}."
         ),
-        notes="\n\n".join(report["notes"]),
+        notes="\n\n".join(map(markdown, report["notes"])),
     )
     return str(card)
 
@@ -119,7 +121,7 @@ def _how_to_load(report: dict[str, Any], told: dict[str, Any]) -> str:
     line = load_line(form, Path(), auto_class)
     text = f"import {line.partition('.')[0]}\nmodel = {line}"
     if form in _GRAPH_LINES:
-        return f'{text}  # inputs: {", ".join(told["inputs"])}\n# or: sparsesearch.load(".")'
+        return f'{text}  # inputs: {printable(", ".join(told["inputs"]))}\n# or: sparsesearch.load(".")'
     if form in ("uneven", "nemotron_nas") and auto_class:
         text += f'\n# or: transformers.{auto_class}.from_pretrained(".", trust_remote_code=True)'
     elif auto_class:
@@ -130,7 +132,7 @@ def _how_to_load(report: dict[str, Any], told: dict[str, Any]) -> str:
 
 
 def _quality(results: RunResults, candidate: Evaluation) -> str:
-    text = f"{results.quality} {candidate.quality:.4g} on selection data"
+    text = f"{markdown(results.quality)} {candidate.quality:.4g} on selection data"
     return f"{text} after {candidate.trained:,} tokens of training" if candidate.trained else text
 
 
@@ -160,7 +162,7 @@ def _layers(results: RunResults, candidate: Evaluation) -> str:
 
 
 def _keeps(unit: Unit, level: int) -> str:
-    leaf = unit.module.rsplit(".", 1)[-1]
+    leaf = markdown(unit.module.rsplit(".", 1)[-1])
     if unit.kind.startswith("drop_"):
         return f"no {unit.kind.removeprefix('drop_')} ({leaf})"
     kept, total = unit.levels[level], unit.levels[0]

@@ -29,7 +29,14 @@ def _same(results: RunResults, place: Path) -> bool:
     audit = RunDirectory(place)
     try:
         known, space = audit.read(audit.info)["fingerprint"], audit.read_space()
-    except (SparseSearchError, KeyError):  # not whole: being written, or damaged
+    except (
+        SparseSearchError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+    ):  # not whole: being written, or damaged
         return False
     own = results.info["fingerprint"]
     same_quality = known["objectives"][0] == own["objectives"][0]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 from rich.table import Table
 
 from sparsesearch.engine.audit import CONTROLS, Audit
+from sparsesearch.media import picture, save_picture
 from sparsesearch.proxies.audit import TRUSTED, Agreement
 from sparsesearch.report.agreement import agreement_figure, colour
 from sparsesearch.report.page import LAYOUT, card, figure_div, html_table, page
@@ -90,10 +91,10 @@ def audit_json(found: Audit) -> dict[str, Any]:
 def write_page(found: Audit, path: Path, title: str) -> None:
     """An HTML page: correlations with their intervals, and each proxy's scores over the quality."""
     intervals = card(figure_div(agreement_figure(audit_json(found))))
-    sections = [f"<h1>{html.escape(title)}</h1>", html_table(audit_table(found)), intervals]
+    sections = [Markup("<h1>{}</h1>").format(title), html_table(audit_table(found)), intervals]
     for one in found.agreements:
         if math.isfinite(one.tau):
-            sections += [f"<h2>{html.escape(one.proxy)}</h2>", card(figure_div(_scatter(found, one)))]
+            sections += [Markup("<h2>{}</h2>").format(one.proxy), card(figure_div(_scatter(found, one)))]
     page(path, title, sections)
 
 
@@ -121,24 +122,22 @@ def _scatter(found: Audit, one: Agreement) -> go.Figure:
 
 def write_picture(found: Audit, path: Path) -> None:
     """A PNG of the correlations."""
-    from matplotlib.figure import Figure
-
     series = _series(found)
-    names = [one.proxy for one in series[0][1]]
-    figure = Figure(figsize=(7, 1 + 0.3 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    for number, ((name, shown), marker) in enumerate(zip(series, "oD", strict=False)):
-        for row, one in enumerate(shown):
-            height, drawn = row + 0.3 * number, colour(one.tau, one.proxy in CONTROLS)
-            axes.plot(one.tau_range, [height, height], color=drawn, linewidth=1.5)
-            face, label = ("none" if number else drawn), (None if row else name)
-            axes.plot(one.tau, height, marker, color=drawn, markerfacecolor=face, linestyle="none", label=label)
-    axes.axvline(TRUSTED, linestyle=":", color="black", linewidth=1)
-    axes.axvline(0, color="black", linewidth=0.5)
-    axes.set(
-        yticks=range(len(names)), yticklabels=names, xlim=(-1, 1),
-        xlabel=f"Kendall's tau with {found.quality}, {len(found.candidates)} candidates at {', '.join(found.limits)}",
-    )  # fmt: skip
-    if found.train:
-        axes.legend(loc="upper left")
-    figure.savefig(path, dpi=150)
+    names, count = [one.proxy for one in series[0][1]], len(found.candidates)
+    with picture(1 + 0.3 * len(names)) as figure:
+        axes = figure.subplots()
+        for number, ((name, shown), marker) in enumerate(zip(series, "oD", strict=False)):
+            for row, one in enumerate(shown):
+                height, drawn = row + 0.3 * number, colour(one.tau, one.proxy in CONTROLS)
+                axes.plot(one.tau_range, [height, height], color=drawn, linewidth=1.5)
+                face, label = ("none" if number else drawn), (None if row else name)
+                axes.plot(one.tau, height, marker, color=drawn, markerfacecolor=face, linestyle="none", label=label)
+        axes.axvline(TRUSTED, linestyle=":", color="black", linewidth=1)
+        axes.axvline(0, color="black", linewidth=0.5)
+        axes.set(
+            yticks=range(len(names)), yticklabels=names, xlim=(-1, 1),
+            xlabel=f"Kendall's tau with {found.quality}, {count} candidates at {', '.join(found.limits)}",
+        )  # fmt: skip
+        if found.train:
+            axes.legend(loc="upper left")
+        save_picture(figure, path, dpi=150)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from markupsafe import Markup
 from rich.table import Table
 
+from sparsesearch.media import picture, save_picture
 from sparsesearch.report.comparison import Comparison, Series
 from sparsesearch.report.page import COLOURS, LAYOUT, card, figure_div, html_table, page, pair
 from sparsesearch.report.texts import short
@@ -57,10 +58,10 @@ def charts(found: Comparison) -> dict[str, dict[str, Series]]:
 
 def write_page(found: Comparison, path: Path, title: str) -> None:
     """An HTML page: every number over tokens and over seconds."""
-    sections = [f"<h1>{html.escape(title)}</h1>", html_table(comparison_table(found))]
+    sections = [Markup("<h1>{}</h1>").format(title), html_table(comparison_table(found))]
     for name, each in charts(found).items():
         figures = [card(figure_div(_figure(each, over, name))) for over in ("tokens", "seconds")]
-        sections += [f"<h2>{html.escape(name)}</h2>", pair(*figures)]
+        sections += [Markup("<h2>{}</h2>").format(name), pair(*figures)]
     page(path, title, sections)
 
 
@@ -85,15 +86,13 @@ def _figure(each: dict[str, Series], over: str, title: str) -> go.Figure:
 
 def write_picture(found: Comparison, path: Path) -> None:
     """A PNG of every number over tokens."""
-    from matplotlib.figure import Figure
-
     drawn = charts(found)
-    figure = Figure(figsize=(7, 3.4 * len(drawn)), layout="constrained")
-    for axes, (title, each) in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn.items(), strict=True):
-        for (name, series), colour in zip(each.items(), itertools.cycle(COLOURS), strict=False):
-            axes.plot(series.tokens, series.mean, "o-", color=colour, label=name, markersize=4)
-            axes.fill_between(series.tokens, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
-        axes.set(xlabel="selection tokens", ylabel=title)
-        axes.xaxis.set_major_formatter(lambda value, _: short(value))
-        axes.legend()
-    figure.savefig(path, dpi=150)
+    with picture(3.4 * len(drawn)) as figure:
+        for axes, (title, each) in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn.items(), strict=True):
+            for (name, series), colour in zip(each.items(), itertools.cycle(COLOURS), strict=False):
+                axes.plot(series.tokens, series.mean, "o-", color=colour, label=name, markersize=4)
+                axes.fill_between(series.tokens, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
+            axes.set(xlabel="selection tokens", ylabel=title)
+            axes.xaxis.set_major_formatter(lambda value, _: short(value))
+            axes.legend()
+        save_picture(figure, path, dpi=150)

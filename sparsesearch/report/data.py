@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from sparsesearch import pareto
 from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import printable
+from sparsesearch.report.reading import phases
 from sparsesearch.report.texts import LATENCY, axis_text
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome, Space
@@ -68,7 +70,7 @@ def layers(space: Space, genome: Genome) -> Layers:
 
 def row_name(module: str, kind: str) -> str:
     """A unit's name without its block."""
-    leaf = module.rsplit(".", 1)[-1]
+    leaf = printable(module.rsplit(".", 1)[-1])
     names = {
         "sparsity": f"{leaf} sparsity",
         "ffn_width": "FFN width",
@@ -125,9 +127,9 @@ def rungs(results: RunResults) -> list[Rung]:
         found.append(Rung(name, len(spent), sum(spent)))
     trained = {e.trained for e in results.climbed}
     for tokens in sorted(trained):
-        lines = [line for line in results.lines(results.run.ledger) if line["phase"] == f"training {tokens}"]
+        lines = [line for line in phases(results.run) if line["phase"] == f"training {tokens}"]
         count = sum(e.trained == tokens for e in results.climbed)
-        found.append(Rung(f"trained to {tokens:,} tokens", count, sum(int(line["tokens"]) for line in lines)))
+        found.append(Rung(f"trained to {tokens:,} tokens", count, sum(line["tokens"] for line in lines)))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,9 +38,9 @@ def points(results: RunResults, evaluations: Sequence[Evaluation], cost: str, ru
 def hover(results: RunResults, evaluations: Sequence[Evaluation]) -> list[str]:
     """Id, origin, objectives, costs and genome of each."""
     return [
-        f"<b>{e.genome.id}</b> ({html.escape(e.origin)})<br>{results.quality} {e.quality:.4f}<br>"
-        + "<br>".join(f"{cost_name(name)} {cost_text(name, value)}" for name, value in e.costs.items())
-        + f"<br>genome {_levels(e)}"
+        f"{e.genome.id} ({e.origin})\n{results.quality} {e.quality:.4f}\n"
+        + "\n".join(f"{cost_name(name)} {cost_text(name, value)}" for name, value in e.costs.items())
+        + f"\ngenome {_levels(e)}"
         for e in evaluations
     ]
 
@@ -49,7 +48,7 @@ def hover(results: RunResults, evaluations: Sequence[Evaluation]) -> list[str]:
 def _levels(evaluation: Evaluation) -> str:
     levels = evaluation.genome.levels.tolist()
     text = " ".join(map(str, levels[:HOVER_UNITS])) + (" ..." if len(levels) > HOVER_UNITS else "")
-    return "<br>".join(textwrap.wrap(text, 48))
+    return "\n".join(textwrap.wrap(text, 48))
 
 
 def front_figure(results: RunResults, cost: str) -> go.Figure:
@@ -152,7 +151,7 @@ def rungs_figure(results: RunResults) -> go.Figure:
     found = rungs(results)
     texts = [f"{rung.tokens:,} {counted(results)}, {rung.count:,} candidates" for rung in found]
     # The size of each goes to a line of its own: names are as wide as a telephone otherwise.
-    names = [rung.name.replace(" (", "<br>(").replace(", ", ",<br>") for rung in found]
+    names = [rung.name.replace(" (", "\n(").replace(", ", ",\n") for rung in found]
     return _bars(names, [rung.tokens for rung in found], texts, counted(results), BLUE)
 
 

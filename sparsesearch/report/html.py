@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import html
-import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
 
 from sparsesearch.engine.results import RunResults
-from sparsesearch.report import tables
+from sparsesearch.errors import DamagedFile
+from sparsesearch.report import reading, tables
 from sparsesearch.report.agreement import agreement_figure, audits_of
 from sparsesearch.report.data import counted
 from sparsesearch.report.figures import (
@@ -21,7 +25,7 @@ from sparsesearch.report.figures import (
     seconds_figure,
 )
 from sparsesearch.report.lineage import Ancestry
-from sparsesearch.report.page import card, data_block, figure_div, html_table, page, pair, section
+from sparsesearch.report.page import card, data_block, figure_div, html_table, page, pair, section, stack
 from sparsesearch.report.payload import candidates, key_of, picked, space_data
 from sparsesearch.report.terminal import latency_table
 from sparsesearch.report.texts import cost_name, cost_text, short
@@ -49,9 +53,9 @@ _LATENCY_NOTE = (
     "of dense: how fast the machine was when the table was made plays no part in it."
 )
 _LEDGER_NOTE = "Selection data by fidelity, from the archive; seconds by phase, from the ledger."
-_WAITING = "<p>No final measurements yet: the run goes on, or 'sparsesearch resume' ends it.</p>"
+_WAITING = Markup("<p>No final measurements yet: the run goes on, or 'sparsesearch resume' ends it.</p>")
 # What the script fills with the candidate that was clicked.
-_PANEL = (
+_PANEL = Markup(
     '<div class="card" id="candidate" aria-live="polite"><h3></h3><dl></dl><div id="layers"></div>'
     "<noscript>The chart of a candidate's layers needs JavaScript.</noscript></div>"
 )
@@ -62,7 +66,7 @@ def write_report(results: RunResults, offline: bool = False) -> Path:
     return page(results.run.path / "report.html", results.run.path.name, _sections(results, offline), offline)
 
 
-def panel(spaces: list[dict[str, Any]], known: dict[str, Any], first: str) -> str:
+def panel(spaces: list[dict[str, Any]], known: dict[str, Any], first: str) -> Markup:
     """The place of a candidate's chart, and what the script draws it from.
 
     Args:
@@ -73,7 +77,7 @@ def panel(spaces: list[dict[str, Any]], known: dict[str, Any], first: str) -> st
     return _PANEL + data_block("candidates", {"spaces": spaces, "candidates": known, "first": first})
 
 
-def _sections(results: RunResults, offline: bool) -> list[str]:
+def _sections(results: RunResults, offline: bool) -> list[Markup]:
     if not results.final:
         return [_header(results), _WAITING, _ledger(results)]
     return [
@@ -82,14 +86,22 @@ def _sections(results: RunResults, offline: bool) -> list[str]:
         _progress(results),
         _ladder(results),
         _lineage(results),
-        _latency(results),
-        _proxies(results, offline),
-        _exports(results),
+        _decoration(lambda: _latency(results)),
+        _decoration(lambda: _proxies(results, offline)),
+        _decoration(lambda: _exports(results)),
         _ledger(results),
     ]
 
 
-def _header(results: RunResults) -> str:
+def _decoration(make: Callable[[], Markup]) -> Markup:
+    """A section that says nothing of the front, or why it is left out."""
+    try:
+        return make()
+    except DamagedFile as error:
+        return Markup('<p class="note">Left out: {}</p>').format(error.message)
+
+
+def _header(results: RunResults) -> Markup:
     info, limits = results.info, ", ".join(b.text for b in results.space.bounds) or "none"
     facts = [
         info["model"],
@@ -100,11 +112,13 @@ def _header(results: RunResults) -> str:
         f"{len(results.evaluations):,} evaluations",
         f"{results.tokens:,} selection {counted(results)}",
     ]
-    text = f'<h1>{html.escape(results.run.path.name)}</h1><p class="note">{html.escape(" · ".join(facts))}</p>'
-    return f"<header>{text}{_tiles(results) if results.final else ''}</header>"
+    tiles = _tiles(results) if results.final else ""
+    return Markup('<header><h1>{}</h1><p class="note">{}</p>{}</header>').format(
+        results.run.path.name, " · ".join(facts), tiles
+    )
 
 
-def _tiles(results: RunResults) -> str:
+def _tiles(results: RunResults) -> Markup:
     """A tile for each pick, which shows it when it is clicked, and the hypervolume."""
     cost, made = results.objectives[1], []
     dense = max(results.space.dense_costs[cost], 1)
@@ -113,52 +127,49 @@ def _tiles(results: RunResults) -> str:
         size = f"{cost_name(cost)} {cost_text(cost, value)}, {value / dense:.0%} of dense"
         made.append(_tile(rule, f"{results.quality} {evaluation.quality:.4f}", size, key_of(evaluation)))
     made.append(_tile("hypervolume", short(results.hypervolume()), f"{len(results.front)} candidates on the front"))
-    return f'<div class="tiles">{"".join(made)}</div>'
+    return Markup('<div class="tiles">{}</div>').format(Markup().join(made))
 
 
-def _tile(name: str, value: str, more: str, key: str = "") -> str:
-    tag = f'button type="button" data-key="{html.escape(key)}"' if key else "div"
-    inside = (
-        f"<small>{html.escape(name)}</small><strong>{html.escape(value)}</strong><small>{html.escape(more)}</small>"
-    )
-    return f'<{tag} class="tile">{inside}</{tag.split()[0]}>'
+def _tile(name: str, value: str, more: str, key: str = "") -> Markup:
+    inside = Markup("<small>{}</small><strong>{}</strong><small>{}</small>").format(name, value, more)
+    if not key:
+        return Markup('<div class="tile">{}</div>').format(inside)
+    return Markup('<button type="button" data-key="{}" class="tile">{}</button>').format(key, inside)
 
 
-def _front(results: RunResults) -> str:
+def _front(results: RunResults) -> Markup:
     first = key_of(results.pick("knee") if results.front else results.final[0])
     figures = [card(figure_div(front_figure(results, cost))) for cost in results.objectives[1:]]
     chart = panel([space_data(results.space)], candidates(results), first)
     note = _FRONT_NOTE if results.front else _NO_FRONT_NOTE + _FRONT_NOTE
-    plots = section("The front", pair(f"<div>{''.join(figures)}</div>", chart), note=note)
+    plots = section("The front", pair(stack(*figures), chart), note=note)
     return plots + card(tables.front_table(results))
 
 
-def _progress(results: RunResults) -> str:
+def _progress(results: RunResults) -> Markup:
     return section("Progress", card(figure_div(progress_figure(results))), note=_PROGRESS_NOTE)
 
 
-def _ladder(results: RunResults) -> str:
+def _ladder(results: RunResults) -> Markup:
     if not results.climbed:
-        return ""
+        return Markup()
     return section("Rungs of training", card(figure_div(ladder_figure(results))), note=_LADDER_NOTE)
 
 
-def _lineage(results: RunResults) -> str:
+def _lineage(results: RunResults) -> Markup:
     ancestry = Ancestry(results)
     chains = {rules: ancestry.chain(e.genome) for rules, e in picked(results).items()}
     chains = {rule: steps for rule, steps in chains.items() if steps}
     if not chains:
-        return ""
-    summaries = [
-        f"<summary>{html.escape(rule)}: {steps[-1].origin}, {len(steps)} in the chain</summary>"
+        return Markup()
+    shown = [
+        Markup("<details><summary>{}: {}, {} in the chain</summary>{}</details>").format(
+            rule, steps[-1].origin, len(steps), tables.lineage_table(results, steps)
+        )
         for rule, steps in chains.items()
     ]
-    shown = [
-        f"<details>{summary}{tables.lineage_table(results, steps)}</details>"
-        for summary, steps in zip(summaries, chains.values(), strict=True)
-    ]
     grown = any(len(steps) > 1 for steps in chains.values())
-    figure = card(figure_div(lineage_figure(results, chains))) if grown else ""
+    figure = card(figure_div(lineage_figure(results, chains))) if grown else Markup()
     return section("Lineage of the picks", figure, card(*shown), note=_LINEAGE_NOTE)
 
 
@@ -168,31 +179,30 @@ def _keys(results: RunResults) -> dict[str, str]:
     return found | {e.genome.id: key_of(e) for e in [*results.baselines, *results.front]}
 
 
-def _latency(results: RunResults) -> str:
-    found = tables.latencies(results.run)
+def _latency(results: RunResults) -> Markup:
+    found = reading.latencies(results.run)
     if not found:
-        return ""
+        return Markup()
     rows = html_table(latency_table(results, found))
     if "predicted_ns" not in found["dense"]:
         return section("Latency", rows)
     figure = card(figure_div(latency_figure(found, _keys(results))))
-    return section("Latency, predicted and measured", pair(figure, f"<div>{rows}</div>"), note=_LATENCY_NOTE)
+    return section("Latency, predicted and measured", pair(figure, stack(rows)), note=_LATENCY_NOTE)
 
 
-def _proxies(results: RunResults, offline: bool) -> str:
+def _proxies(results: RunResults, offline: bool) -> Markup:
     run, parts = results.run, []
-    if run.screen.exists():
-        known = run.read(run.screen)
-        parts.append(f"<p>{html.escape(_screen_text(known))}</p>")
+    if known := reading.screened(run):
+        parts.append(Markup("<p>{}</p>").format(_screen_text(known)))
     for audit in audits_of(results):
-        name = html.escape(audit.parent.name)
-        link = f'<a href="../{name}/audit.html">{name}</a>'
-        parts.append(f"<p>Audit {name if offline else link}:</p>")
-        parts.append(card(figure_div(agreement_figure(json.loads(audit.read_text())))))
-    return section("Proxies", *parts) if parts else ""
+        name = audit.parent.name
+        link = Markup('<a href="../{}/audit.html">{}</a>').format(quote(os.fsencode(name)), name)
+        parts.append(Markup("<p>Audit {}:</p>").format(name if offline else link))
+        parts.append(card(figure_div(agreement_figure(reading.audited(audit)))))
+    return section("Proxies", *parts) if parts else Markup()
 
 
-def _screen_text(known: dict[str, Any]) -> str:
+def _screen_text(known: reading.Screened) -> str:
     low, high = known["tau_range"]
     return (
         f"Proxy {known['proxy']} was compared with measurements before it might screen children: Kendall's tau "
@@ -200,14 +210,14 @@ def _screen_text(known: dict[str, Any]) -> str:
     )
 
 
-def _exports(results: RunResults) -> str:
+def _exports(results: RunResults) -> Markup:
     made = tables.exports_table(results.run, _keys(results))
-    return section("Exports", card(made)) if made else ""
+    return section("Exports", card(made)) if made else Markup()
 
 
-def _ledger(results: RunResults) -> str:
+def _ledger(results: RunResults) -> Markup:
     sums = tables.phases(results.run)
     if not sums:
-        return ""
+        return Markup()
     figures = pair(card(figure_div(rungs_figure(results))), card(figure_div(seconds_figure(sums))))
     return section("What it cost", figures, card(tables.ledger_table(sums)), note=_LEDGER_NOTE)

@@ -5,6 +5,24 @@
   const figures = () => [...document.querySelectorAll(".js-plotly-plot")];
   const BLUE = "#0072B2", ORANGE = "#E69F00", TRACK = "rgba(128,128,128,.16)";
 
+  // -- figures ----------------------------------------------------------------------------------------------------
+  // Named one by one: among plotly's own buttons is one that sends the figure to a server.
+  const CONFIG = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
+  const SHOWN = { "&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": "<br>" };
+
+  // Plotly renders some HTML in all texts: they are shown as they are, but for templates, which are the page's own.
+  function plain(value, name) {
+    if (typeof value === "string") return name === "hovertemplate" ? value : value.replace(/[&<>\n]/g, (c) => SHOWN[c]);
+    if (Array.isArray(value)) return value.map((each) => plain(each, name));
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plain(each, key)]));
+  }
+
+  for (const block of document.querySelectorAll("script.figure")) {
+    const figure = plain(JSON.parse(block.textContent));
+    Plotly.newPlot(block.previousElementSibling, figure.data, figure.layout, CONFIG);
+  }
+
   // -- theme ------------------------------------------------------------------------------------------------------
   const system = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
@@ -109,7 +127,7 @@
       traces.push({
         ...axes, type: "bar", x: own.blocks, y: own.share[r], marker: { color: BLUE }, name: "kept", showlegend: !r,
         legendgroup: "kept", hoverinfo: "text", hovertext: own.words[r].map((words, b) =>
-          `block ${own.blocks[b]}: ${((own.share[r][b] || 0) * 100).toFixed(1)} % kept<br>${words.slice(0, 12).join("<br>")}`),
+          `block ${own.blocks[b]}: ${((own.share[r][b] || 0) * 100).toFixed(1)} % kept\n${words.slice(0, 12).join("\n")}`),
       });
       if (beside) traces.push({
         ...axes, type: "scatter", mode: "markers", x: beside.blocks, y: beside.share[r], name: other.title, showlegend: !r,
@@ -122,7 +140,7 @@
     });
     layout["xaxis" + (count > 1 ? count : "")].title = { text: "block" };
     const place = document.getElementById("layers");
-    return Plotly.react(place, traces, layout, { displayModeBar: false, responsive: true }).then(() => paint(place));
+    return Plotly.react(place, plain(traces), plain(layout), { displayModeBar: false, responsive: true }).then(() => paint(place));
   }
 
   // A ring around it in every figure that has it.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import html
+import base64
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from rich.table import Table
+
+from sparsesearch.files import replacing, write_text
+from sparsesearch.media import script_json
 
 # Okabe-Ito: told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, GREY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#999999", "#D55E00"
@@ -28,8 +33,13 @@ LAYOUT: dict[str, Any] = {
     "plot_bgcolor": "rgba(0,0,0,0)",
     "hovermode": "closest",
 }
-# Named one by one: among plotly's own buttons is one that sends the figure to a server.
-CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]]}
+# What a page may load and run: its own script and plotly, by their hashes where they are in it.
+_POLICY = (
+    "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'none'; "
+    "base-uri 'none'; form-action 'none'"
+)
+# Of a script that lies beside the page, which the first does not reach where a browser gives files no origin.
+_BESIDE = "'self' file:"
 
 Row = Sequence["str | Cell"]
 
@@ -48,94 +58,113 @@ class Cell:
     key: str = ""
 
 
-def page(path: Path, title: str, sections: Sequence[str], offline: bool = False) -> Path:
-    """Write a page.
+def page(path: Path, title: str, sections: Sequence[Markup], offline: bool = False) -> Path:
+    """Write a page; raises as `files.replacing`.
 
     Args:
+        sections: what is no Markup is shown as text.
         offline: put plotly.js into the page (one file of 5 MB); otherwise it lies beside it as `plotly.min.js`.
             Neither needs a network.
     """
+    library, script = get_plotlyjs(), _part("page.js")
     if offline:
-        plotly = f"<script>{get_plotlyjs()}</script>"
+        plotly, sources = Markup("<script>{}</script>").format(Markup(library)), [_hash(library), _hash(script)]
     else:
-        (path.parent / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-        plotly = '<script src="plotly.min.js"></script>'
-    body = "\n".join(sections)
-    text = (
+        write_text(path.parent / "plotly.min.js", library)
+        plotly, sources = Markup('<script src="plotly.min.js"></script>'), [_BESIDE, _hash(script)]
+    text = Markup(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" content="{}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{html.escape(title)}</title><style>{_part('page.css')}</style>{plotly}</head><body>"
+        "<title>{}</title><style>{}</style>{}</head><body>"
         '<div class="top"><button type="button" class="theme">Dark</button></div>'
-        f"{body}<script>{_part('page.js')}</script></body></html>"
-    )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+        "{}<script>{}</script></body></html>"
+    ).format(
+        _POLICY.format(" ".join(sources)), title, Markup(_part("page.css")), plotly, Markup("\n").join(sections),
+        Markup(script),
+    )  # fmt: skip
+    with replacing(path) as temporary:
+        # Names of files may hold bytes that are no text.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     return path
+
+
+def _hash(script: str) -> str:
+    """What a policy calls a script that is in its page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _part(name: str) -> str:
     return files("sparsesearch.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def section(title: str, *parts: str, note: str = "", anchor: str = "") -> str:
-    """A heading with what belongs under it; `note` and `title` are text."""
-    identity = f' id="{anchor}"' if anchor else ""
-    below = f'<p class="note">{html.escape(note)}</p>' if note else ""
-    return f"<section{identity}><h2>{html.escape(title)}</h2>{below}{''.join(parts)}</section>"
+def section(title: str, *parts: Markup, note: str = "", anchor: str = "") -> Markup:
+    """A heading with what belongs under it."""
+    identity = Markup(' id="{}"').format(anchor) if anchor else ""
+    below = Markup('<p class="note">{}</p>').format(note) if note else ""
+    return Markup("<section{}><h2>{}</h2>{}{}</section>").format(identity, title, below, Markup().join(parts))
 
 
-def card(*parts: str) -> str:
+def card(*parts: Markup) -> Markup:
     """Parts on a surface of their own."""
-    return f'<div class="card">{"".join(parts)}</div>'
+    return Markup('<div class="card">{}</div>').format(Markup().join(parts))
 
 
-def pair(*parts: str) -> str:
+def pair(*parts: Markup) -> Markup:
     """Parts side by side where the window is wide enough."""
-    return f'<div class="pair">{"".join(parts)}</div>'
+    return Markup('<div class="pair">{}</div>').format(Markup().join(parts))
 
 
-def figure_div(figure: go.Figure) -> str:
-    """A figure as a part of a page, as wide as its place."""
-    text: str = figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG)
-    return text
+def stack(*parts: Markup) -> Markup:
+    """Parts one below another, as one part of a `pair`."""
+    return Markup("<div>{}</div>").format(Markup().join(parts))
 
 
-def data_block(identity: str, data: Any) -> str:
+def figure_div(figure: go.Figure) -> Markup:
+    """A figure as a part of a page, as wide as its place, which the script draws; a newline breaks its texts."""
+    text = script_json(figure.to_json(engine="json"))
+    return Markup('<div></div><script type="application/json" class="figure">{}</script>').format(text)
+
+
+def data_block(identity: str, data: Any) -> Markup:
     """JSON for the script of the page."""
-    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return f'<script type="application/json" id="{identity}">{text}</script>'
+    text = script_json(json.dumps(data, separators=(",", ":")))
+    return Markup('<script type="application/json" id="{}">{}</script>').format(identity, text)
 
 
-def table(heads: Sequence[str], rows: Sequence[Row], picked: Sequence[bool] = ()) -> str:
+def table(heads: Sequence[str], rows: Sequence[Row], picked: Sequence[bool] = ()) -> Markup:
     """A table that a click on a head sorts.
 
     Args:
         picked: for each row whether it stands out; none where empty.
     """
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    head = Markup().join(Markup("<th>{}</th>").format(name) for name in heads)
     marks = picked or [False] * len(rows)
-    body = "".join(_row(cells, mark) for cells, mark in zip(rows, marks, strict=True))
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = Markup().join(_row(cells, mark) for cells, mark in zip(rows, marks, strict=True))
+    return Markup(
+        '<div class="wide"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(head, body)  # fmt: skip
 
 
-def _row(cells: Row, picked: bool) -> str:
+def _row(cells: Row, picked: bool) -> Markup:
     whole = [cell if isinstance(cell, Cell) else Cell(cell) for cell in cells]
     key = next((cell.key for cell in whole if cell.key), "")
-    marks = (' class="pick"' if picked else "") + (f' data-key="{html.escape(key)}"' if key else "")
-    return f"<tr{marks}>{''.join(map(_cell, whole))}</tr>"
+    pick = Markup(' class="pick"') if picked else ""
+    mark = Markup(' data-key="{}"').format(key) if key else ""
+    return Markup("<tr{}{}>{}</tr>").format(pick, mark, Markup().join(map(_cell, whole)))
 
 
-def _cell(cell: Cell) -> str:
-    order = "" if cell.sort is None else f' data-sort="{cell.sort:.12g}"'
-    text = html.escape(cell.text)
-    if cell.key:
-        text = f'<button type="button" class="link" data-key="{html.escape(cell.key)}">{text}</button>'
-    return f"<td{order}>{text}</td>"
+def _cell(cell: Cell) -> Markup:
+    order = "" if cell.sort is None else Markup(' data-sort="{:.12g}"').format(cell.sort)
+    if not cell.key:
+        return Markup("<td{}>{}</td>").format(order, cell.text)
+    return Markup('<td{}><button type="button" class="link" data-key="{}">{}</button></td>').format(
+        order, cell.key, cell.text
+    )
 
 
-def html_table(of: Table) -> str:
+def html_table(of: Table) -> Markup:
     """A table of the terminal for a page."""
     rows = zip(*(column.cells for column in of.columns), strict=True)
     shown = table([str(column.header) for column in of.columns], [[str(cell) for cell in row] for row in rows])
-    return f'<p class="note">{html.escape(str(of.title))}</p>{card(shown)}'
+    return Markup('<p class="note">{}</p>{}').format(str(of.title), card(shown))

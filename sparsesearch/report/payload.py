@@ -7,6 +7,7 @@ from typing import Any
 from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.report.data import row_name, rows_of, search_evaluations
 from sparsesearch.report.lineage import Ancestry
+from sparsesearch.report.reading import test_values
 from sparsesearch.report.texts import cost_name, cost_text
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Space
@@ -84,12 +85,6 @@ def title(results: RunResults, evaluation: Evaluation, name: str, run: int | Non
     """A candidate's name and id, and its run where a page shows several."""
     parts = [name, evaluation.genome.id] + ([f"of {results.run.path.name}"] if run is not None else [])
     return " ".join(filter(None, parts))
-
-
-def test_values(results: RunResults) -> dict[str, float]:
-    """What was measured on test data, by name there; empty where nothing was."""
-    found: dict[str, float] = results.run.read(results.run.test) if results.run.test.exists() else {}
-    return found
 
 
 def _facts(results: RunResults, evaluation: Evaluation, origin: str, tests: dict[str, float]) -> list[tuple[str, str]]:

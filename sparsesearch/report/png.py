@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sparsesearch.engine.results import RunResults
+from sparsesearch.media import picture, save_picture
 from sparsesearch.report.data import (
     best_so_far,
     counted,
@@ -71,14 +72,12 @@ def write_figures(results: RunResults) -> list[Path]:
     for rule, evaluation in results.picks().items():
         drawn[f"layers-{rule}"] = _height(results), partial(_chart, results, rule, evaluation)
     folder = results.run.path / "figures"
-    folder.mkdir(exist_ok=True)
     return [path for name, each in drawn.items() for path in _written(folder, name, *each)]
 
 
 def write_runs_figures(runs: Sequence[RunResults], folder: Path) -> list[Path]:
     """Write the fronts and hypervolumes of several runs as PNG and SVG; raises as `check_comparable`."""
     check_comparable(runs)
-    folder.mkdir(parents=True, exist_ok=True)
     return _written(folder, "comparison", 8.5, lambda figure: _runs(runs, figure))
 
 
@@ -86,15 +85,12 @@ def _written(
     folder: Path, name: str, height: float, draw: Draw, suffixes: Sequence[str] = ("png", "svg")
 ) -> list[Path]:
     import matplotlib
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, height), layout="constrained")
-    draw(figure)
     paths = [folder / f"{name}.{suffix}" for suffix in suffixes]
-    with matplotlib.rc_context(SVG):
+    with picture(height) as figure, matplotlib.rc_context(SVG):
+        draw(figure)
         for path in paths:
-            metadata = {"Date": None} if path.suffix == ".svg" else {}
-            figure.savefig(path, dpi=150, metadata=metadata)
+            save_picture(figure, path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else {})
     return paths
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from sparsesearch import pareto
 from sparsesearch.engine.results import RunResults
@@ -16,7 +16,20 @@ from sparsesearch.errors import InputError
 from sparsesearch.report.data import counted, hypervolume_so_far, scale
 from sparsesearch.report.figures import BEHIND, foremost, points, worth_a_look
 from sparsesearch.report.html import panel
-from sparsesearch.report.page import COLOURS, LAYOUT, SYMBOLS, Cell, Row, card, figure_div, page, pair, section, table
+from sparsesearch.report.page import (
+    COLOURS,
+    LAYOUT,
+    SYMBOLS,
+    Cell,
+    Row,
+    card,
+    figure_div,
+    page,
+    pair,
+    section,
+    stack,
+    table,
+)
 from sparsesearch.report.payload import candidates, key_of, space_data
 from sparsesearch.report.tables import phases
 from sparsesearch.report.texts import axis_text, cost_name, cost_text, short
@@ -76,9 +89,9 @@ def write_runs_page(runs: Sequence[RunResults], path: Path, offline: bool = Fals
         path,
         " / ".join(names),
         [
-            f'<header><h1>{len(runs)} runs compared</h1><p class="note">{html.escape(facts)}</p></header>',
+            Markup('<header><h1>{} runs compared</h1><p class="note">{}</p></header>').format(len(runs), facts),
             section("In numbers", card(_table(runs, names, reference)), note=_table_note(runs[0])),
-            section("Fronts", pair(f"<div>{''.join(fronts)}</div>", chart), note=_NOTE),
+            section("Fronts", pair(stack(*fronts), chart), note=_NOTE),
             section("Progress", card(figure_div(_volumes_figure(runs, names, reference))), note=_VOLUME_NOTE),
         ],
         offline,
@@ -133,7 +146,7 @@ def _volumes_figure(runs: Sequence[RunResults], names: Sequence[str], reference:
     return figure
 
 
-def _table(runs: Sequence[RunResults], names: Sequence[str], reference: Sequence[float]) -> str:
+def _table(runs: Sequence[RunResults], names: Sequence[str], reference: Sequence[float]) -> Markup:
     """Every run in numbers: what it spent, and what it found."""
     cost = runs[0].objectives[1]
     trained, counts = [_training(each) for each in runs], counted(runs[0])

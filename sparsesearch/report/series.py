@@ -7,13 +7,14 @@ numbers that reading it afterwards gives.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from sparsesearch import pareto
 from sparsesearch.engine.results import RunResults
+from sparsesearch.report.reading import Phase
 from sparsesearch.searchers import Evaluation
 
 # Origins of the candidates that every search begins with, which say how far the space of objectives reaches.
@@ -105,11 +106,11 @@ def searched(results: RunResults) -> list[Evaluation]:
     return [e for e in results.evaluations if e.sequences < pool] or results.evaluations
 
 
-def per_second(lines: list[dict[str, Any]]) -> list[tuple[int, float]]:
+def per_second(lines: Sequence[Phase]) -> list[tuple[int, float]]:
     """How fast the evaluations were made that each of the ledger's lines notes: (evaluations so far, per second)."""
     found, count = [], 0
     for line in lines:
         if line["phase"] == "evaluation":
-            count += int(line["count"])
-            found.append((count, int(line["count"]) / max(float(line["seconds"]), 1e-3)))
+            count += line["count"]
+            found.append((count, line["count"] / max(line["seconds"], 1e-3)))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from rich.text import Text
 from sparsesearch.config import RunConfig, load_config
 from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.results import RunResults
-from sparsesearch.errors import DamagedFile, InputError
-from sparsesearch.files import read_json
+from sparsesearch.errors import DamagedFile, InputError, printable
+from sparsesearch.report.reading import open_results, phases, progress
 from sparsesearch.report.series import Series, per_second, searched, series_of
 from sparsesearch.report.texts import cost_text
 
@@ -39,7 +40,7 @@ def status_json(path: Path) -> dict[str, Any]:
 
     Raises InputError SS600 where there is no run, SS602 where it is no search.
     """
-    results = RunResults(path)
+    results = open_results(path)
     run, now = results.run, time.time()
     if (kind := results.info.get("kind", "search")) != "search":
         raise InputError("SS602", f"{path} is an {kind}; status is of searches.")
@@ -49,8 +50,8 @@ def status_json(path: Path) -> dict[str, Any]:
     state = _state(kept, holder, run.front.exists())
     phase = _phase(kept, now) if state not in ("busy", "finished") and kept else None
     evaluations, tokens = _evaluations_json(results, config, state, phase), _tokens_json(results, config)
-    ledger = run.lines(run.ledger)
-    rates, seconds = per_second(ledger), sum(float(line["seconds"]) for line in ledger)
+    ledger = phases(run)
+    rates, seconds = per_second(ledger), sum(line["seconds"] for line in ledger)
     running = state == "running"
     return {
         "run": str(run.path),
@@ -111,10 +112,9 @@ def _front_json(results: RunResults, series: Series, state: str) -> dict[str, An
 
 def _kept(results: RunResults) -> dict[str, Any]:
     """What the controller keeps of itself; nothing if that is missing or damaged, since nothing else depends on it."""
-    try:
-        return read_json(results.run.progress)
-    except DamagedFile:
-        return {}
+    with suppress(DamagedFile):
+        return dict(progress(results.run) or {})
+    return {}
 
 
 def _state(kept: dict[str, Any], holder: str | None, has_front: bool) -> str:
@@ -180,12 +180,12 @@ def _finite(value: float) -> float | None:
 def status_view(found: dict[str, Any]) -> RenderableType:
     """The same for a terminal."""
     said = STATES[found["state"]].format(path=found["run"], error=found["error"])
-    head = Text.assemble(
-        Path(found["run"]).name, "  ", (found["state"], STYLES.get(found["state"], "yellow")), f"  {said}".rstrip()
-    )
+    name, style = printable(Path(found["run"]).name), STYLES.get(found["state"], "yellow")
+    head = Text.assemble(name, "  ", (found["state"], style), printable(f"  {said}".rstrip()))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
     for name, text in _rows(found):
-        table.add_row(Text(name, style="dim"), Text(text))
+        table.add_row(name, text)
     return Group(head, table)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from markupsafe import Markup
 
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.results import RunResults, name_in_tests
+from sparsesearch.report import reading
 from sparsesearch.report.lineage import Step
 from sparsesearch.report.page import Cell, Row, table
-from sparsesearch.report.payload import key_of, named, test_values
+from sparsesearch.report.payload import key_of, named
 from sparsesearch.report.texts import cost_name, cost_text
 from sparsesearch.searchers import Evaluation
 
@@ -21,9 +23,9 @@ def cost_cells(results: RunResults, evaluation: Evaluation) -> list[Cell]:
     return [Cell(f"{cost_text(c, v)} ({v / dense[c]:.0%})", v) for c, v in shown]
 
 
-def front_table(results: RunResults) -> str:
+def front_table(results: RunResults) -> Markup:
     """The front, then uniform candidates and dense, with test values where there are any."""
-    tests, shown = test_values(results), named(results)
+    tests, shown = reading.test_values(results), named(results)
     costs = [cost for cost, dense in results.space.dense_costs.items() if dense]
     heads = ["id", "", results.quality, *map(cost_name, costs), *([f"test {results.test_metric}"] if tests else [])]
     rows: list[Row] = []
@@ -40,14 +42,15 @@ def front_table(results: RunResults) -> str:
 def phases(run: RunDirectory) -> dict[str, list[float]]:
     """Steps, tokens, seconds and device seconds of the ledger, summed by phase."""
     sums: dict[str, list[float]] = {}
-    for entry in run.lines(run.ledger):
+    for entry in reading.phases(run):
         total = sums.setdefault(entry["phase"], [0.0, 0.0, 0.0, 0.0])
-        for i, key in enumerate(("count", "tokens", "seconds", "device_seconds")):
-            total[i] += entry.get(key, 0.0)
+        spent = (entry["count"], entry["tokens"], entry["seconds"], entry.get("device_seconds", 0.0))
+        for i, value in enumerate(spent):
+            total[i] += value
     return sums
 
 
-def ledger_table(sums: Mapping[str, Sequence[float]]) -> str:
+def ledger_table(sums: Mapping[str, Sequence[float]]) -> Markup:
     """What `phases` found."""
     rows: list[Row] = [
         [phase, f"{count:,.0f}", f"{tokens:,.0f}", f"{seconds:,.1f}", f"{device:,.1f}" if device else ""]
@@ -56,7 +59,7 @@ def ledger_table(sums: Mapping[str, Sequence[float]]) -> str:
     return table(["phase", "steps", "tokens", "seconds", "device seconds"], rows)
 
 
-def lineage_table(results: RunResults, steps: Sequence[Step]) -> str:
+def lineage_table(results: RunResults, steps: Sequence[Step]) -> Markup:
     """A chain, its start first."""
     cost = results.objectives[1]
     dense = max(results.space.dense_costs[cost], 1)
@@ -83,12 +86,7 @@ def lineage_table(results: RunResults, steps: Sequence[Step]) -> str:
     return table(heads, rows)
 
 
-def latencies(run: RunDirectory) -> dict[str, Any]:
-    """What `latency_measured.json` says, by candidate id, `dense` and `setting`; empty where nothing was measured."""
-    return dict(run.read(run.latency_measured)) if run.latency_measured.exists() else {}
-
-
-def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> str:
+def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> Markup:
     """Exports that were made from the run; empty where none is recorded."""
     rows: list[Row] = [
         [
@@ -98,6 +96,6 @@ def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> str:
             ", ".join(line["verified"]),
             line["when"],
         ]
-        for line in run.lines(run.exports)
+        for line in reading.exports(run)
     ]
-    return table(["id", "form", "directory", "verified by", "when"], rows) if rows else ""
+    return table(["id", "form", "directory", "verified by", "when"], rows) if rows else Markup()

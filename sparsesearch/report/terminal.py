@@ -12,6 +12,7 @@ from rich.table import Table
 from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.report.data import row_name
 from sparsesearch.report.payload import named
+from sparsesearch.report.reading import test_values
 from sparsesearch.report.texts import cost_name, cost_text, request_text, short
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import COSTS, Space
@@ -66,8 +67,7 @@ def print_summary(results: RunResults, console: Console) -> None:
     limits = ", ".join(b.text for b in results.space.bounds) or "none"
     title = f"Front of {results.run.path.name}: {len(results.front)} candidates, limits: {limits}"
     console.print(front_table(results, results.front, title))
-    if results.run.test.exists():
-        test = results.run.read(results.run.test)
+    if test := test_values(results):
         named = {"dense": results.dense, **results.picks()}
         named |= {b.origin: b for b in results.compared_baselines()}
         parts = [f"{name} {test[name_in_tests(e)]:.4g}" for name, e in named.items() if e and name_in_tests(e) in test]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from markupsafe import Markup
 
 from sparsesearch import pareto
 from sparsesearch.config import Strict
@@ -81,9 +81,9 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """What notebooks show."""
-        costs = "".join(f"<tr><td>{name}</td><td>{value:,}</td></tr>" for name, value in self.costs.items())
-        head = f"<tr><th>{self.genome.id}</th><th>{html.escape(self.origin)}</th></tr>"
-        return f"<table>{head}<tr><td>quality</td><td>{self.quality:.4g}</td></tr>{costs}</table>"
+        facts = [("quality", f"{self.quality:.4g}"), *((name, f"{value:,}") for name, value in self.costs.items())]
+        rows = Markup().join(Markup("<tr><td>{}</td><td>{}</td></tr>").format(*fact) for fact in facts)
+        return Markup("<table><tr><th>{}</th><th>{}</th></tr>{}</table>").format(self.genome.id, self.origin, rows)
 
     def values(self, quality_name: str) -> dict[str, float]:
         """Quality and costs by name."""

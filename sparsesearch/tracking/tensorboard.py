@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tensorboardX import SummaryWriter
 
 from sparsesearch.engine.results import RunResults
+from sparsesearch.media import markdown
 from sparsesearch.tracking.base import Point, Tracker, settings_of
 
 
@@ -18,7 +19,7 @@ class TensorBoard(Tracker):
         folder = results.run.path / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = SummaryWriter(str(folder))
-        rows = "".join(f"| {name} | {value} |\n" for name, value in settings_of(results).items())
+        rows = "".join(f"| {name} | {markdown(value)} |\n" for name, value in settings_of(results).items())
         self._writer.add_text("settings", f"| | |\n|---|---|\n{rows}")
         self.place = f"{folder}  (tensorboard --logdir {results.run.path})"
 

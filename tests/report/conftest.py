@@ -42,7 +42,7 @@ class Opened:
         page.on("requestfailed", lambda request: self.wrong.append(request.url))
         page.on("request", lambda asked: None if asked.url.startswith(LOCAL) else self.wrong.append(asked.url))
         page.goto(path.as_uri())
-        page.wait_for_function("document.querySelectorAll('.js-plotly-plot .plot-container').length > 0")
+        page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .plot-container').length > 0")
 
     @property
     def panel(self) -> str:

@@ -82,7 +82,7 @@ def test_dark_and_light_narrow_and_sorted(own_run: RunResults, opened: Any) -> N
 
     assert not is_dark()
     shown.page.emulate_media(color_scheme="dark")
-    shown.page.wait_for_function("document.querySelector('button.theme').textContent === 'Light'")
+    shown.page.wait_for_function("() => document.querySelector('button.theme').textContent === 'Light'")
     assert is_dark(), "the system's theme"
     shown.page.click("button.theme")
     assert not is_dark(), "the reader's own"
@@ -91,7 +91,7 @@ def test_dark_and_light_narrow_and_sorted(own_run: RunResults, opened: Any) -> N
 
     shown.page.set_viewport_size({"width": 400, "height": 800})
     # Nothing sticks out, once figures have followed.
-    shown.page.wait_for_function("document.documentElement.scrollWidth === 400")
+    shown.page.wait_for_function("() => document.documentElement.scrollWidth === 400")
     column = "[...document.querySelector('table').tBodies[0].rows].map((row) => parseFloat(row.cells[2].textContent))"
     for falls in (False, True):
         shown.page.click("th:has-text('kl')")
@@ -103,7 +103,7 @@ def test_several_runs_on_one_page(own_run: RunResults, opened: Any, tmp_path: Pa
     shutil.copytree(own_run.run.path, tmp_path / "a <b> & 'c'")
     other = RunResults(tmp_path / "a <b> & 'c'")
     shown = opened(write_runs_page([own_run, other], tmp_path / "both.html"))
-    key, place = shown.front_point(0, other.run.path.name)
+    key, place = shown.front_point(0, "a &lt;b&gt; &amp; 'c'")
     assert key == f"1:{other.front[0].genome.id}"
     shown.page.mouse.click(*place)
     shown.page.wait_for_function("(key) => document.getElementById('candidate').dataset.shown === key", arg=key)

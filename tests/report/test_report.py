@@ -124,7 +124,7 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
     assert "-50.0%" in text, "half of dense was predicted, all of it was measured"
     assert "/somewhere/&lt;small&gt;" in text
     assert "tau 0.50 [0.20, 0.70] on 40 candidates" in text
-    assert "Kendall&#x27;s tau" in text
+    assert "Kendall&#39;s tau" in text
     assert '<a href="../same/audit.html">' in text
     assert '<a href="../' not in write_report(own_run, offline=True).read_text()
 
