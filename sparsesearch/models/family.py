@@ -193,7 +193,14 @@ def describe(model: Any) -> Network:
         shapes=shapes,
         applied=_applied(model, parts, met, task),
         limits=tuple(parts.limits),
+        distribution=_is_distribution(config, task, values),
     )
+
+
+def _is_distribution(config: Any, task: Task, values: int) -> bool:
+    """Whether the values of a position are logits of one distribution."""
+    apart = getattr(config, "problem_type", None) in ("regression", "multi_label_classification")
+    return values > 1 and not task.embeds and not apart
 
 
 def _values(config: Any, task: Task) -> int:

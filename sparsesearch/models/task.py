@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -69,12 +70,35 @@ def _hidden(model: Any, inputs: Inputs) -> torch.Tensor:
     return states.float()
 
 
-def _module(model: Any, inputs: Inputs) -> torch.Tensor:
+def module_outputs(model: Any, inputs: Inputs) -> torch.Tensor:
+    """What a module of the user's own returns; raises InputError SS211 where that is not a row of floats a sample."""
     outputs = model(*inputs.values())
     if not isinstance(outputs, torch.Tensor):
         raise InputError("SS211", f"the module returns {type(outputs).__name__}, not a tensor of logits.")
-    # Classes lie along axis 1, before any positions in space.
-    return outputs.float().flatten(2).transpose(1, 2) if outputs.ndim > 2 else outputs.float()[:, None]
+    if not outputs.is_floating_point():
+        raise InputError(
+            "SS211", f"the module returns {outputs.dtype}, not logits.", "Return what argmax is taken of."
+        )
+    samples = len(next(iter(inputs.values())))
+    if not outputs.ndim or len(outputs) != samples:
+        raise InputError(
+            "SS211", f"the module returns shape {tuple(outputs.shape)} for {samples} samples.",
+            "The first axis counts samples.",
+        )  # fmt: skip
+    return outputs
+
+
+def _module(model: Any, inputs: Inputs, axis: int = 1) -> torch.Tensor:
+    """Outputs whose values (classes, words) lie along an axis; the other axes are positions."""
+    outputs = module_outputs(model, inputs).float()
+    if outputs.ndim < 3:
+        return outputs.reshape(len(outputs), 1, -1)
+    return outputs.movedim(axis, 1).flatten(2).transpose(1, 2)
+
+
+def along(task: Task, axis: int) -> Task:
+    """The task of a module whose values lie along another axis than 1."""
+    return task if axis == 1 else replace(task, call=partial(_module, axis=axis))
 
 
 TASKS = {
@@ -84,13 +108,16 @@ TASKS = {
         Task("masked", "AutoModelForMaskedLM", "tokens", ("kl", "sparse_kl"), _logits, special=True),
         Task("seq2seq", "AutoModelForSeq2SeqLM", "pair", ("kl", "sparse_kl"), _causal),
         Task(
-            "text-classes", "AutoModelForSequenceClassification", "tokens", ("kl", "error"), _classes, pooled=True,
+            "text-classes", "AutoModelForSequenceClassification", "tokens", ("kl", "distance", "error"), _classes, pooled=True,
             special=True,
         ),
-        Task("image-classes", "AutoModelForImageClassification", "image", ("kl", "error"), _classes, pooled=True),
+        Task(
+            "image-classes", "AutoModelForImageClassification", "image", ("kl", "distance", "error"), _classes,
+            pooled=True,
+        ),
         Task("embedding", "AutoModel", "tokens", ("cosine", "hidden"), _hidden, special=True),
         Task("image-embedding", "AutoModel", "image", ("cosine", "hidden"), _hidden),
-        Task("module", "", "image", ("kl", "error"), _module),
+        Task("module", "", "image", ("kl", "distance", "error"), _module),
     )
 }  # fmt: skip
 _SUFFIXES = {
