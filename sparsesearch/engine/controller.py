@@ -12,7 +12,7 @@ from sparsesearch.config import dump_config, load_config, with_absolute_paths
 from sparsesearch.engine import executors
 from sparsesearch.engine.caches import ensure_store, ensure_teacher
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.executors import Executor
+from sparsesearch.engine.executors import Executor, alive
 from sparsesearch.engine.ladder import Ladder
 from sparsesearch.engine.launch import Launch, check_disk, prepare, spared_blocks_note
 from sparsesearch.engine.learning import learn
@@ -109,6 +109,7 @@ def supernet(launch: Launch, run: RunDirectory, reporter: Reporter, again: str =
         ensure_supernet(launch, run, cache, reporter, ledger)
         setup = launch.setup(run, cache)
         executor = executors.create(setup)
+        list(alive(executor.map("check", [()])))
         store = ensure_store(launch, setup, executor, reporter, ledger)
         space = launch.space.with_nonzeros(store.nonzeros)
         space.check()

@@ -16,7 +16,7 @@ from sparsesearch.calibration.samples import Samples
 from sparsesearch.calibration.statistics import outputs
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.supernets import SORTED, directory_of, weights_of
-from sparsesearch.engine.worker import WorkerSetup, compute_dtype, peak_bytes
+from sparsesearch.engine.worker import WorkerSetup, compute_dtype, load_network, peak_bytes
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
 from sparsesearch.models.source import Checkpoint
 from sparsesearch.supernet.draws import Draws
@@ -64,7 +64,7 @@ class SupernetWorker:
             shutil.copyfile(weights_of(directory_of(self.options.start)), target.with_suffix(".tmp"))
             target.with_suffix(".tmp").replace(target)
             return
-        model = self.setup.source.load(torch.float32, self.device)
+        model = load_network(self.setup, torch.float32)
         ranked = rankings(self.network, self.space, UnitFiles(Path(self.setup.store)))
         some = self.run.samples("calibration").rows(slice(0, COMPARED))
         sort_exactly(model, self.network, ranked, lambda: outputs(model, self.network, some))
@@ -76,7 +76,7 @@ class SupernetWorker:
         path.with_suffix(".tmp").replace(path)
 
     def _sorted(self) -> Any:
-        model = self.setup.source.load(torch.float32, self.device)
+        model = load_network(self.setup, torch.float32)
         load_exactly(model, load_file(self.directory / SORTED))
         return model
 

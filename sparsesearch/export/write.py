@@ -36,7 +36,7 @@ from sparsesearch.export.graphs import GRAPHS, check_packages, graph_inputs
 from sparsesearch.export.graphs import save as save_graph
 from sparsesearch.export.loading import MANIFEST, STATE, load
 from sparsesearch.models import load_tokenizer
-from sparsesearch.models.source import Checkpoint, Given, Source
+from sparsesearch.models.source import Checkpoint, Factory, Given, Source
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.supernet import LevelStore, StitchedSupernet
@@ -228,17 +228,26 @@ def _write(
             _save_beside(opened, work)
         length = supernet.network.max_length
         return verify.counts(model) | {"more": {"inputs": names, "max_length": length}}
-    model = model.to(opened.source.storage)
     if isinstance(opened.source, Checkpoint):
+        model = model.to(opened.source.storage)
         model.save_pretrained(work)
         for name, text in (REGISTRY[form].code or _no_code)(supernet).items():
             (work / name).write_text(text)
         _save_beside(opened, work)
         return {"more": {"classes": stock_classes(supernet)}}
     # Tied weights are written once a name: the format refuses shared memory.
-    save_file({name: t.clone().contiguous() for name, t in model.state_dict().items()}, work / STATE)
+    save_file(_in_own_types(model.state_dict(), opened.source), work / STATE)
     changes = supernet.surgery(genome) if form == "uneven" else None
     return {"more": {"factory": getattr(opened.source, "name", None), "surgery": changes}}
+
+
+def _in_own_types(state: dict[str, torch.Tensor], source: Source) -> dict[str, torch.Tensor]:
+    """Copies of tensors in the types that the module keeps them in, as its norms in float32 among halves; biases that it
+    does not have in that of its weights.
+    """
+    assert isinstance(source, (Given, Factory))
+    types = source.types
+    return {name: t.to(types.get(name, source.storage), copy=True).contiguous() for name, t in state.items()}
 
 
 def _no_code(_: StitchedSupernet) -> dict[str, str]:

@@ -38,7 +38,7 @@ def uncompiled(module: Any) -> Any:
 
 def placed(module: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> nn.Module:
     """The module, moved; only floating-point tensors change their type (`Module.to` would drop imaginary parts)."""
-    return module._apply(lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype))
+    return module._apply(lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else None))
 
 
 def check_plain(module: nn.Module) -> None:

@@ -113,10 +113,11 @@ def checkpoint_dtype(config: PretrainedConfig) -> torch.dtype:
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
-def weights_hash(directory: Path) -> str:
-    """SHA-256 over the contents of the weight files and of config.json, in name order."""
+def weights_hash(directory: Path, trust_remote_code: bool = False) -> str:
+    """SHA-256 over the contents of the weight files and of config.json, in name order, and of code that is run."""
     digest = hashlib.sha256()
-    for path in sorted([*directory.glob("*.safetensors"), directory / "config.json"]):
+    code = directory.glob("*.py") if trust_remote_code else ()
+    for path in sorted([*directory.glob("*.safetensors"), directory / "config.json", *code]):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[attr-defined,unused-ignore]
     return digest.hexdigest()
