@@ -70,7 +70,7 @@ def _load_module(directory: Path, told: dict[str, Any], module: nn.Module | None
             f"{directory} holds a module that was given from Python.",
             f"Use load({str(directory)!r}, module=m).",
         )
-    model = build(told["factory"], (str(Path.cwd()),)) if module is None else own_copy(module)
+    model = own_copy(build(told["factory"], (str(Path.cwd()),)) if module is None else module)
     state = load_file(directory / STATE)
     if told["surgery"] is not None:
         apply_surgery(model, told["surgery"])

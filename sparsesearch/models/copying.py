@@ -3,27 +3,64 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from sparsesearch.errors import InputError, first_line
 
 
 def own_copy(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, without gradients and without what `torch.compile` puts around modules.
+    """A copy in evaluation mode, without gradients, without what `torch.compile` puts around modules, and with weights
+    of its own where they were computed (weight and spectral norm, other parametrisations, masks of torch's pruning).
 
     Raises InputError SS231 where a module cannot be copied.
     """
+    # What hooks computed for the last pass has gradients, which deepcopy refuses.
+    held = [value for part in module.modules() for value in vars(part).values() if isinstance(value, torch.Tensor)]
+    computed = {id(tensor): tensor.detach().clone() for tensor in held if not tensor.is_leaf}
     try:
-        copied = copy.deepcopy(module)
+        copied = copy.deepcopy(module, dict(computed))
     except Exception as error:  # whatever a module holds
         raise InputError(
             "SS231", f"{type(module).__name__} cannot be copied: {first_line(error)}.",
-            "Make its weights plain before the search (remove_weight_norm, prune.remove), and its attributes copyable.",
+            "Leave out of its attributes what cannot be copied, such as locks and open files.",
         ) from None  # fmt: skip
-    return uncompiled(copied).eval().requires_grad_(False)
+    return _plain(uncompiled(copied).eval()).requires_grad_(False)
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    """The module with parameters in place of what is computed from others."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is deprecated
+        for part in list(module.modules()):
+            if parametrize.is_parametrized(part):
+                _settle(part)
+            for hook in list(part._forward_pre_hooks.values()):
+                if isinstance(hook, WeightNorm):
+                    nn.utils.remove_weight_norm(part, hook.name)
+                elif isinstance(hook, SpectralNorm):
+                    nn.utils.remove_spectral_norm(part, hook.name)
+                elif isinstance(hook, prune.BasePruningMethod):
+                    prune.remove(part, hook._tensor_name)
+    return module
+
+
+def _settle(part: Any) -> None:
+    """Parameters in place of a part's parametrisations.
+
+    Torch's own `remove_parametrizations` takes properties from the part's class, which it shares with what was copied.
+    """
+    now = {name: getattr(part, name).detach().clone() for name in part.parametrizations}
+    del part.parametrizations
+    part.__class__ = type(part).__bases__[0]
+    for name, tensor in now.items():
+        part.register_parameter(name, nn.Parameter(tensor))
 
 
 def uncompiled(module: Any) -> Any:

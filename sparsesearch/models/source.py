@@ -130,7 +130,7 @@ class Given:
 
     @cached_property
     def storage(self) -> torch.dtype:
-        types = {layer.weight.dtype for _, layer in weighted(self.module)}
+        types = {layer.weight.dtype for _, layer in weighted(own_copy(self.module))}
         if len(types) > 1:
             told = sorted(str(dtype).removeprefix("torch.") for dtype in types)
             raise InputError(

@@ -35,6 +35,8 @@ from sparsesearch.space.cost import CUTS
 
 # Relative difference of outputs that still counts as rounding.
 TOLERANCE = 1e-3
+# How torch multiplies activations with each other.
+PRODUCTS = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
 Inputs = Sequence[torch.Tensor]
 Call = Callable[[nn.Module, Inputs], torch.Tensor]
 
@@ -47,14 +49,15 @@ class Seen:
         met: how often a sample meets each layer, in order of execution.
         axis: of what it returns, along which the values lie.
         outputs: what the task makes of it.
-        macs: multiply-accumulates a sample, of everything; None where torch cannot count them.
+        macs: multiply-accumulates a sample with weights, and of activations with each other; None where torch cannot
+            count them.
     """
 
     met: dict[str, int]
     task: Task
     axis: int
     outputs: torch.Tensor
-    macs: int | None
+    macs: tuple[int, int] | None
 
 
 def describe_module(
@@ -91,11 +94,14 @@ def describe_module(
         applied[tied.get(f"{path}.weight", f"{path}.weight")] += positions[path]
     shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
     counted = sum(m.positions * m.size for m in found) + sum(n * math.prod(shapes[name]) for name, n in applied.items())
-    rest = max((seen.macs or counted) - counted, 0)
+    weights, products = seen.macs or (counted, 0)
+    rest = max(weights - counted, 0)
     if seen.macs is None:
         limits.append("multiply-accumulates beside those of these layers are not counted among macs")
-    elif rest:
-        limits.append(f"{rest:,} of {seen.macs:,} macs are of what no unit touches and count as in the dense network")
+    if rest:
+        limits.append(f"{rest:,} of {weights:,} macs are of weights that no unit touches: they count as they are")
+    if products:
+        limits.append(f"products of activations (attention), {products:,} multiply-accumulates, are not among macs")
     return Network(
         model_type=type(module).__name__,
         task=seen.task,
@@ -180,8 +186,10 @@ def _axis(module: nn.Module, inputs: Inputs) -> int:
     return axes[1] if outputs.shape[axes[0]] != wide and outputs.shape[axes[1]] == wide else axes[0]
 
 
-def _macs(module: nn.Module, inputs: Inputs, call: Call) -> int | None:
-    """Multiply-accumulates a sample, as torch counts them where nothing is fused; None where it cannot."""
+def _macs(module: nn.Module, inputs: Inputs, call: Call) -> tuple[int, int] | None:
+    """Multiply-accumulates a sample as torch counts them where nothing is fused: with weights, and of activations with
+    each other, which are products in batches; None where it cannot.
+    """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     counter = FlopCounterMode(display=False)
@@ -194,7 +202,10 @@ def _macs(module: nn.Module, inputs: Inputs, call: Call) -> int | None:
         return None
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    return int(counter.get_total_flops()) // 2 // len(inputs[0])
+    flops = counter.get_flop_counts().get("Global", {})
+    batched = sum(count for operation, count in flops.items() if operation in PRODUCTS)
+    each = 2 * len(inputs[0])
+    return (sum(flops.values()) - batched) // each, batched // each
 
 
 def _reached(module: nn.Module, met: dict[str, int], batches: Iterable[Inputs], call: Call) -> dict[str, int]:
@@ -222,7 +233,7 @@ def _left_out(
         raise InputError("SS210", f"{type(module).__name__} has no linear or convolution layer to prune.")
     modules = list(module.named_modules())
     told = {
-        "have a weight that is computed from others (parametrised) and stay as they are": [
+        "have a weight that is no parameter of floats and stay as they are": [
             path for path, layer in modules if isinstance(layer, LAYERS) and not is_plain(layer)
         ],
         "do not run as layers on the calibration data and stay as they are": [
@@ -239,7 +250,7 @@ def _left_out(
 
 
 def _holds_other_matrices(layer: nn.Module) -> bool:
-    known = (*LAYERS, nn.Embedding, nn.EmbeddingBag, nn.utils.parametrize.ParametrizationList)
+    known = (*LAYERS, nn.Embedding, nn.EmbeddingBag)
     own = [parameter for parameter in layer._parameters.values() if parameter is not None]
     return not isinstance(layer, known) and any(parameter.ndim > 1 for parameter in own)
 
