@@ -46,6 +46,8 @@ def _plain(module: nn.Module) -> nn.Module:
                     nn.utils.remove_weight_norm(part, hook.name)
                 elif isinstance(hook, SpectralNorm):
                     nn.utils.remove_spectral_norm(part, hook.name)
+                    # It leaves behind what asks states for the old names.
+                    part._load_state_dict_pre_hooks.clear()
                 elif isinstance(hook, prune.BasePruningMethod):
                     prune.remove(part, hook._tensor_name)
     return module

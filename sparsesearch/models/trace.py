@@ -192,9 +192,11 @@ def _macs(module: nn.Module, inputs: Inputs, call: Call) -> tuple[int, int] | No
     """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    counter = FlopCounterMode(display=False)
+    counter, weights = FlopCounterMode(display=False), [p for p in module.parameters() if p.is_floating_point()]
     try:
-        with warnings.catch_warnings(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        for weight in weights:  # with gradients, torch multiplies by them in one piece
+            weight.requires_grad_(True)
+        with warnings.catch_warnings(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             warnings.simplefilter("ignore")  # of what other devices could do
             with torch.backends.mkldnn.flags(enabled=False), counter:
                 call(module, inputs)
@@ -202,6 +204,7 @@ def _macs(module: nn.Module, inputs: Inputs, call: Call) -> tuple[int, int] | No
         return None
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+        module.requires_grad_(False)
     flops = counter.get_flop_counts().get("Global", {})
     batched = sum(count for operation, count in flops.items() if operation in PRODUCTS)
     each = 2 * len(inputs[0])
