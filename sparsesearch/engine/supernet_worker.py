@@ -48,7 +48,10 @@ class SupernetWorker:
         self.directory, self.network = Path(setup.supernet), setup.network
         self.space = self.run.read_space()
         self.device = self.config.executor.device
-        self.compute = compute_dtype(self.config, setup.source.storage)
+
+    @property
+    def compute(self) -> torch.dtype:
+        return compute_dtype(self.config, self.setup.source.storage)
 
     @cached_property
     def samples(self) -> Samples:

@@ -137,12 +137,16 @@ class Worker:
         self.setup, self.config = setup, setup.config
         self.run = RunDirectory(Path(setup.run))
         self.store, self.statistics = Path(setup.store), Path(setup.statistics)
-        self.storage = setup.source.storage
         self.network = setup.network
         self.space = self.run.read_space()
         self._pass: Any = None
         self._position = 0
         self._learning: Learning | None = None
+
+    @property
+    def storage(self) -> torch.dtype:
+        """Of the network's weights; asked for late, since calls can raise InputError and a constructor cannot."""
+        return self.setup.source.storage
 
     @cached_property
     def model(self) -> Any:
