@@ -53,8 +53,8 @@ def _outputs_text(outputs: dict[str, Any]) -> str:
     where = "the last axis" if outputs["axis"] == -1 else f"axis {outputs['axis']}"
     kind = "logits of one distribution" if outputs["distribution"] else "numbers"
     return (
-        f"Outputs: {outputs['positions']:,} x {outputs['values']:,} a sample (positions x values, along {where}), read as "
-        f"{kind}; judged by {outputs['quality']}"
+        f"Outputs: {outputs['positions']:,} x {outputs['values']:,} a sample (positions x values, along {where}), read "
+        f"as {kind}; judged by {outputs['quality']}"
     )
 
 

@@ -152,5 +152,6 @@ def _info(launch: Launch) -> dict[str, Any]:
         "model": launch.config.model.id,
         "task": launch.network.task.name,
         "blocks": len(launch.network.blocks),
+        "not_searched": list(launch.network.limits),
         "versions": versions(),
     }

@@ -84,7 +84,8 @@ def _measured(losses: Any, quality: str, own: UserQuality | None) -> npt.NDArray
         if own is None:
             raise
         raise InputError(
-            "SS235", f"quality(model, samples) fails on the dense network: {type(error).__name__}: {first_line(error)}.",
+            "SS235",
+            f"quality(model, samples) fails on the dense network: {type(error).__name__}: {first_line(error)}.",
             "Return a loss of each sample, or one of all.",
         ) from None  # fmt: skip
     if not np.isfinite(found).all():

@@ -242,9 +242,7 @@ def _write(
 
 
 def _in_own_types(state: dict[str, torch.Tensor], source: Source) -> dict[str, torch.Tensor]:
-    """Copies of tensors in the types that the module keeps them in, as its norms in float32 among halves; biases that it
-    does not have in that of its weights.
-    """
+    """Copies of tensors in the types that the module keeps them in; biases that it has not in that of its weights."""
     assert isinstance(source, (Given, Factory))
     types = source.types
     return {name: t.to(types.get(name, source.storage), copy=True).contiguous() for name, t in state.items()}

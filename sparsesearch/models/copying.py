@@ -49,7 +49,7 @@ def _plain(module: nn.Module) -> nn.Module:
                     # It leaves behind what asks states for the old names.
                     part._load_state_dict_pre_hooks.clear()
                 elif isinstance(hook, prune.BasePruningMethod):
-                    prune.remove(part, hook._tensor_name)
+                    prune.remove(part, hook._tensor_name)  # type: ignore[no-untyped-call]
     return module
 
 
@@ -77,7 +77,10 @@ def uncompiled(module: Any) -> Any:
 
 def placed(module: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> nn.Module:
     """The module, moved; only floating-point tensors change their type (`Module.to` would drop imaginary parts)."""
-    return module._apply(lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else None))
+    module._apply(  # type: ignore[no-untyped-call]
+        lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else None)
+    )
+    return module
 
 
 def check_plain(module: nn.Module) -> None:

@@ -33,7 +33,7 @@ LAYERS = (nn.Linear, Conv1D, *CONVOLUTIONS)
 
 
 def weighted(model: nn.Module) -> list[tuple[str, Any]]:
-    """The layers whose weights are matrices of floats, (path, module); parametrised ones have no weight of their own."""
+    """The layers whose weights are matrices, parameters of floats, (path, module)."""
     layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, LAYERS)]
     return [(path, layer) for path, layer in layers if is_plain(layer)]
 

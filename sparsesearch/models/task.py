@@ -76,9 +76,7 @@ def module_outputs(model: Any, inputs: Inputs) -> torch.Tensor:
     if not isinstance(outputs, torch.Tensor):
         raise InputError("SS211", f"the module returns {type(outputs).__name__}, not a tensor of logits.")
     if not outputs.is_floating_point():
-        raise InputError(
-            "SS211", f"the module returns {outputs.dtype}, not logits.", "Return what argmax is taken of."
-        )
+        raise InputError("SS211", f"the module returns {outputs.dtype}, not logits.", "Return what argmax is taken of.")
     samples = len(next(iter(inputs.values())))
     if not outputs.ndim or len(outputs) != samples:
         raise InputError(
@@ -108,8 +106,8 @@ TASKS = {
         Task("masked", "AutoModelForMaskedLM", "tokens", ("kl", "sparse_kl"), _logits, special=True),
         Task("seq2seq", "AutoModelForSeq2SeqLM", "pair", ("kl", "sparse_kl"), _causal),
         Task(
-            "text-classes", "AutoModelForSequenceClassification", "tokens", ("kl", "distance", "error"), _classes, pooled=True,
-            special=True,
+            "text-classes", "AutoModelForSequenceClassification", "tokens", ("kl", "distance", "error"), _classes,
+            pooled=True, special=True,
         ),
         Task(
             "image-classes", "AutoModelForImageClassification", "image", ("kl", "distance", "error"), _classes,

@@ -23,14 +23,13 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
-from transformers.pytorch_utils import Conv1D
 
 from sparsesearch.errors import InputError, first_line
 from sparsesearch.models.copying import own_copy, placed
 from sparsesearch.models.network import Attribute, Cut, Index, Matrix, Network, Slot
 from sparsesearch.models.parts import CONVOLUTIONS, LAYERS, is_plain, kernel_cut, matrix_of, meetings, weighted
 from sparsesearch.models.surgery import set_attribute, set_tensor
-from sparsesearch.models.task import TASKS, Inputs as Named, Task, along, module_outputs
+from sparsesearch.models.task import TASKS, Task, along, module_outputs
 from sparsesearch.space.cost import CUTS
 
 # Relative difference of outputs that still counts as rounding.
@@ -145,22 +144,28 @@ def tied_parameters(module: nn.Module) -> dict[str, str]:
 
 def _seen(module: nn.Module, inputs: Inputs, task: Task) -> Seen:
     """What a pass over inputs shows; raises InputError SS210 where there is none."""
-    try:
+    with _running(module, inputs):
         axis = -1 if task.auto_class else _axis(module, inputs)
         task = task if task.auto_class else along(task, axis)
         call = _caller(task, len(inputs))
         with torch.no_grad(), meetings(module, len(inputs[0])) as met:
             outputs = call(module, inputs)
-        macs = _macs(module, inputs, call)
+    return Seen(dict(met), task, axis, outputs, _macs(module, [tensor[:1] for tensor in inputs], call))
+
+
+@contextmanager
+def _running(module: nn.Module, inputs: Inputs) -> Iterator[None]:
+    """Turn whatever a user's module raises on inputs that do not fit it into InputError SS210."""
+    try:
+        yield
     except InputError:
         raise
-    except Exception as error:  # whatever a user's module raises on inputs that do not fit it
+    except Exception as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
         raise InputError(
             "SS210", f"{type(module).__name__} does not run on inputs of shape {shapes}: {first_line(error)}.",
             "Give example inputs that fit it.",
         ) from None  # fmt: skip
-    return Seen(dict(met), task, axis, outputs, macs)
 
 
 def _axis(module: nn.Module, inputs: Inputs) -> int:
@@ -187,8 +192,8 @@ def _axis(module: nn.Module, inputs: Inputs) -> int:
 
 
 def _macs(module: nn.Module, inputs: Inputs, call: Call) -> tuple[int, int] | None:
-    """Multiply-accumulates a sample as torch counts them where nothing is fused: with weights, and of activations with
-    each other, which are products in batches; None where it cannot.
+    """Multiply-accumulates of one sample as torch counts them where nothing is fused: with weights, and of activations
+    with each other, which are products in batches; None where it cannot.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -207,8 +212,7 @@ def _macs(module: nn.Module, inputs: Inputs, call: Call) -> tuple[int, int] | No
         module.requires_grad_(False)
     flops = counter.get_flop_counts().get("Global", {})
     batched = sum(count for operation, count in flops.items() if operation in PRODUCTS)
-    each = 2 * len(inputs[0])
-    return (sum(flops.values()) - batched) // each, batched // each
+    return (sum(flops.values()) - batched) // 2, batched // 2
 
 
 def _reached(module: nn.Module, met: dict[str, int], batches: Iterable[Inputs], call: Call) -> dict[str, int]:
@@ -218,7 +222,7 @@ def _reached(module: nn.Module, met: dict[str, int], batches: Iterable[Inputs], 
     """
     reached: dict[str, int] = {}
     for batch in batches:
-        with torch.no_grad(), meetings(module, len(batch[0])) as found:
+        with _running(module, batch), torch.no_grad(), meetings(module, len(batch[0])) as found:
             call(module, _on_cpu(batch))
         reached |= {path: times for path, times in found.items() if path not in reached}
         if len(reached) == len(weighted(module)):
@@ -475,7 +479,8 @@ def _kept_sets(elements: int) -> list[torch.Tensor]:
 
 def _agree(module: nn.Module, cut: Cut, kept: torch.Tensor, inputs: Inputs, call: Call) -> bool:
     """Whether the module without the other elements puts out what it does where nothing reads them."""
-    smaller, ignoring = {}, {}
+    smaller: dict[str, torch.Tensor] = {}
+    ignoring: dict[str, torch.Tensor] = {}
     for slot in (*cut.writers, *cut.readers):
         value = _now(slot.tensor, module, smaller)
         positions = slot.staying(kept, value.shape[slot.axis]).nonzero().flatten()

@@ -85,8 +85,15 @@ def _sections(results: RunResults, offline: bool) -> list[str]:
         _latency(results),
         _proxies(results, offline),
         _exports(results),
+        _not_searched(results),
         _ledger(results),
     ]
+
+
+def _not_searched(results: RunResults) -> str:
+    """What of the network no unit touches or costs leave out, and why; nothing where the run says nothing of it."""
+    reasons = results.info.get("not_searched", [])
+    return section("Not searched", note=" ".join(f"{reason}." for reason in reasons)) if reasons else ""
 
 
 def _header(results: RunResults) -> str:

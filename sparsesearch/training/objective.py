@@ -22,8 +22,8 @@ class Objective:
     """A loss of a minibatch.
 
     (1 - d) times the task's loss + d T² KL(dense ‖ network), both softened by the temperature T (Hinton et al., 2015)
-    + h times the mean relative squared difference of the blocks' outputs. Where outputs are no distribution, as those of
-    embeddings and of heads with one output, their relative squared difference stands for the KL divergence.
+    + h times the mean relative squared difference of the blocks' outputs. Where outputs are no distribution, as those
+    of embeddings and of heads with one output, their relative squared difference stands for the KL divergence.
     """
 
     def __init__(self, network: Network, dense: Any, options: TrainingConfig) -> None:

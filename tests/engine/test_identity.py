@@ -103,7 +103,7 @@ def test_an_edited_forward_is_judged_by_itself(tmp_path: Path) -> None:
     assert run.results.dense is not None
     assert run.results.dense.quality < 1e-5
     assert run.results.run.archive.read_bytes() == clean.results.run.archive.read_bytes()
-    with pytest.raises(InputError, match="SS602 .* weights changed"):
+    with pytest.raises(InputError, match=r"SS602 .* weights changed"):
         ss.Run.open(tmp_path / "before", module=module).resume(8)
     assert ss.Run.open(tmp_path / "after", module=module).resume(8).results.dense
 
@@ -137,7 +137,10 @@ def test_another_process_with_other_threads_gives_the_same_name() -> None:
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     told = [
         subprocess.run(
-            [sys.executable, "-c", SCRIPT, threads], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
+            [sys.executable, "-c", SCRIPT, threads],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
         ).stdout.strip()
         for threads in ("1", "2")
     ]

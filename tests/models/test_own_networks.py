@@ -431,7 +431,9 @@ def test_compiled_modules_are_searched_as_what_they_wrap(tmp_path: Path) -> None
 def test_sparsity_alone_works_where_channels_cannot_be_traced(tmp_path: Path) -> None:
     run = search(made(Shuffled), NUMBERS, tmp_path, recipe("sparsity", cost="nonzeros"))
     assert len(run.results.space.units) == 3
-    with pytest.raises(InputError, match=r"SS103 .* It has: sparsity\. channels cannot be cut: Shuffled cannot be traced"):
+    with pytest.raises(
+        InputError, match=r"SS103 .* It has: sparsity\. channels cannot be cut: Shuffled cannot be traced"
+    ):
         search(made(Shuffled), NUMBERS, tmp_path, name="channels")
 
 
@@ -532,10 +534,10 @@ def test_outputs_that_are_not_finite_are_found_on_later_samples(tmp_path: Path) 
 
 
 def test_a_checkpoint_with_nan_is_refused(family_dir: Callable[[str], Path], tmp_path: Path) -> None:
+    import shutil
+
     from safetensors.torch import load_file, save_file
     from support import run_search
-
-    import shutil
 
     shutil.copytree(family_dir("llama"), tmp_path / "model")
     path = tmp_path / "model" / "model.safetensors"
