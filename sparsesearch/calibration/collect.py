@@ -182,6 +182,19 @@ def unfolded(module: Any, inputs: torch.Tensor, matrix: Matrix) -> torch.Tensor:
     padding = module._reversed_padding_repeated_twice
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     padded = functional.pad(inputs, padding, mode=mode)
-    patches = functional.unfold(padded, module.kernel_size, module.dilation, 0, module.stride)
+    if padded.ndim == 4:
+        patches = functional.unfold(padded, module.kernel_size, module.dilation, 0, module.stride)
+    else:
+        patches = _patches(padded, module)
     samples, _, positions = patches.shape
     return patches.view(samples, matrix.groups, matrix.columns, positions).permute(1, 0, 3, 2)
+
+
+def _patches(padded: torch.Tensor, module: Any) -> torch.Tensor:
+    """As `functional.unfold`, of inputs with any number of axes in space: (samples, channels * taps, positions)."""
+    axes = range(2, padded.ndim)
+    for axis, kernel, dilation, stride in zip(axes, module.kernel_size, module.dilation, module.stride, strict=True):
+        padded = padded.unfold(axis, (kernel - 1) * dilation + 1, stride)[..., ::dilation]
+    count = len(axes)
+    taps_first = padded.permute(0, 1, *range(2 + count, 2 + 2 * count), *axes)
+    return taps_first.flatten(2 + count).flatten(1, 1 + count)

@@ -95,12 +95,13 @@ def sample_gradients(
             parameter.requires_grad_(False)
 
 
-def check_loss(task: Task) -> None:
-    """Raise InputError SS209 where a task has no loss of its own."""
-    if task.embeds:
+def check_loss(network: Network) -> None:
+    """Raise InputError SS209 where a network has no loss of its own: there is no distribution to take one of."""
+    if not network.distribution:
+        what = "a model without a head" if network.task.embeds else "a head whose outputs are no distribution"
         raise InputError(
-            "SS209", "this pruner needs gradients of a loss, and a model without a head has none.",
-            "Choose another; see: sparsesearch list pruners",
+            "SS209", f"this needs a loss or its gradients, and {what} has none.",
+            "Choose another pruner (see: sparsesearch list pruners), or distil alone with training.distill: 1.",
         )  # fmt: skip
 
 

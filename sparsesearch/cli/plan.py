@@ -31,11 +31,31 @@ def plan_json(launch: Launch) -> dict[str, Any]:
         "dense": space.dense_costs,
         "smallest": space.costs.named(space.smallest.levels),
         "limits": {b.text: b.maximum for b in space.bounds},
+        "outputs": outputs_json(launch),
         "not_searched": list(launch.network.limits),
         "supernet": supernet_plan(launch),
         "store_bytes": estimated_bytes(space, launch.network, launch.storage_bytes),
         "config": launch.config.model_dump(mode="json"),
     }
+
+
+def outputs_json(launch: Launch) -> dict[str, Any]:
+    """What the network puts out for a sample, and how it is compared."""
+    network, selection = launch.network, launch.samples["selection"]
+    positions, values = network.output_shape(selection.length)
+    return {
+        "positions": positions, "values": values, "axis": network.axis, "distribution": network.distribution,
+        "quality": launch.config.objectives[0],
+    }  # fmt: skip
+
+
+def _outputs_text(outputs: dict[str, Any]) -> str:
+    where = "the last axis" if outputs["axis"] == -1 else f"axis {outputs['axis']}"
+    kind = "logits of one distribution" if outputs["distribution"] else "numbers"
+    return (
+        f"Outputs: {outputs['positions']:,} x {outputs['values']:,} a sample (positions x values, along {where}), read "
+        f"as {kind}; judged by {outputs['quality']}"
+    )
 
 
 def print_plan(launch: Launch, path: Path | None = None) -> None:
@@ -60,6 +80,7 @@ def print_plan(launch: Launch, path: Path | None = None) -> None:
         console.print(f"Supernet: {steps}. {supernet_note(launch)}", highlight=False, soft_wrap=True)
     if note := idle_gpu(launch.config.executor):
         console.print(note, highlight=False, soft_wrap=True)
+    console.print(_outputs_text(plan["outputs"]), highlight=False, soft_wrap=True)
     for reason in launch.network.limits:
         console.print(f"Not searched: {reason}.", highlight=False, soft_wrap=True)
     if path is not None:

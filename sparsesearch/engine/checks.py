@@ -140,7 +140,7 @@ def check_training(config: RunConfig, network: Network, space: Space, samples: d
 
 def check_targets(network: Network, training: Samples) -> None:
     """Raise InputError where the task's own loss has nothing to be of: SS209 without one, SS212 without labels."""
-    check_loss(network.task)
+    check_loss(network)
     if network.task.classifies and training.labels is None:
         raise InputError(
             "SS212", "training data have no labels, and training.distill is below 1.",
@@ -171,6 +171,19 @@ def check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> N
         raise InputError(
             "SS102", f"objectives[0] {quality!r} is not a quality for {task.name}. "
             f"{did_you_mean(quality, allowed)}".rstrip(), f"Allowed: {', '.join(allowed)}.",
+        )  # fmt: skip
+
+
+def check_values(config: RunConfig, network: Network) -> None:
+    """Raise InputError SS102 where a quality cannot see any change of what the network puts out."""
+    quality = config.objectives[0]
+    blind = quality in ("kl", "sparse_kl") and not network.distribution
+    if blind or (quality == "error" and network.values == 1):
+        single = network.values == 1
+        what = "one number a position" if single else "values that are no distribution (several labels, or regression)"
+        raise InputError(
+            "SS102", f"objectives[0] {quality!r}: the network puts out {what}, and {quality} would not see it change.",
+            f"Use distance: objectives: [distance, {', '.join(config.objectives[1:])}].",
         )  # fmt: skip
 
 

@@ -52,8 +52,10 @@ def choose(
             raise InputError("SS204", error.message, "Give a smaller --pool, or more data.") from None
         raise
     samples, network = launch.samples[role], launch.network
-    if by in LOSSES and network.task.embeds:
-        raise InputError("SS209", f"--by {by} needs a loss, and a model without a head has none.", "Use --by random.")
+    if by in LOSSES and not network.distribution:
+        raise InputError(
+            "SS209", f"--by {by} needs a loss, and outputs that are no distribution have none.", "Use --by random."
+        )
     other = None if pruned is None else pruned(launch.weights)
     model = launch.source.load(torch.float32, "cpu")
     scores = sample_scores(by, model, network, samples, config.batch, other, config.search.seed)  # type: ignore[arg-type]

@@ -165,6 +165,7 @@ def supernet(launch: Launch, run: RunDirectory, reporter: Reporter, again: str =
         ensure_supernet(launch, run, cache, reporter, ledger)
         setup = launch.setup(run, cache)
         executor = executors.create(setup)
+        list(alive(executor.map("check", [()])))
         store = ensure_store(launch, setup, executor, reporter, ledger)
         space = launch.space.with_nonzeros(store.nonzeros)
         space.check()
@@ -207,5 +208,6 @@ def _info(launch: Launch) -> dict[str, Any]:
         "model": launch.config.model.id,
         "task": launch.network.task.name,
         "blocks": len(launch.network.blocks),
+        "not_searched": list(launch.network.limits),
         "versions": versions(),
     }

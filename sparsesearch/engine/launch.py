@@ -29,8 +29,10 @@ from sparsesearch.engine.checks import (
     check_searcher,
     check_tokens,
     check_training,
+    check_values,
 )
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.identity import Outputs, identity, known_outputs
 from sparsesearch.engine.latencies import table_of
 from sparsesearch.engine.learning_checks import check_learning, searcher_of, tokens_of
 from sparsesearch.engine.progress import Reporter
@@ -44,7 +46,7 @@ from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.teacher import TOP
 from sparsesearch.latency import LatencyTable, with_latency
 from sparsesearch.models import Network
-from sparsesearch.models.source import Given, Retrained, Source, open_source, open_teacher
+from sparsesearch.models.source import Factory, Given, Retrained, Source, open_source, open_teacher
 from sparsesearch.models.units import build_space
 from sparsesearch.plugins import load_plugins
 from sparsesearch.pruning import needs_gradients
@@ -66,6 +68,7 @@ class Launch:
         samples: by role (`calibration`, `selection`, and `test` where there is one).
         supernet: what names the elastic supernet whose parts candidates are; empty where there is none.
         latency: what the space's latency and memory come from, where it has them.
+        known: what a module puts out for the first calibration samples; None for checkpoints.
     """
 
     config: RunConfig
@@ -79,6 +82,7 @@ class Launch:
     teacher: Source | None = None
     supernet: str = ""
     latency: LatencyTable | None = None
+    known: Outputs | None = None
 
     @property
     def stitched(self) -> Launch:
@@ -102,9 +106,18 @@ class Launch:
         """Whether calibration statistics are read once levels are built: by allocations, or by a screen's proxy."""
         return bool(allocations_of(self.config)) or self.config.search.screen is not None
 
-    @property
+    @cached_property
     def weights(self) -> str:
-        return self.source.weights
+        """What names the network: its weights, and of a module also what it does with them."""
+        return identity(self.source, self.known)
+
+    @property
+    def taught_by(self) -> str:
+        """What names the network that candidates are compared with."""
+        if self.teacher is None:
+            return self.weights
+        # A teacher of the user's own is run by the same code.
+        return self.teacher.weights if self.known is None else f"{self.weights} {self.teacher.weights}"
 
     @property
     def pruned(self) -> str:
@@ -173,7 +186,7 @@ class Launch:
         Samples that it is trained on are written to the run where they are others than its own.
         """
         common = {"weights": self.pruned, "numerics": self.numerics}
-        taught = common | {"weights": self.weights if self.teacher is None else self.teacher.weights}
+        taught = common | {"weights": self.taught_by}
         teacher = taught | {"data": self.samples["selection"].digest, "quality": self.config.objectives[0], "top": TOP}
         store = cache / "stores" / key_hash(self.store_key)
         # What dense blocks see is the same for every space and pruner.
@@ -194,6 +207,7 @@ class Launch:
             teacher=str(cache / "teachers" / key_hash(teacher)),
             training=run.keep("training", self.samples["training"]) if "training" in self.samples else "calibration",
             supernet=str(supernet or ""),
+            known=self.known,
         )
 
 
@@ -229,7 +243,11 @@ def prepare(
     read = partial(_samples, config, source, given=given or {}, saved=saved, reread=reread)
     # A module is traced with a sample of its data, so these come first.
     samples = read(None) if source.task.name == "module" else None
-    network = source.describe([] if samples is None else samples["calibration"].rows(slice(0, 1)).inputs_on_cpu())
+    if samples is None:
+        network, known = source.describe(), None
+    else:
+        network, known = _traced(config, source, samples["calibration"], searches)
+    check_values(config, network)
     check_propagation(config, network)
     dtype = source.storage
     space = build_space(config, network, dtype.itemsize, coarse_levels(config, source.weights))
@@ -246,15 +264,27 @@ def prepare(
     seed_runs(config, source.weights)
     compute = str(compute_dtype(config, dtype))
     teacher = open_teacher(config.model, network)
-    launch = Launch(config, source, network, space, samples, dtype.itemsize, compute, quality, teacher, latency=latency)
+    launch = Launch(
+        config, source, network, space, samples, dtype.itemsize, compute, quality, teacher, latency=latency, known=known
+    )
     if config.supernet.is_elastic:
         launch = _elastic(launch, saved, searches)
     # An elastic supernet's pruners need none, but what sorts it may.
     if launch.needs_gradients or launch.stitched.needs_gradients:
-        check_loss(network.task)
+        check_loss(network)
     if not config.data.allow_shared:
         check_disjoint(samples)
     return launch
+
+
+def _traced(config: RunConfig, source: Source, samples: Samples, searches: bool) -> tuple[Network, Outputs | None]:
+    """The parts of a module, which is traced on its data, and what it puts out for the first of them."""
+    if searches and isinstance(source, Factory):
+        source.check_repeatable()
+    starts = range(0, len(samples), config.batch)
+    batches = (samples.rows(slice(start, start + config.batch)).inputs_on_cpu() for start in starts)
+    network = source.describe(samples.rows(slice(0, 1)).inputs_on_cpu(), batches)
+    return network, known_outputs(source, network.task, samples)
 
 
 def _check_use(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples], searches: bool) -> None:

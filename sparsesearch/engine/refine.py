@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.identity import weights_in
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.models.units import Coarse
@@ -26,7 +27,7 @@ def coarse_levels(config: RunConfig, weights: str) -> Coarse:
     if config.refines is None:
         return {}
     results = _finished(config.refines)
-    if results.info["fingerprint"]["weights"] != weights:
+    if weights_in(results.info["fingerprint"]["weights"]) != weights:
         raise InputError("SS602", f"{config.refines} is a run of another model; its levels mean nothing here.")
     fronts = [e.genome.levels for e in results.front]
     # A pattern such as 2:4 has one level, with nothing between it and dense.

@@ -227,6 +227,12 @@ class RunResults:
             raise InputError(
                 "SS600", f"{self.run.path} has no final measurements yet.", "Let it end, or use 'sparsesearch resume'."
             )
+        failed = [e for e in self.evaluations if e.status != "ok"]
+        if not self.front and failed and len(failed) >= sum(e.genome != self.space.dense for e in self.evaluations):
+            raise InfeasibleError(
+                "SS406", f"{self.run.path}: no candidate could be measured; the first failed with: {failed[0].error}.",
+                f"See {self.run.archive}.",
+            )  # fmt: skip
         if not self.front and {e.genome for e in self.final} == {self.space.dense}:
             raise InfeasibleError("SS406", f"{self.run.path} measured nothing but the dense model.", "Raise --evals.")
         if not self.front:

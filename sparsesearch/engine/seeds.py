@@ -12,6 +12,7 @@ from sparsesearch.allocation.given import Evidence
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor, alive
+from sparsesearch.engine.identity import weights_in
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.refine import coarse_genomes, front_genomes
@@ -42,7 +43,7 @@ def seed_runs(config: RunConfig, weights: str) -> list[str]:
     for name in runs:
         run = RunDirectory.open(Path(name))
         run.read(run.front)
-        if run.read(run.info)["fingerprint"]["weights"] != weights:
+        if weights_in(run.read(run.info)["fingerprint"]["weights"]) != weights:
             raise InputError("SS602", f"search.seeds: {name} is a run of another model.", "Leave it out.")
     return runs
 

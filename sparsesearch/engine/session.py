@@ -209,7 +209,8 @@ class SearchSession:
         """Write the reference point (kept once it is there), the front and test perplexities."""
         results = RunResults(self.run.path)
         if not results.final:
-            raise InfeasibleError("SS406", "no candidate could be evaluated.", f"See {self.run.archive}.")
+            failed = next((f"; the first failed with: {e.error}" for e in results.evaluations if e.error), "")
+            raise InfeasibleError("SS406", f"no candidate could be evaluated{failed}.", f"See {self.run.archive}.")
         self.note_reference()
         results = RunResults(self.run.path)
         if self.config.data.test is not None:

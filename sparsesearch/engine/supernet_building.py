@@ -66,6 +66,7 @@ def _ensure_order(launch: Launch, base: WorkerSetup, directory: Path, reporter: 
     """The level store whose pruners say in which order elements are sorted, where they are not yet."""
     if launch.config.supernet.start is None and not (directory / SORTED).exists():
         with _working(executors.create(base), reporter) as executor:
+            list(alive(executor.map("check", [()])))
             ensure_store(launch.stitched, base, executor, reporter, ledger)
 
 

@@ -14,7 +14,7 @@ from sparsesearch.calibration.samples import Samples
 from sparsesearch.calibration.statistics import outputs
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.supernets import SORTED, directory_of, weights_of
-from sparsesearch.engine.worker import WorkerSetup, compute_dtype, peak_bytes
+from sparsesearch.engine.worker import WorkerSetup, compute_dtype, load_network, peak_bytes
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
 from sparsesearch.files import is_whole, read_tensors, write_tensors
 from sparsesearch.models.source import Checkpoint
@@ -47,7 +47,10 @@ class SupernetWorker:
         self.directory, self.network = Path(setup.supernet), setup.network
         self.space = self.run.read_space()
         self.device = self.config.executor.device
-        self.compute = compute_dtype(self.config, setup.source.storage)
+
+    @property
+    def compute(self) -> torch.dtype:
+        return compute_dtype(self.config, self.setup.source.storage)
 
     @cached_property
     def samples(self) -> Samples:
@@ -62,7 +65,7 @@ class SupernetWorker:
         if self.options.start is not None:
             write_tensors(target, read_tensors(weights_of(directory_of(self.options.start))))
             return
-        model = self.setup.source.load(torch.float32, self.device)
+        model = load_network(self.setup, torch.float32)
         ranked = rankings(self.network, self.space, UnitFiles(Path(self.setup.store)))
         some = self.run.samples("calibration").rows(slice(0, COMPARED))
         sort_exactly(model, self.network, ranked, lambda: outputs(model, self.network, some))
@@ -73,7 +76,7 @@ class SupernetWorker:
         write_tensors(path, {name: tensor.clone() for name, tensor in state.items()})
 
     def _sorted(self) -> Any:
-        model = self.setup.source.load(torch.float32, self.device)
+        model = load_network(self.setup, torch.float32)
         load_exactly(model, read_tensors(self.directory / SORTED))
         return model
 

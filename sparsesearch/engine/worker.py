@@ -28,6 +28,8 @@ from sparsesearch.calibration.statistics import statistics_path
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.evidence import measure_evidence
+from sparsesearch.engine.identity import Outputs, check_same
+from sparsesearch.engine.soundness import check_network, check_sight
 from sparsesearch.errors import EnvironmentProblem, machine_problem
 from sparsesearch.evaluation import Evaluator, Targets, accuracy, perplexity, quality_class
 from sparsesearch.evaluation.batchnorm import RunningStatistics
@@ -35,7 +37,7 @@ from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.prefix import PrefixCache
 from sparsesearch.files import is_whole, read_tensors
 from sparsesearch.models.network import Network
-from sparsesearch.models.source import Source
+from sparsesearch.models.source import Retrained, Source
 from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import Proxy
 from sparsesearch.proxies.measure import Gatherer, NetworkScorer, Tables, tabulate
@@ -62,6 +64,7 @@ class WorkerSetup:
         taught_by: what candidates are compared with; None: the network itself.
         training: role or name of the run's samples that candidates are trained on.
         supernet: directory of the elastic supernet; empty where weights are the level store's.
+        known: what a module puts out for the first calibration samples; None for checkpoints.
     """
 
     config: RunConfig
@@ -75,6 +78,15 @@ class WorkerSetup:
     taught_by: Source | None = None
     training: str = "calibration"
     supernet: str = ""
+    known: Outputs | None = None
+
+
+def load_network(setup: WorkerSetup, dtype: torch.dtype) -> Any:
+    """The dense network in this process; raises InputError SS230 where it is not the one that was started with."""
+    model = setup.source.load(dtype, setup.config.executor.device)
+    if setup.known is not None and not isinstance(setup.source, Retrained):
+        check_same(model, setup.network.task, RunDirectory(Path(setup.run)).samples("calibration"), setup.known)
+    return model
 
 
 def compute_dtype(config: RunConfig, storage: torch.dtype) -> torch.dtype:
@@ -126,13 +138,28 @@ class Worker:
         self.setup, self.config = setup, setup.config
         self.run = RunDirectory(Path(setup.run))
         self.store, self.statistics = Path(setup.store), Path(setup.statistics)
-        self.storage = setup.source.storage
-        self.model = setup.source.load(compute_dtype(self.config, self.storage), self.config.executor.device)
         self.network = setup.network
         self.space = self.run.read_space()
         self._pass: Any = None
         self._position = 0
         self._learning: Learning | None = None
+
+    @property
+    def storage(self) -> torch.dtype:
+        """Of the network's weights; asked for late, since calls can raise InputError and a constructor cannot."""
+        return self.setup.source.storage
+
+    @cached_property
+    def model(self) -> Any:
+        return load_network(self.setup, compute_dtype(self.config, self.storage))
+
+    def check(self) -> None:
+        """Raise InputError where the network or its quality cannot be searched with, before anything is built."""
+        config = self.config
+        some = self.run.samples("calibration").rows(slice(0, config.batch))
+        check_network(self.model, self.network, some)
+        selection, quality = self.run.samples("selection"), self.setup.quality
+        check_sight(self.model, self.network, selection, config.objectives[0], quality, config.batch)
 
     @cached_property
     def builder(self) -> StoreBuilder:

@@ -15,6 +15,7 @@ from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.prefix import PrefixCache
 from sparsesearch.evaluation.targets import (
     Cosine,
+    Distance,
     Errors,
     HiddenStates,
     NextToken,
@@ -30,7 +31,7 @@ from sparsesearch.supernet import StitchedSupernet
 
 QUALITIES: dict[str, type[Targets]] = {
     "kl": Teacher, "sparse_kl": SparseTeacher, "perplexity": NextToken, "error": Errors, "cosine": Cosine,
-    "hidden": HiddenStates,
+    "hidden": HiddenStates, "distance": Distance,
 }  # fmt: skip
 
 
@@ -102,14 +103,21 @@ class Evaluator:
         found = []
         for start in range(0, len(samples), self.batch):
             rows = samples[start : start + self.batch]
-            given = self.targets.samples.rows(rows)
-            if self.quality is not None:
-                found.append(_own_losses(self.quality(model, given), len(rows)))
-            else:
-                with shared(rows):
-                    outputs = outputs_of(model, self.task, given)
-                found.append(self.targets.losses(outputs, rows).cpu().numpy())
+            # A user's function may run the network as often as it likes.
+            with shared(rows) if self.quality is None else nullcontext():
+                found.append(losses_on(model, self.targets, self.task, self.quality, rows))
         return np.concatenate(found)
+
+
+def losses_on(
+    model: Any, targets: Targets, task: Task, quality: UserQuality | None, rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """A network's loss of each of a minibatch of the targets' samples, by a user's own quality where there is one."""
+    given = targets.samples.rows(rows)
+    if quality is not None:
+        return _own_losses(quality(model, given), len(rows))
+    found: npt.NDArray[np.float64] = targets.losses(outputs_of(model, task, given), rows).cpu().numpy()
+    return found
 
 
 def _own_losses(found: Any, count: int) -> npt.NDArray[np.float64]:

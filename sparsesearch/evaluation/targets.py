@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from sparsesearch.calibration.samples import Rows, Samples
+from sparsesearch.errors import InputError
 from sparsesearch.files import reserve
 from sparsesearch.models.task import Task
 
@@ -39,7 +41,13 @@ class Targets:
         """Write samples `start` to `stop` with what the dense model puts out."""
         for first in range(start, stop, batch):
             rows = slice(first, min(first + batch, stop))
-            self.write(rows, outputs_of(model, task, self.samples.rows(rows)))
+            outputs = outputs_of(model, task, self.samples.rows(rows))
+            if not bool(torch.isfinite(outputs).all()):
+                raise InputError(
+                    "SS233", f"outputs of the dense network on selection samples {rows.start} to {rows.stop - 1} hold "
+                    "values that are not finite (NaN or infinite).", "Mend the model, or leave these samples out.",
+                )  # fmt: skip
+            self.write(rows, outputs)
         for array in self.arrays.values():
             array.flush()  # type: ignore[attr-defined]
 
@@ -124,3 +132,17 @@ class HiddenStates(Targets):
         dense = torch.from_numpy(np.array(self.arrays["states"][rows])).to(outputs.device).double()
         change = (outputs.double() - dense).square().sum(dim=(1, 2))
         return change / dense.square().sum(dim=(1, 2)).clamp_min(1e-30)
+
+
+class Distance(HiddenStates):
+    """Squared distance of the outputs from the dense model's, relative to how much these vary between samples."""
+
+    @cached_property
+    def variance(self) -> float:
+        """Of the dense outputs around the mean of each value, mean over values."""
+        states = self.arrays["states"].reshape(-1, self.arrays["states"].shape[-1])
+        return max(float(states.var(axis=0, dtype=np.float64).mean()), 1e-30)
+
+    def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
+        dense = torch.from_numpy(np.array(self.arrays["states"][rows])).to(outputs.device).double()
+        return (outputs.double() - dense).square().mean(dim=(1, 2)) / self.variance

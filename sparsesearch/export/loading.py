@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 from sparsesearch.errors import InputError
 from sparsesearch.export.graphs import GRAPHS, Graph
 from sparsesearch.export.modeling_decilm import DeciLMForCausalLM
+from sparsesearch.models.copying import own_copy, placed
 from sparsesearch.models.load import load_whole
 from sparsesearch.models.source import build
 from sparsesearch.models.surgery import apply_surgery, define
@@ -53,7 +53,7 @@ def load(
     if told["form"] in GRAPHS:
         return Graph(directory, told).eval()
     if "classes" not in told:
-        return _load_module(directory, told, module).to(device, dtype).eval()
+        return placed(_load_module(directory, told, module), device, dtype).eval()
     if told["form"] == "uneven":
         _, model_class = define(*told["classes"])
     elif told["form"] == "nemotron_nas":
@@ -71,9 +71,9 @@ def _load_module(directory: Path, told: dict[str, Any], module: nn.Module | None
             f"{directory} holds a module that was given from Python.",
             f"Use load({str(directory)!r}, module=m).",
         )
-    model = build(told["factory"], (str(Path.cwd()),)) if module is None else copy.deepcopy(module)
+    model = own_copy(build(told["factory"], (str(Path.cwd()),)) if module is None else module)
     state = load_file(directory / STATE)
     if told["surgery"] is not None:
         apply_surgery(model, told["surgery"])
     model.load_state_dict(state)
-    return model.to(next(t.dtype for t in state.values() if t.is_floating_point()))
+    return model

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from sparsesearch.config import ImageConfig, ModelConfig, load_config
+from sparsesearch.engine.identity import weights_in
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.export.graphs import GRAPHS, Graph
@@ -51,7 +52,8 @@ class Dense:
         except InputError:
             return None
         name = f"dense ({self.model.id})"
-        return Place(name, source.task, _loader(source)) if source.weights == self.weights else None
+        same = source.weights == weights_in(self.weights)
+        return Place(name, source.task, _loader(source)) if same else None
 
 
 @dataclass(frozen=True)

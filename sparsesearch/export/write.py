@@ -37,7 +37,7 @@ from sparsesearch.export.graphs import save as save_graph
 from sparsesearch.export.loading import MANIFEST, STATE, load
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.checkpoint import Types
-from sparsesearch.models.source import Checkpoint, Given, Source
+from sparsesearch.models.source import Checkpoint, Factory, Given, Source
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.supernet import LevelStore, StitchedSupernet
@@ -235,9 +235,8 @@ def _write(
             (work / name).write_text(text)
         _save_beside(opened, work)
         return {"more": {"classes": stock_classes(supernet)}}
-    model = model.to(opened.source.storage)
     # Tied weights are written once a name: the format refuses shared memory.
-    save_file({name: t.clone().contiguous() for name, t in model.state_dict().items()}, work / STATE)
+    save_file(_in_own_types(model.state_dict(), opened.source), work / STATE)
     changes = supernet.surgery(genome) if form == "uneven" else None
     return {"more": {"factory": getattr(opened.source, "name", None), "surgery": changes}}
 
@@ -248,6 +247,13 @@ def _in_types(model: Any, types: Types) -> Any:
         if tensor.is_floating_point():
             tensor.data = tensor.data.to(types.of(name))
     return model
+
+
+def _in_own_types(state: dict[str, torch.Tensor], source: Source) -> dict[str, torch.Tensor]:
+    """Copies of tensors in the types that the module keeps them in; biases that it has not in that of its weights."""
+    assert isinstance(source, (Given, Factory))
+    types = source.types
+    return {name: t.to(types.get(name, source.storage), copy=True).contiguous() for name, t in state.items()}
 
 
 def _no_code(_: StitchedSupernet) -> dict[str, str]:

@@ -22,10 +22,17 @@ from transformers import DynamicCache
 from sparsesearch.calibration.samples import Samples
 from sparsesearch.latency.table import Setting
 from sparsesearch.models.network import Network
+from sparsesearch.models.parts import CONVOLUTIONS
 from sparsesearch.models.surgery import set_tensor
 from sparsesearch.models.task import Inputs, Task
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet.elastic import Elastic
+
+# What layers that are timed by themselves call the number of their inputs.
+SIZES: dict[type[nn.Module], str] = {
+    nn.Linear: "in_features", **dict.fromkeys(CONVOLUTIONS, "in_channels"),
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "num_features"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,11 +107,10 @@ def _in_layers(network: Network, space: Space, model: nn.Module) -> list[Piece]:
         if cut.name in position:
             for slot in (*cut.writers, *cut.readers):
                 touching.setdefault(slot.tensor.rpartition(".")[0], set()).add(position[cut.name])
-    timed = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
     return [
         Piece(place, "", tuple(sorted(units)))
         for place, units in touching.items()
-        if isinstance(model.get_submodule(place), timed)
+        if isinstance(model.get_submodule(place), tuple(SIZES))
     ]
 
 
@@ -169,7 +175,7 @@ def copy_of(model: nn.Module, place: str, elastic: Elastic, genome: Genome) -> A
 def narrowed(layer: nn.Module, given: torch.Tensor) -> torch.Tensor:
     """As many input channels as a layer that was narrowed takes."""
     axis = -1 if isinstance(layer, nn.Linear) else 1
-    size = {nn.Conv2d: "in_channels", nn.Linear: "in_features", nn.BatchNorm2d: "num_features"}[type(layer)]
+    size = next(name for kind, name in SIZES.items() if isinstance(layer, kind))
     return given.narrow(axis, 0, getattr(layer, size)).contiguous()
 
 

@@ -195,6 +195,7 @@ def describe(model: Any) -> Network:
         shapes=shapes,
         applied=_applied(model, parts, met, task),
         limits=tuple(parts.limits),
+        distribution=_is_distribution(config, task, values),
     )
 
 
@@ -203,6 +204,12 @@ def positions_of(config: Any) -> int:
     positions = getattr(config, "max_position_embeddings", None) or UNBOUNDED
     # RoBERTa counts positions from behind the padding token's.
     return int(positions - config.pad_token_id - 1 if config.model_type == "roberta" else positions)
+
+
+def _is_distribution(config: Any, task: Task, values: int) -> bool:
+    """Whether the values of a position are logits of one distribution."""
+    apart = getattr(config, "problem_type", None) in ("regression", "multi_label_classification")
+    return values > 1 and not task.embeds and not apart
 
 
 def _values(config: Any, task: Task) -> int:

@@ -177,10 +177,11 @@ def _known_to_transformers(directory: Path) -> bool:
     return not path.is_file() or read_document(path).get("model_type") in CONFIG_MAPPING
 
 
-def weights_hash(directory: Path) -> str:
-    """SHA-256 over the contents of the weight files and of config.json, in name order."""
+def weights_hash(directory: Path, trust_remote_code: bool = False) -> str:
+    """SHA-256 over the contents of the weight files and of config.json, in name order, and of code that is run."""
     digest = hashlib.sha256()
-    for path in sorted([*directory.glob("*.safetensors"), directory / "config.json"]):
+    code = directory.glob("*.py") if trust_remote_code else ()
+    for path in sorted([*directory.glob("*.safetensors"), directory / "config.json", *code]):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[attr-defined,unused-ignore]
     return digest.hexdigest()

@@ -244,7 +244,12 @@ class Network:
         shapes: of every parameter, tied ones once, and of the buffers that cuts touch.
         applied: times that a token (or a sample) meets each weight that is no matrix of a unit: head, router.
         values: numbers that it puts out at a position: words, classes, or the size of an embedding.
-        positions: positions of its output for an image; 1 for token sequences, which have as many as tokens.
+        positions: positions of its output for an image or a sample of a module's; 1 for token sequences, which have as
+            many as tokens.
+        axis: of what it returns, along which the values lie.
+        distribution: whether the values of a position are logits of one distribution; not where there is one value,
+            and not of embeddings and heads for regression or several labels.
+        rest_macs: multiply-accumulates a sample of layers and products that no unit touches, beside `applied`.
         max_length: longest window, in tokens.
         limits: what cannot be searched here, and why, one sentence each.
     """
@@ -264,9 +269,14 @@ class Network:
     shapes: dict[str, tuple[int, ...]]
     applied: dict[str, int]
     limits: tuple[str, ...] = ()
+    axis: int = -1
+    distribution: bool = True
+    rest_macs: int = 0
 
     def output_shape(self, length: int) -> tuple[int, int]:
         """(positions, values) that come out for a sample of `length` tokens."""
         if self.task.data == "pair":
             length //= 2
+        if self.task.name == "module":
+            return self.positions, self.values
         return (1 if self.task.pooled else max(length, self.positions)), self.values

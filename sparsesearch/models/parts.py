@@ -27,9 +27,21 @@ def joined(*parts: Index) -> Index:
     return np.concatenate(parts, axis=-1)
 
 
+# Convolutions whose weights are matrices of unfolded patches.
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = (nn.Linear, Conv1D, *CONVOLUTIONS)
+
+
 def weighted(model: nn.Module) -> list[tuple[str, Any]]:
-    """The layers whose weights are matrices, (path, module)."""
-    return [(path, layer) for path, layer in model.named_modules() if isinstance(layer, (nn.Linear, Conv1D, nn.Conv2d))]
+    """The layers whose weights are matrices, parameters of floats, (path, module)."""
+    layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, LAYERS)]
+    return [(path, layer) for path, layer in layers if is_plain(layer)]
+
+
+def is_plain(layer: Any) -> bool:
+    """Whether a layer keeps its weight as a parameter of floats, not as what is computed from others."""
+    weight = layer._parameters.get("weight")
+    return weight is not None and bool(weight.is_floating_point())
 
 
 @contextmanager
@@ -52,12 +64,12 @@ def meetings(model: nn.Module, samples: int = 1) -> Iterator[dict[str, int]]:
 
 
 def matrix_of(layer: Any, path: str, block: int, reads: str, positions: int) -> Matrix:
-    """The weight of an nn.Linear, a Conv1D or an nn.Conv2d."""
+    """The weight of an nn.Linear, a Conv1D or a convolution."""
     layout: Literal["linear", "transposed", "conv"] = "linear"
     groups = 1
     if isinstance(layer, Conv1D):
         layout = "transposed"
-    elif isinstance(layer, nn.Conv2d):
+    elif isinstance(layer, CONVOLUTIONS):
         layout, groups = "conv", layer.groups
     return Matrix(f"{path}.weight", tuple(layer.weight.shape), layout, groups, block, reads, positions)
 

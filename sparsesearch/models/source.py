@@ -5,11 +5,11 @@ A source is plain data (or holds the module itself), so that it travels to worke
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import importlib
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +23,11 @@ from sparsesearch.config import ModelConfig
 from sparsesearch.errors import InputError
 from sparsesearch.files import load_tensors
 from sparsesearch.models.checkpoint import Types
+from sparsesearch.models.copying import check_plain, own_copy, placed
 from sparsesearch.models.family import TRACED, describe
 from sparsesearch.models.load import check_weights, dense_config, load_model, meta_model, resolve, weights_hash
 from sparsesearch.models.network import Network
+from sparsesearch.models.parts import weighted
 from sparsesearch.models.task import TASKS, Task, task_of
 from sparsesearch.models.trace import describe_module, tied_parameters
 
@@ -53,8 +55,8 @@ class Source(Protocol):
     @property
     def weights(self) -> str: ...
 
-    def describe(self, inputs: list[torch.Tensor]) -> Network:
-        """Its parts; a module is traced with these inputs, one sample each."""
+    def describe(self, inputs: Sequence[torch.Tensor] = (), batches: Iterable[Sequence[torch.Tensor]] = ()) -> Network:
+        """Its parts; a module is traced with these inputs, one sample each, and has the layers that batches reach."""
         ...
 
     def load(self, dtype: torch.dtype, device: str) -> Any:
@@ -88,9 +90,9 @@ class Checkpoint:
 
     @cached_property
     def weights(self) -> str:
-        return weights_hash(self.directory)
+        return weights_hash(self.directory, self.trust_remote_code)
 
-    def describe(self, inputs: list[torch.Tensor]) -> Network:
+    def describe(self, inputs: Sequence[torch.Tensor] = (), batches: Iterable[Sequence[torch.Tensor]] = ()) -> Network:
         check_weights(self.directory, self.trust_remote_code)
         if self.config.model_type in TRACED:
             return _traced(self.config)
@@ -124,32 +126,55 @@ class Given:
     example: tuple[torch.Tensor, ...] = ()
     directory: None = None
 
+    def __post_init__(self) -> None:
+        """Raises InputError SS232 where parameters can be neither pruned nor counted."""
+        check_plain(self.module)
+
     @property
     def task(self) -> Task:
         return TASKS["module"]
 
-    @property
+    @cached_property
     def storage(self) -> torch.dtype:
-        return next(self.module.parameters()).dtype
+        types = {layer.weight.dtype for _, layer in weighted(own_copy(self.module))}
+        if len(types) > 1:
+            told = sorted(str(dtype).removeprefix("torch.") for dtype in types)
+            raise InputError(
+                "SS232", f"weights of linear and convolution layers are of several types ({', '.join(told)}).",
+                "Give them one type, as module.float() does; norms and others may have their own.",
+            )  # fmt: skip
+        return next(iter(types), torch.float32)
+
+    @property
+    def types(self) -> dict[str, torch.dtype]:
+        """The type of each tensor of its state."""
+        state = own_copy(self.module).state_dict()
+        return {name: value.dtype for name, value in state.items() if isinstance(value, torch.Tensor)}
 
     @cached_property
     def weights(self) -> str:
         digest = hashlib.sha256(repr(self.module).encode())
-        for name, tensor in sorted(self.module.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        for name, value in sorted(self.module.state_dict().items()):
+            told = _bytes(value) if isinstance(value, torch.Tensor) else repr(value).encode()
+            digest.update(name.encode() + told)
         return digest.hexdigest()
 
-    def describe(self, inputs: list[torch.Tensor]) -> Network:
+    def describe(self, inputs: Sequence[torch.Tensor] = (), batches: Iterable[Sequence[torch.Tensor]] = ()) -> Network:
+        _ = self.storage
         found, wanted = [tuple(t.shape[1:]) for t in self.example], [tuple(t.shape[1:]) for t in inputs]
         if self.example and found != wanted:
             raise InputError(
                 "SS210", f"example_inputs have shapes {', '.join(map(str, found))} a sample, calibration data have "
                 f"{', '.join(map(str, wanted))}.", "Give example inputs like the data.",
             )  # fmt: skip
-        return describe_module(self.module, self.example or inputs)
+        return describe_module(self.module, self.example or inputs, batches=batches)
 
     def load(self, dtype: torch.dtype, device: str) -> Any:
-        return copy.deepcopy(self.module).to(device, dtype).eval().requires_grad_(False)
+        return placed(own_copy(self.module), device, dtype)
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 @dataclass(frozen=True)
@@ -178,14 +203,26 @@ class Factory:
         return self.given.storage
 
     @property
+    def types(self) -> dict[str, torch.dtype]:
+        return self.given.types
+
+    @property
     def weights(self) -> str:
         return self.given.weights
 
-    def describe(self, inputs: list[torch.Tensor]) -> Network:
-        return self.given.describe(inputs)
+    def describe(self, inputs: Sequence[torch.Tensor] = (), batches: Iterable[Sequence[torch.Tensor]] = ()) -> Network:
+        return self.given.describe(inputs, batches)
 
     def load(self, dtype: torch.dtype, device: str) -> Any:
         return self.given.load(dtype, device)
+
+    def check_repeatable(self) -> None:
+        """Raise InputError SS230 where the function builds another network each time it is called."""
+        if Given(self._module()).weights != self.weights:
+            raise InputError(
+                "SS230", f"model factory {self.name!r} builds other weights at every call.",
+                "Give trained ones in model.weights, or call torch.manual_seed in it.",
+            )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "given"}
@@ -222,8 +259,8 @@ class Retrained:
     def storage(self) -> torch.dtype:
         return self.source.storage
 
-    def describe(self, inputs: list[torch.Tensor]) -> Network:
-        return self.source.describe(inputs)
+    def describe(self, inputs: Sequence[torch.Tensor] = (), batches: Iterable[Sequence[torch.Tensor]] = ()) -> Network:
+        return self.source.describe(inputs, batches)
 
     def load(self, dtype: torch.dtype, device: str) -> Any:
         model = self.source.load(dtype, device)
@@ -250,7 +287,7 @@ def open_teacher(model: ModelConfig, network: Network) -> Source | None:
     own = "weights" if FACTORY.fullmatch(model.id) else "id"
     teacher = open_source(model.model_copy(update={own: model.teacher, "teacher": None}))
     if isinstance(teacher, Checkpoint):
-        described = teacher.describe([])
+        described = teacher.describe()
         if (described.task.name, described.values) != (network.task.name, network.values):
             raise InputError(
                 "SS216", f"model.teacher {model.teacher}: it is a network for {described.task.name} with "

@@ -83,7 +83,7 @@ def keep_in_step(module: Any) -> None:
     shape = module.weight.shape
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = shape
-    elif isinstance(module, nn.Conv2d):
+    elif isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         module.out_channels, module.in_channels = shape[0], shape[1] * module.groups
         module.kernel_size = tuple(shape[2:])
     elif isinstance(module, nn.modules.batchnorm._NormBase):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -52,36 +52,56 @@ class Task:
         return self.name.endswith("embedding")
 
 
-@lru_cache
-def _without_cache(model_class: type) -> dict[str, bool]:
+def _without_cache(model: Any) -> dict[str, bool]:
     """The argument that keeps a model from making a KV cache, if it takes one."""
-    return {"use_cache": False} if "use_cache" in inspect.signature(model_class.forward).parameters else {}  # type: ignore[attr-defined]
+    return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
 
 def _logits(model: Any, inputs: Inputs) -> torch.Tensor:
-    logits: torch.Tensor = model(**inputs, **_without_cache(type(model))).logits
+    logits: torch.Tensor = model(**inputs, **_without_cache(model)).logits
     return logits.float()
 
 
 def _classes(model: Any, inputs: Inputs) -> torch.Tensor:
     rows = [inputs]
-    if _without_cache(type(model)) and model.config.pad_token_id is None:
+    if _without_cache(model) and model.config.pad_token_id is None:
         # A decoder looks for the last token that is no padding, and without a padding token takes one text at a time.
         rows = [{name: t[i : i + 1] for name, t in inputs.items()} for i in range(len(next(iter(inputs.values()))))]
     return torch.cat([_logits(model, row) for row in rows])[:, None]
 
 
 def _hidden(model: Any, inputs: Inputs) -> torch.Tensor:
-    states: torch.Tensor = model(**inputs, **_without_cache(type(model))).last_hidden_state
+    states: torch.Tensor = model(**inputs, **_without_cache(model)).last_hidden_state
     return states.float()
 
 
-def _module(model: Any, inputs: Inputs) -> torch.Tensor:
+def module_outputs(model: Any, inputs: Inputs) -> torch.Tensor:
+    """What a module of the user's own returns; raises InputError SS211 where that is not a row of floats a sample."""
     outputs = model(*inputs.values())
     if not isinstance(outputs, torch.Tensor):
         raise InputError("SS211", f"the module returns {type(outputs).__name__}, not a tensor of logits.")
-    # Classes lie along axis 1, before any positions in space.
-    return outputs.float().flatten(2).transpose(1, 2) if outputs.ndim > 2 else outputs.float()[:, None]
+    if not outputs.is_floating_point():
+        raise InputError("SS211", f"the module returns {outputs.dtype}, not logits.", "Return what argmax is taken of.")
+    samples = len(next(iter(inputs.values())))
+    if not outputs.ndim or len(outputs) != samples:
+        raise InputError(
+            "SS211", f"the module returns shape {tuple(outputs.shape)} for {samples} samples.",
+            "The first axis counts samples.",
+        )  # fmt: skip
+    return outputs
+
+
+def _module(model: Any, inputs: Inputs, axis: int = 1) -> torch.Tensor:
+    """Outputs whose values (classes, words) lie along an axis; the other axes are positions."""
+    outputs = module_outputs(model, inputs).float()
+    if outputs.ndim < 3:
+        return outputs.reshape(len(outputs), 1, -1)
+    return outputs.movedim(axis, 1).flatten(2).transpose(1, 2)
+
+
+def along(task: Task, axis: int) -> Task:
+    """The task of a module whose values lie along another axis than 1."""
+    return task if axis == 1 else replace(task, call=partial(_module, axis=axis))
 
 
 TASKS = {
@@ -91,13 +111,16 @@ TASKS = {
         Task("masked", "AutoModelForMaskedLM", "tokens", ("kl", "sparse_kl"), _logits, special=True),
         Task("seq2seq", "AutoModelForSeq2SeqLM", "pair", ("kl", "sparse_kl"), _logits),
         Task(
-            "text-classes", "AutoModelForSequenceClassification", "tokens", ("kl", "error"), _classes, pooled=True,
-            special=True,
+            "text-classes", "AutoModelForSequenceClassification", "tokens", ("kl", "distance", "error"), _classes,
+            pooled=True, special=True,
         ),
-        Task("image-classes", "AutoModelForImageClassification", "image", ("kl", "error"), _classes, pooled=True),
+        Task(
+            "image-classes", "AutoModelForImageClassification", "image", ("kl", "distance", "error"), _classes,
+            pooled=True,
+        ),
         Task("embedding", "AutoModel", "tokens", ("cosine", "hidden"), _hidden, special=True),
         Task("image-embedding", "AutoModel", "image", ("cosine", "hidden"), _hidden),
-        Task("module", "", "image", ("kl", "error"), _module),
+        Task("module", "", "image", ("kl", "distance", "error"), _module),
     )
 }  # fmt: skip
 _SUFFIXES = {

@@ -239,6 +239,8 @@ def build_parts(
     biases = compensated(network, by_name) if compensate else {}
     parts = [_part(network, name, slots.get(name, []), by_name) for name in network.shapes if name not in biases]
     parts += [_bias_part(network, matrix, slots.get(matrix.name, []), by_name) for matrix in biases.values()]
+    if network.rest_macs:
+        parts.append(Part("layers and products that no unit touches", (0,), ((0,),), (network.rest_macs,), (0,)))
     return parts + [_attention_part(a, by_name, context, bytes_per_weight) for a in network.attentions]
 
 

@@ -51,8 +51,9 @@ class Proxy:
             reason = self.refuses(network) if self.refuses is not None else ""
         if reason:
             return reason
-        if self.supervised and network.task.embeds:
-            return "it needs a loss, and a model without a head has none"
+        if self.supervised and not network.distribution:
+            what = "a model without a head" if network.task.embeds else "a head whose outputs are no distribution"
+            return f"it needs a loss, and {what} has none"
         if self.supervised and network.task.classifies and samples.labels is None:
             return "it needs labels, and the calibration data have none"
         return ""

@@ -89,6 +89,7 @@ def _sections(results: RunResults, offline: bool) -> list[Markup]:
         _decoration(lambda: _latency(results)),
         _decoration(lambda: _proxies(results, offline)),
         _decoration(lambda: _exports(results)),
+        _not_searched(results),
         _ledger(results),
     ]
 
@@ -99,6 +100,12 @@ def _decoration(make: Callable[[], Markup]) -> Markup:
         return make()
     except DamagedFile as error:
         return Markup('<p class="note">Left out: {}</p>').format(error.message)
+
+
+def _not_searched(results: RunResults) -> Markup:
+    """What of the network no unit touches or costs leave out, and why; nothing where the run says nothing of it."""
+    reasons = results.info.get("not_searched", [])
+    return section("Not searched", note=" ".join(f"{reason}." for reason in reasons)) if reasons else Markup()
 
 
 def _header(results: RunResults) -> Markup:

@@ -14,6 +14,7 @@ AXES = {
     "error": "share classified wrongly",
     "cosine": "cosine distance to dense embeddings",
     "hidden": "distance to dense hidden states",
+    "distance": "squared distance to dense outputs",
     "params": "parameters",
     "macs": "MACs",
     "kv_bytes": "KV-cache bytes",

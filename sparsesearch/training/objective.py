@@ -22,8 +22,8 @@ class Objective:
     """A loss of a minibatch.
 
     (1 - d) times the task's loss + d T² KL(dense ‖ network), both softened by the temperature T (Hinton et al., 2015)
-    + h times the mean relative squared difference of the blocks' outputs. Embeddings have no distribution: there the
-    relative squared difference of the outputs stands for the KL divergence.
+    + h times the mean relative squared difference of the blocks' outputs. Where outputs are no distribution, as those
+    of embeddings and of heads with one output, their relative squared difference stands for the KL divergence.
     """
 
     def __init__(self, network: Network, dense: Any, options: TrainingConfig) -> None:
@@ -60,7 +60,8 @@ class Objective:
             return total
         theirs, blocks = wanted
         if options.distill:
-            apart = relative(outputs, theirs) if task.embeds else softened_kl(outputs, theirs, options.temperature)
+            known = self.network.distribution
+            apart = softened_kl(outputs, theirs, options.temperature) if known else relative(outputs, theirs)
             total = total + options.distill * apart
         if options.hidden:
             pairs = zip(own, blocks, strict=True)

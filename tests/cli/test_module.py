@@ -56,7 +56,8 @@ def test_search_and_export_a_factorys_network(
     place: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))  # for the fresh process that checks the export
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)  # for the fresh process that checks the export
     checked = run("space", "check", "cnn.yaml")
     assert checked.code == 0, checked.err
     assert "6 sparsity, 2 channels" in checked.out

@@ -258,7 +258,7 @@ def test_conformance(name: str, shared: Path) -> None:
 
 
 CNN: dict[str, Any] = {
-    "model": {"id": "networks:Padded"},
+    "model": {"id": "networks:padded"},
     "units": [{"kind": "channels", "levels": [0.75, 0.5, 0.25]}, {"kind": "sparsity", "levels": ["50%", "80%"]}],
     "objectives": ["kl", "nonzeros"],
     "pruners": {"sparsity": "magnitude", "width": "magnitude"},
