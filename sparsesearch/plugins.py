@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +15,15 @@ from sparsesearch.errors import InputError, SparseSearchError, first_line, machi
 
 # Group of entry points in which installed packages name such modules.
 ENTRY_POINTS = "sparsesearch.plugins"
+
+
+def check_trust(named: Sequence[str], trusted: bool) -> None:
+    """Raise InputError SS129 if a recipe that is only looked at would import plug-ins of its own."""
+    if named and not trusted:
+        raise InputError(
+            "SS129", f"the recipe imports plugins: {', '.join(named)}. A search runs them; a check does not unasked.",
+            "If you trust them, add --trust-remote-code.",
+        )  # fmt: skip
 
 
 def load_plugins(named: Iterable[str] = ()) -> None:

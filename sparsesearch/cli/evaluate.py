@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, say, split
+from sparsesearch.cli.options import Json, Trust, print_json, say, split
 from sparsesearch.errors import InputError
 
 
@@ -32,6 +32,7 @@ def evaluate(
     length: Annotated[int, typer.Option(min=2, help="Tokens of a window.")] = 256,
     first: Annotated[int | None, typer.Option(min=1, help="First windows or images only; all by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Windows, images or requests of a forward pass.")] = 8,
+    trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """Perplexity on --text, accuracy on --images or on a table of texts with columns `text` and `label`, or --tasks.
@@ -46,7 +47,7 @@ def evaluate(
         return
     if limit is not None or include_path is not None:
         raise InputError("SS101", "--limit and --include-path are for --tasks.", "For --text and --images: --first.")
-    found = {target: _evaluate(target, text, images, length, first, batch) for target in targets}
+    found = {target: _evaluate(target, text, images, length, first, batch, trust) for target in targets}
     if json_ and len(found) == 1:
         print_json(found[targets[0]])
     elif json_:
@@ -58,14 +59,14 @@ def evaluate(
 
 
 def _evaluate(
-    target: str, text: Path | None, images: str | None, length: int, first: int | None, batch: int
+    target: str, text: Path | None, images: str | None, length: int, first: int | None, batch: int, trust: bool
 ) -> dict[str, Any]:
     from sparsesearch.export.measure import evaluate_images, evaluate_text
 
     if text is not None:
-        return evaluate_text(target, text, length, first, batch)
+        return evaluate_text(target, text, length, first, batch, trust)
     assert images is not None
-    return evaluate_images(target, images, first, batch)
+    return evaluate_images(target, images, first, batch, trust)
 
 
 def _described(result: dict[str, Any]) -> str:

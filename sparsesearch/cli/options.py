@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sparsesearch.searchers import Evaluation
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run code that these files name: plug-ins, factories, pickled objects."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Pick = Annotated[
     str | None,

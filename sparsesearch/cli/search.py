@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, set_if_given, usable
+from sparsesearch.cli.options import Json, Trust, print_json, say, set_if_given, usable
 from sparsesearch.errors import InputError, name_problem, printable
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def search(
     seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, print the plan, start nothing.")] = False,
+    trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """Search a space and write the front of pruned models to a run directory."""
@@ -54,6 +55,12 @@ def search(
     config = load_config(recipe, changes)
     path = run_path(results, recipe.stem if name is None else name)
 
+    if dry_run:
+        from sparsesearch.plugins import check_trust
+
+        check_trust(config.plugins, trust)
+    elif config.plugins:
+        say(f"Plug-ins of the recipe are run: {', '.join(config.plugins)}", err=True)
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, say, usable
+from sparsesearch.cli.options import Json, Trust, print_json, say, usable
 
 app = typer.Typer(help="Write, check and show recipes.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -68,14 +68,18 @@ def init(
 def check(
     recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml")],
     model: Annotated[str | None, typer.Option(help="Check it on another model.")] = None,
+    trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """Check a recipe with its model and data, as a search would before it starts."""
     from sparsesearch.cli.plan import plan_json, print_plan
     from sparsesearch.config import load_config
     from sparsesearch.engine.launch import prepare
+    from sparsesearch.plugins import check_trust
 
-    launch = prepare(load_config(recipe, {} if model is None else {"model.id": model}))
+    config = load_config(recipe, {} if model is None else {"model.id": model})
+    check_trust(config.plugins, trust)
+    launch = prepare(config)
     if json_:
         print_json(plan_json(launch))
     else:
@@ -85,6 +89,7 @@ def check(
 @app.command("show")
 def show(
     recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml")],
+    trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """List every unit of a recipe with its levels."""
@@ -93,8 +98,11 @@ def show(
     from sparsesearch.config import load_config
     from sparsesearch.engine.launch import prepare
     from sparsesearch.media import Terminal
+    from sparsesearch.plugins import check_trust
 
-    space = prepare(load_config(recipe)).space
+    config = load_config(recipe)
+    check_trust(config.plugins, trust)
+    space = prepare(config).space
     if json_:
         print_json([{"name": u.name, "kind": u.kind, "block": u.block, "levels": list(u.levels)} for u in space.units])
         return

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import load_file
 from torch import nn
 
 from sparsesearch.errors import InputError
-from sparsesearch.export.graphs import GRAPHS, Graph
+from sparsesearch.export.graphs import GRAPHS, Graph, check_program
 from sparsesearch.export.modeling_decilm import DeciLMForCausalLM
+from sparsesearch.files import load_json, load_tensors
 from sparsesearch.models.copying import own_copy, placed
 from sparsesearch.models.load import load_whole
 from sparsesearch.models.source import build
 from sparsesearch.models.surgery import apply_surgery, define
+from sparsesearch.models.task import TASKS
 
 MANIFEST = "sparsesearch.json"
 # The state of a module that transformers does not know.
@@ -31,29 +31,45 @@ def manifest(directory: Path) -> dict[str, Any]:
         raise InputError("SS504", f"{directory}: no such directory.")
     if not path.is_file():
         raise InputError("SS504", f"{directory} is not an export of sparsesearch (no {MANIFEST}).")
-    data: dict[str, Any] = json.loads(path.read_text())
+    data = load_json(path, lambda reason: InputError("SS504", f"cannot read {path}: {reason}.", "Export again."))
+    needs = {"form": str, "task": str, "model": str, "weights_sha256": str}
+    needs |= {"inputs": list, "params": int, "nonzeros": int} if data.get("form") in GRAPHS else {}
+    for name, kind in needs.items():
+        if not isinstance(data.get(name), kind):
+            raise InputError(
+                "SS504", f"{path}: {name} is {data.get(name)!r:.60}, not a {kind.__name__}.", "Export again."
+            )
+    if data["task"] not in TASKS:
+        raise InputError("SS504", f"{path}: task {data['task']!r:.60} is none.", f"Allowed: {', '.join(TASKS)}.")
+    if "classes" in data and data["classes"] != [name for name in data["classes"] if str(name).isidentifier()]:
+        raise InputError("SS504", f"{path}: classes are {data['classes']!r:.60}, not names.", "Export again.")
     return data
 
 
 def load(
-    directory: str | Path, dtype: torch.dtype | None = None, device: str = "cpu", module: nn.Module | None = None
-) -> Any:
-    """An exported model, ready to use, whatever its form; no remote code is run. Graphs stay on the CPU, in float32.
+    directory: str | Path, dtype: torch.dtype | None = None, device: str = "cpu", module: nn.Module | None = None,
+    trust_remote_code: bool = False,
+) -> Any:  # fmt: skip
+    """An exported model, ready to use, whatever its form. Graphs stay on the CPU, in float32.
 
     Args:
         directory: what `sparsesearch export --out` wrote.
         dtype: of the weights; the checkpoint's own where None.
         device: where to put it.
         module: for the export of a module that was given from Python: the dense module; it is not changed.
+        trust_remote_code: import the function that the export names as the maker of its network, and unpickle what a
+            torch.export program holds. Nothing in the directory is run without.
 
-    Raises InputError SS504 where the directory is not an export, or a module is needed.
+    Raises InputError SS504 if the directory is not an export, or a module or trust is needed.
     """
     directory = Path(directory)
     told = manifest(directory)
     if told["form"] in GRAPHS:
+        if not trust_remote_code:
+            check_program(directory, told["form"])
         return Graph(directory, told).eval()
     if "classes" not in told:
-        return placed(_load_module(directory, told, module), device, dtype).eval()
+        return placed(_load_module(directory, told, module, trust_remote_code), device, dtype).eval()
     if told["form"] == "uneven":
         _, model_class = define(*told["classes"])
     elif told["form"] == "nemotron_nas":
@@ -64,15 +80,21 @@ def load(
     return model.to(device).eval()
 
 
-def _load_module(directory: Path, told: dict[str, Any], module: nn.Module | None) -> nn.Module:
+def _load_module(directory: Path, told: dict[str, Any], module: nn.Module | None, trusted: bool) -> nn.Module:
     if module is None and told["factory"] is None:
         raise InputError(
             "SS504",
             f"{directory} holds a module that was given from Python.",
             f"Use load({str(directory)!r}, module=m).",
         )
+    if module is None and not trusted:
+        raise InputError(
+            "SS504", f"{directory / MANIFEST} names {told['factory']!r} as what makes its network; that code is not run "
+            "unasked.", "Give module=m, or trust_remote_code=True.",
+        )  # fmt: skip
     model = own_copy(build(told["factory"], (str(Path.cwd()),)) if module is None else module)
-    state = load_file(directory / STATE)
+    path = directory / STATE
+    state, _ = load_tensors(path, lambda reason: InputError("SS504", f"cannot read {path}: {reason}.", "Export again."))
     if told["surgery"] is not None:
         apply_surgery(model, told["surgery"])
     model.load_state_dict(state)

@@ -24,7 +24,9 @@ from sparsesearch.export.targets import open_target
 from sparsesearch.models import load_tokenizer
 
 
-def evaluate_text(target: str, text: Path, length: int, first: int | None, batch: int) -> dict[str, Any]:
+def evaluate_text(
+    target: str, text: Path, length: int, first: int | None, batch: int, trusted: bool = False
+) -> dict[str, Any]:
     """What a model makes of a text, with `{params, nonzeros, length}`.
 
     Args:
@@ -37,7 +39,7 @@ def evaluate_text(target: str, text: Path, length: int, first: int | None, batch
     Raises InputError SS204 (text unfit), SS504 (neither of these models).
     """
     logging.disable_progress_bar()
-    opened = open_target(target)
+    opened = open_target(target, trusted)
     if opened.task.name not in ("causal", "text-classes") or opened.directory is None:
         raise InputError("SS504", f"{target} is neither a causal language model nor a classifier of texts.", _OTHER)
     positions = opened.model.config.max_position_embeddings
@@ -55,7 +57,7 @@ def evaluate_text(target: str, text: Path, length: int, first: int | None, batch
     return {"perplexity": value, "tokens": int(tokens.size), "length": length} | opened.report()
 
 
-def evaluate_images(target: str, images: str, first: int | None, batch: int) -> dict[str, Any]:
+def evaluate_images(target: str, images: str, first: int | None, batch: int, trusted: bool = False) -> dict[str, Any]:
     """`{accuracy, images, params, nonzeros}` of a classifier on labelled images.
 
     Args:
@@ -64,7 +66,7 @@ def evaluate_images(target: str, images: str, first: int | None, batch: int) -> 
     Raises InputError SS204 (images missing, without classes, or of unknown size), SS504 (no classifier of images).
     """
     logging.disable_progress_bar()
-    opened = open_target(target)
+    opened = open_target(target, trusted)
     if opened.task.data != "image" or "error" not in opened.task.qualities:
         raise InputError("SS504", f"{target} is no classifier of images; accuracy is for those.", _OTHER)
     data, right, seen = DataConfig(source=images, take="first", image=opened.image), 0.0, 0

@@ -18,7 +18,7 @@ from sparsesearch.export.graphs import GRAPHS, Graph
 from sparsesearch.export.loading import MANIFEST, load, manifest
 from sparsesearch.export.verify import counts
 from sparsesearch.export.write import open_run, trained_weights
-from sparsesearch.models.source import open_source
+from sparsesearch.models.source import FACTORY, open_source
 from sparsesearch.models.task import TASKS, Task
 from sparsesearch.searchers import Evaluation
 
@@ -44,9 +44,12 @@ class Dense:
 
     model: ModelConfig
     weights: str
+    trusted: bool = False
 
     def locate(self) -> Place | None:
         """The network; None where it is not there any more, or another one by now."""
+        if FACTORY.fullmatch(self.model.id) and not self.trusted:  # named by a file: its code is not run unasked
+            return None
         try:
             source = open_source(self.model)
         except InputError:
@@ -72,15 +75,19 @@ class Place:
     graph: bool = False
 
 
-def locate(target: str) -> Place:
+def locate(target: str, trusted: bool = False) -> Place:
     """What a directory, an export, a hub id, a factory, `demo`, or RUN/ID names; raises InputError SS504 for a run."""
     path = Path(target).expanduser()
     if (path / MANIFEST).is_file():
         told = manifest(path)
         image, task = told["image"] and ImageConfig(**told["image"]), TASKS[told["task"]]
-        dense = Dense(ModelConfig(id=told["model"]), told["weights_sha256"])
+        dense = Dense(ModelConfig(id=told["model"]), told["weights_sha256"], trusted)
         return Place(
-            target, task, lambda: Target(load(path, torch.float32), task, path, image), dense, told["form"] in GRAPHS
+            target,
+            task,
+            lambda: Target(load(path, torch.float32, trust_remote_code=trusted), task, path, image),
+            dense,
+            told["form"] in GRAPHS,
         )
     if not path.exists() and (path.parent / "run.yaml").is_file():
         results = RunResults(path.parent)
@@ -95,9 +102,9 @@ def locate(target: str) -> Place:
     return Place(target, source.task, _loader(source))
 
 
-def open_target(target: str) -> Target:
-    """`locate`, loaded."""
-    return locate(target).load()
+def open_target(target: str, trusted: bool = False) -> Target:
+    """`locate`, loaded; what would run code is refused unless it is trusted."""
+    return locate(target, trusted).load()
 
 
 def _loader(source: Any) -> Callable[[], Target]:

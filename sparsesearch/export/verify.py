@@ -31,7 +31,7 @@ def load_by(way: str, directory: Path, auto_class: str, dtype: torch.dtype = tor
     if way == "sparsesearch.load":
         from sparsesearch.export.loading import load
 
-        return load(directory, dtype)
+        return load(directory, dtype, trust_remote_code=True)  # written by this run
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
