@@ -80,6 +80,8 @@ def resume(
             for role, samples in launch.samples.items():
                 run.keep(role, samples)  # again, if they are damaged
             run.write_config(dump_config(config))
+            # A search without generations may end with fewer lines than it had.
+            run.write(run.info, {key: value for key, value in info.items() if key != "lines"})
             return _run(launch, run, reporter)
     finally:
         cluster.close()

@@ -32,7 +32,7 @@ def manifest(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError("SS504", f"{directory} is not an export of sparsesearch (no {MANIFEST}).")
     data = load_json(path, lambda reason: InputError("SS504", f"cannot read {path}: {reason}.", "Export again."))
-    needs = {"form": str, "task": str, "model": str, "weights_sha256": str}
+    needs: dict[str, type] = {"form": str, "task": str, "model": str, "weights_sha256": str}
     needs |= {"inputs": list, "params": int, "nonzeros": int} if data.get("form") in GRAPHS else {}
     for name, kind in needs.items():
         if not isinstance(data.get(name), kind):
@@ -89,8 +89,8 @@ def _load_module(directory: Path, told: dict[str, Any], module: nn.Module | None
         )
     if module is None and not trusted:
         raise InputError(
-            "SS504", f"{directory / MANIFEST} names {told['factory']!r} as what makes its network; that code is not run "
-            "unasked.", "Give module=m, or trust_remote_code=True.",
+            "SS504", f"{directory / MANIFEST} names {told['factory']!r} as what makes its network; that code is not "
+            "run unasked.", "Give module=m, or trust_remote_code=True.",
         )  # fmt: skip
     model = own_copy(build(told["factory"], (str(Path.cwd()),)) if module is None else module)
     path = directory / STATE

@@ -82,13 +82,11 @@ def locate(target: str, trusted: bool = False) -> Place:
         told = manifest(path)
         image, task = told["image"] and ImageConfig(**told["image"]), TASKS[told["task"]]
         dense = Dense(ModelConfig(id=told["model"]), told["weights_sha256"], trusted)
-        return Place(
-            target,
-            task,
-            lambda: Target(load(path, torch.float32, trust_remote_code=trusted), task, path, image),
-            dense,
-            told["form"] in GRAPHS,
-        )
+
+        def loaded() -> Target:
+            return Target(load(path, torch.float32, trust_remote_code=trusted), task, path, image)
+
+        return Place(target, task, loaded, dense, told["form"] in GRAPHS)
     if not path.exists() and (path.parent / "run.yaml").is_file():
         results = RunResults(path.parent)
         candidate = results.find(path.name)

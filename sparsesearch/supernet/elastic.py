@@ -30,6 +30,15 @@ class Running:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return functional_call(self.model, self.tensors, args, kwargs)
 
+    @property
+    def forward(self) -> Any:
+        """The network's own, which says what arguments it takes."""
+        return self.model.forward
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.model.parameters()
 
