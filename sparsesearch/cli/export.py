@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json, say
+from sparsesearch.cli.options import Json, MovedModel, Pick, RunArgument, choose, print_json, say
 
 
 def export(
@@ -20,6 +20,7 @@ def export(
         str | None, typer.Option(metavar="ORG/NAME", help="Upload it to this repository of the Hugging Face hub.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make that repository a private one.")] = False,
+    model: MovedModel = None,
     json_: Json = False,
 ) -> None:
     """Write a candidate as a model directory, reload it in a fresh process and compare logits."""
@@ -33,7 +34,7 @@ def export(
     from sparsesearch.export import export as write
 
     logging.disable_progress_bar()
-    done = write(results, chosen, out, form, push_to_hub=push_to_hub, private=private)
+    done = write(results, chosen, out, form, push_to_hub=push_to_hub, private=private, model=model)
     if json_:
         print_json(done)
         return

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sparsesearch.searchers import Evaluation
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.")]
+MovedModel = Annotated[
+    str | None, typer.Option("--model", help="Where the run's model lies by now, if it was moved; the same content.")
+]
 Trust = Annotated[
     bool,
     typer.Option("--trust-remote-code", help="Run code that these files name: plug-ins, factories, pickled objects."),

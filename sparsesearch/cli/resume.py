@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, RunArgument, set_if_given, whole
+from sparsesearch.cli.options import Json, MovedModel, RunArgument, set_if_given, whole
 
 
 def resume(
@@ -16,6 +16,7 @@ def resume(
     executor: Annotated[str | None, typer.Option(help="ray or local.")] = None,
     workers: Annotated[int | None, typer.Option(help="Ray workers.")] = None,
     address: Annotated[str | None, typer.Option(help="Join the Ray cluster there.")] = None,
+    model: MovedModel = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Write damaged or lost run files anew from this recipe and the archive.")
     ] = None,
@@ -29,6 +30,7 @@ def resume(
 
     path = Path(run)
     changes: dict[str, Any] = set_if_given(
+        model__id=None if model is None else str(Path(model).expanduser().resolve()),
         executor__kind=executor, executor__workers=workers, executor__address=address,
     )  # fmt: skip
     if recipe is not None:

@@ -61,16 +61,17 @@ class Opened:
     pattern: str | None
 
 
-def open_run(results: RunResults, module: Any = None) -> Opened:
+def open_run(results: RunResults, module: Any = None, model: str | None = None) -> Opened:
     """The supernet of a finished run, and where its network came from.
 
     Args:
         module: for a run on a module that was given from Python: the same module again.
+        model: directory of the model if it is another one by now; its content must be the same.
 
     Raises InputError SS505 where the run's level store is gone, SS602 where the module is not the one searched.
     """
     run = results.run
-    config = load_config(run.config)
+    config = load_config(run.config, {} if model is None else {"model.id": model})
     own = _unused if _is_own(config) else None
     launch = prepare(config, saved=run, reread=(), module=module, quality=own, searches=False)
     if launch.weights != results.info["fingerprint"]["weights"]:
@@ -110,6 +111,7 @@ def export(
     trained: Path | None = None,
     push_to_hub: str | None = None,
     private: bool = False,
+    model: str | None = None,
 ) -> dict[str, Any]:
     """Write a candidate as a model directory and verify it.
 
@@ -122,6 +124,7 @@ def export(
         trained: safetensors file of the candidate's weights after training; where None, those of its rung.
         push_to_hub: `ORG/NAME` of a repository to upload the directory to, when it is verified.
         private: whether that repository is, where it has to be made.
+        model: as for `open_run`.
 
     Returns:
         `{form, why, out, id, params, nonzeros, bytes, verified, max_abs_logit_diff, load, notes}`; `pattern` for a
@@ -135,7 +138,7 @@ def export(
         hub.check(push_to_hub)
     if form in GRAPHS:
         check_packages(form)
-    opened = open_run(results, module)
+    opened = open_run(results, module, model)
     supernet, genome = opened.supernet, candidate.genome
     trained = trained or trained_weights(results, candidate)
     if trained is not None:

@@ -45,7 +45,7 @@ def resolve(model: ModelConfig) -> Path:
 
 def _download(model: ModelConfig) -> Path:
     if model.id.startswith(("/", ".", "~")):
-        raise InputError("SS201", f"cannot load {model.id!r}: no such directory.", "Pass --model /path/to/model.")
+        raise InputError("SS201", f"cannot load {model.id!r}: no such directory.", "Give --model where it is.")
     try:
         path = huggingface_hub.snapshot_download(
             model.id, revision=model.revision, allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]

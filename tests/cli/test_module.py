@@ -78,9 +78,10 @@ def test_search_and_export_a_factorys_network(
         assert run(verb, "r").code == 0
     import sparsesearch as ss
 
-    model = ss.load(place / "out")
+    model = ss.load(place / "out", trust_remote_code=True)
     assert model(torch.zeros(1, 3, 16, 16)).shape == (1, CLASSES)
-    accuracies = [run("evaluate", target, "--images", "test", "--json").json for target in ("out", f"r/{report['id']}")]
+    images = ("--images", "test", "--trust-remote-code", "--json")
+    accuracies = [run("evaluate", target, *images).json for target in ("out", f"r/{report['id']}")]
     assert accuracies[0] == accuracies[1]
     assert accuracies[0]["images"] == 8
     assert accuracies[0]["params"] == report["params"]

@@ -1,0 +1,33 @@
+"""A model's directory that was moved after a search."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from support import run_search
+
+Make = Callable[[str], Path]
+
+
+def test_resume_and_export_take_where_the_model_is_now(
+    run: Any, family_dir: Make, tmp_path: Path, quick_exports: None
+) -> None:
+    model, other = tmp_path / "model", tmp_path / "elsewhere"
+    shutil.copytree(family_dir("llama"), model)
+    results = run_search(tmp_path / "run", model)
+    model.rename(other)
+    out, place = tmp_path / "out", results.run.path
+    assert "--model" in run("export", place, "--out", out).err
+    wrong = run("export", place, "--out", out, "--model", family_dir("qwen2"))
+    assert wrong.code == 2, wrong.err
+    assert not out.exists()
+    done = run("export", place, "--out", out, "--model", other)
+    assert done.code == 0, done.err
+    assert "--model" in run("resume", place, "--evals", "+2").err
+    done = run("resume", place, "--evals", "+2", "--model", other)
+    assert done.code == 0, done.err
+    # The run knows from then on.
+    assert run("resume", place, "--evals", "+2").code == 0
