@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,15 @@ def disagreeing(model: Any, inputs: dict[str, torch.Tensor]) -> list[str]:
     decoder = model.can_generate()
     checks = {"cache": _generates, "chunks": _reads_chunks, "beams": _searches_beams} if decoder else {"padding": _pads}
     with torch.no_grad():
-        return [name for name, agrees in checks.items() if not agrees(model, inputs["input_ids"])]
+        return [name for name, agrees in checks.items() if not _holds(agrees, model, inputs["input_ids"])]
+
+
+def _holds(agrees: Callable[[Any, torch.Tensor], bool], model: Any, tokens: torch.Tensor) -> bool:
+    """Whether a check agrees; a model that cannot be used so at all does not."""
+    try:
+        return agrees(model, tokens)
+    except (RuntimeError, ValueError, IndexError):
+        return False
 
 
 def check_half(
