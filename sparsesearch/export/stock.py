@@ -154,6 +154,9 @@ def _stock(
     if not blocks:
         return "no layer of this candidate is left"
     config = copy.deepcopy(supernet.model.config)
+    # GPT-2 can divide attention by the number of its layer, which is another one after layers before it are gone.
+    if getattr(config, "scale_attn_by_inverse_layer_idx", False) and blocks != list(range(len(blocks))):
+        return "whole layers are gone, and attention is scaled by the number of its layer"
     try:
         problem = _set_sizes(config, supernet, sizes, blocks)
         if problem:
