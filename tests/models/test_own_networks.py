@@ -38,6 +38,7 @@ import sparsesearch as ss
 from sparsesearch.calibration.collect import unfolded
 from sparsesearch.errors import InputError
 from sparsesearch.export.write import open_run
+from sparsesearch.files import read_lines, seal
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.copying import own_copy, placed
 from sparsesearch.models.load import DEMO
@@ -556,11 +557,11 @@ def test_the_first_error_is_shown_where_every_candidate_failed(tmp_path: Path) -
     from sparsesearch.errors import InfeasibleError
 
     run = search(small(), NUMBERS, tmp_path)
-    lines = [json.loads(line) for line in run.results.run.archive.read_text().splitlines()]
+    lines = [line for line, _ in read_lines(run.results.run.archive)]
     dense = copy.deepcopy([0] * len(run.results.space.units))
     for line in lines:
         if line["genome"] != dense:
             line |= {"status": "failed", "error": "RuntimeError: sizes do not match"}
-    run.results.run.archive.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run.results.run.archive.write_text("".join(seal(json.dumps(line)) + "\n" for line in lines))
     with pytest.raises(InfeasibleError, match="the first failed with: RuntimeError: sizes do not match"):
         ss.Run.open(run.path).pick("smallest")
