@@ -45,6 +45,9 @@ def _checked(run: RunDirectory, info: dict[str, Any]) -> dict[str, Any]:
     for name, kind in INFO.items():
         if not isinstance(info.get(name), kind):
             raise DamagedFile(run.info, f"{name}: expected {kind.__name__}, got {info.get(name)!r}", run.mending)
+    lines = info.get("lines", {})
+    if not isinstance(lines, dict) or not all(isinstance(count, int) for count in lines.values()):
+        raise DamagedFile(run.info, f"lines: expected a count for each file, got {lines!r:.80}", run.mending)
     return info
 
 

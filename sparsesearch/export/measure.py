@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from sparsesearch.calibration.documents import labelled_documents
 from sparsesearch.calibration.images import image_batches
 from sparsesearch.calibration.sources import DOCUMENT
 from sparsesearch.config import DataConfig
+from sparsesearch.config.base import LONGEST
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError, first_line
 from sparsesearch.evaluation import accuracy, perplexity
@@ -90,7 +90,7 @@ def evaluate_images(target: str, images: str, first: int | None, batch: int, tru
 
 
 def _documents(table: Path, tokenizer: Any, length: int, first: int | None) -> Samples:
-    data = DataConfig(source=str(table), sequences=first or sys.maxsize, fewer=True, length=length, take="first")
+    data = DataConfig(source=str(table), sequences=first or LONGEST, fewer=True, length=length, take="first")
     samples = labelled_documents(data, tokenizer, "--text")
     if samples is None:
         raise InputError("SS204", f"{table} has no documents with classes.", "Give a table with columns text, label.")

@@ -17,7 +17,7 @@ from transformers import ConvNextImageProcessorPil, ViTImageProcessorPil
 
 from sparsesearch.calibration.images import check_classes, image_batches, image_samples
 from sparsesearch.calibration.samples import Samples
-from sparsesearch.config import DataConfig, DataConfigs, RunConfig
+from sparsesearch.config import DataConfig, DataConfigs, ImageConfig, RunConfig
 from sparsesearch.engine.launch import prepare
 from sparsesearch.errors import InputError
 
@@ -43,9 +43,10 @@ def samples(source: Any, directory: Path | None = None, image: Any = IMAGE, **ch
         "sequences": 100,
         "fewer": True,
         "take": "first",
-        "image": image,
+        "image": ImageConfig.model_construct(**image) if isinstance(image, dict) else image,
     } | changes
-    return image_samples(DataConfig(**data), directory, "selection")
+    # What recipes refuse by themselves is refused here too.
+    return image_samples(DataConfig(source="x").model_copy(update=data), directory, "selection")
 
 
 def labels(source: Path | str, directory: Path | None = None) -> list[int] | None:

@@ -219,7 +219,7 @@ def test_sources_that_are_no_files_get_one_line(
     os.mkfifo("pipe.csv")
     Path("loop").symlink_to("loop")
     with pytest.raises(InputError, match="SS204") as caught:
-        samples_of(DataConfig(source=source), TASKS["causal"], DEMO, "selection")
+        samples_of(DataConfig(source="x").model_copy(update={"source": source}), TASKS["causal"], DEMO, "selection")
     assert words in str(caught.value)
 
 

@@ -70,7 +70,9 @@ def test_costs_equal_counting_the_materialised_tensors(built: Built) -> None:
         if not built.launch.network.task.generates:
             continue
         cache = model(TOKENS[:1], use_cache=True).past_key_values
-        per_token = sum(x.keys.numel() + x.values.numel() for x in cache.layers if x.is_initialized)
+        # Where attention is dropped, one number for keys and one for values tell how many tokens passed.
+        held = [x for x in cache.layers if x.is_initialized and x.keys.shape[-1] > 1]
+        per_token = sum(x.keys.numel() + x.values.numel() for x in held)
         if all(not getattr(x, "is_sliding", False) for x in cache.layers):
             assert costs["kv_bytes"] == per_token * 4 * built.launch.config.context // TOKENS.shape[1]
 
@@ -150,11 +152,11 @@ def test_an_exception_while_applying_leaves_no_wrong_weights(built: Built, monke
 
 
 def test_generation_with_a_cache_equals_plain_forward_passes(built: Built) -> None:
-    from sparsesearch.export.verify import check
+    from sparsesearch.export.verify import disagreeing
 
     if not built.launch.network.task.generates:
         pytest.skip("does not generate")
     supernet = built.supernet("sliced")
     for genome in [built.space.dense, built.space.smallest, *genomes(built.space, 3)[2:]]:
         model = supernet.materialise(genome)
-        assert check(model, {"input_ids": TOKENS}, outputs_of_tokens(model), generates=True)["generates"]
+        assert disagreeing(model, {"input_ids": TOKENS}) == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import as_if_running
 
 from sparsesearch.engine.results import RunResults
 from sparsesearch.report.data import layers
@@ -116,6 +117,7 @@ def test_several_runs_on_one_page(own_run: RunResults, opened: Any, tmp_path: Pa
 def test_a_report_before_the_search_has_ended(own_run: RunResults, opened: Any) -> None:
     lines = own_run.run.archive.read_text().splitlines(keepends=True)
     own_run.run.archive.write_text("".join(lines[:3]))
+    as_if_running(own_run.run.path)
     shown = opened(write_report(RunResults(own_run.run.path)))
     assert "No final measurements yet" in shown.page.inner_text("body")
     assert shown.wrong == []
