@@ -7,10 +7,8 @@ import functools
 import importlib.util
 import inspect
 import io
-import json
 import logging
 import warnings
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
-from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError, first_line
+from sparsesearch.errors import EnvironmentProblem, SparseSearchError
 from sparsesearch.models.task import Task
 
 Inputs = dict[str, torch.Tensor]
@@ -152,33 +150,6 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
-
-
-def check_program(directory: Path, form: str) -> None:
-    """Raise InputError SS504 if loading a graph could run code: if a torch.export program holds pickled objects.
-
-    torch.export.load unpickles weights and constants that are marked so without restrictions, and sample inputs that a
-    restricted load refuses.
-    """
-    if form != "torch_export":
-        return
-    path = directory / GRAPHS[form]
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            tables = [json.loads(archive.read(name)) for name in names if name.endswith("_config.json")]
-            pickled = any(entry["use_pickle"] for table in tables for entry in table["config"].values())
-            for name in (n for n in names if n.endswith((".pt", ".pth", ".pkl"))):
-                torch.load(io.BytesIO(archive.read(name)), weights_only=True)
-    except Exception as error:  # no archive, another layout, or what a restricted load refuses
-        raise InputError(
-            "SS504", f"{path} is not a torch.export program without code: {first_line(error)}.", _TRUST
-        ) from None
-    if pickled or len(set(names)) < len(names) or not any(name.endswith("archive_format") for name in names):
-        raise InputError("SS504", f"{path} holds pickled objects, which can run code.", _TRUST)
-
-
-_TRUST = "If you trust where it is from, load it with trust_remote_code=True."
 
 
 class Graph(nn.Module):

@@ -10,7 +10,7 @@ import transformers
 from torch import nn
 
 from sparsesearch.errors import InputError
-from sparsesearch.export.graphs import GRAPHS, Graph, check_program
+from sparsesearch.export.graphs import GRAPHS, Graph
 from sparsesearch.export.modeling_decilm import DeciLMForCausalLM
 from sparsesearch.files import load_json, load_tensors
 from sparsesearch.models.copying import own_copy, placed
@@ -57,16 +57,20 @@ def load(
         dtype: of the weights; the checkpoint's own where None.
         device: where to put it.
         module: for the export of a module that was given from Python: the dense module; it is not changed.
-        trust_remote_code: import the function that the export names as the maker of its network, and unpickle what a
-            torch.export program holds. Nothing in the directory is run without.
+        trust_remote_code: import the function that the export names as the maker of its network, and load a
+            torch.export program. Nothing in the directory is run without.
 
     Raises InputError SS504 if the directory is not an export, or a module or trust is needed.
     """
     directory = Path(directory)
     told = manifest(directory)
     if told["form"] in GRAPHS:
-        if not trust_remote_code:
-            check_program(directory, told["form"])
+        if told["form"] == "torch_export" and not trust_remote_code:
+            # It holds pickles, but also expressions that are evaluated and functions by name: none can be told harmless.
+            raise InputError(
+                "SS504", f"{directory / GRAPHS['torch_export']} is a torch.export program, which can run any code.",
+                "If you trust where it is from, give trust_remote_code=True (--trust-remote-code).",
+            )  # fmt: skip
         return Graph(directory, told).eval()
     if "classes" not in told:
         return placed(_load_module(directory, told, module, trust_remote_code), device, dtype).eval()

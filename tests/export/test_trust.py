@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -67,42 +68,40 @@ def program(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _rewritten(path: Path, change: Callable[[str, bytes], bytes], added: dict[str, bytes] | None = None) -> None:
+def _rewritten(path: Path, change: Callable[[str, bytes], bytes]) -> None:
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, change(name, data))
-        for name, data in (added or {}).items():
-            archive.writestr(name, data)
 
 
-def test_a_program_without_pickles_is_loaded(program: Path) -> None:
-    assert ss.load(program)(torch.zeros(2, 2)).shape == (2, 3)
-
-
-@pytest.mark.parametrize("where", ["weight", "sample", "another layout", "no archive"])
-def test_a_pickle_in_a_program_is_not_unpickled(program: Path, tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize("where", ["nowhere", "expression", "weight", "sample", "another layout", "no archive"])
+def test_a_program_is_loaded_only_with_trust(program: Path, tmp_path: Path, where: str) -> None:
     mark, path = tmp_path / "ran", program / "model.pt2"
-    payload = pickle.dumps(Touch(mark))
+    payload, call = pickle.dumps(Touch(mark)), f"__import__('pathlib').Path('{mark}').touch()".encode()
 
     def change(name: str, data: bytes) -> bytes:
+        if where == "expression" and name.endswith("models/model.json"):
+            return re.sub(rb"Symbol\('s\d+', positive=True, integer=True\)", call, data)
         if where == "weight" and name.endswith("model_weights_config.json"):
             return data.replace(b'"use_pickle": false', b'"use_pickle": true')
         if (where == "weight" and name.endswith("weight_0")) or (where == "sample" and name.endswith("model.pt")):
             return payload
         return data
 
-    if where in ("weight", "sample"):
-        _rewritten(path, change)
-    elif where == "no archive":
+    if where == "no archive":
         path.write_bytes(payload)
-    else:
+    elif where == "another layout":
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("serialized_state_dict.pt", payload)
+    else:
+        _rewritten(path, change)
     with pytest.raises(InputError, match=r"SS504 .*model\.pt2 .*trust_remote_code"):
         ss.load(program)
     assert not mark.exists()
+    if where == "nowhere":
+        assert ss.load(program, trust_remote_code=True)(torch.zeros(2, 2)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("change", [
