@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import transformers
 from torch import nn
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import InputError, first_line
 from sparsesearch.export.graphs import GRAPHS, Graph
 from sparsesearch.export.modeling_decilm import DeciLMForCausalLM
 from sparsesearch.files import load_json, load_tensors
@@ -66,7 +67,7 @@ def load(
     told = manifest(directory)
     if told["form"] in GRAPHS:
         if told["form"] == "torch_export" and not trust_remote_code:
-            # It holds pickles, but also expressions that are evaluated and functions by name: none can be told harmless.
+            # Besides pickles it holds expressions that are evaluated, and functions by name.
             raise InputError(
                 "SS504", f"{directory / GRAPHS['torch_export']} is a torch.export program, which can run any code.",
                 "If you trust where it is from, give trust_remote_code=True (--trust-remote-code).",
@@ -75,6 +76,11 @@ def load(
     if "classes" not in told:
         return placed(_load_module(directory, told, module, trust_remote_code), device, dtype).eval()
     if told["form"] == "uneven":
+        config = directory / "config.json"
+        found = load_json(
+            config, lambda reason: InputError("SS504", f"cannot read {config}: {reason}.", "Export again.")
+        )
+        _check_surgery(config, found.get("sparsesearch"))
         _, model_class = define(*told["classes"])
     elif told["form"] == "nemotron_nas":
         model_class = DeciLMForCausalLM
@@ -85,7 +91,7 @@ def load(
 
 
 def _load_module(directory: Path, told: dict[str, Any], module: nn.Module | None, trusted: bool) -> nn.Module:
-    if module is None and told["factory"] is None:
+    if module is None and told.get("factory") is None:
         raise InputError(
             "SS504",
             f"{directory} holds a module that was given from Python.",
@@ -99,7 +105,35 @@ def _load_module(directory: Path, told: dict[str, Any], module: nn.Module | None
     model = own_copy(build(told["factory"], (str(Path.cwd()),)) if module is None else module)
     path = directory / STATE
     state, _ = load_tensors(path, lambda reason: InputError("SS504", f"cannot read {path}: {reason}.", "Export again."))
-    if told["surgery"] is not None:
-        apply_surgery(model, told["surgery"])
-    model.load_state_dict(state)
+    if told.get("surgery") is not None:
+        _check_surgery(directory / MANIFEST, told["surgery"])
+    try:
+        if told.get("surgery") is not None:
+            apply_surgery(model, told["surgery"])
+        model.load_state_dict(state)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            "SS504",
+            f"{directory} does not fit its module: {first_line(error)}.",
+            "Give the dense module, or export again.",
+        ) from None
     return model
+
+
+def _check_surgery(path: Path, surgery: Any) -> None:
+    """Raise InputError SS504 where a file's surgery is none, or makes more than the weights beside it can fill."""
+    try:
+        shapes = list(surgery["shapes"].values())
+        pairs = all(len(pair) == 2 for pair in surgery["stand_ins"]) and all(len(a) == 3 for a in surgery["attributes"])
+        valid = pairs and all(type(size) is int and size >= 0 for shape in shapes for size in shape)
+    except (KeyError, TypeError, AttributeError):
+        shapes, valid = [], False
+    if not valid:
+        raise InputError("SS504", f"{path}: its surgery is not what an export says.", "Export again.")
+    wanted, there = sum(map(math.prod, shapes)), sum(f.stat().st_size for f in path.parent.glob("*.safetensors"))
+    if wanted > there:
+        raise InputError(
+            "SS504",
+            f"{path}: its surgery makes {wanted:,} numbers, and its weights have {there:,} bytes.",
+            "Export again.",
+        )

@@ -93,15 +93,21 @@ def keep_in_step(module: Any) -> None:
 
 
 def set_attribute(module: Any, name: str, value: Any) -> None:
-    """Set a size that a module keeps; `config.NAME` is set on a configuration of the module's own."""
+    """Set a size that a module keeps; `config.NAME` is set on a configuration of the module's own.
+
+    Raises ValueError for what is no size: surgery may come from somebody else's file.
+    """
     owner, _, leaf = name.rpartition(".")
+    known = getattr(module.config if owner == "config" else module, leaf, None)
+    sizes = known if isinstance(known, tuple) else (known,)
+    if owner not in ("", "config") or any(type(size) is not int for size in (*sizes, value)):
+        raise ValueError(f"surgery sets {name!r:.80} to {value!r:.80}, which is no size")
     if owner == "config":
         if not getattr(module, "_own_config", False):
             module.config, module._own_config = copy.copy(module.config), True
         module = module.config
     # Such as padding, the same along both sides.
-    before = getattr(module, leaf, None)
-    setattr(module, leaf, (value,) * len(before) if isinstance(before, tuple) else value)
+    setattr(module, leaf, (value,) * len(known) if isinstance(known, tuple) else value)
 
 
 def apply_surgery(model: nn.Module, surgery: Surgery) -> None:

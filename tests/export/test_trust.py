@@ -113,6 +113,23 @@ def test_manifests_that_are_none_are_one_line(family_dir: Make, tmp_path: Path, 
         ss.load(tmp_path)
 
 
+EMPTY: dict[str, Any] = {"shapes": {}, "attributes": [], "stand_ins": []}
+
+
+@pytest.mark.parametrize("surgery", [
+    3, {"shapes": {}}, EMPTY | {"shapes": {"weight": [10**6, 10**6]}}, EMPTY | {"shapes": {"weight": [-1, 2]}},
+    EMPTY | {"shapes": {"weight": "xx"}}, EMPTY | {"stand_ins": [["", "evil"]]},
+    EMPTY | {"attributes": [["", "training", 1]]},
+    EMPTY | {"attributes": [["", "forward", 1]]}, EMPTY | {"attributes": [["", "__class__", 1]]},
+    EMPTY | {"attributes": [["", "in_features", "x"]]}, EMPTY | {"attributes": [["nothing.there", "in_features", 1]]},
+])  # fmt: skip
+def test_surgery_of_a_file_changes_nothing_but_sizes(tmp_path: Path, surgery: Any) -> None:
+    _manifest(tmp_path, form="uneven", factory=None, surgery=surgery)
+    save_file(nn.Linear(2, 2).state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="SS504 "):
+        ss.load(tmp_path, module=nn.Linear(2, 2))
+
+
 def test_a_check_of_a_recipe_does_not_run_its_plugins(
     family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
