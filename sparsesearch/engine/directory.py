@@ -142,7 +142,7 @@ class RunDirectory:
         except OSError:
             return None
         found = re.fullmatch(r"pid (\d+) on (.*)", who)
-        if found and found[2] == socket.gethostname() and not _lives(int(found[1])):
+        if found and found[2] == socket.gethostname() and not is_alive(int(found[1])):
             return None
         # Another process may have that number by now, and of other machines' processes only locks can tell. A shared
         # lock is asked for, and given back at once, only where such an owner was named.
@@ -269,12 +269,20 @@ def _text_hash(text: str) -> str:
 
 
 def check_vacant(out: Path) -> None:
-    """Raise InputError SS500 where something is in the way of a directory to write: a file, or one with files."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+    """Raise InputError SS500 where something is in the way of a directory to write: a file, one with files, or a link
+    that leads nowhere; SS126 or EnvironmentProblem where there can be none.
+    """
+    try:
+        if out.is_symlink() and not out.exists():
+            raise InputError("SS500", f"{out} is a link that leads nowhere.", "Choose another --out.")
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+    except OSError as error:
+        raise machine_problem(error, f"cannot write {out}") or error from None
 
 
-def _lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,12 +23,12 @@ from safetensors.torch import load_file, save_file
 
 from sparsesearch.calibration import Samples
 from sparsesearch.config import ImageConfig, RunConfig, load_config
-from sparsesearch.engine.directory import RunDirectory, check_vacant
+from sparsesearch.engine.directory import RunDirectory, check_vacant, is_alive
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.supernet_checks import check_weights
 from sparsesearch.engine.trials import kept_weights
-from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
+from sparsesearch.errors import InputError, SparseSearchError, machine_problem
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.evaluator import USER
 from sparsesearch.export import hub, pattern, verify
@@ -44,6 +47,8 @@ from sparsesearch.supernet import LevelStore, StitchedSupernet
 
 WEIGHT_FILES = (".safetensors", ".onnx", ".data", ".pt2")
 PREPROCESSOR = "preprocessor_config.json"
+# How the names of directories begin that are written to before they have their place: then host and process.
+_LEFTOVER = ".sparsesearch-"
 
 
 @dataclass(frozen=True)
@@ -178,15 +183,16 @@ def trained_weights(results: RunResults, candidate: Evaluation) -> Path | None:
 
 @contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
-    """A directory to write into, which takes the place of `out` when all went well and leaves nothing otherwise."""
+    """A directory to write into, which takes the place of `out` when all went well and leaves nothing otherwise.
+
+    Raises EnvironmentProblem SS302, SS305 or SS312, or InputError SS126, where it cannot be written.
+    """
+    work = None
     try:
+        out = out.resolve()  # of a link, what it leads to
         out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise EnvironmentProblem(
-            "SS302", f"cannot write to {out}: {error.strerror}.", "Choose another --out."
-        ) from None
-    try:
+        _remove_leftovers(out.parent)
+        work = Path(tempfile.mkdtemp(prefix=f"{_LEFTOVER}{socket.gethostname()}-{os.getpid()}-", dir=out.parent))
         yield work
         if out.exists():
             out.rmdir()
@@ -194,8 +200,22 @@ def _appearing(out: Path) -> Iterator[Path]:
         for path in work.glob("*.safetensors"):
             path.chmod(0o644)
         work.replace(out)
+    except Exception as error:
+        problem = machine_problem(error, f"cannot write {out}")
+        if problem is None:
+            raise
+        raise problem from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _remove_leftovers(parent: Path) -> None:
+    """Remove what exports of this machine that were killed left in a directory."""
+    for path in parent.glob(f"{_LEFTOVER}{socket.gethostname()}-*"):
+        found = re.search(r"-(\d+)-\w+$", path.name)
+        if found and not is_alive(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _note_in_run(run: RunDirectory, report: dict[str, Any]) -> None:

@@ -150,7 +150,7 @@ def test_conformance(form: str, kind: str, runs: Runs, tmp_path: Path) -> None:
     wanted = opened.supernet.materialise(chosen.genome)
     opened.norms.correct(wanted, chosen.genome)
     inputs = results.run.samples("selection").rows(slice(0, 5)).inputs(wanted)
-    loaded = ss.load(out, dtype=torch.float32, module=module)
+    loaded = ss.load(out, dtype=torch.float32, module=module, trust_remote_code=True)
     call = results_of(opened)
     torch.testing.assert_close(call(loaded, inputs), call(wanted, inputs), atol=2e-4, rtol=1e-3)
 
