@@ -119,7 +119,7 @@ def machine_problem(error: BaseException, doing: str = "") -> SparseSearchError 
         return EnvironmentProblem(
             "SS309",
             f"{doing or 'the machine'}: out of memory ({text}).",
-            "Use fewer workers or a smaller batch, then resume.",
+            "Use fewer workers or a smaller batch.",
         )
     if "No space left on device" in text:  # also where a library keeps no errno
         return _full(doing or text)
@@ -132,8 +132,8 @@ def machine_problem(error: BaseException, doing: str = "") -> SparseSearchError 
     if error.errno in _BAD_NAMES:
         return InputError("SS126", f"{what}: {reason}.", "Give another name.")
     code = "SS302" if error.errno in _READ_ONLY else "SS312"
-    return EnvironmentProblem(code, f"{what}: {reason}.", "Choose a place that can be used, then resume.")
+    return EnvironmentProblem(code, f"{what}: {reason}.", "Choose a place that can be used.")
 
 
 def _full(what: str) -> EnvironmentProblem:
-    return EnvironmentProblem("SS305", f"{what}: no space left on the disk.", "Free some, then resume.")
+    return EnvironmentProblem("SS305", f"{what}: no space left on the disk.", "Free some, then run the command again, or resume the run.")

@@ -315,7 +315,8 @@ def test_ctrl_c_exits_with_130_and_can_be_resumed(
 def test_an_export_that_cannot_be_written(run: Any, small_run: RunResults) -> None:
     outcome = run("export", small_run.run.path, "--pick", "best", "--out", "/proc/no/such")
     assert outcome.code == 3
-    assert outcome.err.startswith("SS302 cannot write to /proc/no/such")
+    assert outcome.err.startswith("SS312 cannot write /proc/no/such: No such file or directory.")
+    assert "resume" not in outcome.err
 
 
 def test_picks_go_by_the_names_that_tables_use(run: Any, small_run: RunResults) -> None:
