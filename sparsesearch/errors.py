@@ -136,4 +136,6 @@ def machine_problem(error: BaseException, doing: str = "") -> SparseSearchError 
 
 
 def _full(what: str) -> EnvironmentProblem:
-    return EnvironmentProblem("SS305", f"{what}: no space left on the disk.", "Free some, then run the command again, or resume the run.")
+    return EnvironmentProblem(
+        "SS305", f"{what}: no space left on the disk.", "Free some, then run the command again, or resume the run."
+    )
