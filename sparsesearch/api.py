@@ -189,17 +189,11 @@ def search(
     takes = _as_many(example) if example else inputs_of_forward(module) if module is not None else range(1)
     given: dict[str, Any] = dict(given_roles({} if data is None else data, takes))
     given |= {role: text for role, text in texts.items() if not isinstance(text, (str, Path))}
-    tree = _config(recipe).model_dump()
-    for role in {**texts, **given}:
-        source = PYTHON_SOURCE if role in given else str(texts[role])
-        tree["data"][role] = {**(tree["data"][role] or tree["data"]["selection"]), "source": source}
-    for key, value in (changes or {}).items():
-        override(tree, key, value)
+    sources = {role: str(text) for role, text in texts.items()} | dict.fromkeys(given, PYTHON_SOURCE)
+    config = _changed(_config(recipe), sources, changes or {})
     default = Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"
     reporter = Reporter(quiet)
-    launch = prepare(
-        validate(tree, "recipe"), given, module=module, example=example, quality=quality, reporter=reporter
-    )
+    launch = prepare(config, given, module=module, example=example, quality=quality, reporter=reporter)
     found = controller.start(launch, Path(results).resolve() / (name or default), reporter)
     if is_here(found):
         measure_finalists(found, reporter, module)
@@ -208,6 +202,16 @@ def search(
 
 
 _TEXTS = "For a recipe's model give calibration=, selection= and test=."
+
+
+def _changed(config: RunConfig, sources: dict[str, str], changes: dict[str, Any]) -> RunConfig:
+    """A recipe with other data sources by role, a missing role read as `selection` is, and other keys."""
+    tree = config.model_dump()
+    for role, source in sources.items():
+        tree["data"][role] = {**(tree["data"][role] or tree["data"]["selection"]), "source": source}
+    for key, value in changes.items():
+        override(tree, key, value)
+    return validate(tree, "recipe")
 
 
 def _as_many(inputs: Any) -> range:

@@ -71,6 +71,10 @@ def first_line(error: BaseException) -> str:
     return " ".join(text.splitlines()[0].split())[:400].rstrip(".") if text else type(error).__name__
 
 
+# Characters of a line on a terminal or a page; of longer ones the middle is left out.
+LONGEST_LINE = 20_000
+
+
 def printable(text: str, longest: int = 1200) -> str:
     """Text as one line that a terminal shows and does not obey: control characters and lone surrogates are escaped, the
     middle of what is longer than `longest` characters is left out.

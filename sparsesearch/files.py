@@ -7,10 +7,13 @@ JSON one as their last field; files without, of earlier versions, are read as th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +30,8 @@ _LINE_SUFFIX = ',"crc32":"{:08x}"}}'
 _LINE_END = len(_LINE_SUFFIX.format(0))
 # Bytes of a JSON document of somebody else's (config.json, tokenizer.json, a manifest) that are still read.
 LARGEST_DOCUMENT = 2**28
+# Seconds between two times that a file of lines is forced to disk.
+SYNC = 0.1
 # Turns the reason why a file cannot be read into the error that its reader raises.
 Failure = Callable[[str], SparseSearchError]
 
@@ -122,9 +127,17 @@ def _content_hash(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(json.loads(json.dumps(data)), sort_keys=True).encode()).hexdigest()
 
 
+def check_regular(path: Path) -> None:
+    """Raise OSError for a pipe, a socket or a device, whose reading may never end, and for what is not there."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 def load_json(path: Path, failure: Failure) -> dict[str, Any]:
     """The JSON object in a file of anybody's; raises `failure(reason)` for whatever else it holds."""
     try:
+        check_regular(path)
         if path.stat().st_size > LARGEST_DOCUMENT:
             raise failure(f"it has {path.stat().st_size:,} bytes, at most {LARGEST_DOCUMENT:,} are read")
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -144,6 +157,7 @@ def read_lines(path: Path, hint: str = "") -> list[tuple[dict[str, Any], bool]]:
     Lines of earlier versions have no checksum; they can only come first. Raises DamagedFile SS601 with the line number.
     """
     try:
+        check_regular(path)
         whole = path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
         return []
@@ -162,8 +176,8 @@ def read_lines(path: Path, hint: str = "") -> list[tuple[dict[str, Any], bool]]:
 
 
 def trim_torn_line(path: Path) -> None:
-    """Drop what follows the last newline of a file: a line whose writer was killed."""
-    if not path.exists():
+    """Drop what follows the last newline of a file, a line whose writer was killed; what is no file is left alone."""
+    if not path.is_file():
         return
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
@@ -173,17 +187,28 @@ def trim_torn_line(path: Path) -> None:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def append_line(path: Path, data: Mapping[str, Any], sync: bool) -> None:
-    """Add an object as a sealed line; with `sync` it is on disk before this returns. Raises EnvironmentProblem."""
-    line = seal(json.dumps(data, separators=(",", ":"))) + "\n"
-    try:
-        with path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-    except OSError as error:
-        raise machine_problem(error, f"cannot write {path}") or error from error
+class LineWriter:
+    """Adds sealed lines to a file: a killed process loses none, a crash of the machine at most `SYNC` seconds of them.
+
+    One writer at a time; it does not look at what is in the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._synced = path, 0.0
+
+    def append(self, data: Mapping[str, Any]) -> None:
+        """Add an object as a line; raises EnvironmentProblem SS302, SS305 or SS312."""
+        line = seal(json.dumps(data, separators=(",", ":"))) + "\n"
+        due = time.monotonic() - self._synced > SYNC
+        try:
+            with self.path.open("ab") as file:
+                file.write(line.encode())
+                file.flush()
+                if due:
+                    os.fsync(file.fileno())
+                    self._synced = time.monotonic()
+        except OSError as error:
+            raise machine_problem(error, f"cannot write {self.path}") or error from error
 
 
 def sync_tree(directory: Path) -> None:
@@ -247,6 +272,7 @@ def load_tensors(path: Path, failure: Failure) -> tuple[dict[str, torch.Tensor],
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except OSError as error:

@@ -17,11 +17,9 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.text import Text
 
-from sparsesearch.errors import printable
+from sparsesearch.errors import LONGEST_LINE, printable
 from sparsesearch.files import replacing
 
-# Characters of a line on the terminal, of which `printable` leaves out the middle of what is longer.
-LONGEST = 20_000
 # What ends a script element, or a string in older scripts.
 _IN_SCRIPTS = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 # HTML, emphasis, code, links, cells, mathematics, and what GitHub's dialect makes links of by itself.
@@ -36,7 +34,7 @@ class Terminal(Console):
         super().__init__(markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(printable(text, LONGEST), **options)
+        return super().render_str(printable(text, LONGEST_LINE), **options)
 
 
 def script_json(data: str) -> Markup:
@@ -46,7 +44,7 @@ def script_json(data: str) -> Markup:
 
 def markdown(text: object) -> str:
     """Text for a line or a cell of Markdown."""
-    shown = printable(str(text), LONGEST)
+    shown = printable(str(text), LONGEST_LINE)
     return _MARKDOWN.sub(lambda found: _IN_MARKDOWN.get(found[0], f"\\{found[0]}"), shown)
 
 

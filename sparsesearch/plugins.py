@@ -41,8 +41,8 @@ def load_plugins(named: Iterable[str] = ()) -> None:
         try:
             _load(name)
         except (Exception, SystemExit) as error:  # whatever other people's code raises
-            first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-            reason = "no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {first}"
+            known = isinstance(error, FileNotFoundError)
+            reason = "no such file" if known else f"{type(error).__name__}: {first_line(error)}"
             raise InputError(
                 "SS125", f"plugins: {name!r} cannot be imported: {reason}.",
                 "Name an importable module, or a .py file.",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from sparsesearch.errors import DamagedFile, InputError, first_line
+from sparsesearch.files import check_regular
 
 Array = npt.NDArray[Any]
 Rows = slice | Sequence[int] | npt.NDArray[np.int64]
@@ -109,6 +110,7 @@ def _tensor(array: Array) -> torch.Tensor:
 
 def _load(path: Path) -> Array:
     try:
+        check_regular(path)
         found: Array = np.load(path, mmap_mode="r")
         len(found)
     except Exception as error:  # numpy raises dozens of types for a header that makes no sense

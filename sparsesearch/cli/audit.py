@@ -61,7 +61,6 @@ def audit(
 
 def _show(found: Audit, path: Path, json_: bool) -> None:
     """Write the page, the picture and the numbers, and print them."""
-
     from sparsesearch.media import Terminal
     from sparsesearch.report.audit_page import audit_json, audit_table, write_page, write_picture
 

@@ -69,7 +69,6 @@ def compare(
 
 def _show(numbers: Comparison, path: Path, json_: bool) -> None:
     """Write the page, the picture and the numbers, and print them."""
-
     from sparsesearch.media import Terminal
     from sparsesearch.report.compare_page import comparison_json, comparison_table, write_page, write_picture
 

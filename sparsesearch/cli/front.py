@@ -17,7 +17,6 @@ def front(
     json_: Json = False,
 ) -> None:
     """Show the candidates that no other candidate beats, with dense and uniform beside them."""
-
     from sparsesearch.errors import InputError, did_you_mean
     from sparsesearch.media import Terminal
     from sparsesearch.report.reading import open_results

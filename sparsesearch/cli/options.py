@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.errors import InputError, name_problem, printable
+from sparsesearch.errors import LONGEST_LINE, InputError, name_problem, printable
 
 if TYPE_CHECKING:
     from sparsesearch.engine.results import RunResults
@@ -34,13 +34,10 @@ Pick = Annotated[
     ),
 ]
 
-# Characters of a line; of longer ones the middle is left out.
-LONGEST = 20_000
-
 
 def say(text: object, err: bool = False) -> None:
     """Print one line on stdout (or stderr), whatever is in it."""
-    print(printable(str(text), LONGEST), file=sys.stderr if err else sys.stdout)
+    print(printable(str(text), LONGEST_LINE), file=sys.stderr if err else sys.stdout)
 
 
 def print_json(data: Any) -> None:

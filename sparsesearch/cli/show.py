@@ -21,7 +21,6 @@ def show(
     json_: Json = False,
 ) -> None:
     """Show what a candidate keeps of every unit, and what it costs; of many units, a line for each block."""
-
     from sparsesearch.media import Terminal
     from sparsesearch.report.reading import open_results
     from sparsesearch.report.terminal import block_bars, unit_bars

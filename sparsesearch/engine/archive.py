@@ -6,21 +6,18 @@ Lines hold nothing that depends on timing or on the number of workers, so equal 
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparsesearch.errors import DamagedFile
-from sparsesearch.files import append_line, file_hash, read_lines, trim_torn_line
+from sparsesearch.files import LineWriter, file_hash, read_lines, trim_torn_line
 from sparsesearch.searchers.base import Evaluation
 from sparsesearch.space import Genome, Space
 
 # Genome, draw, sequences, training tokens: what makes two evaluations the same.
 Key = tuple[Genome, int, int, int]
-# Seconds between two times that the file is forced to disk.
-SYNC = 0.1
 # What to do about a damaged line.
 REMEDY = "Cut the file before this line and resume: what follows is measured again."
 # Fields of a line beside its checksum.
@@ -43,7 +40,7 @@ class Archive:
         self.path = path
         self.entries: dict[Key, Evaluation] = {}
         self.lines = 0
-        self._synced = 0.0
+        self._writer = LineWriter(path)
         if writable:
             trim_torn_line(path)
         for data, sealed in read_lines(path, REMEDY):
@@ -78,11 +75,8 @@ class Archive:
                 raise DamagedFile(self.path, reason, "Take its lines out and resume.")
 
     def append(self, evaluation: Evaluation) -> None:
-        """Add an evaluation; a crash of the process loses none, one of the machine at most `SYNC` seconds of them."""
-        due = time.monotonic() - self._synced > SYNC
-        append_line(self.path, to_json(evaluation), due)
-        if due:
-            self._synced = time.monotonic()
+        """Add an evaluation; raises as `LineWriter.append`."""
+        self._writer.append(to_json(evaluation))
         self.entries[key_of(evaluation)] = evaluation
         self.lines += 1
 

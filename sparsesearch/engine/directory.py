@@ -22,7 +22,6 @@ import json
 import os
 import re
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,7 +38,8 @@ from sparsesearch.errors import (
     machine_problem,
 )
 from sparsesearch.files import (
-    append_line,
+    LineWriter,
+    check_regular,
     read_json,
     read_lines,
     replacing_tree,
@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 
 # Beside samples: their checksum.
 DIGEST = "digest.json"
-# Seconds between two times that a file of lines is forced to disk.
-SYNC = 0.1
 _CHECKSUM_LINE = "# sha256: "
 _SAMPLES_HINT = "Resume the run: samples are read from their source again."
 
@@ -64,7 +62,9 @@ class RunDirectory:
     """Paths and small JSON files of one run."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._synced = path, 0.0
+        self.path = path
+        self._writers: dict[Path, LineWriter] = {}
+        self._samples: dict[str, Samples] = {}
         self.config = path / "run.yaml"
         self.space = path / "space.json"
         self.info = path / "run.json"
@@ -170,6 +170,7 @@ class RunDirectory:
     def check_config(self) -> None:
         """Raise DamagedFile SS601 if `run.yaml` is not what was written."""
         try:
+            check_regular(self.config)
             text, mark, digest = self.config.read_bytes().decode().rpartition(_CHECKSUM_LINE)
         except (OSError, UnicodeDecodeError) as error:
             raise DamagedFile(self.config, first_line(error), self.mending) from None
@@ -195,12 +196,9 @@ class RunDirectory:
         return read_json(path, self.mending if path in (self.info, self.space) else f"Delete {path}, then resume.")
 
     def append(self, path: Path, data: dict[str, Any]) -> None:
-        """Add a sealed line of JSON to a file; a crash of the machine loses at most `SYNC` seconds of them."""
+        """Add a line to the ledger, generations or exports; raises as `LineWriter.append`."""
         trim_torn_line(path)
-        due = time.monotonic() - self._synced > SYNC
-        append_line(path, data, due)
-        if due:
-            self._synced = time.monotonic()
+        self._writers.setdefault(path, LineWriter(path)).append(data)
 
     def lines(self, path: Path, least: int = 0) -> list[dict[str, Any]]:
         """The lines of such a file; what a crash tore is left out.
@@ -222,7 +220,15 @@ class RunDirectory:
         return {path.name: path.read_bytes().count(b"\n") for path in files if path.exists()}
 
     def samples(self, role: str) -> Samples:
-        """The samples of `calibration`, `selection` or `test`, memory-mapped."""
+        """The samples of `calibration`, `selection` or `test`, memory-mapped; compared with their checksum once.
+
+        Raises DamagedFile SS601.
+        """
+        if role not in self._samples:
+            self._samples[role] = self._read_samples(role)
+        return self._samples[role]
+
+    def _read_samples(self, role: str) -> Samples:
         from sparsesearch.calibration.samples import Samples  # numpy arrays here, but torch comes with the room
 
         found, expected = Samples.load(self.data / role), self._digest_of(role)
@@ -248,8 +254,9 @@ class RunDirectory:
             role = f"{role}-{digest[:12]}"
         target = self.data / role
         with suppress(SparseSearchError):
-            if target.exists() and self.samples(role).digest == digest:
+            if target.exists() and self._read_samples(role).digest == digest:
                 return role
+        self._samples.pop(role, None)
         with replacing_tree(target) as temporary:
             samples.save(temporary)
             write_json(temporary / DIGEST, {"sha256": digest})

@@ -262,12 +262,11 @@ def _init_ray(address: str | None) -> None:
             ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
             interrupts.restore()
     except (OSError, RuntimeError, ValueError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         # Ray takes up its token by itself only where no address is given.
         tokens = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"
         raise EnvironmentProblem(
             "SS300",
-            f"cannot join the Ray cluster at {address!r}: {first_line.rstrip('.')}.",
+            f"cannot join the Ray cluster at {address!r}: {first_line(error)}.",
             f"Check --address, or leave it out{tokens}.",
         ) from None
 

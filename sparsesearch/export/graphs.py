@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
-from sparsesearch.errors import EnvironmentProblem, SparseSearchError
+from sparsesearch.errors import EnvironmentProblem, SparseSearchError, first_line
 from sparsesearch.models.task import Task
 
 Inputs = dict[str, torch.Tensor]
@@ -69,9 +69,8 @@ def save(form: str, model: nn.Module, task: Task, samples: Inputs, path: Path) -
             else:
                 torch.export.save(_program(model, inputs, dynamic), path)
     except Exception as error:  # whatever tracing and converting raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SparseSearchError(
-            "SS507", f"the candidate cannot be traced for form {form}: {type(error).__name__}: {reason}",
+            "SS507", f"the candidate cannot be traced for form {form}: {type(error).__name__}: {first_line(error)}.",
             "Choose another --form.",
         ) from error  # fmt: skip
     return list(inputs)

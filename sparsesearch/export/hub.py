@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
 from huggingface_hub.utils._validators import validate_repo_id
 
-from sparsesearch.errors import EnvironmentProblem, InputError
+from sparsesearch.errors import EnvironmentProblem, InputError, first_line
 
 _LOGIN = "Log in with 'hf auth login', or set HF_TOKEN."
 
@@ -18,7 +18,7 @@ def check(repo: str) -> None:
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise InputError("SS508", f"--push-to-hub {repo!r}: {_line(error)}", "Give ORG/NAME.") from None
+        raise InputError("SS508", f"--push-to-hub {repo!r}: {first_line(error)}.", "Give ORG/NAME.") from None
     if "/" not in repo:
         raise InputError("SS508", f"--push-to-hub {repo!r} names no organisation or user.", "Give ORG/NAME.")
     try:
@@ -29,7 +29,7 @@ def check(repo: str) -> None:
         response = getattr(error, "response", None)
         if getattr(response, "status_code", None) in (401, 403):
             raise InputError("SS508", "the Hugging Face hub does not accept the token.", _LOGIN) from None
-        raise EnvironmentProblem("SS311", f"cannot reach the Hugging Face hub: {_line(error)}") from None
+        raise EnvironmentProblem("SS311", f"cannot reach the Hugging Face hub: {first_line(error)}.") from None
 
 
 def push(directory: Path, repo: str, private: bool) -> str:
@@ -45,11 +45,7 @@ def push(directory: Path, repo: str, private: bool) -> str:
         )
     except Exception as error:  # of the hub, or of whichever HTTP client it uses
         raise EnvironmentProblem(
-            "SS311", f"{directory} is written, but cannot be uploaded to {repo}: {_line(error)}",
+            "SS311", f"{directory} is written, but cannot be uploaded to {repo}: {first_line(error)}.",
             f"Later: hf upload {repo} {directory}",
         ) from None  # fmt: skip
     return str(made)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

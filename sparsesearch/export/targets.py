@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from sparsesearch.config import ImageConfig, ModelConfig, load_config
 from sparsesearch.engine.identity import weights_in
@@ -18,9 +17,11 @@ from sparsesearch.export.graphs import GRAPHS, Graph
 from sparsesearch.export.loading import MANIFEST, load, manifest
 from sparsesearch.export.verify import counts
 from sparsesearch.export.write import open_run, trained_weights
+from sparsesearch.files import read_tensors
 from sparsesearch.models.source import FACTORY, open_source
 from sparsesearch.models.task import TASKS, Task
 from sparsesearch.searchers import Evaluation
+from sparsesearch.training.trial import RETRAIN
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _candidate(results: RunResults, candidate: Evaluation) -> Target:
     opened, genome = open_run(results), candidate.genome
     weights = trained_weights(results, candidate)
     if weights is not None:
-        opened.supernet.trained[genome] = load_file(weights)
+        opened.supernet.trained[genome] = read_tensors(weights, RETRAIN)
     model = opened.supernet.materialise(genome)
     if weights is None:
         opened.norms.correct(model, genome)

@@ -17,7 +17,7 @@ import torch
 import transformers
 from transformers.utils.logging import disable_progress_bar
 
-from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
+from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean, first_line
 from sparsesearch.export.targets import Place, Target, locate
 from sparsesearch.models import load_tokenizer
 
@@ -82,9 +82,8 @@ def _is_complete(manager: Any, names: Sequence[str]) -> bool:
 
 
 def _unavailable(names: Sequence[str], error: Exception) -> InputError:
-    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return InputError(
-        "SS204", f"--tasks {','.join(names)} cannot be loaded: {type(error).__name__}: {first_line[:300]}.",
+        "SS204", f"--tasks {','.join(names)} cannot be loaded: {type(error).__name__}: {first_line(error)}.",
         "Their documents come from the Hugging Face hub on first use.",
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from sparsesearch.calibration import Samples
 from sparsesearch.config import ImageConfig, RunConfig, load_config
@@ -38,12 +38,14 @@ from sparsesearch.export.forms import REGISTRY, choose, notes_of, stock_classes
 from sparsesearch.export.graphs import GRAPHS, check_packages, graph_inputs
 from sparsesearch.export.graphs import save as save_graph
 from sparsesearch.export.loading import MANIFEST, STATE, load
+from sparsesearch.files import read_tensors
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.checkpoint import Types
 from sparsesearch.models.source import Checkpoint, Factory, Given, Source
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.supernet import LevelStore, StitchedSupernet
+from sparsesearch.training.trial import RETRAIN
 
 WEIGHT_FILES = (".safetensors", ".onnx", ".data", ".pt2")
 PREPROCESSOR = "preprocessor_config.json"
@@ -147,7 +149,7 @@ def export(
     supernet, genome = opened.supernet, candidate.genome
     trained = trained or trained_weights(results, candidate)
     if trained is not None:
-        supernet.trained[genome] = load_file(trained)
+        supernet.trained[genome] = read_tensors(trained, RETRAIN)
     form, why = choose(form, supernet, genome)
     with _appearing(out) as work:
         report: dict[str, Any] = {"form": form, "why": why, "out": str(out), "id": genome.id}

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from sparsesearch.errors import InputError, SparseSearchError, first_line
-from sparsesearch.files import load_json
+from sparsesearch.files import check_regular, load_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Types of weights that can be pruned, by their names in safetensors files.
@@ -30,7 +30,17 @@ def read_document(path: Path, code: str = "SS201") -> dict[str, Any]:
 
 
 def check_config(directory: Path) -> None:
-    """Raise InputError SS201 or SS202 for a configuration that is none, or holds sizes that no network has."""
+    """Raise InputError SS201 or SS202 for a configuration that is none, or holds sizes that no network has.
+
+    Nor may the directory hold pipes or devices, whatever of it is read later.
+    """
+    for path in directory.iterdir():
+        try:
+            check_regular(path)
+        except FileNotFoundError:  # a link to what a download left out
+            continue
+        except OSError as error:
+            raise InputError("SS201", f"cannot read {path}: {error.strerror}.", "Repair or replace it.") from None
     path = directory / "config.json"
     for name, value in _numbers(read_document(path)):
         if value > LARGEST_SIZE:

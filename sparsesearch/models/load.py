@@ -51,10 +51,9 @@ def _download(model: ModelConfig) -> Path:
             model.id, revision=model.revision, allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             "SS201",
-            f"cannot load {model.id!r}: not a local directory, and the hub says: {first_line.rstrip('.')}.",
+            f"cannot load {model.id!r}: not a local directory, and the hub says: {first_line(error)}.",
             "Log in with 'hf auth login', or give the path of a model directory.",
         ) from None
     return Path(path)
@@ -118,9 +117,8 @@ def load_model(
     return model.to(device).eval().requires_grad_(False)
 
 
-def check_weights(directory: Path, trust_remote_code: bool = False) -> None:
+def check_weights(directory: Path, config: PretrainedConfig, trust_remote_code: bool = False) -> None:
     """Raise InputError SS215 if a checkpoint's tensors are not those of its network; reads headers alone."""
-    config = dense_config(directory, trust_remote_code)
     load_whole(
         _auto_class(config), directory, dtype="auto", device_map="meta", trust_remote_code=trust_remote_code
     )  # fmt: skip

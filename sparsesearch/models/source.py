@@ -20,7 +20,7 @@ import transformers
 from torch import nn
 
 from sparsesearch.config import ModelConfig
-from sparsesearch.errors import InputError
+from sparsesearch.errors import InputError, first_line
 from sparsesearch.files import load_tensors
 from sparsesearch.models.checkpoint import Types
 from sparsesearch.models.copying import check_plain, own_copy, placed
@@ -93,7 +93,7 @@ class Checkpoint:
         return weights_hash(self.directory, self.trust_remote_code)
 
     def describe(self, inputs: Sequence[torch.Tensor] = (), batches: Iterable[Sequence[torch.Tensor]] = ()) -> Network:
-        check_weights(self.directory, self.trust_remote_code)
+        check_weights(self.directory, self.config, self.trust_remote_code)
         if self.config.model_type in TRACED:
             return _traced(self.config)
         return describe(meta_model(self.config, self.trust_remote_code))
@@ -304,9 +304,8 @@ def build(name: str, paths: tuple[str, ...] = ()) -> nn.Module:
     try:
         module = getattr(importlib.import_module(package), function)()
     except Exception as error:  # whatever the user's code raises
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(
-            "SS213", f"model factory {name!r} cannot be called: {type(error).__name__}: {first_line}.",
+            "SS213", f"model factory {name!r} cannot be called: {type(error).__name__}: {first_line(error)}.",
             "Give package.module:function, importable from here, that takes no arguments.",
         ) from None  # fmt: skip
     if not isinstance(module, nn.Module):

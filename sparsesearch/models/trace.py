@@ -93,14 +93,7 @@ def describe_module(
         applied[tied.get(f"{path}.weight", f"{path}.weight")] += positions[path]
     shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
     counted = sum(m.positions * m.size for m in found) + sum(n * math.prod(shapes[name]) for name, n in applied.items())
-    weights, products = seen.macs or (counted, 0)
-    rest = max(weights - counted, 0)
-    if seen.macs is None:
-        limits.append("multiply-accumulates beside those of these layers are not counted among macs")
-    if rest:
-        limits.append(f"{rest:,} of {weights:,} macs are of weights that no unit touches: they count as they are")
-    if products:
-        limits.append(f"products of activations (attention), {products:,} multiply-accumulates, are not among macs")
+    rest, uncounted = _rest_macs(seen.macs, counted)
     return Network(
         model_type=type(module).__name__,
         task=seen.task,
@@ -116,11 +109,29 @@ def describe_module(
         attentions=(),
         shapes=shapes,
         applied=dict(applied),
-        limits=tuple(uncut + limits),
+        limits=tuple(uncut + limits + uncounted),
         axis=seen.axis,
         distribution=seen.outputs.shape[2] > 1 and not task.embeds,
         rest_macs=rest,
     )
+
+
+def _rest_macs(macs: tuple[int, int] | None, counted: int) -> tuple[int, list[str]]:
+    """Multiply-accumulates of weights that no unit touches, and what macs leave out, in words.
+
+    Args:
+        macs: of weights, and of products of activations; None where torch counts none.
+        counted: those of layers that units can touch.
+    """
+    if macs is None:
+        return 0, ["multiply-accumulates beside those of these layers are not counted among macs"]
+    weights, products = macs
+    rest, limits = max(weights - counted, 0), []
+    if rest:
+        limits.append(f"{rest:,} of {weights:,} macs are of weights that no unit touches: they count as they are")
+    if products:
+        limits.append(f"products of activations (attention), {products:,} multiply-accumulates, are not among macs")
+    return rest, limits
 
 
 def _on_cpu(inputs: Inputs) -> list[torch.Tensor]:

@@ -13,6 +13,7 @@ from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.proxies.audit import TRUSTED
 from sparsesearch.report.page import BLUE, GREY, LAYOUT, VERMILION
+from sparsesearch.report.reading import sound
 
 # At once, after training.
 _SYMBOLS = ("circle", "diamond-open")
@@ -27,20 +28,15 @@ def audits_of(results: RunResults) -> list[Path]:
 
 def _same(results: RunResults, place: Path) -> bool:
     audit = RunDirectory(place)
-    try:
-        known, space = audit.read(audit.info)["fingerprint"], audit.read_space()
-    except (
-        SparseSearchError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        IndexError,
-    ):  # not whole: being written, or damaged
-        return False
     own = results.info["fingerprint"]
-    same_quality = known["objectives"][0] == own["objectives"][0]
-    return same_quality and space.units == results.space.units and all(known.get(k) == own.get(k) for k in SHARED)
+    try:
+        with sound(audit.info):
+            known = audit.read(audit.info)["fingerprint"]
+            same_quality = known["objectives"][0] == own["objectives"][0]
+            shared = all(known.get(key) == own.get(key) for key in SHARED)
+        return same_quality and shared and audit.read_space().units == results.space.units
+    except SparseSearchError:  # not whole: being written, or damaged
+        return False
 
 
 def colour(tau: float, control: bool) -> str:

@@ -127,7 +127,7 @@ def rungs(results: RunResults) -> list[Rung]:
         found.append(Rung(name, len(spent), sum(spent)))
     trained = {e.trained for e in results.climbed}
     for tokens in sorted(trained):
-        lines = [line for line in phases(results.run) if line["phase"] == f"training {tokens}"]
+        lines = [line for line in phases(results) if line["phase"] == f"training {tokens}"]
         count = sum(e.trained == tokens for e in results.climbed)
         found.append(Rung(f"trained to {tokens:,} tokens", count, sum(line["tokens"] for line in lines)))
     return found

@@ -187,7 +187,7 @@ def _keys(results: RunResults) -> dict[str, str]:
 
 
 def _latency(results: RunResults) -> Markup:
-    found = reading.latencies(results.run)
+    found = reading.latencies(results)
     if not found:
         return Markup()
     rows = html_table(latency_table(results, found))
@@ -198,8 +198,8 @@ def _latency(results: RunResults) -> Markup:
 
 
 def _proxies(results: RunResults, offline: bool) -> Markup:
-    run, parts = results.run, []
-    if known := reading.screened(run):
+    parts = []
+    if known := reading.screened(results):
         parts.append(Markup("<p>{}</p>").format(_screen_text(known)))
     for audit in audits_of(results):
         name = audit.parent.name
@@ -218,12 +218,12 @@ def _screen_text(known: reading.Screened) -> str:
 
 
 def _exports(results: RunResults) -> Markup:
-    made = tables.exports_table(results.run, _keys(results))
+    made = tables.exports_table(results, _keys(results))
     return section("Exports", card(made)) if made else Markup()
 
 
 def _ledger(results: RunResults) -> Markup:
-    sums = tables.phases(results.run)
+    sums = tables.phases(results)
     if not sums:
         return Markup()
     figures = pair(card(figure_div(rungs_figure(results))), card(figure_div(seconds_figure(sums))))

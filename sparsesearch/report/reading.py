@@ -1,23 +1,24 @@
-"""A run as reports read it: its files may be somebody else's, so what they hold is checked here and nowhere else."""
+"""A run as reports read it: its files may be somebody else's, so types and ranges of all that they hold are checked."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import DamagedFile, first_line
+from sparsesearch.files import read_json
+from sparsesearch.searchers import Evaluation
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[Number, Field(ge=-1, le=1)]
+T = TypeVar("T")
 
 
 class Info(TypedDict):
@@ -134,12 +135,12 @@ _AUDITED, _GENERATIONS = TypeAdapter(Audited), TypeAdapter(list[dict[str, Number
 
 def open_results(path: Path) -> RunResults:
     """A run whose files hold what they should; raises InputError SS600, DamagedFile SS601."""
-    run = RunDirectory.open(path)
+    results = RunResults(path)
+    run = results.run
     with sound(run.info):
-        info = _INFO.validate_python(run.read(run.info), strict=True)
+        info = _INFO.validate_python(results.info, strict=True)
         if not isinstance(info["fingerprint"].get("searcher"), str):
             raise ValueError("fingerprint.searcher: there is none")
-        results = RunResults(path)
     with sound(run.space):
         space = results.space
         _UNITS.validate_python([vars(unit) for unit in space.units], strict=True)
@@ -150,22 +151,19 @@ def open_results(path: Path) -> RunResults:
             raise ValueError(f"objectives: the run's space has no cost {strange[0]!r}")
         if len(info.get("reference", info["objectives"])) != len(info["objectives"]):
             raise ValueError("reference: as many numbers as there are objectives are expected")
-    for file in (run.archive, run.trained):
-        check_archive(results, file)
-    phases(run)
+    _check_evaluations(results, run.archive, results.evaluations)
+    _check_evaluations(results, run.trained, [*results.climbed, *results.learned])
+    phases(results)
     return results
 
 
-def check_archive(results: RunResults, file: Path) -> None:
-    """Raise DamagedFile SS601 where evaluations are none of the run's space."""
+def _check_evaluations(results: RunResults, file: Path, evaluations: list[Evaluation]) -> None:
+    """Raise DamagedFile SS601 for numbers out of range, or costs and qualities that are missing."""
     space, needed = results.space, {"params", "nonzeros", *results.objectives[1:]}
     with sound(file):
-        found = results.evaluations if file == results.run.archive else [*results.climbed, *results.learned]
-        for evaluation in found:
+        for evaluation in evaluations:
             _MEASURED.validate_python(vars(evaluation), strict=True)
-            levels, costs = evaluation.genome.levels, evaluation.costs.keys()
-            if len(levels) != len(space.units) or (levels < 0).any() or (levels > space.max_levels).any():
-                raise ValueError(f"genome {evaluation.genome.id} is none of the run's space")
+            costs = evaluation.costs.keys()
             if evaluation.status == "ok" and not needed <= costs <= space.dense_costs.keys():
                 raise ValueError(f"costs of {evaluation.genome.id} are {', '.join(sorted(costs))}")
             if evaluation.status == "ok" and evaluation.quality != evaluation.quality:
@@ -187,34 +185,54 @@ def sound(path: Path) -> Iterator[None]:
         raise DamagedFile(path, first_line(error)) from None
 
 
-def phases(run: RunDirectory) -> list[Phase]:
+def _lines(results: RunResults, path: Path, kind: TypeAdapter[list[T]]) -> list[T]:
+    with sound(path):
+        return kind.validate_python(results.lines(path), strict=True)
+
+
+def phases(results: RunResults) -> list[Phase]:
     """Lines of the ledger."""
-    with sound(run.ledger):
-        return _PHASES.validate_python(run.lines(run.ledger), strict=True)
+    return _lines(results, results.run.ledger, _PHASES)
 
 
-def exports(run: RunDirectory) -> list[Export]:
+def exports(results: RunResults) -> list[Export]:
     """What was exported."""
-    with sound(run.exports):
-        return _EXPORTS.validate_python(run.lines(run.exports), strict=True)
+    return _lines(results, results.run.exports, _EXPORTS)
 
 
-def generations(run: RunDirectory) -> list[dict[str, float]]:
-    """What the searcher said of its generations."""
-    with sound(run.generations):
-        return _GENERATIONS.validate_python(run.lines(run.generations), strict=True)
+def generations(results: RunResults) -> list[dict[str, float]]:
+    """What the searcher said of its generations, and at how many `evaluations`."""
+    found, path = _lines(results, results.run.generations, _GENERATIONS), results.run.generations
+    if any("evaluations" not in line for line in found):
+        raise DamagedFile(path, "a line without evaluations")
+    return found
 
 
-def screened(run: RunDirectory) -> Screened | None:
-    """How a proxy agreed with measurements; None where none was asked."""
-    if not run.screen.exists():
+def _document(results: RunResults, path: Path, kind: TypeAdapter[T]) -> T | None:
+    if not path.exists():
         return None
-    with sound(run.screen):
-        return _SCREENED.validate_python(run.read(run.screen), strict=True)
+    with sound(path):
+        return kind.validate_python(results.run.read(path), strict=True)
 
 
-def latencies(run: RunDirectory) -> dict[str, Any]:
-    """What finalists took, by candidate id, `dense` and `setting`; empty where nothing was measured."""
+def screened(results: RunResults) -> Screened | None:
+    """How a proxy agreed with measurements; None if none was asked."""
+    return _document(results, results.run.screen, _SCREENED)
+
+
+def test_values(results: RunResults) -> dict[str, float]:
+    """What was measured on test data, by name there; empty if nothing was."""
+    return _document(results, results.run.test, _TESTS) or {}
+
+
+def progress(results: RunResults) -> Progress | None:
+    """What the controller keeps of itself; None for runs of before it did."""
+    return _document(results, results.run.progress, _PROGRESS)
+
+
+def latencies(results: RunResults) -> dict[str, Any]:
+    """What finalists took, by candidate id, `dense` and `setting`; empty if nothing was measured."""
+    run = results.run
     if not run.latency_measured.exists():
         return {}
     with sound(run.latency_measured):
@@ -226,24 +244,7 @@ def latencies(run: RunDirectory) -> dict[str, Any]:
         return {**timed, "setting": setting}
 
 
-def test_values(results: RunResults) -> dict[str, float]:
-    """What was measured on test data, by name there; empty where nothing was."""
-    run = results.run
-    if not run.test.exists():
-        return {}
-    with sound(run.test):
-        return _TESTS.validate_python(run.read(run.test), strict=True)
-
-
-def progress(run: RunDirectory) -> Progress | None:
-    """What the controller keeps of itself; None for runs of before it did."""
-    if not run.progress.exists():
-        return None
-    with sound(run.progress):
-        return _PROGRESS.validate_python(run.read(run.progress), strict=True)
-
-
 def audited(path: Path) -> Audited:
-    """What an `audit.json` says."""
+    """What an `audit.json` says; raises DamagedFile SS601."""
     with sound(path):
-        return _AUDITED.validate_python(json.loads(path.read_text()), strict=True)
+        return _AUDITED.validate_python(read_json(path), strict=True)

@@ -154,7 +154,7 @@ def _table(runs: Sequence[RunResults], names: Sequence[str], reference: Sequence
     heads += ["seconds", "front", "hypervolume", *(f"{runs[0].quality} at {share:.0%}" for share in SIZES)]
     rows: list[Row] = []
     for results, name, training in zip(runs, names, trained, strict=True):
-        seconds = sum(row[2] for row in phases(results.run).values())
+        seconds = sum(row[2] for row in phases(results).values())
         volume = pareto.hypervolume([results.point(e) for e in results.front], reference)
         row: list[str | Cell] = [name, str(results.info["fingerprint"]["searcher"])]
         row += [f"{len(results.evaluations):,}", f"{results.tokens:,}", *([training] if any(trained) else [])]

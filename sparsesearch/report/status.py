@@ -50,7 +50,7 @@ def status_json(path: Path) -> dict[str, Any]:
     state = _state(kept, holder, run.front.exists())
     phase = _phase(kept, now) if state not in ("busy", "finished") and kept else None
     evaluations, tokens = _evaluations_json(results, config, state, phase), _tokens_json(results, config)
-    ledger = phases(run)
+    ledger = phases(results)
     rates, seconds = per_second(ledger), sum(line["seconds"] for line in ledger)
     running = state == "running"
     return {
@@ -113,7 +113,7 @@ def _front_json(results: RunResults, series: Series, state: str) -> dict[str, An
 def _kept(results: RunResults) -> dict[str, Any]:
     """What the controller keeps of itself; nothing if that is missing or damaged, since nothing else depends on it."""
     with suppress(DamagedFile):
-        return dict(progress(results.run) or {})
+        return dict(progress(results) or {})
     return {}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.report import reading
 from sparsesearch.report.lineage import Step
@@ -39,10 +38,10 @@ def front_table(results: RunResults) -> Markup:
     return table(heads, rows, [evaluation.genome in picked for evaluation, _ in shown])
 
 
-def phases(run: RunDirectory) -> dict[str, list[float]]:
+def phases(results: RunResults) -> dict[str, list[float]]:
     """Steps, tokens, seconds and device seconds of the ledger, summed by phase."""
     sums: dict[str, list[float]] = {}
-    for entry in reading.phases(run):
+    for entry in reading.phases(results):
         total = sums.setdefault(entry["phase"], [0.0, 0.0, 0.0, 0.0])
         spent = (entry["count"], entry["tokens"], entry["seconds"], entry.get("device_seconds", 0.0))
         for i, value in enumerate(spent):
@@ -86,7 +85,7 @@ def lineage_table(results: RunResults, steps: Sequence[Step]) -> Markup:
     return table(heads, rows)
 
 
-def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> Markup:
+def exports_table(results: RunResults, keys: Mapping[str, str]) -> Markup:
     """Exports that were made from the run; empty where none is recorded."""
     rows: list[Row] = [
         [
@@ -96,6 +95,6 @@ def exports_table(run: RunDirectory, keys: Mapping[str, str]) -> Markup:
             ", ".join(line["verified"]),
             line["when"],
         ]
-        for line in reading.exports(run)
+        for line in reading.exports(results)
     ]
     return table(["id", "form", "directory", "verified by", "when"], rows) if rows else Markup()

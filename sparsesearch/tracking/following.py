@@ -28,9 +28,9 @@ class Follower:
         results, series = open_results(self._path), self._series
         new = enumerate(results.evaluations[series.evaluations :], series.evaluations + 1)
         points = [Point(number, series.add(evaluation)) for number, evaluation in new]
-        rates = per_second(phases(results.run))
+        rates = per_second(phases(results))
         points += [Point(n, {"evaluations_per_second": rate}) for n, rate in rates[self._rates :]]
-        lines = generations(results.run)
+        lines = generations(results)
         for line in lines[self._generations :]:
             said = {f"searcher/{name}": value for name, value in line.items() if name not in COUNTS}
             points.append(Point(int(line["evaluations"]), said))

@@ -16,6 +16,7 @@ import pytest
 from support import kinds_of, recipe, run_search
 
 from sparsesearch import cli
+from sparsesearch.calibration import Samples
 from sparsesearch.engine import controller
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.progress import Reporter
@@ -54,7 +55,13 @@ def replace(path: Path, chance: random.Random) -> None:
     path.mkdir()
 
 
-DAMAGES = [flip, truncate, empty, delete, replace]
+def pipe(path: Path, chance: random.Random) -> None:
+    """What whoever opens it waits for, for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES = [flip, truncate, empty, delete, replace, pipe]
 RUN_FILES = [
     "run.json", "run.yaml", "space.json", "archive.jsonl", "ledger.jsonl", "test.json", "progress.json",
     "data/calibration/input_ids.npy", "data/selection/input_ids.npy", "data/test/digest.json",
@@ -347,6 +354,29 @@ def test_a_candidate_that_kills_its_process_is_kept_out(
     failed = [e for e in RunResults(tmp_path / "run").evaluations if e.status == "failed"]
     assert {e.genome.data for e in failed} == {victim}
     assert "died 3 times" in failed[0].error
+
+
+@pytest.mark.parametrize("name", ["ledger.jsonl", "archive.jsonl"])
+def test_lines_that_are_gone_are_noticed(
+    healthy: Path, command: Callable[..., tuple[int, str, str]], tmp_path: Path, name: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(healthy / "run", run)
+    lines = (run / name).read_bytes().splitlines(keepends=True)
+    (run / name).write_bytes(b"".join(lines[:-1]))
+    code, _, err = command("track", run, "--to", "tensorboard")
+    check_line(code, err, name)
+    assert f"{len(lines) - 1} of {len(lines)} lines are left" in err
+
+
+def test_samples_are_compared_with_their_checksum_once(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, read = RunDirectory(healthy / "run"), Samples.load
+    counted: list[Path] = []
+    monkeypatch.setattr(Samples, "load", lambda path: counted.append(path) or read(path))  # type: ignore[func-returns-value]
+    first = run.samples("selection")
+    assert run.samples("selection") is first
+    assert run.samples("test") is not first
+    assert [path.name for path in counted] == ["selection", "test"]
 
 
 def test_doctor_reads_a_run_in_full(

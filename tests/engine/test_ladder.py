@@ -19,9 +19,11 @@ from sparsesearch.engine import controller
 from sparsesearch.engine import recover as recovering
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults, name_in_tests
-from sparsesearch.errors import InputError
+from sparsesearch.engine.trials import kept_weights
+from sparsesearch.errors import DamagedFile, InputError
 from sparsesearch.evaluation import perplexity
 from sparsesearch.export import export, load
+from sparsesearch.export.targets import open_target
 from sparsesearch.pareto import best_fronts
 from sparsesearch.report.figures import ladder_figure
 from sparsesearch.report.html import write_report
@@ -99,6 +101,22 @@ def test_a_trained_candidate_is_found_and_exported_as_it_is(climbed: RunResults,
     gone = replace(best, trained=96)
     with pytest.raises(InputError, match=r"SS501 .* is not kept"):
         export(climbed, gone, tmp_path / "gone")
+
+
+def test_damaged_weights_of_a_trained_candidate_are_not_exported(climbed: RunResults, tmp_path: Path) -> None:
+    shutil.copytree(climbed.run.path.parent, tmp_path, dirs_exist_ok=True)
+    results = RunResults(tmp_path / climbed.run.path.name)
+    best = results.pick("best")
+    weights = kept_weights(results.run, best)
+    assert weights is not None
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(DamagedFile, match=rf"SS601 .*{weights.name} is damaged"):
+        export(results, best, tmp_path / "out", "zeros")
+    with pytest.raises(DamagedFile, match=rf"SS601 .*{weights.name} is damaged"):
+        open_target(f"{results.run.path}/{best.genome.id}")
+    assert not (tmp_path / "out").exists()
 
 
 def test_recovery_goes_on_where_the_rungs_ended(family_dir: Make, tmp_path: Path) -> None:

@@ -532,7 +532,7 @@ def test_an_upload_that_fails_leaves_the_export(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(hub, "HfApi", Broken)
     with pytest.raises(
-        SparseSearchError, match=r"SS311 .* is written, but .* connection reset Later: hf upload org/name"
+        SparseSearchError, match=r"SS311 .* is written, but .* connection reset\. Later: hf upload org/name"
     ):
         hub.push(tmp_path, "org/name", private=False)
 

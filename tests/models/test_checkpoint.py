@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -164,6 +165,14 @@ def _header(length: int) -> Callable[[Path], None]:
     return damage
 
 
+def _pipe(name: str) -> Callable[[Path], None]:
+    def damage(directory: Path) -> None:
+        (directory / name).unlink()
+        os.mkfifo(directory / name)
+
+    return damage
+
+
 def _directory(directory: Path) -> None:
     (directory / WEIGHTS).unlink()
     (directory / WEIGHTS).mkdir()
@@ -189,6 +198,8 @@ FILES: dict[str, Callable[[Path], None]] = {
     "header of 2^32 bytes": _header(2**32),
     "a directory": _directory,
     "another name": _renamed,
+    "weights that are a pipe": _pipe(WEIGHTS),
+    "a tokenizer that is a pipe": _pipe("tokenizer.json"),
     "an index outside": _index({"a": "../../etc/passwd"}),
     "an index of a missing shard": _index({"a": "model-00002-of-00002.safetensors"}),
     "an index of numbers": _index({"a": 1}),

@@ -109,7 +109,10 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
         "snip": {"tau": 0.6, "tau_range": [0.5, 0.7], "control": False},
         "broken": {"tau": None, "tau_range": [None, None], "control": False},
     }}  # fmt: skip
-    for place, fingerprint in ((path.parent / "same", {}), (path.parent / "other", {"pruners": {}})):
+    others: list[tuple[str, dict[str, Any]]] = [
+        ("same", {}), ("other", {"pruners": {}}), ("odd", {"objectives": 7}), ("empty", {"objectives": []}),
+    ]  # fmt: skip
+    for place, fingerprint in ((path.parent / name, changed) for name, changed in others):
         place.mkdir()
         shutil.copy(own_run.run.space, place)
         shutil.copy(own_run.run.info, place)
