@@ -164,21 +164,22 @@ class RunDirectory:
         write_text(self.front, json.dumps(data, indent=1))
 
     def write_config(self, text: str) -> None:
-        """Write `run.yaml` with a checksum in its last line; its presence is what makes the directory a run."""
-        write_text(self.config, f"{text}{_CHECKSUM_LINE}{_text_hash(text)}\n")
+        """Write `run.yaml` with a checksum in its first line; its presence is what makes the directory a run."""
+        write_text(self.config, f"{_CHECKSUM_LINE}{_text_hash(text)}\n{text}")
 
     def check_config(self) -> None:
         """Raise DamagedFile SS601 if `run.yaml` is not what was written."""
         try:
             check_regular(self.config)
-            text, mark, digest = self.config.read_bytes().decode().rpartition(_CHECKSUM_LINE)
+            first, _, text = self.config.read_bytes().decode().partition("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DamagedFile(self.config, first_line(error), self.mending) from None
-        if not mark and not digest.strip():
+        if not first and not text:
             raise DamagedFile(self.config, "it is empty", self.mending)
-        if mark and digest.strip() != _text_hash(text):
+        # Of earlier versions, and changed on purpose, are those without the comment.
+        if first.startswith(_CHECKSUM_LINE[0]) and first != _CHECKSUM_LINE + _text_hash(text):
             raise DamagedFile(
-                self.config, "its content does not match its last line",
+                self.config, "its content does not match its first line",
                 f"If it was changed on purpose, delete that line; else: {self.mending}",
             )  # fmt: skip
 
