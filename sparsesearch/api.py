@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from sparsesearch.config import PYTHON_SOURCE, RunConfig, load_config, override, validate
+from sparsesearch.engine.access import UNTRUSTED, Access
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.searchers.base import Evaluation
@@ -81,21 +82,33 @@ class Front(Sequence[Evaluation]):
 class Run:
     """A run directory: its front, its picks, and exports of them; notebooks show the front as a figure and a table."""
 
-    def __init__(self, results: RunResults, module: Any = None, quality: Any = None) -> None:
+    def __init__(self, results: RunResults, access: Access = UNTRUSTED) -> None:
         """
         Args:
-            module, quality: what was given from Python and no run directory holds.
+            access: what the run directory cannot say.
         """
-        self.results, self.module, self.quality = results, module, quality
+        self.results, self.access = results, access
 
     @classmethod
-    def open(cls, path: str | Path, module: Any = None, quality: Any = None) -> Run:
+    def open(
+        cls,
+        path: str | Path,
+        module: Any = None,
+        quality: Any = None,
+        model: str | Path | None = None,
+        trust_remote_code: bool = False,
+    ) -> Run:
         """An existing run; raises InputError SS600.
 
         Args:
             module, quality: for a run on a module, or with a quality, of your own: the same again.
+            model: where the run's model lies by now, if it was moved.
+            trust_remote_code: run code that the run directory names (plug-ins, a factory, code beside a model) where
+                that is needed: to export and to resume.
         """
-        return cls(RunResults(Path(path)), module, quality)
+        return cls(
+            RunResults(Path(path)), Access(module, quality, None if model is None else str(model), trust_remote_code)
+        )
 
     @property
     def path(self) -> Path:
@@ -124,7 +137,7 @@ class Run:
         from sparsesearch.export import export
 
         logging.disable_progress_bar()
-        return export(self.results, candidate, Path(out), form, self.module)
+        return export(self.results, candidate, Path(out), form, self.access)
 
     def resume(self, evals: int | None = None) -> Run:
         """Go on, to `evals` evaluations in all where given."""
@@ -132,8 +145,7 @@ class Run:
         from sparsesearch.engine.progress import Reporter
 
         changes = {"search.evals": evals} if evals is not None else {}
-        found = controller.resume(self.path, changes, Reporter(), self.module, self.quality)
-        return Run(found, self.module, self.quality)
+        return Run(controller.resume(self.path, changes, Reporter(), self.access), self.access)
 
 
 Recipe = str | Path | dict[str, Any] | RunConfig
@@ -195,10 +207,11 @@ def search(
     reporter = Reporter(quiet)
     launch = prepare(config, given, module=module, example=example, quality=quality, reporter=reporter)
     found = controller.start(launch, Path(results).resolve() / (name or default), reporter)
+    access = Access(module, quality, trusted=True)
     if is_here(found):
-        measure_finalists(found, reporter, module)
+        measure_finalists(found, reporter, access)
     write_report(found)
-    return Run(found, module, quality)
+    return Run(found, access)
 
 
 _TEXTS = "For a recipe's model give calibration=, selection= and test=."

@@ -51,6 +51,8 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
         yield temporary
         if durable:
             _sync(temporary)
+        if path.is_dir():  # an empty one, which a damaged disk may leave
+            path.rmdir()
         temporary.replace(path)
         if durable:
             _sync(path.parent)

@@ -17,12 +17,17 @@ from sparsesearch.errors import InputError, SparseSearchError, first_line, machi
 ENTRY_POINTS = "sparsesearch.plugins"
 
 
-def check_trust(named: Sequence[str], trusted: bool) -> None:
-    """Raise InputError SS129 if a recipe that is only looked at would import plug-ins of its own."""
-    if named and not trusted:
+def check_trust(code: Sequence[str], trusted: bool, what: str) -> None:
+    """Raise InputError SS129 if something that is not trusted would run code.
+
+    Args:
+        code: names of it (`RunConfig.code`).
+        what: names it, as `the recipe`.
+    """
+    if code and not trusted:
         raise InputError(
-            "SS129", f"the recipe imports plugins: {', '.join(named)}. A search runs them; a check does not unasked.",
-            "If you trust them, add --trust-remote-code.",
+            "SS129", f"{what} names code, which is not run unasked: {', '.join(code)}.",
+            "If you trust it, add --trust-remote-code (trust_remote_code=True).",
         )  # fmt: skip
 
 

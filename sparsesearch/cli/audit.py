@@ -52,7 +52,7 @@ def audit(
     # Candidates are drawn, not searched.
     config = config.model_copy(update={"search": SearchConfig(searcher="random", seed=config.search.seed)})
     path = run_path(results, f"{recipe.stem}-audit" if name is None else name)
-    launch = auditing.limited(prepare(config))
+    launch = auditing.limited(prepare(config, reporter=Reporter()))
     launch.space.check()
     wanted = auditing.chosen(launch, [] if proxies == "all" else split(proxies, "proxies"))
     found = auditing.audit(launch, path, wanted, samples, tokens, train, Reporter())

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sparsesearch.cli.options import Json, Pick, print_json, say, set_if_given, usable
+
+if TYPE_CHECKING:
+    from sparsesearch.config import RunConfig
 
 
 def choose_samples(
@@ -42,7 +45,7 @@ def choose_samples(
     changes: dict[str, Any] = set_if_given(model__id=model)
     changes |= {f"data.{role}.source": source} if source is not None else {}
     config = load_config(recipe, changes | dict(parse_assignment(text) for text in set_ or []))
-    told = choose(config, role, by, pool, take, out, None if run is None else partial(_candidate, run, pick))
+    told = choose(config, role, by, pool, take, out, None if run is None else partial(_candidate, run, pick, config))
     if json_:
         print_json(told)
         return
@@ -52,8 +55,12 @@ def choose_samples(
     say(f"Use: {' '.join(f'--set data.{role}.{key}={value}' for key, value in own.items())}")
 
 
-def _candidate(run: Path, pick: str | None, weights: str) -> Any:
-    """A candidate of a run, as it was judged; raises InputError SS602 where the run is of another model."""
+def _candidate(run: Path, pick: str | None, config: RunConfig, weights: str) -> Any:
+    """A candidate of a run, as it was judged.
+
+    Raises InputError SS602 where the run is of another model than the recipe, SS129 where it names other code.
+    """
+    from sparsesearch.engine.access import TRUSTED, check_same_code
     from sparsesearch.engine.results import RunResults
     from sparsesearch.errors import InputError
     from sparsesearch.export.write import open_run
@@ -62,7 +69,8 @@ def _candidate(run: Path, pick: str | None, weights: str) -> Any:
     results.require_front()
     if results.info["fingerprint"]["weights"] != weights:
         raise InputError("SS602", f"--run {run} is of another model than the recipe.", "Give a run of the same one.")
-    opened, genome = open_run(results), results.pick(pick or "knee").genome
+    check_same_code(run, config)
+    opened, genome = open_run(results, TRUSTED), results.pick(pick or "knee").genome
     model = opened.supernet.materialise(genome).float()
     opened.norms.correct(model, genome)
     return model.eval()

@@ -54,7 +54,7 @@ def compare(
     everyone = comparing.contenders(path, split(searchers, "searchers"), _numbers(seeds))
     options = _options(option or [], {c.name for c in everyone})
     searches = {c: comparing.search_of(config.search, c, tokens, options.get(c.name, {})) for c in everyone}
-    launch = prepare(config.model_copy(update={"search": searches[everyone[0]]}))
+    launch = prepare(config.model_copy(update={"search": searches[everyone[0]]}), reporter=Reporter())
     launches = {contender: launch.searching(search) for contender, search in searches.items()}
     spaces = comparing.sized(launch.space, config.objectives[1], split(sizes, "sizes") if sizes else [])
     for space in spaces.values():

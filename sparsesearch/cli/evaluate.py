@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, Trust, print_json, say, split
+from sparsesearch.cli.options import Json, MovedModel, Trust, print_json, say, split
 from sparsesearch.errors import InputError
+
+if TYPE_CHECKING:
+    from sparsesearch.engine.access import Access
 
 
 def evaluate(
@@ -32,6 +35,7 @@ def evaluate(
     length: Annotated[int, typer.Option(min=2, help="Tokens of a window.")] = 256,
     first: Annotated[int | None, typer.Option(min=1, help="First windows or images only; all by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Windows, images or requests of a forward pass.")] = 8,
+    model: MovedModel = None,
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
@@ -42,12 +46,15 @@ def evaluate(
     """
     if sum(option is not None for option in (text, images, tasks)) != 1:
         raise InputError("SS101", "evaluate needs one of --text, --images and --tasks.")
+    from sparsesearch.engine.access import Access
+
+    access = Access(model=model, trusted=trust)
     if tasks is not None:
-        _evaluate_tasks(targets, split(tasks, "tasks"), limit, include_path, batch, json_)
+        _evaluate_tasks(targets, split(tasks, "tasks"), limit, include_path, batch, access, json_)
         return
     if limit is not None or include_path is not None:
         raise InputError("SS101", "--limit and --include-path are for --tasks.", "For --text and --images: --first.")
-    found = {target: _evaluate(target, text, images, length, first, batch, trust) for target in targets}
+    found = {target: _evaluate(target, text, images, length, first, batch, access) for target in targets}
     if json_ and len(found) == 1:
         print_json(found[targets[0]])
     elif json_:
@@ -59,14 +66,14 @@ def evaluate(
 
 
 def _evaluate(
-    target: str, text: Path | None, images: str | None, length: int, first: int | None, batch: int, trust: bool
+    target: str, text: Path | None, images: str | None, length: int, first: int | None, batch: int, access: Access
 ) -> dict[str, Any]:
     from sparsesearch.export.measure import evaluate_images, evaluate_text
 
     if text is not None:
-        return evaluate_text(target, text, length, first, batch, trust)
+        return evaluate_text(target, text, length, first, batch, access)
     assert images is not None
-    return evaluate_images(target, images, first, batch, trust)
+    return evaluate_images(target, images, first, batch, access)
 
 
 def _described(result: dict[str, Any]) -> str:
@@ -82,13 +89,19 @@ def _described(result: dict[str, Any]) -> str:
 
 
 def _evaluate_tasks(
-    targets: list[str], names: list[str], limit: int | None, include: Path | None, batch: int, as_json: bool
+    targets: list[str],
+    names: list[str],
+    limit: int | None,
+    include: Path | None,
+    batch: int,
+    access: Access,
+    as_json: bool,
 ) -> None:
     from sparsesearch.export.tasks import evaluate_tasks
     from sparsesearch.media import Terminal
     from sparsesearch.report.task_table import task_table
 
-    found = evaluate_tasks(targets, names, limit, include, batch, lambda text: say(text, err=True))
+    found = evaluate_tasks(targets, names, limit, include, batch, lambda text: say(text, err=True), access)
     if as_json:
         print_json(found)
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, MovedModel, Pick, RunArgument, choose, print_json, say
+from sparsesearch.cli.options import Json, MovedModel, Pick, RunArgument, Trust, choose, print_json, say
 
 
 def export(
@@ -21,6 +21,7 @@ def export(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make that repository a private one.")] = False,
     model: MovedModel = None,
+    trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """Write a candidate as a model directory, reload it in a fresh process and compare logits."""
@@ -31,10 +32,12 @@ def export(
 
     from transformers.utils import logging
 
+    from sparsesearch.engine.access import Access
     from sparsesearch.export import export as write
 
     logging.disable_progress_bar()
-    done = write(results, chosen, out, form, push_to_hub=push_to_hub, private=private, model=model)
+    access = Access(model=model, trusted=trust)
+    done = write(results, chosen, out, form, access, push_to_hub=push_to_hub, private=private)
     if json_:
         print_json(done)
         return

@@ -34,6 +34,7 @@ def iterate(
     from transformers.utils import logging
 
     from sparsesearch.config import load_config
+    from sparsesearch.engine.access import TRUSTED
     from sparsesearch.engine.directory import check_vacant
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
@@ -44,7 +45,7 @@ def iterate(
     check_vacant(usable(out, "--out"))
     changes = recipe_changes(model, limit, calibration, selection, set_)
     first = load_config(recipe, changes)
-    launch = prepare(first)
+    launch = prepare(first, reporter=Reporter())
     check_stages(launch, train)
     first_run = run_path(results, f"{recipe.stem if name is None else name}-1")
     reporter, reports, current = Reporter(), [], first.model.id
@@ -58,7 +59,7 @@ def iterate(
         one = recovered_stage(found, retrained, train, reporter)
         # Beside one another for other ways of training.
         place = path / f"model-{one.weights.parents[1].name}" if stage < stages else out
-        report = exported(place) or export(found, one.after, place, "zeros", trained=one.weights)
+        report = exported(place) or export(found, one.after, place, "zeros", TRUSTED, trained=one.weights)
         reports.append(report | {"stage": stage, "before": one.candidate.quality, "after": one.quality})
         current = str(place.resolve())
     if json_:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, say, set_if_given, usable
+from sparsesearch.cli.options import Json, Trust, print_json, say, set_if_given, usable
+
+if TYPE_CHECKING:
+    from sparsesearch.engine.access import Access
 
 
 def latency(
     subject: Annotated[Path, typer.Argument(metavar="SPACE.yaml|RUN", help="A recipe, or a finished run.")],
     out: Annotated[Path, typer.Option(help="Of a recipe: the table to write.")] = Path("latency.json"),
-    model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
+    model: Annotated[str | None, typer.Option(help="Of a recipe: another one; of a run: where it lies by now.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """Measure the latency table of a recipe, for runs anywhere (latency.table); or a run's finalists, on this machine.
@@ -25,14 +29,15 @@ def latency(
     """
     from transformers.utils import logging
 
+    from sparsesearch.engine.access import Access
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.errors import InputError
 
     logging.disable_progress_bar()
     if (subject / "run.yaml").is_file():
-        if model or set_:
-            raise InputError("SS101", "--model and --set are for recipes; a run is measured as its recipe says.")
-        _finalists(subject, device, json_)
+        if set_:
+            raise InputError("SS101", "--set is for recipes; a run is measured as its recipe says.")
+        _finalists(subject, Access(model=model, trusted=trust), device, json_)
         return
 
     from sparsesearch.config import load_config, parse_assignment
@@ -47,7 +52,7 @@ def latency(
     bare = config.model_copy(update={"limits": [], "objectives": [config.objectives[0], "params"]})
     if usable(out, "--out").is_dir():
         raise InputError("SS500", f"--out {out} is a directory.", "Name a file.")
-    launch = prepare(bare, searches=False)
+    launch = prepare(bare, searches=False, reporter=Reporter())
     table = measure_now(
         config, launch.source, launch.network, launch.space, launch.samples["calibration"], Reporter()
     )  # fmt: skip
@@ -61,7 +66,7 @@ def latency(
     say(f"Use: --set latency.table={out}")
 
 
-def _finalists(run: Path, device: str | None, json_: bool) -> None:
+def _finalists(run: Path, access: Access, device: str | None, json_: bool) -> None:
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.engine.results import RunResults
     from sparsesearch.export.latency import measure_finalists
@@ -71,7 +76,7 @@ def _finalists(run: Path, device: str | None, json_: bool) -> None:
 
     results = RunResults(run)
     results.require_front()
-    found = measure_finalists(results, Reporter(), device=device)
+    found = measure_finalists(results, Reporter(), access, device)
     write_report(results)
     if json_:
         print_json(found)

@@ -23,7 +23,9 @@ MovedModel = Annotated[
 ]
 Trust = Annotated[
     bool,
-    typer.Option("--trust-remote-code", help="Run code that these files name: plug-ins, factories, pickled objects."),
+    typer.Option(
+        "--trust-remote-code", help="Run code that these files name: plug-ins, factories, a model's own, programs."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Pick = Annotated[

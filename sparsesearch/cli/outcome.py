@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparsesearch.cli.options import print_json
+from sparsesearch.engine.access import TRUSTED, Access
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.export.latency import is_here, measure_finalists
@@ -12,10 +13,10 @@ from sparsesearch.report.png import write_png
 from sparsesearch.report.terminal import print_summary
 
 
-def show_outcome(results: RunResults, as_json: bool) -> None:
+def show_outcome(results: RunResults, as_json: bool, access: Access = TRUSTED) -> None:
     """Write the reports and print the front; raises InfeasibleError SS406 where there is none."""
     if is_here(results):
-        measure_finalists(results, Reporter())
+        measure_finalists(results, Reporter(), access)
     write_report(results)
     write_png(results)
     results.require_front()

@@ -7,9 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json, say, set_if_given, usable
+from sparsesearch.cli.options import (
+    Json,
+    MovedModel,
+    Pick,
+    RunArgument,
+    Trust,
+    choose,
+    print_json,
+    say,
+    set_if_given,
+    usable,
+)
 
 if TYPE_CHECKING:
+    from sparsesearch.engine.access import Access
     from sparsesearch.engine.recover import Recovered
     from sparsesearch.engine.results import RunResults
 
@@ -30,6 +42,8 @@ def recover(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="As training.batch.")
     ] = None,
+    model: MovedModel = None,
+    trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """Train a candidate while its pruned weights stay zero, write it as a model directory and verify it.
@@ -41,6 +55,7 @@ def recover(
 
     from sparsesearch.config import parse_assignment
     from sparsesearch.engine import recover as recovering
+    from sparsesearch.engine.access import Access
     from sparsesearch.engine.directory import check_vacant
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.engine.results import RunResults
@@ -59,8 +74,9 @@ def recover(
     if training is not None:
         changes["data.training"] = recovering.training_data(results, training, tokens)
     changes |= dict(parse_assignment(text) for text in set_ or [])
-    launch = recovering.prepared(results, changes, tokens, soup)
-    supernet = open_run(results).supernet
+    access = Access(model=model, trusted=trust)
+    launch = recovering.prepared(results, changes, tokens, soup, access)
+    supernet = open_run(results, access).supernet
     for wanted in chosen:
         form_of(supernet, wanted.genome, form)
     if front:
@@ -69,7 +85,7 @@ def recover(
     reporter = Reporter()
     found = recovering.recover(results, launch, chosen, soup, reporter)
     reporter.message(f"Writing and checking {len(found)} in {out}")
-    reports = [_written(results, one, places[one.candidate.genome], form) for one in found]
+    reports = [_written(results, one, places[one.candidate.genome], form, access) for one in found]
     if json_:
         print_json(reports if front else reports[0])
     else:
@@ -85,12 +101,12 @@ def _show(reports: list[dict[str, Any]], quality: str) -> None:
         say(f"Load: {done['load']}")
 
 
-def _written(results: RunResults, one: Recovered, place: Path, form: str) -> dict[str, Any]:
+def _written(results: RunResults, one: Recovered, place: Path, form: str, access: Access) -> dict[str, Any]:
     """The report of a candidate's model, and of the training; what an earlier call wrote there is read."""
     from sparsesearch.engine.stages import exported
     from sparsesearch.export import export
 
-    done = exported(place) or export(results, one.after, place, form, trained=one.weights)
+    done = exported(place) or export(results, one.after, place, form, access, trained=one.weights)
     told = {
         "before": one.candidate.quality,
         "after": one.quality,

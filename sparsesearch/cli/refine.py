@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, RunArgument, set_if_given
+from sparsesearch.cli.options import Json, MovedModel, RunArgument, Trust, set_if_given
 
 
 def refine(
@@ -19,6 +19,8 @@ def refine(
     limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces RUN's limits.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, print the plan, start nothing.")] = False,
+    model: MovedModel = None,
+    trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """Search again, beside RUN, with steps half as large around its front.
@@ -29,22 +31,24 @@ def refine(
     """
     from sparsesearch.cli.outcome import show_outcome
     from sparsesearch.cli.search import launch_or_plan, run_path
-    from sparsesearch.config import load_config, parse_assignment
+    from sparsesearch.config import parse_assignment
+    from sparsesearch.engine.access import Access
     from sparsesearch.engine.directory import RunDirectory
-    from sparsesearch.engine.launch import prepare
+    from sparsesearch.engine.launch import reopen
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.engine.stages import searched_stage
 
     coarse = RunDirectory.open(Path(run))
     changes: dict[str, Any] = set_if_given(search__evals=evals, search__tokens=tokens, limits=limit or None)
     changes |= dict(parse_assignment(text) for text in set_ or [])
+    access = Access(model=model, trusted=trust)
     name = f"{coarse.path.name}-fine" if name is None else name
     for number in range(1, rounds + 1):
         path = run_path(coarse.path.parent, name if number == 1 else f"{name}-{number}")
-        launch = prepare(load_config(coarse.config, changes | {"refines": str(coarse.path)}), saved=coarse)
+        launch = reopen(coarse, access, changes | {"refines": str(coarse.path)})
         if dry_run:
             launch_or_plan(launch, path, dry_run, json_)
             return
         results = searched_stage(launch, path, Reporter())
         coarse = results.run
-    show_outcome(results, json_)
+    show_outcome(results, json_, access)

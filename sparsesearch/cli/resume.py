@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, MovedModel, RunArgument, set_if_given, whole
+from sparsesearch.cli.options import Json, MovedModel, RunArgument, Trust, set_if_given, whole
 
 
 def resume(
@@ -17,6 +17,7 @@ def resume(
     workers: Annotated[int | None, typer.Option(help="Ray workers.")] = None,
     address: Annotated[str | None, typer.Option(help="Join the Ray cluster there.")] = None,
     model: MovedModel = None,
+    trust: Trust = False,
     recipe: Annotated[
         Path | None, typer.Option(help="Write damaged or lost run files anew from this recipe and the archive.")
     ] = None,
@@ -26,18 +27,20 @@ def resume(
     from sparsesearch.cli.outcome import show_outcome
     from sparsesearch.config import load_config
     from sparsesearch.engine import controller
+    from sparsesearch.engine.access import Access
     from sparsesearch.engine.progress import Reporter
 
     path = Path(run)
     changes: dict[str, Any] = set_if_given(
-        model__id=None if model is None else str(Path(model).expanduser().resolve()),
         executor__kind=executor, executor__workers=workers, executor__address=address,
     )  # fmt: skip
     if recipe is not None:
-        show_outcome(controller.mend(path, load_config(recipe, changes), Reporter()), json_)
+        moved = set_if_given(model__id=None if model is None else str(Path(model).expanduser().resolve()))
+        show_outcome(controller.mend(path, load_config(recipe, changes | moved), Reporter()), json_)
         return
     changes |= _evals(path, evals)
-    show_outcome(controller.resume(path, changes, Reporter()), json_)
+    access = Access(model=model, trusted=trust)
+    show_outcome(controller.resume(path, changes, Reporter(), access), json_, access)
 
 
 def _evals(path: Path, text: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, Trust, print_json, say, set_if_given, usable
+from sparsesearch.cli.options import Json, Trust, print_json, set_if_given, usable
 from sparsesearch.errors import InputError, name_problem, printable
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ def search(
     if dry_run:
         from sparsesearch.plugins import check_trust
 
-        check_trust(config.plugins, trust)
-    elif config.plugins:
-        say(f"Plug-ins of the recipe are run: {', '.join(config.plugins)}", err=True)
+        check_trust(config.code, trust, "the recipe")
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
 

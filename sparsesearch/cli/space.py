@@ -78,7 +78,7 @@ def check(
     from sparsesearch.plugins import check_trust
 
     config = load_config(recipe, {} if model is None else {"model.id": model})
-    check_trust(config.plugins, trust)
+    check_trust(config.code, trust, "the recipe")
     launch = prepare(config)
     if json_:
         print_json(plan_json(launch))
@@ -101,7 +101,7 @@ def show(
     from sparsesearch.plugins import check_trust
 
     config = load_config(recipe)
-    check_trust(config.plugins, trust)
+    check_trust(config.code, trust, "the recipe")
     space = prepare(config).space
     if json_:
         print_json([{"name": u.name, "kind": u.kind, "block": u.block, "levels": list(u.levels)} for u in space.units])

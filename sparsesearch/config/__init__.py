@@ -12,10 +12,11 @@ from sparsesearch.config.reading import (
 )
 from sparsesearch.config.search import Rung, ScreenConfig, SearchConfig
 from sparsesearch.config.training import SUPERNETS, SupernetConfig, TrainingConfig
-from sparsesearch.config.tree import ExecutorConfig, LatencyConfig, ModelConfig, RunConfig
+from sparsesearch.config.tree import FACTORY, ExecutorConfig, LatencyConfig, ModelConfig, RunConfig
 from sparsesearch.config.units import Grid, PrunerConfig, UnitConfig
 
 __all__ = [
+    "FACTORY",
     "PYTHON_SOURCE", "SUPERNETS", "DataConfig", "DataConfigs", "ExecutorConfig", "Fraction", "Grid", "ImageConfig",
     "LatencyConfig", "ModelConfig", "PrunerConfig", "RunConfig", "Rung", "ScreenConfig", "SearchConfig", "Strict",
     "SupernetConfig", "TrainingConfig", "UnitConfig", "dump_config", "load_config", "override", "parse_assignment",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -13,6 +14,8 @@ from sparsesearch.config.training import SupernetConfig, TrainingConfig
 from sparsesearch.config.units import PrunerConfig, UnitConfig
 from sparsesearch.space.limit import Limit
 
+# `package.module:function`, which returns a module.
+FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 # Threads of a process at most.
 THREADS = 1024
 
@@ -94,6 +97,16 @@ class RunConfig(Strict):
     search: SearchConfig = SearchConfig()
     training: TrainingConfig = TrainingConfig()
     executor: ExecutorConfig = ExecutorConfig()
+
+    @property
+    def code(self) -> list[str]:
+        """What is run beside sparsesearch when it is used: plug-ins, a factory, code beside a model."""
+        found = list(self.plugins)
+        if FACTORY.fullmatch(self.model.id):
+            found.append(self.model.id)
+        elif self.model.trust_remote_code:
+            found.append(f"code of {self.model.id}")
+        return found
 
     def parsed_limits(self) -> tuple[Limit, ...]:
         return tuple(Limit.parse(text) for text in self.limits)

@@ -15,6 +15,7 @@ from sparsesearch.calibration.data import CHOICE, fits
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import check_vacant
 from sparsesearch.engine.launch import prepare
+from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError, did_you_mean
 
 ROLES = ("calibration", "training")
@@ -46,7 +47,7 @@ def choose(
     search = config.search.model_copy(update={"rungs": [], "screen": None})
     given = config.model_copy(update={"data": config.data.model_copy(update={role: wider}), "search": search})
     try:
-        launch = prepare(given)
+        launch = prepare(given, reporter=Reporter())
     except InputError as error:
         if error.code == "SS204" and str(pool) in error.message:
             raise InputError("SS204", error.message, "Give a smaller --pool, or more data.") from None

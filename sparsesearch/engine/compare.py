@@ -16,6 +16,7 @@ import numpy as np
 
 from sparsesearch.config import SearchConfig, load_config
 from sparsesearch.engine import controller, executors
+from sparsesearch.engine.access import TRUSTED, check_same_code
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Source
@@ -104,7 +105,8 @@ def run_all(launches: dict[Contender, Launch], reporter: Reporter) -> dict[Conte
         elif _has_ended(contender, tokens):
             found[contender] = RunResults(contender.path)
         else:
-            found[contender] = controller.resume(contender.path, {"search.tokens": tokens}, reporter)
+            check_same_code(contender.path, launch.config)
+            found[contender] = controller.resume(contender.path, {"search.tokens": tokens}, reporter, TRUSTED)
     return found
 
 

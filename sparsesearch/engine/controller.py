@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.config import RunConfig, dump_config, load_config, with_absolute_paths
+from sparsesearch.config import RunConfig, dump_config, with_absolute_paths
 from sparsesearch.engine import executors
+from sparsesearch.engine.access import UNTRUSTED, Access
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.caches import ensure_store, ensure_teacher
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.executors import Executor, alive
 from sparsesearch.engine.ladder import Ladder
-from sparsesearch.engine.launch import Launch, check_disk, prepare, spared_blocks_note
+from sparsesearch.engine.launch import Launch, check_disk, prepare, reopen, spared_blocks_note
 from sparsesearch.engine.learning import learn
 from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.progress import Reporter
@@ -51,35 +52,33 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
         cluster.close()
 
 
-def resume(
-    path: Path, changes: dict[str, Any], reporter: Reporter, module: Any = None, quality: Any = None
-) -> RunResults:
+def resume(path: Path, changes: dict[str, Any], reporter: Reporter, access: Access = UNTRUSTED) -> RunResults:
     """Continue a run to the result it would have had without interruption.
 
     Args:
         changes: `{"search.evals": N, "executor.workers": N, ...}`; only budgets and executors may change.
-        module, quality: for a run on a module, or with a quality, given from Python: the same again.
+        access: what the run directory cannot say.
 
-    Raises InputError SS602 where model, data, space or searcher are not what they were.
+    Raises InputError SS129 for code that is not trusted, SS602 where model, data, space or searcher are others
+    by now.
     """
     run = RunDirectory.open(path)
     info = run.read(run.info)
     if info.get("kind", SEARCH) != SEARCH:
         raise InputError("SS602", f"{path} is an {info['kind']}.", "It goes on with the command that began it.")
-    config = load_config(run.config, changes)
-    launch = prepare(config, saved=run, module=module, quality=quality)
+    launch = reopen(run, access, changes)
     changed = [k for k, v in launch.fingerprint.items() if info["fingerprint"].get(k) != v]
     if changed:
         raise InputError(
             "SS602", f"{path}: {', '.join(changed)} changed since the run began; results would not be comparable.",
             "Start a new run with 'search'.",
         )  # fmt: skip
-    cluster = executors.Cluster(config.executor)
+    cluster = executors.Cluster(launch.config.executor)
     try:
         with run.locked(), reporter.kept_in(run.progress):
             for role, samples in launch.samples.items():
                 run.keep(role, samples)  # again, if they are damaged
-            run.write_config(dump_config(config))
+            run.write_config(dump_config(launch.config))
             # A search without generations may end with fewer lines than it had.
             run.write(run.info, {key: value for key, value in info.items() if key != "lines"})
             return _run(launch, run, reporter)

@@ -17,6 +17,7 @@ from sparsesearch.calibration import Samples, samples_of
 from sparsesearch.calibration.gradients import check_loss
 from sparsesearch.calibration.images import check_classes
 from sparsesearch.config import PYTHON_SOURCE, PrunerConfig, RunConfig, SearchConfig, SupernetConfig, load_config
+from sparsesearch.engine.access import Access
 from sparsesearch.engine.checks import (
     check_disjoint,
     check_labels,
@@ -236,6 +237,9 @@ def prepare(
 
     Raises InputError or EnvironmentProblem with the first problem found.
     """
+    reporter = reporter or Reporter(quiet=True)
+    if saved is None and config.code:
+        reporter.message(f"Runs code that the recipe names: {', '.join(config.code)}")
     load_plugins(config.plugins)
     check_names(config)
     source = open_source(config.model) if module is None else Given(module, tuple(example))
@@ -275,6 +279,25 @@ def prepare(
     if not config.data.allow_shared:
         check_disjoint(samples)
     return launch
+
+
+def reopen(
+    run: RunDirectory,
+    access: Access,
+    changes: dict[str, Any] | None = None,
+    reread: Collection[str] = ROLES,
+    searches: bool = True,
+) -> Launch:
+    """The launch of a run that is there.
+
+    Args:
+        changes: other keys of its configuration.
+        reread, searches: as for `prepare`.
+
+    Raises InputError SS129 where it names code and is not trusted, and whatever `prepare` raises.
+    """
+    config = access.config(run, changes)
+    return prepare(config, None, run, reread, access.module, quality=access.quality, searches=searches)
 
 
 def _traced(config: RunConfig, source: Source, samples: Samples, searches: bool) -> tuple[Network, Outputs | None]:

@@ -13,9 +13,10 @@ import numpy as np
 
 from sparsesearch.config import load_config
 from sparsesearch.engine import executors
+from sparsesearch.engine.access import UNTRUSTED, Access
 from sparsesearch.engine.caches import check_teacher
 from sparsesearch.engine.directory import check_vacant
-from sparsesearch.engine.launch import Launch, prepare
+from sparsesearch.engine.launch import Launch, reopen
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.trial import Trial
@@ -68,7 +69,9 @@ def training_data(results: RunResults, source: str, tokens: int) -> dict[str, An
     return own.model_dump() | {"source": source, "sequences": count, "fewer": True}
 
 
-def prepared(results: RunResults, changes: dict[str, Any], tokens: int, copies: int = 1) -> Launch:
+def prepared(
+    results: RunResults, changes: dict[str, Any], tokens: int, copies: int = 1, access: Access = UNTRUSTED
+) -> Launch:
     """The run's launch with other training options and data.
 
     Raises InputError where candidates cannot be trained so, SS602 where something else would change too, SS505 where
@@ -76,8 +79,8 @@ def prepared(results: RunResults, changes: dict[str, Any], tokens: int, copies: 
     """
     rungs = {"search.rungs": [{"tokens": tokens, "candidates": 1}]}
     own, config = load_config(results.run.config), load_config(results.run.config, changes | rungs)
-    other = config.data.training != own.data.training
-    launch = prepare(config, saved=results.run, reread=("training",) if other else (), searches=False)
+    reread = ("training",) if config.data.training != own.data.training else ()
+    launch = reopen(results.run, access, changes | rungs, reread, searches=False)
     if copies > 1 and config.training.method == "compensate":
         raise InputError("SS117", "a soup of copies without gradients: all copies are alike.", "Leave --soup out.")
     known = results.info["fingerprint"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsesearch.engine import controller
+from sparsesearch.engine.access import TRUSTED, check_same_code
 from sparsesearch.engine.checks import check_training
 from sparsesearch.engine.launch import Launch
 from sparsesearch.engine.progress import Reporter
@@ -65,19 +66,20 @@ def changes_of_stage(first: Launch, model: str, stage: int, stages: int) -> dict
 def searched_stage(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     """The search of a stage: made, gone on with, or read.
 
-    Raises InputError SS602 where one of other options is there.
+    Raises InputError SS602 where one of other options is there, SS129 where that names other code.
     """
     if not (path / "run.yaml").exists():
         return controller.start(launch, path, reporter)
     if RunResults(path).info["fingerprint"] != launch.fingerprint:
         raise InputError("SS602", f"{path} was made with other options.", "Give another --name.")
-    return RunResults(path) if (path / "front.json").exists() else controller.resume(path, {}, reporter)
+    check_same_code(path, launch.config)
+    return RunResults(path) if (path / "front.json").exists() else controller.resume(path, {}, reporter, TRUSTED)
 
 
 def recovered_stage(results: RunResults, changes: dict[str, Any], tokens: int, reporter: Reporter) -> Recovered:
     """The best candidate of a stage, trained; raises what `prepared` and `recover` do."""
     best = results.pick("best")
-    (one,) = recover(results, prepared(results, changes, tokens), [best], 1, reporter)
+    (one,) = recover(results, prepared(results, changes, tokens, access=TRUSTED), [best], 1, reporter)
     return one
 
 

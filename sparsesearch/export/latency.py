@@ -10,6 +10,7 @@ import torch
 
 from sparsesearch.calibration import Samples
 from sparsesearch.config import load_config
+from sparsesearch.engine.access import UNTRUSTED, Access
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
@@ -24,12 +25,12 @@ DENSE, SETTING = "dense", "setting"
 
 
 def measure_finalists(
-    results: RunResults, reporter: Reporter, module: Any = None, device: str | None = None
+    results: RunResults, reporter: Reporter, access: Access = UNTRUSTED, device: str | None = None
 ) -> dict[str, Any]:
     """Time the front, the baselines and dense, interleaved, and write `latency_measured.json` into the run.
 
     Args:
-        module: of a run on a module that was given from Python.
+        access: what the run directory cannot say.
         device: in place of the one that the run's recipe names; of another device nothing was predicted.
 
     Returns:
@@ -38,7 +39,7 @@ def measure_finalists(
 
     Raises InputError SS123 where the device is not on this machine.
     """
-    opened = open_run(results, module)
+    opened = open_run(results, access)
     setting = _setting(results, opened)
     predicts = device is None or device == setting.device
     if device is not None:

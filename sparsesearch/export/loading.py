@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 import transformers
+from pydantic import ValidationError
 from torch import nn
 
+from sparsesearch.config import FACTORY, ImageConfig
 from sparsesearch.errors import InputError, first_line
 from sparsesearch.export.graphs import GRAPHS, Graph
 from sparsesearch.export.modeling_decilm import DeciLMForCausalLM
@@ -26,7 +28,9 @@ STATE = "model.safetensors"
 
 
 def manifest(directory: Path) -> dict[str, Any]:
-    """The export's `sparsesearch.json`; raises InputError SS504 where there is none."""
+    """The export's `sparsesearch.json`, with `image` as an ImageConfig or None; raises InputError SS504 where it is not
+    what an export says.
+    """
     path = directory / MANIFEST
     if not directory.is_dir():
         raise InputError("SS504", f"{directory}: no such directory.")
@@ -34,7 +38,7 @@ def manifest(directory: Path) -> dict[str, Any]:
         raise InputError("SS504", f"{directory} is not an export of sparsesearch (no {MANIFEST}).")
     data = load_json(path, lambda reason: InputError("SS504", f"cannot read {path}: {reason}.", "Export again."))
     needs: dict[str, type] = {"form": str, "task": str, "model": str, "weights_sha256": str}
-    needs |= {"inputs": list, "params": int, "nonzeros": int} if data.get("form") in GRAPHS else {}
+    needs |= {"inputs": list, "params": int, "nonzeros": int, "max_length": int} if data.get("form") in GRAPHS else {}
     for name, kind in needs.items():
         if not isinstance(data.get(name), kind):
             raise InputError(
@@ -44,6 +48,14 @@ def manifest(directory: Path) -> dict[str, Any]:
         raise InputError("SS504", f"{path}: task {data['task']!r:.60} is none.", f"Allowed: {', '.join(TASKS)}.")
     if "classes" in data and data["classes"] != [name for name in data["classes"] if str(name).isidentifier()]:
         raise InputError("SS504", f"{path}: classes are {data['classes']!r:.60}, not names.", "Export again.")
+    factory = data.get("factory")
+    if factory is not None and not (isinstance(factory, str) and FACTORY.fullmatch(factory)):
+        raise InputError("SS504", f"{path}: factory {factory!r:.60} is no package.module:function.", "Export again.")
+    try:
+        data["image"] = None if data.get("image") is None else ImageConfig.model_validate(data["image"])
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise InputError("SS504", f"{path}: image {data['image']!r:.60}: {reason}.", "Export again.") from None
     return data
 
 

@@ -17,6 +17,7 @@ from sparsesearch.calibration.images import image_batches
 from sparsesearch.calibration.sources import DOCUMENT
 from sparsesearch.config import DataConfig
 from sparsesearch.config.base import LONGEST
+from sparsesearch.engine.access import UNTRUSTED, Access
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError, first_line
 from sparsesearch.evaluation import accuracy, perplexity
@@ -25,7 +26,7 @@ from sparsesearch.models import load_tokenizer
 
 
 def evaluate_text(
-    target: str, text: Path, length: int, first: int | None, batch: int, trusted: bool = False
+    target: str, text: Path, length: int, first: int | None, batch: int, access: Access = UNTRUSTED
 ) -> dict[str, Any]:
     """What a model makes of a text, with `{params, nonzeros, length}`.
 
@@ -39,7 +40,7 @@ def evaluate_text(
     Raises InputError SS204 (text unfit), SS504 (neither of these models).
     """
     logging.disable_progress_bar()
-    opened = open_target(target, trusted)
+    opened = open_target(target, access)
     if opened.task.name not in ("causal", "text-classes") or opened.directory is None:
         raise InputError("SS504", f"{target} is neither a causal language model nor a classifier of texts.", _OTHER)
     positions = opened.model.config.max_position_embeddings
@@ -57,7 +58,9 @@ def evaluate_text(
     return {"perplexity": value, "tokens": int(tokens.size), "length": length} | opened.report()
 
 
-def evaluate_images(target: str, images: str, first: int | None, batch: int, trusted: bool = False) -> dict[str, Any]:
+def evaluate_images(
+    target: str, images: str, first: int | None, batch: int, access: Access = UNTRUSTED
+) -> dict[str, Any]:
     """`{accuracy, images, params, nonzeros}` of a classifier on labelled images.
 
     Args:
@@ -66,7 +69,7 @@ def evaluate_images(target: str, images: str, first: int | None, batch: int, tru
     Raises InputError SS204 (images missing, without classes, or of unknown size), SS504 (no classifier of images).
     """
     logging.disable_progress_bar()
-    opened = open_target(target, trusted)
+    opened = open_target(target, access)
     if opened.task.data != "image" or "error" not in opened.task.qualities:
         raise InputError("SS504", f"{target} is no classifier of images; accuracy is for those.", _OTHER)
     data, right, seen = DataConfig(source=images, take="first", image=opened.image), 0.0, 0

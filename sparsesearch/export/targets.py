@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from sparsesearch.config import ImageConfig, ModelConfig, load_config
+from sparsesearch.config import FACTORY, ImageConfig, ModelConfig
+from sparsesearch.engine.access import UNTRUSTED, Access
 from sparsesearch.engine.identity import weights_in
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
@@ -18,7 +19,7 @@ from sparsesearch.export.loading import MANIFEST, load, manifest
 from sparsesearch.export.verify import counts
 from sparsesearch.export.write import open_run, trained_weights
 from sparsesearch.files import read_tensors
-from sparsesearch.models.source import FACTORY, open_source
+from sparsesearch.models.source import open_source
 from sparsesearch.models.task import TASKS, Task
 from sparsesearch.searchers import Evaluation
 from sparsesearch.training.trial import RETRAIN
@@ -76,23 +77,26 @@ class Place:
     graph: bool = False
 
 
-def locate(target: str, trusted: bool = False) -> Place:
-    """What a directory, an export, a hub id, a factory, `demo`, or RUN/ID names; raises InputError SS504 for a run."""
+def locate(target: str, access: Access = UNTRUSTED) -> Place:
+    """What a directory, an export, a hub id, a factory, `demo`, or RUN/ID names.
+
+    Raises InputError SS504 for a run, SS129 for a candidate of one that names code and is not trusted.
+    """
     path = Path(target).expanduser()
     if (path / MANIFEST).is_file():
         told = manifest(path)
-        image, task = told["image"] and ImageConfig(**told["image"]), TASKS[told["task"]]
-        dense = Dense(ModelConfig(id=told["model"]), told["weights_sha256"], trusted)
+        image, task = told["image"], TASKS[told["task"]]
+        dense = Dense(ModelConfig(id=told["model"]), told["weights_sha256"], access.trusted)
 
         def loaded() -> Target:
-            return Target(load(path, torch.float32, trust_remote_code=trusted), task, path, image)
+            return Target(load(path, torch.float32, trust_remote_code=access.trusted), task, path, image)
 
         return Place(target, task, loaded, dense, told["form"] in GRAPHS)
     if not path.exists() and (path.parent / "run.yaml").is_file():
         results = RunResults(path.parent)
         candidate = results.find(path.name)
-        dense = Dense(load_config(results.run.config).model, results.info["fingerprint"]["weights"])
-        return Place(target, TASKS[results.info["task"]], lambda: _candidate(results, candidate), dense)
+        dense = Dense(access.config(results.run).model, results.info["fingerprint"]["weights"], access.trusted)
+        return Place(target, TASKS[results.info["task"]], lambda: _candidate(results, candidate, access), dense)
     if (path / "run.yaml").is_file():
         raise InputError(
             "SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID. See: sparsesearch front {path}"
@@ -101,18 +105,18 @@ def locate(target: str, trusted: bool = False) -> Place:
     return Place(target, source.task, _loader(source))
 
 
-def open_target(target: str, trusted: bool = False) -> Target:
+def open_target(target: str, access: Access = UNTRUSTED) -> Target:
     """`locate`, loaded; what would run code is refused unless it is trusted."""
-    return locate(target, trusted).load()
+    return locate(target, access).load()
 
 
 def _loader(source: Any) -> Callable[[], Target]:
     return lambda: Target(source.load(torch.float32, "cpu"), source.task, source.directory)
 
 
-def _candidate(results: RunResults, candidate: Evaluation) -> Target:
+def _candidate(results: RunResults, candidate: Evaluation, access: Access) -> Target:
     """A candidate as its highest rung left it; raises InputError SS501 where the weights of that are not kept."""
-    opened, genome = open_run(results), candidate.genome
+    opened, genome = open_run(results, access), candidate.genome
     weights = trained_weights(results, candidate)
     if weights is not None:
         opened.supernet.trained[genome] = read_tensors(weights, RETRAIN)

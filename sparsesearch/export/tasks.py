@@ -17,6 +17,7 @@ import torch
 import transformers
 from transformers.utils.logging import disable_progress_bar
 
+from sparsesearch.engine.access import UNTRUSTED, Access
 from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean, first_line
 from sparsesearch.export.targets import Place, Target, locate
 from sparsesearch.models import load_tokenizer
@@ -95,6 +96,7 @@ def evaluate_tasks(
     include: Path | None = None,
     batch: int = 8,
     note: Callable[[str], None] = lambda text: None,
+    access: Access = UNTRUSTED,
 ) -> dict[str, Any]:
     """What models reach on tasks, with the dense ones that they came from beside them.
 
@@ -102,6 +104,7 @@ def evaluate_tasks(
         targets: as for `locate`.
         limit: documents of each task; all where None.
         note: is told what is going on.
+        access: to the runs of candidates.
 
     Returns:
         `{limit, metrics: {TASK: {METRIC: higher is better}}, groups: {GROUP: [TASK]}, models: [MODEL]}` where MODEL is
@@ -111,7 +114,7 @@ def evaluate_tasks(
 
     Raises InputError SS504 where a target is no causal language model, and as `check_tasks` and `locate` do.
     """
-    places = [locate(target) for target in targets]
+    places = [locate(target, access) for target in targets]
     for place in places:
         if place.task.name != "causal":
             raise InputError("SS504", f"{place.name} is no causal language model; --tasks is for those.")

@@ -82,16 +82,21 @@ def check(model: Any, inputs: dict[str, torch.Tensor], outputs: torch.Tensor) ->
 def disagreeing(model: Any, inputs: dict[str, torch.Tensor]) -> list[str]:
     """Ways of use whose outputs are not those of plain forward passes of one sample: some ten passes of a sample.
 
-    `padding`: a batch of samples of unequal length. Of decoders `cache`: greedy generation from a padded batch;
-    `chunks`: a prompt read in two parts; `beams`: two of them. Logits along the generated path are compared, not
-    tokens, which ties decide.
+    `padding`: a batch of samples of unequal length. Of what generates `cache`: greedy generation from a padded batch;
+    `chunks`: a prompt of a decoder read in two parts; `beams`: two of them. Logits along the generated path are
+    compared, not tokens, which ties decide.
     """
-    from transformers import PreTrainedModel
+    from transformers import GenerationConfig, PreTrainedModel
 
-    if not isinstance(model, PreTrainedModel) or "input_ids" not in inputs or "decoder_input_ids" in inputs:
+    if not isinstance(model, PreTrainedModel) or "input_ids" not in inputs:
         return []
-    decoder = model.can_generate()
-    checks = {"cache": _generates, "chunks": _reads_chunks, "beams": _searches_beams} if decoder else {"padding": _pads}
+    checks = {"padding": _pads}
+    if model.can_generate():
+        # The checkpoint's own may change scores, as repetition_penalty and forced tokens do.
+        model.generation_config = GenerationConfig()
+        checks = {"cache": _generates, "chunks": _reads_chunks, "beams": _searches_beams}
+    if "decoder_input_ids" in inputs:
+        checks = {"cache": _answers, "beams": _answers_with_beams}
     with torch.no_grad():
         return [name for name, agrees in checks.items() if not _holds(agrees, model, inputs["input_ids"])]
 
@@ -150,11 +155,11 @@ def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
     return bool(((found.float() - expected.float()).abs() <= TOLERANCE * expected.abs().max().clamp_min(1.0)).all())
 
 
-def _padded(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two prompts of 8 and 5 tokens as a batch padded on the left, and its mask."""
+def _padded(tokens: torch.Tensor, at_end: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two prompts of 8 and 5 tokens as a batch padded on the left or at the end, and its mask."""
     batch = tokens[:2, :8].clone() if len(tokens) > 1 else tokens[:1, :8].repeat(2, 1)
-    mask = torch.ones_like(batch)
-    batch[-1, :3], mask[-1, :3] = 0, 0
+    mask, empty = torch.ones_like(batch), slice(5, 8) if at_end else slice(0, 3)
+    batch[-1, empty], mask[-1, empty] = 0, 0
     return batch, mask
 
 
@@ -189,7 +194,38 @@ def _searches_beams(model: Any, tokens: torch.Tensor) -> bool:
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=GENERATED, num_beams=2, do_sample=False,
         pad_token_id=0, eos_token_id=None, return_dict_in_generate=True, output_scores=True, length_penalty=1.0,
     )  # fmt: skip
-    chances = model(done.sequences, use_cache=False).logits.float().log_softmax(dim=-1)[:, -GENERATED - 1 : -1]
+    return _scored(done, model(done.sequences, use_cache=False).logits)
+
+
+def _answers(model: Any, tokens: torch.Tensor) -> bool:
+    """Whether greedy generation with a cache, from two sources of which one is padded, follows plain passes of each."""
+    sources, mask = _padded(tokens, at_end=True)
+    done = model.generate(
+        sources, attention_mask=mask, decoder_start_token_id=0, max_new_tokens=GENERATED, do_sample=False,
+        pad_token_id=0, eos_token_id=None, return_dict_in_generate=True, output_logits=True,
+    )  # fmt: skip
+    steps = torch.stack(done.logits, dim=1)
+    for row, sequence in enumerate(done.sequences):
+        whole = model(sources[row : row + 1, : int(mask[row].sum())], decoder_input_ids=sequence[None], use_cache=False)
+        if not _close(steps[row], whole.logits[0, -GENERATED - 1 : -1]):
+            return False
+    return True
+
+
+def _answers_with_beams(model: Any, tokens: torch.Tensor) -> bool:
+    """Whether two beams of an answer have the scores that plain forward passes give their tokens."""
+    source = tokens[:1, :8]
+    done = model.generate(
+        source, attention_mask=torch.ones_like(source), decoder_start_token_id=0, max_new_tokens=GENERATED,
+        num_beams=2, do_sample=False, pad_token_id=0, eos_token_id=None, return_dict_in_generate=True,
+        output_scores=True, length_penalty=1.0,
+    )  # fmt: skip
+    return _scored(done, model(source, decoder_input_ids=done.sequences, use_cache=False).logits)
+
+
+def _scored(done: Any, logits: torch.Tensor) -> bool:
+    """Whether the scores of generated sequences are the mean log probabilities that logits give their new tokens."""
+    chances = logits.float().log_softmax(dim=-1)[:, -GENERATED - 1 : -1]
     chosen = chances.gather(-1, done.sequences[:, -GENERATED:, None])
     return _close(done.sequences_scores, chosen.sum(dim=(1, 2)) / GENERATED)
 

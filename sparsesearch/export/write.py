@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ import torch
 from safetensors.torch import save_file
 
 from sparsesearch.calibration import Samples
-from sparsesearch.config import ImageConfig, RunConfig, load_config
+from sparsesearch.config import ImageConfig
+from sparsesearch.engine.access import UNTRUSTED, Access
 from sparsesearch.engine.directory import RunDirectory, check_vacant, is_alive
-from sparsesearch.engine.launch import prepare
+from sparsesearch.engine.launch import reopen
 from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.supernet_checks import check_weights
 from sparsesearch.engine.trials import kept_weights
@@ -68,19 +69,16 @@ class Opened:
     pattern: str | None
 
 
-def open_run(results: RunResults, module: Any = None, model: str | None = None) -> Opened:
+def open_run(results: RunResults, access: Access = UNTRUSTED) -> Opened:
     """The supernet of a finished run, and where its network came from.
 
-    Args:
-        module: for a run on a module that was given from Python: the same module again.
-        model: directory of the model if it is another one by now; its content must be the same.
-
-    Raises InputError SS505 where the run's level store is gone, SS602 where the module is not the one searched.
+    Raises InputError SS129 where it names code and is not trusted, SS505 where the run's level store is gone, SS602
+    where the module is not the one searched.
     """
     run = results.run
-    config = load_config(run.config, {} if model is None else {"model.id": model})
-    own = _unused if _is_own(config) else None
-    launch = prepare(config, saved=run, reread=(), module=module, quality=own, searches=False)
+    own = _unused if results.quality == USER else None
+    launch = reopen(run, replace(access, quality=own), reread=(), searches=False)
+    config = launch.config
     if launch.weights != results.info["fingerprint"]["weights"]:
         raise InputError("SS602", f"{run.path}: the model is not the one that was searched.", "Give the same one.")
     setup = launch.setup(run, run.path.parent / ".cache")
@@ -100,10 +98,6 @@ def open_run(results: RunResults, module: Any = None, model: str | None = None) 
     return Opened(supernet, launch.source, norms, config.data.calibration.image, config.pruners.pattern)
 
 
-def _is_own(config: RunConfig) -> bool:
-    return config.objectives[0] == USER
-
-
 def _unused(model: Any, samples: Samples) -> float:
     """Stands for a user's quality where nothing is judged."""
     raise NotImplementedError
@@ -114,11 +108,10 @@ def export(
     candidate: Evaluation,
     out: Path,
     form: str = "auto",
-    module: Any = None,
+    access: Access = UNTRUSTED,
     trained: Path | None = None,
     push_to_hub: str | None = None,
     private: bool = False,
-    model: str | None = None,
 ) -> dict[str, Any]:
     """Write a candidate as a model directory and verify it.
 
@@ -127,11 +120,10 @@ def export(
         candidate: one of its evaluations.
         out: a directory that does not exist yet, or is empty.
         form: `auto` or a name in `FORMS`.
-        module: for a run on a module that was given from Python: the same module again.
+        access: what the run directory cannot say.
         trained: safetensors file of the candidate's weights after training; where None, those of its rung.
         push_to_hub: `ORG/NAME` of a repository to upload the directory to, when it is verified.
         private: whether that repository is, where it has to be made.
-        model: as for `open_run`.
 
     Returns:
         `{form, why, out, id, params, nonzeros, bytes, verified, max_abs_logit_diff, load, notes}`; `pattern` for a
@@ -145,7 +137,7 @@ def export(
         hub.check(push_to_hub)
     if form in GRAPHS:
         check_packages(form)
-    opened = open_run(results, module, model)
+    opened = open_run(results, access)
     supernet, genome = opened.supernet, candidate.genome
     trained = trained or trained_weights(results, candidate)
     if trained is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import torch
 import transformers
 from torch import nn
 
-from sparsesearch.config import ModelConfig
+from sparsesearch.config import FACTORY, ModelConfig
 from sparsesearch.errors import InputError, first_line
 from sparsesearch.files import load_tensors
 from sparsesearch.models.checkpoint import Types
@@ -33,7 +32,6 @@ from sparsesearch.models.trace import describe_module, tied_parameters
 
 # Image side for tracing networks that take any.
 TRACED_IMAGE = 64
-FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class Source(Protocol):

@@ -187,7 +187,9 @@ def test_what_is_no_text_gets_one_line_that_names_the_file(
     assert name in str(caught.value) or "tokenised" in words
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"text " * 1000, mtime=0)[:-12], b"\x1f\x8b\x08" + b"\0" * 40])
+@pytest.mark.parametrize(
+    "content", [b"no gzip", gzip.compress(b"text " * 1000, mtime=0)[:-12], b"\x1f\x8b\x08" + b"\0" * 40]
+)
 @pytest.mark.parametrize("name", ["t.txt.gz", "t.csv.gz", "t.jsonl.gz"])
 def test_damaged_gzip_gets_one_line(content: bytes, name: str, tmp_path: Path, tokenizer: Any) -> None:
     (tmp_path / name).write_bytes(content)

@@ -17,6 +17,7 @@ from support import kinds_of, recipe, run_search
 
 from sparsesearch import cli
 from sparsesearch.calibration import Samples
+from sparsesearch.config import RunConfig, load_config
 from sparsesearch.engine import controller
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.progress import Reporter
@@ -164,7 +165,7 @@ def test_a_damaged_cache_is_built_again(healthy: Path, tmp_path: Path, pattern: 
     path = chance.choice(sorted((tmp_path / ".cache").glob(pattern)))
     before = path.read_bytes()
     chance.choice(DAMAGES)(path, chance)
-    config = controller.load_config(healthy / "run" / "run.yaml")
+    config = load_config(healthy / "run" / "run.yaml")
     again = controller.start(controller.prepare(config), tmp_path / "again", QUIET)
     assert again.run.archive.read_bytes() == (healthy / "run" / "archive.jsonl").read_bytes()
     if "statistics" in pattern or "blocks" in pattern:  # not needed any more
@@ -209,6 +210,18 @@ def test_files_that_vanish_while_candidates_are_measured_end_the_run(
             controller.resume(tmp_path / "run", {}, QUIET)
     assert b'"failed"' not in archive.read_bytes()
     assert controller.resume(tmp_path / "run", {}, QUIET).run.archive.read_bytes() == whole
+
+
+@pytest.mark.parametrize("pattern", ["stores/*/units/*mlp.ffn_width.safetensors", "stores/*/blocks/000.json"])
+def test_a_directory_in_place_of_a_cached_file_is_replaced(healthy: Path, tmp_path: Path, pattern: str) -> None:
+    """Also while levels are built: an unfinished store has no index."""
+    shutil.copytree(healthy, tmp_path, dirs_exist_ok=True)
+    path = next((tmp_path / ".cache").glob(pattern))
+    before = path.read_bytes()
+    replace(path, random.Random(0))
+    next((tmp_path / ".cache").glob("stores/*/index.json")).unlink()
+    assert controller.resume(tmp_path / "run", {}, QUIET).front
+    assert path.read_bytes() == before
 
 
 def test_a_full_disk_ends_the_run_with_one_line(healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +269,7 @@ class Disk:
 def test_a_power_cut_loses_what_was_not_synced_and_nothing_else(
     healthy: Path, family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    config = controller.load_config(healthy / "run" / "run.yaml")
+    config = load_config(healthy / "run" / "run.yaml")
     evaluate, calls = Worker.evaluate, iter(range(10_000))
 
     def cut(self: Worker, *call: Any) -> Any:
@@ -285,7 +298,7 @@ def test_lost_run_files_are_mended_from_recipe_and_archive(healthy: Path, tmp_pa
         (tmp_path / "run" / name).write_bytes(b"")
     with pytest.raises(DamagedFile, match=r"SS601 .* is damaged.*--recipe"):
         RunResults(tmp_path / "run").space  # noqa: B018
-    config = controller.load_config(healthy / "run" / "run.yaml")
+    config = load_config(healthy / "run" / "run.yaml")
     results = controller.mend(tmp_path / "run", config, QUIET)
     assert results.front_json() == RunResults(healthy / "run").front_json() | {"run": str(tmp_path / "run")}
 
@@ -300,11 +313,11 @@ def test_lost_run_files_are_mended_from_recipe_and_archive(healthy: Path, tmp_pa
 def test_an_archive_is_not_mended_with_another_recipe(healthy: Path, tmp_path: Path, change: dict[str, Any]) -> None:
     shutil.copytree(healthy, tmp_path, dirs_exist_ok=True)
     (tmp_path / "run" / "run.yaml").unlink()
-    tree = controller.load_config(healthy / "run" / "run.yaml").model_dump()
+    tree = load_config(healthy / "run" / "run.yaml").model_dump()
     for key, value in change.items():
         tree[key] = tree[key] | value if isinstance(value, dict) else value
     with pytest.raises((InputError, DamagedFile), match=r"SS60[12] "):
-        controller.mend(tmp_path / "run", controller.RunConfig.model_validate(tree), QUIET)
+        controller.mend(tmp_path / "run", RunConfig.model_validate(tree), QUIET)
     assert not (tmp_path / "run" / "run.yaml").exists()
 
 
@@ -312,7 +325,7 @@ def test_of_two_searches_of_one_name_the_second_is_refused(
     healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if it looked before the first began, and locks after that has ended."""
-    config = controller.load_config(healthy / "run" / "run.yaml")
+    config = load_config(healthy / "run" / "run.yaml")
     create = RunDirectory.create
 
     def held(path: Path) -> RunDirectory:
@@ -330,7 +343,7 @@ def test_of_two_searches_of_one_name_the_second_is_refused(
 def test_a_candidate_that_kills_its_process_is_kept_out(
     healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = controller.load_config(healthy / "run" / "run.yaml")
+    config = load_config(healthy / "run" / "run.yaml")
     launch = controller.prepare(config)
     evaluate = Worker.evaluate
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 import sparsesearch as ss
 from sparsesearch.config.units import NEMOTRON_NAS_WIDTH
+from sparsesearch.engine.access import Access
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.export import FORMS, export, hub, pattern, verify, write
@@ -132,7 +133,7 @@ def test_conformance(form: str, kind: str, runs: Runs, tmp_path: Path) -> None:
     )
     chosen = candidate(results, **levels)
     out = tmp_path / "out"
-    report = export(results, chosen, out, form, module)
+    report = export(results, chosen, out, form, Access(module))
     own = module is not None and form in ("zeros", "uneven")
     assert report["verified"] == (["sparsesearch.load"] if own else sorted(REGISTRY[form].ways))
     assert report["max_abs_logit_diff"] < 1e-4
@@ -146,7 +147,7 @@ def test_conformance(form: str, kind: str, runs: Runs, tmp_path: Path) -> None:
     units = zip(results.space.units, chosen.genome.levels, strict=True)
     assert ("no attention (" in card) == any(level for unit, level in units if unit.kind == "drop_attention")
 
-    opened = open_run(results, module)
+    opened = open_run(results, Access(module))
     wanted = opened.supernet.materialise(chosen.genome)
     opened.norms.correct(wanted, chosen.genome)
     inputs = results.run.samples("selection").rows(slice(0, 5)).inputs(wanted)
@@ -197,7 +198,7 @@ def test_padding_is_to_the_widest_layer_and_says_what_is_left(runs: Runs, tmp_pa
 def test_what_cannot_be_padded(kind: str, levels: dict[str, Any], words: str, runs: Runs, tmp_path: Path) -> None:
     results, module = runs(kind)
     with pytest.raises(InputError, match=words) as caught:
-        export(results, candidate(results, **levels), tmp_path / "out", "padded", module)
+        export(results, candidate(results, **levels), tmp_path / "out", "padded", Access(module))
     assert caught.value.code == "SS502"
     assert "Forms it can take:" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
@@ -344,7 +345,7 @@ def test_what_cannot_be_traced_leaves_nothing(runs: Runs, tmp_path: Path, monkey
     monkeypatch.setattr(torch.export, "export", refuse)
     results, module = runs("cnn")
     with pytest.raises(SparseSearchError, match=r"SS507 .* form torch_export: RuntimeError: data-dependent shape"):
-        export(results, candidate(results), tmp_path / "out", "torch_export", module)
+        export(results, candidate(results), tmp_path / "out", "torch_export", Access(module))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -561,11 +562,44 @@ def test_a_dropped_first_attention_counts_tokens(name: str, family_dir: Make) ->
         assert found == expected if attention is NoAttention else set(found) & set(expected)
 
 
-@pytest.mark.parametrize("name", ["llama", "mixtral", "deepseek_v3", "gemma2", "phi3", "bert", "roberta"])
+@pytest.mark.parametrize(
+    "name", ["llama", "mixtral", "deepseek_v3", "gemma2", "phi3", "bert", "roberta", "t5", "t5-relu"]
+)
 def test_dense_models_agree_in_every_way(name: str, family_dir: Make) -> None:
     tokens = torch.arange(24).reshape(2, 12) + 3
     model = load_model(family_dir(name), torch.float32)
-    assert verify.disagreeing(model, {"input_ids": tokens}) == []
+    assert verify.disagreeing(model, _inputs(name, tokens)) == []
+
+
+def _inputs(name: str, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"input_ids": tokens} | ({"decoder_input_ids": tokens} if name.startswith("t5") else {})
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_a_checkpoints_own_ways_of_generating_are_no_difference(name: str, family_dir: Make) -> None:
+    model = load_model(family_dir(name), torch.float32)
+    for key, value in {"repetition_penalty": 1.3, "forced_eos_token_id": 1, "do_sample": True, "top_k": 3}.items():
+        setattr(model.generation_config, key, value)
+    assert verify.disagreeing(model, _inputs(name, torch.arange(24).reshape(2, 12) + 3)) == []
+
+
+@pytest.mark.parametrize("part", ["decoder", "encoder"])
+def test_a_network_with_an_encoder_that_is_wrong_in_use(
+    part: str, family_dir: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that forgets its cache, and an encoder that reads padding."""
+    model = load_model(family_dir("t5"), torch.float32)
+    attention = getattr(model, part).block[0].layer[0].SelfAttention
+    forward = attention.forward
+
+    def forgetful(hidden: torch.Tensor, mask: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if part == "encoder":
+            return forward(hidden, None, *args, **kwargs)
+        return forward(hidden * (1 + 0.5 * (hidden.shape[1] == 1)), mask, *args, **kwargs)
+
+    monkeypatch.setattr(attention, "forward", forgetful)
+    tokens = torch.arange(24).reshape(2, 12) + 3
+    assert "cache" in verify.disagreeing(model, {"input_ids": tokens, "decoder_input_ids": tokens})
 
 
 def test_an_export_that_is_wrong_in_use_is_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -15,11 +16,13 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from support import recipe, run_search
+from support import launched, recipe, run_search
 from torch import nn
 
 import sparsesearch as ss
 from sparsesearch import cli
+from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.stages import searched_stage
 from sparsesearch.errors import InputError
 
 Make = Callable[[str], Path]
@@ -106,6 +109,8 @@ def test_a_program_is_loaded_only_with_trust(program: Path, tmp_path: Path, wher
 
 @pytest.mark.parametrize("change", [
     {"form": 3}, {"task": "evil"}, {"weights_sha256": None}, {"classes": ["../x", "y"]}, {"form": "torch_export"},
+    {"image": 3}, {"image": {"size": -1}}, {"image": {"other": 1}}, {"factory": 3}, {"factory": "os.system"},
+    {"form": "onnx", "inputs": [], "params": 1, "nonzeros": 1, "max_length": "x"},
 ])  # fmt: skip
 def test_manifests_that_are_none_are_one_line(family_dir: Make, tmp_path: Path, change: dict[str, Any]) -> None:
     _manifest(tmp_path, **({"form": "zeros", "factory": None} | change))
@@ -130,33 +135,150 @@ def test_surgery_of_a_file_changes_nothing_but_sizes(tmp_path: Path, surgery: An
         ss.load(tmp_path, module=nn.Linear(2, 2))
 
 
-def test_a_check_of_a_recipe_does_not_run_its_plugins(
-    family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    mark = tmp_path / "ran"
-    (tmp_path / "evil_plugin.py").write_text(EVIL.format(mark=str(mark)))
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe(family_dir("llama"), plugins=[str(tmp_path / "evil_plugin.py")])))
-    for call in (["space", "check", path], ["space", "show", path], ["search", path, "--dry-run"]):
-        monkeypatch.setattr(sys, "argv", ["sparsesearch", *map(str, call)])
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Runs the command line; its exit code and what it said on stderr."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["sparsesearch", *map(str, arguments)])
+        capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             cli.main()
-        assert end.value.code == 2
-        assert "SS129 the recipe imports plugins" in capsys.readouterr().err
+        return int(end.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+NOT_UNASKED = "names code, which is not run unasked: "
+
+
+def _foreign(tmp_path: Path, model: Path, kind: str) -> tuple[Path, dict[str, Any]]:
+    """A file that code touches when it runs, and what of a recipe names that code."""
+    mark = tmp_path / "ran"
+    (tmp_path / "evil.py").write_text(EVIL.format(mark=str(mark)))
+    if kind == "plugin":
+        return mark, {"plugins": [str(tmp_path / "evil.py")]}
+    if kind == "factory":
+        return mark, {"model": {"id": "evil:make"}}
+    place = tmp_path / "model"
+    shutil.copytree(model, place)
+    config = json.loads((place / "config.json").read_text())
+    config |= {"auto_map": {"AutoConfig": "evil.Config"}, "model_type": "evil"}
+    (place / "config.json").write_text(json.dumps(config))
+    shutil.copy(tmp_path / "evil.py", place)
+    return mark, {"model": {"id": str(place), "trust_remote_code": True}}
+
+
+@pytest.mark.parametrize("kind", ["plugin", "factory", "code of the model"])
+def test_a_check_of_a_recipe_runs_nothing_that_it_names(
+    kind: str,
+    family_dir: Make,
+    tmp_path: Path,
+    command: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    mark, named = _foreign(tmp_path, family_dir("llama"), kind)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe(family_dir("llama"), **named)))
+    for call in (["space", "check", path], ["space", "show", path], ["search", path, "--dry-run"]):
+        code, said = command(*call)
+        assert code == 2, call
+        assert f"SS129 the recipe {NOT_UNASKED}" in said
         assert not mark.exists()
-    monkeypatch.setattr(sys, "argv", ["sparsesearch", "space", "check", str(path), "--trust-remote-code"])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert not end.value.code
+    command("space", "check", path, "--trust-remote-code")
     assert mark.exists()
 
 
+def _edited(run: Path, change: dict[str, Any]) -> None:
+    """`run.yaml` with other keys, as somebody else's run directory may have them."""
+    tree = yaml.safe_load((run / "run.yaml").read_text())
+    for key, value in change.items():
+        tree[key] = tree[key] | value if isinstance(value, dict) else value
+    (run / "run.yaml").write_text(yaml.safe_dump(tree))
+
+
+VERBS = [
+    ("resume", "RUN"), ("export", "RUN", "--out", "OUT"), ("recover", "RUN", "--tokens", "64", "--out", "OUT"),
+    ("refine", "RUN"), ("latency", "RUN"), ("evaluate", "RUN/ID", "--text", "TEXT"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
+@pytest.mark.parametrize("kind", ["plugin", "factory", "code of the model"])
+def test_what_a_run_directory_names_is_not_run_unasked(
+    verb: tuple[str, ...],
+    kind: str,
+    family_dir: Make,
+    searched: Path,
+    tmp_path: Path,
+    command: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "evil", raising=False)
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    run = tmp_path / "run"
+    mark, named = _foreign(tmp_path, family_dir("llama"), kind)
+    _edited(run, named)
+    (tmp_path / "text.txt").write_text("a text of some words. " * 100)
+    names = {
+        "RUN": run, "RUN/ID": run / ss.Run.open(run).pick().genome.id, "OUT": tmp_path / "out",
+        "TEXT": tmp_path / "text.txt",
+    }  # fmt: skip
+    call = [names.get(word, word) for word in verb]
+    code, said = command(*call)
+    assert code == 2
+    assert f"SS129 run {run} {NOT_UNASKED}" in said
+    assert not mark.exists()
+    assert not (tmp_path / "out").exists()
+    command(*call, "--trust-remote-code")
+    assert mark.exists()
+
+
+@pytest.fixture(scope="module")
+def searched(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results directory with a finished run."""
+    place = tmp_path_factory.mktemp("searched")
+    run_search(place / "run", family_dir("llama"))
+    return place
+
+
+def test_from_python_a_run_needs_trust_as_well(family_dir: Make, searched: Path, tmp_path: Path) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    mark, named = _foreign(tmp_path, family_dir("llama"), "plugin")
+    _edited(tmp_path / "run", named)
+    run = ss.Run.open(tmp_path / "run")
+    for use in (lambda: run.export(run.pick(), tmp_path / "out"), lambda: run.resume()):
+        with pytest.raises(InputError, match=f"SS129 run .* {NOT_UNASKED}.*evil.py.*trust_remote_code=True"):
+            use()
+    assert not mark.exists()
+    assert ss.Run.open(tmp_path / "run", trust_remote_code=True).export(run.pick(), tmp_path / "out")["verified"]
+    assert mark.exists()
+
+
+def test_a_run_that_is_gone_on_with_by_a_recipe_names_no_other_code(
+    family_dir: Make, searched: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    mark, named = _foreign(tmp_path, family_dir("llama"), "plugin")
+    _edited(tmp_path / "run", named)
+    launch = launched(family_dir("llama"))
+    with pytest.raises(InputError, match=f"SS129 run .* {NOT_UNASKED}.*evil.py"):
+        searched_stage(launch, tmp_path / "run", Reporter(quiet=True))
+    assert not mark.exists()
+
+
+def test_a_search_says_what_code_it_runs(family_dir: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text("")
+    ss.search(recipe(family_dir("llama"), plugins=[str(tmp_path / "mine.py")]), results=tmp_path, name="run")
+    assert f"Runs code that the recipe names: {tmp_path / 'mine.py'}\n" in capsys.readouterr().err
+
+
 def test_reading_a_run_imports_nothing_it_names(family_dir: Make, tmp_path: Path) -> None:
-    mark = tmp_path / "ran"
-    (tmp_path / "evil_reader.py").write_text(EVIL.format(mark=str(mark)))
-    results = run_search(tmp_path / "run", family_dir("llama"))
-    text = results.run.config.read_text().replace("plugins: []", f"plugins: [{tmp_path / 'evil_reader.py'}]")
-    results.run.config.write_text(text.rpartition("# sha256")[0])
+    mark, named = _foreign(tmp_path, family_dir("llama"), "plugin")
+    run_search(tmp_path / "run", family_dir("llama"))
+    _edited(tmp_path / "run", named)
     run = ss.Run.open(tmp_path / "run")
     assert run.front()
     assert run.pick("knee")

@@ -36,6 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sparsesearch as ss
 from sparsesearch.calibration.collect import unfolded
+from sparsesearch.engine.access import Access
 from sparsesearch.errors import InputError
 from sparsesearch.export.write import open_run
 from sparsesearch.files import read_lines, seal
@@ -272,7 +273,7 @@ def test_macs_are_what_torch_counts_dense_and_pruned(
 ) -> None:
     module = made(make)
     run = search(module, data, tmp_path)
-    supernet = open_run(run.results, module).supernet
+    supernet = open_run(run.results, Access(module)).supernet
     for genome in (run.results.space.dense, run.results.space.smallest):
         costs = run.results.space.costs.named(genome.levels)
         assert costs["macs"] == counted(supernet.materialise(genome), data)
@@ -384,7 +385,7 @@ def test_every_level_of_every_cut_runs(make: Callable[[], nn.Module], tmp_path: 
     module = made(make)
     run = search(module, IMAGES, tmp_path, recipe(units=units))
     assert all(e.status == "ok" for e in run.results.evaluations)
-    supernet, space = open_run(run.results, module).supernet, run.results.space
+    supernet, space = open_run(run.results, Access(module)).supernet, run.results.space
     for position, unit in enumerate(space.units):
         for level in range(len(unit.levels)):
             levels = np.zeros(len(space.units), dtype=np.int64)

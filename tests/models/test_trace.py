@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import sparsesearch as ss
+from sparsesearch.engine.access import Access
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation.batchnorm import RunningStatistics, batch_norms, reestimate
 from sparsesearch.export.write import Opened, open_run
@@ -58,7 +59,7 @@ class Searched:
         kernels = [{"kind": "kernel"}] if name == "kernels" else []
         recipe = RECIPE | {"units": RECIPE["units"] + kernels}
         self.run = ss.search(self.module, recipe, data=DATA, results=work, name=name, quiet=True)
-        self.opened: Opened = open_run(self.run.results, self.module)
+        self.opened: Opened = open_run(self.run.results, Access(self.module))
 
     @property
     def space(self) -> Space:
@@ -267,7 +268,7 @@ def test_the_first_channel_to_go_is_the_one_that_brute_force_finds(tmp_path: Pat
     }
     module = make("padded")
     run = ss.search(module, recipe, data=DATA, results=tmp_path, quiet=True)
-    supernet = open_run(run.results, module).supernet
+    supernet = open_run(run.results, Access(module)).supernet
     (unit,) = run.results.space.units
     kept = supernet.composer.files.kept(unit, 1, unit.total)[0].tolist()
     reader, seen = module.get_submodule("blocks.0.conv2"), []
