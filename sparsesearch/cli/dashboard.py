@@ -24,9 +24,9 @@ def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
 ) -> None:
     """Mirror a run into optuna.journal and serve it with optuna-dashboard, a running search as it goes on."""
-    from sparsesearch.report.reading import open_results
+    from sparsesearch.engine.results import RunResults
 
-    results = open_results(Path(run))
+    results = RunResults(Path(run))
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise EnvironmentProblem("SS307", "dashboard needs optuna-dashboard.", "pip install 'sparsesearch[dashboard]'")
     if not results.evaluations:
@@ -41,7 +41,7 @@ def dashboard(
     def follow() -> None:
         while results.run.holder():
             time.sleep(INTERVAL)
-            mirror.update(open_results(Path(run)))
+            mirror.update(RunResults(Path(run)))
 
     threading.Thread(target=follow, daemon=True).start()
     say(f"{mirror.path} at http://{host}:{port}/ (Ctrl-C ends)", err=True)

@@ -17,13 +17,13 @@ def front(
     json_: Json = False,
 ) -> None:
     """Show the candidates that no other candidate beats, with dense and uniform beside them."""
+    from sparsesearch.engine.results import RunResults
     from sparsesearch.errors import InputError, did_you_mean
     from sparsesearch.media import Terminal
-    from sparsesearch.report.reading import open_results
     from sparsesearch.report.terminal import front_table
     from sparsesearch.space import Limit
 
-    results = open_results(Path(run))
+    results = RunResults(Path(run))
     results.require_front()
     space = results.space.with_limits(Limit.parse(text) for text in where or [])
     candidates = [e for e in results.front if space.feasible(e.genome)]

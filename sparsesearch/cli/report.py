@@ -24,9 +24,9 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html and PNGs from the archive; of several runs, one page with their fronts over each other."""
-    from sparsesearch.report.reading import open_results
+    from sparsesearch.engine.results import RunResults
 
-    found = [open_results(Path(run)) for run in runs]
+    found = [RunResults(Path(run)) for run in runs]
     if len(found) > 1:
         if journal:
             raise InputError("SS101", "--journal is for one run.", "Give it to each run by itself.")

@@ -58,7 +58,8 @@ def search(
     if dry_run:
         from sparsesearch.plugins import check_trust
 
-        check_trust(config.code, trust, "the recipe")
+        # A factory that was typed here is no recipe's.
+        check_trust([name for name in config.code if name != changes.get("model.id")], trust, "the recipe")
     from sparsesearch.engine.launch import prepare
     from sparsesearch.engine.progress import Reporter
 

@@ -21,12 +21,12 @@ def show(
     json_: Json = False,
 ) -> None:
     """Show what a candidate keeps of every unit, and what it costs; of many units, a line for each block."""
+    from sparsesearch.engine.results import RunResults
     from sparsesearch.media import Terminal
-    from sparsesearch.report.reading import open_results
     from sparsesearch.report.terminal import block_bars, unit_bars
     from sparsesearch.report.texts import cost_text
 
-    results = open_results(Path(run))
+    results = RunResults(Path(run))
     chosen = choose(results, candidate, pick)
     if json_:
         print_json(results.candidate_json(chosen) | {"kept": results.space.describe(chosen.genome)})

@@ -20,10 +20,10 @@ def track(
     It is read from the run's files, so that it can be made anew at any time; what was there of the run is replaced
     (Weights & Biases keeps it and gets another one).
     """
-    from sparsesearch.report.reading import open_results
+    from sparsesearch.engine.results import RunResults
     from sparsesearch.tracking import follow, open_tracker
 
     path = Path(run)
-    tracker = open_tracker(to, open_results(path))
+    tracker = open_tracker(to, RunResults(path))
     count = follow(path, tracker, watch)
     say(f"{count} points: {tracker.place}")

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from sparsesearch.engine.schemas import check_lines
 from sparsesearch.errors import (
     DamagedFile,
     EnvironmentProblem,
@@ -209,7 +210,9 @@ class RunDirectory:
 
         Raises DamagedFile SS601 for a damaged line, or if there are fewer.
         """
-        found = [data for data, _ in read_lines(path, "Delete this line, what it says is lost, and resume.")]
+        hint = "Delete this line, what it says is lost, and resume."
+        found = [data for data, _ in read_lines(path, hint)]
+        check_lines(path, found, hint)
         if len(found) < least:
             hint = f"'sparsesearch resume {self.path}' goes on with those."
             raise DamagedFile(path, f"{len(found)} of {least} lines are left", hint)

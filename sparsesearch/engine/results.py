@@ -12,8 +12,9 @@ from sparsesearch import pareto
 from sparsesearch.engine.archive import Archive
 from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.directory import RunDirectory
+from sparsesearch.engine.schemas import check_evaluations, check_info, check_space
 from sparsesearch.engine.supernets import read_index, supernet_path
-from sparsesearch.errors import DamagedFile, InfeasibleError, InputError
+from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers.base import Evaluation
 from sparsesearch.space import Space
 
@@ -29,28 +30,6 @@ def name_in_tests(evaluation: Evaluation) -> str:
     return f"{identity}+{evaluation.trained}" if evaluation.trained else identity
 
 
-# What `run.json` has in every run, and of which type.
-INFO = {
-    "fingerprint": dict,
-    "objectives": list,
-    "selection_sequences": int,
-    "length": int,
-    "task": str,
-    "versions": dict,
-}
-
-
-def _checked(run: RunDirectory, info: dict[str, Any]) -> dict[str, Any]:
-    """What `run.json` says; raises DamagedFile SS601 if something is missing from it or of another type."""
-    for name, kind in INFO.items():
-        if not isinstance(info.get(name), kind):
-            raise DamagedFile(run.info, f"{name}: expected {kind.__name__}, got {info.get(name)!r}", run.mending)
-    lines = info.get("lines", {})
-    if not isinstance(lines, dict) or not all(isinstance(count, int) for count in lines.values()):
-        raise DamagedFile(run.info, f"lines: expected a count for each file, got {lines!r:.80}", run.mending)
-    return info
-
-
 class RunResults:
     """What a run has found so far."""
 
@@ -61,12 +40,15 @@ class RunResults:
         """
         self._rungs = rungs
         self.run = RunDirectory.open(path)
-        self.info: dict[str, Any] = _checked(self.run, self.run.read(self.run.info))
+        self.info: dict[str, Any] = self.run.read(self.run.info)
+        check_info(self.run.info, self.info, self.run.mending)
         self.objectives: list[str] = self.info["objectives"]
 
     @cached_property
     def space(self) -> Space:
-        return self.run.read_space()
+        space = self.run.read_space()
+        check_space(self.run.space, space, self.objectives, self.run.mending)
+        return space
 
     @cached_property
     def archive(self) -> Archive:
@@ -75,6 +57,7 @@ class RunResults:
     def _archive(self, path: Path) -> Archive:
         archive = Archive(path)
         archive.check(self.space, self._least(path))
+        check_evaluations(path, archive.entries.values(), self.space, self.objectives)
         return archive
 
     def _least(self, path: Path) -> int:

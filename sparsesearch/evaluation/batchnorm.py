@@ -7,6 +7,7 @@ dense network as well. Here its own statistics move, by what the minibatches say
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -69,7 +70,11 @@ def batch_norms(model: torch.nn.Module) -> dict[str, _BatchNorm]:
 
 
 def reestimate(model: Any, task: Task, samples: Samples, batch: int) -> None:
-    """Set running means and variances to their averages over the minibatches of some samples; weights stay."""
+    """Set running means and variances to their averages over the minibatches of some samples; weights stay.
+
+    A last sample that would be alone joins the minibatch before it: one value has no variance.
+    """
+    starts = [start for start in range(0, len(samples), batch) if len(samples) - start > 1 or start == 0]
     layers = list(batch_norms(model).values())
     before = [layer.momentum for layer in layers]
     for layer in layers:
@@ -78,8 +83,8 @@ def reestimate(model: Any, task: Task, samples: Samples, batch: int) -> None:
         layer.train()
     try:
         with torch.no_grad():
-            for start in range(0, len(samples), batch):
-                task.call(model, samples.rows(slice(start, start + batch)).inputs(model))
+            for start, end in itertools.pairwise([*starts, len(samples)]):
+                task.call(model, samples.rows(slice(start, end)).inputs(model))
     finally:
         for layer, momentum in zip(layers, before, strict=True):
             layer.momentum = momentum

@@ -50,6 +50,10 @@ from sparsesearch.training.trial import RETRAIN
 
 WEIGHT_FILES = (".safetensors", ".onnx", ".data", ".pt2")
 PREPROCESSOR = "preprocessor_config.json"
+# Files beside a checkpoint that say how it is used, and stay as they are.
+BESIDE = (
+    "generation_config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
+)  # fmt: skip
 # How the names of directories begin that are written to before they have their place: then host and process.
 _LEFTOVER = ".sparsesearch-"
 
@@ -278,13 +282,29 @@ def _no_code(_: StitchedSupernet) -> dict[str, str]:
 
 
 def _save_beside(opened: Opened, work: Path) -> None:
-    """What goes with a checkpoint: its tokenizer, or how its images are made."""
+    """What goes with a checkpoint: its tokenizer, or how its images are made, and how it generates or is pooled."""
     source = opened.source.directory
     assert source is not None
+    for name in (*BESIDE, *_modules(source)):
+        if (source / name).is_file():
+            (work / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / name, work / name)
     if opened.supernet.network.task.data != "image":
         load_tokenizer(source).save_pretrained(work)
     elif (source / PREPROCESSOR).is_file():
         shutil.copy(source / PREPROCESSOR, work / PREPROCESSOR)
+
+
+def _modules(source: Path) -> list[str]:
+    """Files of the modules that sentence-transformers puts behind a network, which its `modules.json` names."""
+    try:
+        modules = json.loads((source / BESIDE[1]).read_text())
+        names = [str(module["path"]) for module in modules]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+    places = [source / name for name in names if re.fullmatch(r"[0-9]+_\w+", name)]
+    return [f"{place.name}/{file.name}" for place in places if place.is_dir() for file in sorted(place.iterdir())
+            if file.suffix in (".json", ".safetensors")]  # fmt: skip
 
 
 def _samples(run: RunDirectory) -> Samples:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,19 @@ def tensor_headers(directory: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     if not found:
         raise InputError("SS206", f"{directory} holds no tensors.", "Fetch its weights again.")
     return found
+
+
+def same_tensors(directory: Path, one: str, other: str) -> bool:
+    """Whether two tensors of a checkpoint are equal; some rows at a time are in memory."""
+    parts: dict[str, Any] = {}
+    with ExitStack() as stack:
+        for path in weight_files(directory):
+            file = stack.enter_context(safe_open(path, framework="pt"))
+            parts |= {name: file.get_slice(name) for name in (one, other) if name in file.keys()}  # noqa: SIM118
+        first, second = parts[one], parts[other]
+        if first.get_shape() != second.get_shape():
+            return False
+        return all(torch.equal(first[i : i + 4096], second[i : i + 4096]) for i in range(0, first.get_shape()[0], 4096))
 
 
 class Types:

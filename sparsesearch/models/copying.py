@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -84,7 +85,15 @@ def placed(module: nn.Module, device: torch.device | str, dtype: torch.dtype | N
 
 
 def check_plain(module: nn.Module) -> None:
-    """Raise InputError SS232 for parameters that can be neither pruned nor counted."""
+    """Raise InputError SS232 for parameters that can be neither pruned nor counted, and for layers whose outputs for a
+    sample depend on the other samples of its batch.
+    """
+    for name, part in module.named_modules():
+        if isinstance(part, _BatchNorm) and part.running_mean is None:
+            raise InputError(
+                "SS232", f"layer {name} normalises by the batch that a sample is in (track_running_stats=False).",
+                "Let it track running statistics, or use a norm over each sample.",
+            )  # fmt: skip
     for name, parameter in module.named_parameters():
         if nn.parameter.is_lazy(parameter) or parameter.is_meta:
             raise InputError(

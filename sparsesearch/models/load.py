@@ -17,7 +17,7 @@ from transformers.utils import logging as reports
 from sparsesearch import demo
 from sparsesearch.config import ModelConfig
 from sparsesearch.errors import InputError, first_line, machine_problem
-from sparsesearch.models.checkpoint import check_config, one_line, read_document, tensor_headers
+from sparsesearch.models.checkpoint import check_config, one_line, read_document, same_tensors, tensor_headers
 from sparsesearch.models.family import check_family
 from sparsesearch.models.task import task_of
 
@@ -25,7 +25,10 @@ DEMO = Path(demo.__file__).parent / "model"
 # Tensors of heads that checkpoints of encoders carry along and their networks do without.
 SPARE = re.compile(
     r"(^|\.)pooler\.|^cls\.seq_relationship\.|^cls\.predictions\.decoder\.|^mask_predictions\.|^lm_predictions\."
+    r"|\.masked_bias$"
 )
+# What a configuration may switch on that changes what a forward pass returns.
+_OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 
 
 def resolve(model: ModelConfig) -> Path:
@@ -60,7 +63,10 @@ def _download(model: ModelConfig) -> Path:
 
 
 def dense_config(directory: Path, trust_remote_code: bool = False) -> PretrainedConfig:
-    """The model's configuration; raises InputError SS201, SS202, SS203, SS207 or SS217 before any weight is read."""
+    """The model's configuration, whose forward passes return logits or hidden states by name and nothing else.
+
+    Raises InputError SS201, SS202, SS203, SS207 or SS217 before any weight is read.
+    """
     check_config(directory)
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
@@ -76,6 +82,8 @@ def dense_config(directory: Path, trust_remote_code: bool = False) -> Pretrained
         check_family(config)
         task_of(config)
         _check_sizes(config, directory)
+        for name, value in _OUTPUTS.items():
+            setattr(config, name, value)
     except Exception as error:  # fields of other types than they have
         raise one_line(error, directory) from None
     return config
@@ -87,6 +95,11 @@ def _check_sizes(config: Any, directory: Path) -> None:
         value = getattr(config, name, None)
         if isinstance(value, (int, float)) and value < 1:
             raise InputError("SS202", f"{directory / 'config.json'}: {name} is {value!r}, not 1 or more.", "Repair it.")
+    if getattr(config, "num_channels", 3) != 3:
+        raise InputError(
+            "SS202", f"{directory} takes images of {config.num_channels} channels; they are read in three.",
+            "Search it as a module from Python, with arrays as data.",
+        )  # fmt: skip
     tensors = len(tensor_headers(directory))
     if (layers := getattr(config, "num_hidden_layers", 0)) > tensors:
         raise InputError(
@@ -113,15 +126,28 @@ def load_model(
 ) -> Any:
     """The network in evaluation mode, without gradients; raises InputError SS215 for weights that are not its own."""
     config = dense_config(directory, trust_remote_code)
-    model = load_whole(_auto_class(config), directory, dtype=dtype, trust_remote_code=trust_remote_code)
+    options = {"config": config, "dtype": dtype, "trust_remote_code": trust_remote_code}
+    model = load_whole(_auto_class(config), directory, **options)
     return model.to(device).eval().requires_grad_(False)
 
 
 def check_weights(directory: Path, config: PretrainedConfig, trust_remote_code: bool = False) -> None:
-    """Raise InputError SS215 if a checkpoint's tensors are not those of its network; reads headers alone."""
-    load_whole(
-        _auto_class(config), directory, dtype="auto", device_map="meta", trust_remote_code=trust_remote_code
-    )  # fmt: skip
+    """Raise InputError SS215 if a checkpoint's tensors are not those of its network.
+
+    Reads headers, and tensors that the configuration says are one and the file holds twice.
+    """
+    options = {"config": config, "dtype": "auto", "trust_remote_code": trust_remote_code}
+    load_whole(_auto_class(config), directory, device_map="meta", **options)
+    names: dict[int, list[str]] = {}
+    for name, parameter in meta_model(config, trust_remote_code).named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    for tied in names.values():
+        held = [name for name in tied if len(tied) > 1 and name in tensor_headers(directory)]
+        if differing := next((name for name in held[1:] if not same_tensors(directory, held[0], name)), None):
+            raise InputError(
+                "SS215", f"the checkpoint {directory} has different weights for {held[0]} and {differing}, which "
+                "config.json says are one.", "Set tie_word_embeddings: false there if they are two.",
+            )  # fmt: skip
 
 
 def load_whole(model_class: Any, directory: Path, **options: Any) -> Any:
@@ -146,7 +172,7 @@ def load_whole(model_class: Any, directory: Path, **options: Any) -> Any:
         if bars:
             reports.enable_progress_bar()
     buffers = {name for name, _ in model.named_buffers()}
-    left = [name for name in told["unexpected_keys"] if name not in buffers and not SPARE.search(name)]
+    left = [name for name in told["unexpected_keys"] if name not in buffers and not _is_spare(name, model.config)]
     wrong = [f"{name} {tuple(got)} where the network has {tuple(own)}" for name, got, own in told["mismatched_keys"]]
     for what, names in (("misses", told["missing_keys"]), ("has other shapes:", wrong), ("has unexpected", left)):
         if names:
@@ -154,9 +180,16 @@ def load_whole(model_class: Any, directory: Path, **options: Any) -> Any:
             more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
             raise InputError(
                 "SS215", f"the checkpoint {directory} {what} {', '.join(listed[:3])}{more}.",
-                "Fetch it again: its weights are not those that config.json describes.",
+                "Its weights are not those that config.json describes: repair that, or fetch both again.",
             )  # fmt: skip
     return model
+
+
+def _is_spare(name: str, config: Any) -> bool:
+    """Whether a network does without a tensor of its checkpoint: another head, a mask, a layer for further tokens."""
+    layers, more = getattr(config, "num_hidden_layers", 0), getattr(config, "num_nextn_predict_layers", 0) or 0
+    block = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
+    return SPARE.search(name) is not None or (block is not None and layers <= int(block[1]) < layers + more)
 
 
 def load_tokenizer(directory: Path, trust_remote_code: bool = False) -> Any:

@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.schemas import sound
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.proxies.audit import TRUSTED
 from sparsesearch.report.page import BLUE, GREY, LAYOUT, VERMILION
-from sparsesearch.report.reading import sound
 
 # At once, after training.
 _SYMBOLS = ("circle", "diamond-open")

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from sparsesearch import pareto
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import printable
-from sparsesearch.report.reading import phases
 from sparsesearch.report.texts import LATENCY, axis_text
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome, Space
@@ -127,7 +126,7 @@ def rungs(results: RunResults) -> list[Rung]:
         found.append(Rung(name, len(spent), sum(spent)))
     trained = {e.trained for e in results.climbed}
     for tokens in sorted(trained):
-        lines = [line for line in phases(results) if line["phase"] == f"training {tokens}"]
+        lines = [line for line in results.lines(results.run.ledger) if line["phase"] == f"training {tokens}"]
         count = sum(e.trained == tokens for e in results.climbed)
         found.append(Rung(f"trained to {tokens:,} tokens", count, sum(line["tokens"] for line in lines)))
     return found

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sparsesearch import pareto
 from sparsesearch.engine.results import RunResults
-from sparsesearch.report.reading import Phase
 from sparsesearch.searchers import Evaluation
 
 # Origins of the candidates that every search begins with, which say how far the space of objectives reaches.
@@ -106,7 +106,7 @@ def searched(results: RunResults) -> list[Evaluation]:
     return [e for e in results.evaluations if e.sequences < pool] or results.evaluations
 
 
-def per_second(lines: Sequence[Phase]) -> list[tuple[int, float]]:
+def per_second(lines: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
     """How fast the evaluations were made that each of the ledger's lines notes: (evaluations so far, per second)."""
     found, count = [], 0
     for line in lines:

@@ -17,7 +17,7 @@ from sparsesearch.config import RunConfig, load_config
 from sparsesearch.engine.budget import GRADIENT
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import DamagedFile, InputError, printable
-from sparsesearch.report.reading import open_results, phases, progress
+from sparsesearch.report.reading import progress
 from sparsesearch.report.series import Series, per_second, searched, series_of
 from sparsesearch.report.texts import cost_text
 
@@ -40,7 +40,7 @@ def status_json(path: Path) -> dict[str, Any]:
 
     Raises InputError SS600 where there is no run, SS602 where it is no search.
     """
-    results = open_results(path)
+    results = RunResults(path)
     run, now = results.run, time.time()
     if (kind := results.info.get("kind", "search")) != "search":
         raise InputError("SS602", f"{path} is an {kind}; status is of searches.")
@@ -50,7 +50,7 @@ def status_json(path: Path) -> dict[str, Any]:
     state = _state(kept, holder, run.front.exists())
     phase = _phase(kept, now) if state not in ("busy", "finished") and kept else None
     evaluations, tokens = _evaluations_json(results, config, state, phase), _tokens_json(results, config)
-    ledger = phases(results)
+    ledger = results.lines(results.run.ledger)
     rates, seconds = per_second(ledger), sum(line["seconds"] for line in ledger)
     running = state == "running"
     return {

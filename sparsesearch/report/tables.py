@@ -41,7 +41,7 @@ def front_table(results: RunResults) -> Markup:
 def phases(results: RunResults) -> dict[str, list[float]]:
     """Steps, tokens, seconds and device seconds of the ledger, summed by phase."""
     sums: dict[str, list[float]] = {}
-    for entry in reading.phases(results):
+    for entry in results.lines(results.run.ledger):
         total = sums.setdefault(entry["phase"], [0.0, 0.0, 0.0, 0.0])
         spent = (entry["count"], entry["tokens"], entry["seconds"], entry.get("device_seconds", 0.0))
         for i, value in enumerate(spent):
@@ -95,6 +95,6 @@ def exports_table(results: RunResults, keys: Mapping[str, str]) -> Markup:
             ", ".join(line["verified"]),
             line["when"],
         ]
-        for line in reading.exports(results)
+        for line in results.lines(results.run.exports)
     ]
     return table(["id", "form", "directory", "verified by", "when"], rows) if rows else Markup()

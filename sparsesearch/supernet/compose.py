@@ -250,8 +250,9 @@ def _tensor(model: Any, name: str) -> torch.Tensor:
 
 def _norms(model: Any) -> list[str]:
     """Running statistics, which are measured again for every candidate and have to come back."""
+    modules = [(path, module._buffers) for path, module in model.named_modules()]
     leaves = ("running_mean", "running_var")
-    return [f"{path}.{leaf}" for path, module in model.named_modules() for leaf in leaves if leaf in module._buffers]
+    return [f"{path}.{leaf}" for path, buffers in modules for leaf in leaves if buffers.get(leaf) is not None]
 
 
 def _plans(network: Network, space: Space, position: dict[str, int], norms: list[str]) -> Iterator[Plan]:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.report.reading import generations, open_results, phases
+from sparsesearch.engine.results import RunResults
 from sparsesearch.report.series import Series, per_second
 from sparsesearch.tracking.base import Point, Tracker
 
@@ -20,17 +20,17 @@ class Follower:
     """Gives each point of a run once, whenever it is asked."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._series = path, Series(open_results(path))
+        self._path, self._series = path, Series(RunResults(path))
         self._rates = self._generations = 0
 
     def new(self) -> list[Point]:
         """What there is since the last time: of evaluations, of their pace, and of what the searcher says of itself."""
-        results, series = open_results(self._path), self._series
+        results, series = RunResults(self._path), self._series
         new = enumerate(results.evaluations[series.evaluations :], series.evaluations + 1)
         points = [Point(number, series.add(evaluation)) for number, evaluation in new]
-        rates = per_second(phases(results))
+        rates = per_second(results.lines(results.run.ledger))
         points += [Point(n, {"evaluations_per_second": rate}) for n, rate in rates[self._rates :]]
-        lines = generations(results)
+        lines = results.lines(results.run.generations)
         for line in lines[self._generations :]:
             said = {f"searcher/{name}": value for name, value in line.items() if name not in COUNTS}
             points.append(Point(int(line["evaluations"]), said))

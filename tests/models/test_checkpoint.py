@@ -107,6 +107,78 @@ def test_what_checkpoints_carry_along_is_no_fault(family_dir: Make, tmp_path: Pa
     assert described(bert).shapes
 
 
+def test_of_two_tensors_that_are_said_to_be_one_neither_is_dropped(copy: Path) -> None:
+    """transformers keeps both, and counts, costs and exports would be of another network."""
+    rows = load_file(copy / WEIGHTS)["model.embed_tokens.weight"]
+    change(copy, lambda tensors: tensors.update({"lm_head.weight": rows.clone()}))
+    assert described(copy).shapes
+    change(copy, lambda tensors: tensors["lm_head.weight"][-1, -1].add_(1))
+    with pytest.raises(InputError, match=r"SS215 .* different weights for .*lm_head.weight.*tie_word_embeddings"):
+        described(copy)
+
+
+@pytest.mark.parametrize(("name", "extra"), [
+    ("gpt2", "transformer.h.0.attn.masked_bias"), ("deepseek_v3", "model.layers.2.eh_proj.weight"),
+])  # fmt: skip
+def test_what_transformers_leaves_out_is_left_out(family_dir: Make, tmp_path: Path, name: str, extra: str) -> None:
+    """Masks of old versions, and layers that predict further tokens, as many as the configuration says."""
+    model = shutil.copytree(family_dir(name), tmp_path / "model")
+    change(model, lambda tensors: tensors.update({extra: torch.zeros(1)}))
+    config = json.loads((model / "config.json").read_text()) | {"num_nextn_predict_layers": 1}
+    (model / "config.json").write_text(json.dumps(config))
+    assert described(model).shapes == described(family_dir(name)).shapes
+    if name == "deepseek_v3":
+        (model / "config.json").write_text(json.dumps(config | {"num_nextn_predict_layers": 0}))
+        with pytest.raises(InputError, match=f"SS215 .*unexpected {extra}"):
+            described(model)
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "vit"])
+def test_outputs_that_a_configuration_asks_for_do_not_matter(
+    family_dir: Make, tmp_path: Path, name: str, quick_exports: None
+) -> None:
+    model = shutil.copytree(family_dir(name), tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    asked = {"return_dict": False, "output_attentions": True, "output_hidden_states": True}
+    (model / "config.json").write_text(json.dumps(config | asked))
+    run = ss.Run(run_search(tmp_path / "run", model))
+    assert run.export(run.pick(), tmp_path / "out")["verified"]
+
+
+def test_images_of_one_channel_are_refused(family_dir: Make, tmp_path: Path) -> None:
+    model = shutil.copytree(family_dir("vit"), tmp_path / "model")
+    config = json.loads((model / "config.json").read_text()) | {"num_channels": 1}
+    (model / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"SS202 .* images of 1 channels; they are read in three"):
+        described(model)
+
+
+def test_of_t5_other_heads_are_refused(tmp_path: Path) -> None:
+    config = transformers.T5Config(d_model=8, d_ff=8, d_kv=4, num_layers=1, num_heads=2, vocab_size=32)
+    transformers.T5ForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    with pytest.raises(InputError, match="SS202 no family map for T5ForSequenceClassification"):
+        described(tmp_path / "model")
+
+
+@pytest.mark.parametrize("form", ["zeros", "uneven"])
+def test_exports_keep_how_a_model_is_used(family_dir: Make, tmp_path: Path, form: str, quick_exports: None) -> None:
+    """Its end of a turn and sampling, also such as transformers would not save; the pooling of sentences."""
+    model = shutil.copytree(family_dir("llama"), tmp_path / "model")
+    files = {
+        "generation_config.json": {"eos_token_id": [0, 7, 9], "temperature": 0.6, "do_sample": False},
+        "modules.json": [{"path": ""}, {"path": "1_Pooling"}, {"path": "../../etc"}, {"path": 3}],
+        "1_Pooling/config.json": {"pooling_mode_mean_tokens": True},
+    }
+    for name, content in files.items():
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text(json.dumps(content))
+    run = ss.Run(run_search(tmp_path / "run", model))
+    run.export(run.pick(), tmp_path / "out", form)
+    for name, content in files.items():
+        assert json.loads((tmp_path / "out" / name).read_text()) == content
+    assert ss.load(tmp_path / "out").generation_config.eos_token_id == [0, 7, 9]
+
+
 @pytest.mark.parametrize(
     ("said", "real", "stored"),
     [(None, torch.bfloat16, torch.bfloat16), ("bfloat16", torch.float32, torch.float32),

@@ -230,6 +230,29 @@ def test_qualities_of_ones_own_that_say_nothing(quality: Any, code: str, words: 
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("count", [5, 9])
+def test_a_last_sample_alone_is_no_batch_of_its_own(count: int, tmp_path: Path) -> None:
+    """Batch normalisation over one value has no variance."""
+    module = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+    data = {"calibration": NUMBERS[:count], "selection": NUMBERS[-8:]}
+    told = recipe(batch=4) | {"data": {"batch_norm": count, "allow_shared": True}}
+    run = ss.search(module, told, data=data, results=tmp_path, quiet=True)
+    assert run.front()
+    assert all(e.status == "ok" for e in run.results.evaluations)
+
+
+def test_norms_over_the_batch_are_refused(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16, track_running_stats=False), nn.Linear(16, 4))
+    with pytest.raises(InputError, match=r"SS232 layer 1 normalises by the batch .*track_running_stats"):
+        search(module, NUMBERS, tmp_path, recipe())
+
+
+def test_tensors_that_repeat_one_value_have_an_identity() -> None:
+    module = small()
+    module.register_buffer("scale", torch.ones(1).expand(4))
+    assert Given(module).weights == Given(module).weights
+
+
 def test_the_probe_of_a_quality_leaves_no_trace() -> None:
     from sparsesearch.engine.soundness import negated
 

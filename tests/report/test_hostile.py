@@ -20,7 +20,6 @@ from sparsesearch.media import markdown
 from sparsesearch.report.html import write_report
 from sparsesearch.report.notebook import run_html
 from sparsesearch.report.png import write_figures, write_png
-from sparsesearch.report.reading import open_results
 from sparsesearch.report.runs_page import write_runs_page
 
 PWN = "document.documentElement.dataset.pwned=1"
@@ -105,7 +104,7 @@ def hostile(small_run: RunResults, tmp_path: Path) -> RunResults:
         shutil.copy(file, audit)
     proxies = {WORSE: {"tau": 0.6, "tau_range": [0.5, 0.7], "control": False}}
     (audit / "audit.json").write_text(json.dumps({"quality": WORSE, "limits": [WORSE], "proxies": proxies}))
-    return open_results(path)
+    return RunResults(path)
 
 
 def _assert_harmless(shown: Any) -> None:
@@ -172,7 +171,7 @@ def test_the_policy_holds_where_escaping_would_not(own_run: RunResults, opened: 
 
 def test_hostile_runs_compared(hostile: RunResults, opened: Any, tmp_path: Path) -> None:
     shutil.copytree(hostile.run.path, tmp_path / "other" / hostile.run.path.name)
-    other = open_results(tmp_path / "other" / hostile.run.path.name)
+    other = RunResults(tmp_path / "other" / hostile.run.path.name)
     _assert_harmless(opened(write_runs_page([hostile, other], tmp_path / "both.html")))
 
 

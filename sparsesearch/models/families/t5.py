@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparsesearch.errors import InputError
 from sparsesearch.models.parts import Parts, span
 
 
 def describe(model: Any, parts: Parts) -> None:
-    """T5."""
+    """T5; raises InputError SS202 for what holds its encoder and decoder somewhere else."""
+    if not (hasattr(model, "encoder") and hasattr(model, "decoder")):
+        raise InputError(
+            "SS202", f"no family map for {type(model).__name__}.", "Of T5 there is one for T5ForConditionalGeneration."
+        )
     parts.limits.append("KV groups cannot be cut: all layers share position biases with an entry for each head")
     config = model.config
     decoder_layers = config.num_decoder_layers or config.num_layers
