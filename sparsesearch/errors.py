@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -104,7 +105,7 @@ def name_problem(text: str) -> str:
 
 
 # What `errno` says where a disk is full, or cannot be written to.
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _BAD_NAMES = {errno.ENAMETOOLONG, errno.ELOOP}
 
@@ -125,12 +126,13 @@ def machine_problem(error: BaseException, doing: str = "") -> SparseSearchError 
             f"{doing or 'the machine'}: out of memory ({text}).",
             "Use fewer workers or a smaller batch.",
         )
-    if "No space left on device" in text:  # also where a library keeps no errno
+    # Where a library keeps no errno; the second is numpy's.
+    if "No space left on device" in text or re.fullmatch(r"\d+ requested and \d+ written", text):
         return _full(doing or text)
     if not isinstance(error, OSError) or error.errno is None:
         return None
     what = doing or f"cannot use {error.filename or 'a file'}"
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return _full(what)
     reason = error.strerror or text
     if error.errno in _BAD_NAMES:

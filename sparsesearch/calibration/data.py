@@ -9,8 +9,9 @@ import itertools
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from sparsesearch.calibration.sources import PIECE, document_pieces, existing, p
 from sparsesearch.calibration.tables import ENDLESS, HUB, is_table, sources_of, texts_of
 from sparsesearch.config import DataConfig
 from sparsesearch.demo import corpus
-from sparsesearch.errors import InputError, first_line
+from sparsesearch.errors import FULL, InputError, first_line, machine_problem
 from sparsesearch.files import load_json
 from sparsesearch.models.load import dense_config, load_tokenizer, meta_model
 from sparsesearch.models.task import Task
@@ -51,11 +52,11 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
     enough = need if data.take == "first" else ENDLESS * need if endless else None
     documents = documents_of(data, role) if texts is None else given_documents(texts, role)
     # All tokens of a text may be more than memory holds.
-    with tempfile.TemporaryFile() as file:
+    with _temporary_file() as file:
         found = 0
         for ids in token_ids(documents, tokenizer, role):
             found += len(ids)
-            ids.tofile(file)
+            file.write(ids.tobytes())
             if enough is not None and found >= enough:
                 break
         available = found // data.length
@@ -71,6 +72,18 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
         if data.take == "first":
             return np.array(windows[:count])
         return np.array(windows[np.linspace(0, available - 1, count).round().astype(int)])
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    """A file that is gone afterwards; raises EnvironmentProblem SS305 if its disk is full."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            yield file
+    except OSError as error:  # also when what is left in memory is written at last
+        if error.errno not in FULL:
+            raise
+        raise machine_problem(error, f"cannot write to {tempfile.gettempdir()}") or error from None
 
 
 def token_ids(documents: Iterable[str], tokenizer: Any, role: str) -> Iterator[Tokens]:

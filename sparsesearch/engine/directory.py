@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from sparsesearch.engine.schemas import check_lines
+from sparsesearch.engine.schemas import check_lines, sound
 from sparsesearch.errors import (
     DamagedFile,
     EnvironmentProblem,
@@ -269,10 +269,8 @@ class RunDirectory:
     def read_space(self) -> Space:
         """The run's units, levels and costs; raises InputError SS600 or DamagedFile SS601."""
         data = self.read(self.space)
-        try:
+        with sound(self.space, self.mending):
             return Space.from_json(data)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise DamagedFile(self.space, f"{type(error).__name__} {error}", self.mending) from None
 
 
 def _text_hash(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from sparsesearch.errors import DamagedFile, first_line
+from sparsesearch.errors import DamagedFile, InputError, first_line
 from sparsesearch.searchers.base import Evaluation
 from sparsesearch.space import Space
 
@@ -37,7 +37,7 @@ class Info(TypedDict):
     lines: NotRequired[dict[str, Count]]
     reference: NotRequired[list[Number]]
     search_evaluations: NotRequired[Count]
-    kind: NotRequired[str]
+    kind: NotRequired[Literal["search", "audit"]]
 
 
 class Phase(TypedDict):
@@ -99,13 +99,15 @@ _LINES: dict[str, TypeAdapter[Any]] = {
 
 @contextmanager
 def sound(path: Path, hint: str = "") -> Iterator[None]:
-    """Turn what wrong types and values raise into DamagedFile SS601 of a file."""
+    """Turn what wrong types and values raise, and what is refused as input, into DamagedFile SS601 of a file."""
     try:
         yield
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise DamagedFile(path, f"{where}: {first['msg']}, got {first['input']!r:.80}", hint) from None
+    except InputError as error:
+        raise DamagedFile(path, error.message.rstrip("."), hint) from None
     except KeyError as error:
         raise DamagedFile(path, f"there is no {first_line(error)}", hint) from None
     except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:

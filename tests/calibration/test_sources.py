@@ -8,8 +8,10 @@ import io
 import json
 import os
 import pickle
+import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from sparsesearch.calibration.sources import document_pieces, pieces, text_lines
 from sparsesearch.calibration.tables import is_table, rows_of
 from sparsesearch.config import DataConfig
 from sparsesearch.demo import corpus
-from sparsesearch.errors import InputError
+from sparsesearch.errors import EnvironmentProblem, InputError, machine_problem
 from sparsesearch.export.measure import evaluate_text, text_windows
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.load import DEMO
@@ -309,3 +311,19 @@ def test_a_damaged_choice_gets_one_line(content: str, words: str, tmp_path: Path
     with pytest.raises(InputError, match="SS204") as caught:
         samples_of(DataConfig(source=str(tmp_path)), TASKS["causal"], DEMO, "calibration")
     assert words in str(caught.value)
+
+
+def test_a_full_temporary_directory_is_one_line(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "wb"))
+    path = tmp_path / "text.txt"
+    path.write_text("some words of a text. " * 100)
+    with pytest.raises(EnvironmentProblem, match=r"SS305 cannot write to .*: no space left"):
+        token_windows(DataConfig(source=str(path), sequences=2, length=16), tokenizer, "calibration")
+
+
+def test_what_numpy_says_of_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("wb") as file, pytest.raises(OSError, match="requested and") as caught:
+        np.zeros(10_000).tofile(file)
+    assert str(machine_problem(caught.value, "cannot write X")).startswith("SS305 cannot write X: no space left")
