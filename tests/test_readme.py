@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from sparsesearch.cli import app
 from sparsesearch.config import validate
+from sparsesearch.engine.access import TRUSTED
 from sparsesearch.errors import InputError
 from sparsesearch.export import FORMS, export
 from sparsesearch.models import FAMILIES, load_tokenizer
@@ -102,7 +103,7 @@ def test_the_family_shown_is_pruned_exported_and_reloaded(tmp_path: Path) -> Non
     load_tokenizer(DEMO).save_pretrained(tmp_path / "model")
     units = [*SMALL, {"kind": "drop_attention"}, {"kind": "drop_ffn"}]
     results = run_search(tmp_path / "run", tmp_path / "model", units=units, plugins=[mine])
-    report = export(results, results.pick("smallest"), tmp_path / "out")
+    report = export(results, results.pick("smallest"), tmp_path / "out", access=TRUSTED)
     assert report["max_abs_logit_diff"] < 1e-4
 
 

@@ -238,8 +238,8 @@ def prepare(
     Raises InputError or EnvironmentProblem with the first problem found.
     """
     reporter = reporter or Reporter(quiet=True)
-    if saved is None and config.code:
-        reporter.message(f"Runs code that the recipe names: {', '.join(config.code)}")
+    if saved is None and (named := [name for name in config.code if name != config.model.id]):
+        reporter.message(f"Runs code that the recipe names: {', '.join(named)}")
     load_plugins(config.plugins)
     check_names(config)
     source = open_source(config.model) if module is None else Given(module, tuple(example))

@@ -58,7 +58,8 @@ def test_search_and_export_a_factorys_network(
     monkeypatch.chdir(place)
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path)  # for the fresh process that checks the export
-    checked = run("space", "check", "cnn.yaml")
+    assert run("space", "check", "cnn.yaml").code == 2
+    checked = run("space", "check", "cnn.yaml", "--trust-remote-code")
     assert checked.code == 0, checked.err
     assert "6 sparsity, 2 channels" in checked.out
     assert "Not searched: channels of linear cannot be cut" in checked.out
@@ -68,7 +69,7 @@ def test_search_and_export_a_factorys_network(
     assert front["dense"]["objectives"]["kl"] < 1e-6
     assert front["candidates"]
     assert set(json.loads((place / "r" / "test.json").read_text())) >= {c["id"] for c in front["candidates"][:1]}
-    exported = run("export", "r", "--pick", "smallest", "--out", "out", "--json")
+    exported = run("export", "r", "--pick", "smallest", "--out", "out", "--json", "--trust-remote-code")
     assert exported.code == 0, exported.err
     report = exported.json
     assert report["verified"] == ["sparsesearch.load"]
@@ -86,7 +87,7 @@ def test_search_and_export_a_factorys_network(
     assert accuracies[0]["images"] == 8
     assert accuracies[0]["params"] == report["params"]
     assert accuracies[0]["accuracy"] == json.loads((place / "r" / "test.json").read_text())[report["id"]]
-    resumed = run("resume", "r", "--evals", "+4", "--json")
+    resumed = run("resume", "r", "--evals", "+4", "--json", "--trust-remote-code")
     assert resumed.code == 0, resumed.err
 
 
@@ -173,7 +174,7 @@ def test_mistakes_get_one_line(
 ) -> None:
     monkeypatch.chdir(place)
     given = [a(place) if callable(a) else a for a in arguments]
-    done = run("search", "cnn.yaml", "--results", place / "res", "--dry-run", *given)
+    done = run("search", "cnn.yaml", "--results", place / "res", "--dry-run", "--trust-remote-code", *given)
     assert done.code == 2, done.out + done.err
     assert done.err.startswith(code)
     assert words in done.err

@@ -24,6 +24,7 @@ from sparsesearch.cli import app
 from sparsesearch.config import RunConfig, load_config
 from sparsesearch.engine import controller, supernet_building, supernet_checks
 from sparsesearch.engine import recover as recovering
+from sparsesearch.engine.access import TRUSTED
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.engine.results import RunResults
@@ -370,7 +371,7 @@ def test_a_convolutional_network_with_batch_normalisation(tmp_path: Path) -> Non
     assert state["linear.weight"].shape[0] == CLASSES
     assert results.dense is not None
     assert results.dense.quality < 1.0
-    opened = write.open_run(results)
+    opened = write.open_run(results, TRUSTED)
     smallest = results.pick("smallest")
     found = opened.supernet.materialise(smallest.genome)
     own = sum(p.numel() for p in found.parameters())
