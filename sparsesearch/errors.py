@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -104,6 +105,8 @@ def name_problem(text: str) -> str:
     return ""
 
 
+# What libraries say where memory is gone, or may not be taken.
+_NO_MEMORY = ("allocate memory", "out of memory", "failed to map segment")
 # What `errno` says where a disk is full, or cannot be written to.
 FULL = {errno.ENOSPC, errno.EDQUOT}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -120,7 +123,7 @@ def machine_problem(error: BaseException, doing: str = "") -> SparseSearchError 
     if isinstance(error, SparseSearchError):
         return None
     text = first_line(error)
-    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text.lower():
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in _NO_MEMORY):
         return EnvironmentProblem(
             "SS309",
             f"{doing or 'the machine'}: out of memory ({text}).",
@@ -129,15 +132,18 @@ def machine_problem(error: BaseException, doing: str = "") -> SparseSearchError 
     # Where a library keeps no errno; the second is numpy's.
     if "No space left on device" in text or re.fullmatch(r"\d+ requested and \d+ written", text):
         return _full(doing or text)
-    if not isinstance(error, OSError) or error.errno is None:
+    number = error.errno if isinstance(error, OSError) else None
+    if told := re.search(r"\(os error (\d+)\)", text):  # as libraries in Rust say it
+        number = int(told[1])
+    if number is None:
         return None
-    what = doing or f"cannot use {error.filename or 'a file'}"
-    if error.errno in FULL:
+    what = doing or f"cannot use {getattr(error, 'filename', None) or 'a file'}"
+    if number in FULL:
         return _full(what)
-    reason = error.strerror or text
-    if error.errno in _BAD_NAMES:
+    reason = os.strerror(number)
+    if number in _BAD_NAMES:
         return InputError("SS126", f"{what}: {reason}.", "Give another name.")
-    code = "SS302" if error.errno in _READ_ONLY else "SS312"
+    code = "SS302" if number in _READ_ONLY else "SS312"
     return EnvironmentProblem(code, f"{what}: {reason}.", "Choose a place that can be used.")
 
 

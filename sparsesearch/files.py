@@ -196,15 +196,22 @@ class LineWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._synced = path, 0.0
+        self.path, self._synced, self._written = path, 0.0, 0
 
     def append(self, data: Mapping[str, Any]) -> None:
-        """Add an object as a line; raises EnvironmentProblem SS302, SS305 or SS312."""
+        """Add an object as a line.
+
+        Raises EnvironmentProblem SS302, SS305 or SS312, DamagedFile SS601 if lines that it added are gone.
+        """
         line = seal(json.dumps(data, separators=(",", ":"))) + "\n"
         due = time.monotonic() - self._synced > SYNC
         try:
             with self.path.open("ab") as file:
+                if file.tell() < self._written:
+                    hint = f"'sparsesearch resume {self.path.parent}' measures again what is gone."
+                    raise DamagedFile(self.path, "it was cut or removed while the run wrote to it", hint)
                 file.write(line.encode())
+                self._written = file.tell()
                 file.flush()
                 if due:
                     os.fsync(file.fileno())

@@ -121,7 +121,11 @@ class BlockPass:
             if start == 0:
                 # float32 even for half-precision models: numpy has no bfloat16.
                 shape = (self.count, *states.shape[1:])
-                reserve(directory / "hidden.tmp", math.prod(shape) * 4)
+                try:
+                    reserve(directory / "hidden.tmp", math.prod(shape) * 4)
+                except BaseException:
+                    (directory / "hidden.tmp").unlink(missing_ok=True)
+                    raise
                 self.hidden = np.memmap(directory / "hidden.tmp", dtype=np.float32, mode="r+", shape=shape)
             self.hidden[start : start + batch] = states
 

@@ -17,6 +17,7 @@ from sparsesearch.engine.directory import check_vacant
 from sparsesearch.engine.launch import prepare
 from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.files import replacing_tree
 
 ROLES = ("calibration", "training")
 # What is scored by a loss.
@@ -65,14 +66,16 @@ def choose(
         rows = representative_rows(scores, features, data.sequences, config.search.seed)
     else:
         rows = best_rows(scores, data.sequences, take)  # type: ignore[arg-type]
-    samples.rows(rows).save(out)
     told = {
         "out": str(out), "by": by, "take": "groups" if by == "capability" else take, "pool": len(samples),
         "chosen": len(rows), "length": samples.length,
         "mean_chosen": float(scores[rows].mean()), "mean_pool": float(scores.mean()),
         "weights": launch.weights, "source": data.source, "fits": fits(network.task, launch.source.directory),
     }  # fmt: skip
-    (out / CHOICE).write_text(json.dumps(told | {"scores": np.round(scores, 6).tolist(), "rows": rows.tolist()}))
+    with replacing_tree(out) as work:
+        samples.rows(rows).save(work)
+        scored = told | {"scores": np.round(scores, 6).tolist(), "rows": rows.tolist()}
+        (work / CHOICE).write_text(json.dumps(scored))
     return told
 
 

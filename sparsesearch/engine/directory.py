@@ -101,7 +101,7 @@ class RunDirectory:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise EnvironmentProblem("SS302", f"cannot write to {path}: {error.strerror}.") from None
+            raise machine_problem(error, f"cannot write to {path}") or error from None
         return cls(path.resolve())
 
     @classmethod
@@ -124,13 +124,15 @@ class RunDirectory:
         lock = FileLock(self.path / "run.lock", timeout=0)
         try:
             lock.acquire()
+            owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
         except Timeout:
             who = (owner.read_text(errors="replace") if owner.exists() else "") or "unknown process"
             raise EnvironmentProblem("SS304", f"run {self.path} is active: {who}.", "Wait for it or stop it.") from None
         except OSError as error:
+            owner.unlink(missing_ok=True)
+            lock.release()
             raise machine_problem(error, f"cannot write to {self.path}") or error from None
         try:
-            owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
             yield
         finally:
             owner.unlink(missing_ok=True)

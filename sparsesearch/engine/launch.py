@@ -424,7 +424,7 @@ def check_disk(launch: Launch, results: Path) -> None:
     if need > free:
         raise EnvironmentProblem(
             "SS305",
-            f"levels and calibration need about {need / 1e9:.1f} GB; {directory} has {free / 1e9:.1f} GB free.",
+            f"levels and calibration need about {need / 1e6:,.0f} MB; {directory} has {free / 1e6:,.0f} MB free.",
             "Give units fewer levels, or --results on a larger disk.",
         )
     if not os.access(directory, os.W_OK):

@@ -24,7 +24,7 @@ from sparsesearch.allocation import Evidence
 from sparsesearch.bilevel.learning import Learning, Plan, Surroundings
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.calibration.gradients import collect_gradients
-from sparsesearch.calibration.statistics import statistics_path
+from sparsesearch.calibration.statistics import BlockPass, WholePass, statistics_path
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.evidence import measure_evidence
@@ -197,18 +197,29 @@ class Worker:
             samples = self.run.samples("calibration")
             self._pass = calibration_pass(self.model, self.network, samples, self.statistics, self.config.batch)
             self._position = 0
-        while self._position <= block:
-            self._pass.collect(self._position)
-            if self.config.pruners.propagate == "dense":
-                self._pass.advance(self._position)
-            else:
-                self.builder.build(self._position)
-                with propagated_weights(self.builder.composer, self.config.pruners.propagate, self._position):
-                    self._pass.advance(self._position)
-            self._position += 1
+        try:
+            while self._position <= block:
+                self._collect_next(self._pass)
+        except BaseException:  # its file of hidden states would keep a full disk full
+            self._end_pass()
+            raise
         if self._position == len(self.network.blocks):
+            self._end_pass()
+
+    def _collect_next(self, run: BlockPass | WholePass) -> None:
+        run.collect(self._position)
+        if self.config.pruners.propagate == "dense":
+            run.advance(self._position)
+        else:
+            self.builder.build(self._position)
+            with propagated_weights(self.builder.composer, self.config.pruners.propagate, self._position):
+                run.advance(self._position)
+        self._position += 1
+
+    def _end_pass(self) -> None:
+        if self._pass is not None:
             self._pass.close()
-            self._pass = None
+        self._pass = None
 
     def _all_collected(self) -> bool:
         blocks = range(len(self.network.blocks))

@@ -16,17 +16,19 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
-from sparsesearch.errors import EnvironmentProblem, SparseSearchError, first_line
+from sparsesearch.errors import EnvironmentProblem, SparseSearchError, first_line, machine_problem
 from sparsesearch.models.task import Task
 
 Inputs = dict[str, torch.Tensor]
 
 GRAPHS = {"onnx": "model.onnx", "torch_export": "model.pt2"}
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch_export": ()}
+TRANSFORMERS = tuple(map(int, transformers.__version__.split(".")[:2]))
 # Samples in the batch that is traced; verified with another number.
 TRACED_BATCH = 3
 
@@ -34,6 +36,8 @@ TRACED_BATCH = 3
 def check_packages(form: str) -> None:
     """Raise EnvironmentProblem SS307 where a package that the form needs is not there."""
     missing = [name for name in PACKAGES[form] if importlib.util.find_spec(name) is None]
+    if form == "onnx" and TRANSFORMERS < (5, 24):  # whose exporter is another one
+        missing.append("transformers 5.24")
     if missing:
         raise EnvironmentProblem(
             "SS307", f"form {form} needs {', '.join(missing)}, which is not installed.",
@@ -67,8 +71,12 @@ def save(form: str, model: nn.Module, task: Task, samples: Inputs, path: Path) -
             if form == "onnx":
                 _save_onnx(model, inputs, dynamic, path)
             else:
-                torch.export.save(_program(model, inputs, dynamic), path)
+                held = io.BytesIO()  # where the disk is full, torch's own writing ends the process
+                torch.export.save(_program(model, inputs, dynamic), held)
+                path.write_bytes(held.getbuffer())
     except Exception as error:  # whatever tracing and converting raise
+        if machine_problem(error) is not None:
+            raise
         raise SparseSearchError(
             "SS507", f"the candidate cannot be traced for form {form}: {type(error).__name__}: {first_line(error)}.",
             "Choose another --form.",

@@ -362,7 +362,10 @@ def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: R
     with tempfile.TemporaryDirectory() as directory:
         reference = Path(directory) / "reference.safetensors"
         told = {"auto_class": task.auto_class}
-        save_file(inputs | {"outputs": outputs.contiguous()}, reference, told)
+        try:
+            save_file(inputs | {"outputs": outputs.contiguous()}, reference, told)
+        except Exception as error:  # safetensors' own type for what the disk says
+            raise machine_problem(error, f"cannot write to {directory}") or error from error
         if isinstance(opened.source, Given) and form not in GRAPHS:
             # Nothing but the user's own process can make this module.
             again = load(work, torch.float32, module=opened.source.module)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
 from sparsesearch.engine.results import RunResults
+from sparsesearch.errors import machine_problem
 from sparsesearch.media import markdown
 from sparsesearch.tracking.base import Point, Tracker, settings_of
 
@@ -18,6 +20,7 @@ class TensorBoard(Tracker):
     def __init__(self, results: RunResults) -> None:
         folder = results.run.path / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)
+        _check_writable(folder)
         self._writer = SummaryWriter(str(folder))
         rows = "".join(f"| {name} | {markdown(value)} |\n" for name, value in settings_of(results).items())
         self._writer.add_text("settings", f"| | |\n|---|---|\n{rows}")
@@ -31,3 +34,14 @@ class TensorBoard(Tracker):
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise EnvironmentProblem SS302 or SS305 where the writer's own thread would fail later, without a word."""
+    probe = folder / "probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(bytes(2**16))
+        probe.unlink()
+    except OSError as error:
+        raise machine_problem(error, f"cannot write to {folder}") or error from None

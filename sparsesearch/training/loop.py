@@ -201,10 +201,14 @@ def write_checkpoint(directory: Path, files: Mapping[str, Mapping[str, torch.Ten
     temporary, previous = (directory.with_name(directory.name + end) for end in (".tmp", ".old"))
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for file, tensors in files.items():
-        write_tensors(temporary / file, {name: tensor.detach().clone() for name, tensor in tensors.items()})
-    write_json(temporary / STATE, state, durable=False)
-    sync_tree(temporary)
+    try:
+        for file, tensors in files.items():
+            write_tensors(temporary / file, {name: tensor.detach().clone() for name, tensor in tensors.items()})
+        write_json(temporary / STATE, state, durable=False)
+        sync_tree(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     shutil.rmtree(previous, ignore_errors=True)
     if directory.exists():
         directory.rename(previous)

@@ -212,6 +212,46 @@ def test_files_that_vanish_while_candidates_are_measured_end_the_run(
     assert controller.resume(tmp_path / "run", {}, QUIET).run.archive.read_bytes() == whole
 
 
+@pytest.mark.parametrize("left", [0, 3])
+def test_an_archive_that_is_cut_while_a_search_runs_ends_it(
+    healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    """It would end well with some of the lines; resumed, all of them are there."""
+    shutil.copytree(healthy / ".cache", tmp_path / ".cache")
+    archive, whole = tmp_path / "run" / "archive.jsonl", (healthy / "run" / "archive.jsonl").read_bytes()
+    config = load_config(healthy / "run" / "run.yaml")
+    evaluate, calls = Worker.evaluate, iter(range(10_000))
+
+    def cutting(self: Worker, *call: Any) -> Any:
+        if next(calls) == 9:
+            lines = archive.read_bytes().splitlines(keepends=True)[:left]
+            archive.unlink()
+            if lines:
+                archive.write_bytes(b"".join(lines))
+        return evaluate(self, *call)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "evaluate", cutting)
+        with pytest.raises(DamagedFile, match=r"SS601 .*archive.jsonl is damaged: it was cut or removed .*resume"):
+            controller.start(controller.prepare(config), tmp_path / "run", QUIET)
+    assert controller.resume(tmp_path / "run", {}, QUIET).run.archive.read_bytes() == whole
+
+
+def test_a_full_disk_leaves_no_hidden_states(healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(healthy / "run" / "run.yaml")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sparsesearch.calibration.statistics.write_tensors", full)
+        with pytest.raises(OSError, match="No space left"):
+            controller.start(controller.prepare(config), tmp_path / "run", QUIET)
+    assert not list(tmp_path.rglob("*.tmp"))
+    again = controller.resume(tmp_path / "run", {}, QUIET)
+    assert again.run.archive.read_bytes() == (healthy / "run" / "archive.jsonl").read_bytes()
+
+
 @pytest.mark.parametrize("pattern", ["stores/*/units/*mlp.ffn_width.safetensors", "stores/*/blocks/000.json"])
 def test_a_directory_in_place_of_a_cached_file_is_replaced(healthy: Path, tmp_path: Path, pattern: str) -> None:
     """Also while levels are built: an unfinished store has no index."""
