@@ -51,10 +51,11 @@ def _examine(run: Path, json_: bool) -> None:
     from sparsesearch.engine.examination import examine
 
     found = dict(examine(run))
+    damaged = [name for name, problem in found.items() if problem]
     if json_:
         print_json(found)
-    else:
-        for name, problem in found.items():
-            say(f"{name:<40} {problem or 'whole'}")
-    if damaged := [name for name, problem in found.items() if problem]:
+        raise typer.Exit(EnvironmentProblem.exit_code if damaged else 0)
+    for name, problem in found.items():
+        say(f"{name:<40} {problem or 'whole'}")
+    if damaged:
         raise EnvironmentProblem("SS601", f"{run}: {len(damaged)} of {len(found)} parts are damaged: {damaged[0]}.")

@@ -30,11 +30,12 @@ def latency(
     from transformers.utils import logging
 
     from sparsesearch.engine.access import Access
+    from sparsesearch.engine.directory import RunDirectory
     from sparsesearch.engine.progress import Reporter
     from sparsesearch.errors import InputError
 
     logging.disable_progress_bar()
-    if (subject / "run.yaml").is_file():
+    if RunDirectory.is_there(subject):
         if set_:
             raise InputError("SS101", "--set is for recipes; a run is measured as its recipe says.")
         _finalists(subject, Access(model=model, trusted=trust), device, json_)

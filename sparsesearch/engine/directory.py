@@ -86,10 +86,15 @@ class RunDirectory:
         self.trials = path / "trials"
         self.learning = path / "learning"
 
+    @staticmethod
+    def is_there(path: Path) -> bool:
+        """Whether there is a run, or what is left of one."""
+        return (path / "run.yaml").exists() or (path / "archive.jsonl").exists()
+
     @classmethod
     def check_new(cls, path: Path) -> None:
         """Raise InputError SS303 if there is a run already, or the archive of one."""
-        if (path / "run.yaml").exists() or (path / "archive.jsonl").exists():
+        if cls.is_there(path):
             raise InputError(
                 "SS303", f"{path} exists{_progress(path)}.", f"Use 'sparsesearch resume {path}', or another --name."
             )

@@ -11,6 +11,7 @@ import torch
 
 from sparsesearch.config import FACTORY, ImageConfig, ModelConfig
 from sparsesearch.engine.access import UNTRUSTED, Access
+from sparsesearch.engine.directory import RunDirectory
 from sparsesearch.engine.identity import weights_in
 from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
@@ -92,12 +93,12 @@ def locate(target: str, access: Access = UNTRUSTED) -> Place:
             return Target(load(path, torch.float32, trust_remote_code=access.trusted), task, path, image)
 
         return Place(target, task, loaded, dense, told["form"] in GRAPHS)
-    if not path.exists() and (path.parent / "run.yaml").is_file():
+    if not path.exists() and RunDirectory.is_there(path.parent):
         results = RunResults(path.parent)
         candidate = results.find(path.name)
         dense = Dense(access.config(results.run).model, results.info["fingerprint"]["weights"], access.trusted)
         return Place(target, TASKS[results.info["task"]], lambda: _candidate(results, candidate, access), dense)
-    if (path / "run.yaml").is_file():
+    if RunDirectory.is_there(path):
         raise InputError(
             "SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID. See: sparsesearch front {path}"
         )

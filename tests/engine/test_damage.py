@@ -156,6 +156,64 @@ def test_resume_gives_the_same_or_names_the_file(healthy: Path, tmp_path: Path, 
     assert results.front_json() == RunResults(healthy / "run").front_json() | {"run": str(tmp_path / "run")}
 
 
+WORKERS = {
+    "export": ("export", "RUN", "--pick", "knee", "--out", "OUT", "--json"),
+    "evaluate": ("evaluate", "RUN/ID", "--text", "TEXT", "--length", "16", "--json"),
+    "recover": ("recover", "RUN", "--pick", "knee", "--tokens", "256", "--out", "OUT", "--json"),
+    "refine": ("refine", "RUN", "--evals", "4", "--json"),
+    "report": ("report", "RUN"),
+    "doctor": ("doctor", "RUN", "--json"),
+    "latency": ("latency", "RUN", "--json"),
+}
+# Of what they print: numbers that no clock makes.
+LASTING = ("params", "nonzeros", "perplexity", "before", "after", "id", "hypervolume")
+
+
+@pytest.fixture(scope="module")
+def results_of_verbs() -> dict[str, dict[str, Any]]:
+    return {}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", RUN_FILES)
+def test_verbs_that_work_give_the_same_or_name_the_file(
+    healthy: Path,
+    command: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    quick_exports: None,
+    results_of_verbs: dict[str, dict[str, Any]],
+    name: str,
+    seed: int,
+) -> None:
+    """One of them after one damage; all, with many seeds."""
+    chance = random.Random(f"{name} works {seed}")
+    verb, damage = chance.choice(list(WORKERS)), chance.choice(DAMAGES)
+    identity = RunResults(healthy / "run").pick("knee").genome.id
+
+    def done(place: Path) -> tuple[int, dict[str, Any], str]:
+        (place / "text.txt").write_text("some words of a text. " * 100)
+        names = {
+            "RUN": place / "run", "OUT": place / "out", "RUN/ID": place / "run" / identity, "TEXT": place / "text.txt",
+        }  # fmt: skip
+        code, out, err = command(*[names.get(word, word) for word in WORKERS[verb]])
+        told = json.loads(out) if out.startswith("{") else {}
+        return code, {key: told[key] for key in LASTING if key in told}, err
+
+    if verb not in results_of_verbs:
+        shutil.copytree(healthy, tmp_path / "healthy")
+        code, results_of_verbs[verb], err = done(tmp_path / "healthy")
+        assert code == 0, err
+    shutil.copytree(healthy, tmp_path / "damaged")
+    damage(tmp_path / "damaged" / "run" / name, chance)
+    code, found, err = done(tmp_path / "damaged")
+    if code == 0 or verb == "doctor":
+        assert found == results_of_verbs[verb], (verb, damage.__name__)
+        assert "Traceback" not in err
+    else:
+        check_line(code, err, Path(name).name if "data/" not in name else str(Path(name).parent))
+        assert not (tmp_path / "damaged" / "out").exists()
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("pattern", CACHES)
 def test_a_damaged_cache_is_built_again(healthy: Path, tmp_path: Path, pattern: str, seed: int) -> None:
