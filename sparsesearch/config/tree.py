@@ -100,13 +100,11 @@ class RunConfig(Strict):
 
     @property
     def code(self) -> list[str]:
-        """What is run beside sparsesearch when it is used: plug-ins, a factory, code beside a model."""
-        found = list(self.plugins)
-        if FACTORY.fullmatch(self.model.id):
-            found.append(self.model.id)
-        elif self.model.trust_remote_code:
-            found.append(f"code of {self.model.id}")
-        return found
+        """What is run beside sparsesearch when it is used: plug-ins, factories, code beside a model."""
+        named = [name for name in (self.model.id, self.model.teacher) if name is not None]
+        factories = [name for name in named if FACTORY.fullmatch(name)]
+        beside = [f"code of {name}" for name in named if name not in factories and self.model.trust_remote_code]
+        return [*self.plugins, *factories, *beside]
 
     def parsed_limits(self) -> tuple[Limit, ...]:
         return tuple(Limit.parse(text) for text in self.limits)

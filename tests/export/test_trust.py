@@ -160,6 +160,8 @@ def _foreign(tmp_path: Path, model: Path, kind: str) -> tuple[Path, dict[str, An
         return mark, {"plugins": [str(tmp_path / "evil.py")]}
     if kind == "factory":
         return mark, {"model": {"id": "evil:make"}}
+    if kind == "teacher":
+        return mark, {"model": {"id": str(model), "teacher": "evil:make"}}
     place = tmp_path / "model"
     shutil.copytree(model, place)
     config = json.loads((place / "config.json").read_text())
@@ -169,7 +171,7 @@ def _foreign(tmp_path: Path, model: Path, kind: str) -> tuple[Path, dict[str, An
     return mark, {"model": {"id": str(place), "trust_remote_code": True}}
 
 
-@pytest.mark.parametrize("kind", ["plugin", "factory", "code of the model"])
+@pytest.mark.parametrize("kind", ["plugin", "factory", "teacher", "code of the model"])
 def test_a_check_of_a_recipe_runs_nothing_that_it_names(
     kind: str,
     family_dir: Make,
@@ -178,6 +180,7 @@ def test_a_check_of_a_recipe_runs_nothing_that_it_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "evil", raising=False)
     mark, named = _foreign(tmp_path, family_dir("llama"), kind)
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe(family_dir("llama"), **named)))
@@ -199,13 +202,13 @@ def _edited(run: Path, change: dict[str, Any]) -> None:
 
 
 VERBS = [
-    ("resume", "RUN"), ("export", "RUN", "--out", "OUT"), ("recover", "RUN", "--tokens", "64", "--out", "OUT"),
+    ("resume", "RUN"), ("export", "RUN", "--out", "OUT"), ("recover", "RUN", "--tokens", "256", "--out", "OUT"),
     ("refine", "RUN"), ("latency", "RUN"), ("evaluate", "RUN/ID", "--text", "TEXT"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
-@pytest.mark.parametrize("kind", ["plugin", "factory", "code of the model"])
+@pytest.mark.parametrize("kind", ["plugin", "factory", "teacher", "code of the model"])
 def test_what_a_run_directory_names_is_not_run_unasked(
     verb: tuple[str, ...],
     kind: str,
