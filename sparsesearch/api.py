@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, overload
 
 from sparsesearch.config import PYTHON_SOURCE, RunConfig, load_config, override, validate
-from sparsesearch.engine.access import UNTRUSTED, Access
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers.base import Evaluation
 
 
@@ -41,7 +41,7 @@ class Front(Sequence[Evaluation]):
         return f"Front({len(self)} candidates of {self._results.run.path})"
 
     def _repr_html_(self) -> str:
-        from sparsesearch.report.notebook import front_html
+        from sparsesearch.report.pages.notebook import front_html
 
         return front_html(self._results, self)
 
@@ -70,7 +70,7 @@ class Front(Sequence[Evaluation]):
 
         Raises InputError SS102 for a cost that there is not.
         """
-        from sparsesearch.report.figures import front_figure
+        from sparsesearch.report.pages.figures import front_figure
 
         results = self._results
         if cost is not None and cost not in results.space.dense_costs:
@@ -118,7 +118,7 @@ class Run:
         return f"Run({str(self.path)!r}, {len(self.results.evaluations)} evaluations)"
 
     def _repr_html_(self) -> str:
-        from sparsesearch.report.notebook import run_html
+        from sparsesearch.report.pages.notebook import run_html
 
         return run_html(self.results)
 
@@ -142,7 +142,7 @@ class Run:
     def resume(self, evals: int | None = None) -> Run:
         """Go on, to `evals` evaluations in all where given."""
         from sparsesearch.engine import controller
-        from sparsesearch.engine.progress import Reporter
+        from sparsesearch.runs.progress import Reporter
 
         changes = {"search.evals": evals} if evals is not None else {}
         return Run(controller.resume(self.path, changes, Reporter(), self.access), self.access)
@@ -184,12 +184,12 @@ def search(
 
     Raises SparseSearchError before anything long starts where something is wrong.
     """
-    from sparsesearch.calibration.samples import given_roles, given_samples, inputs_of_forward
+    from sparsesearch.data.python_inputs import given_roles, given_samples, inputs_of_forward
     from sparsesearch.engine import controller
-    from sparsesearch.engine.launch import prepare
-    from sparsesearch.engine.progress import Reporter
-    from sparsesearch.export.latency import is_here, measure_finalists
-    from sparsesearch.report.html import write_report
+    from sparsesearch.engine.launch.prepare import prepare
+    from sparsesearch.export.measuring.finalists import is_here, measure_finalists
+    from sparsesearch.report.pages.run_page import write_report
+    from sparsesearch.runs.progress import Reporter
 
     texts = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
     module, recipe = _told(subject, recipe)

@@ -16,8 +16,8 @@ from hypothesis import settings
 from support import kinds_of, recipe, run_search, saved_model
 from transformers.utils import logging
 
-from sparsesearch.engine.results import RunResults
 from sparsesearch.export import verify, write
+from sparsesearch.runs.results import RunResults
 
 logging.disable_progress_bar()
 torch.set_num_threads(1)

@@ -17,15 +17,15 @@ from sparsesearch.bilevel.relaxed import Relaxed
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.config import RunConfig
 from sparsesearch.engine import controller
-from sparsesearch.engine.launch import Launch, prepare
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.launch.prepare import Launch, prepare
 from sparsesearch.files import read_json, write_json
 from sparsesearch.models import dense_config, describe, load_model, load_tokenizer, meta_model
 from sparsesearch.models.load import DEMO
 from sparsesearch.models.network import Network
+from sparsesearch.models.space_builder import modules_of
 from sparsesearch.models.task import task_of
-from sparsesearch.models.units import modules_of
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Limit, Part, Space, Unit
 from sparsesearch.supernet import LevelStore, StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.compose import select

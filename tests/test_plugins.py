@@ -14,12 +14,12 @@ from searchers.test_searchers import UNITS, space
 from support import recipe, run_search
 
 from sparsesearch.config import RunConfig
-from sparsesearch.engine.launch import prepare
+from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation.evaluator import _own_losses
 from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import Proxy
-from sparsesearch.proxies.measure import as_number
+from sparsesearch.proxies.gatherer import as_number
 from sparsesearch.pruning import (
     EXPERTS,
     STRUCTURED,

@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from sparsesearch.cli import app
 from sparsesearch.config import validate
-from sparsesearch.engine.access import TRUSTED
+from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.errors import InputError
 from sparsesearch.export import FORMS, export
 from sparsesearch.models import FAMILIES, load_tokenizer

@@ -4,7 +4,7 @@ Only `evidence` knows torch; import it as a module where evidence is measured.
 """
 
 from sparsesearch.allocation.base import ALLOCATIONS, Allocation, allocation, densities_by_name
-from sparsesearch.allocation.budget import project
+from sparsesearch.allocation.density_budget import project
 from sparsesearch.allocation.genomes import at_limits, distributed, nearest
 from sparsesearch.allocation.given import AllocationConfig, Evidence
 

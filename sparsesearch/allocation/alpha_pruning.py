@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsesearch.allocation.budget import project
+from sparsesearch.allocation.density_budget import project
 from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats, measured
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsesearch.allocation.budget import proportional
+from sparsesearch.allocation.density_budget import proportional
 from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats, measured
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from sparsesearch.allocation.budget import proportional
+from sparsesearch.allocation.density_budget import proportional
 from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats
 
 

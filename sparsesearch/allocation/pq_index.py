@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsesearch.allocation.budget import proportional
+from sparsesearch.allocation.density_budget import proportional
 from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats, measured
 
 P, Q = 0.5, 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsesearch.allocation.budget import TOLERANCE, project
+from sparsesearch.allocation.density_budget import TOLERANCE, project
 from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats
 
 LAST_FLOOR = 0.2

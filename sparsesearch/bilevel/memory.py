@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from sparsesearch.bilevel.patterns import pattern_count
-from sparsesearch.calibration.samples import Samples
+from sparsesearch.bilevel.methods.maskllm import pattern_count
 from sparsesearch.config import RunConfig
+from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
-from sparsesearch.models.units import sparsity_module
+from sparsesearch.models.space_builder import sparsity_module
 from sparsesearch.searchers.learned import LearnedSearcher
 from sparsesearch.space import Space
 

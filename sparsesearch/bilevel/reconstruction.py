@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sparsesearch.bilevel.relaxed import Relaxed
-from sparsesearch.calibration.samples import Samples
+from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
 from sparsesearch.training.objective import relative
 

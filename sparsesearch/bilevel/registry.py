@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from sparsesearch.bilevel.base import Learner
-from sparsesearch.bilevel.bip import BiP
-from sparsesearch.bilevel.gates import Gates
-from sparsesearch.bilevel.half_space import HalfSpace
-from sparsesearch.bilevel.patterns import Patterns
-from sparsesearch.bilevel.pdp import PDP
-from sparsesearch.bilevel.rates import Rates
-from sparsesearch.bilevel.scales import Scales
-from sparsesearch.bilevel.thresholds import Thresholds
-from sparsesearch.bilevel.widths import Widths
+from sparsesearch.bilevel.methods.besa import Rates
+from sparsesearch.bilevel.methods.bip import BiP
+from sparsesearch.bilevel.methods.gates import Gates
+from sparsesearch.bilevel.methods.lapp import Thresholds
+from sparsesearch.bilevel.methods.maskllm import Patterns
+from sparsesearch.bilevel.methods.oto import HalfSpace
+from sparsesearch.bilevel.methods.pdp import PDP
+from sparsesearch.bilevel.methods.slimming import Scales
+from sparsesearch.bilevel.methods.tas import Widths
 
 LEARNERS: dict[str, Callable[..., Learner]] = {
     "bip": BiP,

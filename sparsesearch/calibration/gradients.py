@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sparsesearch.calibration.samples import Samples
 from sparsesearch.calibration.statistics import RECOLLECT
+from sparsesearch.data.samples import Samples
 from sparsesearch.errors import InputError
-from sparsesearch.files import is_whole, read_tensors, write_tensors
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import Task
+from sparsesearch.tensors import is_whole, read_tensors, write_tensors
 
 MEAN, SQUARE = ":mean", ":square"
 # By name.

@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from sparsesearch.calibration.collect import FIELDS, Collector, InputStatistics
-from sparsesearch.calibration.samples import Samples
-from sparsesearch.files import is_whole, read_tensors, reserve, write_tensors
+from sparsesearch.data.samples import Samples
+from sparsesearch.files import reserve
 from sparsesearch.models.network import Network
+from sparsesearch.tensors import is_whole, read_tensors, write_tensors
 
 # What to do about damaged statistics.
 RECOLLECT = "'sparsesearch resume RUN' collects them again."

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from sparsesearch import __version__
-from sparsesearch.cli import (
+from sparsesearch.cli.verbs import (
     audit,
     choose,
     compare,
@@ -34,8 +34,8 @@ from sparsesearch.cli import (
     status,
     track,
 )
-from sparsesearch.engine import interrupts
 from sparsesearch.errors import SparseSearchError, first_line, machine_problem, printable
+from sparsesearch.runs import interrupts
 
 # click's base of all usage errors, which lives in click or in typer depending on typer's version.
 _UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")

@@ -14,7 +14,7 @@ import typer
 from sparsesearch.errors import LONGEST_LINE, InputError, name_problem, printable
 
 if TYPE_CHECKING:
-    from sparsesearch.engine.results import RunResults
+    from sparsesearch.runs.results import RunResults
     from sparsesearch.searchers import Evaluation
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.")]

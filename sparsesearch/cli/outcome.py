@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from sparsesearch.cli.options import print_json
-from sparsesearch.engine.access import TRUSTED, Access
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
-from sparsesearch.export.latency import is_here, measure_finalists
+from sparsesearch.engine.launch.access import TRUSTED, Access
+from sparsesearch.export.measuring.finalists import is_here, measure_finalists
 from sparsesearch.media import Terminal
-from sparsesearch.report.html import write_report
-from sparsesearch.report.png import write_png
+from sparsesearch.report.pages.png import write_png
+from sparsesearch.report.pages.run_page import write_report
 from sparsesearch.report.terminal import print_summary
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 
 
 def show_outcome(results: RunResults, as_json: bool, access: Access = TRUSTED) -> None:

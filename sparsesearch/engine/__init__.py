@@ -1,1 +1,1 @@
-"""The controller, its executors and the run directory that is the state of a run."""
+"""The controller of a search, and what it does in order."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparsesearch.config import SearchConfig
-from sparsesearch.engine.archive import Archive, Key
-from sparsesearch.engine.ledger import Ledger
+from sparsesearch.runs.archive import Archive, Key
+from sparsesearch.runs.ledger import Ledger
 from sparsesearch.searchers import Proposal, Searcher
 from sparsesearch.space import Genome
 
 # Evaluations when neither the user nor the searcher sets an end.
 DEFAULT_EVALS = 600
-# What a token of training costs, in forward passes of one.
-GRADIENT = 3
 
 
 class Budget:

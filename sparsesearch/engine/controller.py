@@ -11,25 +11,25 @@ from typing import Any
 import numpy as np
 
 from sparsesearch.config import RunConfig, dump_config, with_absolute_paths
-from sparsesearch.engine import executors
-from sparsesearch.engine.access import UNTRUSTED, Access
-from sparsesearch.engine.archive import Archive
-from sparsesearch.engine.caches import ensure_store, ensure_teacher
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.executors import Executor, alive
 from sparsesearch.engine.ladder import Ladder
-from sparsesearch.engine.launch import Launch, check_disk, prepare, reopen, spared_blocks_note
+from sparsesearch.engine.launch.access import UNTRUSTED, Access
+from sparsesearch.engine.launch.prepare import Launch, check_disk, prepare, reopen, spared_blocks_note
 from sparsesearch.engine.learning import learn
-from sparsesearch.engine.ledger import Ledger
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.seeds import seed_genomes
 from sparsesearch.engine.session import SearchSession
-from sparsesearch.engine.supernet_building import ensure_supernet
-from sparsesearch.engine.versions import versions
-from sparsesearch.engine.worker import WorkerSetup
+from sparsesearch.engine.stores import ensure_store, ensure_teacher
+from sparsesearch.engine.supernet_training import ensure_supernet
+from sparsesearch.engine.workers import executor as executors
+from sparsesearch.engine.workers.executor import Executor, alive
+from sparsesearch.engine.workers.worker import WorkerSetup
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation.evaluator import minibatch
+from sparsesearch.runs.archive import Archive
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import Ledger
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
+from sparsesearch.runs.versions import versions
 from sparsesearch.space import Space
 
 # What a run directory holds.

@@ -13,17 +13,17 @@ import numpy as np
 
 from sparsesearch import pareto
 from sparsesearch.config import Rung
-from sparsesearch.engine.archive import Archive
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.executors import Executor
-from sparsesearch.engine.launch import Launch
-from sparsesearch.engine.ledger import Ledger
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.trial import Trial
+from sparsesearch.engine.launch.prepare import Launch
 from sparsesearch.engine.trials import train
-from sparsesearch.engine.worker import WorkerSetup
+from sparsesearch.engine.workers.executor import Executor
+from sparsesearch.engine.workers.trial import Trial
+from sparsesearch.engine.workers.worker import WorkerSetup
 from sparsesearch.evaluation.evaluator import quality_of
+from sparsesearch.runs.archive import Archive
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import Ledger
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
 # A quality that is worse by more than this share than before training is no result of it, but an accident.

@@ -13,22 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.bilevel.learning import CHECKPOINT, Plan, plans_of
-from sparsesearch.engine.archive import Archive
-from sparsesearch.engine.budget import GRADIENT
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.executors import Executor, alive
-from sparsesearch.engine.launch import Launch
-from sparsesearch.engine.learning_checks import memory_note, searcher_of, tokens_of
-from sparsesearch.engine.ledger import Ledger
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import LEARNED, LEARNING
+from sparsesearch.bilevel.chain import CHECKPOINT, Plan, plans_of
+from sparsesearch.engine.launch.learning_plan import memory_note, searcher_of, tokens_of
+from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.workers.executor import Executor, alive
 from sparsesearch.evaluation.evaluator import quality_of
+from sparsesearch.runs.archive import Archive
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import TRAINING_PASSES, Ledger
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import LEARNED, LEARNING
 from sparsesearch.searchers import Evaluation
 from sparsesearch.searchers.learned import LearnedSearcher
 from sparsesearch.space import Genome, Space
 from sparsesearch.training.loop import tokens_of as tokens_of_checkpoint
-from sparsesearch.training.trial import weights_path
+from sparsesearch.training.trainer import weights_path
 
 # Seconds that a worker learns before it says how far it is.
 SLICE = 10.0
@@ -70,7 +69,7 @@ def learn(
         for told in alive(executor.map("learn", [(plan, SLICE) for plan in waiting])):
             reporter.step(_behind(plans, run.learning), told)
         # By the files, so that what a killed session did is paid once.
-        spent = GRADIENT * _behind(plans, run.learning)
+        spent = TRAINING_PASSES * _behind(plans, run.learning)
         ledger.add(LEARNING, time.monotonic() - started, spent - paid)
         paid = spent
         waiting = [plan for plan in plans if len(plan.results(run.learning)) < len(plan.sizes)]
@@ -102,7 +101,7 @@ def _taken_in(
                 reporter.message(f"SS412 learning {found['size']}: {found['note']}.")
             if "losses" in found:
                 _archive(trained, run, plan, number, found, space, launch)
-    return Learned(genomes, GRADIENT * spent)
+    return Learned(genomes, TRAINING_PASSES * spent)
 
 
 def _archive(

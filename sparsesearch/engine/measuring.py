@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsesearch.engine.archive import Archive, Key, key_of
-from sparsesearch.engine.budget import GRADIENT
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.executors import Executor, WorkerDied
-from sparsesearch.engine.launch import Launch
-from sparsesearch.engine.ledger import Ledger
+from sparsesearch.engine.launch.prepare import Launch
 from sparsesearch.engine.memo import Memo
-from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.workers.executor import Executor, WorkerDied
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.evaluation.evaluator import minibatch, quality_of
+from sparsesearch.runs.archive import Archive, Key, key_of
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import TRAINING_PASSES, Ledger
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.searchers import Evaluation, Proposal
 from sparsesearch.space import Space
 
@@ -71,7 +70,7 @@ class Measurer:
         evaluation = self._evaluation(key, proposal, results)
         self.archive.append(evaluation)
         measured = evaluation.sequences - evaluation.known
-        tokens = measured * self.length + (GRADIENT * evaluation.trained if measured else 0)
+        tokens = measured * self.length + (TRAINING_PASSES * evaluation.trained if measured else 0)
         self.ledger.add("evaluation", time.monotonic() - started, tokens, quiet=True)
         self._note(evaluation, done)
         return evaluation
@@ -99,7 +98,7 @@ class Measurer:
     def cost(self, key: Key) -> int:
         """Tokens that measuring takes: those of unknown sequences, and of training before."""
         unknown = len(self.unknown(key))
-        return unknown * self.length + (GRADIENT * key[3] if unknown else 0)
+        return unknown * self.length + (TRAINING_PASSES * key[3] if unknown else 0)
 
     def _sequences(self, key: Key) -> Ints:
         _, draw, count, _ = key

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.engine.caches import sole_builder
-from sparsesearch.engine.executors import Executor, alive
-from sparsesearch.engine.launch import Launch
-from sparsesearch.engine.ledger import Ledger
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.worker import WorkerSetup
+from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.stores import sole_builder
+from sparsesearch.engine.workers.executor import Executor, alive
+from sparsesearch.engine.workers.worker import WorkerSetup
 from sparsesearch.proxies import Costed, Proxy
-from sparsesearch.proxies.audit import Floats
-from sparsesearch.proxies.measure import scored_by
-from sparsesearch.proxies.table import ScoreTable, Tabulated
+from sparsesearch.proxies.agreement import Floats
+from sparsesearch.proxies.gatherer import scored_by
+from sparsesearch.proxies.score_table import ScoreTable, Tabulated
+from sparsesearch.runs.ledger import Ledger
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome, Space
 
 Scores = dict[str, Floats]

@@ -10,13 +10,13 @@ import numpy as np
 from sparsesearch.allocation import allocation, at_limits, densities_by_name, distributed, nearest
 from sparsesearch.allocation.given import Evidence
 from sparsesearch.config import RunConfig
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.executors import Executor, alive
-from sparsesearch.engine.identity import weights_in
-from sparsesearch.engine.ledger import Ledger
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.refine import coarse_genomes, front_genomes
+from sparsesearch.engine.launch.identity import weights_in
+from sparsesearch.engine.launch.refinement import coarse_genomes, front_genomes
+from sparsesearch.engine.workers.executor import Executor, alive
 from sparsesearch.errors import InputError
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import Ledger
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.searchers.registry import ALLOCATION, options_of
 from sparsesearch.space import Genome, Space
 

@@ -7,23 +7,23 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sparsesearch.engine.archive import key_of
 from sparsesearch.engine.budget import Budget
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.executors import Executor, alive
-from sparsesearch.engine.launch import Launch
+from sparsesearch.engine.launch.prepare import Launch
 from sparsesearch.engine.learning import NOTHING, Learned
-from sparsesearch.engine.ledger import Ledger
 from sparsesearch.engine.measuring import Measurer
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults, name_in_tests
+from sparsesearch.engine.proxy_screen import samples_for, screen_of
 from sparsesearch.engine.scoring import score_tables
-from sparsesearch.engine.screening import samples_for, screen_of
 from sparsesearch.engine.trials import kept_weights
+from sparsesearch.engine.workers.executor import Executor, alive
 from sparsesearch.errors import InfeasibleError, SparseSearchError
 from sparsesearch.files import write_text
 from sparsesearch.proxies import proxies_named
-from sparsesearch.proxies.table import ScoreTable
+from sparsesearch.proxies.score_table import ScoreTable
+from sparsesearch.runs.archive import key_of
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import Ledger
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults, name_in_tests
 from sparsesearch.searchers import Proposal, Searcher
 from sparsesearch.searchers.base import Seeds
 from sparsesearch.searchers.registry import create

@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.launch import Launch
-from sparsesearch.engine.ledger import Ledger
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.ray_trials import train_on_ray
-from sparsesearch.engine.trial import Ended, Trial, climb
-from sparsesearch.engine.worker import Worker, WorkerSetup
+from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.workers.ray_trials import train_on_ray
+from sparsesearch.engine.workers.trial import Ended, Trial, climb
+from sparsesearch.engine.workers.worker import Worker, WorkerSetup
 from sparsesearch.errors import SparseSearchError
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import Ledger
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.searchers import Evaluation
-from sparsesearch.training.trial import weights_path
+from sparsesearch.training.trainer import weights_path
 
 
 def kept_weights(run: RunDirectory, candidate: Evaluation) -> Path | None:

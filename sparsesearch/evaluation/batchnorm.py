@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sparsesearch.calibration.samples import Samples
+from sparsesearch.data.samples import Samples
 from sparsesearch.models.task import Task
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsesearch.calibration.samples import Samples
+from sparsesearch.data.samples import Samples
 from sparsesearch.evaluation.batchnorm import RunningStatistics
-from sparsesearch.evaluation.prefix import PrefixCache
+from sparsesearch.evaluation.prefix_cache import PrefixCache
 from sparsesearch.evaluation.targets import (
     Cosine,
     Distance,

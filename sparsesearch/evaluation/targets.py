@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sparsesearch.calibration.samples import Rows, Samples
+from sparsesearch.data.samples import Rows, Samples
 from sparsesearch.errors import InputError
 from sparsesearch.files import reserve
 from sparsesearch.models.task import Task

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sparsesearch.calibration.samples import Rows, Samples
+from sparsesearch.data.samples import Rows, Samples
 from sparsesearch.evaluation.targets import Targets, allocate
 
 TOP = 512

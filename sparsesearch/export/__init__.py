@@ -1,6 +1,6 @@
 """Writing candidates as real models, and proving that they load."""
 
-from sparsesearch.export.forms import FORMS, choose
+from sparsesearch.export.forms.registry import FORMS, choose
 from sparsesearch.export.loading import load
 from sparsesearch.export.write import export
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.errors import printable
-from sparsesearch.export.figure import FIGURE
-from sparsesearch.export.forms import FORMS
+from sparsesearch.export.card_figure import FIGURE
+from sparsesearch.export.forms.registry import FORMS
 from sparsesearch.media import markdown
 from sparsesearch.models.task import TASKS
+from sparsesearch.runs.results import RunResults, name_in_tests
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Unit
 

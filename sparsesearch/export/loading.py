@@ -13,14 +13,15 @@ from torch import nn
 
 from sparsesearch.config import FACTORY, ImageConfig
 from sparsesearch.errors import InputError, first_line
-from sparsesearch.export.graphs import GRAPHS, Graph
-from sparsesearch.export.modeling_decilm import DeciLMForCausalLM
-from sparsesearch.files import load_json, load_tensors
+from sparsesearch.export.forms.graphs import GRAPHS, Graph
+from sparsesearch.export.forms.modeling_decilm import DeciLMForCausalLM
+from sparsesearch.files import load_json
 from sparsesearch.models.copying import own_copy, placed
 from sparsesearch.models.load import load_whole
 from sparsesearch.models.source import build
 from sparsesearch.models.surgery import apply_surgery, define
 from sparsesearch.models.task import TASKS
+from sparsesearch.tensors import load_tensors
 
 MANIFEST = "sparsesearch.json"
 # The state of a module that transformers does not know.

@@ -21,32 +21,33 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from sparsesearch.calibration import Samples
 from sparsesearch.config import ImageConfig
-from sparsesearch.engine.access import UNTRUSTED, Access
-from sparsesearch.engine.directory import RunDirectory, check_vacant, is_alive
-from sparsesearch.engine.launch import reopen
-from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.supernet_checks import check_weights
+from sparsesearch.data import Samples
+from sparsesearch.engine.launch.access import UNTRUSTED, Access
+from sparsesearch.engine.launch.prepare import reopen
+from sparsesearch.engine.launch.supernet_plan import check_weights
 from sparsesearch.engine.trials import kept_weights
 from sparsesearch.errors import InputError, SparseSearchError, machine_problem
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.evaluator import USER
-from sparsesearch.export import hub, pattern, verify
+from sparsesearch.export import hub, verify
 from sparsesearch.export.card import load_line, model_card
-from sparsesearch.export.figure import FIGURE, write_figure
-from sparsesearch.export.forms import REGISTRY, choose, notes_of, stock_classes
-from sparsesearch.export.graphs import GRAPHS, check_packages, graph_inputs
-from sparsesearch.export.graphs import save as save_graph
+from sparsesearch.export.card_figure import FIGURE, write_figure
+from sparsesearch.export.forms import pattern_check
+from sparsesearch.export.forms.graphs import GRAPHS, check_packages, graph_inputs
+from sparsesearch.export.forms.graphs import save as save_graph
+from sparsesearch.export.forms.registry import REGISTRY, choose, notes_of, stock_classes
 from sparsesearch.export.loading import MANIFEST, STATE, load
-from sparsesearch.files import read_tensors
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.checkpoint import Types
 from sparsesearch.models.source import Checkpoint, Factory, Given, Source
+from sparsesearch.runs.directory import RunDirectory, check_vacant, is_alive
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 from sparsesearch.supernet import LevelStore, StitchedSupernet
-from sparsesearch.training.trial import RETRAIN
+from sparsesearch.tensors import read_tensors
+from sparsesearch.training.trainer import RETRAIN
 
 WEIGHT_FILES = (".safetensors", ".onnx", ".data", ".pt2")
 PREPROCESSOR = "preprocessor_config.json"
@@ -319,13 +320,13 @@ def _size(work: Path) -> int:
 
 def _pattern(opened: Opened, genome: Genome) -> dict[str, Any]:
     """`{pattern: ...}` of a candidate that was pruned to one, with torch's own 2:4 on a GPU."""
-    found = opened.pattern and pattern.check(opened.supernet, genome, opened.pattern)
+    found = opened.pattern and pattern_check.check(opened.supernet, genome, opened.pattern)
     if not found:
         return {}
     if found["pattern"] == "2:4" and torch.cuda.is_available():
-        matrices = pattern.pruned_matrices(opened.supernet, genome)
+        matrices = pattern_check.pruned_matrices(opened.supernet, genome)
         whole = {name: matrix for name, matrix in matrices.items() if name not in found["broken"]}
-        found["semi_structured"] = pattern.round_trip(whole)
+        found["semi_structured"] = pattern_check.round_trip(whole)
         if found["semi_structured"]["max_abs_diff"]:
             raise SparseSearchError("SS506", f"2:4 matrices differ after a round trip on the GPU: {json.dumps(found)}")
     return {"pattern": found}
@@ -342,7 +343,7 @@ def _notes(form: str, report: dict[str, Any], candidate: Evaluation, dense: dict
         )
     counts = {"params": report["params"], "candidate": candidate.costs["params"], "dense": dense["params"]}
     notes += notes_of(form, counts)
-    return notes + ([pattern.note(report["pattern"])] if "pattern" in report else [])
+    return notes + ([pattern_check.note(report["pattern"])] if "pattern" in report else [])
 
 
 def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: RunDirectory) -> dict[str, Any]:

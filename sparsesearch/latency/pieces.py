@@ -19,10 +19,10 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
-from sparsesearch.calibration.samples import Samples
+from sparsesearch.data.samples import Samples
 from sparsesearch.latency.table import Setting
+from sparsesearch.models.builder import CONVOLUTIONS
 from sparsesearch.models.network import Network
-from sparsesearch.models.parts import CONVOLUTIONS
 from sparsesearch.models.surgery import set_tensor
 from sparsesearch.models.task import Inputs, Task
 from sparsesearch.space import Genome, Space

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModel, PretrainedConfig
 
 from sparsesearch.errors import InputError
+from sparsesearch.models.builder import Parts, meetings, weighted
 from sparsesearch.models.families import (
     bert,
     convnext,
@@ -29,7 +30,6 @@ from sparsesearch.models.families import (
     vit,
 )
 from sparsesearch.models.network import Network
-from sparsesearch.models.parts import Parts, meetings, weighted
 from sparsesearch.models.task import Task, task_of
 from sparsesearch.plugins import plugin
 

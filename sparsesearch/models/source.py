@@ -20,15 +20,15 @@ from torch import nn
 
 from sparsesearch.config import FACTORY, ModelConfig
 from sparsesearch.errors import InputError, first_line
-from sparsesearch.files import load_tensors
+from sparsesearch.models.builder import weighted
 from sparsesearch.models.checkpoint import Types
 from sparsesearch.models.copying import check_plain, own_copy, placed
 from sparsesearch.models.family import TRACED, describe
 from sparsesearch.models.load import check_weights, dense_config, load_model, meta_model, resolve, weights_hash
 from sparsesearch.models.network import Network
-from sparsesearch.models.parts import weighted
 from sparsesearch.models.task import TASKS, Task, task_of
 from sparsesearch.models.trace import describe_module, tied_parameters
+from sparsesearch.tensors import load_tensors
 
 # Image side for tracing networks that take any.
 TRACED_IMAGE = 64

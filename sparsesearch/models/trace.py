@@ -25,9 +25,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparsesearch.errors import InputError, first_line
+from sparsesearch.models.builder import CONVOLUTIONS, LAYERS, is_plain, kernel_cut, matrix_of, meetings, weighted
 from sparsesearch.models.copying import own_copy, placed
 from sparsesearch.models.network import Attribute, Cut, Index, Matrix, Network, Slot
-from sparsesearch.models.parts import CONVOLUTIONS, LAYERS, is_plain, kernel_cut, matrix_of, meetings, weighted
 from sparsesearch.models.surgery import set_attribute, set_tensor
 from sparsesearch.models.task import TASKS, Task, along, module_outputs
 from sparsesearch.space.cost import CUTS

@@ -17,7 +17,7 @@ from sparsesearch.proxies import (
     wanda,
 )
 from sparsesearch.proxies.base import PROXIES, Proxy, all_proxies, proxies_named, proxy
-from sparsesearch.proxies.inputs import Costed, Live, PrunedMatrix
+from sparsesearch.proxies.proxy_inputs import Costed, Live, PrunedMatrix
 
 __all__ = [
     "PROXIES", "Costed", "Live", "Proxy", "PrunedMatrix", "accumulated_error", "all_proxies", "block_influence",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sparsesearch.models.network import Network
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.inputs import PrunedMatrix
 from sparsesearch.proxies.output_error import relative_error
+from sparsesearch.proxies.proxy_inputs import PrunedMatrix
 
 
 def refuses(network: Network) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sparsesearch.calibration.samples import Samples
+from sparsesearch.data.samples import Samples
 from sparsesearch.errors import InputError, did_you_mean
 from sparsesearch.models.network import Network
 from sparsesearch.plugins import load_plugins, plugin

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.inputs import Costed
+from sparsesearch.proxies.proxy_inputs import Costed
 
 
 @proxy("params", reads="costs")

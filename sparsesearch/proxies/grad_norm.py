@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.inputs import Live
+from sparsesearch.proxies.proxy_inputs import Live
 
 
 @proxy("grad_norm", reads="network", supervised=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.inputs import PrunedMatrix
+from sparsesearch.proxies.proxy_inputs import PrunedMatrix
 
 
 @proxy("grasp", reads="matrix", needs=("gradients", "curvature"), supervised=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.inputs import Live
 from sparsesearch.proxies.probing import input_gradients
+from sparsesearch.proxies.proxy_inputs import Live
 
 SMALL = 1e-5
 

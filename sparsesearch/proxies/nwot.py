@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.inputs import Live
 from sparsesearch.proxies.probing import rectified
+from sparsesearch.proxies.proxy_inputs import Live
 
 
 @proxy("nwot", reads="network")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sparsesearch.calibration import InputStatistics
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.inputs import PrunedMatrix
+from sparsesearch.proxies.proxy_inputs import PrunedMatrix
 from sparsesearch.pruning import layer_error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sparsesearch.allocation.evidence import pq
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.inputs import PrunedMatrix
+from sparsesearch.proxies.proxy_inputs import PrunedMatrix
 
 
 @proxy("pq_index", reads="matrix")

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsesearch.calibration.statistics import outputs
-from sparsesearch.proxies.inputs import Live
+from sparsesearch.proxies.proxy_inputs import Live
 
 RECTIFIERS = {torch.ops.aten.relu.default, torch.ops.aten.relu_.default}
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from sparsesearch.models.network import Network
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.inputs import Live
+from sparsesearch.proxies.proxy_inputs import Live
 
 
 def refuses(network: Network) -> str:

@@ -8,7 +8,7 @@ from collections import defaultdict
 import torch
 
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.inputs import Live
+from sparsesearch.proxies.proxy_inputs import Live
 
 # Rank of the sketch.
 RANK = 64

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from sparsesearch.pruning.inputs import norm, variance
+from sparsesearch.pruning.input_moments import norm, variance
 from sparsesearch.pruning.layer import Layer
 
 CYCLES = 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sparsesearch.config import PrunerConfig
-from sparsesearch.pruning.inputs import variance
+from sparsesearch.pruning.input_moments import variance
 from sparsesearch.pruning.layer import Group
 
 

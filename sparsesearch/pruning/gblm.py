@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sparsesearch.config import PrunerConfig
-from sparsesearch.pruning.inputs import norm
+from sparsesearch.pruning.input_moments import norm
 from sparsesearch.pruning.layer import Layer, needed
 from sparsesearch.pruning.score import Scope
 

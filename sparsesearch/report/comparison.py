@@ -11,10 +11,10 @@ import numpy.typing as npt
 from scipy.stats import bootstrap
 
 from sparsesearch import pareto
-from sparsesearch.engine.compare import Contender, Moment, judge, moments
-from sparsesearch.engine.launch import Launch
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.workflows.compare import Contender, Moment, judge, moments
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome, Space
 
 Floats = npt.NDArray[np.float64]

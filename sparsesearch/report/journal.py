@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.engine.results import RunResults
+from sparsesearch.runs.results import RunResults
 
 
 class Mirror:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparsesearch.engine.results import RunResults
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsesearch.engine.results import RunResults, name_in_tests
-from sparsesearch.report.data import row_name, rows_of, search_evaluations
+from sparsesearch.report.facts import row_name, rows_of, search_evaluations
 from sparsesearch.report.lineage import Ancestry
-from sparsesearch.report.reading import test_values
+from sparsesearch.report.run_files import test_values
 from sparsesearch.report.texts import cost_name, cost_text
+from sparsesearch.runs.results import RunResults, name_in_tests
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Space
 

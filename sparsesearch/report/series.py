@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsesearch import pareto
-from sparsesearch.engine.results import RunResults
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
 # Origins of the candidates that every search begins with, which say how far the space of objectives reaches.

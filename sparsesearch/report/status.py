@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from sparsesearch.config import RunConfig, load_config
-from sparsesearch.engine.budget import GRADIENT
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import DamagedFile, InputError, printable
-from sparsesearch.report.reading import progress
+from sparsesearch.report.run_files import progress
 from sparsesearch.report.series import Series, per_second, searched, series_of
 from sparsesearch.report.texts import cost_text
+from sparsesearch.runs.ledger import TRAINING_PASSES
+from sparsesearch.runs.results import RunResults
 
 # What each state means, and what can be done about it.
 STATES = {
@@ -87,7 +87,7 @@ def _evaluations_json(
 def _tokens_json(results: RunResults, config: RunConfig) -> dict[str, Any]:
     """Tokens that count against the search's budget, those of gradients as often as they do there."""
     spent = sum(
-        (e.sequences - e.known) * results.info["length"] + GRADIENT * e.trained * (e.sequences > e.known)
+        (e.sequences - e.known) * results.info["length"] + TRAINING_PASSES * e.trained * (e.sequences > e.known)
         for e in searched(results)
     )
     return {"spent": spent + results.learning_tokens, "budget": config.search.tokens}

@@ -9,11 +9,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sparsesearch.engine.results import RunResults, name_in_tests
-from sparsesearch.report.data import row_name
+from sparsesearch.report.facts import row_name
 from sparsesearch.report.payload import named
-from sparsesearch.report.reading import test_values
+from sparsesearch.report.run_files import test_values
 from sparsesearch.report.texts import cost_name, cost_text, request_text, short
+from sparsesearch.runs.results import RunResults, name_in_tests
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import COSTS, Space
 

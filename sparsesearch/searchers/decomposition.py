@@ -14,8 +14,8 @@ from pydantic import Field
 
 from sparsesearch.config.base import MANY
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
-from sparsesearch.searchers.nsga import NSGA2Searcher
-from sparsesearch.searchers.solvers import Front, cheapest, clusters, frontier, limits_between, one_cost
+from sparsesearch.searchers.evolutionary.nsga import NSGA2Searcher
+from sparsesearch.searchers.exact.solvers import Front, cheapest, clusters, frontier, limits_between, one_cost
 from sparsesearch.space import Genome, Limit, Space
 from sparsesearch.space.cost import cost_index
 

@@ -11,15 +11,20 @@ from sparsesearch.allocation import ALLOCATIONS
 from sparsesearch.errors import InputError, did_you_mean, printable
 from sparsesearch.plugins import plugin
 from sparsesearch.searchers.allocation import AllocationSearcher
-from sparsesearch.searchers.auto import AutoSearcher
+from sparsesearch.searchers.auto.searcher import AutoSearcher
 from sparsesearch.searchers.base import Searcher, Seeds
 from sparsesearch.searchers.decomposition import DecompositionSearcher
-from sparsesearch.searchers.evolution import DarwinSearcher, EvolutionSearcher, EvoPressSearcher, TyrSearcher
-from sparsesearch.searchers.exact import DPSearcher, MILPSearcher
+from sparsesearch.searchers.evolutionary.evolution import (
+    DarwinSearcher,
+    EvolutionSearcher,
+    EvoPressSearcher,
+    TyrSearcher,
+)
+from sparsesearch.searchers.evolutionary.nsga import NSGA2Searcher, NSGA3Searcher
+from sparsesearch.searchers.exact.searchers import DPSearcher, MILPSearcher
 from sparsesearch.searchers.finercut import FinerCutSearcher
 from sparsesearch.searchers.learned import LEARNED
 from sparsesearch.searchers.minitron import MinitronSearcher
-from sparsesearch.searchers.nsga import NSGA2Searcher, NSGA3Searcher
 from sparsesearch.searchers.optuna import SAMPLERS
 from sparsesearch.searchers.random import RandomSearcher
 from sparsesearch.space import Space

@@ -17,7 +17,7 @@ from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import DamagedFile, InputError
 from sparsesearch.files import file_hash, read_json, write_json
 from sparsesearch.models.network import Cut, Index, Matrix, Network, Slot
-from sparsesearch.models.units import sparsity_module
+from sparsesearch.models.space_builder import sparsity_module
 from sparsesearch.pruning import (
     Experts,
     Group,

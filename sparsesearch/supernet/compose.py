@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from sparsesearch.models.network import Cut, Matrix, Network, Slot
-from sparsesearch.models.units import compensated, sparsity_module
+from sparsesearch.models.space_builder import compensated, sparsity_module
 from sparsesearch.pruning import bias_shift
 from sparsesearch.space import Genome, Space, Unit
 from sparsesearch.supernet.store import UnitFiles

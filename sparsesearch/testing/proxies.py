@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from sparsesearch.config import RunConfig
-from sparsesearch.engine import audit as auditing
 from sparsesearch.engine.controller import supernet, write_launch
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.launch import prepare
-from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.engine.scoring import scored
-from sparsesearch.proxies.audit import Floats
+from sparsesearch.engine.workflows import audit as auditing
+from sparsesearch.proxies.agreement import Floats
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome
 from sparsesearch.space.sampling import equal_cost_genomes
 

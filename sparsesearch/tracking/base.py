@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparsesearch.config import load_config
-from sparsesearch.engine.results import RunResults
+from sparsesearch.runs.results import RunResults
 
 
 @dataclass(frozen=True)

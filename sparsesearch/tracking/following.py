@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.results import RunResults
 from sparsesearch.report.series import Series, per_second
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.results import RunResults
 from sparsesearch.tracking.base import Point, Tracker
 
 # Seconds between two looks at a running search.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from sparsesearch.engine.results import RunResults
+from sparsesearch.runs.results import RunResults
 from sparsesearch.tracking.base import Point, Tracker, settings_of
 
 EXPERIMENT = "sparsesearch"

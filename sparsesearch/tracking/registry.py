@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
+from sparsesearch.runs.results import RunResults
 from sparsesearch.tracking.base import Tracker
 
 # Name: the module that it needs, and the class here.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import machine_problem
 from sparsesearch.media import markdown
+from sparsesearch.runs.results import RunResults
 from sparsesearch.tracking.base import Point, Tracker, settings_of
 
 

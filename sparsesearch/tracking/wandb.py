@@ -8,7 +8,7 @@ from typing import Any
 
 import wandb
 
-from sparsesearch.engine.results import RunResults
+from sparsesearch.runs.results import RunResults
 from sparsesearch.tracking.base import Point, Tracker, settings_of
 
 PROJECT = "sparsesearch"

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 from safetensors import safe_open
 
-from sparsesearch.calibration.samples import Samples
 from sparsesearch.calibration.statistics import Rest, block_arguments, outputs
-from sparsesearch.files import is_whole, read_json, read_tensors, write_json, write_tensors
+from sparsesearch.data.samples import Samples
+from sparsesearch.files import read_json, write_json
 from sparsesearch.models.network import Network
+from sparsesearch.tensors import is_whole, read_tensors, write_tensors
 
 # Samples of a shard.
 SHARD = 64

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import SupernetConfig
+from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet.draws import Draws

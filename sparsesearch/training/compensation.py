@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparsesearch.calibration.samples import Samples
+from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
 
 Means = dict[str, torch.Tensor]

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import TrainingConfig
+from sparsesearch.data.samples import Samples
 from sparsesearch.errors import DamagedFile
-from sparsesearch.files import read_json, read_tensors, sync_tree, write_json, write_tensors
+from sparsesearch.files import read_json, sync_tree, write_json
+from sparsesearch.tensors import read_tensors, write_tensors
 from sparsesearch.training.objective import Objective
 from sparsesearch.training.order import rows_at
 from sparsesearch.training.trainee import Trainee

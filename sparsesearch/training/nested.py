@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import SupernetConfig
+from sparsesearch.data.samples import Samples
 from sparsesearch.evaluation.batchnorm import batch_norms
 from sparsesearch.space import Genome
 from sparsesearch.supernet.draws import Draws

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 
 from sparsesearch.calibration.gradients import loss
-from sparsesearch.calibration.samples import Samples
 from sparsesearch.config import TrainingConfig
+from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
 
 # Outputs of a network, and of its blocks where they are compared.

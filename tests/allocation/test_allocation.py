@@ -23,7 +23,7 @@ from sparsesearch.allocation import (
     evidence,
     project,
 )
-from sparsesearch.allocation.budget import proportional, top_share
+from sparsesearch.allocation.density_budget import proportional, top_share
 from sparsesearch.allocation.genomes import level_of, nearest
 from sparsesearch.allocation.given import Floats
 from sparsesearch.allocation.pq_index import kept_share

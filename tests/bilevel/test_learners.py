@@ -18,20 +18,20 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support import Built, relaxed_of
 
-from sparsesearch.bilevel import gates
+from sparsesearch.bilevel.alternation import split
 from sparsesearch.bilevel.base import Decision, Moment, Size
-from sparsesearch.bilevel.bip import BiP
-from sparsesearch.bilevel.learning import Learning, Plan, Surroundings
-from sparsesearch.bilevel.loop import split
+from sparsesearch.bilevel.chain import Learning, Plan, Surroundings
+from sparsesearch.bilevel.methods import gates
+from sparsesearch.bilevel.methods.besa import soft_mask
+from sparsesearch.bilevel.methods.bip import BiP
+from sparsesearch.bilevel.methods.maskllm import patterns_of
+from sparsesearch.bilevel.methods.pdp import soft_mask as pdp_mask
+from sparsesearch.bilevel.methods.tas import two_of
 from sparsesearch.bilevel.outcome import genome_of, learned_network
-from sparsesearch.bilevel.patterns import patterns_of
-from sparsesearch.bilevel.pdp import soft_mask as pdp_mask
-from sparsesearch.bilevel.rates import soft_mask
 from sparsesearch.bilevel.registry import LEARNERS, learner
 from sparsesearch.bilevel.selection import Ranking, best
-from sparsesearch.bilevel.widths import two_of
-from sparsesearch.calibration import Samples
 from sparsesearch.config import TrainingConfig
+from sparsesearch.data import Samples
 from sparsesearch.searchers.learned import LEARNED, LearnedSearcher
 from sparsesearch.searchers.registry import create
 from sparsesearch.space import Genome, Limit, Space, Unit

@@ -17,11 +17,11 @@ from support import Built, First, relaxed_of, synthetic_space
 
 from sparsesearch.bilevel.expected import ExpectedCost, between
 from sparsesearch.bilevel.levels import ranks
+from sparsesearch.bilevel.methods.tas import pooling
 from sparsesearch.bilevel.relaxed import Relaxed
-from sparsesearch.bilevel.widths import pooling
 from sparsesearch.config import RunConfig, TrainingConfig, UnitConfig
+from sparsesearch.models.space_builder import build_space
 from sparsesearch.models.trace import describe_module
-from sparsesearch.models.units import build_space
 from sparsesearch.space import Genome, Unit
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.training.weights import Weights

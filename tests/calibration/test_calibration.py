@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from sparsesearch.calibration import BlockPass, Samples, token_windows
+from sparsesearch.calibration import BlockPass
 from sparsesearch.calibration.collect import cosines
 from sparsesearch.calibration.statistics import Statistics, load_statistics
 from sparsesearch.config import DataConfig
+from sparsesearch.data import Samples, token_windows
 from sparsesearch.demo import corpus
 from sparsesearch.errors import InputError
 from sparsesearch.models import describe, load_model, load_tokenizer

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from sparsesearch.cli import app
 from sparsesearch.errors import InputError
-from sparsesearch.proxies.audit import Agreement, agreement
-from sparsesearch.report.audit_page import verdict
+from sparsesearch.proxies.agreement import Agreement, agreement
+from sparsesearch.report.pages.audit_page import verdict
 
 Make = Callable[[str], Path]
 

@@ -14,9 +14,9 @@ import yaml
 from support import Built, launched, recipe, run_search
 from typer.testing import CliRunner
 
-from sparsesearch.calibration import Samples
-from sparsesearch.calibration.choice import best_rows, representative_rows, sample_scores
+from sparsesearch.calibration.sample_scores import best_rows, representative_rows, sample_scores
 from sparsesearch.cli import app
+from sparsesearch.data import Samples
 from sparsesearch.errors import InputError
 
 Make = Callable[[str], Path]

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from support import as_if_running, image_folder, recipe, rewritten
 
-from sparsesearch.engine.results import RunResults
+from sparsesearch.runs.results import RunResults
 
 Make = Callable[[str], Path]
 ROOT = Path(__file__).parents[2]
@@ -329,7 +329,7 @@ def test_picks_go_by_the_names_that_tables_use(run: Any, small_run: RunResults) 
 def test_a_wish_to_stop_survives_code_that_swallows_it() -> None:
     code = """
 import os, signal
-from sparsesearch.engine import interrupts
+from sparsesearch.runs import interrupts
 interrupts.install()
 try:
     os.kill(os.getpid(), signal.SIGINT)

@@ -15,10 +15,10 @@ from support import recipe
 from typer.testing import CliRunner
 
 from sparsesearch.cli import app
-from sparsesearch.engine.compare import Contender, Moment
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.workflows.compare import Contender, Moment
 from sparsesearch.errors import InputError
 from sparsesearch.report.comparison import compared, interval
+from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome
 
 Make = Callable[[str], Path]

@@ -18,9 +18,9 @@ import yaml
 from support import as_if_running, recipe, rewritten
 
 import sparsesearch as ss
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.report.journal import Mirror
+from sparsesearch.runs.results import RunResults
 
 
 def test_status_and_track(run: Any, small_run: RunResults, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_dashboard_serves_the_mirror(
 
 def test_show_of_many_units(run: Any, small_run: RunResults, monkeypatch: pytest.MonkeyPatch) -> None:
     path = small_run.run.path
-    monkeypatch.setattr("sparsesearch.cli.show.LISTED", 0)
+    monkeypatch.setattr("sparsesearch.cli.verbs.show.LISTED", 0)
     assert "what each block keeps" in run("show", path).out
     assert "layers.0.mlp.ffn_width" in run("show", path, "--units").out
 

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import sparsesearch as ss
 from sparsesearch.cli import app
-from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.stages import limits_of_stage
+from sparsesearch.engine.workflows.iterate import limits_of_stage
 from sparsesearch.errors import InputError
+from sparsesearch.runs.results import RunResults
 
 pytestmark = pytest.mark.usefixtures("quick_exports")
 Make = Callable[[str], Path]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from support import recipe
 
-from sparsesearch.engine.results import RunResults
+from sparsesearch.runs.results import RunResults
 
 LONG, NAME, LOOP = "x" * 5000, "n" * 300, "LOOP"
 SEARCH = [

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 import sparsesearch as ss
 from sparsesearch.cli import app
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.models import load_model
+from sparsesearch.runs.results import RunResults
 
 pytestmark = pytest.mark.usefixtures("quick_exports")
 Make = Callable[[str], Path]

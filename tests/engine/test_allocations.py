@@ -12,8 +12,8 @@ from support import launched, run_search
 
 from sparsesearch.allocation import ALLOCATIONS
 from sparsesearch.engine import controller
-from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome
 from sparsesearch.space.repair import fill
 

@@ -16,15 +16,16 @@ import pytest
 from support import kinds_of, recipe, run_search
 
 from sparsesearch import cli
-from sparsesearch.calibration import Samples
 from sparsesearch.config import RunConfig, load_config
+from sparsesearch.data import Samples
 from sparsesearch.engine import controller
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.worker import Worker
+from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import DamagedFile, EnvironmentProblem, InputError
-from sparsesearch.files import is_whole, read_json, read_lines, seal, unseal, write_json, write_tensors
+from sparsesearch.files import read_json, read_lines, seal, unseal, write_json
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
+from sparsesearch.tensors import is_whole, write_tensors
 
 Make = Callable[[str], Path]
 QUIET = Reporter(quiet=True)

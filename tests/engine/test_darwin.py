@@ -12,9 +12,9 @@ import pytest
 from support import launched, run_search, synthetic_space
 
 from sparsesearch.engine import controller
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.searchers.registry import create
 

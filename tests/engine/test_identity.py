@@ -22,9 +22,9 @@ from support import run_search
 from torch import nn
 
 import sparsesearch as ss
-from sparsesearch.calibration import Samples
-from sparsesearch.engine.identity import _hash, agree, check_same, identity, known_outputs, weights_in
-from sparsesearch.engine.worker import load_network
+from sparsesearch.data import Samples
+from sparsesearch.engine.launch.identity import _hash, agree, check_same, identity, known_outputs, weights_in
+from sparsesearch.engine.workers.worker import load_network
 from sparsesearch.errors import InputError
 from sparsesearch.models.load import weights_hash
 from sparsesearch.models.source import Factory, Given
@@ -121,8 +121,8 @@ def test_rounding_far_below_the_step_rarely_changes_a_name(seed: int) -> None:
 SCRIPT = """
 import torch, sys
 from own import Texts
-from sparsesearch.calibration import Samples
-from sparsesearch.engine.identity import identity, known_outputs
+from sparsesearch.data import Samples
+from sparsesearch.engine.launch.identity import identity, known_outputs
 from sparsesearch.models.source import Given
 from sparsesearch.models.task import TASKS
 torch.set_num_threads(int(sys.argv[1]))
@@ -173,7 +173,7 @@ def test_a_factory_that_builds_other_weights_is_refused(tmp_path: Path, monkeypa
 def test_a_worker_with_another_network_is_refused(tmp_path: Path) -> None:
     run = search(small(), tmp_path, "run")
     from sparsesearch.config import load_config
-    from sparsesearch.engine.launch import prepare
+    from sparsesearch.engine.launch.prepare import prepare
 
     config = load_config(run.results.run.config)
     launch = prepare(config, saved=run.results.run, module=small())

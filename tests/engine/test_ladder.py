@@ -16,18 +16,18 @@ from support import launched, recipe, run_search
 
 import sparsesearch as ss
 from sparsesearch.engine import controller
-from sparsesearch.engine import recover as recovering
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults, name_in_tests
 from sparsesearch.engine.trials import kept_weights
+from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.errors import DamagedFile, InputError
 from sparsesearch.evaluation import perplexity
 from sparsesearch.export import export, load
-from sparsesearch.export.targets import open_target
+from sparsesearch.export.measuring.evaluated_model import open_target
 from sparsesearch.pareto import best_fronts
-from sparsesearch.report.figures import ladder_figure
-from sparsesearch.report.html import write_report
+from sparsesearch.report.pages.figures import ladder_figure
+from sparsesearch.report.pages.run_page import write_report
 from sparsesearch.report.terminal import front_table
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults, name_in_tests
 from sparsesearch.training import TrainingRun, loop
 
 Make = Callable[[str], Path]

@@ -14,15 +14,16 @@ from networks import make
 from support import launched, recipe, run_search
 
 import sparsesearch as ss
-from sparsesearch.bilevel.loop import Loop
+from sparsesearch.bilevel.alternation import Loop
 from sparsesearch.config import RunConfig
-from sparsesearch.engine import controller, learning_checks
-from sparsesearch.engine import recover as recovering
-from sparsesearch.engine.learning_checks import memory_note
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine import controller
+from sparsesearch.engine.launch import learning_plan as learning_checks
+from sparsesearch.engine.launch.learning_plan import memory_note
+from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
 from sparsesearch.export import load, write
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 
 Make = Callable[[str], Path]
 WIDTHS = [{"kind": "ffn_width", "levels": 6}, {"kind": "kv_groups"}]

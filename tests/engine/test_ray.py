@@ -16,9 +16,10 @@ import pytest
 import yaml
 from support import launched, recipe, run_search
 
-from sparsesearch.engine import controller, executors
-from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine import controller
+from sparsesearch.engine.workers import executor as executors
 from sparsesearch.errors import EnvironmentProblem
+from sparsesearch.runs.progress import Reporter
 
 Make = Callable[[str], Path]
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

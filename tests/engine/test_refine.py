@@ -10,8 +10,8 @@ from support import launched, run_search
 from typer.testing import CliRunner
 
 from sparsesearch.cli import app
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
 Make = Callable[[str], Path]

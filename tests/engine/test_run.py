@@ -15,17 +15,19 @@ import pytest
 from filelock import FileLock
 from support import launched, recipe, rewritten, run_search
 
-from sparsesearch.engine import controller, executors, measuring, worker
-from sparsesearch.engine.archive import Archive
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.ledger import Ledger
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.worker import Worker
+from sparsesearch.engine import controller, measuring
+from sparsesearch.engine.workers import executor as executors
+from sparsesearch.engine.workers import worker
+from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import EnvironmentProblem, InfeasibleError, InputError, SparseSearchError
 from sparsesearch.evaluation import Evaluator, Teacher
 from sparsesearch.evaluation.evaluator import minibatch
 from sparsesearch.export.write import open_run
+from sparsesearch.runs.archive import Archive
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import Ledger
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 
 Make = Callable[[str], Path]
 QUIET = Reporter(quiet=True)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InfeasibleError, SparseSearchError
 from sparsesearch.files import seal, unseal, write_json
 from sparsesearch.report.status import status_json
+from sparsesearch.runs.results import RunResults
 
 FILES = ["archive.jsonl", "ledger.jsonl", "generations.jsonl", "exports.jsonl", "run.json", "space.json"]
 ODD = [None, True, -1, 3, 10**400, 0.5, float("nan"), float("inf"), "", "x" * 300, [], {}, [[1]], {"a": 1}]

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from sparsesearch.cli import app
 from sparsesearch.engine import controller
-from sparsesearch.engine.progress import Reporter
 from sparsesearch.errors import InputError
 from sparsesearch.proxies import PROXIES, proxy
-from sparsesearch.proxies.table import ScoreTable
+from sparsesearch.proxies.score_table import ScoreTable
+from sparsesearch.runs.progress import Reporter
 
 Make = Callable[[str], Path]
 UNITS = {"units": [{"kind": "sparsity", "levels": ["40%", "75%", "97%"]}]}

@@ -19,20 +19,22 @@ from support import image_folder, launched, run_search
 from typer.testing import CliRunner
 
 import sparsesearch as ss
-from sparsesearch.calibration import Samples
 from sparsesearch.cli import app
 from sparsesearch.config import RunConfig, load_config
-from sparsesearch.engine import controller, supernet_building, supernet_checks
-from sparsesearch.engine import recover as recovering
-from sparsesearch.engine.access import TRUSTED
-from sparsesearch.engine.launch import prepare
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.supernet_checks import training_bytes
-from sparsesearch.engine.supernets import INDEX, USAGE, supernet_path, weights_of
+from sparsesearch.data import Samples
+from sparsesearch.engine import controller
+from sparsesearch.engine import supernet_training as supernet_building
+from sparsesearch.engine.launch import supernet_plan as supernet_checks
+from sparsesearch.engine.launch.access import TRUSTED
+from sparsesearch.engine.launch.prepare import prepare
+from sparsesearch.engine.launch.supernet_plan import training_bytes
+from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.export import load, write
 from sparsesearch.models.surgery import set_attribute
+from sparsesearch.runs.cache import INDEX, USAGE, supernet_path, weights_of
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 from sparsesearch.supernet.draws import Draws
 from sparsesearch.supernet.elastic import Elastic
 from sparsesearch.training.block_local import BlockRun

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsesearch.calibration import Samples
+from sparsesearch.data import Samples
 from sparsesearch.evaluation import Teacher, kl_to_teacher, perplexity
 from sparsesearch.evaluation.evaluator import minibatch, next_token_loss, quality_of
 from sparsesearch.evaluation.teacher import SparseTeacher, split

@@ -11,7 +11,7 @@ import pytest
 import torch
 from support import Built
 
-from sparsesearch.evaluation.prefix import PrefixCache
+from sparsesearch.evaluation.prefix_cache import PrefixCache
 from sparsesearch.evaluation.targets import outputs_of
 from sparsesearch.space import Genome
 from sparsesearch.space.sampling import random_genome

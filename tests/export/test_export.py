@@ -14,11 +14,11 @@ from support import FAMILIES, kinds_of, run_search
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import sparsesearch as ss
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.export import export, write
-from sparsesearch.export.measure import evaluate_text
+from sparsesearch.export.measuring.quality import evaluate_text
 from sparsesearch.models.task import TASKS
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 

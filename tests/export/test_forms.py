@@ -20,17 +20,18 @@ from torch.nn import functional
 
 import sparsesearch as ss
 from sparsesearch.config.units import NEMOTRON_NAS_WIDTH
-from sparsesearch.engine.access import Access
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.launch.access import Access
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
-from sparsesearch.export import FORMS, export, hub, pattern, verify, write
-from sparsesearch.export.forms import REGISTRY, gguf_source
-from sparsesearch.export.graphs import TRANSFORMERS
-from sparsesearch.export.modeling_decilm import WIDTH_MULTIPLE, intermediate_size
+from sparsesearch.export import FORMS, export, hub, verify, write
+from sparsesearch.export.forms import pattern_check as pattern
+from sparsesearch.export.forms.graphs import TRANSFORMERS
+from sparsesearch.export.forms.modeling_decilm import WIDTH_MULTIPLE, intermediate_size
+from sparsesearch.export.forms.registry import REGISTRY, gguf_source
 from sparsesearch.export.write import open_run
 from sparsesearch.models import describe, load_model, load_tokenizer, surgery
 from sparsesearch.models.load import DEMO
 from sparsesearch.models.surgery import NoAttention
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
 

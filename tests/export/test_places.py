@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.export import export, write
+from sparsesearch.runs.results import RunResults
 
 
 def _loop(path: Path) -> Path:

@@ -14,18 +14,18 @@ import torch
 from rich.console import Console
 
 from sparsesearch.config import ModelConfig
-from sparsesearch.engine.results import RunResults
 from sparsesearch.export import export
-from sparsesearch.export.targets import Dense, locate
+from sparsesearch.export.measuring.evaluated_model import Dense, locate
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.load import DEMO, weights_hash
+from sparsesearch.runs.results import RunResults
 
 lm_eval = pytest.importorskip("lm_eval")
 
 from lm_eval.tasks import TaskManager  # noqa: E402
 
 from sparsesearch.errors import InputError  # noqa: E402
-from sparsesearch.export.tasks import evaluate_tasks, loss_stderr, with_dense  # noqa: E402
+from sparsesearch.export.measuring.tasks import evaluate_tasks, loss_stderr, with_dense  # noqa: E402
 from sparsesearch.report.task_table import task_table  # noqa: E402
 
 CHOICES = [
@@ -192,7 +192,7 @@ def test_standard_errors_are_of_paired_differences() -> None:
 def test_what_cannot_be_evaluated_is_said_before_any_work(
     small_run: RunResults, family_dir: Any, tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for what in ("sparsesearch.models.source.load_model", "sparsesearch.export.targets.open_run"):
+    for what in ("sparsesearch.models.source.load_model", "sparsesearch.export.measuring.evaluated_model.open_run"):
         monkeypatch.setattr(what, lambda *a, **k: pytest.fail("a model was loaded"))
     with pytest.raises(InputError, match=r"SS102.*Did you mean 'texts'"):
         evaluate_tasks(["demo"], ["text"], include=tasks)

@@ -21,9 +21,9 @@ from torch import nn
 
 import sparsesearch as ss
 from sparsesearch import cli
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.stages import searched_stage
+from sparsesearch.engine.workflows.iterate import searched_stage
 from sparsesearch.errors import InputError
+from sparsesearch.runs.progress import Reporter
 
 Make = Callable[[str], Path]
 EVIL = "from pathlib import Path\nfrom torch import nn\nPath({mark!r}).touch()\ndef make(): return nn.Linear(2, 2)\n"

@@ -14,20 +14,20 @@ import torch
 from networks import NETWORKS, make
 from support import FAMILIES, First, kinds_of, launched, run_search
 
-from sparsesearch.calibration import Samples
 from sparsesearch.config import LatencyConfig, RunConfig, UnitConfig
+from sparsesearch.data import Samples
 from sparsesearch.engine import controller
-from sparsesearch.engine.latencies import measure_now
-from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.launch.latency_table import measure_now
 from sparsesearch.errors import InputError
-from sparsesearch.export.latency import measure_finalists
+from sparsesearch.export.measuring.finalists import measure_finalists
 from sparsesearch.files import read_json
 from sparsesearch.latency import LatencyTable, Setting, measure_table, setting_of, timing, with_latency
 from sparsesearch.latency.pieces import copy_of, inputs_of, pieces_of, request, signature
 from sparsesearch.latency.timing import peak_bytes
 from sparsesearch.models.load import load_model
+from sparsesearch.models.space_builder import build_space
 from sparsesearch.models.trace import describe_module
-from sparsesearch.models.units import build_space
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome, Limit, Space
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.elastic import Elastic

@@ -12,7 +12,7 @@ import torch
 from support import FAMILIES, Built, kinds_of, launched
 from transformers import PreTrainedModel
 
-from sparsesearch.calibration import Samples
+from sparsesearch.data import Samples
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.models import load_model
 from sparsesearch.models.trace import tied_parameters

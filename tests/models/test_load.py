@@ -78,8 +78,8 @@ def test_pickled_weights_are_refused(family_dir: Make, tmp_path: Path) -> None:
 def test_the_demo_model_is_small_and_really_trained() -> None:
     import torch
 
-    from sparsesearch.calibration import token_windows
     from sparsesearch.config import DataConfig
+    from sparsesearch.data import token_windows
     from sparsesearch.evaluation import perplexity
     from sparsesearch.models import load_model, load_tokenizer
 

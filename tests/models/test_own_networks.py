@@ -36,14 +36,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sparsesearch as ss
 from sparsesearch.calibration.collect import unfolded
-from sparsesearch.engine.access import Access
+from sparsesearch.engine.launch.access import Access
 from sparsesearch.errors import InputError
 from sparsesearch.export.write import open_run
 from sparsesearch.files import read_lines, seal
 from sparsesearch.models import load_tokenizer
+from sparsesearch.models.builder import matrix_of
 from sparsesearch.models.copying import own_copy, placed
 from sparsesearch.models.load import DEMO
-from sparsesearch.models.parts import matrix_of
 from sparsesearch.models.source import Given
 from sparsesearch.models.trace import describe_module
 
@@ -254,7 +254,7 @@ def test_tensors_that_repeat_one_value_have_an_identity() -> None:
 
 
 def test_the_probe_of_a_quality_leaves_no_trace() -> None:
-    from sparsesearch.engine.soundness import negated
+    from sparsesearch.engine.launch.soundness import negated
 
     module = small()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

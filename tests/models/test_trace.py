@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import sparsesearch as ss
-from sparsesearch.engine.access import Access
+from sparsesearch.engine.launch.access import Access
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation.batchnorm import RunningStatistics, batch_norms, reestimate
 from sparsesearch.export.write import Opened, open_run
@@ -219,7 +219,7 @@ def test_a_channel_that_pruning_silences_does_not_explode(tmp_path: Path) -> Non
 
 
 def test_batch_norm_is_measured_over_all_samples(tmp_path: Path) -> None:
-    from sparsesearch.calibration import Samples
+    from sparsesearch.data import Samples
 
     module = make("padded")
     samples = Samples({"0": IMAGES.numpy()})

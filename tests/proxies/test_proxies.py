@@ -14,24 +14,24 @@ from networks import CLASSES
 from support import Built, image_data, launched
 from torch import nn
 
-from sparsesearch.calibration import Samples
 from sparsesearch.calibration.gradients import collect_curvature, collect_gradients, load_curvature, mean_gradients
 from sparsesearch.config import RunConfig
-from sparsesearch.engine import audit as auditing
+from sparsesearch.data import Samples
 from sparsesearch.engine import controller
-from sparsesearch.engine.launch import prepare
-from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.launch.prepare import prepare
+from sparsesearch.engine.workflows import audit as auditing
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.models.task import TASKS
 from sparsesearch.proxies import PROXIES, Live, Proxy, proxies_named, proxy
-from sparsesearch.proxies.inputs import Costed
+from sparsesearch.proxies.gatherer import Gatherer, as_number, tabulate
 from sparsesearch.proxies.jacob_cov import jacob_cov
-from sparsesearch.proxies.measure import Gatherer, as_number, tabulate
 from sparsesearch.proxies.nwot import nwot
+from sparsesearch.proxies.proxy_inputs import Costed
+from sparsesearch.proxies.score_table import ScoreTable
 from sparsesearch.proxies.synflow import saliencies
-from sparsesearch.proxies.table import ScoreTable
 from sparsesearch.proxies.trace_nas import correlation, retention, sublayer, trace_nas, traces
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome
 from sparsesearch.space.sampling import random_genome
 from sparsesearch.testing import check_proxy

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sparsesearch.engine.results import RunResults
+from sparsesearch.runs.results import RunResults
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",

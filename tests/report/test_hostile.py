@@ -13,14 +13,14 @@ from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from sparsesearch.cli import app
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import DamagedFile, SparseSearchError
 from sparsesearch.export.card import model_card
 from sparsesearch.media import markdown
-from sparsesearch.report.html import write_report
-from sparsesearch.report.notebook import run_html
-from sparsesearch.report.png import write_figures, write_png
-from sparsesearch.report.runs_page import write_runs_page
+from sparsesearch.report.pages.notebook import run_html
+from sparsesearch.report.pages.png import write_figures, write_png
+from sparsesearch.report.pages.run_page import write_report
+from sparsesearch.report.pages.runs_page import write_runs_page
+from sparsesearch.runs.results import RunResults
 
 PWN = "document.documentElement.dataset.pwned=1"
 NAME = f"<img src=x onerror={PWN}>"

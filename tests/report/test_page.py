@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from support import as_if_running
 
-from sparsesearch.engine.results import RunResults
-from sparsesearch.report.data import layers
-from sparsesearch.report.html import write_report
-from sparsesearch.report.runs_page import write_runs_page
+from sparsesearch.report.facts import layers
+from sparsesearch.report.pages.run_page import write_report
+from sparsesearch.report.pages.runs_page import write_runs_page
+from sparsesearch.runs.results import RunResults
 
 
 def kept_on_screen(page: Any) -> list[list[float]]:

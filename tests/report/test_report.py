@@ -15,16 +15,16 @@ from support import as_if_running, rewritten
 from typer.testing import CliRunner
 
 from sparsesearch.cli import app
-from sparsesearch.engine.archive import to_json
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.files import seal
-from sparsesearch.report.agreement import agreement_figure, audits_of
-from sparsesearch.report.data import layers, rungs
-from sparsesearch.report.html import write_report
+from sparsesearch.report.facts import layers, rungs
 from sparsesearch.report.lineage import Ancestry
-from sparsesearch.report.png import write_figures, write_runs_figures
+from sparsesearch.report.pages.png import write_figures, write_runs_figures
+from sparsesearch.report.pages.proxy_agreement import agreement_figure, audits_of
+from sparsesearch.report.pages.run_page import write_report
 from sparsesearch.report.texts import cost_text
+from sparsesearch.runs.archive import to_json
+from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome
 
 

@@ -14,12 +14,12 @@ from rich.console import Console
 from support import as_if_running, rewritten
 
 from sparsesearch import pareto
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import InputError
 from sparsesearch.report.series import Series, per_second
 from sparsesearch.report.status import status_json, status_view
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from sparsesearch.engine.results import RunResults
 from sparsesearch.report.terminal import block_bars, front_table, unit_bars
 from sparsesearch.report.texts import cost_text
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome, Space, Unit
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsesearch.searchers.racing import losers, rungs
+from sparsesearch.searchers.evolutionary.racing import losers, rungs
 
 
 def race(rng: np.random.Generator, means: np.ndarray, keep: int, confidence: float) -> tuple[np.ndarray, int]:

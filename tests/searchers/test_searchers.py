@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from sparsesearch import pareto
 from sparsesearch.errors import InputError
 from sparsesearch.searchers import Evaluation, Proposal, Searcher
-from sparsesearch.searchers.mating import FLOOR, LearnedChoice
-from sparsesearch.searchers.nsga import NSGA2Searcher
+from sparsesearch.searchers.evolutionary.mating import FLOOR, LearnedChoice
+from sparsesearch.searchers.evolutionary.nsga import NSGA2Searcher
 from sparsesearch.searchers.registry import SEARCHERS, create
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from support import synthetic_space
 
 from sparsesearch.errors import InfeasibleError, InputError
-from sparsesearch.searchers import Evaluation, solvers
-from sparsesearch.searchers.additive import Table, predicted, probes, table_of
+from sparsesearch.searchers import Evaluation
 from sparsesearch.searchers.decomposition import DecompositionSearcher
-from sparsesearch.searchers.registry import create
-from sparsesearch.searchers.solvers import (
+from sparsesearch.searchers.exact import solvers
+from sparsesearch.searchers.exact.additive import Table, predicted, probes, table_of
+from sparsesearch.searchers.exact.solvers import (
     GAP_NEAR,
     Box,
     DynamicProgram,
@@ -26,6 +26,7 @@ from sparsesearch.searchers.solvers import (
     clusters,
     solver_of,
 )
+from sparsesearch.searchers.registry import create
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
 from sparsesearch.space.repair import repair
 from sparsesearch.space.sampling import random_genome

@@ -10,10 +10,10 @@ from scipy.stats import spearmanr
 from support import synthetic_space
 
 from sparsesearch.searchers import Evaluation
-from sparsesearch.searchers.additive import Floats, predicted
-from sparsesearch.searchers.auto import AutoSearcher
+from sparsesearch.searchers.auto.searcher import AutoSearcher
+from sparsesearch.searchers.auto.surrogate import Measurements, Surrogate
+from sparsesearch.searchers.exact.additive import Floats, predicted
 from sparsesearch.searchers.registry import create
-from sparsesearch.searchers.surrogate import Measurements, Surrogate
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import random_genome
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support import synthetic_space
 
 from sparsesearch.errors import InfeasibleError, InputError
-from sparsesearch.searchers.operators import cross, moves, switch, transfer, within_block
+from sparsesearch.searchers.evolutionary.operators import cross, moves, switch, transfer, within_block
 from sparsesearch.space import COSTS, Genome, Limit, Part, Space, Unit
 from sparsesearch.space.repair import fill, repair
 from sparsesearch.space.sampling import at_fraction, random_genome, starting_genomes, uniform_at_limits

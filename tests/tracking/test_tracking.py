@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from support import as_if_running
 
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.report.series import Series
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.results import RunResults
 from sparsesearch.tracking import TRACKERS, follow, open_tracker
 from sparsesearch.tracking.base import Point
 from sparsesearch.tracking.following import Follower

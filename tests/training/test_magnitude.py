@@ -14,7 +14,15 @@ from support import Built
 
 from sparsesearch.config import TrainingConfig
 from sparsesearch.training import Masks, Objective, TrainingRun
-from sparsesearch.training.magnitude import all_there, gradual, grow_largest, keep_largest, kept_at, rewound, starter
+from sparsesearch.training.gradual_magnitude import (
+    all_there,
+    gradual,
+    grow_largest,
+    keep_largest,
+    kept_at,
+    rewound,
+    starter,
+)
 
 Make = Callable[[str], Path]
 STEPS = 24
@@ -67,7 +75,7 @@ def test_gradual_pruning_ends_with_so_many_weights(built: Built, regrow: float) 
 
 
 def test_without_growing_back_masks_nest(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sparsesearch.training import magnitude
+    from sparsesearch.training import gradual_magnitude as magnitude
 
     seen: list[dict[str, torch.Tensor]] = []
 

@@ -13,13 +13,13 @@ import torch
 from networks import make
 from support import Built, kinds_of
 
-from sparsesearch.calibration import Samples
 from sparsesearch.calibration.statistics import outputs
 from sparsesearch.config import RunConfig, SupernetConfig, UnitConfig
+from sparsesearch.data import Samples
 from sparsesearch.models import meta_model
 from sparsesearch.models.load import dense_config
+from sparsesearch.models.space_builder import build_space
 from sparsesearch.models.trace import describe_module
-from sparsesearch.models.units import build_space
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.draws import Draws

@@ -14,8 +14,8 @@ import torch
 from support import Built
 from torch import nn
 
-from sparsesearch.calibration import Samples
 from sparsesearch.config import TrainingConfig
+from sparsesearch.data import Samples
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.space import Genome

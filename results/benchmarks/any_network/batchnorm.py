@@ -17,8 +17,8 @@ import torch
 from cnn import HERE, IMAGE
 
 import sparsesearch as ss
-from sparsesearch.calibration.images import image_samples
 from sparsesearch.config import DataConfig
+from sparsesearch.data.images import image_samples
 from sparsesearch.evaluation import accuracy
 from sparsesearch.evaluation.batchnorm import RunningStatistics, reestimate
 from sparsesearch.export.write import open_run

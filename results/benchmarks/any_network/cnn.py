@@ -23,9 +23,9 @@ from common import commit
 
 import sparsesearch as ss
 from sparsesearch.allocation import allocation, at_limits, densities_by_name
-from sparsesearch.calibration.images import image_samples
+from sparsesearch.allocation.measured_evidence import measure_evidence
 from sparsesearch.config import DataConfig
-from sparsesearch.engine.evidence import measure_evidence
+from sparsesearch.data.images import image_samples
 from sparsesearch.evaluation import accuracy
 from sparsesearch.export.write import Opened, open_run
 from sparsesearch.space import Genome, Limit

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.calibration import Samples
+from sparsesearch.data import Samples
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
-from sparsesearch.export.measure import text_windows
+from sparsesearch.export.measuring.quality import text_windows
 from sparsesearch.export.write import open_run
 from sparsesearch.models import load_tokenizer
 from sparsesearch.space import Genome

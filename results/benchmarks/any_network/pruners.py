@@ -20,8 +20,8 @@ from common import TextMeasure, commit
 
 import sparsesearch as ss
 from sparsesearch.allocation import allocation, at_limits, densities_by_name
-from sparsesearch.engine.evidence import measure_evidence
-from sparsesearch.engine.results import RunResults
+from sparsesearch.allocation.measured_evidence import measure_evidence
+from sparsesearch.runs.results import RunResults
 
 PRUNERS = ("random", "magnitude", "wanda", "gblm", "taylor", "sparsegpt")
 ALLOCATIONS = ("uniform", "erk", "lamp", "owl", "block_influence", "alpha_pruning")

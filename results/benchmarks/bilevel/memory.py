@@ -20,8 +20,8 @@ import torch
 
 from sparsesearch.config import load_config
 from sparsesearch.engine import controller, learning
-from sparsesearch.engine.launch import prepare
-from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.launch.prepare import prepare
+from sparsesearch.runs.progress import Reporter
 
 STEPS = 4
 

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 from sparsesearch import pareto
-from sparsesearch.engine.results import RunResults
+from sparsesearch.runs.results import RunResults
 
 
 def main() -> None:

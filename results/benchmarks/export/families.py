@@ -18,9 +18,9 @@ from transformers.utils import logging
 sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))
 from support import FAMILIES, kinds_of, run_search, saved_model
 
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.export import export
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import random_genome

@@ -20,11 +20,11 @@ import torch
 from transformers.utils import logging
 
 import sparsesearch as ss
-from sparsesearch.engine.results import RunResults
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.export import FORMS, export
-from sparsesearch.export.graphs import GRAPHS
+from sparsesearch.export.forms.graphs import GRAPHS
 from sparsesearch.latency.timing import compared, quiet
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
 

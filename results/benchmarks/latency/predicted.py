@@ -20,12 +20,12 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 
 from sparsesearch.config import load_config, parse_assignment
-from sparsesearch.engine.latencies import measure_now
-from sparsesearch.engine.launch import prepare
-from sparsesearch.engine.progress import Reporter
+from sparsesearch.engine.launch.latency_table import measure_now
+from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.latency import with_latency
 from sparsesearch.latency.pieces import copy_of, inputs_of, request
 from sparsesearch.latency.timing import Run, compared, peak_bytes, quiet
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet.elastic import Elastic
 

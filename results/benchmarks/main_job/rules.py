@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparsesearch.calibration import BlockPass, Samples, token_windows
+from sparsesearch.calibration import BlockPass
 from sparsesearch.config import DataConfig, RunConfig
+from sparsesearch.data import Samples, token_windows
 from sparsesearch.evaluation import Evaluator, Teacher
 from sparsesearch.models import dense_config, describe, load_model, load_tokenizer, meta_model
-from sparsesearch.models.units import build_space
+from sparsesearch.models.space_builder import build_space
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet import LevelStore, StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.compose import Composer, TensorLevels

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 import sparsesearch as ss
-from sparsesearch.calibration import Samples
-from sparsesearch.engine.results import RunResults
+from sparsesearch.data import Samples
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
-from sparsesearch.export.measure import text_windows
+from sparsesearch.export.measuring.quality import text_windows
 from sparsesearch.export.write import open_run
 from sparsesearch.models import load_tokenizer
+from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome, Limit
 from sparsesearch.space.sampling import uniform_at_limits, uniform_variants
 

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from yardstick import WINDOW, Text, write
 
-from sparsesearch.export.measure import text_windows
+from sparsesearch.export.measuring.quality import text_windows
 from sparsesearch.models import load_tokenizer
 
 IMPORTANCES: dict[str, Callable[[], Any]] = {

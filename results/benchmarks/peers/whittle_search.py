@@ -29,7 +29,7 @@ from whittle.models.gpt import GPT
 from whittle.search import multi_objective_search
 from yardstick import WINDOW, Text, write
 
-from sparsesearch.export.measure import text_windows
+from sparsesearch.export.measuring.quality import text_windows
 from sparsesearch.models import load_tokenizer
 
 

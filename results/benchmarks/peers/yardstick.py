@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sparsesearch.calibration import Samples
-from sparsesearch.calibration.images import image_samples
 from sparsesearch.config import DataConfig
+from sparsesearch.data import Samples
+from sparsesearch.data.images import image_samples
 from sparsesearch.evaluation import Teacher, outputs_of, perplexity
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
-from sparsesearch.export.measure import text_windows
+from sparsesearch.export.measuring.quality import text_windows
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.task import TASKS
 

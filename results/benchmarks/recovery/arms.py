@@ -21,13 +21,13 @@ from measured import parser_of, samples_from, tested
 
 import sparsesearch as ss
 from sparsesearch.config import load_config
-from sparsesearch.engine import recover as recovering
-from sparsesearch.engine.budget import GRADIENT
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
 from sparsesearch.engine.trials import kept_weights
+from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.export.write import open_run
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import TRAINING_PASSES
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
 
@@ -40,7 +40,7 @@ def compute(results: RunResults) -> int:
     lines = results.run.lines(results.run.ledger)
     trained = sum(e["tokens"] for e in lines if e["phase"].startswith("training"))
     climbed = len(results.climbed) * results.info["selection_sequences"] * results.info["length"]
-    return int(searched + GRADIENT * trained + climbed)
+    return int(searched + TRAINING_PASSES * trained + climbed)
 
 
 def learned_by(results: RunResults) -> dict[str, Evaluation]:
@@ -93,7 +93,7 @@ def main() -> None:
                 selection=args.selection, changes=changes, quiet=True,
             )  # fmt: skip
             if recover == "rest":
-                recover = max(total - compute(run.results), 0) // GRADIENT
+                recover = max(total - compute(run.results), 0) // TRAINING_PASSES
             found = ended(run.results, pick, recover, recovery, args.test, args.test_sequences)
             rows.append({"arm": name, "seed": seed} | found)
             total = total or rows[-1]["compute"]

@@ -17,12 +17,12 @@ import torch
 from measured import metric, samples_from
 
 from sparsesearch.config import TrainingConfig, load_config
-from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.worker import compute_dtype
+from sparsesearch.engine.workers.worker import compute_dtype
 from sparsesearch.export.write import open_run
+from sparsesearch.runs.results import RunResults
 from sparsesearch.training import Objective
+from sparsesearch.training.gradual_magnitude import gradual, rewound, starter
 from sparsesearch.training.loop import steps_of
-from sparsesearch.training.magnitude import gradual, rewound, starter
 from sparsesearch.training.masks import Masks
 
 ROUNDS = 5

@@ -18,10 +18,10 @@ import torch
 from measured import samples_from, tested
 
 from sparsesearch.config import load_config
-from sparsesearch.engine import recover as recovering
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.export.write import open_run
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 
 DENSE = "dense, full"
 

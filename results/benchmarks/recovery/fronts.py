@@ -20,10 +20,10 @@ from measured import parser_of, samples_from, tested
 
 import sparsesearch as ss
 from sparsesearch.config import load_config
-from sparsesearch.engine import recover as recovering
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
+from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.export.write import Opened, open_run
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from sparsesearch.calibration import Samples
-from sparsesearch.calibration.data import samples_of
 from sparsesearch.config import DataConfig, RunConfig
+from sparsesearch.data import Samples
+from sparsesearch.data.text import samples_of
 from sparsesearch.evaluation import accuracy, perplexity
 from sparsesearch.export.write import Opened
 from sparsesearch.searchers import Evaluation

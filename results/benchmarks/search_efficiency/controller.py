@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.calibration import Samples
 from sparsesearch.config import validate
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.ledger import Ledger
-from sparsesearch.engine.progress import Reporter
+from sparsesearch.data import Samples
 from sparsesearch.engine.session import SearchSession
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import Ledger
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
 
 POOL, LENGTH = 64, 256

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from sparsesearch.config import load_config
-from sparsesearch.engine.directory import RunDirectory
-from sparsesearch.engine.launch import prepare
-from sparsesearch.engine.worker import Worker
+from sparsesearch.engine.launch.prepare import prepare
+from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.evaluation.evaluator import minibatch
+from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.space.sampling import random_genome
 
 

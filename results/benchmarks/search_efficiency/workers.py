@@ -13,7 +13,7 @@ import statistics
 from pathlib import Path
 
 import sparsesearch as ss
-from sparsesearch.engine.results import RunResults
+from sparsesearch.runs.results import RunResults
 
 # Tokens of a first run that is not counted.
 WARM_UP = 20_000

@@ -20,11 +20,11 @@ import torch
 from scipy.stats import kendalltau, spearmanr
 
 from sparsesearch.config import load_config
-from sparsesearch.engine import recover as recovering
-from sparsesearch.engine.launch import prepare
-from sparsesearch.engine.progress import Reporter
-from sparsesearch.engine.results import RunResults
-from sparsesearch.engine.worker import Worker
+from sparsesearch.engine.launch.prepare import prepare
+from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.engine.workflows import recover as recovering
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome, Limit
 from sparsesearch.space.sampling import equal_cost_genomes

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 import sparsesearch as ss
-from sparsesearch.calibration.data import samples_of
 from sparsesearch.config import DataConfig, load_config
-from sparsesearch.engine.results import RunResults
+from sparsesearch.data.text import samples_of
 from sparsesearch.evaluation import perplexity
 from sparsesearch.export.write import open_run
+from sparsesearch.runs.results import RunResults
 
 SCHEDULE = {"offspring": 32, "survivors": [8, 2, 1], "tokens": [1024, 4096, 16384], "generations": None}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import sparsesearch as ss
-from sparsesearch.engine.supernets import USAGE, supernet_path
+from sparsesearch.runs.cache import USAGE, supernet_path
 
 
 def main() -> None:

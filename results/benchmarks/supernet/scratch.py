@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparsesearch.calibration import Samples
-from sparsesearch.calibration.data import samples_of
 from sparsesearch.config import DataConfig, load_config
-from sparsesearch.engine.results import RunResults
+from sparsesearch.data import Samples
+from sparsesearch.data.text import samples_of
 from sparsesearch.evaluation import accuracy
 from sparsesearch.export.write import open_run
+from sparsesearch.runs.results import RunResults
 from sparsesearch.training.order import rows_at
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsesearch.models.parts import Parts
+from sparsesearch.models.builder import Parts
 
 
 def describe(model: Any, parts: Parts) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsesearch.models.parts import Parts, span
+from sparsesearch.models.builder import Parts, span
 
 
 def describe(model: Any, parts: Parts) -> None:

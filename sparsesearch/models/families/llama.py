@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsesearch.models.parts import Parts, span
+from sparsesearch.models.builder import Parts, span
 
 PRE_NORMS = ("input_layernorm",), ("post_attention_layernorm",)
 # Gemma normalises what goes into a sublayer and what comes out of it.

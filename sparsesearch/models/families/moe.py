@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from sparsesearch.models.builder import Parts, span
 from sparsesearch.models.families import llama
-from sparsesearch.models.parts import Parts, span
 
 
 def describe(model: Any, parts: Parts) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparsesearch.models.builder import Parts, span
 from sparsesearch.models.network import Slot
-from sparsesearch.models.parts import Parts, span
 
 
 def describe(model: Any, parts: Parts) -> None:

@@ -1,0 +1,1 @@
+"""Methods that learn sparsity by gradient, one a file, under the names that recipes use."""

@@ -1,0 +1,1 @@
+"""One verb a file: it parses, calls the Python API, and prints."""

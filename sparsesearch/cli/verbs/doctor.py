@@ -1,0 +1,61 @@
+"""`sparsesearch doctor`: is this machine ready, or is a run whole?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsesearch.cli.options import Json, print_json, say
+from sparsesearch.errors import EnvironmentProblem
+
+
+def doctor(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run directory to read in full.")] = None,
+    json_: Json = False,
+) -> None:
+    """Print versions, processors, memory, disk, and whether Ray and the hub can be used; of a run, which of its files
+    and of the caches beside it are damaged.
+    """
+    if run is not None:
+        _examine(Path(run), json_)
+        return
+    import torch
+
+    from sparsesearch.engine.workers.worker import has_bfloat16
+    from sparsesearch.runs.versions import versions
+
+    found = {
+        **versions(),
+        "cpus": os.cpu_count(),
+        "bfloat16": "native" if has_bfloat16("cpu") else "slow",
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+        "free disk here": f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB",
+        "can write here": os.access(Path.cwd(), os.W_OK),
+        "hub offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
+    }
+    if json_:
+        print_json(found)
+        return
+    for key, value in found.items():
+        say(f"{key:<16} {value}")
+    if found["ray"] == "missing":
+        say("Ray is missing: use --executor local.")
+
+
+def _examine(run: Path, json_: bool) -> None:
+    """Print whether each part of a run is whole; raises EnvironmentProblem SS601 if one is not."""
+    from sparsesearch.engine.workflows.examine import examine
+
+    found = dict(examine(run))
+    damaged = [name for name, problem in found.items() if problem]
+    if json_:
+        print_json(found)
+        raise typer.Exit(EnvironmentProblem.exit_code if damaged else 0)
+    for name, problem in found.items():
+        say(f"{name:<40} {problem or 'whole'}")
+    if damaged:
+        raise EnvironmentProblem("SS601", f"{run}: {len(damaged)} of {len(found)} parts are damaged: {damaged[0]}.")

@@ -1,0 +1,109 @@
+"""`sparsesearch evaluate`: tasks of lm-eval, perplexity on a text file, or accuracy on labelled images or texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sparsesearch.cli.options import Json, MovedModel, Trust, print_json, say, split
+from sparsesearch.errors import InputError
+
+if TYPE_CHECKING:
+    from sparsesearch.engine.launch.access import Access
+
+
+def evaluate(
+    targets: Annotated[
+        list[str], typer.Argument(metavar="DIR|HUB_ID|RUN/ID...", help="Models, exports, or candidates.")
+    ],
+    text: Annotated[
+        Path | None, typer.Option(help="UTF-8 text, for perplexity; .parquet of documents, for accuracy.")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Folder of classes, .parquet file or datasets:ID, for accuracy.")
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks of lm-eval, as 'arc_easy,hellaswag' (needs the extra `eval`).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="With --tasks: documents of each; all by default.")] = None,
+    include_path: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="With --tasks: a directory of your own task files."),
+    ] = None,
+    length: Annotated[int, typer.Option(min=2, help="Tokens of a window.")] = 256,
+    first: Annotated[int | None, typer.Option(min=1, help="First windows or images only; all by default.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Windows, images or requests of a forward pass.")] = 8,
+    model: MovedModel = None,
+    trust: Trust = False,
+    json_: Json = False,
+) -> None:
+    """Perplexity on --text, accuracy on --images or on a table of texts with columns `text` and `label`, or --tasks.
+
+    Perplexity is in windows of equal length, no special tokens added, the first token of each window given. On tasks,
+    the dense models that candidates and exports came from stand beside them, with what each lost against its own.
+    """
+    if sum(option is not None for option in (text, images, tasks)) != 1:
+        raise InputError("SS101", "evaluate needs one of --text, --images and --tasks.")
+    from sparsesearch.engine.launch.access import Access
+
+    access = Access(model=model, trusted=trust)
+    if tasks is not None:
+        _evaluate_tasks(targets, split(tasks, "tasks"), limit, include_path, batch, access, json_)
+        return
+    if limit is not None or include_path is not None:
+        raise InputError("SS101", "--limit and --include-path are for --tasks.", "For --text and --images: --first.")
+    found = {target: _evaluate(target, text, images, length, first, batch, access) for target in targets}
+    if json_ and len(found) == 1:
+        print_json(found[targets[0]])
+    elif json_:
+        print_json({"models": [{"target": target} | result for target, result in found.items()]})
+    else:
+        for target, result in found.items():
+            name = f"{target}: " if len(found) > 1 else ""
+            say(f"{name}{_described(result)}; {result['params']:,} params, {result['nonzeros']:,} nonzeros")
+
+
+def _evaluate(
+    target: str, text: Path | None, images: str | None, length: int, first: int | None, batch: int, access: Access
+) -> dict[str, Any]:
+    from sparsesearch.export.measuring.quality import evaluate_images, evaluate_text
+
+    if text is not None:
+        return evaluate_text(target, text, length, first, batch, access)
+    assert images is not None
+    return evaluate_images(target, images, first, batch, access)
+
+
+def _described(result: dict[str, Any]) -> str:
+    if "perplexity" in result:
+        return (
+            f"perplexity {result['perplexity']:.4f} over {result['tokens']:,} tokens in windows of {result['length']}"
+        )
+    if "documents" in result:
+        of = f"{result['documents']:,} documents of {result['length']} tokens"
+    else:
+        of = f"{result['images']:,} images"
+    return f"accuracy {result['accuracy']:.2%} over {of}"
+
+
+def _evaluate_tasks(
+    targets: list[str],
+    names: list[str],
+    limit: int | None,
+    include: Path | None,
+    batch: int,
+    access: Access,
+    as_json: bool,
+) -> None:
+    from sparsesearch.export.measuring.tasks import evaluate_tasks
+    from sparsesearch.media import Terminal
+    from sparsesearch.report.task_table import task_table
+
+    found = evaluate_tasks(targets, names, limit, include, batch, lambda text: say(text, err=True), access)
+    if as_json:
+        print_json(found)
+    else:
+        console = Terminal()
+        console.print(task_table(found, console))

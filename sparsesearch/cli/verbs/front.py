@@ -1,0 +1,42 @@
+"""`sparsesearch front`: the front of a run as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsesearch.cli.options import Json, RunArgument, print_json, say
+
+
+def front(
+    run: RunArgument,
+    sort: Annotated[str | None, typer.Option(help="Objective or cost to sort by.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="As 'params<=1.2M' or 'nonzeros<=40%'.")] = None,
+    json_: Json = False,
+) -> None:
+    """Show the candidates that no other candidate beats, with dense and uniform beside them."""
+    from sparsesearch.errors import InputError, did_you_mean
+    from sparsesearch.media import Terminal
+    from sparsesearch.report.terminal import front_table
+    from sparsesearch.runs.results import RunResults
+    from sparsesearch.space import Limit
+
+    results = RunResults(Path(run))
+    results.require_front()
+    space = results.space.with_limits(Limit.parse(text) for text in where or [])
+    candidates = [e for e in results.front if space.feasible(e.genome)]
+    if sort is not None:
+        known = [results.quality, *results.space.dense_costs]
+        if sort not in known:
+            raise InputError("SS102", f"--sort {sort!r}: {did_you_mean(sort, known)}Allowed: {', '.join(known)}.")
+        candidates.sort(key=lambda e: results.values(e)[sort])
+    if json_:
+        shown = {e.genome.id: results.candidate_json(e) for e in candidates}
+        print_json(results.front_json() | {"candidates": list(shown.values())})
+        return
+    if where and not candidates:
+        smallest = ", ".join(f"{b.cost} {results.smallest(b.cost):,}" for b in space.bounds)
+        say(f"No candidate of the front is within {', '.join(where)}; its smallest have {smallest}.", err=True)
+    Terminal().print(front_table(results, candidates, f"Front of {results.run.path.name}", space))

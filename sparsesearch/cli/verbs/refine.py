@@ -1,0 +1,54 @@
+"""`sparsesearch refine`: search again on a finer grid of levels around a run's front."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsesearch.cli.options import Json, MovedModel, RunArgument, Trust, set_if_given
+
+
+def refine(
+    run: RunArgument,
+    name: Annotated[str | None, typer.Option(help="Of the new run; RUN-fine by default.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds, each around the front of the one before.")] = 1,
+    evals: Annotated[int | None, typer.Option(help="Evaluations of the search; as RUN's if not given.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Tokens of the search; as RUN's if not given.")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces RUN's limits.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, print the plan, start nothing.")] = False,
+    model: MovedModel = None,
+    trust: Trust = False,
+    json_: Json = False,
+) -> None:
+    """Search again, beside RUN, with steps half as large around its front.
+
+    Nothing is calibrated again where pruners.propagate is dense, and no supernet trained again.
+
+    With --rounds the runs are RUN-fine, RUN-fine-2, ...; the same command goes on where it was stopped.
+    """
+    from sparsesearch.cli.outcome import show_outcome
+    from sparsesearch.cli.verbs.search import launch_or_plan, run_path
+    from sparsesearch.config import parse_assignment
+    from sparsesearch.engine.launch.access import Access
+    from sparsesearch.engine.launch.prepare import reopen
+    from sparsesearch.engine.workflows.iterate import searched_stage
+    from sparsesearch.runs.directory import RunDirectory
+    from sparsesearch.runs.progress import Reporter
+
+    coarse = RunDirectory.open(Path(run))
+    changes: dict[str, Any] = set_if_given(search__evals=evals, search__tokens=tokens, limits=limit or None)
+    changes |= dict(parse_assignment(text) for text in set_ or [])
+    access = Access(model=model, trusted=trust)
+    name = f"{coarse.path.name}-fine" if name is None else name
+    for number in range(1, rounds + 1):
+        path = run_path(coarse.path.parent, name if number == 1 else f"{name}-{number}")
+        launch = reopen(coarse, access, changes | {"refines": str(coarse.path)})
+        if dry_run:
+            launch_or_plan(launch, path, dry_run, json_)
+            return
+        results = searched_stage(launch, path, Reporter())
+        coarse = results.run
+    show_outcome(results, json_, access)

@@ -1,0 +1,67 @@
+"""`sparsesearch resume`: go on with a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparsesearch.cli.options import Json, MovedModel, RunArgument, Trust, set_if_given, whole
+
+
+def resume(
+    run: RunArgument,
+    evals: Annotated[str | None, typer.Option(help="Evaluations at most; +N adds to what the run had.")] = None,
+    executor: Annotated[str | None, typer.Option(help="ray or local.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Ray workers.")] = None,
+    address: Annotated[str | None, typer.Option(help="Join the Ray cluster there.")] = None,
+    model: MovedModel = None,
+    trust: Trust = False,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Write damaged or lost run files anew from this recipe and the archive.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Continue an interrupted run to the result it would have had, or extend a finished one."""
+    from sparsesearch.cli.outcome import show_outcome
+    from sparsesearch.config import load_config
+    from sparsesearch.engine import controller
+    from sparsesearch.engine.launch.access import Access
+    from sparsesearch.runs.progress import Reporter
+
+    path = Path(run)
+    changes: dict[str, Any] = set_if_given(
+        executor__kind=executor, executor__workers=workers, executor__address=address,
+    )  # fmt: skip
+    if recipe is not None:
+        moved = set_if_given(model__id=None if model is None else str(Path(model).expanduser().resolve()))
+        show_outcome(controller.mend(path, load_config(recipe, changes | moved), Reporter()), json_)
+        return
+    changes |= _evals(path, evals)
+    access = Access(model=model, trusted=trust)
+    show_outcome(controller.resume(path, changes, Reporter(), access), json_, access)
+
+
+def _evals(path: Path, text: str | None) -> dict[str, Any]:
+    """Budget changes for `--evals N` or `--evals +N`; the number takes the place of every other budget."""
+    if text is None:
+        return {}
+    from sparsesearch.errors import InputError, printable
+    from sparsesearch.runs.directory import RunDirectory
+
+    number = whole(text.removeprefix("+"))
+    if number is None:
+        raise InputError("SS101", f"--evals {printable(text, 80)!r} is not a number or +number, of 15 digits at most.")
+    run = RunDirectory.open(path)
+    had: int | None = run.read(run.info).get("search_evaluations")
+    if text.startswith("+") and had is None:
+        raise InputError(
+            "SS101", f"{path} has not finished once; '+' has nothing to add to.", "Resume it without --evals."
+        )
+    total = number + (had or 0 if text.startswith("+") else 0)
+    if had is not None and total <= had:
+        raise InputError(
+            "SS101", f"--evals {text}: {path} has {had} evaluations already.", "Use --evals +N for N more."
+        )
+    return {"search.evals": total, "search.tokens": None, "search.hours": None}

@@ -1,0 +1,113 @@
+"""`sparsesearch space`: write, check and show recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsesearch.cli.options import Json, Trust, print_json, say, usable
+
+app = typer.Typer(help="Write, check and show recipes.", no_args_is_help=True, rich_markup_mode=None)
+
+_UNITS = {
+    "sparsity": "  - {kind: sparsity, levels: 16, max_sparsity: 95%}",
+    "ffn_width": "  - {kind: ffn_width, levels: 8, min_kept: 25%, align: 8}",
+    "kv_groups": "  - {kind: kv_groups}",
+    "q_heads": "  - {kind: q_heads}",
+    "drop_attention": "  - {kind: drop_attention, protect: [0, -1]}",
+    "drop_ffn": "  - {kind: drop_ffn, protect: [0, -1]}",
+}
+
+_RECIPE = """version: 1
+model: {{id: {model}}}
+units:
+{units}
+limits: []  # as ["params<=60%", "nonzeros<=30%"]
+objectives: [kl, {cost}]
+data:
+  calibration: {{source: "stdlib:calibration", sequences: 128, length: 256}}
+  selection: {{source: "stdlib:selection", sequences: 64, length: 256}}
+search: {{searcher: auto, evals: 600, seed: 0}}
+executor: {{kind: ray, workers: 2}}
+"""
+
+
+@app.command("init")
+def init(
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    model: Annotated[str, typer.Option(help="demo, a model directory, or a hub id.")] = "demo",
+    kinds: Annotated[str, typer.Option(help="Unit kinds, separated by commas.")] = "ffn_width,kv_groups",
+) -> None:
+    """Write a recipe to start from."""
+    from sparsesearch.errors import InputError, did_you_mean, name_problem, printable
+
+    names = kinds.split(",")
+    for name in names:
+        if name not in _UNITS:
+            raise InputError(
+                "SS102", f"kind {printable(name, 80)!r}: {did_you_mean(name, _UNITS)}Allowed: {', '.join(_UNITS)}."
+            )
+    if usable(out, "--out").exists():
+        raise InputError("SS500", f"{out} exists.", "Choose another --out.")
+    if problem := name_problem(model):
+        raise InputError("SS201", f"--model {printable(model, 80)!r}: {problem}.", "Give a model directory or id.")
+    if model.startswith(("/", ".", "~")) and not Path(model).expanduser().is_dir():
+        raise InputError("SS201", f"--model {model}: no such directory.", "Give a Hugging Face model directory or id.")
+    cost = "nonzeros" if names == ["sparsity"] else "params"
+    try:
+        out.write_text(_RECIPE.format(model=model, units="\n".join(_UNITS[n] for n in names), cost=cost))
+    except FileNotFoundError as error:
+        raise InputError("SS126", f"cannot write {out}: {error.strerror}.", "Choose another --out.") from None
+    say(out)
+    say(f"Check it: sparsesearch space check {out}")
+
+
+@app.command("check")
+def check(
+    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml")],
+    model: Annotated[str | None, typer.Option(help="Check it on another model.")] = None,
+    trust: Trust = False,
+    json_: Json = False,
+) -> None:
+    """Check a recipe with its model and data, as a search would before it starts."""
+    from sparsesearch.cli.plan import plan_json, print_plan
+    from sparsesearch.config import load_config
+    from sparsesearch.engine.launch.prepare import prepare
+    from sparsesearch.plugins import check_trust
+
+    config = load_config(recipe, {} if model is None else {"model.id": model})
+    # A factory that was typed here is no recipe's.
+    check_trust([name for name in config.code if name != model], trust, "the recipe")
+    launch = prepare(config)
+    if json_:
+        print_json(plan_json(launch))
+    else:
+        print_plan(launch)
+
+
+@app.command("show")
+def show(
+    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml")],
+    trust: Trust = False,
+    json_: Json = False,
+) -> None:
+    """List every unit of a recipe with its levels."""
+    from rich.table import Table
+
+    from sparsesearch.config import load_config
+    from sparsesearch.engine.launch.prepare import prepare
+    from sparsesearch.media import Terminal
+    from sparsesearch.plugins import check_trust
+
+    config = load_config(recipe)
+    check_trust(config.code, trust, "the recipe")
+    space = prepare(config).space
+    if json_:
+        print_json([{"name": u.name, "kind": u.kind, "block": u.block, "levels": list(u.levels)} for u in space.units])
+        return
+    table = Table("unit", "total", "levels (elements kept)")
+    for unit in space.units:
+        table.add_row(unit.name.removeprefix("model."), f"{unit.total:,}", " ".join(map(str, unit.levels)))
+    Terminal().print(table)

@@ -1,0 +1,311 @@
+"""Images as arrays, from a folder, Parquet files with image bytes, or a `datasets` id.
+
+A folder holds images, or a folder for each class: the model's configuration numbers them where it names them, else
+their sorted names are the classes 0, 1, ... Tables have a column of images (bytes, or `{bytes, path}` as `datasets`
+writes them) and perhaps one of integer labels. Arrays are made as the recipe says, or by the model's own processor.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sparsesearch.config import DataConfig, DataConfigs, ImageConfig
+from sparsesearch.data.samples import Samples
+from sparsesearch.data.sources import existing
+from sparsesearch.data.tables import HUB, class_of, column_of, is_table, rows_of, sources_of
+from sparsesearch.errors import InputError, first_line, printable
+from sparsesearch.files import load_json
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# What Pillow may decode: others would run a program (EPS) or are no pictures.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "PPM")
+PREPROCESSOR = "preprocessor_config.json"
+# Share of unreadable images above which data are refused.
+UNREADABLE = 0.01
+# An image (bytes, path or PIL image) and its class.
+Item = tuple[Any, int | None]
+Pixels = npt.NDArray[np.float32]
+# Makes (3, height, width) of an RGB image.
+Process = Callable[[Image.Image], Pixels]
+
+
+def image_samples(data: DataConfig, directory: Path | None, role: str) -> Samples:
+    """`data.sequences` images as float32 (samples, 3, height, width), with labels where there are any.
+
+    Args:
+        directory: of a model, whose image processor serves where the recipe says nothing.
+
+    Raises InputError SS204 (missing, too few, too large for the machine) or SS212 (unreadable, or no classes).
+    """
+    samples = next(image_batches(data, directory, role, data.sequences))
+    if len(samples) < data.sequences and not data.fewer:
+        raise InputError(
+            "SS204", f"{role} data ({data.source}) has {len(samples)} of {data.sequences} images.",
+            f"Give more images, or set data.{role}.sequences lower.",
+        )  # fmt: skip
+    return samples
+
+
+def image_batches(data: DataConfig, directory: Path | None, role: str, size: int) -> Iterator[Samples]:
+    """All images in batches of `size`; raises as `image_samples` does."""
+    process = _process(data, directory, role, 1 if data.fewer else size)
+    readable = _readable(data, directory, process, role)
+    while batch := list(itertools.islice(readable, size)):
+        labels = [label for _, label in batch]
+        known = None if any(label is None for label in labels) else np.array(labels, dtype=np.int64)
+        shapes = {pixels.shape for pixels, _ in batch}
+        if len(shapes) > 1:
+            raise InputError(
+                "SS204", f"{role} data: the model's image processor makes images of {len(shapes)} sizes.",
+                f"Set data.{role}.image: {{size: ...}}.",
+            )  # fmt: skip
+        yield Samples({"pixel_values": np.stack([pixels for pixels, _ in batch])}, known)
+
+
+def _readable(
+    data: DataConfig, directory: Path | None, process: Process, role: str
+) -> Iterator[tuple[Pixels, int | None]]:
+    """Pixels and class of each image that can be read; raises InputError SS212 where too many cannot."""
+    seen, bad = 0, []
+    for seen, (image, label) in enumerate(_chosen(data, directory, role), 1):
+        try:
+            picture = _picture(image)
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise dozens of types for what is damaged
+            bad.append(f"{image if isinstance(image, Path) else f'number {seen:,}'} ({first_line(error)})")
+        else:
+            yield process(picture), label
+        if len(bad) > max(1, UNREADABLE * max(seen, data.sequences)):
+            break
+    else:
+        if len(bad) < seen:
+            return
+    raise InputError(
+        "SS212", f"{role} data: {len(bad)} of {seen} images of {data.source} cannot be read, first {bad[0]}.",
+        "Repair or remove them; up to 1 % are skipped.",
+    )  # fmt: skip
+
+
+def _picture(image: Any) -> Image.Image:
+    """The first frame in red, green and blue, 8 bits each; raises whatever Pillow does, and ValueError."""
+    if isinstance(image, Path) and not image.is_file():
+        raise ValueError("not a regular file")
+    if isinstance(image, (bytes, Path)):
+        image = Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=_formats())
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"expected the bytes of an image, got {type(image).__name__}")
+    if image.mode.startswith("I;16"):  # Pillow cuts off what is above 255
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("32 bits a pixel, of an unknown range")
+    return image.convert("RGB")
+
+
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _process(data: DataConfig, directory: Path | None, role: str, count: int) -> Process:
+    """How images become arrays: as the recipe says, else by the model's own processor.
+
+    Raises InputError SS204 where neither says so, or `count` images of that size are more than the machine's memory.
+    """
+    if data.image is not None:
+        _check_size([data.image.size], count, role)
+        return partial(_pixels, wanted=data.image)
+    if directory is None or not (directory / PREPROCESSOR).is_file():
+        raise InputError(
+            "SS204", f"{role} data: how images are resized and normalised is not known.",
+            f"Set data.{role}.image: {{size: 224, mean: [...], std: [...]}}.",
+        )  # fmt: skip
+    processor = _processor(directory, role)
+    sizes = [dict(found) for name in ("size", "crop_size") if (found := getattr(processor, name, None))]
+    _check_size([side for found in sizes for side in found.values() if isinstance(side, int)], count, role)
+    return partial(_processed, processor=processor, directory=directory, role=role)
+
+
+def _check_size(sides: list[int], count: int, role: str) -> None:
+    need = count * 3 * max(sides, default=1) ** 2 * 4
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > memory:
+        raise InputError(
+            "SS204", f"{role} data: {count:,} images of {max(sides):,} pixels a side need {need / 1e9:,.1f} GB; the "
+            f"machine has {memory / 1e9:,.1f} GB.", f"Set data.{role}.sequences or data.{role}.image.size lower.",
+        )  # fmt: skip
+
+
+def _processor(directory: Path, role: str) -> Any:
+    """The image processor that lies with a model; its own code is not run."""
+    from transformers import AutoImageProcessor
+
+    load_json(directory / PREPROCESSOR, lambda reason: _unfit(directory, role, reason))
+    try:
+        # One implementation everywhere, so that samples are the same on all machines.
+        return AutoImageProcessor.from_pretrained(directory, trust_remote_code=False, backend="pil")
+    except Exception as error:  # the library raises dozens of types for keys that make no sense
+        raise _unfit(directory, role, first_line(error)) from None
+
+
+def _processed(image: Image.Image, processor: Any, directory: Path, role: str) -> Pixels:
+    try:
+        found = np.asarray(processor(images=image, return_tensors="np")["pixel_values"][0])
+    except MemoryError:
+        raise
+    except Exception as error:  # as above: values that make no sense are found out here
+        raise _unfit(directory, role, first_line(error)) from None
+    if found.ndim != 3 or found.dtype.kind not in "fui":
+        raise _unfit(directory, role, f"it makes arrays of {found.dtype} {found.shape} of images")
+    return np.ascontiguousarray(found, dtype=np.float32)
+
+
+def _unfit(directory: Path, role: str, reason: str) -> InputError:
+    return InputError(
+        "SS204", f"{role} data: {directory / PREPROCESSOR} cannot be used: {reason.rstrip('.')}.",
+        f"Mend it, or set data.{role}.image: {{size: 224, mean: [...], std: [...]}}.",
+    )  # fmt: skip
+
+
+def _pixels(image: Image.Image, wanted: ImageConfig) -> Pixels:
+    if image.size != (wanted.size, wanted.size):
+        image = image.resize((wanted.size, wanted.size), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image, dtype=np.float32) / 255
+    normalised = (pixels - np.array(wanted.mean, np.float32)) / np.array(wanted.std, np.float32)
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _chosen(data: DataConfig, directory: Path | None, role: str) -> Iterator[Item]:
+    """Items in the order that they are taken in: the first ones, or spread over all of a known number."""
+    found = _items(data, directory, role)
+    if any(s.startswith(HUB) for s in sources_of(data)):
+        yield from found
+        return
+    items = list(found)
+    if not items:
+        raise InputError("SS204", f"{role} data: {data.source} holds no images.")
+    if data.take == "first" or len(items) <= data.sequences:
+        yield from items
+        return
+    spread = np.linspace(0, len(items) - 1, data.sequences).round().astype(int).tolist()
+    taken = set(spread)
+    yield from (items[i] for i in spread)
+    yield from (item for i, item in enumerate(items) if i not in taken)  # in place of unreadable ones
+
+
+def _items(data: DataConfig, directory: Path | None, role: str) -> Iterator[Item]:
+    folders = [existing(source, role) for source in sources_of(data) if not is_table(source)]
+    numbers = _numbers({folder: class_folders(folder, role) for folder in folders}, directory, role)
+    for source in sources_of(data):
+        if is_table(source):
+            yield from _table(source, data, role)
+        elif (path := existing(source, role)).is_dir():
+            yield from _folder(path, numbers, role)
+        else:
+            raise InputError(
+                "SS204", f"{role} data: {source} is neither a folder of images nor a table.",
+                f"Set data.{role}.source.",
+            )  # fmt: skip
+
+
+def class_folders(path: Path, role: str) -> list[str]:
+    """Sorted names of the folders in a folder, but for hidden ones; raises InputError SS212 for one without images."""
+    if not path.is_dir():
+        return []
+    found = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+    for name in found:
+        if path.resolve().is_relative_to((path / name).resolve()):
+            raise InputError("SS212", f"{role} data: the folder {path / name} leads back to {path}.", "Remove it.")
+        if not any(_images(path / name)):
+            raise InputError(
+                "SS212", f"{role} data: {path / name} holds no images, and each folder is a class.", "Remove it."
+            )
+    return found
+
+
+def _numbers(found: dict[Path, list[str]], directory: Path | None, role: str) -> dict[str, int]:
+    """The number of each class by the name of its folder: the model's own, else that of its place among them.
+
+    Raises InputError SS212 where folders have different ones, or the model knows only some of them.
+    """
+    classes = [names for names in found.values() if names]
+    names = sorted({name for one in classes for name in one})
+    known = _known_classes(directory)
+    strange = [name for name in names if name not in known]
+    if not strange:
+        return {name: known[name] for name in names}
+    if len(strange) < len(names):
+        raise InputError(
+            "SS212", f"{role} data: the model knows no class {printable(', '.join(strange), 200)}, but the other "
+            "folders.", f"Name folders as label2id in {directory}/config.json does.",
+        )  # fmt: skip
+    for one in classes:
+        check_same_classes(classes[0], one, role, role)
+    return {name: number for number, name in enumerate(names)}
+
+
+def _known_classes(directory: Path | None) -> dict[str, int]:
+    """The numbers of the classes that a model's configuration names."""
+    path = None if directory is None else directory / "config.json"
+    if path is None or not path.is_file():
+        return {}
+    found = load_json(path, lambda reason: InputError("SS202", f"{path}: {reason}.")).get("label2id")
+    return {k: int(v) for k, v in found.items() if str(v).isdigit()} if isinstance(found, dict) else {}
+
+
+def check_same_classes(own: list[str], others: list[str], role: str, other: str) -> None:
+    """Raise InputError SS212 where folders are numbered by their place and two roles have different ones."""
+    if own != others:
+        differ = printable(", ".join(sorted({*own} ^ {*others})), 200)
+        raise InputError(
+            "SS212", f"{role if role == other else f'{role} and {other}'} data have folders of different classes "
+            f"({differ}), which would be numbered differently.", "Give each a folder for every class.",
+        )  # fmt: skip
+
+
+def check_classes(data: DataConfigs, roles: list[str], directory: Path | None) -> None:
+    """Raise InputError SS212 where folders of images that the model does not name are not those of the other roles."""
+    known = _known_classes(directory)
+    first: tuple[str, list[str]] | None = None
+    for role in roles:
+        for source in sources_of(getattr(data, role)):
+            names = [] if is_table(source) else class_folders(existing(source, role), role)
+            if not names or all(name in known for name in names):
+                continue
+            first = first or (role, names)
+            check_same_classes(first[1], names, first[0], role)
+
+
+def _images(path: Path) -> Iterator[Path]:
+    """Images below a folder, not through links to other folders, nor hidden ones."""
+    for parent, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images = (name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+        yield from (Path(parent, name) for name in images)
+
+
+def _folder(path: Path, numbers: dict[str, int], role: str) -> Iterator[Item]:
+    classes = class_folders(path, role)
+    if not classes:
+        yield from ((file, None) for file in sorted(_images(path)))
+    # What lies beside the folders of classes has no class.
+    for name in classes:
+        yield from ((file, numbers[name]) for file in sorted(_images(path / name)))
+
+
+def _table(source: str, data: DataConfig, role: str) -> Iterator[Item]:
+    for row in rows_of(source, role):
+        image = column_of(row, data.column if data.column in row else "image", source, role)
+        label = None if row.get(data.label) is None else class_of(row, data, source, role)
+        yield image["bytes"] if isinstance(image, dict) else image, label

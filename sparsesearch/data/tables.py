@@ -1,0 +1,254 @@
+"""Rows of tables: Parquet, CSV and JSON files, and data sets by `datasets` id."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from sparsesearch.config import DataConfig
+from sparsesearch.data.sources import GZIP, cannot_read, is_json, open_text, reading, regular_file
+from sparsesearch.errors import InputError, first_line, printable
+from sparsesearch.files import LARGEST_DOCUMENT
+
+HUB = "datasets:"
+# How many times what is needed is read from sources that may have no end.
+ENDLESS = 16
+# Characters of a row of CSV or JSON lines that are still read.
+LONGEST_ROW = 2**26
+# Rows of a Parquet file that are in memory at once.
+BATCH = 1024
+# Rows that are looked at to find the column of texts, and what it is called where several hold text.
+HEAD = 100
+TEXT = DataConfig.model_fields["column"].default
+TEXT_NAMES = ("content", "document", "sentence", "body", "article", "passage")
+Row = dict[str, Any]
+_log = logging.getLogger(__name__)
+
+
+def sources_of(data: DataConfig) -> list[str]:
+    """Every source by itself."""
+    return [data.source] if isinstance(data.source, str) else data.source
+
+
+def is_table(source: str) -> bool:
+    """Whether a source has rows with columns."""
+    return source.startswith(HUB) or _format(source) in _READERS
+
+
+def _format(source: str) -> str:
+    return Path(source.lower().removesuffix(GZIP)).suffix
+
+
+def rows_of(source: str, role: str) -> Iterator[Row]:
+    """Rows of a table, read as they are asked for; raises InputError SS204 where it cannot be read."""
+    return _dataset(source, role) if source.startswith(HUB) else _READERS[_format(source)](source, role)
+
+
+def column_of(row: Row, column: str, source: str, role: str) -> Any:
+    """A value of a row; raises InputError SS204 where there is no such column."""
+    if column not in row:
+        raise _no_column(repr(column), row, source, role)
+    return row[column]
+
+
+def _no_column(wanted: str, columns: Iterable[str], source: str, role: str) -> InputError:
+    return InputError(
+        "SS204", f"{role} data: {_name(source)} has no column {wanted}, only {printable(', '.join(columns), 400)}.",
+        f"Set data.{role}.column.",
+    )  # fmt: skip
+
+
+def _name(source: str) -> str:
+    return source.removeprefix(HUB)
+
+
+def texts_of(source: str, data: DataConfig, role: str) -> Iterator[tuple[str, Row]]:
+    """Texts of a table, with the rows that they are of; rows without one are left out, and nulls counted in a warning.
+
+    Raises InputError SS204 where there is no column of texts, or something else in it.
+    """
+    rows = rows_of(source, role)
+    head = list(itertools.islice(rows, HEAD))
+    column = _text_column(head, data, source, role) if head else ""
+    nulls = 0
+    for number, row in enumerate(itertools.chain(head, rows), 1):
+        text = row.get(column)
+        if text is None:
+            nulls += 1
+        elif not isinstance(text, str):
+            raise InputError(
+                "SS204", f"{role} data: column {column!r} of {_name(source)} does not hold text in row {number:,}, but "
+                f"{type(text).__name__}.", f"Set data.{role}.column.",
+            )  # fmt: skip
+        elif text:
+            yield text, row
+    if nulls:
+        _log.warning("%s data: %s rows of %s have no text and are left out.", role, f"{nulls:,}", _name(source))
+
+
+def _text_column(rows: list[Row], data: DataConfig, source: str, role: str) -> str:
+    """The column that is wanted or, where it is not there and nobody asked for it, the one that can be meant."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    if data.column in columns:
+        return data.column
+    if data.column != TEXT:
+        raise _no_column(repr(data.column), columns, source, role)
+    texts = [name for name in columns if any(_is_prose(row.get(name)) for row in rows)]
+    for likely in ([name for name in texts if name.lower() in (TEXT, *TEXT_NAMES)], texts):
+        if len(likely) == 1:
+            return likely[0]
+    raise _no_column(f"{TEXT!r}, nor exactly one of texts", columns, source, role)
+
+
+def _is_prose(value: Any) -> bool:
+    return isinstance(value, str) and any(c.isalpha() for c in value)
+
+
+def class_of(row: Row, data: DataConfig, source: str, role: str) -> int:
+    """The class of a row; raises InputError SS212 for what is no integer from 0."""
+    label = column_of(row, data.label, source, role)
+    if isinstance(label, str) and label.isascii() and label.isdigit() and len(label) < 10:  # of CSV
+        return int(label)
+    if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < 2**31:
+        got = printable(repr(label), 80)
+        raise InputError("SS212", f"{role} data: label {got} is no class, in {_name(source)}.", _CLASSES)
+    return label
+
+
+_CLASSES = "Labels are integers from 0."
+
+
+def _parquet(source: str, role: str) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    path = regular_file(source, role)
+    try:
+        with reading(path, role):
+            for batch in parquet.ParquetFile(path).iter_batches(BATCH):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:  # also values that Python has no type for
+        raise cannot_read(path, role, first_line(error)) from None
+
+
+_QUOTES = "Quote texts that hold separators, quotes (doubled) or line ends."
+
+
+def _csv(source: str, role: str) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_ROW)
+    with open_text(source, role, newline="") as file:
+        if is_json(file):
+            raise cannot_read(source, role, "its content is JSON", "Name it .jsonl or .json.")
+        first = file.readline(LONGEST_ROW)
+        file.seek(0)
+        separator = "\t" if _format(source) == ".tsv" else max(",;\t|", key=first.count)
+        reader = csv.reader(_lines(file, source, role), delimiter=separator, strict=True)
+        try:
+            yield from _csv_rows(reader, source, role)
+        except csv.Error as error:
+            reason = f"line {reader.line_num:,}: {first_line(error)}"
+            raise cannot_read(source, role, reason, _QUOTES) from None
+
+
+def _csv_rows(reader: Iterator[list[str]], source: str, role: str) -> Iterator[Row]:
+    header = next(reader, [])
+    if not header:
+        raise cannot_read(source, role, "it is empty")
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise cannot_read(source, role, f"two columns are called {printable(twice, 80)!r}", "Rename one.")
+    for number, values in enumerate(reader, 1):
+        if values and len(values) != len(header):
+            reason = f"row {number:,} has {len(values)} values, and the header {len(header)} columns"
+            raise cannot_read(source, role, reason, _QUOTES)
+        if values:
+            yield dict(zip(header, values, strict=True))
+
+
+def _lines(file: TextIO, source: str, role: str) -> Iterator[str]:
+    for number, line in enumerate(iter(lambda: file.readline(LONGEST_ROW), ""), 1):
+        if len(line) == LONGEST_ROW:
+            raise cannot_read(source, role, f"line {number:,} has more than {LONGEST_ROW:,} characters")
+        yield line
+
+
+def _json_lines(source: str, role: str) -> Iterator[Row]:
+    with open_text(source, role) as file:
+        for number, line in enumerate(_lines(file, source, role), 1):
+            if line.strip():
+                yield _row(_parsed(line, f"line {number:,}: ", source, role), number, source, role)
+
+
+def _row(value: Any, number: int, source: str, role: str) -> Row:
+    if not isinstance(value, dict):
+        raise cannot_read(source, role, f"row {number:,} is no JSON object, but {type(value).__name__}")
+    return value
+
+
+def _parsed(text: str, where: str, source: str, role: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise cannot_read(source, role, f"{where}not JSON: {first_line(error)}") from None
+
+
+def _json(source: str, role: str) -> Iterator[Row]:
+    """Rows of a document, or of JSON lines under its name."""
+    with open_text(source, role) as file:
+        if _is_lines(file):
+            yield from _json_lines(source, role)
+            return
+        file.seek(0)
+        text = file.read(LARGEST_DOCUMENT + 1)
+    if len(text) > LARGEST_DOCUMENT:
+        raise cannot_read(source, role, f"it has more than {LARGEST_DOCUMENT:,} characters", "Write JSON lines.")
+    rows = _rows_in(_parsed(text, "", source, role))
+    if rows is None:
+        reason = "it is no list of objects, object of columns, or object with one such list"
+        raise cannot_read(source, role, reason, "Write JSON lines.")
+    yield from (_row(row, number, source, role) for number, row in enumerate(rows, 1))
+
+
+def _is_lines(file: TextIO) -> bool:
+    """Whether the first line is an object by itself, and there is another."""
+    first = file.readline(LONGEST_ROW)
+    try:
+        return isinstance(json.loads(first), dict) and bool(file.readline(1))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _rows_in(document: Any) -> list[Any] | None:
+    if isinstance(document, list):
+        return document
+    if not isinstance(document, dict):
+        return None
+    # pandas writes a column as an object with the rows' names.
+    columns = {k: list(v.values()) if isinstance(v, dict) else v for k, v in document.items()}
+    tables = [v for v in document.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+    lengths = {len(v) if isinstance(v, list) else None for v in columns.values()}
+    if len(lengths) == 1 and None not in lengths and not len(columns) == len(tables) == 1:
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return tables[0] if len(tables) == 1 else None
+
+
+def _dataset(source: str, role: str) -> Iterator[Row]:
+    import datasets
+
+    datasets.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    name, config, split, *_ = [*source.removeprefix(HUB).split(":"), "", ""]
+    try:
+        yield from datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
+    except Exception as error:  # the library raises dozens of types for a missing set, no network, a bad config
+        raise InputError("SS204", f"{role} data: cannot load data set {name!r}: {first_line(error)}") from None
+
+
+_READERS = {
+    ".parquet": _parquet, ".csv": _csv, ".tsv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json,
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""From a recipe to a launch: everything that can be wrong is found here, before any long work."""

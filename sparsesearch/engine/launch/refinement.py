@@ -1,0 +1,67 @@
+"""Coarse to fine: the levels of a run are a grid around the front of an earlier one, whose statistics serve again.
+
+As Tyr-the-Pruner halves its step around each round's winner (Li et al., 2025), here around the whole front.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sparsesearch.config import RunConfig
+from sparsesearch.engine.launch.identity import weights_in
+from sparsesearch.errors import InputError
+from sparsesearch.models.space_builder import Coarse
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.results import RunResults
+from sparsesearch.space import Genome, Space
+
+
+def coarse_levels(config: RunConfig, weights: str) -> Coarse:
+    """What units of the run that is refined could keep, and what its front keeps; nothing where none is refined.
+
+    Args:
+        weights: hash of the model.
+
+    Raises InputError SS600 (not a run, or not finished) or SS602 (a run of another model).
+    """
+    if config.refines is None:
+        return {}
+    results = _finished(config.refines)
+    if weights_in(results.info["fingerprint"]["weights"]) != weights:
+        raise InputError("SS602", f"{config.refines} is a run of another model; its levels mean nothing here.")
+    fronts = [e.genome.levels for e in results.front]
+    # A pattern such as 2:4 has one level, with nothing between it and dense.
+    fixed = {"sparsity"} if config.pruners.pattern else set()
+    return {
+        unit.name: (unit.levels, {int(levels[i]) for levels in fronts})
+        for i, unit in enumerate(results.space.units)
+        if unit.kind not in fixed
+    }
+
+
+def coarse_genomes(config: RunConfig, space: Space) -> dict[str, Genome]:
+    """The front of the run that is refined, in the levels of a space around it; those within its limits."""
+    return {} if config.refines is None else front_genomes(config.refines, space, "coarse")
+
+
+def front_genomes(path: str, space: Space, label: str) -> dict[str, Genome]:
+    """The front of a run by `LABEL NUMBER`, in the levels of another space; those within its limits."""
+    results = _finished(path)
+    found = {}
+    for number, evaluation in enumerate(results.front):
+        kept = {u.name: u.levels[i] for u, i in zip(results.space.units, evaluation.genome.levels, strict=True)}
+        genome = Genome.of([_nearest(unit.levels, kept.get(unit.name, unit.total)) for unit in space.units])
+        if space.feasible(genome):
+            found[f"{label} {number}"] = genome
+    return found
+
+
+def _finished(path: str) -> RunResults:
+    run = RunDirectory.open(Path(path))
+    if not run.front.exists():
+        raise InputError("SS600", f"{path} has no front yet.", f"Use 'sparsesearch resume {path}' to finish it.")
+    return RunResults(run.path)
+
+
+def _nearest(levels: tuple[int, ...], kept: int) -> int:
+    return min(range(len(levels)), key=lambda i: abs(levels[i] - kept))

@@ -1,0 +1,127 @@
+"""What all runs of one results directory share: level stores and teacher caches, each built once."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.workers.executor import Executor, alive
+from sparsesearch.engine.workers.worker import WorkerSetup
+from sparsesearch.errors import DamagedFile, machine_problem
+from sparsesearch.evaluation import quality_class
+from sparsesearch.files import check_inventory, inventory, read_json, write_json
+from sparsesearch.runs.ledger import Ledger
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.supernet import LevelStore
+from sparsesearch.supernet.store import REBUILD
+
+# In a teacher cache that is filled: its files and their checksums.
+COMPLETE = "complete"
+
+
+def ensure_store(
+    launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger
+) -> LevelStore:
+    """Open the level store, building what is missing of it, in parallel over blocks."""
+    directory, key = Path(setup.store), launch.store_key
+    blocks = [(block,) for block in range(len(launch.network.blocks))]
+
+    def phase(method: str, name: str, tokens: int, lanes: int | None = None) -> None:
+        started = time.monotonic()
+        reporter.phase(name, len(blocks))
+        for done, _ in enumerate(alive(executor.map(method, blocks, lanes)), 1):
+            reporter.step(done, "blocks")
+        ledger.add(name, time.monotonic() - started, tokens)
+
+    with sole_builder(directory, reporter):
+        store = _whole_store(directory, key, reporter)
+        if store is None or (launch.reads_statistics and not all(alive(executor.map("has_statistics", [()])))):
+            with sole_builder(Path(setup.statistics), reporter):
+                phase("collect", "calibration statistics", launch.samples["calibration"].size, lanes=1)
+                if launch.needs_gradients:
+                    list(alive(executor.map("collect_gradients", [()])))
+        if store is None:
+            phase("build", "levels", 0)
+            list(alive(executor.map("finish_store", [(key,)])))
+            store = LevelStore.open(directory, key)
+        reporter.end()
+    return store
+
+
+def _whole_store(directory: Path, key: dict[str, Any], reporter: Reporter) -> LevelStore | None:
+    """The store if it is there and whole; what is damaged is removed, so that it is built again."""
+    index = directory / "index.json"
+    if not index.exists():
+        return None
+    try:
+        return LevelStore.open(directory, key)
+    except DamagedFile as error:
+        reporter.message(f"SS413 {error.path}: {error.reason}; the level store is built again.")
+    _remove(index)
+    return None
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextlib.contextmanager
+def sole_builder(directory: Path, reporter: Reporter) -> Iterator[None]:
+    """Hold a shared cache: of two runs that need the same one, the second waits for the first to build it."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory.with_name(directory.name + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        reporter.message(f"Waiting for another run that builds {directory}.")
+        lock.acquire()
+    except OSError as error:
+        raise machine_problem(error, f"cannot lock {lock.lock_file}") or error from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def ensure_teacher(launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger) -> None:
+    """Fill the teacher cache where it is not there yet, in parallel over sequences."""
+    directory, samples, batch = Path(setup.teacher), launch.samples["selection"], launch.config.batch
+    with sole_builder(directory, reporter):
+        if _is_filled(directory, reporter):
+            return
+        started = time.monotonic()
+        network = launch.network
+        shutil.rmtree(directory, ignore_errors=True)
+        quality_class(launch.config.objectives[0]).create(directory, samples, network.output_shape(samples.length))
+        portions = [(i, min(i + batch, len(samples))) for i in range(0, len(samples), batch)]
+        reporter.phase("teacher cache", len(portions))
+        for done, _ in enumerate(alive(executor.map("fill_teacher", portions)), 1):
+            reporter.step(done, "batches")
+        reporter.end()
+        write_json(directory / COMPLETE, inventory(directory), durable=False)
+        ledger.add("teacher cache", time.monotonic() - started, samples.size)
+
+
+def _is_filled(directory: Path, reporter: Reporter) -> bool:
+    """Whether a teacher cache is there and whole."""
+    if not (directory / COMPLETE).exists():
+        return False
+    try:
+        check_teacher(directory)
+    except DamagedFile as error:
+        reporter.message(f"SS413 {error.path}: {error.reason}; the teacher cache is filled again.")
+        return False
+    return True
+
+
+def check_teacher(directory: Path, thorough: bool = False) -> None:
+    """Raise DamagedFile SS306 if a teacher cache is not what was written."""
+    files = read_json(directory / COMPLETE, REBUILD, "SS306")
+    check_inventory(directory, files, REBUILD, thorough)

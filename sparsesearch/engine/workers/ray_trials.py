@@ -1,0 +1,141 @@
+"""Trials under Ray Tune, which decides who runs where and when; with ASHA also who goes on.
+
+Ray is imported late, so the classes that Tune wants are made inside functions.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparsesearch.engine.workers.trial import Ended, Trial, climb, score
+from sparsesearch.engine.workers.worker import Worker, WorkerSetup
+from sparsesearch.runs import interrupts
+
+# Times that a trial is started again after its worker died.
+RETRIES = 2
+# Seconds between two looks at checkpoints of other processes.
+LOOK = 2.0
+
+
+def train_on_ray(
+    setup: WorkerSetup,
+    trials: Sequence[Trial],
+    storage: Path,
+    ended: Ended,
+    tell: Callable[[], None],
+    keep: float | None = None,
+) -> None:
+    """Trials under Ray Tune, as many at a time as there are workers; a `Cluster` must be connected.
+
+    Args:
+        storage: absolute directory for Tune's own files.
+        tell: called now and then, as trials go on.
+        keep: as in `trials.train`.
+    """
+    import ray
+    from ray import tune
+
+    _set_up_tune()
+    config = setup.config.executor
+    resources = {"cpu": config.threads, "gpu": config.gpus_per_worker}
+    trainable = tune.with_resources(tune.with_parameters(_trainable(), worker_setup=setup), resources)
+    scheduler = None if keep is None else _halving(trials[0], keep)
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"trial": tune.grid_search(list(trials))},
+        tune_config=tune.TuneConfig(
+            metric="score", mode="min", scheduler=scheduler, max_concurrent_trials=config.workers, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(
+            name="trials", storage_path=str(storage.resolve()), verbose=0, callbacks=[_watch(trials, ended, tell)],
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
+        ),
+    )  # fmt: skip
+    results = tuner.fit()
+    interrupts.check()
+    for error in results.errors:
+        raise error
+    assert ray.is_initialized()
+
+
+def _set_up_tune() -> None:
+    """What Tune reads from the environment."""
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    # Ours stops the run; Tune's would let it go on with whatever there is.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    # The other output prints a banner at any verbosity.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+
+def _trainable() -> type:
+    """How Tune trains a candidate, a step for each of its token counts."""
+    from ray import tune
+
+    class CandidateTrial(tune.Trainable):  # type: ignore[misc]
+        """One candidate; its worker, which holds the model, serves the next one too."""
+
+        def setup(self, config: dict[str, Any], worker_setup: WorkerSetup) -> None:
+            self.worker = Worker(worker_setup)
+            self.reset_config(config)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.trial: Trial = new_config["trial"]
+            return True
+
+        def step(self) -> dict[str, Any]:
+            tokens = self.trial.tokens[self.iteration]
+            found = climb(self.worker, self.trial, tokens, lambda: None)
+            last = tokens == self.trial.tokens[-1] or "diverged" in found
+            return {"score": min(score(found, self.trial), 1e30), "tokens": tokens, "done": last}
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            """Ours is on disk already; Tune's remembers the iteration."""
+            Path(checkpoint_dir, "iteration").write_text(str(self.iteration))
+
+        def load_checkpoint(self, checkpoint_dir: str) -> None:
+            """Nothing: `climb` goes on from what is on disk."""
+
+    return CandidateTrial
+
+
+def _halving(trial: Trial, keep: float) -> Any:
+    """ASHA (Li et al., 2020): a share `keep` goes on after each of the token counts, which are alike for all trials."""
+    from ray import tune
+
+    return tune.schedulers.ASHAScheduler(
+        time_attr="tokens", max_t=trial.tokens[-1], grace_period=trial.tokens[0], reduction_factor=1 / keep
+    )
+
+
+def _watch(trials: Sequence[Trial], ended: Ended, tell: Callable[[], None]) -> Any:
+    """Tune's callback that passes on what happens."""
+    from ray import tune
+
+    by_id = {trial.genome.id: trial for trial in trials}
+
+    class Watch(tune.Callback):  # type: ignore[misc]
+        """Tells of results as they come; Tune's own record of the experiment is made without it."""
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            return tune.Callback, ()
+
+        last = 0.0
+
+        def on_step_begin(self, iteration: int, trials: Any, **_: Any) -> None:
+            if time.monotonic() - self.last > LOOK:
+                tell()
+                self.last = time.monotonic()
+
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
+            mine = by_id[trial.config["trial"].genome.id]
+            found = mine.result(result["tokens"])
+            if found is not None:
+                ended(mine, result["tokens"], found)
+
+    return Watch()

@@ -1,0 +1,182 @@
+"""What workers do for an elastic supernet: sort, train whole or block by block, put together."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from sparsesearch.calibration.statistics import outputs
+from sparsesearch.data.samples import Samples
+from sparsesearch.engine.workers.worker import WorkerSetup, compute_dtype, load_network, peak_bytes
+from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
+from sparsesearch.models.source import Checkpoint
+from sparsesearch.runs.cache import SORTED, directory_of, weights_of
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.supernet.draws import Draws
+from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.sorting import rankings, sort_exactly
+from sparsesearch.supernet.stitched import load_exactly, state_of
+from sparsesearch.supernet.store import UnitFiles
+from sparsesearch.tensors import is_whole, read_tensors, write_tensors
+from sparsesearch.training.activations import Activations, write_arguments, write_shard
+from sparsesearch.training.block_local import BlockRun, block_tensors, only_block
+from sparsesearch.training.loop import Diverged
+from sparsesearch.training.nested import NestedRun
+from sparsesearch.training.objective import Objective
+from sparsesearch.training.trainer import rounded
+from sparsesearch.training.weights import Weights
+
+# Samples that must come out the same when elements are sorted.
+COMPARED = 2
+# Samples that the trained network's running statistics are measured on; candidates' are corrected relative to these.
+MEASURED = 4096
+
+
+class SupernetWorker:
+    """Its public methods are the calls that an executor makes by name; nothing is loaded before it is needed."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        torch.set_num_threads(setup.config.executor.threads)
+        self.setup, self.config, self.options = setup, setup.config, setup.config.supernet
+        self.run = RunDirectory(Path(setup.run))
+        self.directory, self.network = Path(setup.supernet), setup.network
+        self.space = self.run.read_space()
+        self.device = self.config.executor.device
+
+    @property
+    def compute(self) -> torch.dtype:
+        return compute_dtype(self.config, self.setup.source.storage)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """Training data."""
+        return self.run.samples(self.setup.training)
+
+    def sort(self) -> None:
+        """Write the network with its elements sorted, as the level store ranks them, or as the start has them."""
+        target = self.directory / SORTED
+        if is_whole(target):
+            return
+        if self.options.start is not None:
+            write_tensors(target, read_tensors(weights_of(directory_of(self.options.start))))
+            return
+        model = load_network(self.setup, torch.float32)
+        ranked = rankings(self.network, self.space, UnitFiles(Path(self.setup.store)))
+        some = self.run.samples("calibration").rows(slice(0, COMPARED))
+        sort_exactly(model, self.network, ranked, lambda: outputs(model, self.network, some))
+        self._write(model, target)
+
+    def _write(self, model: Any, path: Path) -> None:
+        state = rounded(state_of(model), self.setup.source.storage)
+        write_tensors(path, {name: tensor.clone() for name, tensor in state.items()})
+
+    def _sorted(self) -> Any:
+        model = load_network(self.setup, torch.float32)
+        load_exactly(model, read_tensors(self.directory / SORTED))
+        return model
+
+    @cached_property
+    def _dense(self) -> Any:
+        """What is distilled."""
+        return (self.setup.taught_by or self.setup.source).load(self.compute, self.device)
+
+    def train(self, steps: int, seconds: float) -> dict[str, Any]:
+        """Train the whole network for a while, from where its checkpoint stands; how far it is."""
+        run, place = self._run(steps), self.directory / "checkpoints" / "network"
+        stopped, begun = "", run.step
+        try:
+            done = run.run_for(seconds, place)
+        except Diverged as error:
+            done, stopped = True, str(error)
+            run.save(place)
+        loss = run.losses[-1] if run.losses else 0.0
+        return {"step": run.step, "begun": begun, "loss": loss, "done": done, "stopped": stopped}
+
+    def _run(self, steps: int) -> NestedRun:
+        if self._running is None:
+            weights = Weights(self._sorted(), self.network, self.options.weights, self.options.training)
+            elastic = Elastic(weights.model, self.network, self.space, weights.tensor, self.options.execution)
+            draws = Draws(self.space, self.options, steps, self.options.training.seed)
+            objective = Objective(self.network, self._dense, self.options.training)
+            run = NestedRun(weights, elastic, draws, objective, self.samples, self.options, self.compute)
+            run.load(self.directory / "checkpoints" / "network")
+            self._running = run
+        return self._running
+
+    _running: NestedRun | None = None
+
+    def arguments(self) -> None:
+        """Write what blocks are given beside hidden states, and each block of the sorted network."""
+        write_arguments(self._activations, self._base, self.network, self.samples)
+        model = self._sorted()
+        (self.directory / "blocks").mkdir(exist_ok=True)
+        for block, path in enumerate(self.network.blocks):
+            write_tensors(self._block_path(block, "start"), block_tensors(model, path))
+
+    @cached_property
+    def _base(self) -> Any:
+        return self.setup.source.load(self.compute, self.device)
+
+    def shard(self, number: int, start: int, stop: int) -> None:
+        """Write the hidden states of a shard of the training samples."""
+        samples = self.samples.rows(slice(start, stop))
+        write_shard(self._activations, self._base, self.network, samples, number, self.config.batch)
+
+    @property
+    def _activations(self) -> Path:
+        return self.directory / "activations"
+
+    def _block_path(self, block: int, what: str) -> Path:
+        return self.directory / "blocks" / f"{block:03d}-{what}.safetensors"
+
+    def block(self, block: int, steps: int, count: int) -> dict[str, Any]:
+        """Train one block to its end, from where its checkpoint stands; `step` it came to, and why it `stopped`.
+
+        Args:
+            count: samples whose hidden states are there.
+        """
+        done, path = self._block_path(block, "trained"), self.network.blocks[block]
+        if is_whole(done):
+            with safe_open(done, framework="pt") as file:
+                told: dict[str, Any] = json.loads(file.metadata()["told"])
+            return told
+        assert isinstance(self.setup.source, Checkpoint)
+        tensors = read_tensors(self._block_path(block, "start"))
+        skeleton = only_block(self.setup.source.skeleton(), path, tensors, self.device)
+        samples = self.samples.rows(slice(0, count))
+        seen = Activations(self._activations, block)
+        run = BlockRun(skeleton, self.network, self.space, block, seen, samples, self.options, steps, self.compute)
+        place, stopped = self.directory / "checkpoints" / f"{block:03d}", ""
+        run.load(place)
+        try:
+            run.run_saving(steps, place, lambda: None)
+        except Diverged as error:
+            stopped = str(error)
+        run.trained.merged()
+        told = {"step": run.step, "stopped": stopped}
+        write_tensors(done, block_tensors(skeleton, path), {"told": json.dumps(told)})
+        return told
+
+    def usage(self) -> int:
+        """Bytes this process held at most, until now."""
+        return peak_bytes()
+
+    def finish(self, steps: int) -> None:
+        """Write the weights of the trained network, running statistics measured anew."""
+        model = self._sorted()
+        if self.options.kind == "block_local":
+            own = dict(model.named_parameters()) | dict(model.named_buffers())
+            for block, path in enumerate(self.network.blocks):
+                for name, tensor in read_tensors(self._block_path(block, "trained")).items():
+                    own[f"{path}.{name}"].data.copy_(tensor)
+        elif self.options.is_trained:
+            model = self._run(steps).trained.merged()
+            if batch_norms(model):
+                some = self.samples.rows(slice(0, MEASURED))
+                reestimate(model, self.network.task, some, self.config.batch)
+        self._write(model, weights_of(self.directory))

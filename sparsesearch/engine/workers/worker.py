@@ -1,0 +1,388 @@
+"""What runs on a worker: one process that holds the model once and serves calls by name.
+
+A worker keeps no state that its setup could not rebuild, so a crashed one is simply replaced. It imports no Ray.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import resource
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers.utils import logging as transformers_logging
+
+from sparsesearch.allocation import Evidence
+from sparsesearch.allocation.measured_evidence import measure_evidence
+from sparsesearch.bilevel.chain import Learning, Plan, Surroundings
+from sparsesearch.calibration import calibration_pass
+from sparsesearch.calibration.gradients import collect_gradients
+from sparsesearch.calibration.statistics import BlockPass, WholePass, statistics_path
+from sparsesearch.config import RunConfig
+from sparsesearch.engine.launch.identity import Outputs, check_same
+from sparsesearch.engine.launch.soundness import check_network, check_sight
+from sparsesearch.errors import EnvironmentProblem, machine_problem
+from sparsesearch.evaluation import Evaluator, Targets, accuracy, perplexity, quality_class
+from sparsesearch.evaluation.batchnorm import RunningStatistics
+from sparsesearch.evaluation.evaluator import UserQuality
+from sparsesearch.evaluation.prefix_cache import PrefixCache
+from sparsesearch.models.network import Network
+from sparsesearch.models.source import Retrained, Source
+from sparsesearch.plugins import load_plugins
+from sparsesearch.proxies import Proxy
+from sparsesearch.proxies.gatherer import Gatherer, NetworkScorer, Tables, tabulate
+from sparsesearch.pruning import needs_gradients
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.searchers.learned import LearnedSearcher
+from sparsesearch.searchers.registry import create
+from sparsesearch.space import Genome
+from sparsesearch.supernet import StitchedSupernet, StoreBuilder
+from sparsesearch.supernet.propagate import propagated_weights
+from sparsesearch.supernet.store import UnitFiles
+from sparsesearch.tensors import is_whole, read_tensors
+from sparsesearch.training.trainer import RETRAIN, Trials, rounded
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """All that a worker needs to know; plain data, so that it travels to any node.
+
+    Attributes:
+        config: the run's configuration.
+        source: where the network comes from.
+        network: its description; tracing it again in every worker would take as long as the first time.
+        run, store, statistics, teacher: absolute directories that every worker can read.
+        quality: the user's own, where there is one.
+        taught_by: what candidates are compared with; None: the network itself.
+        training: role or name of the run's samples that candidates are trained on.
+        supernet: directory of the elastic supernet; empty where weights are the level store's.
+        known: what a module puts out for the first calibration samples; None for checkpoints.
+    """
+
+    config: RunConfig
+    source: Source
+    network: Network
+    run: str
+    store: str
+    statistics: str
+    teacher: str
+    quality: UserQuality | None = None
+    taught_by: Source | None = None
+    training: str = "calibration"
+    supernet: str = ""
+    known: Outputs | None = None
+
+
+def load_network(setup: WorkerSetup, dtype: torch.dtype) -> Any:
+    """The dense network in this process; raises InputError SS230 where it is not the one that was started with."""
+    model = setup.source.load(dtype, setup.config.executor.device)
+    if setup.known is not None and not isinstance(setup.source, Retrained):
+        check_same(model, setup.network.task, RunDirectory(Path(setup.run)).samples("calibration"), setup.known)
+    return model
+
+
+def compute_dtype(config: RunConfig, storage: torch.dtype) -> torch.dtype:
+    """The type of the arithmetic, as `ModelConfig.compute_dtype` says."""
+    wanted, device = config.model.compute_dtype, config.executor.device
+    if wanted == "fast":
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    if wanted != "auto":
+        dtype: torch.dtype = getattr(torch, wanted)
+        return dtype
+    return torch.float32 if device == "cpu" else storage
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the processor multiplies bfloat16 matrices natively; of a CPU, only Linux tells."""
+    if device != "cpu":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
+
+
+def peak_bytes() -> int:
+    """Bytes this process held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next candidate; giving it back and faulting it in again costs a tenth."""
+    trim_threshold, map_threshold = -1, -3  # of malloc.h; the second takes 32 MiB at most
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(map_threshold, 2**25)
+
+
+class Worker:
+    """Its public methods are the calls that an executor makes by name."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        # One thread count for every executor: it decides the order of sums, so results agree to the last bit.
+        torch.set_num_threads(setup.config.executor.threads)
+        load_plugins(setup.config.plugins)
+        transformers_logging.disable_progress_bar()
+        if setup.config.executor.kind == "ray":
+            keep_freed_memory()  # in a process of its own
+        self.setup, self.config = setup, setup.config
+        self.run = RunDirectory(Path(setup.run))
+        self.store, self.statistics = Path(setup.store), Path(setup.statistics)
+        self.network = setup.network
+        self.space = self.run.read_space()
+        self._pass: Any = None
+        self._position = 0
+        self._learning: Learning | None = None
+
+    @property
+    def storage(self) -> torch.dtype:
+        """Of the network's weights; asked for late, since calls can raise InputError and a constructor cannot."""
+        return self.setup.source.storage
+
+    @cached_property
+    def model(self) -> Any:
+        return load_network(self.setup, compute_dtype(self.config, self.storage))
+
+    def check(self) -> None:
+        """Raise InputError where the network or its quality cannot be searched with, before anything is built."""
+        config = self.config
+        some = self.run.samples("calibration").rows(slice(0, config.batch))
+        check_network(self.model, self.network, some)
+        selection, quality = self.run.samples("selection"), self.setup.quality
+        check_sight(self.model, self.network, selection, config.objectives[0], quality, config.batch)
+
+    @cached_property
+    def builder(self) -> StoreBuilder:
+        return StoreBuilder(
+            self.model,
+            self.network,
+            self.space,
+            self.config.pruners,
+            directory=self.store,
+            statistics=self.statistics,
+            storage=self.storage,
+            gradients=self._gradients if needs_gradients(self.config.pruners) else None,
+        )
+
+    @property
+    def _gradients(self) -> Path:
+        return self.statistics / "gradients.safetensors"
+
+    def collect_gradients(self) -> None:
+        """Write mean and mean squared gradients of the loss; nothing where they are there."""
+        collect_gradients(self.model, self.network, self.run.samples("calibration"), self._gradients)
+
+    def evidence(self, needs: list[str]) -> Evidence:
+        """What allocation rules read."""
+        return measure_evidence(self.model, self.network, self.space, needs, self.statistics, self._gradients)
+
+    def collect(self, block: int) -> None:
+        """Collect a block's statistics and move on to the next; blocks are asked for in order.
+
+        With error propagation the block's levels are built here too, since the next block's inputs depend on them.
+        """
+        if self.config.pruners.propagate == "dense" and self._all_collected():
+            return
+        if self._pass is None or self._position > block:
+            samples = self.run.samples("calibration")
+            self._pass = calibration_pass(self.model, self.network, samples, self.statistics, self.config.batch)
+            self._position = 0
+        try:
+            while self._position <= block:
+                self._collect_next(self._pass)
+        except BaseException:  # its file of hidden states would keep a full disk full
+            self._end_pass()
+            raise
+        if self._position == len(self.network.blocks):
+            self._end_pass()
+
+    def _collect_next(self, run: BlockPass | WholePass) -> None:
+        run.collect(self._position)
+        if self.config.pruners.propagate == "dense":
+            run.advance(self._position)
+        else:
+            self.builder.build(self._position)
+            with propagated_weights(self.builder.composer, self.config.pruners.propagate, self._position):
+                run.advance(self._position)
+        self._position += 1
+
+    def _end_pass(self) -> None:
+        if self._pass is not None:
+            self._pass.close()
+        self._pass = None
+
+    def _all_collected(self) -> bool:
+        blocks = range(len(self.network.blocks))
+        return self._pass is None and all(is_whole(statistics_path(self.statistics, block)) for block in blocks)
+
+    def has_statistics(self) -> bool:
+        """Whether all that was collected of the calibration data is there and whole; reads all of it."""
+        return self._all_collected()
+
+    def build(self, block: int) -> None:
+        """Build all levels of a block."""
+        self.builder.build(block)
+
+    def finish_store(self, key: dict[str, Any]) -> None:
+        """Write the store's index once all blocks are built."""
+        self.builder.finish(key)
+
+    def fill_teacher(self, start: int, stop: int) -> None:
+        """Write what the dense model puts out for selection samples `start` to `stop`."""
+        self._targets("r+").fill(self._teacher, self.network.task, start, stop, self.config.batch)
+
+    @cached_property
+    def _teacher(self) -> Any:
+        """What candidates are compared with: the dense network, or another one in its place."""
+        other = self.setup.taught_by
+        if other is None:
+            return self.model
+        return other.load(compute_dtype(self.config, other.storage), self.config.executor.device)
+
+    def _targets(self, mode: Literal["r", "r+"]) -> Targets:
+        return quality_class(self.config.objectives[0])(Path(self.setup.teacher), mode)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        files, compensate = UnitFiles(self.store), self.config.pruners.compensate
+        supernet = StitchedSupernet(self.model, self.network, self.space, files, compensate=compensate)
+        task, batch = self.network.task, self.config.batch
+        samples = self.run.samples("calibration").rows(slice(0, self.config.data.batch_norm))
+        norms = RunningStatistics(supernet, task, samples, batch)
+        prefixes = None
+        if self.network.blockwise:
+            prefixes = PrefixCache(self.model, self.network, self.space, self.config.executor.prefix_bytes)
+        return Evaluator(supernet, self._targets("r"), task, batch, norms, self.setup.quality, prefixes)
+
+    def evaluate(self, genome: bytes, sequences: list[int], trained: int = 0) -> dict[str, Any]:
+        """`losses`, one of each sequence; a failure becomes an `error` text, not an exception.
+
+        Args:
+            trained: tokens of training that go before.
+        """
+        candidate, rows = Genome(genome), np.array(sequences, dtype=np.int64)
+        try:
+            if trained:
+                self.evaluator.ready(self.space.dense)
+                return {"losses": self._trials.shortly(candidate, trained, rows)}
+            return {"losses": self.evaluator.losses(candidate, rows).tolist()}
+        except Exception as error:  # whatever a candidate does must not end the search
+            problem = error if isinstance(error, EnvironmentProblem) else machine_problem(error)
+            if problem is not None:  # not the candidate's fault
+                raise problem from None
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    @cached_property
+    def _gatherer(self) -> Gatherer:
+        samples, batch = self.run.samples("calibration"), self.config.batch
+        return Gatherer(self.evaluator.supernet, samples, self.statistics, self._gradients, self.store, batch)
+
+    def gather(self, needs: list[str]) -> None:
+        """Measure on the dense network what proxies need of it."""
+        self.evaluator.ready(self.space.dense)
+        self._gatherer.gather(needs)
+
+    def tabulate(self, block: int, proxies: list[Proxy]) -> dict[str, Tables]:
+        """Scores of all levels of a block's matrices, by proxy and matrix; what one fails with is a text."""
+        return tabulate(self._gatherer, block, proxies)
+
+    @cached_property
+    def _scorer(self) -> NetworkScorer:
+        return NetworkScorer(self.evaluator, self.run.samples("calibration"))
+
+    def score(self, genome: bytes, proxies: list[Proxy]) -> dict[str, float | str]:
+        """Scores by proxies that run the network, by name; what one fails with is a text."""
+        return self._scorer.scores(Genome(genome), proxies)
+
+    @cached_property
+    def _trials(self) -> Trials:
+        self.evaluator.ready(self.space.dense)
+        samples, compute = self.run.samples(self.setup.training), compute_dtype(self.config, self.storage)
+        teacher = None if self.setup.taught_by is None else self._teacher
+        return Trials(self.evaluator, samples, self.config.training, compute, self.storage, teacher)
+
+    def train(
+        self, genome: bytes, tokens: int, whole: int, directory: Path, start: Path | None, tell: Callable[[], None]
+    ) -> dict[str, Any]:
+        """Train a candidate to a number of tokens and measure it; see `Trials.train`."""
+        trials = self._trials
+        self.evaluator.ready(self.space.dense)
+        return trials.train(Genome(genome), tokens, whole, directory, start, tell)
+
+    def learn(self, plan: Plan, seconds: float) -> str:
+        """Learn a plan for a while, from where its files stand; what it is at, for whoever watches."""
+        evaluator, config = self.evaluator, self.config
+        dense = evaluator.ready(self.space.dense)
+        if self._learning is None or self._learning.plan.name != plan.name:
+            search = config.search
+            searcher = create(search.searcher, self.space, config.objectives, search.seed, search.options)
+            assert isinstance(searcher, LearnedSearcher)
+            around = Surroundings(
+                evaluator.supernet, self.run.samples(self.setup.training),
+                self.run.samples("calibration").rows(slice(0, config.data.batch_norm)), config.training, config.batch,
+                config.pruners.pattern, dense if self.setup.taught_by is None else self._teacher.float(),
+                compute_dtype(config, self.storage), self.storage, self._all_losses,
+            )  # fmt: skip
+            self._learning = Learning(plan, searcher, around, self.run.learning)
+        self._learning.go_on(seconds)
+        told = self._learning.told
+        if self._learning.done:
+            self._learning = None
+        return told
+
+    def _all_losses(self, model: Any) -> list[float]:
+        """Of a network on all selection samples."""
+        rows = np.arange(len(self.evaluator.targets.samples))
+        found: list[float] = self.evaluator.losses_of(model, rows).tolist()
+        return found
+
+    def losses_of(self, genome: bytes, state: dict[str, torch.Tensor]) -> list[float]:
+        """Losses on all selection samples of a candidate with weights that training gave it, as they will be stored."""
+        supernet, candidate = self.evaluator.supernet, Genome(genome)
+        supernet.trained[candidate] = rounded(state, self.storage)
+        try:
+            return self._trials.losses(supernet.materialise(candidate))
+        finally:
+            del supernet.trained[candidate]
+
+    def _with_weights(self, genome: Genome, weights: Path) -> Any:
+        """A network of its own with the weights in a file."""
+        supernet = self.evaluator.supernet
+        self.evaluator.ready(self.space.dense)
+        supernet.trained[genome] = read_tensors(weights, RETRAIN)
+        try:
+            return supernet.materialise(genome)
+        finally:
+            del supernet.trained[genome]
+
+    def usage(self) -> dict[str, int]:
+        """Bytes this process held at most, bytes of kept hidden states, and blocks that ran of those asked for."""
+        found = {"peak_bytes": peak_bytes()}
+        used: Evaluator | None = self.__dict__.get("evaluator")  # a fresh worker has none yet
+        if used is not None and (prefixes := used.prefixes) is not None:
+            found |= {"prefix_bytes": prefixes.bytes, "blocks_asked": prefixes.asked, "blocks_ran": prefixes.ran}
+        return found
+
+    def test(self, genome: bytes, weights: Path | None = None) -> float | None:
+        """Perplexity, or accuracy, of a genome on the test samples; None where it is not finite.
+
+        Args:
+            weights: file of what training gave it; None: as the level store has it.
+        """
+        samples, candidate = self.run.samples("test"), Genome(genome)
+        model = self.evaluator.ready(candidate) if weights is None else self._with_weights(candidate, weights)
+        if self.network.task.generates:
+            value = perplexity(model, samples.arrays["input_ids"], self.config.batch)
+        else:
+            value = accuracy(model, self.network.task, samples, self.config.batch)
+        return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""What verbs beside `search` and `resume` do with runs."""

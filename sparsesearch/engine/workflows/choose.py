@@ -1,0 +1,90 @@
+"""Choosing samples from a pool with a recipe's model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from sparsesearch.calibration.sample_scores import By, Take, best_rows, mean_outputs, representative_rows, sample_scores
+from sparsesearch.config import RunConfig
+from sparsesearch.data.text import CHOICE, fits
+from sparsesearch.engine.launch.prepare import prepare
+from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.files import replacing_tree
+from sparsesearch.runs.directory import check_vacant
+from sparsesearch.runs.progress import Reporter
+
+ROLES = ("calibration", "training")
+# What is scored by a loss.
+LOSSES = ("perplexity", "el2n", "grand")
+
+
+def choose(
+    config: RunConfig, role: str, by: str, pool: int, take: str, out: Path, pruned: Callable[[str], Any] | None = None
+) -> dict[str, Any]:
+    """Write the best samples of a pool of the recipe's data, as many as it wants; what was written and why.
+
+    Args:
+        pruned: for `capability`: makes the network whose degradation counts, of a model of these weights.
+
+    Raises InputError SS101 for an unknown name, SS204 where the pool is not larger than what is wanted or there is not
+    so much, SS209 where a model without a head has no loss, SS500 where `out` is taken.
+    """
+    _check_names(role, by, take, pruned is not None)
+    data = getattr(config.data, role) or config.data.calibration
+    if pool <= data.sequences:
+        raise InputError(
+            "SS204", f"a pool of {pool} leaves nothing to choose: data.{role}.sequences is {data.sequences}.",
+            "Give a larger --pool.",
+        )  # fmt: skip
+    check_vacant(out)
+    # The pool stands for the role's samples; other roles are as they are, so that overlaps are found.
+    wider = data.model_copy(update={"sequences": pool, "fewer": False})
+    search = config.search.model_copy(update={"rungs": [], "screen": None})
+    given = config.model_copy(update={"data": config.data.model_copy(update={role: wider}), "search": search})
+    try:
+        launch = prepare(given, reporter=Reporter())
+    except InputError as error:
+        if error.code == "SS204" and str(pool) in error.message:
+            raise InputError("SS204", error.message, "Give a smaller --pool, or more data.") from None
+        raise
+    samples, network = launch.samples[role], launch.network
+    if by in LOSSES and not network.distribution:
+        raise InputError(
+            "SS209", f"--by {by} needs a loss, and outputs that are no distribution have none.", "Use --by random."
+        )
+    other = None if pruned is None else pruned(launch.weights)
+    model = launch.source.load(torch.float32, "cpu")
+    scores = sample_scores(by, model, network, samples, config.batch, other, config.search.seed)  # type: ignore[arg-type]
+    if by == "capability":
+        features = mean_outputs(model, network, samples, config.batch)
+        rows = representative_rows(scores, features, data.sequences, config.search.seed)
+    else:
+        rows = best_rows(scores, data.sequences, take)  # type: ignore[arg-type]
+    told = {
+        "out": str(out), "by": by, "take": "groups" if by == "capability" else take, "pool": len(samples),
+        "chosen": len(rows), "length": samples.length,
+        "mean_chosen": float(scores[rows].mean()), "mean_pool": float(scores.mean()),
+        "weights": launch.weights, "source": data.source, "fits": fits(network.task, launch.source.directory),
+    }  # fmt: skip
+    with replacing_tree(out) as work:
+        samples.rows(rows).save(work)
+        scored = told | {"scores": np.round(scores, 6).tolist(), "rows": rows.tolist()}
+        (work / CHOICE).write_text(json.dumps(scored))
+    return told
+
+
+def _check_names(role: str, by: str, take: str, pruned: bool) -> None:
+    for what, got, allowed in (("--role", role, ROLES), ("--by", by, get_args(By)), ("--take", take, get_args(Take))):
+        if got not in allowed:
+            raise InputError(
+                "SS101", f"{what} {got!r} is unknown. {did_you_mean(got, allowed)}".rstrip(),
+                f"Allowed: {', '.join(allowed)}.",
+            )  # fmt: skip
+    if (by == "capability") != pruned:
+        raise InputError("SS101", "--by capability and --run go together: whose capabilities were lost.")

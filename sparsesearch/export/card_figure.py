@@ -1,0 +1,44 @@
+"""The picture of an export's model card: where the candidate lies among what its run found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sparsesearch.media import picture, save_picture
+from sparsesearch.runs.results import RunResults
+from sparsesearch.searchers import Evaluation
+
+FIGURE = "front.png"
+
+
+# Okabe-Ito: told apart by colour-blind readers.
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+
+
+def write_figure(results: RunResults, candidate: Evaluation, path: Path) -> None:
+    """Draw the run's front, uniform candidates, dense, and the candidate."""
+    cost = results.objectives[1] if len(results.objectives) > 1 else "params"
+
+    def draw(axes: Any, evaluations: Sequence[Evaluation], label: str, style: str, **options: Any) -> None:
+        ordered = sorted(evaluations, key=lambda e: e.costs[cost])
+        axes.plot([e.costs[cost] for e in ordered], [e.quality for e in ordered], style, label=label, **options)
+
+    with picture(4.5) as figure:
+        axes = figure.subplots()
+        draw(axes, results.front, "front", "o-", color=BLUE)
+        draw(axes, results.baselines, "uniform", "s", color=ORANGE)
+        draw(axes, [results.dense] if results.dense else [], "dense", "*", color=GREEN, markersize=12)
+        draw(
+            axes,
+            [candidate],
+            f"this model ({candidate.genome.id})",
+            "D",
+            color=VERMILION,
+            markersize=9,
+            fillstyle="none",
+        )
+        axes.set(xlabel=cost, ylabel=f"{results.quality} on selection data")
+        axes.legend()
+        save_picture(figure, path, dpi=120)

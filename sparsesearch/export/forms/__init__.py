@@ -1,0 +1,1 @@
+"""The forms that a candidate can be written in."""

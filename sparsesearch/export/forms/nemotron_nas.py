@@ -1,0 +1,126 @@
+"""The form that vLLM runs with a width for each layer: DeciLM block configurations, as NVIDIA's Nemotron-NAS has them.
+
+What vLLM's `nemotron_nas.py` can say, read in its source: one number of query heads for all layers, in each layer any
+number of KV heads that divides it; FFN widths in multiples of 256; no attention or no FFN where a layer has `no_op`,
+except that the first layer needs its attention.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparsesearch.export.forms import modeling_decilm
+from sparsesearch.export.forms.modeling_decilm import WIDTH_MULTIPLE, DeciLMConfig, DeciLMForCausalLM
+from sparsesearch.export.forms.stock import ADDED_BIASES, Maker, kept_blocks, renumbered
+from sparsesearch.models import surgery
+from sparsesearch.space import Genome
+from sparsesearch.supernet import StitchedSupernet
+from sparsesearch.supernet.stitched import load_exactly
+
+MODULE, SURGERY = "modeling_decilm", "modeling_sparsesearch"
+
+
+def nemotron_nas(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
+    """What makes the candidate as DeciLM, or why its block configurations cannot say it."""
+    stock: Any = getattr(supernet.model, "config", None)
+    if getattr(stock, "model_type", "") != "llama" or not supernet.network.task.generates:
+        return "nemotron_nas is for causal language models of model_type llama"
+    if stock.hidden_act != "silu":
+        return f"nemotron_nas has activation silu, this model {stock.hidden_act}"
+    if supernet.gains_biases(genome):
+        return ADDED_BIASES
+    layers = [_layer(supernet, genome, block) for block in kept_blocks(supernet, genome)]
+    problem = _problem(layers)
+    if problem:
+        return problem
+    heads = layers[0]["groups"] * layers[0]["queries"]
+    config = _configuration(stock, layers, heads)
+
+    def make() -> Any:
+        model = DeciLMForCausalLM._from_config(config, dtype=torch.float32)
+        state = renumbered(supernet.state_dict(genome), supernet.network, [layer["block"] for layer in layers])
+        load_exactly(model, state)
+        return model
+
+    return make
+
+
+def _layer(supernet: StitchedSupernet, genome: Genome, block: int) -> dict[str, Any]:
+    """What a block keeps: KV `groups`, `queries` in each, `width`; 0 groups or width where the sublayer is dropped."""
+    kept, network = supernet.kept(genome), supernet.network
+    sizes = {cut.kind: kept[cut.name] for cut in network.cuts.values() if cut.block == block}
+    for drop in network.drops.values():
+        if drop.block == block and supernet.composer.dropped(genome, drop.name):
+            sizes["kv_groups" if drop.kind == "attention" else "ffn_width"] = 0
+    queries = next(a.query_heads for a in network.attentions if a.path.startswith(f"{network.blocks[block]}."))
+    return {
+        "block": block,
+        "groups": sizes["kv_groups"],
+        "queries": sizes.get("q_heads", queries),
+        "width": sizes["ffn_width"],
+    }
+
+
+def _problem(layers: list[dict[str, Any]]) -> str:
+    if not layers:
+        return "no layer of this candidate is left"
+    if not layers[0]["groups"]:
+        return f"block {layers[0]['block']} comes first and has no attention, which vLLM's DeciLM cannot run"
+    heads = {layer["groups"] * layer["queries"] for layer in layers if layer["groups"]}
+    if len(heads) > 1:
+        counts = ", ".join(map(str, sorted(heads)))
+        return f"attentions of this candidate keep {counts} query heads, and nemotron_nas has one number for all layers"
+    for layer in layers:
+        if layer["width"] % WIDTH_MULTIPLE:
+            return (
+                f"block {layer['block']} has an FFN width of {layer['width']}, and nemotron_nas has multiples of "
+                f"{WIDTH_MULTIPLE} (a recipe's align: nemotron_nas keeps to them)"
+            )
+    return ""
+
+
+def _configuration(stock: Any, layers: list[dict[str, Any]], heads: int) -> DeciLMConfig:
+    told = stock.to_dict() | {
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": heads,
+        "num_key_value_heads": layers[0]["groups"],
+        "head_dim": stock.head_dim,
+        "intermediate_size": max(layer["width"] for layer in layers) or WIDTH_MULTIPLE,
+        "block_configs": [_block(layer, stock.hidden_size) for layer in layers],
+        "auto_map": {
+            "AutoConfig": f"{MODULE}.DeciLMConfig",
+            "AutoModelForCausalLM": f"{MODULE}.DeciLMForCausalLM",
+        },
+    }
+    for key in ("model_type", "architectures", "transformers_version"):
+        told.pop(key, None)
+    return DeciLMConfig(**told)
+
+
+def _block(layer: dict[str, Any], hidden: int) -> dict[str, Any]:
+    """The entry of `block_configs`; null beside `no_op`, by which llama.cpp's converter knows a dropped sublayer."""
+    groups, width = layer["groups"], layer["width"]
+    return {
+        "attention": {
+            "no_op": not groups,
+            "replace_with_linear": False,
+            "n_heads_in_group": layer["queries"] if groups else None,
+        },
+        "ffn": {
+            "no_op": not width,
+            "replace_with_linear": False,
+            "ffn_mult": 1.5 * width / hidden if width else None,
+        },
+    }
+
+
+def code(_: StitchedSupernet) -> dict[str, str]:
+    """The files, by name, that `trust_remote_code` runs."""
+    text = Path(modeling_decilm.__file__).read_text()
+    return {
+        f"{MODULE}.py": text.replace("from sparsesearch.models.surgery import", f"from .{SURGERY} import"),
+        f"{SURGERY}.py": Path(surgery.__file__).read_text(),
+    }

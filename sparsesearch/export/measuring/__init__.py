@@ -1,0 +1,1 @@
+"""Quality, task scores and latency of exports, models and candidates."""

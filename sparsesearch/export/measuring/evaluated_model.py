@@ -1,0 +1,127 @@
+"""What can be measured: any model directory, hub id, export or candidate, and the dense network that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparsesearch.config import FACTORY, ImageConfig, ModelConfig
+from sparsesearch.engine.launch.access import UNTRUSTED, Access
+from sparsesearch.engine.launch.identity import weights_in
+from sparsesearch.errors import InputError
+from sparsesearch.export.forms.graphs import GRAPHS, Graph
+from sparsesearch.export.loading import MANIFEST, load, manifest
+from sparsesearch.export.verify import counts
+from sparsesearch.export.write import open_run, trained_weights
+from sparsesearch.models.source import open_source
+from sparsesearch.models.task import TASKS, Task
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.results import RunResults
+from sparsesearch.searchers import Evaluation
+from sparsesearch.tensors import read_tensors
+from sparsesearch.training.trainer import RETRAIN
+
+
+@dataclass(frozen=True)
+class Target:
+    """A float32 model, what it is for, where its tokenizer or image settings lie, and how it was shown images."""
+
+    model: Any
+    task: Task
+    directory: Path | None
+    image: ImageConfig | None = None
+
+    def report(self) -> dict[str, int]:
+        if isinstance(self.model, Graph):  # whose weights may be folded into others
+            return self.model.counts
+        return counts(self.model)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The network that something was pruned from: what recipes call it, and the hash of its weights."""
+
+    model: ModelConfig
+    weights: str
+    trusted: bool = False
+
+    def locate(self) -> Place | None:
+        """The network; None where it is not there any more, or another one by now."""
+        if FACTORY.fullmatch(self.model.id) and not self.trusted:  # named by a file: its code is not run unasked
+            return None
+        try:
+            source = open_source(self.model)
+        except InputError:
+            return None
+        name = f"dense ({self.model.id})"
+        same = source.weights == weights_in(self.weights)
+        return Place(name, source.task, _loader(source)) if same else None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A target that was found but not loaded.
+
+    Attributes:
+        dense: None for what is no pruned model of ours.
+        graph: whether it is an exported graph, not a live model of transformers.
+    """
+
+    name: str
+    task: Task
+    load: Callable[[], Target]
+    dense: Dense | None = None
+    graph: bool = False
+
+
+def locate(target: str, access: Access = UNTRUSTED) -> Place:
+    """What a directory, an export, a hub id, a factory, `demo`, or RUN/ID names.
+
+    Raises InputError SS504 for a run, SS129 for a candidate of one that names code and is not trusted.
+    """
+    path = Path(target).expanduser()
+    if (path / MANIFEST).is_file():
+        told = manifest(path)
+        image, task = told["image"], TASKS[told["task"]]
+        dense = Dense(ModelConfig(id=told["model"]), told["weights_sha256"], access.trusted)
+
+        def loaded() -> Target:
+            return Target(load(path, torch.float32, trust_remote_code=access.trusted), task, path, image)
+
+        return Place(target, task, loaded, dense, told["form"] in GRAPHS)
+    if not path.exists() and RunDirectory.is_there(path.parent):
+        results = RunResults(path.parent)
+        candidate = results.find(path.name)
+        dense = Dense(access.config(results.run).model, results.info["fingerprint"]["weights"], access.trusted)
+        return Place(target, TASKS[results.info["task"]], lambda: _candidate(results, candidate, access), dense)
+    if RunDirectory.is_there(path):
+        raise InputError(
+            "SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID. See: sparsesearch front {path}"
+        )
+    source = open_source(ModelConfig(id=target))
+    return Place(target, source.task, _loader(source))
+
+
+def open_target(target: str, access: Access = UNTRUSTED) -> Target:
+    """`locate`, loaded; what would run code is refused unless it is trusted."""
+    return locate(target, access).load()
+
+
+def _loader(source: Any) -> Callable[[], Target]:
+    return lambda: Target(source.load(torch.float32, "cpu"), source.task, source.directory)
+
+
+def _candidate(results: RunResults, candidate: Evaluation, access: Access) -> Target:
+    """A candidate as its highest rung left it; raises InputError SS501 where the weights of that are not kept."""
+    opened, genome = open_run(results, access), candidate.genome
+    weights = trained_weights(results, candidate)
+    if weights is not None:
+        opened.supernet.trained[genome] = read_tensors(weights, RETRAIN)
+    model = opened.supernet.materialise(genome)
+    if weights is None:
+        opened.norms.correct(model, genome)
+    return Target(model, opened.source.task, opened.source.directory, opened.image)

@@ -1,0 +1,101 @@
+"""What a run's finalists really take on a device, beside what the latency table predicted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from sparsesearch.config import load_config
+from sparsesearch.data import Samples
+from sparsesearch.engine.launch.access import UNTRUSTED, Access
+from sparsesearch.errors import InputError
+from sparsesearch.export.write import Opened, open_run
+from sparsesearch.latency import LatencyTable, Setting, setting_of
+from sparsesearch.latency.pieces import inputs_of, request
+from sparsesearch.latency.table import hardware_of
+from sparsesearch.latency.timing import Run, compared, peak_bytes, quiet
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.runs.results import RunResults
+from sparsesearch.space import Genome
+
+DENSE, SETTING = "dense", "setting"
+
+
+def measure_finalists(
+    results: RunResults, reporter: Reporter, access: Access = UNTRUSTED, device: str | None = None
+) -> dict[str, Any]:
+    """Time the front, the baselines and dense, interleaved, and write `latency_measured.json` into the run.
+
+    Args:
+        access: what the run directory cannot say.
+        device: in place of the one that the run's recipe names; of another device nothing was predicted.
+
+    Returns:
+        By id, and for `dense`: `measured_ns`, `measured_bytes` (what a request holds at most, weights among it), and of
+        runs with a latency table `predicted_ns` and `predicted_bytes`; under `setting` the request and the device.
+
+    Raises InputError SS123 where the device is not on this machine.
+    """
+    opened = open_run(results, access)
+    setting = _setting(results, opened)
+    predicts = device is None or device == setting.device
+    if device is not None:
+        setting = replace(setting, device=device, hardware=hardware_of(device))
+    genomes = {e.genome.id: e.genome for e in [*results.front, *results.baselines] if e.genome != results.space.dense}
+    found: dict[str, Any] = {SETTING: asdict(setting)}
+    samples = results.run.samples("calibration")
+    with quiet(setting.threads):
+        reporter.phase(f"measuring finalists on {setting.hardware}", len(genomes))
+        held: dict[str, int] = {}
+
+        def asked(name: str, genome: Genome) -> Run:
+            run, weights = _request(opened, genome, setting, samples)
+            held[name] = weights + peak_bytes(run, setting.device)
+            reporter.step(len(held) - 1)
+            return run
+
+        dense = asked(DENSE, results.space.dense)
+        makers = [partial(asked, name, genome) for name, genome in genomes.items()]
+        times = compared(dense, makers, setting.device, held[DENSE])
+    for (name, genome), ns in zip([(DENSE, results.space.dense), *genomes.items()], times, strict=True):
+        predicted = _predicted(results, genome) if predicts else {}
+        found[name] = {"measured_ns": ns, "measured_bytes": held[name]} | predicted
+    reporter.end()
+    results.run.write(results.run.latency_measured, found)
+    return found
+
+
+def is_here(results: RunResults) -> bool:
+    """Whether the run has a latency table, and the device that it was measured on is of this machine."""
+    if not results.run.latency.exists():
+        return False
+    setting = LatencyTable.read(results.run.latency).setting
+    try:
+        return hardware_of(setting.device) == setting.hardware
+    except InputError:
+        return False
+
+
+def _setting(results: RunResults, opened: Opened) -> Setting:
+    if results.run.latency.exists():
+        setting = LatencyTable.read(results.run.latency).setting
+        return replace(setting, hardware=hardware_of(setting.device))
+    return setting_of(load_config(results.run.config).latency, opened.supernet.network, opened.source.storage)
+
+
+def _request(opened: Opened, genome: Genome, setting: Setting, samples: Samples) -> tuple[Run, int]:
+    """A request to a candidate, and the bytes of its weights."""
+    task = opened.supernet.network.task
+    network = opened.supernet.materialise(genome).to(setting.device, getattr(torch, setting.dtype)).eval()
+    inputs = inputs_of(samples, task, setting, network)
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    return lambda: request(network, task, inputs, setting.generated), weights
+
+
+def _predicted(results: RunResults, genome: Genome) -> dict[str, int]:
+    costs = results.space.costs.named(genome.levels)
+    told = {"predicted_ns": "latency_ns", "predicted_bytes": "memory_bytes"}
+    return {mine: costs[cost] for mine, cost in told.items() if cost in costs}

@@ -1,0 +1,124 @@
+"""Perplexity or accuracy of any model directory, hub id, export or candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers.utils import logging
+
+from sparsesearch.config import DataConfig
+from sparsesearch.config.base import LONGEST
+from sparsesearch.data import Samples
+from sparsesearch.data.documents import labelled_documents
+from sparsesearch.data.images import image_batches
+from sparsesearch.data.sources import DOCUMENT
+from sparsesearch.data.text import check_vocabulary, documents_of, token_ids
+from sparsesearch.engine.launch.access import UNTRUSTED, Access
+from sparsesearch.errors import InputError, first_line
+from sparsesearch.evaluation import accuracy, perplexity
+from sparsesearch.export.measuring.evaluated_model import open_target
+from sparsesearch.models import load_tokenizer
+from sparsesearch.runs.progress import Reporter
+
+
+def evaluate_text(
+    target: str, text: Path, length: int, first: int | None, batch: int, access: Access = UNTRUSTED
+) -> dict[str, Any]:
+    """What a model makes of a text, with `{params, nonzeros, length}`.
+
+    Args:
+        text: a text file or a table for a language model; a table with columns `text` and `label` for a classifier.
+        first: windows or documents to take; all where None.
+
+    Returns:
+        `{perplexity, tokens}` of a language model, `{accuracy, documents}` of a classifier.
+
+    Raises InputError SS204 (text unfit), SS504 (neither of these models).
+    """
+    logging.disable_progress_bar()
+    opened = open_target(target, access)
+    if opened.task.name not in ("causal", "text-classes") or opened.directory is None:
+        raise InputError("SS504", f"{target} is neither a causal language model nor a classifier of texts.", _OTHER)
+    positions = opened.model.config.max_position_embeddings
+    if length > positions:
+        raise InputError("SS204", f"--length {length} exceeds the model's {positions} positions.", "Lower --length.")
+    if opened.task.name == "text-classes":
+        samples = _documents(text, load_tokenizer(opened.directory), length, first)
+        check_vocabulary(samples, opened.directory, "--text")
+        value = accuracy(opened.model, opened.task, samples, batch)
+        return {"accuracy": value, "documents": len(samples), "length": length} | opened.report()
+    tokens = text_windows(load_tokenizer(opened.directory), text, length)[:first]
+    check_vocabulary(Samples({"input_ids": tokens}), opened.directory, "--text")
+    with _progress("perplexity", len(tokens)) as step:
+        value = perplexity(opened.model, tokens, batch, step)
+    return {"perplexity": value, "tokens": int(tokens.size), "length": length} | opened.report()
+
+
+def evaluate_images(
+    target: str, images: str, first: int | None, batch: int, access: Access = UNTRUSTED
+) -> dict[str, Any]:
+    """`{accuracy, images, params, nonzeros}` of a classifier on labelled images.
+
+    Args:
+        images: a folder with a folder for each class, a Parquet file, or `datasets:ID`, as in a recipe.
+
+    Raises InputError SS204 (images missing, without classes, or of unknown size), SS504 (no classifier of images).
+    """
+    logging.disable_progress_bar()
+    opened = open_target(target, access)
+    if opened.task.data != "image" or "error" not in opened.task.qualities:
+        raise InputError("SS504", f"{target} is no classifier of images; accuracy is for those.", _OTHER)
+    data, right, seen = DataConfig(source=images, take="first", image=opened.image), 0.0, 0
+    with _progress("accuracy", first) as step:
+        for samples in image_batches(data, opened.directory, "--images", batch):
+            if samples.labels is None:
+                raise InputError(
+                    "SS204", f"{images}: images have no class.", "Give a folder for each class, or labels."
+                )
+            samples = samples.rows(slice(0, None if first is None else first - seen))
+            try:
+                right += accuracy(opened.model, opened.task, samples, batch) * len(samples)
+            except ValueError as error:  # of another size than its own
+                reason = f"{target} cannot take the images as they are prepared: {first_line(error)}."
+                raise InputError("SS204", reason, "Mend its preprocessor_config.json.") from None
+            seen += len(samples)
+            step(seen)
+            if seen == first:
+                break
+    return {"accuracy": round(right) / seen, "images": seen} | opened.report()
+
+
+def _documents(table: Path, tokenizer: Any, length: int, first: int | None) -> Samples:
+    data = DataConfig(source=str(table), sequences=first or LONGEST, fewer=True, length=length, take="first")
+    samples = labelled_documents(data, tokenizer, "--text")
+    if samples is None:
+        raise InputError("SS204", f"{table} has no documents with classes.", "Give a table with columns text, label.")
+    return samples
+
+
+_OTHER = "Language models take --text, classifiers --text with a table or --images."
+
+
+@contextmanager
+def _progress(phase: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    reporter = Reporter()
+    reporter.phase(phase, total)
+    yield reporter.step
+    reporter.end()
+
+
+def text_windows(tokenizer: Any, text: Path, length: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """All whole windows of a text file or a table; raises InputError SS204 for what is neither, or too short."""
+    documents = documents_of(DataConfig(source=str(text)), "--text", DOCUMENT)
+    found = list(token_ids(documents, tokenizer, "--text"))
+    ids = np.concatenate([*found, np.empty(0, dtype=np.int32)])
+    count = len(ids) // length
+    if count == 0:
+        raise InputError(
+            "SS204", f"{text} has {len(ids)} tokens, fewer than one window of {length}.", "Lower --length."
+        )
+    return ids[: count * length].reshape(count, length)

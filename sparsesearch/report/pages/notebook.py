@@ -1,0 +1,38 @@
+"""How runs and candidates show themselves in notebooks: HTML that needs neither scripts nor a network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from sparsesearch.media import drawn, picture
+from sparsesearch.report.pages.page import html_table
+from sparsesearch.report.pages.png import draw_front
+from sparsesearch.report.terminal import front_table
+from sparsesearch.runs.results import RunResults
+from sparsesearch.searchers import Evaluation
+
+
+def front_html(results: RunResults, candidates: Sequence[Evaluation]) -> Markup:
+    """Candidates as a table, with dense and uniform beside them."""
+    return html_table(front_table(results, list(candidates), f"Front of {results.run.path.name}"))
+
+
+def run_html(results: RunResults) -> Markup:
+    """A run as a figure and a table of its front; in one line where it has none yet."""
+    counts = f"{len(results.evaluations)} evaluations, {results.tokens:,} selection tokens"
+    head = Markup("<b>{}</b> ({}): {}").format(results.run.path.name, results.info["model"], counts)
+    if not results.final:
+        return Markup("<p>{}; no front yet</p>").format(head)
+    image = base64.b64encode(_picture(results)).decode()
+    return Markup('<p>{}</p><img alt="front" src="data:image/png;base64,{}">{}').format(
+        head, image, front_html(results, results.front)
+    )
+
+
+def _picture(results: RunResults) -> bytes:
+    with picture(4.5) as figure:
+        draw_front(results, figure.subplots())
+        return drawn(figure, "png", dpi=100)

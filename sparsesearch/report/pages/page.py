@@ -1,0 +1,170 @@
+"""The frame of every page: style and script, plotly inside or beside it, and figures and tables as parts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+from rich.table import Table
+
+from sparsesearch.files import replacing, write_text
+from sparsesearch.media import script_json
+
+# Okabe-Ito: told apart by colour-blind readers.
+BLUE, ORANGE, GREEN, GREY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#999999", "#D55E00"
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", VERMILION, "#F0E442", GREY)
+# Beside colours, for print and for readers who see none.
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
+LAYOUT: dict[str, Any] = {
+    "template": "plotly_white",
+    "margin": {"l": 60, "r": 15, "t": 45, "b": 45},
+    "font": {"family": "system-ui, sans-serif", "size": 13},
+    "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "hovermode": "closest",
+}
+# What a page may load and run: its own script and plotly, by their hashes where they are in it.
+_POLICY = (
+    "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'none'; "
+    "base-uri 'none'; form-action 'none'"
+)
+# Of a script that lies beside the page, which the first does not reach where a browser gives files no origin.
+_BESIDE = "'self' file:"
+
+Row = Sequence["str | Cell"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        sort: what it is sorted by, where that is not the number that its text begins with.
+        key: of the candidate that a click on it shows.
+    """
+
+    text: str
+    sort: float | None = None
+    key: str = ""
+
+
+def page(path: Path, title: str, sections: Sequence[Markup], offline: bool = False) -> Path:
+    """Write a page; raises as `files.replacing`.
+
+    Args:
+        sections: what is no Markup is shown as text.
+        offline: put plotly.js into the page (one file of 5 MB); otherwise it lies beside it as `plotly.min.js`.
+            Neither needs a network.
+    """
+    library, script = get_plotlyjs(), _part("page.js")
+    if offline:
+        plotly, sources = Markup("<script>{}</script>").format(Markup(library)), [_hash(library), _hash(script)]
+    else:
+        write_text(path.parent / "plotly.min.js", library)
+        plotly, sources = Markup('<script src="plotly.min.js"></script>'), [_BESIDE, _hash(script)]
+    text = Markup(
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" content="{}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        "<title>{}</title><style>{}</style>{}</head><body>"
+        '<div class="top"><button type="button" class="theme">Dark</button></div>'
+        "{}<script>{}</script></body></html>"
+    ).format(
+        _POLICY.format(" ".join(sources)), title, Markup(_part("page.css")), plotly, Markup("\n").join(sections),
+        Markup(script),
+    )  # fmt: skip
+    with replacing(path) as temporary:
+        # Names of files may hold bytes that are no text.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    return path
+
+
+def _hash(script: str) -> str:
+    """What a policy calls a script that is in its page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _part(name: str) -> str:
+    return files("sparsesearch.report.pages").joinpath(name).read_text(encoding="utf-8")
+
+
+def section(title: str, *parts: Markup, note: str = "", anchor: str = "") -> Markup:
+    """A heading with what belongs under it."""
+    identity = Markup(' id="{}"').format(anchor) if anchor else ""
+    below = Markup('<p class="note">{}</p>').format(note) if note else ""
+    return Markup("<section{}><h2>{}</h2>{}{}</section>").format(identity, title, below, Markup().join(parts))
+
+
+def card(*parts: Markup) -> Markup:
+    """Parts on a surface of their own."""
+    return Markup('<div class="card">{}</div>').format(Markup().join(parts))
+
+
+def pair(*parts: Markup) -> Markup:
+    """Parts side by side where the window is wide enough."""
+    return Markup('<div class="pair">{}</div>').format(Markup().join(parts))
+
+
+def stack(*parts: Markup) -> Markup:
+    """Parts one below another, as one part of a `pair`."""
+    return Markup("<div>{}</div>").format(Markup().join(parts))
+
+
+def figure_div(figure: go.Figure) -> Markup:
+    """A figure as a part of a page, as wide as its place, which the script draws; a newline breaks its texts."""
+    text = script_json(figure.to_json(engine="json"))
+    return Markup('<div></div><script type="application/json" class="figure">{}</script>').format(text)
+
+
+def data_block(identity: str, data: Any) -> Markup:
+    """JSON for the script of the page."""
+    text = script_json(json.dumps(data, separators=(",", ":")))
+    return Markup('<script type="application/json" id="{}">{}</script>').format(identity, text)
+
+
+def table(heads: Sequence[str], rows: Sequence[Row], picked: Sequence[bool] = ()) -> Markup:
+    """A table that a click on a head sorts.
+
+    Args:
+        picked: for each row whether it stands out; none where empty.
+    """
+    head = Markup().join(Markup("<th>{}</th>").format(name) for name in heads)
+    marks = picked or [False] * len(rows)
+    body = Markup().join(_row(cells, mark) for cells, mark in zip(rows, marks, strict=True))
+    return Markup(
+        '<div class="wide"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(head, body)  # fmt: skip
+
+
+def _row(cells: Row, picked: bool) -> Markup:
+    whole = [cell if isinstance(cell, Cell) else Cell(cell) for cell in cells]
+    key = next((cell.key for cell in whole if cell.key), "")
+    pick = Markup(' class="pick"') if picked else ""
+    mark = Markup(' data-key="{}"').format(key) if key else ""
+    return Markup("<tr{}{}>{}</tr>").format(pick, mark, Markup().join(map(_cell, whole)))
+
+
+def _cell(cell: Cell) -> Markup:
+    order = "" if cell.sort is None else Markup(' data-sort="{:.12g}"').format(cell.sort)
+    if not cell.key:
+        return Markup("<td{}>{}</td>").format(order, cell.text)
+    return Markup('<td{}><button type="button" class="link" data-key="{}">{}</button></td>').format(
+        order, cell.key, cell.text
+    )
+
+
+def html_table(of: Table) -> Markup:
+    """A table of the terminal for a page."""
+    rows = zip(*(column.cells for column in of.columns), strict=True)
+    shown = table([str(column.header) for column in of.columns], [[str(cell) for cell in row] for row in rows])
+    return Markup('<p class="note">{}</p>{}').format(str(of.title), card(shown))

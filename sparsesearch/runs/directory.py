@@ -1,0 +1,316 @@
+"""The run directory: its files, its lock, and what it says about a run.
+
+run.yaml        resolved configuration            space.json      units, levels, exact costs
+run.json        fingerprint, versions, dense      archive.jsonl   every evaluation (the truth)
+screen.json     scores of a proxy's table, and how it agreed with measurements
+seeds.json      genomes of allocations            generations.jsonl  what the searcher learned about searching
+data/           the samples that were used        ledger.jsonl    seconds spent, a line a phase
+trained.jsonl   evaluations after training        trials/         checkpoints and weights of what was trained
+learning/       checkpoints and results of what searches by gradient learn
+workers.json    memory of workers, and how often their kept hidden states served
+progress.json   what the controller is doing, or how it ended
+latency.json    the table that latencies come from; latency_measured.json what finalists took
+exports.jsonl   what was exported
+front.json      derived, like report.html, *.png and test.json
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from sparsesearch.errors import (
+    DamagedFile,
+    EnvironmentProblem,
+    InputError,
+    SparseSearchError,
+    first_line,
+    machine_problem,
+)
+from sparsesearch.files import (
+    LineWriter,
+    check_regular,
+    read_json,
+    read_lines,
+    replacing_tree,
+    trim_torn_line,
+    write_json,
+    write_text,
+)
+from sparsesearch.runs.schemas import check_lines, sound
+from sparsesearch.space import Space
+
+if TYPE_CHECKING:
+    from sparsesearch.data.samples import Samples
+
+# Beside samples: their checksum.
+DIGEST = "digest.json"
+_CHECKSUM_LINE = "# sha256: "
+_SAMPLES_HINT = "Resume the run: samples are read from their source again."
+
+
+class RunDirectory:
+    """Paths and small JSON files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writers: dict[Path, LineWriter] = {}
+        self._samples: dict[str, Samples] = {}
+        self.config = path / "run.yaml"
+        self.space = path / "space.json"
+        self.info = path / "run.json"
+        self.archive = path / "archive.jsonl"
+        self.ledger = path / "ledger.jsonl"
+        self.generations = path / "generations.jsonl"
+        self.workers = path / "workers.json"
+        self.progress = path / "progress.json"
+        self.latency = path / "latency.json"
+        self.latency_measured = path / "latency_measured.json"
+        self.exports = path / "exports.jsonl"
+        self.front = path / "front.json"
+        self.screen = path / "screen.json"
+        self.seeds = path / "seeds.json"
+        self.test = path / "test.json"
+        self.data = path / "data"
+        self.trained = path / "trained.jsonl"
+        self.trials = path / "trials"
+        self.learning = path / "learning"
+
+    @staticmethod
+    def is_there(path: Path) -> bool:
+        """Whether there is a run, or what is left of one."""
+        return (path / "run.yaml").exists() or (path / "archive.jsonl").exists()
+
+    @classmethod
+    def check_new(cls, path: Path) -> None:
+        """Raise InputError SS303 if there is a run already, or the archive of one."""
+        if cls.is_there(path):
+            raise InputError(
+                "SS303", f"{path} exists{_progress(path)}.", f"Use 'sparsesearch resume {path}', or another --name."
+            )
+
+    @classmethod
+    def create(cls, path: Path) -> RunDirectory:
+        """Make a new run directory; raises InputError SS303 or EnvironmentProblem SS302 (not writable)."""
+        cls.check_new(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise machine_problem(error, f"cannot write to {path}") or error from None
+        return cls(path.resolve())
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run directory; raises InputError SS600, DamagedFile SS601 if its `run.yaml` is damaged."""
+        if not (path / "run.yaml").exists():
+            hint = cls(path).mending if (path / "archive.jsonl").exists() else "Runs are made by 'search'."
+            raise InputError("SS600", f"{path} is not a run directory (no run.yaml).", hint)
+        run = cls(path.resolve())
+        run.check_config()
+        return run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run's lock; raises EnvironmentProblem SS304 where another controller does.
+
+        The lock is the operating system's, so it ends with its process, however that ends.
+        """
+        owner = self.path / "run.lock.owner"
+        lock = FileLock(self.path / "run.lock", timeout=0)
+        try:
+            lock.acquire()
+            owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+        except Timeout:
+            who = (owner.read_text(errors="replace") if owner.exists() else "") or "unknown process"
+            raise EnvironmentProblem("SS304", f"run {self.path} is active: {who}.", "Wait for it or stop it.") from None
+        except OSError as error:
+            owner.unlink(missing_ok=True)
+            lock.release()
+            raise machine_problem(error, f"cannot write to {self.path}") or error from None
+        try:
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+    def holder(self) -> str | None:
+        """Who holds the run's lock, as `pid 12 on HOST`; None where nobody does. For processes that only look."""
+        try:
+            who = (self.path / "run.lock.owner").read_text(errors="replace")
+        except OSError:
+            return None
+        found = re.fullmatch(r"pid (\d+) on (.*)", who)
+        if found and found[2] == socket.gethostname() and not is_alive(int(found[1])):
+            return None
+        # Another process may have that number by now, and of other machines' processes only locks can tell. A shared
+        # lock is asked for, and given back at once, only where such an owner was named.
+        try:
+            with (self.path / "run.lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return who
+        except OSError:  # no lock is left, or none that can be opened
+            return None
+        return None
+
+    def write(self, path: Path, data: dict[str, Any]) -> None:
+        """Write a JSON object durably, with its checksum."""
+        write_json(path, data, indent=1)
+
+    def write_front(self, data: dict[str, Any]) -> None:
+        """Write what `front --json` prints; nothing reads it back."""
+        write_text(self.front, json.dumps(data, indent=1))
+
+    def write_config(self, text: str) -> None:
+        """Write `run.yaml` with a checksum in its first line; its presence is what makes the directory a run."""
+        write_text(self.config, f"{_CHECKSUM_LINE}{_text_hash(text)}\n{text}")
+
+    def check_config(self) -> None:
+        """Raise DamagedFile SS601 if `run.yaml` is not what was written."""
+        try:
+            check_regular(self.config)
+            first, _, text = self.config.read_bytes().decode().partition("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DamagedFile(self.config, first_line(error), self.mending) from None
+        if not first and not text:
+            raise DamagedFile(self.config, "it is empty", self.mending)
+        # Of earlier versions, and changed on purpose, are those without the comment.
+        if first.startswith(_CHECKSUM_LINE[0]) and first != _CHECKSUM_LINE + _text_hash(text):
+            raise DamagedFile(
+                self.config, "its content does not match its first line",
+                f"If it was changed on purpose, delete that line; else: {self.mending}",
+            )  # fmt: skip
+
+    @property
+    def mending(self) -> str:
+        """What to do if a small file of a run is damaged or gone."""
+        return f"'sparsesearch resume {self.path} --recipe SPACE.yaml' writes it anew from the recipe and the archive."
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Read a JSON file of the run; raises InputError SS600 if it is not there yet, DamagedFile SS601."""
+        if not path.exists():
+            raise InputError(
+                "SS600", f"{self.path} has no {path.name} yet.", f"Use 'sparsesearch resume {self.path}' to go on."
+            )
+        return read_json(path, self.mending if path in (self.info, self.space) else f"Delete {path}, then resume.")
+
+    def append(self, path: Path, data: dict[str, Any]) -> None:
+        """Add a line to the ledger, generations or exports; raises as `LineWriter.append`."""
+        trim_torn_line(path)
+        self._writers.setdefault(path, LineWriter(path)).append(data)
+
+    def lines(self, path: Path, least: int = 0) -> list[dict[str, Any]]:
+        """The lines of such a file; what a crash tore is left out.
+
+        Args:
+            least: lines that were written for certain.
+
+        Raises DamagedFile SS601 for a damaged line, or if there are fewer.
+        """
+        hint = "Delete this line, what it says is lost, and resume."
+        found = [data for data, _ in read_lines(path, hint)]
+        check_lines(path, found, hint)
+        if len(found) < least:
+            hint = f"'sparsesearch resume {self.path}' goes on with those."
+            raise DamagedFile(path, f"{len(found)} of {least} lines are left", hint)
+        return found
+
+    def line_counts(self) -> dict[str, int]:
+        """Lines of each file of lines there is, by its name."""
+        files = (self.archive, self.trained, self.ledger, self.generations, self.exports)
+        return {path.name: path.read_bytes().count(b"\n") for path in files if path.exists()}
+
+    def samples(self, role: str) -> Samples:
+        """The samples of `calibration`, `selection` or `test`, memory-mapped; compared with their checksum once.
+
+        Raises DamagedFile SS601.
+        """
+        if role not in self._samples:
+            self._samples[role] = self._read_samples(role)
+        return self._samples[role]
+
+    def _read_samples(self, role: str) -> Samples:
+        from sparsesearch.data.samples import Samples  # numpy arrays here, but torch comes with the room
+
+        found, expected = Samples.load(self.data / role), self._digest_of(role)
+        if expected is not None and found.digest != expected:
+            raise DamagedFile(self.data / role, "its samples do not match their checksum", _SAMPLES_HINT)
+        return found
+
+    def _digest_of(self, role: str) -> str | None:
+        """SHA-256 of the samples that were written under a name; None if an earlier version noted none."""
+        path = self.data / role / DIGEST
+        if path.exists():
+            return str(read_json(path, _SAMPLES_HINT)["sha256"])
+        known: str | None = self.read(self.info)["fingerprint"].get(f"data.{role}") if self.info.exists() else None
+        return known
+
+    def keep(self, role: str, samples: Samples) -> str:
+        """The name under which samples of a role lie here; they are written where they do not yet, or are damaged.
+
+        The run's own have the name of their role; other ones, that it is recovered on, a digest behind it.
+        """
+        digest = samples.digest
+        if (self.data / role).exists() and self._digest_of(role) not in (None, digest):
+            role = f"{role}-{digest[:12]}"
+        target = self.data / role
+        with suppress(SparseSearchError):
+            if target.exists() and self._read_samples(role).digest == digest:
+                return role
+        self._samples.pop(role, None)
+        with replacing_tree(target) as temporary:
+            samples.save(temporary)
+            write_json(temporary / DIGEST, {"sha256": digest})
+        return role
+
+    def read_space(self) -> Space:
+        """The run's units, levels and costs; raises InputError SS600 or DamagedFile SS601."""
+        data = self.read(self.space)
+        with sound(self.space, self.mending):
+            return Space.from_json(data)
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_vacant(out: Path) -> None:
+    """Raise InputError SS500 where something is in the way of a directory to write: a file, one with files, or a link
+    that leads nowhere; SS126 or EnvironmentProblem where there can be none.
+    """
+    try:
+        if out.is_symlink() and not out.exists():
+            raise InputError("SS500", f"{out} is a link that leads nowhere.", "Choose another --out.")
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+    except OSError as error:
+        raise machine_problem(error, f"cannot write {out}") or error from None
+
+
+def is_alive(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _progress(path: Path) -> str:
+    archive = path / "archive.jsonl"
+    if not archive.exists():
+        return ""
+    with archive.open("rb") as file:
+        return f" ({sum(1 for _ in file)} evaluations)"

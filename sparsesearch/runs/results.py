@@ -1,0 +1,276 @@
+"""Reading a run: its front, baselines and numbers, from the files alone. Knows neither torch nor ray."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsesearch import pareto
+from sparsesearch.errors import InfeasibleError, InputError
+from sparsesearch.runs.archive import Archive
+from sparsesearch.runs.cache import read_index, supernet_path
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import TRAINING_PASSES
+from sparsesearch.runs.schemas import check_evaluations, check_info, check_space
+from sparsesearch.searchers.base import Evaluation
+from sparsesearch.space import Space
+
+# Origin of what a learned search ended with, where it has weights or masks of its own.
+LEARNED = "learned"
+# Phase of the ledger in which it learned.
+LEARNING = "learning"
+
+
+def name_in_tests(evaluation: Evaluation) -> str:
+    """What a candidate is called in `test.json`: its id, and after training also the tokens of that."""
+    identity = evaluation.genome.id
+    return f"{identity}+{evaluation.trained}" if evaluation.trained else identity
+
+
+class RunResults:
+    """What a run has found so far."""
+
+    def __init__(self, path: Path, rungs: bool = True) -> None:
+        """
+        Args:
+            rungs: whether training after the search counts; without, everything is as the search left it.
+        """
+        self._rungs = rungs
+        self.run = RunDirectory.open(path)
+        self.info: dict[str, Any] = self.run.read(self.run.info)
+        check_info(self.run.info, self.info, self.run.mending)
+        self.objectives: list[str] = self.info["objectives"]
+
+    @cached_property
+    def space(self) -> Space:
+        space = self.run.read_space()
+        check_space(self.run.space, space, self.objectives, self.run.mending)
+        return space
+
+    @cached_property
+    def archive(self) -> Archive:
+        return self._archive(self.run.archive)
+
+    def _archive(self, path: Path) -> Archive:
+        archive = Archive(path)
+        archive.check(self.space, self._least(path))
+        check_evaluations(path, archive.entries.values(), self.space, self.objectives)
+        return archive
+
+    def _least(self, path: Path) -> int:
+        """Lines of a file that the run had when it ended last."""
+        return int(self.info.get("lines", {}).get(path.name, 0))
+
+    def lines(self, path: Path) -> list[dict[str, Any]]:
+        """The lines of the run's ledger, generations or exports; raises DamagedFile SS601 if some are not whole."""
+        return self.run.lines(path, self._least(path))
+
+    @property
+    def quality(self) -> str:
+        """Name of the first objective."""
+        return self.objectives[0]
+
+    @property
+    def test_metric(self) -> str:
+        """What is measured on test data."""
+        return "perplexity" if self.info["task"] == "causal" else "accuracy"
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """All of them, in the order they were made."""
+        return list(self.archive.entries.values())
+
+    @cached_property
+    def final(self) -> list[Evaluation]:
+        """Candidates measured on all selection data, dense and baselines among them."""
+        pool = self.info["selection_sequences"]
+        return [e for e in self.evaluations if e.sequences == pool and e.status == "ok" and not e.trained]
+
+    @cached_property
+    def _with_weights(self) -> list[Evaluation]:
+        """Candidates that were measured with weights of their own."""
+        entries = self._archive(self.run.trained).entries.values() if self._rungs else ()
+        return [e for e in entries if e.status == "ok"]
+
+    @property
+    def climbed(self) -> list[Evaluation]:
+        """Candidates at every rung of training that they reached."""
+        return [e for e in self._with_weights if e.origin != LEARNED]
+
+    @property
+    def learned(self) -> list[Evaluation]:
+        """Candidates with the weights or masks that a learned search ended with."""
+        return [e for e in self._with_weights if e.origin == LEARNED]
+
+    @property
+    def trained(self) -> list[Evaluation]:
+        """Candidates at the highest rung of training that any has reached."""
+        top = max((e.trained for e in self.climbed), default=0)
+        return [e for e in self.climbed if e.trained == top]
+
+    def values(self, evaluation: Evaluation) -> dict[str, float]:
+        return evaluation.values(self.quality)
+
+    def point(self, evaluation: Evaluation) -> list[float]:
+        values = self.values(evaluation)
+        return [values[name] for name in self.objectives]
+
+    @cached_property
+    def front(self) -> list[Evaluation]:
+        """Non-dominated candidates at the top rung that respect every limit, by rising first cost objective.
+
+        What was learned competes with the same genomes as the level store makes them. Dense itself is the yardstick,
+        not a candidate: it is left out.
+        """
+        competing = [*(self.trained or self.final), *self.learned]
+        inside = [e for e in competing if self.space.feasible(e.genome)]
+        optimal = [inside[i] for i in pareto.non_dominated([self.point(e) for e in inside])]
+        chosen = [e for e in optimal if e.genome != self.space.dense]
+        return sorted(chosen, key=lambda e: [*self.point(e)[1:], e.quality])
+
+    @property
+    def dense(self) -> Evaluation | None:
+        return next((e for e in self.final if e.genome == self.space.dense), None)
+
+    @property
+    def baselines(self) -> list[Evaluation]:
+        """Uniform candidates, at the top rung where they reached it."""
+        trained = {e.genome: e for e in self.trained}
+        return [trained.get(e.genome, e) for e in self.final if e.origin.startswith("uniform")]
+
+    def compared_baselines(self) -> list[Evaluation]:
+        """The uniform baselines at the limits or, without limits, the largest that is no larger than the knee."""
+        at_limits = [b for b in self.baselines if "@" not in b.origin]
+        if at_limits or not self.front:
+            return at_limits
+        cost, knee = self.objectives[1], self.pick("knee")
+        inside = [b for b in self.baselines if b.costs[cost] <= knee.costs[cost]]
+        return [max(inside, key=lambda b: b.costs[cost])] if inside else []
+
+    def reference(self) -> list[float]:
+        """The hypervolume's reference point: fixed when the first session ended, else the worst of what there is."""
+        if "reference" in self.info:
+            return list(self.info["reference"])
+        return [float(x) for x in np.max([self.point(e) for e in self.final], axis=0)]
+
+    def hypervolume(self) -> float:
+        if not self.front:
+            return 0.0
+        return pareto.hypervolume([self.point(e) for e in self.front], self.reference())
+
+    @property
+    def tokens(self) -> int:
+        """Selection tokens spent on all evaluations."""
+        return sum(e.sequences - e.known for e in self.evaluations) * int(self.info["length"])
+
+    @property
+    def learning_tokens(self) -> int:
+        """Tokens that learning took, each gradient token counted three times."""
+        return sum(int(line["tokens"]) for line in self.lines(self.run.ledger) if line["phase"] == LEARNING)
+
+    @property
+    def supernet_tokens(self) -> int:
+        """Tokens that training the supernet took, in this run or an earlier one, each counted three times."""
+        key = self.info["fingerprint"].get("supernet")
+        index = read_index(supernet_path(self.run.path.parent / ".cache", key)) if key else None
+        return TRAINING_PASSES * int(index["tokens"]) if index else 0
+
+    def find(self, identity: str) -> Evaluation:
+        """A candidate by the start of its id, as its highest rung left it, else best-measured first.
+
+        Raises InputError SS501.
+        """
+        found = [e for e in [*self.evaluations, *self.trained, *self.learned] if e.genome.id.startswith(identity)]
+        if not found:
+            raise InputError(
+                "SS501", f"no candidate {identity!r} in {self.run.path}.", f"See: sparsesearch front {self.run.path}"
+            )
+        if len({e.genome.id for e in found}) > 1:
+            names = len({e.genome.id for e in found})
+            raise InputError("SS501", f"{identity!r} names {names} candidates.", "Give more characters of the id.")
+        measured = [e for e in found if e.status == "ok"]
+        if not measured:
+            raise InputError("SS501", f"candidate {found[0].genome.id} could not be measured: {found[0].error}")
+        return max(measured, key=lambda e: (e in self.trained, e in self.front, not e.trained, e.sequences))
+
+    def pick(self, rule: str) -> Evaluation:
+        """A candidate by a rule (`pareto.pick`) or by the name that tables show it under: best, knee, smallest, dense,
+        uniform...; raises InputError SS501, InfeasibleError SS406.
+        """
+        self.require_front()
+        named = {e.origin: e for e in self.baselines} | ({"dense": self.dense} if self.dense else {})
+        if rule in named:
+            return named[rule]
+        rule = self.named_picks.get(rule, rule)
+        return pareto.pick(rule, self.front, self.values, self.objectives, self.space.dense_costs)
+
+    def require_front(self) -> None:
+        """Raise InfeasibleError SS406 where no candidate respects every limit."""
+        if not self.final:
+            raise InputError(
+                "SS600", f"{self.run.path} has no final measurements yet.", "Let it end, or use 'sparsesearch resume'."
+            )
+        failed = [e for e in self.evaluations if e.status != "ok"]
+        if not self.front and failed and len(failed) >= sum(e.genome != self.space.dense for e in self.evaluations):
+            raise InfeasibleError(
+                "SS406", f"{self.run.path}: no candidate could be measured; the first failed with: {failed[0].error}.",
+                f"See {self.run.archive}.",
+            )  # fmt: skip
+        if not self.front and {e.genome for e in self.final} == {self.space.dense}:
+            raise InfeasibleError("SS406", f"{self.run.path} measured nothing but the dense model.", "Raise --evals.")
+        if not self.front:
+            raise InfeasibleError(
+                "SS406",
+                f"{self.run.path} has no candidate that respects every limit.",
+                "Raise the limits, or go on longer.",
+            )
+
+    def smallest(self, cost: str) -> int:
+        """The least that a candidate of the front has of a cost."""
+        return min(e.costs[cost] for e in self.front)
+
+    def picks(self) -> dict[str, Evaluation]:
+        """The picks that reports show: the best quality, the knee, the smallest."""
+        return {name: self.pick(name) for name in self.named_picks} if self.front else {}
+
+    @property
+    def named_picks(self) -> dict[str, str]:
+        """The rules behind the names that reports use."""
+        return {"best": f"min:{self.quality}", "knee": "knee", "smallest": f"min:{self.objectives[1]}"}
+
+    def candidate_json(self, evaluation: Evaluation) -> dict[str, Any]:
+        values = self.values(evaluation)
+        rung = "final" if evaluation.sequences == self.info["selection_sequences"] else "search"
+        return {
+            "id": evaluation.genome.id,
+            "objectives": {name: values[name] for name in self.objectives},
+            "costs": evaluation.costs,
+            "rung": f"trained:{evaluation.trained}" if evaluation.trained else rung,
+            "origin": evaluation.origin,
+            "genome": evaluation.genome.levels.tolist(),
+        }
+
+    def front_json(self) -> dict[str, Any]:
+        """What `front --json` prints and `front.json` holds."""
+        dense = self.dense
+        costs = self.space.dense_costs
+        return {
+            "run": str(self.run.path),
+            "objectives": self.objectives,
+            "dense": {
+                "objectives": {n: self.values(dense)[n] for n in self.objectives} if dense else None,
+                "costs": costs,
+            },
+            "limits": [b.text for b in self.space.bounds],
+            "hypervolume": self.hypervolume(),
+            "tokens": self.tokens,
+            "learning_tokens": self.learning_tokens,
+            "supernet_tokens": self.supernet_tokens,
+            "evaluations": len(self.evaluations),
+            "candidates": [self.candidate_json(e) for e in self.front],
+            "baselines": [self.candidate_json(e) for e in self.baselines],
+            "picks": {name: e.genome.id for name, e in self.picks().items()},
+        }

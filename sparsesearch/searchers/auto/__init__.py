@@ -1,0 +1,1 @@
+"""The default searcher: a model of the losses, solved and corrected by measurements."""

@@ -1,0 +1,1 @@
+"""Searchers that mutate and recombine what was measured."""

@@ -1,0 +1,174 @@
+"""(1+λ) evolution under limits, with multi-stage selection; `evopress` and `darwin` follow the papers' schedules.
+
+EvoPress (Sieberling et al., ICML 2025, arXiv 2410.14649): each generation mutates one parent λ times by level switches
+and selects in stages, fewer survivors on more tokens each; the parent competes again in the last stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from sparsesearch.config.base import LARGEST, MANY
+from sparsesearch.errors import InputError
+from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.searchers.evolutionary.operators import switch
+from sparsesearch.searchers.evolutionary.racing import losers, rungs
+from sparsesearch.space import Genome, Space
+
+Count = Annotated[int, Field(ge=1, le=MANY)]
+Tokens = Annotated[int, Field(ge=1, le=LARGEST)]
+
+
+class EvolutionSearcher(Searcher):
+    """(1+λ) level switching with multi-stage selection; minimises the quality alone, at the limits."""
+
+    class Options(Searcher.Options):
+        # Children a generation.
+        offspring: int = Field(16, ge=1, le=MANY)
+        # Candidates left after each selection stage; the last stage leaves the next parent.
+        survivors: list[Count] = [2, 1]
+        # Selection tokens a candidate at each stage.
+        tokens: list[Tokens] = [2048, 8192]
+        # Confidence, as 0.9, at which a child leaves because it is worse than the best on the same sequences; stages
+        # then double from the first to the last of `tokens`, and `survivors` do not count. 0: no race.
+        race: float = Field(0, ge=0, lt=1)
+        # Level switches a mutation: min(U, U) of 1 to this.
+        max_switches: int = Field(3, ge=1, le=MANY)
+        # Generations; without it the run's budget ends the search.
+        generations: int | None = Field(None, ge=1, le=LARGEST)
+
+        @model_validator(mode="after")
+        def _stages(self) -> Self:
+            if len(self.survivors) != len(self.tokens) or self.survivors[-1:] != [1]:
+                raise ValueError("survivors and tokens need one entry a stage, and the last stage leaves one survivor")
+            return self
+
+    options: Options
+    screens = True
+
+    def __init__(
+        self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
+    ) -> None:
+        super().__init__(space, objectives, seed, options, seeds)
+        self.ends_by_itself = self.options.generations is not None
+        self.parents: list[Genome] = []
+        self._candidates: list[Genome] = []
+        self._stage = self._draw = 0
+
+    def check(self) -> None:
+        if not self.space.bounds:
+            raise InputError(
+                "SS106", "this searcher minimises quality at a limit, and the recipe has none.",
+                "Give --limit 'nonzeros<=30%' (or another cost), or use --searcher nsga2.",
+            )  # fmt: skip
+
+    def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
+        tokens = self._rungs()
+        if not self.parents:
+            start = self.starting(0)
+            return [Proposal(genome, tokens[-1], 0, name) for name, genome in start.items()]
+        if self._stage == 0:
+            if self.options.generations is not None and len(self.parents) > self.options.generations:
+                return []
+            options = self.options
+            made = range(self.made(options.offspring))
+            children = [switch(self.space, self.parents[-1], rng, options.max_switches) for _ in made]
+            self._candidates = self.screened(children, (), rng)
+            self._draw = index
+        if (self.options.race or self._stage == len(tokens) - 1) and self.parents[-1] not in self._candidates:
+            self._candidates.append(self.parents[-1])
+        # Fresh sequences at every stage, as in the paper; a race goes on with the same ones.
+        draw, trained = self._draw if self.options.race else index, (self.training or [0] * len(tokens))[self._stage]
+        parents = () if self._stage else (self.parents[-1],)
+        return [
+            Proposal(genome, tokens[self._stage], draw, "mutation", trained, () if genome in parents else parents)
+            for genome in self._candidates
+        ]
+
+    def _rungs(self) -> list[int]:
+        tokens = self.options.tokens
+        return rungs(tokens[0], tokens[-1]) if self.options.race else tokens
+
+    def learn(self, evaluations: list[Evaluation]) -> None:
+        ordered = sorted(evaluations, key=rank)
+        if not self.parents:
+            feasible = [e for e in ordered if self.space.feasible(e.genome)]
+            # Where no uniform genome meets the limits, any feasible one will do.
+            start = feasible[0].genome if feasible else self.space.smallest
+            self.parents.append(start)
+            return
+        left = self._race(ordered) if self.options.race else ordered[: self.options.survivors[self._stage]]
+        self._candidates = [e.genome for e in left]
+        self._stage += 1
+        if self._stage == len(self._rungs()) or len(left) == 1:
+            self._stage = 0
+            self.parents.append(self._candidates[0])
+
+    def _race(self, ordered: list[Evaluation]) -> list[Evaluation]:
+        """Those that may still be the best, best first."""
+        measured = [e for e in ordered if rank(e) != float("inf")] or ordered[:1]
+        losses = np.array([e.losses for e in measured])
+        lost = losers(losses, 1, self.options.race, len(self._rungs()))
+        return [e for e, gone in zip(measured, lost, strict=True) if not gone]
+
+    def finalists(self, n: int) -> list[Genome]:
+        """The last parents, newest first: selection on small samples is noisy, so several deserve all the data."""
+        return list(dict.fromkeys(reversed(self.parents)))[: min(n, 4)]
+
+    def chosen(self, space: Space) -> Genome | None:
+        return next((parent for parent in reversed(self.parents) if space.feasible(parent)), None)
+
+
+class EvoPressSearcher(EvolutionSearcher):
+    """EvoPress's published schedule: 400 generations of 64 children, 8/2/1 survivors on 2k/16k/64k tokens."""
+
+    class Options(EvolutionSearcher.Options):
+        offspring: int = Field(64, ge=1, le=MANY)
+        survivors: list[Count] = [8, 2, 1]
+        tokens: list[Tokens] = [2048, 16384, 65536]
+        generations: int | None = Field(400, ge=1, le=LARGEST)
+
+
+class TyrSearcher(EvolutionSearcher):
+    """Týr-the-Pruner's schedule of one round: 50 generations of 128 children, 16/4/1 survivors on 2k/16k/128k tokens.
+
+    Li et al., NeurIPS 2025, arXiv 2503.09657; `sparsesearch refine --rounds 3` adds the finer rounds.
+    """
+
+    class Options(EvolutionSearcher.Options):
+        offspring: int = Field(128, ge=1, le=MANY)
+        survivors: list[Count] = [16, 4, 1]
+        tokens: list[Tokens] = [2048, 16384, 131072]
+        max_switches: int = Field(4, ge=1, le=MANY)
+        generations: int | None = Field(50, ge=1, le=LARGEST)
+
+
+class DarwinSearcher(EvolutionSearcher):
+    """DarwinLM (Tang et al., 2025): as `evolution`, but candidates are trained a little before each comparison.
+
+    Training-aware offspring selection, arXiv 2502.07780, section 3.3: fewer survivors are trained on more tokens, each
+    time from the weights of the supernet. Training tokens count three times against the budget.
+    """
+
+    class Options(EvolutionSearcher.Options):
+        survivors: list[Count] = [8, 4, 2, 1]
+        tokens: list[Tokens] = [1024, 2048, 4096, 8192]
+        # Training tokens (images where the data are images) before each stage.
+        training: list[Tokens] = [10_000, 50_000, 100_000, 200_000]
+        generations: int | None = Field(200, ge=1, le=LARGEST)
+
+        @model_validator(mode="after")
+        def _trained_stages(self) -> Self:
+            if len(self.training) != len(self.tokens) or self.training != sorted(self.training) or self.race:
+                raise ValueError("training needs one entry a stage, rising, and there is no race")
+            return self
+
+    options: Options
+
+    @property
+    def training(self) -> list[int]:
+        return self.options.training

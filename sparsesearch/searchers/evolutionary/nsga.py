@@ -1,0 +1,254 @@
+"""NSGA-II (Deb et al., 2002) and NSGA-III (Deb & Jain, 2014) on pymoo: one run covers the whole range of sizes.
+
+pymoo sorts, crowds and mates; sampling, crossover, mutation and repair are the space's own. Children race against the
+population, and the sequences they are measured on change from time to time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.algorithms.moo.nsga3 import NSGA3
+from pymoo.core.evaluator import Evaluator
+from pymoo.core.population import Population
+from pymoo.core.problem import Problem
+from pymoo.core.termination import NoTermination
+from pymoo.problems.static import StaticProblem
+from pymoo.util.ref_dirs import get_reference_directions
+
+from sparsesearch.config.base import LARGEST, MANY
+from sparsesearch.searchers.base import WORST, Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.searchers.evolutionary.mating import BlockCrossover, LearnedMutation, LimitRepair, SpaceSampling
+from sparsesearch.searchers.evolutionary.racing import losers, rungs
+from sparsesearch.space import Genome, Space
+
+# Origin of a member of the population that is measured on other sequences.
+ROTATION = "rotation"
+# Times that pymoo is asked for children of which one at least is new.
+TRIES = 5
+
+
+class NSGA2Searcher(Searcher):
+    """NSGA-II over all objectives: the whole range of sizes in one run."""
+
+    class Options(Searcher.Options):
+        population: int = Field(40, ge=4, le=MANY)
+        offspring: int = Field(24, ge=1, le=MANY)
+        # Selection tokens a candidate; 0 is all of them.
+        tokens: int = Field(2048, ge=0, le=LARGEST)
+        # Sizes of uniform genomes, and of allocations among `search.seeds`, in generation 0.
+        sizes: int = Field(8, ge=0, le=MANY)
+        # Chance that a child is crossed before it mutates.
+        crossover: float = Field(0.7, ge=0, le=1)
+        # Confidence, as 0.9, at which a child leaves early because one that costs no more is better on the same
+        # sequences; it is looked at after `first_tokens`, twice as many, and so on. 0: no race.
+        race: float = Field(0, ge=0, lt=1)
+        first_tokens: int = Field(1024, ge=1, le=LARGEST)
+        # Generations after which the population is measured on other sequences; 0: never.
+        rotate: int = Field(0, ge=0, le=LARGEST)
+
+    options: Options
+    overlaps = screens = True
+
+    def __init__(self, space: Space, objectives: Any, seed: int, options: Any, seeds: Seeds | None = None) -> None:
+        super().__init__(space, objectives, seed, options, seeds)
+        self.start = self.starting(self.options.sizes)
+        # Dense counts although it may exceed the limits; pymoo's repair would shrink it, so it is kept apart.
+        self.seeds = [genome for genome in self.start.values() if space.feasible(genome)]
+        self.crossover = BlockCrossover(space, self.options.crossover)
+        self.mutation = LearnedMutation(space, self.crossover)
+        self._problem = Problem(
+            n_var=len(space.units), n_obj=len(self.objectives), xl=0, xu=space.max_levels, vtype=int
+        )
+        self._algorithm: Any = None
+        # Children that pymoo waits for, those of them to be measured further, and those that are done.
+        self._pending: dict[Genome, Any] = {}
+        self._racing: list[Evaluation] = []
+        self._done: list[tuple[Any, list[float]]] = []
+        # How many looks at a child are over.
+        self._looks: dict[Genome, int] = {}
+        # Which draw the population was measured on, for how many generations, and its evaluations.
+        self._draw = self._age = 0
+        self._measured: dict[Genome, Evaluation] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a population to mate."""
+        return self._algorithm is not None and self._algorithm.is_initialized
+
+    @property
+    def waits(self) -> bool:
+        return super().waits or not self.begun
+
+    # What is proposed
+
+    def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
+        if self._racing:
+            racing, self._racing = self._racing, []
+            rungs = self._rungs()
+            return [Proposal(e.genome, rungs[self._looks[e.genome]], e.draw, e.origin) for e in racing]
+        if self.options.rotate and self.begun and self._age >= self.options.rotate:
+            self._draw, self._age = self._draw + 1, 0
+            return [Proposal(g, self.options.tokens, self._draw, ROTATION) for g in self._population()]
+        self._age += 1
+        return self._first() if self._algorithm is None else self._offspring(rng)
+
+    def _first(self) -> list[Proposal]:
+        """The first population, and dense; there is nothing yet that it could race against."""
+        self._algorithm = self._begin()
+        asked = self._new_children()
+        self._await(asked, looks=len(self._rungs()) - 1)
+        names = {genome: name for name, genome in self.start.items()}
+        genomes = [*asked, *(g for g in self.start.values() if g not in asked)]
+        return [Proposal(g, self._rungs()[-1], self._draw, names.get(g, "random")) for g in genomes]
+
+    def _offspring(self, rng: np.random.Generator) -> list[Proposal]:
+        children = self._new_children()
+        asked = {genome: children[genome] for genome in self.screened(list(children), self.objectives[1:], rng)}
+        self._await(asked, looks=0)
+        tokens, made = self._rungs()[0], self.mutation.made
+        parents = [made[genome].parents if genome in made else () for genome in asked]
+        return [
+            Proposal(genome, tokens, self._draw, "offspring", parents=own)
+            for genome, own in zip(asked, parents, strict=True)
+        ]
+
+    def _await(self, asked: dict[Genome, Any], looks: int) -> None:
+        self._pending |= asked
+        self._looks |= dict.fromkeys(asked, looks)
+
+    def _rungs(self) -> list[int]:
+        first, last = self.options.first_tokens, self.options.tokens
+        return rungs(first, last) if self.options.race and first < last else [last]
+
+    def _new_children(self) -> dict[Genome, Any]:
+        """pymoo's next individuals, without those that it waits for already."""
+        for _ in range(TRIES):
+            asked = self._algorithm.ask()
+            if asked is None:  # it finds no genome that it has not seen
+                break
+            children = {Genome.of(x): child for x, child in zip(asked.get("X"), asked, strict=True)}
+            if new := {genome: child for genome, child in children.items() if genome not in self._pending}:
+                return new
+        return {}
+
+    def _begin(self) -> Any:
+        """The algorithm, whose first population holds the seeds."""
+        algorithm = self._make(
+            pop_size=max(self.options.population, len(self.seeds)),
+            n_offsprings=self.made(self.options.offspring),
+            sampling=SpaceSampling(self.space, self.seeds),
+            crossover=self.crossover,
+            mutation=self.mutation,
+            repair=LimitRepair(self.space),
+        )
+        algorithm.setup(self._problem, termination=NoTermination(), seed=self.seed)
+        return algorithm
+
+    def _make(self, **arguments: Any) -> Any:
+        return NSGA2(**arguments)
+
+    def _population(self) -> list[Genome]:
+        return [Genome.of(row) for row in self._algorithm.pop.get("X")]
+
+    # What is learned
+
+    def learn(self, evaluations: list[Evaluation]) -> None:
+        self._renew({e.genome: e for e in evaluations if e.origin == ROTATION})
+        for evaluation in evaluations:
+            if evaluation.origin != ROTATION and evaluation.genome in self._pending:
+                self._look(evaluation)
+        if self._done and not (self.waits and self._racing):
+            self._tell()
+
+    def _look(self, evaluation: Evaluation) -> None:
+        """Whether a child is measured further, and what pymoo is told of it if not."""
+        genome = evaluation.genome
+        self._looks[genome] += 1
+        values = self._scaled(evaluation)
+        if rank(evaluation) != math.inf:
+            if self._looks[genome] == len(self._rungs()):
+                self._measured[genome] = evaluation
+            elif (lost := self._lost(evaluation)) is None:
+                self._racing.append(evaluation)
+                return
+            else:
+                values = [_tamed(lost), *values[1:]]
+        self._done.append((self._pending.pop(genome), values))
+        del self._looks[genome]
+
+    def _lost(self, evaluation: Evaluation) -> float | None:
+        """Expected quality of a child that has lost against a member of the population; None while it has not."""
+        _, *costs = self.point(evaluation)
+        same = [e for e in self._measured.values() if e.draw == evaluation.draw]
+        rivals = [e for e in same if all(a <= b for a, b in zip(self.point(e)[1:], costs, strict=True))]
+        if not rivals:
+            return None
+        best = min(rivals, key=lambda e: e.quality)
+        losses = np.array([best.losses[: len(evaluation.losses)], evaluation.losses])
+        if not losers(losses, 1, self.options.race, len(self._rungs()) - 1)[1]:
+            return None
+        return best.quality + float(np.mean(losses[1] - losses[0]))
+
+    def _tell(self) -> None:
+        """Hand what is done to pymoo, and see what survives."""
+        children = Population.create(*(child for child, _ in self._done))
+        table = np.array([values for _, values in self._done])
+        self._done = []
+        Evaluator().eval(StaticProblem(self._problem, F=table), children)
+        self._algorithm.tell(infills=children)
+        survivors = set(self._population())
+        self.mutation.learn((Genome.of(x) for x in children.get("X")), survivors)
+        self._measured = {genome: e for genome, e in self._measured.items() if genome in survivors}
+
+    def _renew(self, found: dict[Genome, Evaluation]) -> None:
+        """New values of members of the population, which then compete again."""
+        if not found:
+            return
+        algorithm = self._algorithm
+        for member, genome in zip(algorithm.pop, self._population(), strict=True):
+            if genome in found:
+                member.set("F", np.array(self._scaled(found[genome])))
+        self._measured |= {genome: e for genome, e in found.items() if rank(e) != math.inf}
+        algorithm.pop = algorithm.survival.do(
+            self._problem, algorithm.pop, n_survive=len(algorithm.pop), algorithm=algorithm,
+            random_state=algorithm.random_state,
+        )  # fmt: skip
+
+    def adopt(self, evaluations: list[Evaluation]) -> None:
+        """Take in what an earlier session measured, beyond the generations that could be repeated."""
+        self._draw = max((e.draw for e in evaluations), default=0)
+        own = {e.genome: e for e in evaluations if e.draw == self._draw and self.space.feasible(e.genome)}
+        individuals = Population.new("X", np.array([g.levels for g in own], dtype=np.int64)) if own else []
+        self._done = [(i, self._scaled(e)) for i, e in zip(individuals, own.values(), strict=True)]
+        if self._done:
+            self._tell()
+
+    def _scaled(self, evaluation: Evaluation) -> list[float]:
+        if rank(evaluation) == math.inf:
+            return [WORST] * len(self.objectives)
+        quality, *costs = self.point(evaluation)
+        return [_tamed(quality), *costs]
+
+    def report(self) -> dict[str, float]:
+        return {f"move {name}": share for name, share in self.mutation.choice.probabilities.items()}
+
+
+class NSGA3Searcher(NSGA2Searcher):
+    """NSGA-III: reference directions instead of crowding, for three objectives and more."""
+
+    def _make(self, **arguments: Any) -> Any:
+        count, objectives = arguments["pop_size"], len(self.objectives)
+        steps = 1
+        while math.comb(steps + objectives, objectives - 1) <= count:
+            steps += 1
+        return NSGA3(ref_dirs=get_reference_directions("das-dennis", objectives, n_partitions=steps), **arguments)
+
+
+def _tamed(quality: float) -> float:
+    """Monotone, so dominance is untouched; the square root keeps crowding from favouring ruined candidates."""
+    return math.sqrt(max(quality, 0.0))

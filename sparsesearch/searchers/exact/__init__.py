@@ -1,0 +1,1 @@
+"""Searchers that solve an additive model of the losses to optimality."""

@@ -1,0 +1,88 @@
+"""Exact solutions of the additive model as searchers: measure every unit alone, solve, measure the solutions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from sparsesearch.config.base import LARGEST, MANY
+from sparsesearch.searchers.base import Evaluation, Proposal, Searcher
+from sparsesearch.searchers.exact.additive import Table, alone, table_of
+from sparsesearch.searchers.exact.solvers import DynamicProgram, IntegerProgram, Solver, limits_between
+from sparsesearch.space import Genome
+
+# Standard deviation of the logarithm by which variants at one limit perturb the table.
+SPREAD = 0.3
+
+
+class ExactSearcher(Searcher):
+    """Least predicted loss at many sizes, or at the limits; losses are predicted from units pruned alone."""
+
+    class Options(Searcher.Options):
+        # Levels of each unit that are measured alone; the others are interpolated.
+        probes: int = Field(4, ge=1, le=MANY)
+        # Selection tokens of such a measurement.
+        probe_tokens: int = Field(1024, ge=0, le=LARGEST)
+        # Sizes between the smallest genome and dense, or the limits.
+        sizes: int = Field(8, ge=0, le=MANY)
+        # Further solutions at the limits, from perturbed tables.
+        variants: int = Field(4, ge=0, le=MANY)
+        # Selection tokens of a solution; 0 is all of them.
+        tokens: int = Field(0, ge=0, le=LARGEST)
+
+    options: Options
+    ends_by_itself = True
+    solver: Solver
+    origin: ClassVar[str]
+
+    def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
+        options = self.options
+        if index == 0:
+            return [Proposal(genome, options.tokens, 0, name) for name, genome in self.starting(0).items()]
+        if index == 1:
+            return alone(self.space, options.probes, options.probe_tokens, 0)
+        if index == 2:
+            found = pool(self.solver, self.table, self.objectives[1], options.sizes, options.variants, rng)
+            return [Proposal(genome, options.tokens, 0, self.origin) for genome in found]
+        return []
+
+    def learn(self, evaluations: list[Evaluation]) -> None:
+        if self.index == 2:
+            self.table = table_of(self.space, evaluations)
+
+
+class DPSearcher(ExactSearcher):
+    """Dynamic programming over what each unit costs in quality when it is pruned alone; limits on one cost."""
+
+    origin = "dp"
+
+    def check(self) -> None:
+        self.solver = DynamicProgram(self.space)
+
+
+class MILPSearcher(ExactSearcher):
+    """Integer programming (HiGHS) over what each unit costs in quality when it is pruned alone; any limits."""
+
+    origin = "milp"
+
+    def check(self) -> None:
+        self.solver = IntegerProgram(self.space)
+
+
+def pool(solver: Solver, table: Table, cost: str, sizes: int, variants: int, rng: np.random.Generator) -> list[Genome]:
+    """Solutions at the limits of the solver's space, variants of these, and solutions at smaller sizes; each once.
+
+    Args:
+        cost: along which sizes are spread where the space has no limits; else it is the first limit's.
+        sizes: between the smallest genome and dense, or the first limit.
+        variants: solutions at the limits of tables that are perturbed.
+    """
+    space = solver.space
+    cost = space.bounds[0].cost if space.bounds else cost
+    within, limits = list(space.limits[:1]), limits_between(space, cost, sizes)
+    found = solver.solve(table, limits) if limits else []
+    for _ in range(variants if within else 0):
+        found += solver.solve([harm * rng.lognormal(0.0, SPREAD) for harm in table], within)
+    return list(dict.fromkeys(found))
