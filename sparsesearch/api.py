@@ -16,7 +16,7 @@ from typing import Any, overload
 
 from sparsesearch.config import PYTHON_SOURCE, RunConfig, load_config, override, validate
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import problem
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers.base import Evaluation
 
@@ -75,7 +75,7 @@ class Front(Sequence[Evaluation]):
         results = self._results
         if cost is not None and cost not in results.space.dense_costs:
             known = results.space.dense_costs
-            raise InputError("SS102", f"plot({cost!r}): {did_you_mean(cost, known)}Allowed: {', '.join(known)}.")
+            raise problem("SS102", f"plot({cost!r}).", got=cost, allowed=known)
         return front_figure(results, cost or results.objectives[1])
 
 
@@ -194,7 +194,7 @@ def search(
     texts = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
     module, recipe = _told(subject, recipe)
     if module is None and (data is not None or example_inputs is not None):
-        raise InputError("SS101", "search: data= and example_inputs= are for a module.", _TEXTS)
+        raise problem("SS101", "search: data= and example_inputs= are for a module.", fix=_TEXTS)
     example = []
     if example_inputs is not None:
         example = given_samples("example", example_inputs, _as_many(example_inputs)).inputs_on_cpu()
@@ -241,7 +241,7 @@ def _told(subject: Any, recipe: Recipe | None) -> tuple[Any, Recipe]:
     if recipe is not None and isinstance(subject, nn.Module):
         return subject, recipe
     given = type(subject).__name__ + (", recipe" if recipe is not None else "")
-    raise InputError("SS101", f"search({given}) is not understood.", "Call search(recipe) or search(module, recipe).")
+    raise problem("SS101", f"search({given}) is not understood.", fix="Call search(recipe) or search(module, recipe).")
 
 
 def _config(recipe: Recipe) -> RunConfig:

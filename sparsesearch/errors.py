@@ -6,8 +6,7 @@
     │   └── DamagedFile            a file of a run or a cache is not what was written     exit code 3
     └── InfeasibleError            nothing found that respects every limit                exit code 4
 
-Codes: SS1xx recipe and space, SS2xx model and data, SS3xx launch, SS4xx during the run, SS5xx picks and export,
-SS6xx run directory.
+`error_codes.CODES` says what each code means and which class it has; `problem` makes an error of a code.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+
+from sparsesearch.error_codes import CODES
 
 
 class SparseSearchError(Exception):
@@ -61,10 +62,35 @@ class InfeasibleError(SparseSearchError):
     exit_code = 4
 
 
+_CLASSES: dict[str, type[SparseSearchError]] = {
+    "input": InputError,
+    "environment": EnvironmentProblem,
+    "infeasible": InfeasibleError,
+    "run": SparseSearchError,
+}
+
+
+def problem(code: str, what: str, *, got: str = "", allowed: Iterable[str] = (), fix: str = "") -> SparseSearchError:
+    """The error of a code, as an instance of the class that the code belongs to.
+
+    Args:
+        code: one of `error_codes.CODES`, of any kind but `damaged` and `warning`.
+        what: one sentence that says what is wrong.
+        got: the name that was given, if it should have been one of `allowed`; near ones are suggested.
+        allowed: all names that there are.
+        fix: what to do.
+    """
+    names = list(allowed)
+    near = did_you_mean(got, names)
+    message = f"{what.rstrip('.')}.{near and f' {near}'}"
+    hint = f"Allowed: {', '.join(names)}. {fix}".rstrip() if names else fix
+    return _CLASSES[CODES[code].kind](code, message, hint)
+
+
 def did_you_mean(got: str, allowed: Iterable[str]) -> str:
-    """'Did you mean 'x'? ' for the nearest allowed names, or '' where none is near."""
+    """A question that suggests the nearest allowed names, as `Did you mean 'x'?`; '' if none is near."""
     near = difflib.get_close_matches(got, list(allowed), n=2, cutoff=0.6)
-    return f"Did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
+    return f"Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -55,10 +55,10 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
             _sync(path.parent)
     except BaseException as error:
         _remove(temporary)
-        problem = machine_problem(error, f"cannot write {path}")
-        if problem is None:
+        fault = machine_problem(error, f"cannot write {path}")
+        if fault is None:
             raise
-        raise problem from error
+        raise fault from error
 
 
 @contextmanager
@@ -78,10 +78,10 @@ def replacing_tree(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        problem = machine_problem(error, f"cannot write {path}")
-        if problem is None:
+        fault = machine_problem(error, f"cannot write {path}")
+        if fault is None:
             raise
-        raise problem from error
+        raise fault from error
 
 
 def _sync(path: Path) -> None:

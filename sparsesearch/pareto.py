@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sparsesearch.errors import InputError, printable
+from sparsesearch.errors import printable, problem
 from sparsesearch.space.limit import Limit
 
 Floats = npt.NDArray[np.float64]
@@ -114,7 +114,7 @@ def pick(
     Raises InputError SS501 where the rule is not understood or nothing satisfies it.
     """
     if not candidates:
-        raise InputError("SS501", "the front is empty: no candidate respects every limit.")
+        raise problem("SS501", "the front is empty: no candidate respects every limit.")
     kind, _, argument = rule.partition(":")
     table = [values(c) for c in candidates]
     if kind == "knee" and not argument:
@@ -128,15 +128,16 @@ def pick(
         return candidates[_by_weights(points, np.array(list(weights.values())))]
     if kind == "max-under" and argument:
         return candidates[_best_under(argument, table, objectives[0], dense)]
-    raise InputError(
-        "SS501", f"pick {printable(rule, 80)!r} is not understood.",
-        "Use best, knee, smallest, dense, min:kl, max-under:params=60% or weights:kl=.7,params=.3.",
-    )  # fmt: skip
+    raise problem(
+        "SS501",
+        f"pick {printable(rule, 80)!r} is not understood.",
+        fix="Use best, knee, smallest, dense, min:kl, max-under:params=60% or weights:kl=.7,params=.3.",
+    )
 
 
 def _known(name: str, row: dict[str, float]) -> str:
     if name not in row:
-        raise InputError("SS501", f"pick by {printable(name, 80)!r}: known are {', '.join(row)}.")
+        raise problem("SS501", f"pick by {printable(name, 80)!r}: known are {', '.join(row)}.")
     return name
 
 
@@ -158,24 +159,24 @@ def _weights(argument: str, row: dict[str, float]) -> dict[str, float]:
     for item in argument.split(","):
         name, sign, number = item.partition("=")
         if not sign or not re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,18}", number.strip(), re.ASCII):
-            raise InputError("SS501", f"pick weight {printable(item, 80)!r} is not of the form name=number.")
+            raise problem("SS501", f"pick weight {printable(item, 80)!r} is not of the form name=number.")
         if _known(name.strip(), row) in weights:
-            raise InputError("SS501", f"pick weights name {name.strip()!r} twice.", "Name each once.")
+            raise problem("SS501", f"pick weights name {name.strip()!r} twice.", fix="Name each once.")
         weights[name.strip()] = float(number)
     if not any(weights.values()):
-        raise InputError("SS501", f"pick weights {argument!r} are all zero.", "Give at least one that is not.")
+        raise problem("SS501", f"pick weights {argument!r} are all zero.", fix="Give at least one that is not.")
     if len(weights) < 2:
-        raise InputError("SS501", f"pick weights {argument!r} share nothing.", f"Name two or more, or use min:{name}.")
+        raise problem("SS501", f"pick weights {argument!r} share nothing.", fix=f"Name two or more, or use min:{name}.")
     return weights
 
 
 def _best_under(argument: str, table: list[dict[str, float]], quality: str, dense: dict[str, int]) -> int:
     limit = Limit.parse(argument if "<=" in argument else argument.replace("=", "<=", 1))
     if limit.cost not in dense:
-        raise InputError("SS501", f"pick under {printable(argument, 80)!r}: known costs are {', '.join(dense)}.")
+        raise problem("SS501", f"pick under {printable(argument, 80)!r}: known costs are {', '.join(dense)}.")
     maximum = limit.bound(dense, 0).maximum
     inside = [i for i, row in enumerate(table) if row[limit.cost] <= maximum]
     if not inside:
         smallest = min(table, key=lambda row: row[limit.cost])[limit.cost]
-        raise InputError("SS501", f"no candidate with {limit.text}. Smallest on the front is {smallest:,.0f}.")
+        raise problem("SS501", f"no candidate with {limit.text}. Smallest on the front is {smallest:,.0f}.")
     return min(inside, key=lambda i: table[i][quality])

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.errors import InputError, SparseSearchError, first_line, machine_problem
+from sparsesearch.errors import SparseSearchError, first_line, machine_problem, problem
 
 # Group of entry points in which installed packages name such modules.
 ENTRY_POINTS = "sparsesearch.plugins"
@@ -25,10 +25,11 @@ def check_trust(code: Sequence[str], trusted: bool, what: str) -> None:
         what: names it, as `the recipe`.
     """
     if code and not trusted:
-        raise InputError(
-            "SS129", f"{what} names code, which is not run unasked: {', '.join(code)}.",
-            "If you trust it, add --trust-remote-code (trust_remote_code=True).",
-        )  # fmt: skip
+        raise problem(
+            "SS129",
+            f"{what} names code, which is not run unasked: {', '.join(code)}.",
+            fix="If you trust it, add --trust-remote-code (trust_remote_code=True).",
+        )
 
 
 def load_plugins(named: Iterable[str] = ()) -> None:
@@ -48,10 +49,11 @@ def load_plugins(named: Iterable[str] = ()) -> None:
         except (Exception, SystemExit) as error:  # whatever other people's code raises
             known = isinstance(error, FileNotFoundError)
             reason = "no such file" if known else f"{type(error).__name__}: {first_line(error)}"
-            raise InputError(
-                "SS125", f"plugins: {name!r} cannot be imported: {reason}.",
-                "Name an importable module, or a .py file.",
-            ) from None  # fmt: skip
+            raise problem(
+                "SS125",
+                f"plugins: {name!r} cannot be imported: {reason}.",
+                fix="Name an importable module, or a .py file.",
+            ) from None
 
 
 @contextmanager
@@ -65,14 +67,16 @@ def plugin(name: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         if isinstance(error, SparseSearchError) or machine_problem(error) is not None:
             raise
-        raise InputError(
-            "SS127", f"{name} raised {type(error).__name__}: {first_line(error)}.", "Mend it, or choose another."
+        raise problem(
+            "SS127", f"{name} raised {type(error).__name__}: {first_line(error)}.", fix="Mend it, or choose another."
         ) from error
 
 
-def unfit(name: str, got: Any, expected: str) -> InputError:
+def unfit(name: str, got: Any, expected: str) -> SparseSearchError:
     """The error for a plug-in that returned something else than it should."""
-    return InputError("SS127", f"{name} returned {described(got)}, expected {expected}.", "Mend it, or choose another.")
+    return problem(
+        "SS127", f"{name} returned {described(got)}, expected {expected}.", fix="Mend it, or choose another."
+    )
 
 
 def described(value: Any) -> str:

@@ -45,19 +45,45 @@ SIZES: dict[str, Any] = {
 _MULTI_HEAD = {"num_key_value_heads": None, "pad_token_id": None}
 _MOE = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_hidden_layers": 2}
 _DEEPSEEK = {
-    "num_key_value_heads": 8, "num_hidden_layers": 2, "first_k_dense_replace": 1, "n_routed_experts": 8,
-    "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_shared_experts": 1, "kv_lora_rank": 8,
-    "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8,
-}  # fmt: skip
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 2,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "n_shared_experts": 1,
+    "kv_lora_rank": 8,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+}
 _DISTILBERT = {
-    **_MULTI_HEAD, "hidden_size": None, "intermediate_size": None, "num_hidden_layers": None,
-    "num_attention_heads": None, "dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 8, "pad_token_id": 0,
-}  # fmt: skip
+    **_MULTI_HEAD,
+    "hidden_size": None,
+    "intermediate_size": None,
+    "num_hidden_layers": None,
+    "num_attention_heads": None,
+    "dim": 32,
+    "hidden_dim": 48,
+    "n_layers": 3,
+    "n_heads": 8,
+    "pad_token_id": 0,
+}
 _T5 = {
-    **_MULTI_HEAD, "hidden_size": None, "intermediate_size": None, "num_hidden_layers": None,
-    "num_attention_heads": None, "max_position_embeddings": None, "d_model": 32, "d_ff": 48, "d_kv": 4, "num_layers": 2,
-    "num_heads": 8, "pad_token_id": 0, "initializer_factor": 3.0,
-}  # fmt: skip
+    **_MULTI_HEAD,
+    "hidden_size": None,
+    "intermediate_size": None,
+    "num_hidden_layers": None,
+    "num_attention_heads": None,
+    "max_position_embeddings": None,
+    "d_model": 32,
+    "d_ff": 48,
+    "d_kv": 4,
+    "num_layers": 2,
+    "num_heads": 8,
+    "pad_token_id": 0,
+    "initializer_factor": 3.0,
+}
 _TEXT = ("vocab_size", "num_key_value_heads", "max_position_embeddings", "bos_token_id", "eos_token_id")
 _IMAGES = {**dict.fromkeys(_TEXT), "image_size": 16, "patch_size": 4}
 _NOTHING = dict.fromkeys(SIZES)
@@ -65,15 +91,19 @@ _NOTHING = dict.fromkeys(SIZES)
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", "LlamaForCausalLM", {"tie_word_embeddings": True}),
     "llama-biased": (
-        "LlamaConfig", "LlamaForCausalLM",
+        "LlamaConfig",
+        "LlamaForCausalLM",
         {"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True, "head_dim": 8},
     ),
     "mistral": (
-        "MistralConfig", "MistralForCausalLM", {"tie_word_embeddings": False, "head_dim": 8, "sliding_window": 8},
+        "MistralConfig",
+        "MistralForCausalLM",
+        {"tie_word_embeddings": False, "head_dim": 8, "sliding_window": 8},
     ),
     "qwen2": ("Qwen2Config", "Qwen2ForCausalLM", {"tie_word_embeddings": True}),
     "qwen2-sliding": (
-        "Qwen2Config", "Qwen2ForCausalLM",
+        "Qwen2Config",
+        "Qwen2ForCausalLM",
         {"tie_word_embeddings": False, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
     ),
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", {"tie_word_embeddings": True, "head_dim": 16}),
@@ -85,32 +115,47 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "phi3": ("Phi3Config", "Phi3ForCausalLM", {"pad_token_id": None}),
     "gpt2": ("GPT2Config", "GPT2LMHeadModel", {**_MULTI_HEAD, "n_inner": 48, "intermediate_size": None}),
     "opt": (
-        "OPTConfig", "OPTForCausalLM",
+        "OPTConfig",
+        "OPTForCausalLM",
         {**_MULTI_HEAD, "ffn_dim": 48, "intermediate_size": None, "word_embed_proj_dim": 32},
     ),
     "opt-post": (
-        "OPTConfig", "OPTForCausalLM",
-        {**_MULTI_HEAD, "ffn_dim": 48, "intermediate_size": None, "word_embed_proj_dim": 32,
-         "do_layer_norm_before": False},
+        "OPTConfig",
+        "OPTForCausalLM",
+        {
+            **_MULTI_HEAD,
+            "ffn_dim": 48,
+            "intermediate_size": None,
+            "word_embed_proj_dim": 32,
+            "do_layer_norm_before": False,
+        },
     ),
     "gpt_neox": ("GPTNeoXConfig", "GPTNeoXForCausalLM", _MULTI_HEAD),
     "mixtral": (
-        "MixtralConfig", "MixtralForCausalLM",
+        "MixtralConfig",
+        "MixtralForCausalLM",
         {"num_local_experts": 6, "num_experts_per_tok": 2, "num_hidden_layers": 2, "intermediate_size": 32},
     ),
     "qwen2_moe": (
-        "Qwen2MoeConfig", "Qwen2MoeForCausalLM",
+        "Qwen2MoeConfig",
+        "Qwen2MoeForCausalLM",
         {**_MOE, "shared_expert_intermediate_size": 16, "mlp_only_layers": [0]},
     ),
     "qwen3_moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM", {**_MOE, "head_dim": 8}),
     "olmoe": (
-        "OlmoeConfig", "OlmoeForCausalLM", {**_MOE, "moe_intermediate_size": None, "intermediate_size": 32},
+        "OlmoeConfig",
+        "OlmoeForCausalLM",
+        {**_MOE, "moe_intermediate_size": None, "intermediate_size": 32},
     ),
     "deepseek_v2": (
-        "DeepseekV2Config", "DeepseekV2ForCausalLM", {**_DEEPSEEK, "q_lora_rank": None, "topk_method": "greedy"},
+        "DeepseekV2Config",
+        "DeepseekV2ForCausalLM",
+        {**_DEEPSEEK, "q_lora_rank": None, "topk_method": "greedy"},
     ),
     "deepseek_v3": (
-        "DeepseekV3Config", "DeepseekV3ForCausalLM", {**_DEEPSEEK, "q_lora_rank": 16, "n_group": 2, "topk_group": 1},
+        "DeepseekV3Config",
+        "DeepseekV3ForCausalLM",
+        {**_DEEPSEEK, "q_lora_rank": 16, "n_group": 2, "topk_group": 1},
     ),
     "bert": ("BertConfig", "BertForMaskedLM", _MULTI_HEAD),
     "bert-embedding": ("BertConfig", "BertModel", _MULTI_HEAD),
@@ -118,9 +163,17 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "distilbert": ("DistilBertConfig", "DistilBertForMaskedLM", _DISTILBERT),
     "distilbert-embedding": ("DistilBertConfig", "DistilBertModel", _DISTILBERT),
     "deberta": (
-        "DebertaV2Config", "DebertaV2Model",
-        {**_MULTI_HEAD, "pad_token_id": 0, "relative_attention": True, "pos_att_type": ["c2p", "p2c"],
-         "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": False},
+        "DebertaV2Config",
+        "DebertaV2Model",
+        {
+            **_MULTI_HEAD,
+            "pad_token_id": 0,
+            "relative_attention": True,
+            "pos_att_type": ["c2p", "p2c"],
+            "position_buckets": 8,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": False,
+        },
     ),
     "t5": ("T5Config", "T5ForConditionalGeneration", {**_T5, "feed_forward_proj": "gated-gelu"}),
     "t5-relu": ("T5Config", "T5ForConditionalGeneration", {**_T5, "tie_word_embeddings": False}),
@@ -128,16 +181,35 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "vit-embedding": ("ViTConfig", "ViTModel", _IMAGES),
     "deit": ("DeiTConfig", "DeiTForImageClassification", {**_IMAGES, "num_labels": 5}),
     "swin": (
-        "SwinConfig", "SwinForImageClassification",
-        {**_NOTHING, "image_size": 16, "patch_size": 2, "embed_dim": 16, "depths": [2, 1], "num_heads": [4, 8],
-         "window_size": 4, "mlp_ratio": 2.0, "num_labels": 5},
+        "SwinConfig",
+        "SwinForImageClassification",
+        {
+            **_NOTHING,
+            "image_size": 16,
+            "patch_size": 2,
+            "embed_dim": 16,
+            "depths": [2, 1],
+            "num_heads": [4, 8],
+            "window_size": 4,
+            "mlp_ratio": 2.0,
+            "num_labels": 5,
+        },
     ),
     "convnext": (
-        "ConvNextConfig", "ConvNextForImageClassification",
-        {**_NOTHING, "num_stages": 2, "hidden_sizes": [12, 16], "depths": [2, 1], "image_size": 16, "patch_size": 2,
-         "layer_scale_init_value": 1.0, "num_labels": 5},
+        "ConvNextConfig",
+        "ConvNextForImageClassification",
+        {
+            **_NOTHING,
+            "num_stages": 2,
+            "hidden_sizes": [12, 16],
+            "depths": [2, 1],
+            "image_size": 16,
+            "patch_size": 2,
+            "layer_scale_init_value": 1.0,
+            "num_labels": 5,
+        },
     ),
-}  # fmt: skip
+}
 # What their data are; token windows where not named here.
 IMAGES = ("vit", "vit-embedding", "deit", "swin", "convnext")
 

@@ -224,14 +224,20 @@ def test_a_plugin_that_leaves_does_not_end_as_success(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "body", "changes", "words"),
     [
-        ("from sparsesearch.pruning import pruner",
-         "@pruner('mine', 'width')\ndef mine(group, options):\n    return None\n",
-         {"pruners": {"width": "mine"}}, "score 'mine' returned None"),
-        ("from sparsesearch.searchers.registry import searcher\nfrom sparsesearch.searchers import Searcher",
-         "@searcher('mine')\nclass Mine(Searcher):\n    def generation(self, *_):\n        raise KeyError('boom')\n",
-         {"search": {"searcher": "mine", "evals": 4}}, "searcher Mine raised KeyError"),
+        (
+            "from sparsesearch.pruning import pruner",
+            "@pruner('mine', 'width')\ndef mine(group, options):\n    return None\n",
+            {"pruners": {"width": "mine"}},
+            "score 'mine' returned None",
+        ),
+        (
+            "from sparsesearch.searchers.registry import searcher\nfrom sparsesearch.searchers import Searcher",
+            "@searcher('mine')\nclass Mine(Searcher):\n    def generation(self, *_):\n        raise KeyError('boom')\n",
+            {"search": {"searcher": "mine", "evals": 4}},
+            "searcher Mine raised KeyError",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_search_with_such_a_plugin_ends_with_the_line(
     tmp_path: Path, start: str, body: str, changes: dict[str, Any], words: str
 ) -> None:

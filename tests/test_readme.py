@@ -96,9 +96,16 @@ def test_the_family_shown_is_pruned_exported_and_reloaded(tmp_path: Path) -> Non
     mine = plugin(tmp_path, "from sparsesearch.models import")
     load_plugins([mine])  # the recipe that a test begins with asks what the model is for
     config = Starcoder2Config(
-        vocab_size=2048, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=8,
-        num_key_value_heads=4, max_position_embeddings=64, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
+        vocab_size=2048,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=64,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     Starcoder2ForCausalLM(config).save_pretrained(tmp_path / "model")
     load_tokenizer(DEMO).save_pretrained(tmp_path / "model")
     units = [*SMALL, {"kind": "drop_attention"}, {"kind": "drop_ffn"}]

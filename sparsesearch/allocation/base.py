@@ -17,7 +17,7 @@ from sparsesearch.allocation.lamp import lamp
 from sparsesearch.allocation.owl import owl
 from sparsesearch.allocation.pq_index import pq_index
 from sparsesearch.allocation.uniform import uniform, uniform_plus
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import problem
 
 # (evidence, share of all weights removed in [0, 1], options) -> density of each matrix (M,) in [0, 1], whose total
 # meets the sparsity to within one weight
@@ -62,8 +62,10 @@ def densities_by_name(name: str, evidence: Evidence) -> Callable[[float], dict[s
 def allocation(name: str) -> Allocation:
     """The allocation of that name; raises InputError SS102."""
     if name not in ALLOCATIONS:
-        raise InputError(
+        raise problem(
             "SS102",
-            f"allocation {name!r} not found. {did_you_mean(name, ALLOCATIONS)}Allowed: {', '.join(ALLOCATIONS)}.",
+            f"allocation {name!r} not found.",
+            got=name,
+            allowed=ALLOCATIONS,
         )
     return ALLOCATIONS[name]

@@ -216,9 +216,11 @@ class Loop:
     def _moving(self) -> dict[str, torch.Tensor]:
         learner = self.learner
         groups: dict[str, Mapping[str, torch.Tensor]] = {
-            "weights": self._weights, "choice": learner.parameters, "multipliers": learner.multipliers,
+            "weights": self._weights,
+            "choice": learner.parameters,
+            "multipliers": learner.multipliers,
             "beside": learner.kept_beside,
-        }  # fmt: skip
+        }
         return {f"{group}/{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
 
     def save(self, directory: Path) -> None:

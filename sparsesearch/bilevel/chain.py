@@ -142,9 +142,12 @@ class Learning:
         genome = genome_of(space, decision)
         # The last steps of a size that could not go on are not paid for.
         found = {
-            "size": name, "genome": genome.levels.tolist(), "tokens": self.loop.spent,
-            "stopped": self.loop.stopped, "note": self.learner.note(),
-        }  # fmt: skip
+            "size": name,
+            "genome": genome.levels.tolist(),
+            "tokens": self.loop.spent,
+            "stopped": self.loop.stopped,
+            "note": self.learner.note(),
+        }
         if self.learner.carries:
             found["losses"] = self._write(decision, genome, plan.weights_path(self.directory, number))
         write_json(path, found)

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sparsesearch.calibration.statistics import RECOLLECT
 from sparsesearch.data.samples import Samples
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import Task
 from sparsesearch.tensors import is_whole, read_tensors, write_tensors
@@ -99,10 +99,11 @@ def check_loss(network: Network) -> None:
     """Raise InputError SS209 where a network has no loss of its own: there is no distribution to take one of."""
     if not network.distribution:
         what = "a model without a head" if network.task.embeds else "a head whose outputs are no distribution"
-        raise InputError(
-            "SS209", f"this needs a loss or its gradients, and {what} has none.",
-            "Choose another pruner (see: sparsesearch list pruners), or distil alone with training.distill: 1.",
-        )  # fmt: skip
+        raise problem(
+            "SS209",
+            f"this needs a loss or its gradients, and {what} has none.",
+            fix="Choose another pruner (see: sparsesearch list pruners), or distil alone with training.distill: 1.",
+        )
 
 
 def loss(task: Task, outputs: torch.Tensor, samples: Samples) -> torch.Tensor:

@@ -34,7 +34,7 @@ from sparsesearch.cli.verbs import (
     status,
     track,
 )
-from sparsesearch.errors import SparseSearchError, first_line, machine_problem, printable
+from sparsesearch.errors import SparseSearchError, first_line, machine_problem, printable, problem
 from sparsesearch.runs import interrupts
 
 # click's base of all usage errors, which lives in click or in typer depending on typer's version.
@@ -108,10 +108,10 @@ def _explain(error: Exception, arguments: list[str]) -> int:
     """Print one line for an error, with `--json` also as a document; its exit code."""
     known = error if isinstance(error, SparseSearchError) else machine_problem(error)
     if known is None:
-        known = SparseSearchError(
+        known = problem(
             "SS900",
             f"sparsesearch {' '.join(arguments[:1])} failed: {type(error).__name__}: {first_line(error)}.",
-            f"This is a fault of sparsesearch: please report it with {_write_traceback(error)}.",
+            fix=f"This is a fault of sparsesearch: please report it with {_write_traceback(error)}.",
         )
         known.exit_code = UNFORESEEN
     if "--json" in arguments:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.errors import LONGEST_LINE, InputError, name_problem, printable
+from sparsesearch.errors import LONGEST_LINE, name_problem, printable, problem
 
 if TYPE_CHECKING:
     from sparsesearch.runs.results import RunResults
@@ -49,22 +49,22 @@ def print_json(data: Any) -> None:
 
 def usable(path: Path, option: str) -> Path:
     """The path that an option names; raises InputError SS126 where none can be called so, or links lead to itself."""
-    if not (problem := name_problem(str(path))):
+    if not (fault := name_problem(str(path))):
         try:
             path.stat()
         except OSError as error:  # most paths that are given are not there yet
-            problem = "links that lead to themselves" if error.errno == errno.ELOOP else ""
-    if problem:
-        raise InputError("SS126", f"{option} {printable(str(path), 80)!r}: {problem}.", "Give another name.")
+            fault = "links that lead to themselves" if error.errno == errno.ELOOP else ""
+    if fault:
+        raise problem("SS126", f"{option} {printable(str(path), 80)!r}: {fault}.", fix="Give another name.")
     return path
 
 
 def choose(results: RunResults, candidate: str | None, pick: str | None) -> Evaluation:
     """The candidate that a user named by the start of its id or by a rule, the knee by default."""
     if candidate is not None and pick is not None:
-        raise InputError("SS501", f"both {candidate!r} and --pick {pick!r} were given.", "Give one of them.")
+        raise problem("SS501", f"both {candidate!r} and --pick {pick!r} were given.", fix="Give one of them.")
     if candidate == "":
-        raise InputError("SS501", "the candidate's id is empty.", "Give the start of one, or --pick.")
+        raise problem("SS501", "the candidate's id is empty.", fix="Give the start of one, or --pick.")
     return results.pick("knee" if pick is None else pick) if candidate is None else results.find(candidate)
 
 
@@ -77,7 +77,7 @@ def split(text: str, what: str) -> list[str]:
     """The parts of `a,b,c` that `--what` was given; raises InputError SS101 where there are none."""
     found = [part.strip() for part in text.split(",") if part.strip()]
     if not found:
-        raise InputError("SS101", f"--{what} {printable(text, 80)!r} names nothing.", "Put commas between.")
+        raise problem("SS101", f"--{what} {printable(text, 80)!r} names nothing.", fix="Put commas between.")
     return found
 
 

@@ -44,9 +44,12 @@ def outputs_json(launch: Launch) -> dict[str, Any]:
     network, selection = launch.network, launch.samples["selection"]
     positions, values = network.output_shape(selection.length)
     return {
-        "positions": positions, "values": values, "axis": network.axis, "distribution": network.distribution,
+        "positions": positions,
+        "values": values,
+        "axis": network.axis,
+        "distribution": network.distribution,
         "quality": launch.config.objectives[0],
-    }  # fmt: skip
+    }
 
 
 def _outputs_text(outputs: dict[str, Any]) -> str:

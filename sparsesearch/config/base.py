@@ -24,8 +24,8 @@ class Strict(BaseModel):
 
 
 def _text(value: str) -> str:
-    if problem := name_problem(value):
-        raise ValueError(problem)
+    if fault := name_problem(value):
+        raise ValueError(fault)
     return value
 
 

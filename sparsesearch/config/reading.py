@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from sparsesearch.config.data import PYTHON_SOURCE
 from sparsesearch.config.document import Lines, UnreadableError, parse, read_text
 from sparsesearch.config.tree import RunConfig
-from sparsesearch.errors import InputError, did_you_mean, printable
+from sparsesearch.errors import SparseSearchError, printable, problem
 from sparsesearch.space.unit import KINDS
 
 _INDEX = re.compile("[0-9]{1,9}")
@@ -24,13 +24,13 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> RunConfi
         text = read_text(path)
     except UnreadableError as error:
         shown = printable(str(path), 400)
-        raise InputError("SS100", f"cannot read {shown}: {error}.", "Recipes are in search_spaces/.") from None
+        raise problem("SS100", f"cannot read {shown}: {error}.", fix="Recipes are in search_spaces/.") from None
     try:
         tree, lines = parse(text)
     except UnreadableError as error:
-        raise InputError("SS100", f"{path}: {error}") from None
+        raise problem("SS100", f"{path}: {error}") from None
     if not isinstance(tree, dict):
-        raise InputError("SS100", f"{path}: a recipe is a mapping of keys to values, got {type(tree).__name__}.")
+        raise problem("SS100", f"{path}: a recipe is a mapping of keys to values, got {type(tree).__name__}.")
     for key, value in (overrides or {}).items():
         if isinstance(tree.get("supernet"), str):  # so that further keys can be set
             tree["supernet"] = {"kind": tree["supernet"]}
@@ -57,32 +57,36 @@ def validate(tree: dict[str, Any], where: str, lines: Lines | None = None) -> Ru
         raise _explain(meant, _place(meant, tree), where, lines or {}) from None
 
 
-def _explain(problem: Any, path: tuple[Any, ...], where: str, lines: Lines) -> InputError:
+def _explain(fault: Any, path: tuple[Any, ...], where: str, lines: Lines) -> SparseSearchError:
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
     place = f"{where}:{line}" if line else "option" if line == 0 else where
     dotted = printable("".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip("."), 200)
-    if problem["type"] == "extra_forbidden":
+    if fault["type"] == "extra_forbidden":
         allowed = _fields_at(path[:-1])
-        return InputError(
+        return problem(
             "SS101",
-            f"{place} {dotted}: unknown key. {did_you_mean(str(path[-1]), allowed)}Allowed: {', '.join(allowed)}.",
+            f"{place} {dotted}: unknown key.",
+            got=str(path[-1]),
+            allowed=allowed,
         )
-    message = problem["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ")
     if path[-1:] == ("kind",) and len(path) == 3:
-        return InputError(
-            "SS102", f"{place} {dotted}: {printable(repr(problem['input']), 120)}. "
-            f"{did_you_mean(str(problem['input']), KINDS)}{message}.",
-        )  # fmt: skip
+        return problem(
+            "SS102",
+            f"{place} {dotted}: {printable(repr(fault['input']), 120)} is no kind of unit.",
+            got=str(fault["input"]),
+            allowed=KINDS,
+        )
     code = "SS105" if "outside [0, 1]" in message else "SS101"
-    got = "" if code == "SS105" or problem["type"] == "missing" else f", got {printable(repr(problem['input']), 120)}"
-    return InputError(code, f"{place} {dotted}: {message}{got}")
+    got = "" if code == "SS105" or fault["type"] == "missing" else f", got {printable(repr(fault['input']), 120)}"
+    return problem(code, f"{place} {dotted}: {message}{got}")
 
 
-def _place(problem: Any, tree: Any) -> tuple[Any, ...]:
+def _place(fault: Any, tree: Any) -> tuple[Any, ...]:
     """The place of a problem in the tree, without the tags that pydantic adds for the members of a union."""
     path: list[Any] = []
-    for part in problem["loc"]:
-        if isinstance(tree, dict) and (part in tree or (problem["type"] == "missing" and part == problem["loc"][-1])):
+    for part in fault["loc"]:
+        if isinstance(tree, dict) and (part in tree or (fault["type"] == "missing" and part == fault["loc"][-1])):
             tree = tree.get(part)
         elif isinstance(tree, list) and isinstance(part, int) and part < len(tree):
             tree = tree[part]
@@ -125,10 +129,11 @@ def override(tree: dict[str, Any], key: str, value: Any) -> None:
         else:
             raise TypeError(type(place).__name__)
     except (AttributeError, IndexError, TypeError, ValueError):
-        raise InputError(
-            "SS101", f"cannot set {printable(key, 120)}: the recipe has no group of keys there.",
-            "Items of a list go by number, as units.0.levels.",
-        ) from None  # fmt: skip
+        raise problem(
+            "SS101",
+            f"cannot set {printable(key, 120)}: the recipe has no group of keys there.",
+            fix="Items of a list go by number, as units.0.levels.",
+        ) from None
 
 
 def _index(text: str) -> int:
@@ -143,16 +148,17 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     key, sign, value = text.partition("=")
     key = key.strip()
     if not sign or not all(part.isprintable() and part.strip() for part in key.split(".")):
-        raise InputError("SS101", f"{printable(text, 120)!r} is not of the form key.path=value.")
+        raise problem("SS101", f"{printable(text, 120)!r} is not of the form key.path=value.")
     if "[" in key:
-        raise InputError(
-            "SS101", f"--set {printable(key, 120)!r}: items of a list go by number between dots.",
-            "As units.0.levels=4.",
-        )  # fmt: skip
+        raise problem(
+            "SS101",
+            f"--set {printable(key, 120)!r}: items of a list go by number between dots.",
+            fix="As units.0.levels=4.",
+        )
     try:
         return key, parse(value)[0]
     except UnreadableError as error:
-        raise InputError("SS101", f"--set {printable(key, 120)}: {error}") from None
+        raise problem("SS101", f"--set {printable(key, 120)}: {error}") from None
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:

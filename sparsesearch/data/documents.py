@@ -10,7 +10,7 @@ import numpy as np
 from sparsesearch.config import DataConfig
 from sparsesearch.data.samples import MASK, Samples
 from sparsesearch.data.tables import ENDLESS, HUB, Row, class_of, is_table, sources_of, texts_of
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 
 
 def labelled_documents(data: DataConfig, tokenizer: Any, role: str) -> Samples | None:
@@ -28,15 +28,17 @@ def labelled_documents(data: DataConfig, tokenizer: Any, role: str) -> Samples |
         return None
     count = min(len(rows), data.sequences) if data.fewer else data.sequences
     if len(rows) < count:
-        raise InputError(
-            "SS204", f"{role} data ({rows[0][0]}) has {len(rows)} of {data.sequences} documents.",
-            f"Give more, or set data.{role}.sequences lower.",
-        )  # fmt: skip
+        raise problem(
+            "SS204",
+            f"{role} data ({rows[0][0]}) has {len(rows)} of {data.sequences} documents.",
+            fix=f"Give more, or set data.{role}.sequences lower.",
+        )
     if tokenizer.pad_token_id is None:
-        raise InputError(
-            "SS204", f"{role} data: the tokenizer has no padding token, and documents differ in length.",
-            "Set pad_token in the model's tokenizer_config.json.",
-        )  # fmt: skip
+        raise problem(
+            "SS204",
+            f"{role} data: the tokenizer has no padding token, and documents differ in length.",
+            fix="Set pad_token in the model's tokenizer_config.json.",
+        )
     chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)]
     labels = [class_of(row, data, source, role) for source, _, row in chosen]
     texts = [text for _, text, _ in chosen]

@@ -23,7 +23,7 @@ from sparsesearch.config import DataConfig, DataConfigs, ImageConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.data.sources import existing
 from sparsesearch.data.tables import HUB, class_of, column_of, is_table, rows_of, sources_of
-from sparsesearch.errors import InputError, first_line, printable
+from sparsesearch.errors import SparseSearchError, first_line, printable, problem
 from sparsesearch.files import load_json
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -49,10 +49,11 @@ def image_samples(data: DataConfig, directory: Path | None, role: str) -> Sample
     """
     samples = next(image_batches(data, directory, role, data.sequences))
     if len(samples) < data.sequences and not data.fewer:
-        raise InputError(
-            "SS204", f"{role} data ({data.source}) has {len(samples)} of {data.sequences} images.",
-            f"Give more images, or set data.{role}.sequences lower.",
-        )  # fmt: skip
+        raise problem(
+            "SS204",
+            f"{role} data ({data.source}) has {len(samples)} of {data.sequences} images.",
+            fix=f"Give more images, or set data.{role}.sequences lower.",
+        )
     return samples
 
 
@@ -65,10 +66,11 @@ def image_batches(data: DataConfig, directory: Path | None, role: str, size: int
         known = None if any(label is None for label in labels) else np.array(labels, dtype=np.int64)
         shapes = {pixels.shape for pixels, _ in batch}
         if len(shapes) > 1:
-            raise InputError(
-                "SS204", f"{role} data: the model's image processor makes images of {len(shapes)} sizes.",
-                f"Set data.{role}.image: {{size: ...}}.",
-            )  # fmt: skip
+            raise problem(
+                "SS204",
+                f"{role} data: the model's image processor makes images of {len(shapes)} sizes.",
+                fix=f"Set data.{role}.image: {{size: ...}}.",
+            )
         yield Samples({"pixel_values": np.stack([pixels for pixels, _ in batch])}, known)
 
 
@@ -91,10 +93,11 @@ def _readable(
     else:
         if len(bad) < seen:
             return
-    raise InputError(
-        "SS212", f"{role} data: {len(bad)} of {seen} images of {data.source} cannot be read, first {bad[0]}.",
-        "Repair or remove them; up to 1 % are skipped.",
-    )  # fmt: skip
+    raise problem(
+        "SS212",
+        f"{role} data: {len(bad)} of {seen} images of {data.source} cannot be read, first {bad[0]}.",
+        fix="Repair or remove them; up to 1 % are skipped.",
+    )
 
 
 def _picture(image: Any) -> Image.Image:
@@ -127,10 +130,11 @@ def _process(data: DataConfig, directory: Path | None, role: str, count: int) ->
         _check_size([data.image.size], count, role)
         return partial(_pixels, wanted=data.image)
     if directory is None or not (directory / PREPROCESSOR).is_file():
-        raise InputError(
-            "SS204", f"{role} data: how images are resized and normalised is not known.",
-            f"Set data.{role}.image: {{size: 224, mean: [...], std: [...]}}.",
-        )  # fmt: skip
+        raise problem(
+            "SS204",
+            f"{role} data: how images are resized and normalised is not known.",
+            fix=f"Set data.{role}.image: {{size: 224, mean: [...], std: [...]}}.",
+        )
     processor = _processor(directory, role)
     sizes = [dict(found) for name in ("size", "crop_size") if (found := getattr(processor, name, None))]
     _check_size([side for found in sizes for side in found.values() if isinstance(side, int)], count, role)
@@ -141,10 +145,12 @@ def _check_size(sides: list[int], count: int, role: str) -> None:
     need = count * 3 * max(sides, default=1) ** 2 * 4
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if need > memory:
-        raise InputError(
-            "SS204", f"{role} data: {count:,} images of {max(sides):,} pixels a side need {need / 1e9:,.1f} GB; the "
-            f"machine has {memory / 1e9:,.1f} GB.", f"Set data.{role}.sequences or data.{role}.image.size lower.",
-        )  # fmt: skip
+        raise problem(
+            "SS204",
+            f"{role} data: {count:,} images of {max(sides):,} pixels a side need {need / 1e9:,.1f} GB; the "
+            f"machine has {memory / 1e9:,.1f} GB.",
+            fix=f"Set data.{role}.sequences or data.{role}.image.size lower.",
+        )
 
 
 def _processor(directory: Path, role: str) -> Any:
@@ -171,11 +177,12 @@ def _processed(image: Image.Image, processor: Any, directory: Path, role: str) -
     return np.ascontiguousarray(found, dtype=np.float32)
 
 
-def _unfit(directory: Path, role: str, reason: str) -> InputError:
-    return InputError(
-        "SS204", f"{role} data: {directory / PREPROCESSOR} cannot be used: {reason.rstrip('.')}.",
-        f"Mend it, or set data.{role}.image: {{size: 224, mean: [...], std: [...]}}.",
-    )  # fmt: skip
+def _unfit(directory: Path, role: str, reason: str) -> SparseSearchError:
+    return problem(
+        "SS204",
+        f"{role} data: {directory / PREPROCESSOR} cannot be used: {reason.rstrip('.')}.",
+        fix=f"Mend it, or set data.{role}.image: {{size: 224, mean: [...], std: [...]}}.",
+    )
 
 
 def _pixels(image: Image.Image, wanted: ImageConfig) -> Pixels:
@@ -194,7 +201,7 @@ def _chosen(data: DataConfig, directory: Path | None, role: str) -> Iterator[Ite
         return
     items = list(found)
     if not items:
-        raise InputError("SS204", f"{role} data: {data.source} holds no images.")
+        raise problem("SS204", f"{role} data: {data.source} holds no images.")
     if data.take == "first" or len(items) <= data.sequences:
         yield from items
         return
@@ -213,10 +220,11 @@ def _items(data: DataConfig, directory: Path | None, role: str) -> Iterator[Item
         elif (path := existing(source, role)).is_dir():
             yield from _folder(path, numbers, role)
         else:
-            raise InputError(
-                "SS204", f"{role} data: {source} is neither a folder of images nor a table.",
-                f"Set data.{role}.source.",
-            )  # fmt: skip
+            raise problem(
+                "SS204",
+                f"{role} data: {source} is neither a folder of images nor a table.",
+                fix=f"Set data.{role}.source.",
+            )
 
 
 def class_folders(path: Path, role: str) -> list[str]:
@@ -226,10 +234,10 @@ def class_folders(path: Path, role: str) -> list[str]:
     found = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
     for name in found:
         if path.resolve().is_relative_to((path / name).resolve()):
-            raise InputError("SS212", f"{role} data: the folder {path / name} leads back to {path}.", "Remove it.")
+            raise problem("SS212", f"{role} data: the folder {path / name} leads back to {path}.", fix="Remove it.")
         if not any(_images(path / name)):
-            raise InputError(
-                "SS212", f"{role} data: {path / name} holds no images, and each folder is a class.", "Remove it."
+            raise problem(
+                "SS212", f"{role} data: {path / name} holds no images, and each folder is a class.", fix="Remove it."
             )
     return found
 
@@ -246,10 +254,11 @@ def _numbers(found: dict[Path, list[str]], directory: Path | None, role: str) ->
     if not strange:
         return {name: known[name] for name in names}
     if len(strange) < len(names):
-        raise InputError(
-            "SS212", f"{role} data: the model knows no class {printable(', '.join(strange), 200)}, but the other "
-            "folders.", f"Name folders as label2id in {directory}/config.json does.",
-        )  # fmt: skip
+        raise problem(
+            "SS212",
+            f"{role} data: the model knows no class {printable(', '.join(strange), 200)}, but the other folders.",
+            fix=f"Name folders as label2id in {directory}/config.json does.",
+        )
     for one in classes:
         check_same_classes(classes[0], one, role, role)
     return {name: number for number, name in enumerate(names)}
@@ -260,7 +269,7 @@ def _known_classes(directory: Path | None) -> dict[str, int]:
     path = None if directory is None else directory / "config.json"
     if path is None or not path.is_file():
         return {}
-    found = load_json(path, lambda reason: InputError("SS202", f"{path}: {reason}.")).get("label2id")
+    found = load_json(path, lambda reason: problem("SS202", f"{path}: {reason}.")).get("label2id")
     return {k: int(v) for k, v in found.items() if str(v).isdigit()} if isinstance(found, dict) else {}
 
 
@@ -268,10 +277,12 @@ def check_same_classes(own: list[str], others: list[str], role: str, other: str)
     """Raise InputError SS212 where folders are numbered by their place and two roles have different ones."""
     if own != others:
         differ = printable(", ".join(sorted({*own} ^ {*others})), 200)
-        raise InputError(
-            "SS212", f"{role if role == other else f'{role} and {other}'} data have folders of different classes "
-            f"({differ}), which would be numbered differently.", "Give each a folder for every class.",
-        )  # fmt: skip
+        raise problem(
+            "SS212",
+            f"{role if role == other else f'{role} and {other}'} data have folders of different classes "
+            f"({differ}), which would be numbered differently.",
+            fix="Give each a folder for every class.",
+        )
 
 
 def check_classes(data: DataConfigs, roles: list[str], directory: Path | None) -> None:

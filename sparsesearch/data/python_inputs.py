@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sparsesearch.data.samples import Array, Samples
-from sparsesearch.errors import InputError, first_line
+from sparsesearch.errors import SparseSearchError, first_line, problem
 
 # As many inputs as one likes.
 _ANY = range(1, sys.maxsize)
@@ -65,21 +65,23 @@ def given_samples(role: str, given: Any, takes: range = _ANY) -> Samples:
     labelled = len(parts) - 1 in takes and (vector or len(parts) not in takes)
     labels = parts.pop() if labelled else None
     if len(parts) not in takes:
-        raise InputError(
-            "SS204", f"{role} data: {len(parts)} arrays of inputs are given, the network takes {_counted(takes)}.",
-            "Give the inputs of forward in their order, then labels if there are any.",
-        )  # fmt: skip
+        raise problem(
+            "SS204",
+            f"{role} data: {len(parts)} arrays of inputs are given, the network takes {_counted(takes)}.",
+            fix="Give the inputs of forward in their order, then labels if there are any.",
+        )
     lengths = {len(part) for part in [*parts, *([] if labels is None else [labels])]}
     if len(lengths) != 1 or not min(lengths):
-        raise InputError(
+        raise problem(
             "SS204", f"{role} data: arrays have {sorted(lengths)} samples; they need equally many, at least 1."
         )
     if labels is not None and not (vector and labels.min() >= 0):
-        raise InputError(
-            "SS212", f"{role} data: labels are a vector of classes, integers from 0, one a sample; got "
+        raise problem(
+            "SS212",
+            f"{role} data: labels are a vector of classes, integers from 0, one a sample; got "
             f"{labels.dtype} {labels.shape}{' with negative ones' if vector else ''}.",
-            "Give classes (of one-hot labels, labels.argmax(-1)), or inputs alone.",
-        )  # fmt: skip
+            fix="Give classes (of one-hot labels, labels.argmax(-1)), or inputs alone.",
+        )
     return Samples({str(i): part for i, part in enumerate(parts)}, labels)
 
 
@@ -109,8 +111,9 @@ def _array(role: str, part: Any) -> Array:
     return found
 
 
-def _no_array(role: str, reason: str) -> InputError:
-    return InputError(
-        "SS204", f"{role} data: inputs are arrays or tensors of numbers, the first axis counts samples: {reason}.",
-        "Give an array, or a tuple of arrays.",
-    )  # fmt: skip
+def _no_array(role: str, reason: str) -> SparseSearchError:
+    return problem(
+        "SS204",
+        f"{role} data: inputs are arrays or tensors of numbers, the first axis counts samples: {reason}.",
+        fix="Give an array, or a tuple of arrays.",
+    )

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
-from sparsesearch.errors import InputError, first_line
+from sparsesearch.errors import SparseSearchError, first_line, problem
 
 GZIP = ".gz"
 # Characters of a line that are read at once, and of lines that are tokenised at once.
@@ -26,24 +26,32 @@ _BEGINNINGS = {
     b"\x1f\x8b": "gzipped (name it .gz)",
     b"%PDF": "a PDF",
     b"PK\x03\x04": "a zip archive",
-    b"\x80\x02": "a pickle", b"\x80\x03": "a pickle", b"\x80\x04": "a pickle", b"\x80\x05": "a pickle",
+    b"\x80\x02": "a pickle",
+    b"\x80\x03": "a pickle",
+    b"\x80\x04": "a pickle",
+    b"\x80\x05": "a pickle",
     b"BZh": "compressed by bzip2",
     b"\xfd7zXZ": "compressed by xz",
     b"\x28\xb5\x2f\xfd": "compressed by zstd",
-    b"\x89PNG": "an image", b"\xff\xd8\xff": "an image", b"GIF8": "an image",
-}  # fmt: skip
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"GIF8": "an image",
+}
 _JSON = re.compile(r'\s*(\[\s*)?\{\s*"(\\.|[^"\\])*"\s*:')
 # The longest first: a mark of UTF-32 begins with that of UTF-16.
 _MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
-}  # fmt: skip
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
-def cannot_read(source: object, role: str, reason: str, hint: str = "") -> InputError:
+def cannot_read(source: object, role: str, reason: str, hint: str = "") -> SparseSearchError:
     """The error SS204 for a file that is not what is wanted."""
-    return InputError(
-        "SS204", f"{role} data: cannot read {source}: {reason.rstrip('.')}.", hint or f"Set data.{role}.source."
+    return problem(
+        "SS204", f"{role} data: cannot read {source}: {reason.rstrip('.')}.", fix=hint or f"Set data.{role}.source."
     )
 
 

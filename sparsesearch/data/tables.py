@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from sparsesearch.config import DataConfig
 from sparsesearch.data.sources import GZIP, cannot_read, is_json, open_text, reading, regular_file
-from sparsesearch.errors import InputError, first_line, printable
+from sparsesearch.errors import SparseSearchError, first_line, printable, problem
 from sparsesearch.files import LARGEST_DOCUMENT
 
 HUB = "datasets:"
@@ -56,11 +56,12 @@ def column_of(row: Row, column: str, source: str, role: str) -> Any:
     return row[column]
 
 
-def _no_column(wanted: str, columns: Iterable[str], source: str, role: str) -> InputError:
-    return InputError(
-        "SS204", f"{role} data: {_name(source)} has no column {wanted}, only {printable(', '.join(columns), 400)}.",
-        f"Set data.{role}.column.",
-    )  # fmt: skip
+def _no_column(wanted: str, columns: Iterable[str], source: str, role: str) -> SparseSearchError:
+    return problem(
+        "SS204",
+        f"{role} data: {_name(source)} has no column {wanted}, only {printable(', '.join(columns), 400)}.",
+        fix=f"Set data.{role}.column.",
+    )
 
 
 def _name(source: str) -> str:
@@ -81,10 +82,12 @@ def texts_of(source: str, data: DataConfig, role: str) -> Iterator[tuple[str, Ro
         if text is None:
             nulls += 1
         elif not isinstance(text, str):
-            raise InputError(
-                "SS204", f"{role} data: column {column!r} of {_name(source)} does not hold text in row {number:,}, but "
-                f"{type(text).__name__}.", f"Set data.{role}.column.",
-            )  # fmt: skip
+            raise problem(
+                "SS204",
+                f"{role} data: column {column!r} of {_name(source)} does not hold text in row {number:,}, but "
+                f"{type(text).__name__}.",
+                fix=f"Set data.{role}.column.",
+            )
         elif text:
             yield text, row
     if nulls:
@@ -116,7 +119,7 @@ def class_of(row: Row, data: DataConfig, source: str, role: str) -> int:
         return int(label)
     if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < 2**31:
         got = printable(repr(label), 80)
-        raise InputError("SS212", f"{role} data: label {got} is no class, in {_name(source)}.", _CLASSES)
+        raise problem("SS212", f"{role} data: label {got} is no class, in {_name(source)}.", fix=_CLASSES)
     return label
 
 
@@ -246,9 +249,14 @@ def _dataset(source: str, role: str) -> Iterator[Row]:
     try:
         yield from datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
     except Exception as error:  # the library raises dozens of types for a missing set, no network, a bad config
-        raise InputError("SS204", f"{role} data: cannot load data set {name!r}: {first_line(error)}") from None
+        raise problem("SS204", f"{role} data: cannot load data set {name!r}: {first_line(error)}") from None
 
 
 _READERS = {
-    ".parquet": _parquet, ".csv": _csv, ".tsv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json,
-}  # fmt: skip
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+}

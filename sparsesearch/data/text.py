@@ -24,7 +24,7 @@ from sparsesearch.data.samples import Samples
 from sparsesearch.data.sources import PIECE, document_pieces, existing, pieces, text_lines
 from sparsesearch.data.tables import ENDLESS, HUB, is_table, sources_of, texts_of
 from sparsesearch.demo import corpus
-from sparsesearch.errors import FULL, InputError, first_line, machine_problem
+from sparsesearch.errors import FULL, InputError, SparseSearchError, first_line, machine_problem, problem
 from sparsesearch.files import load_json
 from sparsesearch.models.load import dense_config, load_tokenizer, meta_model
 from sparsesearch.models.task import Task
@@ -62,10 +62,10 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
         available = found // data.length
         count = min(data.sequences, available) if data.fewer else data.sequences
         if available < max(count, 1):
-            raise InputError(
+            raise problem(
                 "SS204",
                 f"{role} data ({_name(data)}) has {available} of {data.sequences} sequences of {data.length} tokens.",
-                f"Give more text, or set data.{role}.sequences or data.{role}.length lower.",
+                fix=f"Give more text, or set data.{role}.sequences or data.{role}.length lower.",
             )
         file.flush()
         windows = np.memmap(file, dtype=np.int32, mode="r", shape=(available, data.length))
@@ -92,7 +92,7 @@ def token_ids(documents: Iterable[str], tokenizer: Any, role: str) -> Iterator[T
         try:
             ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         except (UnicodeError, TypeError) as error:  # half a character, as JSON can have
-            raise InputError("SS204", f"{role} data: a document cannot be tokenised: {first_line(error)}.") from None
+            raise problem("SS204", f"{role} data: a document cannot be tokenised: {first_line(error)}.") from None
         yield np.asarray(ids, dtype=np.int32)
 
 
@@ -104,10 +104,11 @@ def check_vocabulary(samples: Samples, directory: Path, role: str) -> None:
         return
     largest = max(int(a.max()) for a in samples.arrays.values() if a.dtype.kind in "iu")
     if known is not None and largest >= known:
-        raise InputError(
-            "SS204", f"{role} data: the tokenizer gives token {largest:,}, and the model has {known:,} tokens.",
-            f"Put the model's own tokenizer into {directory}.",
-        )  # fmt: skip
+        raise problem(
+            "SS204",
+            f"{role} data: the tokenizer gives token {largest:,}, and the model has {known:,} tokens.",
+            fix=f"Put the model's own tokenizer into {directory}.",
+        )
 
 
 def check_image_size(samples: Samples, directory: Path, role: str) -> None:
@@ -120,10 +121,11 @@ def check_image_size(samples: Samples, directory: Path, role: str) -> None:
     try:
         model(torch.empty(1, *shape, device="meta"))
     except (ValueError, RuntimeError) as error:
-        raise InputError(
-            "SS204", f"{role} data: the model cannot take images of shape {shape}: {first_line(error)}.",
-            "Set image.size of these data to the model's, or mend its preprocessor_config.json.",
-        ) from None  # fmt: skip
+        raise problem(
+            "SS204",
+            f"{role} data: the model cannot take images of shape {shape}: {first_line(error)}.",
+            fix="Set image.size of these data to the model's, or mend its preprocessor_config.json.",
+        ) from None
 
 
 def _name(data: DataConfig) -> str:
@@ -149,21 +151,24 @@ def _chosen(data: DataConfig, task: Task, model: Path | None, role: str) -> Samp
         return None
     choice = load_json(directory / CHOICE, lambda reason: _damaged(directory, role, reason))
     if choice.get("fits") != fits(task, model):
-        raise InputError(
-            "SS204", f"{role} data ({directory}) were chosen for another kind of model or another tokenizer.",
-            "Choose again, with this model.",
-        )  # fmt: skip
+        raise problem(
+            "SS204",
+            f"{role} data ({directory}) were chosen for another kind of model or another tokenizer.",
+            fix="Choose again, with this model.",
+        )
     found = Samples.load(directory)
     if (len(found) < data.sequences and not data.fewer) or found.length not in (data.length, 1):
-        raise InputError(
-            "SS204", f"{role} data ({directory}) has {len(found)} samples of {found.length}, wanted are "
-            f"{data.sequences} of {data.length}.", f"Set data.{role}.sequences and data.{role}.length to what it has.",
-        )  # fmt: skip
+        raise problem(
+            "SS204",
+            f"{role} data ({directory}) has {len(found)} samples of {found.length}, wanted are "
+            f"{data.sequences} of {data.length}.",
+            fix=f"Set data.{role}.sequences and data.{role}.length to what it has.",
+        )
     return found.rows(slice(0, data.sequences))
 
 
-def _damaged(directory: Path, role: str, reason: str) -> InputError:
-    return InputError("SS204", f"{role} data: {directory / CHOICE} is damaged: {reason.rstrip('.')}.", "Choose again.")
+def _damaged(directory: Path, role: str, reason: str) -> SparseSearchError:
+    return problem("SS204", f"{role} data: {directory / CHOICE} is damaged: {reason.rstrip('.')}.", fix="Choose again.")
 
 
 def samples_of(
@@ -212,7 +217,7 @@ def given_documents(texts: Iterable[Any], role: str) -> Iterator[str]:
     """Documents from Python; raises InputError SS204 for what is no string."""
     for document in texts:
         if not isinstance(document, str):
-            raise InputError("SS204", f"{role} data: documents are strings, got {type(document).__name__}.")
+            raise problem("SS204", f"{role} data: documents are strings, got {type(document).__name__}.")
         yield document
 
 
@@ -225,7 +230,7 @@ def documents_of(data: DataConfig, role: str, piece: int = PIECE) -> Iterator[st
             split = source.removeprefix(STDLIB)
             if split not in corpus.SPLITS:
                 allowed = ", ".join(corpus.SPLITS)
-                raise InputError("SS204", f"{role} data: stdlib split {split!r} is not one of {allowed}.")
+                raise problem("SS204", f"{role} data: stdlib split {split!r} is not one of {allowed}.")
             yield from corpus.documents(cast(corpus.Split, split))
         else:
             yield from pieces(text_lines(source, role), piece)

@@ -21,9 +21,19 @@ _UPPER_BYTE = {"calibration": 12, "selection": 24, "test": 36, "train": 256}
 
 # Not installed everywhere (tests, Tk, third-party packages) or tables rather than text (encodings).
 _LEFT_OUT = {
-    "test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__",
-    "turtledemo", "tkinter", "ensurepip", "encodings", "lib-dynload",
-}  # fmt: skip
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "site-packages",
+    "dist-packages",
+    "__pycache__",
+    "turtledemo",
+    "tkinter",
+    "ensurepip",
+    "encodings",
+    "lib-dynload",
+}
 
 
 def split_of(relative_path: str) -> str:

@@ -22,7 +22,7 @@ from sparsesearch.engine.supernet_training import ensure_supernet
 from sparsesearch.engine.workers import executor as executors
 from sparsesearch.engine.workers.executor import Executor, alive
 from sparsesearch.engine.workers.worker import WorkerSetup
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import minibatch
 from sparsesearch.runs.archive import Archive
 from sparsesearch.runs.directory import RunDirectory
@@ -65,14 +65,15 @@ def resume(path: Path, changes: dict[str, Any], reporter: Reporter, access: Acce
     run = RunDirectory.open(path)
     info = run.read(run.info)
     if info.get("kind", SEARCH) != SEARCH:
-        raise InputError("SS602", f"{path} is an {info['kind']}.", "It goes on with the command that began it.")
+        raise problem("SS602", f"{path} is an {info['kind']}.", fix="It goes on with the command that began it.")
     launch = reopen(run, access, changes)
     changed = [k for k, v in launch.fingerprint.items() if info["fingerprint"].get(k) != v]
     if changed:
-        raise InputError(
-            "SS602", f"{path}: {', '.join(changed)} changed since the run began; results would not be comparable.",
-            "Start a new run with 'search'.",
-        )  # fmt: skip
+        raise problem(
+            "SS602",
+            f"{path}: {', '.join(changed)} changed since the run began; results would not be comparable.",
+            fix="Start a new run with 'search'.",
+        )
     cluster = executors.Cluster(launch.config.executor)
     try:
         with run.locked(), reporter.kept_in(run.progress):
@@ -93,7 +94,7 @@ def mend(path: Path, config: RunConfig, reporter: Reporter) -> RunResults:
     """
     run = RunDirectory(path.resolve())
     if not run.archive.exists():
-        raise InputError("SS600", f"{path} has no archive.jsonl to go on with.", "Start a new run with 'search'.")
+        raise problem("SS600", f"{path} has no archive.jsonl to go on with.", fix="Start a new run with 'search'.")
     launch = prepare(config, reporter=reporter)
     cluster = executors.Cluster(config.executor)
     try:
@@ -111,8 +112,10 @@ def _check_costs(archive: Archive, space: Space) -> None:
     for evaluation in archive.entries.values():
         costs = space.costs.named(evaluation.genome.levels)
         if any(evaluation.costs.get(name) != costs[name] for name in ("params", "macs")):
-            raise InputError(
-                "SS602", f"{archive.path} is of another model or other units than the recipe.", "Give the run's own."
+            raise problem(
+                "SS602",
+                f"{archive.path} is of another model or other units than the recipe.",
+                fix="Give the run's own.",
             )
 
 
@@ -126,10 +129,11 @@ def _check_losses(archive: Archive, executor: Executor, config: RunConfig, pool:
     (measured,) = alive(executor.map("evaluate", [(known.genome.data, rows, 0)]))
     if not np.allclose(measured.get("losses", []), known.losses, rtol=1e-3):
         run.config.unlink()  # which would make it a run
-        raise InputError(
-            "SS602", f"{archive.path} was measured on other data, levels or weights than the recipe's, or with "
-            "another seed.", "Give the run's own recipe.",
-        )  # fmt: skip
+        raise problem(
+            "SS602",
+            f"{archive.path} was measured on other data, levels or weights than the recipe's, or with another seed.",
+            fix="Give the run's own recipe.",
+        )
 
 
 def _run(launch: Launch, run: RunDirectory, reporter: Reporter, mended: bool = False) -> RunResults:

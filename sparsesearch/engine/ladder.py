@@ -97,9 +97,16 @@ class Ladder:
                 )
                 continue
             trained = Evaluation(
-                evaluation.genome, len(losses), 0, evaluation.origin, "ok" if math.isfinite(quality) else "invalid",
-                quality, evaluation.costs, tuple(result["losses"]), trained=tokens,
-            )  # fmt: skip
+                evaluation.genome,
+                len(losses),
+                0,
+                evaluation.origin,
+                "ok" if math.isfinite(quality) else "invalid",
+                quality,
+                evaluation.costs,
+                tuple(result["losses"]),
+                trained=tokens,
+            )
             if (trained.genome, 0, len(losses), tokens) not in self.archive.entries:
                 self.archive.append(trained)
             if trained.status == "ok":

@@ -113,9 +113,16 @@ def _archive(
     source, target = plan.weights_path(run.learning, number), weights_path(place, plan.tokens)
     quality = quality_of(losses, launch.config.objectives[0])
     entry = Evaluation(
-        genome, len(losses), 0, LEARNED, "ok" if math.isfinite(quality) else "invalid", quality,
-        space.costs.named(genome.levels), tuple(losses.tolist()), trained=plan.tokens,
-    )  # fmt: skip
+        genome,
+        len(losses),
+        0,
+        LEARNED,
+        "ok" if math.isfinite(quality) else "invalid",
+        quality,
+        space.costs.named(genome.levels),
+        tuple(losses.tolist()),
+        trained=plan.tokens,
+    )
     known = trained.entries.get((genome, 0, len(losses), plan.tokens))
     if known is not None and not quality < known.quality:
         return

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sparsesearch.engine.launch.prepare import Launch
 from sparsesearch.engine.memo import Memo
 from sparsesearch.engine.workers.executor import Executor, WorkerDied
-from sparsesearch.errors import SparseSearchError
+from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import minibatch, quality_of
 from sparsesearch.runs.archive import Archive, Key, key_of
 from sparsesearch.runs.directory import RunDirectory
@@ -124,10 +124,14 @@ class Measurer:
     def _evaluation(self, key: Key, proposal: Proposal, results: Sequence[Any]) -> Evaluation:
         genome, draw, sequences, trained = key
         common: dict[str, Any] = {
-            "genome": genome, "draw": draw, "sequences": sequences, "origin": proposal.origin,
-            "costs": self.space.costs.named(genome.levels), "trained": trained,
+            "genome": genome,
+            "draw": draw,
+            "sequences": sequences,
+            "origin": proposal.origin,
+            "costs": self.space.costs.named(genome.levels),
+            "trained": trained,
             "parents": tuple(parent.id for parent in proposal.parents),
-        }  # fmt: skip
+        }
         errors = [str(r) if isinstance(r, WorkerDied) else r.get("error", "") for r in results]
         if any(errors):
             return Evaluation(status="failed", quality=math.nan, error=next(filter(None, errors)), **common)
@@ -147,9 +151,10 @@ class Measurer:
             )
             total = len(self.archive.entries)
             if total >= FAILURES_MATTER and self._failures > total / 2:
-                raise SparseSearchError(
-                    "SS403", f"{self._failures} of {total} candidates failed; the run stops.",
-                    f"The last: {evaluation.error or 'quality is not finite'}",
-                )  # fmt: skip
+                raise problem(
+                    "SS403",
+                    f"{self._failures} of {total} candidates failed; the run stops.",
+                    fix=f"The last: {evaluation.error or 'quality is not finite'}",
+                )
         failed = f"  failed {self._failures}" if self._failures else ""
         self.reporter.step(done, f"last {self.config.objectives[0]} {evaluation.quality:.4g}{failed}")

@@ -13,7 +13,7 @@ from sparsesearch.config import RunConfig
 from sparsesearch.engine.launch.identity import weights_in
 from sparsesearch.engine.launch.refinement import coarse_genomes, front_genomes
 from sparsesearch.engine.workers.executor import Executor, alive
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger
 from sparsesearch.runs.progress import Reporter
@@ -44,7 +44,7 @@ def seed_runs(config: RunConfig, weights: str) -> list[str]:
         run = RunDirectory.open(Path(name))
         run.read(run.front)
         if weights_in(run.read(run.info)["fingerprint"]["weights"]) != weights:
-            raise InputError("SS602", f"search.seeds: {name} is a run of another model.", "Leave it out.")
+            raise problem("SS602", f"search.seeds: {name} is a run of another model.", fix="Leave it out.")
     return runs
 
 
@@ -53,10 +53,11 @@ def check_allocations(config: RunConfig, space: Space) -> list[str]:
     names = allocations_of(config)
     needs = sorted({need for name in names for need in allocation(name).needs})
     if names and not distributed(space):
-        raise InputError(
-            "SS111", f"allocation {names[0]!r} distributes sparsity or widths, and this space has units of neither.",
-            "Add one, such as {kind: sparsity}.",
-        )  # fmt: skip
+        raise problem(
+            "SS111",
+            f"allocation {names[0]!r} distributes sparsity or widths, and this space has units of neither.",
+            fix="Add one, such as {kind: sparsity}.",
+        )
     return needs
 
 

@@ -15,7 +15,7 @@ from sparsesearch.engine.proxy_screen import samples_for, screen_of
 from sparsesearch.engine.scoring import score_tables
 from sparsesearch.engine.trials import kept_weights
 from sparsesearch.engine.workers.executor import Executor, alive
-from sparsesearch.errors import InfeasibleError, SparseSearchError
+from sparsesearch.errors import problem
 from sparsesearch.files import write_text
 from sparsesearch.proxies import proxies_named
 from sparsesearch.proxies.score_table import ScoreTable
@@ -96,9 +96,7 @@ class SearchSession:
             setup = self.launch.setup(self.run, self.run.path.parent / ".cache")
             tables = score_tables(self.launch, setup, space, proxies, self.executor, self.reporter, self.ledger)
             if wanted.proxy not in tables:
-                raise SparseSearchError(
-                    "SS407", f"proxy {wanted.proxy} failed.", "Leave search.screen out, or mend it."
-                )
+                raise problem("SS407", f"proxy {wanted.proxy} failed.", fix="Leave search.screen out, or mend it.")
             return tables[wanted.proxy]
 
         self.searcher.screen = screen_of(self.run, space, wanted, measured, tabulate, self.reporter)
@@ -200,9 +198,10 @@ class SearchSession:
         """Write the hypervolume's reference point, kept once it is there, and what the search took."""
         results = RunResults(self.run.path)
         known = {
-            "reference": results.reference(), "search_evaluations": self.budget.used_evals,
+            "reference": results.reference(),
+            "search_evaluations": self.budget.used_evals,
             "lines": self.run.line_counts(),
-        }  # fmt: skip
+        }
         self.run.write(self.run.info, results.info | known)
 
     def conclude(self) -> RunResults:
@@ -210,7 +209,7 @@ class SearchSession:
         results = RunResults(self.run.path)
         if not results.final:
             failed = next((f"; the first failed with: {e.error}" for e in results.evaluations if e.error), "")
-            raise InfeasibleError("SS406", f"no candidate could be evaluated{failed}.", f"See {self.run.archive}.")
+            raise problem("SS406", f"no candidate could be evaluated{failed}.", fix=f"See {self.run.archive}.")
         self.note_reference()
         results = RunResults(self.run.path)
         if self.config.data.test is not None:

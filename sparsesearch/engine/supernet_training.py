@@ -90,9 +90,15 @@ def _finish(launch: Launch, directory: Path, built: Built) -> None:
     if options.start is not None:
         cuts = sorted({*cuts, *started(options.start, launch.weights, cuts)["cuts"]})
     index = {
-        "schema": 1, "key": launch.supernet, "network": launch.weights, "kind": options.kind, "cuts": cuts,
-        "sha256": file_hash(weights_of(directory)), "tokens": built.tokens, "stopped": built.stopped,
-    }  # fmt: skip
+        "schema": 1,
+        "key": launch.supernet,
+        "network": launch.weights,
+        "kind": options.kind,
+        "cuts": cuts,
+        "sha256": file_hash(weights_of(directory)),
+        "tokens": built.tokens,
+        "stopped": built.stopped,
+    }
     write_json(directory / USAGE, {"peak_bytes": built.peak_bytes}, durable=False)
     write_json(directory / INDEX, index)
     _take_down(directory)

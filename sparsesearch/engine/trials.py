@@ -13,7 +13,7 @@ from sparsesearch.engine.launch.prepare import Launch
 from sparsesearch.engine.workers.ray_trials import train_on_ray
 from sparsesearch.engine.workers.trial import Ended, Trial, climb
 from sparsesearch.engine.workers.worker import Worker, WorkerSetup
-from sparsesearch.errors import SparseSearchError
+from sparsesearch.errors import problem
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger
 from sparsesearch.runs.progress import Reporter
@@ -89,7 +89,7 @@ def train(
         train_locally(setup, trials, note, tell)
     reporter.end()
     if lost := [trial.genome.id for trial in trials if trial.result(trial.tokens[0]) is None]:
-        raise SparseSearchError("SS400", f"training of {', '.join(lost)} ended early.")
+        raise problem("SS400", f"training of {', '.join(lost)} ended early.")
 
 
 def train_locally(setup: WorkerSetup, trials: Sequence[Trial], ended: Ended, tell: Callable[[], None]) -> None:

@@ -30,9 +30,14 @@ from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 
 QUALITIES: dict[str, type[Targets]] = {
-    "kl": Teacher, "sparse_kl": SparseTeacher, "perplexity": NextToken, "error": Errors, "cosine": Cosine,
-    "hidden": HiddenStates, "distance": Distance,
-}  # fmt: skip
+    "kl": Teacher,
+    "sparse_kl": SparseTeacher,
+    "perplexity": NextToken,
+    "error": Errors,
+    "cosine": Cosine,
+    "hidden": HiddenStates,
+    "distance": Distance,
+}
 
 
 # Name of the objective that a function given from Python measures: (model, samples) -> loss, lower is better, of each

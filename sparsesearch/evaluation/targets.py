@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from sparsesearch.data.samples import Rows, Samples
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.files import reserve
 from sparsesearch.models.task import Task
 
@@ -43,10 +43,12 @@ class Targets:
             rows = slice(first, min(first + batch, stop))
             outputs = outputs_of(model, task, self.samples.rows(rows))
             if not bool(torch.isfinite(outputs).all()):
-                raise InputError(
-                    "SS233", f"outputs of the dense network on selection samples {rows.start} to {rows.stop - 1} hold "
-                    "values that are not finite (NaN or infinite).", "Mend the model, or leave these samples out.",
-                )  # fmt: skip
+                raise problem(
+                    "SS233",
+                    f"outputs of the dense network on selection samples {rows.start} to {rows.stop - 1} hold "
+                    "values that are not finite (NaN or infinite).",
+                    fix="Mend the model, or leave these samples out.",
+                )
             self.write(rows, outputs)
         for array in self.arrays.values():
             array.flush()  # type: ignore[attr-defined]

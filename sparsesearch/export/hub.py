@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
 from huggingface_hub.utils._validators import validate_repo_id
 
-from sparsesearch.errors import EnvironmentProblem, InputError, first_line
+from sparsesearch.errors import first_line, problem
 
 _LOGIN = "Log in with 'hf auth login', or set HF_TOKEN."
 
@@ -18,18 +18,18 @@ def check(repo: str) -> None:
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise InputError("SS508", f"--push-to-hub {repo!r}: {first_line(error)}.", "Give ORG/NAME.") from None
+        raise problem("SS508", f"--push-to-hub {repo!r}: {first_line(error)}.", fix="Give ORG/NAME.") from None
     if "/" not in repo:
-        raise InputError("SS508", f"--push-to-hub {repo!r} names no organisation or user.", "Give ORG/NAME.")
+        raise problem("SS508", f"--push-to-hub {repo!r} names no organisation or user.", fix="Give ORG/NAME.")
     try:
         HfApi().whoami()
     except LocalTokenNotFoundError:
-        raise InputError("SS508", "not logged in to the Hugging Face hub.", _LOGIN) from None
+        raise problem("SS508", "not logged in to the Hugging Face hub.", fix=_LOGIN) from None
     except Exception as error:  # of the hub, or of whichever HTTP client it uses
         response = getattr(error, "response", None)
         if getattr(response, "status_code", None) in (401, 403):
-            raise InputError("SS508", "the Hugging Face hub does not accept the token.", _LOGIN) from None
-        raise EnvironmentProblem("SS311", f"cannot reach the Hugging Face hub: {first_line(error)}.") from None
+            raise problem("SS508", "the Hugging Face hub does not accept the token.", fix=_LOGIN) from None
+        raise problem("SS311", f"cannot reach the Hugging Face hub: {first_line(error)}.") from None
 
 
 def push(directory: Path, repo: str, private: bool) -> str:
@@ -44,8 +44,9 @@ def push(directory: Path, repo: str, private: bool) -> str:
             repo_id=made.repo_id, folder_path=directory, commit_message="Upload a model from sparsesearch"
         )
     except Exception as error:  # of the hub, or of whichever HTTP client it uses
-        raise EnvironmentProblem(
-            "SS311", f"{directory} is written, but cannot be uploaded to {repo}: {first_line(error)}.",
-            f"Later: hf upload {repo} {directory}",
-        ) from None  # fmt: skip
+        raise problem(
+            "SS311",
+            f"{directory} is written, but cannot be uploaded to {repo}: {first_line(error)}.",
+            fix=f"Later: hf upload {repo} {directory}",
+        ) from None
     return str(made)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from sparsesearch.config import FACTORY, ImageConfig
-from sparsesearch.errors import InputError, first_line
+from sparsesearch.errors import first_line, problem
 from sparsesearch.export.forms.graphs import GRAPHS, Graph
 from sparsesearch.export.forms.modeling_decilm import DeciLMForCausalLM
 from sparsesearch.files import load_json
@@ -34,36 +34,39 @@ def manifest(directory: Path) -> dict[str, Any]:
     """
     path = directory / MANIFEST
     if not directory.is_dir():
-        raise InputError("SS504", f"{directory}: no such directory.")
+        raise problem("SS504", f"{directory}: no such directory.")
     if not path.is_file():
-        raise InputError("SS504", f"{directory} is not an export of sparsesearch (no {MANIFEST}).")
-    data = load_json(path, lambda reason: InputError("SS504", f"cannot read {path}: {reason}.", "Export again."))
+        raise problem("SS504", f"{directory} is not an export of sparsesearch (no {MANIFEST}).")
+    data = load_json(path, lambda reason: problem("SS504", f"cannot read {path}: {reason}.", fix="Export again."))
     needs: dict[str, type] = {"form": str, "task": str, "model": str, "weights_sha256": str}
     needs |= {"inputs": list, "params": int, "nonzeros": int, "max_length": int} if data.get("form") in GRAPHS else {}
     for name, kind in needs.items():
         if not isinstance(data.get(name), kind):
-            raise InputError(
-                "SS504", f"{path}: {name} is {data.get(name)!r:.60}, not a {kind.__name__}.", "Export again."
+            raise problem(
+                "SS504", f"{path}: {name} is {data.get(name)!r:.60}, not a {kind.__name__}.", fix="Export again."
             )
     if data["task"] not in TASKS:
-        raise InputError("SS504", f"{path}: task {data['task']!r:.60} is none.", f"Allowed: {', '.join(TASKS)}.")
+        raise problem("SS504", f"{path}: task {data['task']!r:.60} is none.", fix=f"Allowed: {', '.join(TASKS)}.")
     if "classes" in data and data["classes"] != [name for name in data["classes"] if str(name).isidentifier()]:
-        raise InputError("SS504", f"{path}: classes are {data['classes']!r:.60}, not names.", "Export again.")
+        raise problem("SS504", f"{path}: classes are {data['classes']!r:.60}, not names.", fix="Export again.")
     factory = data.get("factory")
     if factory is not None and not (isinstance(factory, str) and FACTORY.fullmatch(factory)):
-        raise InputError("SS504", f"{path}: factory {factory!r:.60} is no package.module:function.", "Export again.")
+        raise problem("SS504", f"{path}: factory {factory!r:.60} is no package.module:function.", fix="Export again.")
     try:
         data["image"] = None if data.get("image") is None else ImageConfig.model_validate(data["image"])
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        raise InputError("SS504", f"{path}: image {data['image']!r:.60}: {reason}.", "Export again.") from None
+        raise problem("SS504", f"{path}: image {data['image']!r:.60}: {reason}.", fix="Export again.") from None
     return data
 
 
 def load(
-    directory: str | Path, dtype: torch.dtype | None = None, device: str = "cpu", module: nn.Module | None = None,
+    directory: str | Path,
+    dtype: torch.dtype | None = None,
+    device: str = "cpu",
+    module: nn.Module | None = None,
     trust_remote_code: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """An exported model, ready to use, whatever its form. Graphs stay on the CPU, in float32.
 
     Args:
@@ -81,17 +84,18 @@ def load(
     if told["form"] in GRAPHS:
         if told["form"] == "torch_export" and not trust_remote_code:
             # Besides pickles it holds expressions that are evaluated, and functions by name.
-            raise InputError(
-                "SS504", f"{directory / GRAPHS['torch_export']} is a torch.export program, which can run any code.",
-                "If you trust where it is from, give trust_remote_code=True (--trust-remote-code).",
-            )  # fmt: skip
+            raise problem(
+                "SS504",
+                f"{directory / GRAPHS['torch_export']} is a torch.export program, which can run any code.",
+                fix="If you trust where it is from, give trust_remote_code=True (--trust-remote-code).",
+            )
         return Graph(directory, told).eval()
     if "classes" not in told:
         return placed(_load_module(directory, told, module, trust_remote_code), device, dtype).eval()
     if told["form"] == "uneven":
         config = directory / "config.json"
         found = load_json(
-            config, lambda reason: InputError("SS504", f"cannot read {config}: {reason}.", "Export again.")
+            config, lambda reason: problem("SS504", f"cannot read {config}: {reason}.", fix="Export again.")
         )
         _check_surgery(config, found.get("sparsesearch"))
         _, model_class = define(*told["classes"])
@@ -105,19 +109,23 @@ def load(
 
 def _load_module(directory: Path, told: dict[str, Any], module: nn.Module | None, trusted: bool) -> nn.Module:
     if module is None and told.get("factory") is None:
-        raise InputError(
+        raise problem(
             "SS504",
             f"{directory} holds a module that was given from Python.",
-            f"Use load({str(directory)!r}, module=m).",
+            fix=f"Use load({str(directory)!r}, module=m).",
         )
     if module is None and not trusted:
-        raise InputError(
-            "SS504", f"{directory / MANIFEST} names {told['factory']!r} as what makes its network; that code is not "
-            "run unasked.", "Give module=m, or trust_remote_code=True.",
-        )  # fmt: skip
+        raise problem(
+            "SS504",
+            f"{directory / MANIFEST} names {told['factory']!r} as what makes its network; that code is not "
+            "run unasked.",
+            fix="Give module=m, or trust_remote_code=True.",
+        )
     model = own_copy(build(told["factory"], (str(Path.cwd()),)) if module is None else module)
     path = directory / STATE
-    state, _ = load_tensors(path, lambda reason: InputError("SS504", f"cannot read {path}: {reason}.", "Export again."))
+    state, _ = load_tensors(
+        path, lambda reason: problem("SS504", f"cannot read {path}: {reason}.", fix="Export again.")
+    )
     if told.get("surgery") is not None:
         _check_surgery(directory / MANIFEST, told["surgery"])
     try:
@@ -125,10 +133,10 @@ def _load_module(directory: Path, told: dict[str, Any], module: nn.Module | None
             apply_surgery(model, told["surgery"])
         model.load_state_dict(state)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
+        raise problem(
             "SS504",
             f"{directory} does not fit its module: {first_line(error)}.",
-            "Give the dense module, or export again.",
+            fix="Give the dense module, or export again.",
         ) from None
     return model
 
@@ -142,11 +150,11 @@ def _check_surgery(path: Path, surgery: Any) -> None:
     except (KeyError, TypeError, AttributeError):
         shapes, valid = [], False
     if not valid:
-        raise InputError("SS504", f"{path}: its surgery is not what an export says.", "Export again.")
+        raise problem("SS504", f"{path}: its surgery is not what an export says.", fix="Export again.")
     wanted, there = sum(map(math.prod, shapes)), sum(f.stat().st_size for f in path.parent.glob("*.safetensors"))
     if wanted > there:
-        raise InputError(
+        raise problem(
             "SS504",
             f"{path}: its surgery makes {wanted:,} numbers, and its weights have {there:,} bytes.",
-            "Export again.",
+            fix="Export again.",
         )

@@ -167,9 +167,15 @@ def _generates(model: Any, tokens: torch.Tensor) -> bool:
     """Whether greedy generation with a cache from a padded batch follows plain forward passes of each row."""
     prompt, mask = _padded(tokens)
     done = model.generate(
-        prompt, attention_mask=mask, max_new_tokens=GENERATED, do_sample=False, pad_token_id=0, eos_token_id=None,
-        return_dict_in_generate=True, output_logits=True,
-    )  # fmt: skip
+        prompt,
+        attention_mask=mask,
+        max_new_tokens=GENERATED,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=None,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
     steps = torch.stack(done.logits, dim=1)
     for row, sequence in enumerate(done.sequences):
         whole = sequence[int((mask[row] == 0).sum()) :][None]
@@ -191,9 +197,17 @@ def _searches_beams(model: Any, tokens: torch.Tensor) -> bool:
     """Whether two beams have the scores that plain forward passes give their tokens."""
     prompt = tokens[:1, :8]
     done = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=GENERATED, num_beams=2, do_sample=False,
-        pad_token_id=0, eos_token_id=None, return_dict_in_generate=True, output_scores=True, length_penalty=1.0,
-    )  # fmt: skip
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=GENERATED,
+        num_beams=2,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=None,
+        return_dict_in_generate=True,
+        output_scores=True,
+        length_penalty=1.0,
+    )
     return _scored(done, model(done.sequences, use_cache=False).logits)
 
 
@@ -201,9 +215,16 @@ def _answers(model: Any, tokens: torch.Tensor) -> bool:
     """Whether greedy generation with a cache, from two sources of which one is padded, follows plain passes of each."""
     sources, mask = _padded(tokens, at_end=True)
     done = model.generate(
-        sources, attention_mask=mask, decoder_start_token_id=0, max_new_tokens=GENERATED, do_sample=False,
-        pad_token_id=0, eos_token_id=None, return_dict_in_generate=True, output_logits=True,
-    )  # fmt: skip
+        sources,
+        attention_mask=mask,
+        decoder_start_token_id=0,
+        max_new_tokens=GENERATED,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=None,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
     steps = torch.stack(done.logits, dim=1)
     for row, sequence in enumerate(done.sequences):
         whole = model(sources[row : row + 1, : int(mask[row].sum())], decoder_input_ids=sequence[None], use_cache=False)
@@ -216,10 +237,18 @@ def _answers_with_beams(model: Any, tokens: torch.Tensor) -> bool:
     """Whether two beams of an answer have the scores that plain forward passes give their tokens."""
     source = tokens[:1, :8]
     done = model.generate(
-        source, attention_mask=torch.ones_like(source), decoder_start_token_id=0, max_new_tokens=GENERATED,
-        num_beams=2, do_sample=False, pad_token_id=0, eos_token_id=None, return_dict_in_generate=True,
-        output_scores=True, length_penalty=1.0,
-    )  # fmt: skip
+        source,
+        attention_mask=torch.ones_like(source),
+        decoder_start_token_id=0,
+        max_new_tokens=GENERATED,
+        num_beams=2,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=None,
+        return_dict_in_generate=True,
+        output_scores=True,
+        length_penalty=1.0,
+    )
     return _scored(done, model(source, decoder_input_ids=done.sequences, use_cache=False).logits)
 
 

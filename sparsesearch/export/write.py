@@ -27,7 +27,7 @@ from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.engine.launch.prepare import reopen
 from sparsesearch.engine.launch.supernet_plan import check_weights
 from sparsesearch.engine.trials import kept_weights
-from sparsesearch.errors import InputError, SparseSearchError, machine_problem
+from sparsesearch.errors import machine_problem, problem
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.evaluator import USER
 from sparsesearch.export import hub, verify
@@ -53,8 +53,11 @@ WEIGHT_FILES = (".safetensors", ".onnx", ".data", ".pt2")
 PREPROCESSOR = "preprocessor_config.json"
 # Files beside a checkpoint that say how it is used, and stay as they are.
 BESIDE = (
-    "generation_config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
-)  # fmt: skip
+    "generation_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)
 # How the names of directories begin that are written to before they have their place: then host and process.
 _LEFTOVER = ".sparsesearch-"
 
@@ -85,12 +88,12 @@ def open_run(results: RunResults, access: Access = UNTRUSTED) -> Opened:
     launch = reopen(run, replace(access, quality=own), reread=(), searches=False)
     config = launch.config
     if launch.weights != results.info["fingerprint"]["weights"]:
-        raise InputError("SS602", f"{run.path}: the model is not the one that was searched.", "Give the same one.")
+        raise problem("SS602", f"{run.path}: the model is not the one that was searched.", fix="Give the same one.")
     setup = launch.setup(run, run.path.parent / ".cache")
     for what, place in (("level store", setup.store), ("supernet", setup.supernet)):
         if place and not (Path(place) / "index.json").exists():
-            raise InputError(
-                "SS505", f"the run's {what} {place} is gone.", f"'sparsesearch resume {run.path}' rebuilds it."
+            raise problem(
+                "SS505", f"the run's {what} {place} is gone.", fix=f"'sparsesearch resume {run.path}' rebuilds it."
             )
     if setup.supernet:
         check_weights(Path(setup.supernet))
@@ -173,10 +176,12 @@ def trained_weights(results: RunResults, candidate: Evaluation) -> Path | None:
         return None
     found = kept_weights(results.run, candidate)
     if found is None:
-        raise InputError(
-            "SS501", f"candidate {candidate.genome.id} was measured after {candidate.trained:,} tokens of training, "
-            "and what it was then is not kept.", "Choose one of the front, or recover it.",
-        )  # fmt: skip
+        raise problem(
+            "SS501",
+            f"candidate {candidate.genome.id} was measured after {candidate.trained:,} tokens of training, "
+            "and what it was then is not kept.",
+            fix="Choose one of the front, or recover it.",
+        )
     return found
 
 
@@ -200,10 +205,10 @@ def _appearing(out: Path) -> Iterator[Path]:
             path.chmod(0o644)
         work.replace(out)
     except Exception as error:
-        problem = machine_problem(error, f"cannot write {out}")
-        if problem is None:
+        fault = machine_problem(error, f"cannot write {out}")
+        if fault is None:
             raise
-        raise problem from error
+        raise fault from error
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
@@ -304,8 +309,13 @@ def _modules(source: Path) -> list[str]:
     except (OSError, ValueError, TypeError, KeyError):
         return []
     places = [source / name for name in names if re.fullmatch(r"[0-9]+_\w+", name)]
-    return [f"{place.name}/{file.name}" for place in places if place.is_dir() for file in sorted(place.iterdir())
-            if file.suffix in (".json", ".safetensors")]  # fmt: skip
+    return [
+        f"{place.name}/{file.name}"
+        for place in places
+        if place.is_dir()
+        for file in sorted(place.iterdir())
+        if file.suffix in (".json", ".safetensors")
+    ]
 
 
 def _samples(run: RunDirectory) -> Samples:
@@ -328,7 +338,7 @@ def _pattern(opened: Opened, genome: Genome) -> dict[str, Any]:
         whole = {name: matrix for name, matrix in matrices.items() if name not in found["broken"]}
         found["semi_structured"] = pattern_check.round_trip(whole)
         if found["semi_structured"]["max_abs_diff"]:
-            raise SparseSearchError("SS506", f"2:4 matrices differ after a round trip on the GPU: {json.dumps(found)}")
+            raise problem("SS506", f"2:4 matrices differ after a round trip on the GPU: {json.dumps(found)}")
     return {"pattern": found}
 
 
@@ -377,14 +387,15 @@ def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: R
             ways = {way: _load_freshly(work, reference, way) for way in wanted}
     worst = max(way["max_abs_logit_diff"] for way in ways.values())
     if not worst <= verify.TOLERANCE:
-        raise SparseSearchError("SS506", f"the export differs from what was searched: {json.dumps(ways)}")
+        raise problem("SS506", f"the export differs from what was searched: {json.dumps(ways)}")
     wrong = {name for way in ways.values() for name in way["disagreeing"]}
     # What the dense network does not do either is no fault of the export.
     if wrong and (wrong := wrong - set(verify.disagreeing(supernet.apply(supernet.space.dense), inputs))):
-        raise SparseSearchError(
-            "SS506", f"the export is not in use what it is in a plain forward pass: {', '.join(sorted(wrong))} differ.",
-            "Choose another --form, or a candidate that keeps its first attention.",
-        )  # fmt: skip
+        raise problem(
+            "SS506",
+            f"the export is not in use what it is in a plain forward pass: {', '.join(sorted(wrong))} differ.",
+            fix="Choose another --form, or a candidate that keeps its first attention.",
+        )
     first = next(iter(ways.values()))
     counted = {name: first[name] for name in ("params", "nonzeros") if name in first}
     return counted | {"verified": sorted(ways), "max_abs_logit_diff": worst}
@@ -396,7 +407,7 @@ def _load_freshly(work: Path, reference: Path, way: str) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise SparseSearchError("SS506", f"the export does not load by {way} in a fresh process: {reason}")
+        raise problem("SS506", f"the export does not load by {way} in a fresh process: {reason}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -78,9 +78,12 @@ def _timed(piece: Piece, space: Space, ns: Sequence[float], saved: float) -> Tim
     drop = None if piece.drop is None else space.units[piece.drop].name
     least = min(ns) if drop is None else ns[0] - saved
     return Timed(
-        piece.place, tuple(u.name for u in units), tuple(u.levels for u in units), drop,
+        piece.place,
+        tuple(u.name for u in units),
+        tuple(u.levels for u in units),
+        drop,
         tuple(max(round(each - least), 0) for each in ns),
-    )  # fmt: skip
+    )
 
 
 class _Bench:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.latency.table import LatencyTable, Setting, Timed
 from sparsesearch.space import Part, Space, Unit
 
@@ -37,9 +37,14 @@ def with_latency(space: Space, context: int, table: LatencyTable) -> Space:
     rest = table.dense_ns - sum(part.latency_ns[0] for part in pieces)
     parts = [_with_memory(part, space.bytes_per_weight * context, table.setting) for part in space.parts]
     others = Part(
-        "rest of the network (latency)", (0,), ((0,),), (0,), (0,), latency_ns=(rest,),
+        "rest of the network (latency)",
+        (0,),
+        ((0,),),
+        (0,),
+        (0,),
+        latency_ns=(rest,),
         memory_bytes=(table.activation_bytes,),
-    )  # fmt: skip
+    )
     return Space(space.units, (*parts, *pieces, others), space.bytes_per_weight, space.limits)
 
 
@@ -49,18 +54,25 @@ def _check(table: LatencyTable, units: Mapping[str, Unit]) -> None:
     strange = [name for name in timed if name not in units or units[name].levels != timed[name]]
     strange += [name for name, unit in units.items() if (unit.is_cut or unit.is_drop) and name not in timed]
     if strange:
-        raise InputError(
-            "SS121", f"the latency table was measured for other units: {strange[0]} is not the same in it.",
-            "Measure one for this recipe: 'sparsesearch latency SPACE.yaml --out FILE'.",
-        )  # fmt: skip
+        raise problem(
+            "SS121",
+            f"the latency table was measured for other units: {strange[0]} is not the same in it.",
+            fix="Measure one for this recipe: 'sparsesearch latency SPACE.yaml --out FILE'.",
+        )
 
 
 def _part(piece: Timed, ns: Sequence[float]) -> Part:
     none = (0,) * len(ns)
     return Part(
-        f"{piece.place}: {', '.join((*piece.units, piece.drop or ''))} (latency)", none, (none,), none, none,
-        piece.units, drop=piece.drop, latency_ns=tuple(map(round, ns)),
-    )  # fmt: skip
+        f"{piece.place}: {', '.join((*piece.units, piece.drop or ''))} (latency)",
+        none,
+        (none,),
+        none,
+        none,
+        piece.units,
+        drop=piece.drop,
+        latency_ns=tuple(map(round, ns)),
+    )
 
 
 def _falling(piece: Timed) -> list[float]:

@@ -30,9 +30,10 @@ from sparsesearch.supernet.elastic import Elastic
 
 # What layers that are timed by themselves call the number of their inputs.
 SIZES: dict[type[nn.Module], str] = {
-    nn.Linear: "in_features", **dict.fromkeys(CONVOLUTIONS, "in_channels"),
+    nn.Linear: "in_features",
+    **dict.fromkeys(CONVOLUTIONS, "in_channels"),
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "num_features"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

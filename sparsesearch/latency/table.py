@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from sparsesearch.config import LatencyConfig
-from sparsesearch.errors import DamagedFile, InputError
+from sparsesearch.errors import DamagedFile, SparseSearchError, problem
 from sparsesearch.files import read_json, write_json
 from sparsesearch.models.network import Network
 
@@ -126,17 +126,20 @@ class LatencyTable:
         for name in ("device", "batch", "prompt", "generated", "dtype", "threads"):
             wanted = getattr(config, name)
             if wanted is not None and wanted != own[name]:
-                raise InputError(
-                    "SS122", f"latency.{name} is {wanted}; {config.table} was measured with {own[name]} on "
-                    f"{self.setting.hardware}.", "Measure another table, or set latency.any_setting: true.",
-                )  # fmt: skip
+                raise problem(
+                    "SS122",
+                    f"latency.{name} is {wanted}; {config.table} was measured with {own[name]} on "
+                    f"{self.setting.hardware}.",
+                    fix="Measure another table, or set latency.any_setting: true.",
+                )
 
 
-def _no_table(path: Path, reason: str) -> InputError:
-    return InputError(
-        "SS121", f"latency.table {path} is no latency table: {reason}.",
-        "'sparsesearch latency SPACE.yaml --out FILE' makes one.",
-    )  # fmt: skip
+def _no_table(path: Path, reason: str) -> SparseSearchError:
+    return problem(
+        "SS121",
+        f"latency.table {path} is no latency table: {reason}.",
+        fix="'sparsesearch latency SPACE.yaml --out FILE' makes one.",
+    )
 
 
 def setting_of(config: LatencyConfig, network: Network, storage: torch.dtype) -> Setting:
@@ -148,14 +151,14 @@ def setting_of(config: LatencyConfig, network: Network, storage: torch.dtype) ->
     device, generated = config.device or "cpu", config.generated or 0
     prompt = (config.prompt or min(PROMPT, network.max_length - generated)) if tokens else 0
     if generated and not network.task.generates:
-        raise InputError(
-            "SS124", f"latency.generated {generated}: a network for {network.task.name} generates nothing."
-        )
+        raise problem("SS124", f"latency.generated {generated}: a network for {network.task.name} generates nothing.")
     if tokens and (prompt < 1 or prompt + generated > network.max_length):
-        raise InputError(
-            "SS124", f"latency: {max(prompt, 1)} tokens of prompt and {generated} generated exceed the model's "
-            f"{network.max_length} positions.", "Lower latency.prompt or generated.",
-        )  # fmt: skip
+        raise problem(
+            "SS124",
+            f"latency: {max(prompt, 1)} tokens of prompt and {generated} generated exceed the model's "
+            f"{network.max_length} positions.",
+            fix="Lower latency.prompt or generated.",
+        )
     dtype = config.dtype or str(storage).removeprefix("torch.")
     return Setting(device, hardware_of(device), config.batch or 1, prompt, generated, dtype, config.threads or 1)
 
@@ -168,10 +171,11 @@ def hardware_of(device: str) -> str:
     if kind == "cuda" and (int(number) if re.fullmatch("[0-9]{1,4}", number) else 0) < torch.cuda.device_count():
         return torch.cuda.get_device_name(device)
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    raise InputError(
-        "SS123", f"latency.device {device!r} is not on this machine, which has {', '.join(there)}.",
-        "Measure a table where it is ('sparsesearch latency SPACE.yaml --out FILE') and give it as latency.table.",
-    )  # fmt: skip
+    raise problem(
+        "SS123",
+        f"latency.device {device!r} is not on this machine, which has {', '.join(there)}.",
+        fix="Measure a table where it is ('sparsesearch latency SPACE.yaml --out FILE') and give it as latency.table.",
+    )
 
 
 def _processor() -> str:

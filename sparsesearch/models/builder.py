@@ -170,10 +170,14 @@ class Parts:
             writers = [slot for linear, index in projections.items() for slot in self.rows(linear, index)]
             unit_kind = "kv_groups" if kind == "attention" else "ffn_width"
             new = Cut(
-                unit_kind, path, block, elements, (*writers, *extra_slots),
+                unit_kind,
+                path,
+                block,
+                elements,
+                (*writers, *extra_slots),
                 (self.columns(output, span(elements, width)),),
                 tuple(Attribute(path, name, per_element) for name, per_element in attributes),
-            )  # fmt: skip
+            )
             self.cuts[new.name] = new
         if stand_ins is None:
             stand_ins = [(path, kind)]
@@ -213,7 +217,7 @@ class Parts:
         value_dim = head_dim if value_dim is None else value_dim
         self.sublayer(
             "attention", block, path, projections, output, queries * value_dim, elements=groups, cut=cut, **options
-        )  # fmt: skip
+        )
         if cut and queries > 1:
             first, index = next(iter(projections.items()))  # queries come first, also where they are fused with keys
             writers = self.rows(first, index[0, :, : queries * head_dim].reshape(groups, queries, head_dim))
@@ -228,11 +232,19 @@ class Parts:
         keys = (query_count if keys is None else keys) if image else None
         self.attentions.append(
             Attention(
-                path, f"{path}.kv_groups", f"{path}.q_heads", f"{path}.drop_attention", groups, queries,
+                path,
+                f"{path}.kv_groups",
+                f"{path}.q_heads",
+                f"{path}.drop_attention",
+                groups,
+                queries,
                 queries * (head_dim + value_dim),
-                head_dim + value_dim if cached else 0, cached_always, query_count, keys,
+                head_dim + value_dim if cached else 0,
+                cached_always,
+                query_count,
+                keys,
             )
-        )  # fmt: skip
+        )
 
     def ffn(self, block: int, path: str, projections: Sequence[str], output: str, **options: Any) -> None:
         """A feed-forward sublayer whose projections each write all neurons, in order."""
@@ -277,10 +289,16 @@ class Parts:
         removal = self._expert_removal(block, path, routing_groups, active if minimum is None else minimum)
         both = joined(span(neurons, 1), span(neurons, 1, neurons))
         narrowing = Cut(
-            "expert_width", path, block, neurons, (Slot(inputs.name, 1, both, batched=True),),
-            (Slot(outputs.name, 2, span(neurons, 1), batched=True),), (Attribute(experts, "intermediate_dim", 1),),
-            count, align=EXPERT_ALIGN,
-        )  # fmt: skip
+            "expert_width",
+            path,
+            block,
+            neurons,
+            (Slot(inputs.name, 1, both, batched=True),),
+            (Slot(outputs.name, 2, span(neurons, 1), batched=True),),
+            (Attribute(experts, "intermediate_dim", 1),),
+            count,
+            align=EXPERT_ALIGN,
+        )
         self.cuts |= {removal.name: removal, narrowing.name: narrowing}
         outputs_of_all = [outputs.name]
         if shared:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from sparsesearch.errors import InputError, SparseSearchError, first_line
+from sparsesearch.errors import SparseSearchError, first_line, problem
 from sparsesearch.files import check_regular, load_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -27,7 +27,7 @@ LARGEST_SIZE = 2**31
 
 def read_document(path: Path, code: str = "SS201") -> dict[str, Any]:
     """A JSON file of a checkpoint; raises InputError with the code."""
-    return load_json(path, lambda reason: InputError(code, f"cannot read {path}: {reason}.", "Repair or replace it."))
+    return load_json(path, lambda reason: problem(code, f"cannot read {path}: {reason}.", fix="Repair or replace it."))
 
 
 def check_config(directory: Path) -> None:
@@ -41,16 +41,17 @@ def check_config(directory: Path) -> None:
         except FileNotFoundError:  # a link to what a download left out
             continue
         except OSError as error:
-            raise InputError("SS201", f"cannot read {path}: {error.strerror}.", "Repair or replace it.") from None
+            raise problem("SS201", f"cannot read {path}: {error.strerror}.", fix="Repair or replace it.") from None
     path = directory / "config.json"
     for name, value in _numbers(read_document(path)):
         if value > LARGEST_SIZE:
-            raise InputError("SS202", f"{path}: {name} {value:,} is more than any network has.", "Repair it.")
+            raise problem("SS202", f"{path}: {name} {value:,} is more than any network has.", fix="Repair it.")
     if (directory / "adapter_config.json").exists():
-        raise InputError(
-            "SS217", f"{directory} holds an adapter (adapter_config.json); its weights alone are not the network.",
-            "Merge it first: peft's merge_and_unload(), then save_pretrained().",
-        )  # fmt: skip
+        raise problem(
+            "SS217",
+            f"{directory} holds an adapter (adapter_config.json); its weights alone are not the network.",
+            fix="Merge it first: peft's merge_and_unload(), then save_pretrained().",
+        )
 
 
 def _numbers(tree: Any, name: str = "", depth: int = 0) -> list[tuple[str, float]]:
@@ -71,17 +72,18 @@ def weight_files(directory: Path) -> list[Path]:
     else:
         table = read_document(directory / INDEX, "SS206").get("weight_map")
         if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
-            raise InputError("SS206", f"{directory / INDEX}: weight_map names no file for each tensor.", "Repair it.")
+            raise problem("SS206", f"{directory / INDEX}: weight_map names no file for each tensor.", fix="Repair it.")
         names = sorted(set(table.values()))
     for name in names:
         if name != Path(name).name:
-            raise InputError("SS206", f"{directory / INDEX} names {name!r}, outside its directory.", "Repair it.")
+            raise problem("SS206", f"{directory / INDEX} names {name!r}, outside its directory.", fix="Repair it.")
         if not (directory / name).is_file():
             others = sorted(path.name for path in directory.glob("*.safetensors"))
-            raise InputError(
-                "SS206", f"{directory / name} is no file; there are: {', '.join(others) or 'no .safetensors files'}.",
-                f"Weights are in {WEIGHTS}, or in the files that {INDEX} names.",
-            )  # fmt: skip
+            raise problem(
+                "SS206",
+                f"{directory / name} is no file; there are: {', '.join(others) or 'no .safetensors files'}.",
+                fix=f"Weights are in {WEIGHTS}, or in the files that {INDEX} names.",
+            )
     return [directory / name for name in names]
 
 
@@ -95,11 +97,11 @@ def tensor_headers(directory: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
                     part = file.get_slice(name)
                     found[name] = part.get_dtype(), tuple(part.get_shape())
         except (OSError, SafetensorError, ValueError) as error:
-            raise InputError(
-                "SS206", f"{path} is no whole safetensors file: {first_line(error)}.", "Fetch it again."
+            raise problem(
+                "SS206", f"{path} is no whole safetensors file: {first_line(error)}.", fix="Fetch it again."
             ) from None
     if not found:
-        raise InputError("SS206", f"{directory} holds no tensors.", "Fetch its weights again.")
+        raise problem("SS206", f"{directory} holds no tensors.", fix="Fetch its weights again.")
     return found
 
 
@@ -132,10 +134,11 @@ class Types:
             kinds.setdefault(_pattern(name), set()).add(kind)
         most, _ = weights.most_common(1)[0]
         if most not in FLOATS:
-            raise InputError(
-                "SS203", f"{directory}: weights are {most}; pruning needs floating-point weights (F32, BF16, F16).",
-                "Load the original checkpoint.",
-            )  # fmt: skip
+            raise problem(
+                "SS203",
+                f"{directory}: weights are {most}; pruning needs floating-point weights (F32, BF16, F16).",
+                fix="Load the original checkpoint.",
+            )
         self.main = FLOATS[most]
         self._others = {p: FLOATS[k] for p, found in kinds.items() for k in found if len(found) == 1 and k in FLOATS}
 
@@ -155,4 +158,4 @@ def one_line(error: Exception, directory: Path) -> SparseSearchError:
         return error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = next((line for line in lines if not line.endswith(":")), type(error).__name__).rstrip(".")[:300]
-    return InputError("SS201", f"cannot load {directory}: {type(error).__name__}: {reason}.", "Repair its files.")
+    return problem("SS201", f"cannot load {directory}: {type(error).__name__}: {reason}.", fix="Repair its files.")

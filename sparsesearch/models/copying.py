@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from sparsesearch.errors import InputError, first_line
+from sparsesearch.errors import first_line, problem
 
 
 def own_copy(module: nn.Module) -> nn.Module:
@@ -28,10 +28,11 @@ def own_copy(module: nn.Module) -> nn.Module:
     try:
         copied = copy.deepcopy(module, dict(computed))
     except Exception as error:  # whatever a module holds
-        raise InputError(
-            "SS231", f"{type(module).__name__} cannot be copied: {first_line(error)}.",
-            "Leave out of its attributes what cannot be copied, such as locks and open files.",
-        ) from None  # fmt: skip
+        raise problem(
+            "SS231",
+            f"{type(module).__name__} cannot be copied: {first_line(error)}.",
+            fix="Leave out of its attributes what cannot be copied, such as locks and open files.",
+        ) from None
     return _plain(uncompiled(copied).eval()).requires_grad_(False)
 
 
@@ -90,18 +91,23 @@ def check_plain(module: nn.Module) -> None:
     """
     for name, part in module.named_modules():
         if isinstance(part, _BatchNorm) and part.running_mean is None:
-            raise InputError(
-                "SS232", f"layer {name} normalises by the batch that a sample is in (track_running_stats=False).",
-                "Let it track running statistics, or use a norm over each sample.",
-            )  # fmt: skip
+            raise problem(
+                "SS232",
+                f"layer {name} normalises by the batch that a sample is in (track_running_stats=False).",
+                fix="Let it track running statistics, or use a norm over each sample.",
+            )
     for name, parameter in module.named_parameters():
         if nn.parameter.is_lazy(parameter) or parameter.is_meta:
-            raise InputError(
-                "SS232", f"parameter {name} has no values yet.", "Run the module once on a sample, or load its weights."
+            raise problem(
+                "SS232",
+                f"parameter {name} has no values yet.",
+                fix="Run the module once on a sample, or load its weights.",
             )
         if parameter.is_complex():
-            raise InputError(
-                "SS232", f"parameter {name} is complex ({str(parameter.dtype).removeprefix('torch.')}); costs and "
-                "exports know real numbers alone.", "Keep real and imaginary parts along an axis of their own "
+            raise problem(
+                "SS232",
+                f"parameter {name} is complex ({str(parameter.dtype).removeprefix('torch.')}); costs and "
+                "exports know real numbers alone.",
+                fix="Keep real and imaginary parts along an axis of their own "
                 "(torch.view_as_real), and make complex numbers of them in forward.",
-            )  # fmt: skip
+            )

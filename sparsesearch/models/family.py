@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoModel, PretrainedConfig
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.models.builder import Parts, meetings, weighted
 from sparsesearch.models.families import (
     bert,
@@ -132,10 +132,10 @@ def family_of(config: PretrainedConfig) -> Family:
     """The family of a configuration; raises InputError SS202 where its `model_type` has none."""
     if config.model_type not in FAMILIES:
         known = ", ".join((*FAMILIES, *TRACED))
-        raise InputError(
+        raise problem(
             "SS202",
             f"no family map for model_type {config.model_type!r}{_by_masks(config)}. Supported: {known}.",
-            "A new family is one function: see README, 'Your own parts'.",
+            fix="A new family is one function: see README, 'Your own parts'.",
         )
     return FAMILIES[config.model_type]
 
@@ -160,10 +160,10 @@ def check_family(config: PretrainedConfig) -> None:
     if getattr(config, "quantization_config", None):
         quantization = config.quantization_config
         method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization.quant_method
-        raise InputError(
+        raise problem(
             "SS203",
             f"weights are quantised ({method}); pruning needs floating-point weights.",
-            "Load the original checkpoint.",
+            fix="Load the original checkpoint.",
         )
 
 

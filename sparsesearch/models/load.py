@@ -16,7 +16,7 @@ from transformers.utils import logging as reports
 
 from sparsesearch import demo
 from sparsesearch.config import ModelConfig
-from sparsesearch.errors import InputError, first_line, machine_problem
+from sparsesearch.errors import first_line, machine_problem, problem
 from sparsesearch.models.checkpoint import check_config, one_line, read_document, same_tensors, tensor_headers
 from sparsesearch.models.family import check_family
 from sparsesearch.models.task import task_of
@@ -37,27 +37,28 @@ def resolve(model: ModelConfig) -> Path:
     if not directory.is_dir():
         directory = _download(model)
     if not (directory / "config.json").is_file():
-        raise InputError("SS201", f"{directory} holds no config.json.", "Give a Hugging Face model directory or id.")
+        raise problem("SS201", f"{directory} holds no config.json.", fix="Give a Hugging Face model directory or id.")
     if not any(directory.glob("*.safetensors")):
-        raise InputError(
-            "SS206", f"{directory} holds no .safetensors weights; pickled checkpoints are never loaded.",
-            "Convert them with transformers' save_pretrained on a machine where you trust them.",
-        )  # fmt: skip
+        raise problem(
+            "SS206",
+            f"{directory} holds no .safetensors weights; pickled checkpoints are never loaded.",
+            fix="Convert them with transformers' save_pretrained on a machine where you trust them.",
+        )
     return directory.resolve()
 
 
 def _download(model: ModelConfig) -> Path:
     if model.id.startswith(("/", ".", "~")):
-        raise InputError("SS201", f"cannot load {model.id!r}: no such directory.", "Give --model where it is.")
+        raise problem("SS201", f"cannot load {model.id!r}: no such directory.", fix="Give --model where it is.")
     try:
         path = huggingface_hub.snapshot_download(
             model.id, revision=model.revision, allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise InputError(
+        raise problem(
             "SS201",
             f"cannot load {model.id!r}: not a local directory, and the hub says: {first_line(error)}.",
-            "Log in with 'hf auth login', or give the path of a model directory.",
+            fix="Log in with 'hf auth login', or give the path of a model directory.",
         ) from None
     return Path(path)
 
@@ -72,10 +73,12 @@ def dense_config(directory: Path, trust_remote_code: bool = False) -> Pretrained
         config = AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
     except ValueError as error:
         if "trust_remote_code" in str(error):
-            raise InputError(
-                "SS207", f"{directory} needs code of its own, which is not run.", "Set model.trust_remote_code: true."
+            raise problem(
+                "SS207",
+                f"{directory} needs code of its own, which is not run.",
+                fix="Set model.trust_remote_code: true.",
             ) from None
-        raise InputError("SS202", f"{directory}: {first_line(error)}.") from None
+        raise problem("SS202", f"{directory}: {first_line(error)}.") from None
     except Exception as error:  # whatever transformers makes of a configuration
         raise one_line(error, directory) from None
     try:
@@ -94,18 +97,22 @@ def _check_sizes(config: Any, directory: Path) -> None:
     for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "vocab_size"):
         value = getattr(config, name, None)
         if isinstance(value, (int, float)) and value < 1:
-            raise InputError("SS202", f"{directory / 'config.json'}: {name} is {value!r}, not 1 or more.", "Repair it.")
+            raise problem(
+                "SS202", f"{directory / 'config.json'}: {name} is {value!r}, not 1 or more.", fix="Repair it."
+            )
     if getattr(config, "num_channels", 3) != 3:
-        raise InputError(
-            "SS202", f"{directory} takes images of {config.num_channels} channels; they are read in three.",
-            "Search it as a module from Python, with arrays as data.",
-        )  # fmt: skip
+        raise problem(
+            "SS202",
+            f"{directory} takes images of {config.num_channels} channels; they are read in three.",
+            fix="Search it as a module from Python, with arrays as data.",
+        )
     tensors = len(tensor_headers(directory))
     if (layers := getattr(config, "num_hidden_layers", 0)) > tensors:
-        raise InputError(
-            "SS215", f"{directory}: config.json says {layers:,} layers, and the weights are {tensors:,} tensors.",
-            "Fetch the checkpoint again.",
-        )  # fmt: skip
+        raise problem(
+            "SS215",
+            f"{directory}: config.json says {layers:,} layers, and the weights are {tensors:,} tensors.",
+            fix="Fetch the checkpoint again.",
+        )
 
 
 def meta_model(config: PretrainedConfig, trust_remote_code: bool = False) -> Any:
@@ -144,10 +151,12 @@ def check_weights(directory: Path, config: PretrainedConfig, trust_remote_code: 
     for tied in names.values():
         held = [name for name in tied if len(tied) > 1 and name in tensor_headers(directory)]
         if differing := next((name for name in held[1:] if not same_tensors(directory, held[0], name)), None):
-            raise InputError(
-                "SS215", f"the checkpoint {directory} has different weights for {held[0]} and {differing}, which "
-                "config.json says are one.", "Set tie_word_embeddings: false there if they are two.",
-            )  # fmt: skip
+            raise problem(
+                "SS215",
+                f"the checkpoint {directory} has different weights for {held[0]} and {differing}, which "
+                "config.json says are one.",
+                fix="Set tie_word_embeddings: false there if they are two.",
+            )
 
 
 def load_whole(model_class: Any, directory: Path, **options: Any) -> Any:
@@ -178,10 +187,11 @@ def load_whole(model_class: Any, directory: Path, **options: Any) -> Any:
         if names:
             listed = sorted(names)
             more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
-            raise InputError(
-                "SS215", f"the checkpoint {directory} {what} {', '.join(listed[:3])}{more}.",
-                "Its weights are not those that config.json describes: repair that, or fetch both again.",
-            )  # fmt: skip
+            raise problem(
+                "SS215",
+                f"the checkpoint {directory} {what} {', '.join(listed[:3])}{more}.",
+                fix="Its weights are not those that config.json describes: repair that, or fetch both again.",
+            )
     return model
 
 
@@ -199,8 +209,8 @@ def load_tokenizer(directory: Path, trust_remote_code: bool = False) -> Any:
     try:
         return AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code, **foreign)
     except Exception as error:  # whatever tokenizers make of a file
-        problem = f"{type(error).__name__}: {first_line(error)}"
-        raise InputError("SS201", f"{directory}: no tokenizer can be read: {problem}.", "Repair its files.") from None
+        fault = f"{type(error).__name__}: {first_line(error)}"
+        raise problem("SS201", f"{directory}: no tokenizer can be read: {fault}.", fix="Repair its files.") from None
 
 
 def _known_to_transformers(directory: Path) -> bool:

@@ -19,7 +19,7 @@ import transformers
 from torch import nn
 
 from sparsesearch.config import FACTORY, ModelConfig
-from sparsesearch.errors import InputError, first_line
+from sparsesearch.errors import first_line, problem
 from sparsesearch.models.builder import weighted
 from sparsesearch.models.checkpoint import Types
 from sparsesearch.models.copying import check_plain, own_copy, placed
@@ -137,10 +137,11 @@ class Given:
         types = {layer.weight.dtype for _, layer in weighted(own_copy(self.module))}
         if len(types) > 1:
             told = sorted(str(dtype).removeprefix("torch.") for dtype in types)
-            raise InputError(
-                "SS232", f"weights of linear and convolution layers are of several types ({', '.join(told)}).",
-                "Give them one type, as module.float() does; norms and others may have their own.",
-            )  # fmt: skip
+            raise problem(
+                "SS232",
+                f"weights of linear and convolution layers are of several types ({', '.join(told)}).",
+                fix="Give them one type, as module.float() does; norms and others may have their own.",
+            )
         return next(iter(types), torch.float32)
 
     @property
@@ -161,10 +162,12 @@ class Given:
         _ = self.storage
         found, wanted = [tuple(t.shape[1:]) for t in self.example], [tuple(t.shape[1:]) for t in inputs]
         if self.example and found != wanted:
-            raise InputError(
-                "SS210", f"example_inputs have shapes {', '.join(map(str, found))} a sample, calibration data have "
-                f"{', '.join(map(str, wanted))}.", "Give example inputs like the data.",
-            )  # fmt: skip
+            raise problem(
+                "SS210",
+                f"example_inputs have shapes {', '.join(map(str, found))} a sample, calibration data have "
+                f"{', '.join(map(str, wanted))}.",
+                fix="Give example inputs like the data.",
+            )
         return describe_module(self.module, self.example or inputs, batches=batches)
 
     def load(self, dtype: torch.dtype, device: str) -> Any:
@@ -217,10 +220,11 @@ class Factory:
     def check_repeatable(self) -> None:
         """Raise InputError SS230 where the function builds another network each time it is called."""
         if Given(self._module()).weights != self.weights:
-            raise InputError(
-                "SS230", f"model factory {self.name!r} builds other weights at every call.",
-                "Give trained ones in model.weights, or call torch.manual_seed in it.",
-            )  # fmt: skip
+            raise problem(
+                "SS230",
+                f"model factory {self.name!r} builds other weights at every call.",
+                fix="Give trained ones in model.weights, or call torch.manual_seed in it.",
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "given"}
@@ -274,7 +278,7 @@ def open_source(model: ModelConfig) -> Source:
         _ = source.given
         return source
     if model.weights is not None:
-        raise InputError("SS213", f"model.weights is for a factory (package.module:function), not for {model.id!r}.")
+        raise problem("SS213", f"model.weights is for a factory (package.module:function), not for {model.id!r}.")
     return Checkpoint(resolve(model), model.trust_remote_code)
 
 
@@ -287,11 +291,12 @@ def open_teacher(model: ModelConfig, network: Network) -> Source | None:
     if isinstance(teacher, Checkpoint):
         described = teacher.describe()
         if (described.task.name, described.values) != (network.task.name, network.values):
-            raise InputError(
-                "SS216", f"model.teacher {model.teacher}: it is a network for {described.task.name} with "
+            raise problem(
+                "SS216",
+                f"model.teacher {model.teacher}: it is a network for {described.task.name} with "
                 f"{described.values} outputs, the model one for {network.task.name} with {network.values}.",
-                "Give one with the same outputs.",
-            )  # fmt: skip
+                fix="Give one with the same outputs.",
+            )
     return teacher
 
 
@@ -302,12 +307,13 @@ def build(name: str, paths: tuple[str, ...] = ()) -> nn.Module:
     try:
         module = getattr(importlib.import_module(package), function)()
     except Exception as error:  # whatever the user's code raises
-        raise InputError(
-            "SS213", f"model factory {name!r} cannot be called: {type(error).__name__}: {first_line(error)}.",
-            "Give package.module:function, importable from here, that takes no arguments.",
-        ) from None  # fmt: skip
+        raise problem(
+            "SS213",
+            f"model factory {name!r} cannot be called: {type(error).__name__}: {first_line(error)}.",
+            fix="Give package.module:function, importable from here, that takes no arguments.",
+        ) from None
     if not isinstance(module, nn.Module):
-        raise InputError("SS213", f"model factory {name!r} returns {type(module).__name__}, not a torch.nn.Module.")
+        raise problem("SS213", f"model factory {name!r} returns {type(module).__name__}, not a torch.nn.Module.")
     return module
 
 
@@ -315,7 +321,7 @@ def fill(module: nn.Module, state: Path) -> None:
     """Load a safetensors state into a module; raises InputError SS214 where keys or shapes do not fit."""
     hint = "Give a .safetensors file."
     tensors, _ = load_tensors(
-        state, lambda why: InputError("SS214", f"cannot read model.weights {state}: {why}.", hint)
+        state, lambda why: problem("SS214", f"cannot read model.weights {state}: {why}.", fix=hint)
     )
     own = module.state_dict()
     tied = tied_parameters(module)
@@ -323,8 +329,8 @@ def fill(module: nn.Module, state: Path) -> None:
     missing = [k for k in own if tied.get(k, k) not in there and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in tensors if k not in own]
     wrong = [k for k, t in tensors.items() if k in own and own[k].shape != t.shape]
-    for problem, keys in (("misses", missing), ("has unexpected", unexpected), ("has other shapes for", wrong)):
+    for fault, keys in (("misses", missing), ("has unexpected", unexpected), ("has other shapes for", wrong)):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise InputError("SS214", f"model.weights {state.name} {problem} {', '.join(keys[:3])}{more}.")
+            raise problem("SS214", f"model.weights {state.name} {fault} {', '.join(keys[:3])}{more}.")
     module.load_state_dict(tensors, strict=False)

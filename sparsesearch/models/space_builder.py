@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sparsesearch.config import Grid, RunConfig, UnitConfig
-from sparsesearch.errors import InputError
+from sparsesearch.errors import SparseSearchError, problem
 from sparsesearch.models.network import Attention, Cut, Drop, Matrix, Network, Slot
 from sparsesearch.space import Part, Space, Unit
 from sparsesearch.space.cost import MEASURED
@@ -36,10 +36,11 @@ def build_space(config: RunConfig, network: Network, bytes_per_weight: int, coar
     for index, family in enumerate(config.units):
         for unit in _expand(family, f"units[{index}]", network, coarse or {}):
             if unit.name in units:
-                raise InputError(
-                    "SS107", f"units[{index}] and an earlier family both set {unit.kind} of {unit.module}.",
-                    "Remove one, or make their targets disjoint.",
-                )  # fmt: skip
+                raise problem(
+                    "SS107",
+                    f"units[{index}] and an earlier family both set {unit.kind} of {unit.module}.",
+                    fix="Remove one, or make their targets disjoint.",
+                )
             units[unit.name] = unit
     _check_heads(units)
     ordered = sorted(units.values(), key=lambda u: (u.block, list(units).index(u.name)))
@@ -53,10 +54,11 @@ def build_space(config: RunConfig, network: Network, bytes_per_weight: int, coar
 def _check_heads(units: Mapping[str, Unit]) -> None:
     for unit in units.values():
         if unit.kind == "q_heads" and f"{unit.module}.kv_groups" in units:
-            raise InputError(
-                "SS107", f"kv_groups and q_heads both cut {unit.module}: a KV group takes its query heads with it.",
-                "Remove one, or make their targets disjoint.",
-            )  # fmt: skip
+            raise problem(
+                "SS107",
+                f"kv_groups and q_heads both cut {unit.module}: a KV group takes its query heads with it.",
+                fix="Remove one, or make their targets disjoint.",
+            )
 
 
 def sparsity_module(matrix: Matrix) -> str:
@@ -78,7 +80,7 @@ def _expand(family: UnitConfig, where: str, network: Network, coarse: Coarse) ->
     count = len(network.blocks)
     out_of_range = [b for b in family.protect if not -count <= b < count]
     if out_of_range:
-        raise InputError("SS103", f"{where}.protect: {out_of_range[0]} is not a block; the model has {count}.")
+        raise problem("SS103", f"{where}.protect: {out_of_range[0]} is not a block; the model has {count}.")
     protected = {b % count for b in family.protect}
     if family.align == "nemotron_nas":
         _check_nemotron_nas(family, where, network)
@@ -98,13 +100,15 @@ def _align(family: UnitConfig, module: Module) -> int:
 
 def _check_nemotron_nas(family: UnitConfig, where: str, network: Network) -> None:
     if network.model_type != "llama":
-        raise InputError("SS104", f"{where}.align: nemotron_nas is for model_type llama, not {network.model_type}.")
+        raise problem("SS104", f"{where}.align: nemotron_nas is for model_type llama, not {network.model_type}.")
     for cut in network.cuts.values():
         if cut.kind == family.kind and cut.elements % family.multiple:
-            raise InputError(
-                "SS104", f"{where}.align: nemotron_nas has widths in multiples of {family.multiple}, and the dense "
-                f"{cut.path} has {cut.elements}.", "Use a number for align, and another export form.",
-            )  # fmt: skip
+            raise problem(
+                "SS104",
+                f"{where}.align: nemotron_nas has widths in multiples of {family.multiple}, and the dense "
+                f"{cut.path} has {cut.elements}.",
+                fix="Use a number for align, and another export form.",
+            )
 
 
 def _refined(unit: Unit, levels: Sequence[int], used: Collection[int], align: int) -> Unit:
@@ -122,32 +126,36 @@ def _matches(path: str, target: str) -> bool:
     return fnmatch.fnmatchcase(path, target) or fnmatch.fnmatchcase(path, f"*.{target}")
 
 
-def _nothing_matched(family: UnitConfig, where: str, network: Network, modules: dict[str, Module]) -> InputError:
+def _nothing_matched(family: UnitConfig, where: str, network: Network, modules: dict[str, Module]) -> SparseSearchError:
     if not modules:
         kinds = sorted({"sparsity", *(c.kind for c in network.cuts.values())})
         kinds += sorted({f"drop_{d.kind}" for d in network.drops.values()})
-        return InputError(
-            "SS103", f"{where}.kind {family.kind}: {network.model_type} has nothing of that kind.",
-            f"It has: {', '.join(kinds)}. {' '.join(f'{reason}.' for reason in network.limits)}".strip(),
-        )  # fmt: skip
+        return problem(
+            "SS103",
+            f"{where}.kind {family.kind}: {network.model_type} has nothing of that kind.",
+            fix=f"It has: {', '.join(kinds)}. {' '.join(f'{reason}.' for reason in network.limits)}".strip(),
+        )
     tied = [reason for reason in network.limits if any(_matches(path, family.target) for path in _layers_in(reason))]
     if family.kind == "channels" and tied:
-        return InputError(
-            "SS103", f"{where}.target {family.target!r}: {tied[0]}.",
-            f"channels applies to, for example: {next(iter(modules))}",
-        )  # fmt: skip
+        return problem(
+            "SS103",
+            f"{where}.target {family.target!r}: {tied[0]}.",
+            fix=f"channels applies to, for example: {next(iter(modules))}",
+        )
     other = [k for k in KINDS if k != family.kind and any(_matches(p, family.target) for p in modules_of(k, network))]
     if other:
-        return InputError(
-            "SS103", f"{where}.target {family.target!r} matches modules of another kind ({', '.join(other)}), "
-            f"none that {family.kind} applies to.", f"{family.kind} applies to, for example: {next(iter(modules))}",
-        )  # fmt: skip
+        return problem(
+            "SS103",
+            f"{where}.target {family.target!r} matches modules of another kind ({', '.join(other)}), "
+            f"none that {family.kind} applies to.",
+            fix=f"{family.kind} applies to, for example: {next(iter(modules))}",
+        )
     head = network.blocks[0].split(".")[0]
     near = difflib.get_close_matches(f"{head}.{family.target.removeprefix(f'{head}.')}", modules, n=1, cutoff=0)
-    return InputError(
+    return problem(
         "SS103",
         f"{where}.target {family.target!r} matched 0 of {len(modules)} modules that {family.kind} applies to.",
-        f"Nearest: {near[0]}" if near else "",
+        fix=f"Nearest: {near[0]}" if near else "",
     )
 
 
@@ -166,10 +174,11 @@ def _unit(family: UnitConfig, where: str, path: str, module: Module, network: Ne
         kept = _width_levels(family, f"{where} {path}", module)
     levels = (total, *sorted({k for k in kept if k < total}, reverse=True))
     if isinstance(module, Cut) and len(levels) == 1 and total > module.minimum and family.multiple > 1:
-        raise InputError(
-            "SS104", f"{where} {path}: align={family.align} leaves no level below its {total} elements.",
-            "Use a smaller align.",
-        )  # fmt: skip
+        raise problem(
+            "SS104",
+            f"{where} {path}: align={family.align} leaves no level below its {total} elements.",
+            fix="Use a smaller align.",
+        )
     return Unit(path, family.kind, module.block, total, levels)
 
 
@@ -189,7 +198,7 @@ def _sparsity_levels(family: UnitConfig, total: int, hidden: int) -> list[int]:
 def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
     levels, align, total = family.levels, _align(family, cut), cut.elements
     if isinstance(levels, Grid):
-        raise InputError("SS104", f"{where}: a grid of weights is for kind sparsity, not {family.kind}.")
+        raise problem("SS104", f"{where}: a grid of weights is for kind sparsity, not {family.kind}.")
     if isinstance(levels, list):
         if family.align == "nemotron_nas":
             return [max(round(fraction * total / align), 1) * align for fraction in levels]
@@ -197,17 +206,19 @@ def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
             exact = fraction * total
             if not math.isclose(exact / align, round(exact / align), abs_tol=1e-6):
                 below = math.floor(exact / align) * align
-                raise InputError(
-                    "SS104", f"{where}: {fraction:g} x {total} = {exact:g} is not a multiple of align={align}.",
-                    f"Use {below / total:.4g} ({below}) or {(below + align) / total:.4g} ({below + align}).",
-                )  # fmt: skip
+                raise problem(
+                    "SS104",
+                    f"{where}: {fraction:g} x {total} = {exact:g} is not a multiple of align={align}.",
+                    fix=f"Use {below / total:.4g} ({below}) or {(below + align) / total:.4g} ({below + align}).",
+                )
         kept = [round(fraction * total) for fraction in levels]
         too_few = [k for k in kept if 0 < k < cut.minimum]
         if too_few:
-            raise InputError(
-                "SS110", f"{where}: a level keeps {too_few[0]} of {total}, but the router picks {cut.minimum}.",
-                f"Keep at least {cut.minimum / total:.4g}.",
-            )  # fmt: skip
+            raise problem(
+                "SS110",
+                f"{where}: a level keeps {too_few[0]} of {total}, but the router picks {cut.minimum}.",
+                fix=f"Keep at least {cut.minimum / total:.4g}.",
+            )
     else:
         low = max(family.min_kept * total, cut.minimum)
         count = levels or (
@@ -218,7 +229,7 @@ def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
             for i in range(1, count + 1)
         ]
     if any(k == 0 for k in kept):
-        raise InputError("SS104", f"{where}: a level keeps nothing.", "Use drop_attention or drop_ffn for that.")
+        raise problem("SS104", f"{where}: a level keeps nothing.", fix="Use drop_attention or drop_ffn for that.")
     return kept
 
 
@@ -271,9 +282,16 @@ def _bias_part(network: Network, matrix: Matrix, slots: list[Held], units: dict[
     nonzeros = tuple(tuple(sizes) for _ in weight.nonzeros)
     drop = next((d.name for d in network.drops.values() if d.name in units and d.takes(matrix.bias)), None)
     return Part(
-        matrix.bias, tuple(sizes), nonzeros, none, none, weight.cuts, weight.sparsity, drop,
+        matrix.bias,
+        tuple(sizes),
+        nonzeros,
+        none,
+        none,
+        weight.cuts,
+        weight.sparsity,
+        drop,
         free=matrix.bias not in network.shapes,
-    )  # fmt: skip
+    )
 
 
 def _part(network: Network, name: str, slots: list[Held], units: dict[str, Unit]) -> Part:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from transformers import PretrainedConfig
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 
 Inputs = dict[str, torch.Tensor]
 
@@ -79,15 +79,18 @@ def module_outputs(model: Any, inputs: Inputs) -> torch.Tensor:
     """What a module of the user's own returns; raises InputError SS211 where that is not a row of floats a sample."""
     outputs = model(*inputs.values())
     if not isinstance(outputs, torch.Tensor):
-        raise InputError("SS211", f"the module returns {type(outputs).__name__}, not a tensor of logits.")
+        raise problem("SS211", f"the module returns {type(outputs).__name__}, not a tensor of logits.")
     if not outputs.is_floating_point():
-        raise InputError("SS211", f"the module returns {outputs.dtype}, not logits.", "Return what argmax is taken of.")
+        raise problem(
+            "SS211", f"the module returns {outputs.dtype}, not logits.", fix="Return what argmax is taken of."
+        )
     samples = len(next(iter(inputs.values())))
     if not outputs.ndim or len(outputs) != samples:
-        raise InputError(
-            "SS211", f"the module returns shape {tuple(outputs.shape)} for {samples} samples.",
-            "The first axis counts samples.",
-        )  # fmt: skip
+        raise problem(
+            "SS211",
+            f"the module returns shape {tuple(outputs.shape)} for {samples} samples.",
+            fix="The first axis counts samples.",
+        )
     return outputs
 
 
@@ -111,18 +114,27 @@ TASKS = {
         Task("masked", "AutoModelForMaskedLM", "tokens", ("kl", "sparse_kl"), _logits, special=True),
         Task("seq2seq", "AutoModelForSeq2SeqLM", "pair", ("kl", "sparse_kl"), _logits),
         Task(
-            "text-classes", "AutoModelForSequenceClassification", "tokens", ("kl", "distance", "error"), _classes,
-            pooled=True, special=True,
+            "text-classes",
+            "AutoModelForSequenceClassification",
+            "tokens",
+            ("kl", "distance", "error"),
+            _classes,
+            pooled=True,
+            special=True,
         ),
         Task(
-            "image-classes", "AutoModelForImageClassification", "image", ("kl", "distance", "error"), _classes,
+            "image-classes",
+            "AutoModelForImageClassification",
+            "image",
+            ("kl", "distance", "error"),
+            _classes,
             pooled=True,
         ),
         Task("embedding", "AutoModel", "tokens", ("cosine", "hidden"), _hidden, special=True),
         Task("image-embedding", "AutoModel", "image", ("cosine", "hidden"), _hidden),
         Task("module", "", "image", ("kl", "distance", "error"), _module),
     )
-}  # fmt: skip
+}
 _SUFFIXES = {
     "ForCausalLM": "causal",
     "LMHeadModel": "causal",
@@ -140,8 +152,9 @@ def task_of(config: PretrainedConfig) -> Task:
         if written.endswith(suffix):
             return TASKS[name]
     if not written.endswith("Model") and written:
-        raise InputError(
-            "SS202", f"checkpoint of {written}: no task for that head.",
-            f"Supported: {', '.join(_SUFFIXES)}, and models without a head.",
-        )  # fmt: skip
+        raise problem(
+            "SS202",
+            f"checkpoint of {written}: no task for that head.",
+            fix=f"Supported: {', '.join(_SUFFIXES)}, and models without a head.",
+        )
     return TASKS["image-embedding" if hasattr(config, "image_size") or hasattr(config, "num_channels") else "embedding"]

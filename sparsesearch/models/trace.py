@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from sparsesearch.errors import InputError, first_line
+from sparsesearch.errors import InputError, first_line, problem
 from sparsesearch.models.builder import CONVOLUTIONS, LAYERS, is_plain, kernel_cut, matrix_of, meetings, weighted
 from sparsesearch.models.copying import own_copy, placed
 from sparsesearch.models.network import Attribute, Cut, Index, Matrix, Network, Slot
@@ -173,10 +173,11 @@ def _running(module: nn.Module, inputs: Inputs) -> Iterator[None]:
         raise
     except Exception as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-        raise InputError(
-            "SS210", f"{type(module).__name__} does not run on inputs of shape {shapes}: {first_line(error)}.",
-            "Give example inputs that fit it.",
-        ) from None  # fmt: skip
+        raise problem(
+            "SS210",
+            f"{type(module).__name__} does not run on inputs of shape {shapes}: {first_line(error)}.",
+            fix="Give example inputs that fit it.",
+        ) from None
 
 
 def _axis(module: nn.Module, inputs: Inputs) -> int:
@@ -248,7 +249,7 @@ def _left_out(
     odd = _odd(module, inputs, call)
     order = [path for path in reached if path not in odd]
     if not order:
-        raise InputError("SS210", f"{type(module).__name__} has no linear or convolution layer to prune.")
+        raise problem("SS210", f"{type(module).__name__} has no linear or convolution layer to prune.")
     modules = list(module.named_modules())
     told = {
         "have a weight that is no parameter of floats and stay as they are": [

@@ -20,7 +20,26 @@ from sparsesearch.proxies.base import PROXIES, Proxy, all_proxies, proxies_named
 from sparsesearch.proxies.proxy_inputs import Costed, Live, PrunedMatrix
 
 __all__ = [
-    "PROXIES", "Costed", "Live", "Proxy", "PrunedMatrix", "accumulated_error", "all_proxies", "block_influence",
-    "costs", "fisher", "grad_norm", "grasp", "jacob_cov", "nwot", "output_error", "pq_index", "proxies_named", "proxy",
-    "snip", "synflow", "trace_nas", "wanda",
-]  # fmt: skip
+    "PROXIES",
+    "Costed",
+    "Live",
+    "Proxy",
+    "PrunedMatrix",
+    "accumulated_error",
+    "all_proxies",
+    "block_influence",
+    "costs",
+    "fisher",
+    "grad_norm",
+    "grasp",
+    "jacob_cov",
+    "nwot",
+    "output_error",
+    "pq_index",
+    "proxies_named",
+    "proxy",
+    "snip",
+    "synflow",
+    "trace_nas",
+    "wanda",
+]

@@ -70,8 +70,16 @@ def _interval(statistic: Callable[..., Floats], scores: Floats, values: Floats) 
         return float("nan"), float("nan")
     with np.errstate(invalid="ignore"):  # a resample in which all are alike has no rank correlation
         found = bootstrap(
-            (scores, values), statistic, paired=True, vectorized=True, n_resamples=RESAMPLES, axis=-1,
-            batch=max(PAIRS // len(scores) ** 2, 1), confidence_level=CONFIDENCE, method="percentile", rng=0,
-        )  # fmt: skip
+            (scores, values),
+            statistic,
+            paired=True,
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            axis=-1,
+            batch=max(PAIRS // len(scores) ** 2, 1),
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            rng=0,
+        )
     interval = found.confidence_interval
     return float(interval.low), float(interval.high)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sparsesearch.data.samples import Samples
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import problem
 from sparsesearch.models.network import Network
 from sparsesearch.plugins import load_plugins, plugin
 
@@ -90,10 +90,13 @@ def proxies_named(names: Iterable[str]) -> list[Proxy]:
     known, names = all_proxies(), list(names)
     for name in names:
         if name not in known:
-            raise InputError(
-                "SS102", f"proxy {name!r} not found. {did_you_mean(name, known)}".rstrip(),
-                f"Allowed: {', '.join(known)}. See: sparsesearch list proxies",
-            )  # fmt: skip
+            raise problem(
+                "SS102",
+                f"proxy {name!r} not found.",
+                got=name,
+                allowed=known,
+                fix="See: sparsesearch list proxies",
+            )
         if names.count(name) > 1:
-            raise InputError("SS102", f"proxy {name!r} is named twice.", "Name each once.")
+            raise problem("SS102", f"proxy {name!r} is named twice.", fix="Name each once.")
     return [known[name] for name in names]

@@ -152,11 +152,17 @@ class _Given:
         gradient, square = (view(g) for g in self.gradients[matrix.name]) if self.gradients else (None, None)
         expected = self.expected.get(matrix.reads)
         return PrunedMatrix(
-            matrix.name, view(dense), view(pruned), view(narrowed),
-            self.inputs[matrix.reads].to(dense.device), self.turn, gradient, square,
+            matrix.name,
+            view(dense),
+            view(pruned),
+            view(narrowed),
+            self.inputs[matrix.reads].to(dense.device),
+            self.turn,
+            gradient,
+            square,
             view(self.curvature[matrix.name]) if self.curvature else None,
             None if expected is None else expected.to(dense.device),
-        )  # fmt: skip
+        )
 
 
 class NetworkScorer:

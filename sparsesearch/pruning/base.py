@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from sparsesearch.config import PrunerConfig
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import problem
 from sparsesearch.pruning.cfsp import cfsp
 from sparsesearch.pruning.checked import checked_structured, checked_unstructured
 from sparsesearch.pruning.elements import by_element_score
@@ -76,10 +76,13 @@ def needs_gradients(pruners: PrunerConfig) -> bool:
 
 def _named(name: str, pruners: dict[str, Callable[..., object]], key: str) -> None:
     if name not in pruners:
-        raise InputError(
-            "SS102", f"{key} {name!r} not found. {did_you_mean(name, pruners)}Allowed: {', '.join(pruners)}.",
-            "See: sparsesearch list pruners",
-        )  # fmt: skip
+        raise problem(
+            "SS102",
+            f"{key} {name!r} not found.",
+            got=name,
+            allowed=pruners,
+            fix="See: sparsesearch list pruners",
+        )
 
 
 def unstructured(name: str) -> Unstructured:

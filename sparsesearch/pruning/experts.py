@@ -9,7 +9,7 @@ import torch
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import pdist
 
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import problem
 from sparsesearch.pruning.checked import checked_order
 
 
@@ -80,16 +80,22 @@ def prefix(experts: Experts) -> torch.Tensor:
 
 # experts -> all their indices, the first to go first
 EXPERTS: dict[str, Callable[[Experts], torch.Tensor]] = {
-    "reap": reap, "easy_ep": easy_ep, "stun": stun, "frequency": frequency,
+    "reap": reap,
+    "easy_ep": easy_ep,
+    "stun": stun,
+    "frequency": frequency,
     "prefix": prefix,
-}  # fmt: skip
+}
 
 
 def expert_order(name: str) -> Callable[[Experts], torch.Tensor]:
     """The criterion of that name, whose orders are checked; raises InputError SS102 or, from it, SS127."""
     if name not in EXPERTS:
-        raise InputError(
-            "SS102", f"pruners.experts {name!r} not found. {did_you_mean(name, EXPERTS)}Allowed: {', '.join(EXPERTS)}.",
-            "See: sparsesearch list pruners",
-        )  # fmt: skip
+        raise problem(
+            "SS102",
+            f"pruners.experts {name!r} not found.",
+            got=name,
+            allowed=EXPERTS,
+            fix="See: sparsesearch list pruners",
+        )
     return checked_order(f"pruners.experts {name!r}", EXPERTS[name], lambda experts: len(experts.tokens))

@@ -12,7 +12,7 @@ import torch
 
 from sparsesearch.calibration import InputStatistics
 from sparsesearch.config import PrunerConfig
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,11 @@ Structured = Callable[[Group, Sequence[int], PrunerConfig], tuple[torch.Tensor, 
 def needed(gradient: torch.Tensor | None, pruner: str) -> torch.Tensor:
     """The gradients, or InputError SS209 where none were gathered."""
     if gradient is None:
-        raise InputError(
-            "SS209", f"pruner {pruner} needs gradients of the loss, and none were gathered for this matrix.",
-            "Choose a pruner without gradients; see: sparsesearch list pruners",
-        )  # fmt: skip
+        raise problem(
+            "SS209",
+            f"pruner {pruner} needs gradients of the loss, and none were gathered for this matrix.",
+            fix="Choose a pruner without gradients; see: sparsesearch list pruners",
+        )
     return gradient
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 
 
 def damped(second_moment_II: torch.Tensor, damp: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,7 +32,8 @@ def inverse_cholesky(second_moment_II: torch.Tensor, damp: float) -> tuple[torch
         upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
         if not failed:
             return upper, dead
-    raise InputError(
-        "SS208", f"second moments of {len(second_moment_II)} inputs are not positive definite, even damped.",
-        "Are the model's activations finite? Otherwise give more calibration text.",
-    )  # fmt: skip
+    raise problem(
+        "SS208",
+        f"second moments of {len(second_moment_II)} inputs are not positive definite, even damped.",
+        fix="Are the model's activations finite? Otherwise give more calibration text.",
+    )

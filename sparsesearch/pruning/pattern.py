@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 
 
 def n_of_m(pattern: str, shape: tuple[int, ...], kept: Sequence[int]) -> tuple[int, int]:
@@ -14,17 +14,18 @@ def n_of_m(pattern: str, shape: tuple[int, ...], kept: Sequence[int]) -> tuple[i
     n, m = (int(part) for part in pattern.split(":"))
     outputs, inputs = shape
     if inputs % m:
-        raise InputError(
-            "SS104", f"pattern {pattern}: a matrix of {outputs} x {inputs} has {inputs} inputs, not a multiple of {m}.",
-            "Exclude such matrices by the unit's target, or choose another pattern.",
-        )  # fmt: skip
+        raise problem(
+            "SS104",
+            f"pattern {pattern}: a matrix of {outputs} x {inputs} has {inputs} inputs, not a multiple of {m}.",
+            fix="Exclude such matrices by the unit's target, or choose another pattern.",
+        )
     only = outputs * inputs // m * n
     for count in kept:
         if count != only:
-            raise InputError(
+            raise problem(
                 "SS104",
                 f"pattern {pattern} has one pruned level, {only} of {outputs * inputs} weights kept; got {count}.",
-                f"Give its sparsity units levels: [{1 - n / m}].",
+                fix=f"Give its sparsity units levels: [{1 - n / m}].",
             )
     return n, m
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from sparsesearch.config import PrunerConfig
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.pruning.layer import Layer
 from sparsesearch.pruning.linalg import inverse_cholesky
 from sparsesearch.pruning.pattern import keep_n_of_m, n_of_m
@@ -38,10 +38,11 @@ def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch
         InputError: SS104 where a pattern does not fit, or with a polish, whose masks are for unchanged weights.
     """
     if options.polish:
-        raise InputError(
-            "SS104", f"pruners.polish {options.polish} is for pruners that keep values, and sparsegpt changes them.",
-            "Use pruners.sparsity: wanda, or leave polish out.",
-        )  # fmt: skip
+        raise problem(
+            "SS104",
+            f"pruners.polish {options.polish} is for pruners that keep values, and sparsegpt changes them.",
+            fix="Use pruners.sparsity: wanda, or leave polish out.",
+        )
     n, m = n_of_m(options.pattern, layer.weight_OI.shape, kept) if options.pattern else (1, 1)
     upper, dead = inverse_cholesky(layer.inputs.second_moment, options.damp)
     inputs = layer.weight_OI.shape[1]

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sparsesearch.config import RunConfig, load_config
-from sparsesearch.errors import DamagedFile, InputError, printable
+from sparsesearch.errors import DamagedFile, printable, problem
 from sparsesearch.report.run_files import progress
 from sparsesearch.report.series import Series, per_second, searched, series_of
 from sparsesearch.report.texts import cost_text
@@ -43,7 +43,7 @@ def status_json(path: Path) -> dict[str, Any]:
     results = RunResults(path)
     run, now = results.run, time.time()
     if (kind := results.info.get("kind", "search")) != "search":
-        raise InputError("SS602", f"{path} is an {kind}; status is of searches.")
+        raise problem("SS602", f"{path} is an {kind}; status is of searches.")
     holder = run.holder()
     kept = _kept(results)
     config, series = load_config(run.config), series_of(results)

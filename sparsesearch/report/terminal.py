@@ -137,9 +137,13 @@ def block_bars(space: Space, candidate: Evaluation, width: int) -> Table | None:
     if size < LEAST_BAR or len(kept) < len(space.units):
         return None
     table = Table(
-        title=f"Candidate {candidate.genome.id}: what each block keeps", title_justify="left", box=box.SIMPLE_HEAD,
-        pad_edge=False, padding=(0, 1, 0, 0), show_edge=False,
-    )  # fmt: skip
+        title=f"Candidate {candidate.genome.id}: what each block keeps",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
     table.add_column("block", justify="right")
     for row in rows:
         table.add_column(row.removesuffix(" sparsity"), overflow="fold")

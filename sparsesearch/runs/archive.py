@@ -22,9 +22,20 @@ Key = tuple[Genome, int, int, int]
 REMEDY = "Cut the file before this line and resume: what follows is measured again."
 # Fields of a line beside its checksum.
 FIELDS = {
-    "trained", "parents", "id", "genome", "sequences", "known", "draw", "origin", "status", "quality", "costs",
-    "losses", "error",
-}  # fmt: skip
+    "trained",
+    "parents",
+    "id",
+    "genome",
+    "sequences",
+    "known",
+    "draw",
+    "origin",
+    "status",
+    "quality",
+    "costs",
+    "losses",
+    "error",
+}
 STATUSES = ("ok", "failed", "invalid")
 
 
@@ -64,9 +75,10 @@ class Archive:
         """
         if self.lines < lines:
             raise DamagedFile(
-                self.path, f"{self.lines} of {lines} lines are left",
+                self.path,
+                f"{self.lines} of {lines} lines are left",
                 f"'sparsesearch resume {self.path.parent}' measures the rest again.",
-            )  # fmt: skip
+            )
         counts = np.array([len(unit.levels) for unit in space.units])
         for evaluation in self.entries.values():
             levels = evaluation.genome.levels

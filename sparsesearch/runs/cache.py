@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.errors import DamagedFile, InputError
+from sparsesearch.errors import DamagedFile, problem
 from sparsesearch.files import read_json
 
 INDEX, WEIGHTS, SORTED, USAGE = "index.json", "weights.safetensors", "sorted.safetensors", "usage.json"
@@ -46,10 +46,11 @@ def directory_of(start: str) -> Path:
         found = supernet_path(path.resolve().parent / ".cache", key or "")
         if key and read_index(found) is not None:
             return found
-    raise InputError(
-        "SS219", f"supernet.start {start}: neither a supernet nor a run that has one.",
-        "Supernets are in RESULTS/.cache/supernets; a run with supernet: sandwich, say, has one.",
-    )  # fmt: skip
+    raise problem(
+        "SS219",
+        f"supernet.start {start}: neither a supernet nor a run that has one.",
+        fix="Supernets are in RESULTS/.cache/supernets; a run with supernet: sandwich, say, has one.",
+    )
 
 
 def started(start: str, weights: str, cuts: Collection[str]) -> dict[str, Any]:
@@ -64,13 +65,15 @@ def started(start: str, weights: str, cuts: Collection[str]) -> dict[str, Any]:
     index = read_index(directory_of(start))
     assert index is not None
     if index["network"] != weights:
-        raise InputError(
-            "SS219", f"supernet.start {start} is of another network ({index['network'][:12]}, this one is "
-            f"{weights[:12]}).", "Give one of the same model, or leave start out.",
-        )  # fmt: skip
+        raise problem(
+            "SS219",
+            f"supernet.start {start} is of another network ({index['network'][:12]}, this one is {weights[:12]}).",
+            fix="Give one of the same model, or leave start out.",
+        )
     if unsorted := sorted(set(cuts) - set(index["cuts"])):
-        raise InputError(
-            "SS219", f"supernet.start {start} has not sorted the elements of {unsorted[0]}.",
-            "Take such units out, or leave start out.",
-        )  # fmt: skip
+        raise problem(
+            "SS219",
+            f"supernet.start {start} has not sorted the elements of {unsorted[0]}.",
+            fix="Take such units out, or leave start out.",
+        )
     return index

@@ -31,11 +31,10 @@ from filelock import FileLock, Timeout
 
 from sparsesearch.errors import (
     DamagedFile,
-    EnvironmentProblem,
-    InputError,
     SparseSearchError,
     first_line,
     machine_problem,
+    problem,
 )
 from sparsesearch.files import (
     LineWriter,
@@ -95,8 +94,8 @@ class RunDirectory:
     def check_new(cls, path: Path) -> None:
         """Raise InputError SS303 if there is a run already, or the archive of one."""
         if cls.is_there(path):
-            raise InputError(
-                "SS303", f"{path} exists{_progress(path)}.", f"Use 'sparsesearch resume {path}', or another --name."
+            raise problem(
+                "SS303", f"{path} exists{_progress(path)}.", fix=f"Use 'sparsesearch resume {path}', or another --name."
             )
 
     @classmethod
@@ -114,7 +113,7 @@ class RunDirectory:
         """An existing run directory; raises InputError SS600, DamagedFile SS601 if its `run.yaml` is damaged."""
         if not (path / "run.yaml").exists():
             hint = cls(path).mending if (path / "archive.jsonl").exists() else "Runs are made by 'search'."
-            raise InputError("SS600", f"{path} is not a run directory (no run.yaml).", hint)
+            raise problem("SS600", f"{path} is not a run directory (no run.yaml).", fix=hint)
         run = cls(path.resolve())
         run.check_config()
         return run
@@ -132,7 +131,7 @@ class RunDirectory:
             owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
         except Timeout:
             who = (owner.read_text(errors="replace") if owner.exists() else "") or "unknown process"
-            raise EnvironmentProblem("SS304", f"run {self.path} is active: {who}.", "Wait for it or stop it.") from None
+            raise problem("SS304", f"run {self.path} is active: {who}.", fix="Wait for it or stop it.") from None
         except OSError as error:
             owner.unlink(missing_ok=True)
             lock.release()
@@ -187,9 +186,10 @@ class RunDirectory:
         # Of earlier versions, and changed on purpose, are those without the comment.
         if first.startswith(_CHECKSUM_LINE[0]) and first != _CHECKSUM_LINE + _text_hash(text):
             raise DamagedFile(
-                self.config, "its content does not match its first line",
+                self.config,
+                "its content does not match its first line",
                 f"If it was changed on purpose, delete that line; else: {self.mending}",
-            )  # fmt: skip
+            )
 
     @property
     def mending(self) -> str:
@@ -199,8 +199,8 @@ class RunDirectory:
     def read(self, path: Path) -> dict[str, Any]:
         """Read a JSON file of the run; raises InputError SS600 if it is not there yet, DamagedFile SS601."""
         if not path.exists():
-            raise InputError(
-                "SS600", f"{self.path} has no {path.name} yet.", f"Use 'sparsesearch resume {self.path}' to go on."
+            raise problem(
+                "SS600", f"{self.path} has no {path.name} yet.", fix=f"Use 'sparsesearch resume {self.path}' to go on."
             )
         return read_json(path, self.mending if path in (self.info, self.space) else f"Delete {path}, then resume.")
 
@@ -290,9 +290,9 @@ def check_vacant(out: Path) -> None:
     """
     try:
         if out.is_symlink() and not out.exists():
-            raise InputError("SS500", f"{out} is a link that leads nowhere.", "Choose another --out.")
+            raise problem("SS500", f"{out} is a link that leads nowhere.", fix="Choose another --out.")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError("SS500", f"{out} exists and is not empty.", "Choose another --out.")
+            raise problem("SS500", f"{out} exists and is not empty.", fix="Choose another --out.")
     except OSError as error:
         raise machine_problem(error, f"cannot write {out}") or error from None
 

@@ -72,9 +72,14 @@ class Reporter:
         self._keep(phase=name, phase_began=time.time(), done=0, total=total, first=None, first_at=None)
         if self.console.is_terminal and not self.console.quiet:
             self._live = Progress(
-                SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-                TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=self.console,
-            )  # fmt: skip
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=self.console,
+            )
             self._task = self._live.add_task(printable(name), total=total, note="")
             self._live.start()
 

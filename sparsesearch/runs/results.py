@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sparsesearch import pareto
-from sparsesearch.errors import InfeasibleError, InputError
+from sparsesearch.errors import problem
 from sparsesearch.runs.archive import Archive
 from sparsesearch.runs.cache import read_index, supernet_path
 from sparsesearch.runs.directory import RunDirectory
@@ -185,15 +185,17 @@ class RunResults:
         """
         found = [e for e in [*self.evaluations, *self.trained, *self.learned] if e.genome.id.startswith(identity)]
         if not found:
-            raise InputError(
-                "SS501", f"no candidate {identity!r} in {self.run.path}.", f"See: sparsesearch front {self.run.path}"
+            raise problem(
+                "SS501",
+                f"no candidate {identity!r} in {self.run.path}.",
+                fix=f"See: sparsesearch front {self.run.path}",
             )
         if len({e.genome.id for e in found}) > 1:
             names = len({e.genome.id for e in found})
-            raise InputError("SS501", f"{identity!r} names {names} candidates.", "Give more characters of the id.")
+            raise problem("SS501", f"{identity!r} names {names} candidates.", fix="Give more characters of the id.")
         measured = [e for e in found if e.status == "ok"]
         if not measured:
-            raise InputError("SS501", f"candidate {found[0].genome.id} could not be measured: {found[0].error}")
+            raise problem("SS501", f"candidate {found[0].genome.id} could not be measured: {found[0].error}")
         return max(measured, key=lambda e: (e in self.trained, e in self.front, not e.trained, e.sequences))
 
     def pick(self, rule: str) -> Evaluation:
@@ -210,22 +212,25 @@ class RunResults:
     def require_front(self) -> None:
         """Raise InfeasibleError SS406 where no candidate respects every limit."""
         if not self.final:
-            raise InputError(
-                "SS600", f"{self.run.path} has no final measurements yet.", "Let it end, or use 'sparsesearch resume'."
+            raise problem(
+                "SS600",
+                f"{self.run.path} has no final measurements yet.",
+                fix="Let it end, or use 'sparsesearch resume'.",
             )
         failed = [e for e in self.evaluations if e.status != "ok"]
         if not self.front and failed and len(failed) >= sum(e.genome != self.space.dense for e in self.evaluations):
-            raise InfeasibleError(
-                "SS406", f"{self.run.path}: no candidate could be measured; the first failed with: {failed[0].error}.",
-                f"See {self.run.archive}.",
-            )  # fmt: skip
+            raise problem(
+                "SS406",
+                f"{self.run.path}: no candidate could be measured; the first failed with: {failed[0].error}.",
+                fix=f"See {self.run.archive}.",
+            )
         if not self.front and {e.genome for e in self.final} == {self.space.dense}:
-            raise InfeasibleError("SS406", f"{self.run.path} measured nothing but the dense model.", "Raise --evals.")
+            raise problem("SS406", f"{self.run.path} measured nothing but the dense model.", fix="Raise --evals.")
         if not self.front:
-            raise InfeasibleError(
+            raise problem(
                 "SS406",
                 f"{self.run.path} has no candidate that respects every limit.",
-                "Raise the limits, or go on longer.",
+                fix="Raise the limits, or go on longer.",
             )
 
     def smallest(self, cost: str) -> int:

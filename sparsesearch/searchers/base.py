@@ -14,7 +14,7 @@ from markupsafe import Markup
 from sparsesearch import pareto
 from sparsesearch.config import Strict
 from sparsesearch.config.base import LARGEST
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.plugins import described, plugin, unfit
 from sparsesearch.searchers.screening import Screen
 from sparsesearch.space import Genome, Space
@@ -193,8 +193,8 @@ class Searcher(ABC):
         if not isinstance(found, (list, tuple)):
             raise unfit(name, found, "a list of proposals")
         for proposal in found:
-            if problem := _problem(proposal, self.space):
-                raise InputError("SS127", f"{name} proposed what cannot be measured: {problem}.", "Mend it.")
+            if fault := _problem(proposal, self.space):
+                raise problem("SS127", f"{name} proposed what cannot be measured: {fault}.", fix="Mend it.")
         return list(found)
 
     def _take_in(self, evaluations: list[Evaluation]) -> None:

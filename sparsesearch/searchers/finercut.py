@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from sparsesearch.config.base import LARGEST
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.space import Genome, Space
 
@@ -31,10 +31,11 @@ class FinerCutSearcher(Searcher):
 
     def check(self) -> None:
         if not any(unit.is_drop for unit in self.space.units):
-            raise InputError(
-                "SS111", "finercut drops sublayers, and this space has no units of that kind.",
-                "Add {kind: drop_attention} or {kind: drop_ffn}.",
-            )  # fmt: skip
+            raise problem(
+                "SS111",
+                "finercut drops sublayers, and this space has no units of that kind.",
+                fix="Add {kind: drop_attention} or {kind: drop_ffn}.",
+            )
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         tokens = self.options.tokens

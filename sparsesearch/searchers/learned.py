@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sparsesearch.config import Fraction
 from sparsesearch.config.base import LARGEST, MANY, Finite
-from sparsesearch.errors import InputError
+from sparsesearch.errors import InputError, problem
 from sparsesearch.searchers.base import Proposal, Searcher
 from sparsesearch.space import KINDS, Limit, Space
 from sparsesearch.space.unit import CUT_KINDS
@@ -75,22 +75,24 @@ class LearnedSearcher(Searcher):
         """Raise InputError SS111 where units are of kinds that it cannot choose, SS106 for a size that none has."""
         found = list(dict.fromkeys(unit.kind for unit in self.space.units))
         if strange := [kind for kind in found if kind not in self.kinds]:
-            raise InputError(
-                "SS111", f"searcher {self.method} cannot choose units of kind {strange[0]}.",
-                f"It takes: {', '.join(self.kinds)}.",
-            )  # fmt: skip
+            raise problem(
+                "SS111",
+                f"searcher {self.method} cannot choose units of kind {strange[0]}.",
+                fix=f"It takes: {', '.join(self.kinds)}.",
+            )
         if not self.mixes and "sparsity" in found and len(found) > 1:
             other = next(kind for kind in found if kind != "sparsity")
-            raise InputError(
-                "SS111", f"searcher {self.method} learns sparsity or {other}, not both.",
-                "Take one kind out, or use tas.",
-            )  # fmt: skip
+            raise problem(
+                "SS111",
+                f"searcher {self.method} learns sparsity or {other}, not both.",
+                fix="Take one kind out, or use tas.",
+            )
         for space in self.targets().values():
             try:
                 space.check()
             except InputError as error:
                 hint = f"{error.hint} What is learned is in search.options.sizes."
-                raise InputError(error.code, error.message, hint) from None
+                raise problem(error.code, error.message, fix=hint) from None
 
     def targets(self) -> dict[str, Space]:
         """The space with the limits of every size that is learned, by what to call it."""

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from sparsesearch.config.base import LARGEST, MANY
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.unit import CUT_KINDS
@@ -44,17 +44,20 @@ class MinitronSearcher(Searcher):
 
     def check(self) -> None:
         if not self.space.bounds:
-            raise InputError(
-                "SS106", "minitron measures the largest networks at a limit, and the recipe has none.",
-                "Give --limit 'params<=60%' (or another cost).",
-            )  # fmt: skip
+            raise problem(
+                "SS106",
+                "minitron measures the largest networks at a limit, and the recipe has none.",
+                fix="Give --limit 'params<=60%' (or another cost).",
+            )
         if not any(unit.is_cut or unit.is_drop for unit in self.space.units):
-            raise InputError("SS111", "minitron searches widths and depth, and this space has units of neither.")
+            raise problem("SS111", "minitron searches widths and depth, and this space has units of neither.")
         if not self.largest():
-            raise InputError(
-                "SS106", f"{self.space.bounds[0].text}: no homogeneous network with at most {self.options.depth:.0%} "
-                "of the blocks dropped is within.", "Raise the limit or search.options.depth, or give smaller levels.",
-            )  # fmt: skip
+            raise problem(
+                "SS106",
+                f"{self.space.bounds[0].text}: no homogeneous network with at most {self.options.depth:.0%} "
+                "of the blocks dropped is within.",
+                fix="Raise the limit or search.options.depth, or give smaller levels.",
+            )
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         tokens = self.options.tokens

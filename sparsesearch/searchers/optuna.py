@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from sparsesearch.config.base import LARGEST, MANY
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.searchers.base import WORST, Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.repair import repair
@@ -143,10 +143,11 @@ class GPSearcher(OptunaSearcher):
 
     def check(self) -> None:
         if len(self.space.units) > GP_UNITS:
-            raise InputError(
-                "SS113", f"optuna:gp takes spaces of up to {GP_UNITS} units; this one has {len(self.space.units)}.",
-                "Use optuna:tpe.",
-            )  # fmt: skip
+            raise problem(
+                "SS113",
+                f"optuna:gp takes spaces of up to {GP_UNITS} units; this one has {len(self.space.units)}.",
+                fix="Use optuna:tpe.",
+            )
 
 
 class CMAESSearcher(OptunaSearcher):
@@ -160,10 +161,11 @@ class CMAESSearcher(OptunaSearcher):
 
     def check(self) -> None:
         if not self.space.bounds:
-            raise InputError(
-                "SS106", "optuna:cmaes minimises quality at a limit, and the recipe has none.",
-                "Give --limit 'nonzeros<=30%' (or another cost), or use optuna:tpe.",
-            )  # fmt: skip
+            raise problem(
+                "SS106",
+                "optuna:cmaes minimises quality at a limit, and the recipe has none.",
+                fix="Give --limit 'nonzeros<=30%' (or another cost), or use optuna:tpe.",
+            )
 
     @property
     def told_objectives(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sparsesearch.allocation import ALLOCATIONS
-from sparsesearch.errors import InputError, did_you_mean, printable
+from sparsesearch.errors import printable, problem
 from sparsesearch.plugins import plugin
 from sparsesearch.searchers.allocation import AllocationSearcher
 from sparsesearch.searchers.auto.searcher import AutoSearcher
@@ -64,22 +64,24 @@ def searcher(name: str) -> Callable[[type[Searcher]], type[Searcher]]:
 def options_of(name: str, options: dict[str, Any]) -> Searcher.Options:
     """Validated options of a searcher; raises InputError SS101 or SS102."""
     if name not in SEARCHERS:
-        raise InputError(
-            "SS102", f"searcher {name!r} not found. {did_you_mean(name, SEARCHERS)}".rstrip(),
-            f"Allowed: {', '.join(SEARCHERS)}. See: sparsesearch list searchers",
-        )  # fmt: skip
+        raise problem(
+            "SS102",
+            f"searcher {name!r} not found.",
+            got=name,
+            allowed=SEARCHERS,
+            fix="See: sparsesearch list searchers",
+        )
     cls = SEARCHERS[name].Options
     try:
         return cls(**options)
     except ValidationError as error:
         first = error.errors()[0]
         key = printable(".".join(map(str, first["loc"])), 200) or "options"
+        place = f"search.options.{key} of {name}"
         if first["type"] == "extra_forbidden":
-            allowed = list(cls.model_fields)
-            message = f"unknown key. {did_you_mean(key, allowed)}Allowed: {', '.join(allowed) or 'none'}."
-        else:
-            message = first["msg"].removeprefix("Value error, ")
-        raise InputError("SS101", f"search.options.{key} of {name}: {message}") from None
+            allowed = list(cls.model_fields) or ["none"]
+            raise problem("SS101", f"{place}: unknown key.", got=key, allowed=allowed) from None
+        raise problem("SS101", f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def create(

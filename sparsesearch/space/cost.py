@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import SparseSearchError, problem
 from sparsesearch.space.unit import Unit
 
 COSTS = {
@@ -110,13 +110,16 @@ class CostModel:
     def _rows(self, part: Part) -> Ints:
         none = (0,) * len(part.params)
         latency, memory = part.latency_ns or none, part.memory_bytes or none
-        rows = _int64(part.name, [
-            (params, nonzeros, nonzeros * part.prunable, macs, params * self.bytes_per_weight, kv_bytes, *measured)
-            for row in part.nonzeros
-            for params, nonzeros, macs, kv_bytes, *measured in zip(
-                part.params, row, part.macs, part.kv_bytes, latency, memory, strict=True
-            )
-        ])  # fmt: skip
+        rows = _int64(
+            part.name,
+            [
+                (params, nonzeros, nonzeros * part.prunable, macs, params * self.bytes_per_weight, kv_bytes, *measured)
+                for row in part.nonzeros
+                for params, nonzeros, macs, kv_bytes, *measured in zip(
+                    part.params, row, part.macs, part.kv_bytes, latency, memory, strict=True
+                )
+            ],
+        )
         if part.free:
             rows[0] = 0
         return rows
@@ -215,8 +218,8 @@ def _int64(name: str, rows: list[tuple[int, ...]]) -> Ints:
         raise _too_large(name) from None
 
 
-def _too_large(name: str) -> InputError:
-    return InputError("SS128", f"costs of {name} do not fit 64 bits.", "Lower context, or mend latency.table.")
+def _too_large(name: str) -> SparseSearchError:
+    return problem("SS128", f"costs of {name} do not fit 64 bits.", fix="Lower context, or mend latency.table.")
 
 
 def amount(name: str, value: int) -> str:

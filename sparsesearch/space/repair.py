@@ -11,7 +11,7 @@ from bisect import bisect_left
 import numpy as np
 import numpy.typing as npt
 
-from sparsesearch.errors import InfeasibleError
+from sparsesearch.errors import problem
 from sparsesearch.space.genome import Genome
 from sparsesearch.space.space import Space
 
@@ -37,7 +37,7 @@ def repair(space: Space, genome: Genome, rng: np.random.Generator) -> Genome:
         units = np.flatnonzero(helps if helps.any() else movable)
         if units.size == 0:
             bound = space.bounds[int(np.flatnonzero(over)[0])]
-            raise InfeasibleError("SS405", f"no genome meets {bound.text}: even the smallest exceeds it.")
+            raise problem("SS405", f"no genome meets {bound.text}: even the smallest exceeds it.")
         drawn = rng.choice(units, count)
         levels = _moved(space, levels, drawn[: _steps(space, levels, drawn, +1, until=True)], +1)
         count *= 2

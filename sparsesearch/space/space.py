@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.space.cost import MEASURED, CostModel, Ints, Part, amount, cost_index
 from sparsesearch.space.genome import Genome
 from sparsesearch.space.limit import Bound, Limit
@@ -122,25 +122,26 @@ class Space:
     def check(self) -> None:
         """Raise InputError SS106 where no genome meets a limit, SS108 where there is nothing to choose."""
         if not self.max_levels.any():
-            raise InputError("SS108", "the space has one genome, the dense model.", "Give its units more levels.")
+            raise problem("SS108", "the space has one genome, the dense model.", fix="Give its units more levels.")
         smallest = self.costs.named(self.smallest.levels)
         for bound in self.bounds:
             if smallest[bound.cost] > bound.maximum:
                 dense = self.dense_costs[bound.cost]
-                raise InputError(
+                raise problem(
                     "SS106",
                     f"limit {bound.text} cannot be met: it allows {amount(bound.cost, bound.maximum)}, the smallest "
                     f"candidate keeps {amount(bound.cost, smallest[bound.cost])} of {amount(bound.cost, dense)} "
                     f"({smallest[bound.cost] / dense:.1%}).",
-                    f"{self._largest_rest(bound.cost)}Add smaller levels or units, or raise the limit.",
+                    fix=f"{self._largest_rest(bound.cost)}Add smaller levels or units, or raise the limit.",
                 )
         grown = self.excess(self.costs.neighbours(self.max_levels, -1))
         if self.bounds and not ((grown <= 0).all(axis=1) & (self.max_levels > 0)).any():
             limits = ", ".join(bound.text for bound in self.bounds)
-            raise InputError(
-                "SS108", f"{limits} leaves one genome, the smallest; there is nothing to search.",
-                "Raise the limit, or give units smaller levels.",
-            )  # fmt: skip
+            raise problem(
+                "SS108",
+                f"{limits} leaves one genome, the smallest; there is nothing to search.",
+                fix="Raise the limit, or give units smaller levels.",
+            )
 
     def _largest_rest(self, cost: str) -> str:
         """Where most of a cost is left in the smallest genome; nothing of one that is put together from pieces."""

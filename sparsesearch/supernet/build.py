@@ -14,7 +14,7 @@ from sparsesearch.calibration import InputStatistics
 from sparsesearch.calibration.gradients import load_gradients
 from sparsesearch.calibration.statistics import Statistics, load_statistics
 from sparsesearch.config import PrunerConfig
-from sparsesearch.errors import DamagedFile, InputError
+from sparsesearch.errors import DamagedFile, problem
 from sparsesearch.files import file_hash, read_json, write_json
 from sparsesearch.models.network import Cut, Index, Matrix, Network, Slot
 from sparsesearch.models.space_builder import sparsity_module
@@ -128,10 +128,11 @@ class StoreBuilder:
         if matrix.block not in self._moments:
             self._moments[matrix.block] = load_statistics(self.statistics, matrix.block)
         if matrix.reads not in self._moments[matrix.block]:
-            raise InputError(
-                "SS210", f"layer {matrix.reads} does not run on the calibration data; nothing is known of its inputs.",
-                "Give data that reach it, or targets that leave it out.",
-            )  # fmt: skip
+            raise problem(
+                "SS210",
+                f"layer {matrix.reads} does not run on the calibration data; nothing is known of its inputs.",
+                fix="Give data that reach it, or targets that leave it out.",
+            )
         return self._moments[matrix.block][matrix.reads]
 
     def _layers(self, matrix: Matrix) -> list[Layer]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import SparseSearchError, problem
 from sparsesearch.models.network import Cut, Network, Slot
 from sparsesearch.space import Space
 from sparsesearch.supernet.store import UnitFiles
@@ -94,9 +94,10 @@ def _same(outputs: torch.Tensor, wanted: torch.Tensor) -> bool:
     return bool((outputs - wanted).abs().max() <= rounding * wanted.abs().max().clamp_min(1e-6))
 
 
-def _not_sortable(network: Network, cut: Cut) -> InputError:
+def _not_sortable(network: Network, cut: Cut) -> SparseSearchError:
     block = network.blocks[cut.block] if cut.block < len(network.blocks) else "the network"
-    return InputError(
-        "SS218", f"{block}: sorting the elements of {cut.name} changes what the network computes.",
-        f"Leave {cut.path} out of units, or use supernet: stitched.",
-    )  # fmt: skip
+    return problem(
+        "SS218",
+        f"{block}: sorting the elements of {cut.name} changes what the network computes.",
+        fix=f"Leave {cut.path} out of units, or use supernet: stitched.",
+    )

@@ -153,10 +153,12 @@ class UnitFiles:
 
     def ranking(self, unit: Unit, elements: int) -> torch.Tensor:
         """All elements of a cut, those that stay longest first, (orders, elements)."""
-        return torch.stack([
-            torch.cat([kept_elements(order, elements, elements - len(order)), order.flip(0)])
-            for order in self._file(unit).get_tensor("order").long()
-        ])  # fmt: skip
+        return torch.stack(
+            [
+                torch.cat([kept_elements(order, elements, elements - len(order)), order.flip(0)])
+                for order in self._file(unit).get_tensor("order").long()
+            ]
+        )
 
     def mean(self, matrix: Matrix) -> torch.Tensor:
         """Mean inputs of a matrix over calibration data, (groups, inputs)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
+from sparsesearch.errors import problem
 from sparsesearch.runs.results import RunResults
 from sparsesearch.tracking.base import Tracker
 
@@ -20,10 +20,10 @@ TRACKERS = {
 def open_tracker(name: str, results: RunResults) -> Tracker:
     """A tracker of a run; raises InputError SS102, EnvironmentProblem SS307 where its extra is not installed."""
     if name not in TRACKERS:
-        raise InputError("SS102", f"--to {name!r}: {did_you_mean(name, TRACKERS)}Allowed: {', '.join(TRACKERS)}.")
+        raise problem("SS102", f"--to {name!r}.", got=name, allowed=TRACKERS)
     needed, where = TRACKERS[name]
     if importlib.util.find_spec(needed) is None:
-        raise EnvironmentProblem("SS307", f"--to {name} needs {needed}.", f"pip install 'sparsesearch[{name}]'")
+        raise problem("SS307", f"--to {name} needs {needed}.", fix=f"pip install 'sparsesearch[{name}]'")
     module, _, attribute = where.partition(":")
     cls: type[Tracker] = getattr(importlib.import_module(f"sparsesearch.tracking.{module}"), attribute)
     return cls(results)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from sparsesearch.config import TrainingConfig
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.models.network import Network
 from sparsesearch.training.masks import Masks
 
@@ -64,8 +64,8 @@ class LoRA:
 
     def __init__(self, model: Any, network: Network, masks: Masks, options: TrainingConfig) -> None:
         if masks.kept:
-            raise InputError(
-                "SS117", "training.method lora: merged updates would fill pruned weights.", "Use masked_lora."
+            raise problem(
+                "SS117", "training.method lora: merged updates would fill pruned weights.", fix="Use masked_lora."
             )
         from peft import LoraConfig, get_peft_model
 
@@ -148,8 +148,10 @@ def trainee(model: Any, network: Network, options: TrainingConfig) -> Trainee:
     model.float().requires_grad_(False).eval()
     found = METHODS[options.method](model, network, Masks.of_zeros(model, network.matrices), options)
     if not found.parameters():
-        raise InputError(
-            "SS117", f"training.method {options.method}: the network has nothing of that kind to train.", "Use full."
+        raise problem(
+            "SS117",
+            f"training.method {options.method}: the network has nothing of that kind to train.",
+            fix="Use full.",
         )
     return found
 

@@ -83,9 +83,17 @@ class Case:
         targets = tuple(self.searcher.targets().items())
         plan = Plan("0-0", targets * sizes, self.tokens(steps), 0)
         around = Surroundings(
-            supernet, self.samples, self.samples, TRAINING, 4, built.launch.config.pruners.pattern,
-            built.supernet("sliced").model, torch.float32, torch.float32, lambda model: [0.0],
-        )  # fmt: skip
+            supernet,
+            self.samples,
+            self.samples,
+            TRAINING,
+            4,
+            built.launch.config.pruners.pattern,
+            built.supernet("sliced").model,
+            torch.float32,
+            torch.float32,
+            lambda model: [0.0],
+        )
         return Learning(plan, self.searcher, around, directory)
 
 
@@ -421,9 +429,13 @@ def test_every_mixture_of_patterns_keeps_n(n: int, m: int) -> None:
 
 def test_patterns_settle_and_large_weights_are_preferred(made: Any) -> None:
     case = made(
-        "maskllm", [{"kind": "sparsity", "levels": ["50%"]}], {"sparsity": "wanda", "pattern": "2:4"}, "",
-        temperature=1e-4, last_temperature=1e-4,
-    )  # fmt: skip
+        "maskllm",
+        [{"kind": "sparsity", "levels": ["50%"]}],
+        {"sparsity": "wanda", "pattern": "2:4"},
+        "",
+        temperature=1e-4,
+        last_temperature=1e-4,
+    )
     relaxed = relaxed_of(case.built)
     found: Any = learner("maskllm", relaxed, case.built.store.files, case.options, 0, pattern="2:4")
     size = Size("pattern", case.space)

@@ -113,7 +113,7 @@ MISTAKES: list[tuple[dict[str, Any], list[str], int, str, str]] = [
         "SS101",
         "units[0].levles: unknown key. Did you mean 'levels'",
     ),
-    ({"units": [{"kind": "kv_group"}]}, [], 2, "SS102", "units[0].kind: 'kv_group'. Did you mean 'kv_groups'"),
+    ({"units": [{"kind": "kv_group"}]}, [], 2, "SS102", "units[0].kind: 'kv_group' is no kind of unit. Did you mean 'kv_groups'"),
     ({"units": []}, [], 2, "SS101", "units"),
     (
         {"units": [{"kind": "sparsity", "levels": [50]}]},
@@ -149,9 +149,16 @@ MISTAKES: list[tuple[dict[str, Any], list[str], int, str, str]] = [
     ("changes", "arguments", "code", "error", "words"), MISTAKES, ids=[m[4][:40] for m in MISTAKES]
 )
 def test_mistakes_get_one_line_before_anything_starts(
-    run: Any, recipe_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    changes: dict[str, Any], arguments: list[str], code: int, error: str, words: str,
-) -> None:  # fmt: skip
+    run: Any,
+    recipe_file: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    arguments: list[str],
+    code: int,
+    error: str,
+    words: str,
+) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     outcome = run("search", recipe_file(**changes), "--results", tmp_path / "res", *arguments)
     assert outcome.code == code
@@ -272,11 +279,16 @@ def test_another_searcher_does_not_inherit_the_recipes_options(run: Any, recipe_
 MANY = {"search": {"searcher": "random", "evals": 5000, "options": {"tokens": 32}}}
 LONG = {
     "units": [{"kind": "sparsity", "levels": ["40%", "75%"]}],
-    "search": {"searcher": "random", "evals": 4, "final": 2, "options": {"batch": 4, "tokens": 32, "sizes": 2},
-               "rungs": [{"tokens": 2_000_000, "candidates": 1}]},
+    "search": {
+        "searcher": "random",
+        "evals": 4,
+        "final": 2,
+        "options": {"batch": 4, "tokens": 32, "sizes": 2},
+        "rungs": [{"tokens": 2_000_000, "candidates": 1}],
+    },
     "training": {"batch": 2},
     "executor": {"kind": "ray", "workers": 1},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(

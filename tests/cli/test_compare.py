@@ -37,10 +37,25 @@ def run(*arguments: Any) -> Any:
 
 def test_one_that_trains_is_compared_with_one_that_does_not(space: Path, tmp_path: Path) -> None:
     arguments = [
-        space, "--searchers", "darwin,random", "--tokens", 20_000, "--seeds", "0", "--set", "limits=[nonzeros<=95%]",
-        "--option", "darwin.training=[128,128,128,256]", "--option", "darwin.tokens=[16,32,32,64]",
-        "--results", tmp_path, "--name", "c", "--json",
-    ]  # fmt: skip
+        space,
+        "--searchers",
+        "darwin,random",
+        "--tokens",
+        20_000,
+        "--seeds",
+        "0",
+        "--set",
+        "limits=[nonzeros<=95%]",
+        "--option",
+        "darwin.training=[128,128,128,256]",
+        "--option",
+        "darwin.tokens=[16,32,32,64]",
+        "--results",
+        tmp_path,
+        "--name",
+        "c",
+        "--json",
+    ]
     first = run(*arguments)
     assert first.exception is None, first.exception
     again = run(*arguments)
@@ -50,9 +65,23 @@ def test_one_that_trains_is_compared_with_one_that_does_not(space: Path, tmp_pat
 
 def test_searchers_are_compared_and_the_same_command_goes_on(space: Path, tmp_path: Path) -> None:
     arguments = [
-        space, "--searchers", "random,nsga2", "--tokens", 1200, "--seeds", "0,1", "--sizes", "95%,85%",
-        "--results", tmp_path, "--name", "c", "--option", "nsga2.population=8", "--json",
-    ]  # fmt: skip
+        space,
+        "--searchers",
+        "random,nsga2",
+        "--tokens",
+        1200,
+        "--seeds",
+        "0,1",
+        "--sizes",
+        "95%,85%",
+        "--results",
+        tmp_path,
+        "--name",
+        "c",
+        "--option",
+        "nsga2.population=8",
+        "--json",
+    ]
     first = run(*arguments)
     assert first.exception is None, first.exception
     numbers = json.loads(first.stdout)
@@ -96,9 +125,22 @@ def test_checkpoints_are_what_shorter_searches_had_chosen(
     """A search to the budget of a checkpoint chooses what the longer one is said to have chosen there."""
     few = ["--option", "auto.tokens=32", "--option", "auto.probe_tokens=16"] if name == "auto" else []
     common = [
-        space, "--searchers", name, "--seeds", "0", "--sizes", "85%", "--results", tmp_path, "--json", *few,
-        "--set", f"search={{searcher: {name}, asynchronous: {asynchronous}}}", "--set", "executor.workers=1",
-    ]  # fmt: skip
+        space,
+        "--searchers",
+        name,
+        "--seeds",
+        "0",
+        "--sizes",
+        "85%",
+        "--results",
+        tmp_path,
+        "--json",
+        *few,
+        "--set",
+        f"search={{searcher: {name}, asynchronous: {asynchronous}}}",
+        "--set",
+        "executor.workers=1",
+    ]
     long = run(*common, "--tokens", 2000, "--name", "long")
     short = run(*common, "--tokens", 1000, "--name", "short")
     assert long.exception is None, long.exception
@@ -112,9 +154,20 @@ def test_checkpoints_are_what_shorter_searches_had_chosen(
 def test_the_searcher_of_the_recipe_does_not_count(space: Path, tmp_path: Path) -> None:
     own = ["--set", "search.searcher=evolution", "--set", "search.options={tokens: 1000000}"]
     done = run(
-        space, "--searchers", "random", "--tokens", 320, "--seeds", "0", "--sizes", "95%", "--results", tmp_path,
-        "--json", *own,
-    )  # fmt: skip
+        space,
+        "--searchers",
+        "random",
+        "--tokens",
+        320,
+        "--seeds",
+        "0",
+        "--sizes",
+        "95%",
+        "--results",
+        tmp_path,
+        "--json",
+        *own,
+    )
     assert done.exception is None, done.exception
 
 

@@ -46,9 +46,14 @@ def test_status_and_track(run: Any, small_run: RunResults, tmp_path: Path) -> No
     ],
 )
 def test_mistakes_are_one_line(
-    run: Any, small_run: RunResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str], exits: int, words: str,
-) -> None:  # fmt: skip
+    run: Any,
+    small_run: RunResults,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    exits: int,
+    words: str,
+) -> None:
     installed = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda n: None if n in ("mlflow", "optuna_dashboard") else installed(n)

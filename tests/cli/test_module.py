@@ -99,9 +99,20 @@ def test_workers_find_a_factory_beside_the_shell(place: Path) -> None:
     archives = []
     for kind in ("local", "ray"):
         told = run_apart(
-            place / "beside", "search", "../cnn.yaml", "--model", "own_nets:padded", "--results", place, "--name", kind,
-            "--set", f"executor.kind={kind}", "--set", "executor.workers=2",
-        )  # fmt: skip
+            place / "beside",
+            "search",
+            "../cnn.yaml",
+            "--model",
+            "own_nets:padded",
+            "--results",
+            place,
+            "--name",
+            kind,
+            "--set",
+            f"executor.kind={kind}",
+            "--set",
+            "executor.workers=2",
+        )
         assert told.returncode == 0, told.stderr
         archives.append((place / kind / "archive.jsonl").read_bytes())
     assert archives[0] == archives[1]

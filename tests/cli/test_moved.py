@@ -47,9 +47,11 @@ def test_every_verb_on_a_run_takes_where_the_model_is_now(
     text.write_text("a text of some words. " * 100)
     place = results.run.path
     for call in (
-        ["evaluate", place / results.pick("knee").genome.id, "--text", text, "--length", 16], ["latency", place],
-        ["recover", place, "--tokens", 256, "--out", tmp_path / "recovered"], ["refine", place],
-    ):  # fmt: skip
+        ["evaluate", place / results.pick("knee").genome.id, "--text", text, "--length", 16],
+        ["latency", place],
+        ["recover", place, "--tokens", 256, "--out", tmp_path / "recovered"],
+        ["refine", place],
+    ):
         refused = run(*call)
         assert refused.code == 2, call
         assert str(before) in refused.err

@@ -42,9 +42,21 @@ def run(*arguments: Any) -> Any:
 def test_a_recovered_candidate_is_a_model(searched: RunResults, tmp_path: Path, method: str, form: str) -> None:
     out = tmp_path / "model"
     done = run(
-        searched.run.path, "--pick", "best", "--tokens", 400, "--method", method, "--form", form, "--out", out,
-        "--json", "--set", f"training.learning_rate={2e-4 if method == 'masked_lora' else 1e-3}",
-    )  # fmt: skip
+        searched.run.path,
+        "--pick",
+        "best",
+        "--tokens",
+        400,
+        "--method",
+        method,
+        "--form",
+        form,
+        "--out",
+        out,
+        "--json",
+        "--set",
+        f"training.learning_rate={2e-4 if method == 'masked_lora' else 1e-3}",
+    )
     assert done.exception is None, done.exception
     report = json.loads(done.stdout)
     assert report["after"] < report["before"]
@@ -94,8 +106,22 @@ def test_training_data_are_as_many_as_there_are(searched: RunResults, tmp_path: 
     text = tmp_path / "train.txt"
     text.write_text("one two three four five six seven eight nine ten\n" * 200)
     out = tmp_path / "out"
-    done = run(searched.run.path, "--pick", "best", "--tokens", 20_000, "--training", text, "--out", out, "--json",
-               "--set", "training.batch=600", "--set", "data.allow_shared=true")  # fmt: skip
+    done = run(
+        searched.run.path,
+        "--pick",
+        "best",
+        "--tokens",
+        20_000,
+        "--training",
+        text,
+        "--out",
+        out,
+        "--json",
+        "--set",
+        "training.batch=600",
+        "--set",
+        "data.allow_shared=true",
+    )
     assert done.exception is None, done.exception
     sizes = [len(searched.run.samples(path.name)) for path in searched.run.data.glob("training*")]
     assert max(sizes) > len(searched.run.samples("calibration"))
@@ -106,9 +132,19 @@ def test_other_training_data_each_time(searched: RunResults, tmp_path: Path) -> 
     for number, source in enumerate(["stdlib:test", "stdlib:test", "stdlib:selection"]):
         out = tmp_path / str(number)
         done = run(
-            searched.run.path, "--pick", "best", "--tokens", 256, "--training", source, "--out", out, "--json",
-            "--set", "data.allow_shared=true",
-        )  # fmt: skip
+            searched.run.path,
+            "--pick",
+            "best",
+            "--tokens",
+            256,
+            "--training",
+            source,
+            "--out",
+            out,
+            "--json",
+            "--set",
+            "data.allow_shared=true",
+        )
         assert done.exception is None, done.exception
         after.append(json.loads(done.stdout)["after"])
     assert after[0] == after[1] != after[2]

@@ -42,7 +42,8 @@ RECIPES = {
     "brackets": (UNITS + "x: " + "[" * 20_000, "levels of nesting"),
     "blocks": ("".join(f"{' ' * i}a:\n" for i in range(1000)), "levels of nesting"),
     "depth through aliases": (
-        "".join(f"a{i}: &a{i} [{f'*a{i - 1}' if i else 1}]\n" for i in range(3000)), "levels of nesting",
+        "".join(f"a{i}: &a{i} [{f'*a{i - 1}' if i else 1}]\n" for i in range(3000)),
+        "levels of nesting",
     ),
     "5000 digits": (UNITS + f"search: {{seed: {'9' * 5000}}}", "is no int"),
     "hexadecimal digits": (UNITS + f"batch: 0x{'f' * 5000}", "beyond 64 bits"),
@@ -73,7 +74,7 @@ RECIPES = {
     "nothing": ("", "a recipe is a mapping"),
     "more values than are read": (UNITS + f"x: [{'1,' * 150_000}]", "50,000 values"),
     "more bytes than are read": (UNITS + "# " + "x" * 2**20, "larger than"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "words"), RECIPES.values(), ids=RECIPES)
@@ -168,9 +169,23 @@ def test_levels_fit_a_genome(levels: Any) -> None:
 
 
 ASSIGNMENTS = [
-    "units[0].kind=x", "a..b=1", "=1", " =1", "a.=1", ".a=1", "x", "", f"search.seed={'9' * 5000}",
-    "search.evals=2024-99-99", "x=" + "[" * 20_000, "x=\udcff", "\udcff=1", "x=a: b: c", "x=!!int abc", "x=*y",
-]  # fmt: skip
+    "units[0].kind=x",
+    "a..b=1",
+    "=1",
+    " =1",
+    "a.=1",
+    ".a=1",
+    "x",
+    "",
+    f"search.seed={'9' * 5000}",
+    "search.evals=2024-99-99",
+    "x=" + "[" * 20_000,
+    "x=\udcff",
+    "\udcff=1",
+    "x=a: b: c",
+    "x=!!int abc",
+    "x=*y",
+]
 
 
 @pytest.mark.parametrize("text", ASSIGNMENTS, ids=lambda text: ascii(text)[:20])
@@ -179,9 +194,19 @@ def test_assignments_that_are_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["units.-1.kind", "units.9.kind", "units.².kind", "units.٣.kind", "units. 0.kind", "units.1_0.kind",
-     f"units.{'9' * 5000}.kind", "version.x.y", "objectives.0.x.y"],
-)  # fmt: skip
+    "key",
+    [
+        "units.-1.kind",
+        "units.9.kind",
+        "units.².kind",
+        "units.٣.kind",
+        "units. 0.kind",
+        "units.1_0.kind",
+        f"units.{'9' * 5000}.kind",
+        "version.x.y",
+        "objectives.0.x.y",
+    ],
+)
 def test_places_that_there_are_not(tmp_path: Path, key: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(UNITS + "version: 1\nobjectives: [kl, params]\n")
@@ -190,10 +215,32 @@ def test_places_that_there_are_not(tmp_path: Path, key: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["params<=1e400", "params<=1e99", "params<=1e19", "params<=1000000000T", "params<=-5", "params<=nan", "params<=inf",
-     "params<=٥", "params<=５", "params<=.", "params<=", "", " ", "params<=1_000", f"params<={'9' * 5000}", "\0",
-     "params<=0x10", "params<=1e1.5", "params<=60%%", "params<=60 %x", "params\n<=", "<=60%", "sparsity>=nan%"],
-)  # fmt: skip
+    [
+        "params<=1e400",
+        "params<=1e99",
+        "params<=1e19",
+        "params<=1000000000T",
+        "params<=-5",
+        "params<=nan",
+        "params<=inf",
+        "params<=٥",
+        "params<=５",
+        "params<=.",
+        "params<=",
+        "",
+        " ",
+        "params<=1_000",
+        f"params<={'9' * 5000}",
+        "\0",
+        "params<=0x10",
+        "params<=1e1.5",
+        "params<=60%%",
+        "params<=60 %x",
+        "params\n<=",
+        "<=60%",
+        "sparsity>=nan%",
+    ],
+)
 def test_limits_that_are_none(text: str) -> None:
     assert refused(lambda: Limit.parse(text))[:5] in ("SS102", "SS105")
 
@@ -207,12 +254,37 @@ def picked(rule: str) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     "rule",
-    ["", " ", "knee:x", "min", "min:", "min:x", "weights:", "weights:kl", "weights:kl=1", "weights:kl=1,kl=2",
-     "weights:kl=0,params=0", "weights:kl=-1,params=1", "weights:kl=nan,params=1", "weights:kl=inf,params=1",
-     "weights:kl=1e3,params=1", "weights:kl=²,params=1", "weights:kl=٣,params=1", "weights:x=1,kl=1",
-     f"weights:kl={'9' * 400},params=1", "max-under:", "max-under:params", "max-under:params=nan", "x" * 5000,
-     "max-under:params=-1", "max-under:sparsity>=50%", "max-under:kl=1", "max-under:macs=5", "max-under:params=1%"],
-)  # fmt: skip
+    [
+        "",
+        " ",
+        "knee:x",
+        "min",
+        "min:",
+        "min:x",
+        "weights:",
+        "weights:kl",
+        "weights:kl=1",
+        "weights:kl=1,kl=2",
+        "weights:kl=0,params=0",
+        "weights:kl=-1,params=1",
+        "weights:kl=nan,params=1",
+        "weights:kl=inf,params=1",
+        "weights:kl=1e3,params=1",
+        "weights:kl=²,params=1",
+        "weights:kl=٣,params=1",
+        "weights:x=1,kl=1",
+        f"weights:kl={'9' * 400},params=1",
+        "max-under:",
+        "max-under:params",
+        "max-under:params=nan",
+        "x" * 5000,
+        "max-under:params=-1",
+        "max-under:sparsity>=50%",
+        "max-under:kl=1",
+        "max-under:macs=5",
+        "max-under:params=1%",
+    ],
+)
 def test_rules_that_are_none(rule: str) -> None:
     assert refused(lambda: picked(rule))[:5] in ("SS501", "SS105", "SS102")
 

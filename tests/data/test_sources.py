@@ -323,11 +323,14 @@ def test_a_full_temporary_directory_is_one_line(
         token_windows(DataConfig(source=str(path), sequences=2, length=16), tokenizer, "calibration")
 
 
-@pytest.mark.parametrize(("said", "code"), [
-    (RuntimeError("I/O error: File too large (os error 27)"), "SS312 cannot write X: File too large"),
-    (RuntimeError("I/O error: Disk quota exceeded (os error 122)"), "SS305 cannot write X: no space left"),
-    (ImportError("libx.so: failed to map segment from shared object"), "SS309 cannot write X: out of memory"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (RuntimeError("I/O error: File too large (os error 27)"), "SS312 cannot write X: File too large"),
+        (RuntimeError("I/O error: Disk quota exceeded (os error 122)"), "SS305 cannot write X: no space left"),
+        (ImportError("libx.so: failed to map segment from shared object"), "SS309 cannot write X: out of memory"),
+    ],
+)
 def test_what_libraries_say_of_the_machine_is_one_line(said: Exception, code: str) -> None:
     assert str(machine_problem(said, "cannot write X")).startswith(code)
 

@@ -78,9 +78,12 @@ def test_gradients_reach_pruners_and_allocations(family_dir: Make, tmp_path: Pat
     search = {"searcher": "random", "evals": 4, "seeds": ["ecoflap"], "options": {"batch": 2, "tokens": 16}}
     for sparsity, width in (("gblm", "taylor"), ("taylor", "flap")):
         results = run_search(
-            tmp_path / f"{sparsity}-{width}", family_dir("gpt2"), units=units, search=search,
+            tmp_path / f"{sparsity}-{width}",
+            family_dir("gpt2"),
+            units=units,
+            search=search,
             pruners={"sparsity": sparsity, "width": width},
-        )  # fmt: skip
+        )
         assert all(np.isfinite(e.quality) for e in results.final)
 
 

@@ -65,14 +65,28 @@ def pipe(path: Path, chance: random.Random) -> None:
 
 DAMAGES = [flip, truncate, empty, delete, replace, pipe]
 RUN_FILES = [
-    "run.json", "run.yaml", "space.json", "archive.jsonl", "ledger.jsonl", "test.json", "progress.json",
-    "data/calibration/input_ids.npy", "data/selection/input_ids.npy", "data/test/digest.json",
-]  # fmt: skip
+    "run.json",
+    "run.yaml",
+    "space.json",
+    "archive.jsonl",
+    "ledger.jsonl",
+    "test.json",
+    "progress.json",
+    "data/calibration/input_ids.npy",
+    "data/selection/input_ids.npy",
+    "data/test/digest.json",
+]
 CACHES = [
-    "stores/*/index.json", "stores/*/units/*mlp.ffn_width.safetensors", "stores/*/blocks/000.json",
-    "statistics/*/block-000.safetensors", "teachers/*/logp.npy", "teachers/*/index.npy", "teachers/*/tail.npy",
-    "teachers/*/samples/input_ids.npy", "teachers/*/complete",
-]  # fmt: skip
+    "stores/*/index.json",
+    "stores/*/units/*mlp.ffn_width.safetensors",
+    "stores/*/blocks/000.json",
+    "statistics/*/block-000.safetensors",
+    "teachers/*/logp.npy",
+    "teachers/*/index.npy",
+    "teachers/*/tail.npy",
+    "teachers/*/samples/input_ids.npy",
+    "teachers/*/complete",
+]
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +208,11 @@ def test_verbs_that_work_give_the_same_or_name_the_file(
     def done(place: Path) -> tuple[int, dict[str, Any], str]:
         (place / "text.txt").write_text("some words of a text. " * 100)
         names = {
-            "RUN": place / "run", "OUT": place / "out", "RUN/ID": place / "run" / identity, "TEXT": place / "text.txt",
-        }  # fmt: skip
+            "RUN": place / "run",
+            "OUT": place / "out",
+            "RUN/ID": place / "run" / identity,
+            "TEXT": place / "text.txt",
+        }
         code, out, err = command(*[names.get(word, word) for word in WORKERS[verb]])
         told = json.loads(out) if out.startswith("{") else {}
         return code, {key: told[key] for key in LASTING if key in told}, err

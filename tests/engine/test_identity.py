@@ -213,9 +213,13 @@ def test_workers_of_a_cluster_are_compared_with_the_controller(
     }
     monkeypatch.chdir(tmp_path)
     recipe = RECIPE | {
-        "model": {"id": "perprocess:net"}, "units": [{"kind": "sparsity", "levels": 2}],
-        "objectives": ["kl", "nonzeros"], "batch": 4, "data": data, "executor": {"kind": "ray", "workers": 2},
-    }  # fmt: skip
+        "model": {"id": "perprocess:net"},
+        "units": [{"kind": "sparsity", "levels": 2}],
+        "objectives": ["kl", "nonzeros"],
+        "batch": 4,
+        "data": data,
+        "executor": {"kind": "ray", "workers": 2},
+    }
     with pytest.raises(InputError, match="SS230 Sequential is another network in a worker"):
         ss.search(recipe, results=tmp_path / "results", quiet=True)
 

@@ -138,9 +138,11 @@ def test_ray_learns_the_same(cluster: str, family_dir: Make, tmp_path: Path) -> 
     options = {"warm": False}
     wanted = run_search(tmp_path / "local", family_dir("llama"), **changes("gates", options=options))
     found = run_search(
-        tmp_path / "ray", family_dir("llama"), **changes("gates", options=options),
+        tmp_path / "ray",
+        family_dir("llama"),
+        **changes("gates", options=options),
         executor={"kind": "ray", "workers": 2},
-    )  # fmt: skip
+    )
     assert found.run.archive.read_bytes() == wanted.run.archive.read_bytes()
     assert found.run.trained.read_bytes() == wanted.run.trained.read_bytes()
 
@@ -155,10 +157,12 @@ def test_its_front_seeds_another_search(cofi: RunResults, family_dir: Make, tmp_
 
 def channels(searcher: str) -> dict[str, Any]:
     return {
-        "units": [{"kind": "channels", "levels": 4, "min_kept": "25%"}], "objectives": ["kl", "macs"],
-        "training": {"batch": 8, "learning_rate": 1e-3}, "executor": {"kind": "local"},
+        "units": [{"kind": "channels", "levels": 4, "min_kept": "25%"}],
+        "objectives": ["kl", "macs"],
+        "training": {"batch": 8, "learning_rate": 1e-3},
+        "executor": {"kind": "local"},
         "search": {"searcher": searcher, "options": {"tokens": 8 * 8, "sizes": ["macs<=60%"]}},
-    }  # fmt: skip
+    }
 
 
 def test_channels_are_learned_with_live_batch_statistics(tmp_path: Path) -> None:

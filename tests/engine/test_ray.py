@@ -24,9 +24,11 @@ from sparsesearch.runs.progress import Reporter
 Make = Callable[[str], Path]
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 SEARCH = {
-    "searcher": "nsga2", "evals": 40, "final": 4,
+    "searcher": "nsga2",
+    "evals": 40,
+    "final": 4,
     "options": {"population": 10, "offspring": 8, "tokens": 32, "sizes": 2},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +149,20 @@ def test_a_killed_controller_resumes_to_the_same_bytes(family_dir: Make, tmp_pat
     lines = archive.read_bytes().count(b"\n")
     assert 8 <= lines < local_bytes.count(b"\n"), "killed too late to show anything"
     done = subprocess.run(
-        [sys.executable, "-c", "from sparsesearch.cli import main; main()", "resume", str(tmp_path / "run"),
-         "--executor", "local", "--json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "from sparsesearch.cli import main; main()",
+            "resume",
+            str(tmp_path / "run"),
+            "--executor",
+            "local",
+            "--json",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert archive.read_bytes() == local_bytes
     assert json.loads(done.stdout)["candidates"]

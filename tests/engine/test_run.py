@@ -32,12 +32,16 @@ from sparsesearch.runs.results import RunResults
 Make = Callable[[str], Path]
 QUIET = Reporter(quiet=True)
 NSGA2 = {
-    "searcher": "nsga2", "evals": 20, "final": 4,
+    "searcher": "nsga2",
+    "evals": 20,
+    "final": 4,
     "options": {"population": 8, "offspring": 6, "tokens": 32, "sizes": 2},
-}  # fmt: skip
+}
 EVOLUTION = {
-    "searcher": "evolution", "evals": 25, "options": {"offspring": 4, "survivors": [2, 1], "tokens": [16, 48]},
-}  # fmt: skip
+    "searcher": "evolution",
+    "evals": 25,
+    "options": {"offspring": 4, "survivors": [2, 1], "tokens": [16, 48]},
+}
 
 
 class FakeExecutor:
@@ -439,9 +443,10 @@ def test_perplexity_as_the_quality(family_dir: Make, tmp_path: Path) -> None:
 def test_no_genome_is_measured_twice_on_a_sequence(family_dir: Make, tmp_path: Path) -> None:
     """Later stages and the final measurement only add what earlier ones did not see, and losses stay the same."""
     search = {
-        "searcher": "evolution", "final": 4,
+        "searcher": "evolution",
+        "final": 4,
         "options": {"offspring": 4, "survivors": [2, 1], "tokens": [32, 64], "generations": 3},
-    }  # fmt: skip
+    }
     results = run_search(tmp_path / "run", family_dir("llama"), search=search, limits=["params<=90%"])
     measured = sum(e.sequences - e.known for e in results.evaluations)
     assert measured < sum(e.sequences for e in results.evaluations)

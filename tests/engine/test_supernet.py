@@ -363,10 +363,13 @@ def test_a_convolutional_network_with_batch_normalisation(tmp_path: Path) -> Non
         for n, role in enumerate(("calibration", "selection"))
     }
     changes: dict[str, Any] = {
-        "units": [{"kind": "channels", "levels": 3}], "objectives": ["kl", "macs"], "data": data, "batch": 4,
+        "units": [{"kind": "channels", "levels": 3}],
+        "objectives": ["kl", "macs"],
+        "data": data,
+        "batch": 4,
         "supernet": {"kind": "sandwich", "tokens": 4 * 4 * 6, "training": {"batch": 4, "learning_rate": 1e-2}},
         "model": {"id": "networks:padded"},
-    }  # fmt: skip
+    }
     results = run_search(tmp_path / "runs" / "run", "networks:padded", **changes)
     state = load_file(weights_of(directory(results)))
     assert any("running_mean" in name for name in state)
@@ -462,10 +465,14 @@ def test_a_module_from_python(tmp_path: Path) -> None:
     images = torch.randn(12, 3, 16, 16)
     recipe = {"units": [{"kind": "channels", "levels": 2}], "objectives": ["kl", "macs"], "supernet": "sorted"}
     found = ss.search(
-        make("gated"), recipe, data={"calibration": images[:6], "selection": images[6:]}, results=tmp_path, name="run",
+        make("gated"),
+        recipe,
+        data={"calibration": images[:6], "selection": images[6:]},
+        results=tmp_path,
+        name="run",
         changes={"search": {"searcher": "random", "evals": 6, "options": {"batch": 3}}, "executor.kind": "local"},
         quiet=True,
-    )  # fmt: skip
+    )
     assert found.results.front
 
 
@@ -488,9 +495,12 @@ def test_what_needs_gradients_and_masks_is_refused_where_there_are_none(family_d
     }
     with pytest.raises(InputError, match=r"SS117 supernet.training.hidden"):
         launched(
-            "networks:padded", units=[{"kind": "channels", "levels": 3}], objectives=["kl", "macs"], data=data,
+            "networks:padded",
+            units=[{"kind": "channels", "levels": 3}],
+            objectives=["kl", "macs"],
+            data=data,
             supernet={"kind": "sandwich", "training": {"hidden": 1.0, "batch": 4}},
-        )  # fmt: skip
+        )
 
 
 def test_a_smaller_kernel_is_a_stock_layer() -> None:

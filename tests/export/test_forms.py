@@ -472,8 +472,10 @@ def test_two_of_four_goes_through_torchs_own_format() -> None:
     weight = torch.randn(1, 64, 128)
     weight.view(1, 64, 32, 4)[..., ::2] = 0
     assert pattern.round_trip({"w": weight, "odd": weight[:, :63]}) == {
-        "matrices": 1, "skipped": 1, "max_abs_diff": 0.0,
-    }  # fmt: skip
+        "matrices": 1,
+        "skipped": 1,
+        "max_abs_diff": 0.0,
+    }
 
 
 # what loading reports

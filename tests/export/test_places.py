@@ -35,10 +35,14 @@ def _file(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("place", "code"),
     [
-        (_loop, "SS500"), (_dangling, "SS500"), (_file, "SS500"), (lambda path: _file(path) / "below", "SS312"),
-        (lambda path: path / ("x" * 300), "SS126"), (lambda path: path / ("x" * 300) / "below", "SS126"),
+        (_loop, "SS500"),
+        (_dangling, "SS500"),
+        (_file, "SS500"),
+        (lambda path: _file(path) / "below", "SS312"),
+        (lambda path: path / ("x" * 300), "SS126"),
+        (lambda path: path / ("x" * 300) / "below", "SS126"),
     ],
-)  # fmt: skip
+)
 def test_places_that_cannot_be_are_one_line(
     small_run: RunResults, tmp_path: Path, place: Callable[[Path], Path], code: str
 ) -> None:
@@ -64,9 +68,13 @@ def test_a_link_to_an_empty_directory_and_a_long_name_are_places(
     assert (out / "config.json").is_file()
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError(
-    "Error while serializing: I/O error: No space left on device (os error 28)"
-)])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     small_run: RunResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

@@ -107,11 +107,22 @@ def test_a_program_is_loaded_only_with_trust(program: Path, tmp_path: Path, wher
         assert ss.load(program, trust_remote_code=True)(torch.zeros(2, 2)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("change", [
-    {"form": 3}, {"task": "evil"}, {"weights_sha256": None}, {"classes": ["../x", "y"]}, {"form": "torch_export"},
-    {"image": 3}, {"image": {"size": -1}}, {"image": {"other": 1}}, {"factory": 3}, {"factory": "os.system"},
-    {"form": "onnx", "inputs": [], "params": 1, "nonzeros": 1, "max_length": "x"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"form": 3},
+        {"task": "evil"},
+        {"weights_sha256": None},
+        {"classes": ["../x", "y"]},
+        {"form": "torch_export"},
+        {"image": 3},
+        {"image": {"size": -1}},
+        {"image": {"other": 1}},
+        {"factory": 3},
+        {"factory": "os.system"},
+        {"form": "onnx", "inputs": [], "params": 1, "nonzeros": 1, "max_length": "x"},
+    ],
+)
 def test_manifests_that_are_none_are_one_line(family_dir: Make, tmp_path: Path, change: dict[str, Any]) -> None:
     _manifest(tmp_path, **({"form": "zeros", "factory": None} | change))
     with pytest.raises(InputError, match="SS504 "):
@@ -121,13 +132,22 @@ def test_manifests_that_are_none_are_one_line(family_dir: Make, tmp_path: Path, 
 EMPTY: dict[str, Any] = {"shapes": {}, "attributes": [], "stand_ins": []}
 
 
-@pytest.mark.parametrize("surgery", [
-    3, {"shapes": {}}, EMPTY | {"shapes": {"weight": [10**6, 10**6]}}, EMPTY | {"shapes": {"weight": [-1, 2]}},
-    EMPTY | {"shapes": {"weight": "xx"}}, EMPTY | {"stand_ins": [["", "evil"]]},
-    EMPTY | {"attributes": [["", "training", 1]]},
-    EMPTY | {"attributes": [["", "forward", 1]]}, EMPTY | {"attributes": [["", "__class__", 1]]},
-    EMPTY | {"attributes": [["", "in_features", "x"]]}, EMPTY | {"attributes": [["nothing.there", "in_features", 1]]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "surgery",
+    [
+        3,
+        {"shapes": {}},
+        EMPTY | {"shapes": {"weight": [10**6, 10**6]}},
+        EMPTY | {"shapes": {"weight": [-1, 2]}},
+        EMPTY | {"shapes": {"weight": "xx"}},
+        EMPTY | {"stand_ins": [["", "evil"]]},
+        EMPTY | {"attributes": [["", "training", 1]]},
+        EMPTY | {"attributes": [["", "forward", 1]]},
+        EMPTY | {"attributes": [["", "__class__", 1]]},
+        EMPTY | {"attributes": [["", "in_features", "x"]]},
+        EMPTY | {"attributes": [["nothing.there", "in_features", 1]]},
+    ],
+)
 def test_surgery_of_a_file_changes_nothing_but_sizes(tmp_path: Path, surgery: Any) -> None:
     _manifest(tmp_path, form="uneven", factory=None, surgery=surgery)
     save_file(nn.Linear(2, 2).state_dict(), tmp_path / "model.safetensors")
@@ -202,9 +222,13 @@ def _edited(run: Path, change: dict[str, Any]) -> None:
 
 
 VERBS = [
-    ("resume", "RUN"), ("export", "RUN", "--out", "OUT"), ("recover", "RUN", "--tokens", "256", "--out", "OUT"),
-    ("refine", "RUN"), ("latency", "RUN"), ("evaluate", "RUN/ID", "--text", "TEXT"),
-]  # fmt: skip
+    ("resume", "RUN"),
+    ("export", "RUN", "--out", "OUT"),
+    ("recover", "RUN", "--tokens", "256", "--out", "OUT"),
+    ("refine", "RUN"),
+    ("latency", "RUN"),
+    ("evaluate", "RUN/ID", "--text", "TEXT"),
+]
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
@@ -226,9 +250,11 @@ def test_what_a_run_directory_names_is_not_run_unasked(
     _edited(run, named)
     (tmp_path / "text.txt").write_text("a text of some words. " * 100)
     names = {
-        "RUN": run, "RUN/ID": run / ss.Run.open(run).pick().genome.id, "OUT": tmp_path / "out",
+        "RUN": run,
+        "RUN/ID": run / ss.Run.open(run).pick().genome.id,
+        "OUT": tmp_path / "out",
         "TEXT": tmp_path / "text.txt",
-    }  # fmt: skip
+    }
     call = [names.get(word, word) for word in verb]
     code, said = command(*call)
     assert code == 2

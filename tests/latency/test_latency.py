@@ -48,7 +48,7 @@ def table_for(directory: Path, **latency: Any) -> tuple[LatencyTable, Space, Any
     launch = launched(directory, units=kinds_of(directory), latency=latency)
     table = measure_now(
         launch.config, launch.source, launch.network, launch.space, launch.samples["calibration"], QUIET
-    )  # fmt: skip
+    )
     return table, launch.space, launch
 
 
@@ -251,7 +251,7 @@ def test_a_table_of_something_else_is_refused_unless_asked(family_dir: Make, tmp
     launch = launched(family_dir("llama"), units=units, latency={"batch": 2, "prompt": 8})
     table = measure_now(
         launch.config, launch.source, launch.network, launch.space, launch.samples["calibration"], QUIET
-    )  # fmt: skip
+    )
     pieces = tuple(replace(piece, ns=(3, 2, 1)) for piece in table.pieces)  # whatever a busy machine made of it
     replace(table, pieces=pieces, dense_ns=2000, smallest_ns=1000).write(path)
 
@@ -281,8 +281,12 @@ def test_a_setting_says_what_was_asked(family_dir: Make) -> None:
     network = launched(family_dir("llama")).network
     setting = setting_of(LatencyConfig(), network, torch.bfloat16)
     assert (setting.device, setting.batch, setting.generated, setting.dtype, setting.threads) == (
-        "cpu", 1, 0, "bfloat16", 1,
-    )  # fmt: skip
+        "cpu",
+        1,
+        0,
+        "bfloat16",
+        1,
+    )
     assert setting.prompt == min(128, network.max_length)
     assert isinstance(setting, Setting)
     assert setting.hardware

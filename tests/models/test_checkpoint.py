@@ -63,7 +63,7 @@ NAME = "model.layers.1.mlp.up_proj.weight"
         (lambda tensors: tensors.update({"visual.weight": torch.zeros(2)}), "unexpected visual.weight"),
     ],
     ids=["tensor", "layer", "shape", "more layers", "other part"],
-)  # fmt: skip
+)
 def test_weights_that_are_not_the_networks_are_named(copy: Path, edit: Callable[[Tensors], Any], told: str) -> None:
     change(copy, edit)
     with pytest.raises(InputError, match=f"SS215 .*{told}"):
@@ -117,9 +117,13 @@ def test_of_two_tensors_that_are_said_to_be_one_neither_is_dropped(copy: Path) -
         described(copy)
 
 
-@pytest.mark.parametrize(("name", "extra"), [
-    ("gpt2", "transformer.h.0.attn.masked_bias"), ("deepseek_v3", "model.layers.2.eh_proj.weight"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        ("gpt2", "transformer.h.0.attn.masked_bias"),
+        ("deepseek_v3", "model.layers.2.eh_proj.weight"),
+    ],
+)
 def test_what_transformers_leaves_out_is_left_out(family_dir: Make, tmp_path: Path, name: str, extra: str) -> None:
     """Masks of old versions, and layers that predict further tokens, as many as the configuration says."""
     model = shutil.copytree(family_dir(name), tmp_path / "model")
@@ -181,9 +185,12 @@ def test_exports_keep_how_a_model_is_used(family_dir: Make, tmp_path: Path, form
 
 @pytest.mark.parametrize(
     ("said", "real", "stored"),
-    [(None, torch.bfloat16, torch.bfloat16), ("bfloat16", torch.float32, torch.float32),
-     ("float8_e4m3fn", torch.float32, torch.float32)],
-)  # fmt: skip
+    [
+        (None, torch.bfloat16, torch.bfloat16),
+        ("bfloat16", torch.float32, torch.float32),
+        ("float8_e4m3fn", torch.float32, torch.float32),
+    ],
+)
 def test_the_type_is_the_files(copy: Path, said: str | None, real: torch.dtype, stored: torch.dtype) -> None:
     change(copy, lambda tensors: tensors.update({n: t.to(real) for n, t in tensors.items()}))
     data = json.loads((copy / "config.json").read_text()) | {"dtype": said}
@@ -296,14 +303,35 @@ def test_files_that_are_none_are_one_line(copy: Path, name: str) -> None:
 
 
 VALUES: list[tuple[str, Any]] = [
-    ("hidden_size", -64), ("hidden_size", "x"), ("hidden_size", 1.5), ("hidden_size", 0), ("num_hidden_layers", 7),
-    ("num_hidden_layers", 10**9), ("num_hidden_layers", 2), ("num_attention_heads", 0), ("num_attention_heads", 7),
-    ("num_key_value_heads", 0), ("num_key_value_heads", 3), ("vocab_size", 0), ("vocab_size", 10),
-    ("vocab_size", 10**10), ("vocab_size", 10**400), ("intermediate_size", 17), ("max_position_embeddings", 0),
-    ("hidden_act", "evil"), ("hidden_act", "__import__"), ("dtype", "evil"), ("rope_parameters", {"rope_type": "evil"}),
-    ("head_dim", 0), ("tie_word_embeddings", "maybe"), ("model_type", 7), ("model_type", None),
-    ("architectures", "LlamaForCausalLM!"), ("architectures", [7]), ("quantization_config", 3),
-]  # fmt: skip
+    ("hidden_size", -64),
+    ("hidden_size", "x"),
+    ("hidden_size", 1.5),
+    ("hidden_size", 0),
+    ("num_hidden_layers", 7),
+    ("num_hidden_layers", 10**9),
+    ("num_hidden_layers", 2),
+    ("num_attention_heads", 0),
+    ("num_attention_heads", 7),
+    ("num_key_value_heads", 0),
+    ("num_key_value_heads", 3),
+    ("vocab_size", 0),
+    ("vocab_size", 10),
+    ("vocab_size", 10**10),
+    ("vocab_size", 10**400),
+    ("intermediate_size", 17),
+    ("max_position_embeddings", 0),
+    ("hidden_act", "evil"),
+    ("hidden_act", "__import__"),
+    ("dtype", "evil"),
+    ("rope_parameters", {"rope_type": "evil"}),
+    ("head_dim", 0),
+    ("tie_word_embeddings", "maybe"),
+    ("model_type", 7),
+    ("model_type", None),
+    ("architectures", "LlamaForCausalLM!"),
+    ("architectures", [7]),
+    ("quantization_config", 3),
+]
 
 
 @pytest.mark.parametrize(("key", "value"), VALUES)

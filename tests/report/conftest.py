@@ -12,9 +12,14 @@ import pytest
 from sparsesearch.runs.results import RunResults
 
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 # Beginnings of addresses that need no network.
 LOCAL = ("file://", "data:", "blob:")
 

@@ -90,8 +90,15 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
         "measured_bytes": 3_000_000,
         "predicted_bytes": 4_000_000,
     }
-    setting = {"device": "cpu", "hardware": "a <CPU>", "batch": 1, "prompt": 8, "generated": 0, "dtype": "float32",
-               "threads": 1}  # fmt: skip
+    setting = {
+        "device": "cpu",
+        "hardware": "a <CPU>",
+        "batch": 1,
+        "prompt": 8,
+        "generated": 0,
+        "dtype": "float32",
+        "threads": 1,
+    }
     measured = {"setting": setting, identity: times, "dense": {**times, "predicted_ns": 4_000_000}}
     (path / "latency_measured.json").write_text(json.dumps(measured))
     line = {
@@ -105,13 +112,21 @@ def test_sections_appear_with_their_files(own_run: RunResults) -> None:
     (path / "screen.json").write_text(
         json.dumps({"proxy": "snip", "tau": 0.5, "tau_range": [0.2, 0.7], "candidates": 40})
     )
-    audit = {"quality": "kl", "limits": ["params<=50%"], "candidates": [], "proxies": {
-        "snip": {"tau": 0.6, "tau_range": [0.5, 0.7], "control": False},
-        "broken": {"tau": None, "tau_range": [None, None], "control": False},
-    }}  # fmt: skip
+    audit = {
+        "quality": "kl",
+        "limits": ["params<=50%"],
+        "candidates": [],
+        "proxies": {
+            "snip": {"tau": 0.6, "tau_range": [0.5, 0.7], "control": False},
+            "broken": {"tau": None, "tau_range": [None, None], "control": False},
+        },
+    }
     others: list[tuple[str, dict[str, Any]]] = [
-        ("same", {}), ("other", {"pruners": {}}), ("odd", {"objectives": 7}), ("empty", {"objectives": []}),
-    ]  # fmt: skip
+        ("same", {}),
+        ("other", {"pruners": {}}),
+        ("odd", {"objectives": 7}),
+        ("empty", {"objectives": []}),
+    ]
     for place, fingerprint in ((path.parent / name, changed) for name, changed in others):
         place.mkdir()
         shutil.copy(own_run.run.space, place)

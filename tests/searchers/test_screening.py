@@ -51,11 +51,17 @@ def test_screened_children_are_better_and_as_many(name: str) -> None:
             proposals = searcher.ask(1000)
             found = [
                 Evaluation(
-                    p.genome, 4, p.draw, p.origin, "ok", float(harm(space, p.genome.levels)),
-                    space.costs.named(p.genome.levels), losses=(0.0,) * 4,
+                    p.genome,
+                    4,
+                    p.draw,
+                    p.origin,
+                    "ok",
+                    float(harm(space, p.genome.levels)),
+                    space.costs.named(p.genome.levels),
+                    losses=(0.0,) * 4,
                 )
                 for p in proposals
-            ]  # fmt: skip
+            ]
             if index and {p.origin for p in proposals} & {"offspring", "mutation", name}:
                 break
             searcher.tell(found)

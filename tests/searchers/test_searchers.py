@@ -297,9 +297,13 @@ def test_evopress_follows_the_papers_schedule() -> None:
     assert len(draws) == 6
     assert spent <= 3 * (16 * 1024 + 3 * 8192)
     assert SEARCHERS["evopress"].Options().model_dump() == {
-        "offspring": 64, "survivors": [8, 2, 1], "tokens": [2048, 16384, 65536], "race": 0, "max_switches": 3,
+        "offspring": 64,
+        "survivors": [8, 2, 1],
+        "tokens": [2048, 16384, 65536],
+        "race": 0,
+        "max_switches": 3,
         "generations": 400,
-    }  # fmt: skip
+    }
 
 
 def test_nsga2_covers_the_range_of_sizes_and_beats_random() -> None:
@@ -381,6 +385,10 @@ def test_minitron_needs_a_limit_and_something_homogeneous() -> None:
 
 def test_tyr_is_its_published_schedule() -> None:
     assert SEARCHERS["tyr"].Options().model_dump() == {
-        "offspring": 128, "survivors": [16, 4, 1], "tokens": [2048, 16384, 131072], "race": 0, "max_switches": 4,
+        "offspring": 128,
+        "survivors": [16, 4, 1],
+        "tokens": [2048, 16384, 131072],
+        "race": 0,
+        "max_switches": 4,
         "generations": 50,
-    }  # fmt: skip
+    }

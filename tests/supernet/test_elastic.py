@@ -95,8 +95,11 @@ def test_slices_are_masks_are_the_network_cut(case: tuple[Case, dict[str, torch.
     here, ranked = case
     sort_elements(here.model, here.network, ranked)
     before = {n: t.clone() for n, t in here.model.state_dict().items()}
-    sizes = {a.module: vars(here.model.get_submodule(a.module)).copy() for c in here.network.cuts.values()
-             for a in c.attributes}  # fmt: skip
+    sizes = {
+        a.module: vars(here.model.get_submodule(a.module)).copy()
+        for c in here.network.cuts.values()
+        for a in c.attributes
+    }
     stitched = here.stitched
     for genome in here.genomes():
         wanted = here.outputs(stitched.materialise(genome))

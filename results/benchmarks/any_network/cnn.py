@@ -68,11 +68,15 @@ def recipe(args: argparse.Namespace, depth: int, seed: int, limit: str) -> dict[
         "data": data | {"batch_norm": 64},
         "batch": 64,
         "search": {
-            "searcher": "nsga2", "seed": seed, "evals": args.evals, "final": 8, "seeds": list(ALLOCATIONS),
+            "searcher": "nsga2",
+            "seed": seed,
+            "evals": args.evals,
+            "final": 8,
+            "seeds": list(ALLOCATIONS),
             "options": {"tokens": 256, "population": 32, "sizes": 4},
         },
         "executor": {"kind": "ray", "workers": 2},
-    }  # fmt: skip
+    }
 
 
 def rules(opened: Opened, run: Any, limit: Limit) -> dict[str, Genome]:

@@ -35,9 +35,11 @@ from sparsesearch.supernet import StitchedSupernet
 IMAGES = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 RECIPE: dict[str, Any] = {
     "units": [{"kind": "channels", "levels": 3}, {"kind": "sparsity", "levels": ["50%"]}],
-    "objectives": ["kl", "nonzeros"], "batch": 4, "executor": {"kind": "local"},
+    "objectives": ["kl", "nonzeros"],
+    "batch": 4,
+    "executor": {"kind": "local"},
     "search": {"searcher": "random", "evals": 4, "final": 2, "options": {"batch": 2, "tokens": 4, "sizes": 2}},
-}  # fmt: skip
+}
 HEAD = ("family", "units found", "in-place - sliced", "materialised - sliced", "export - searched", "costs exact")
 
 
@@ -73,9 +75,11 @@ def family(name: str, work: Path) -> None:
     built = Built(saved_model(name, work / "model"), work / "store")
     samples = built.launch.samples["selection"].rows(slice(0, 2))
     found = compared(
-        built.supernet("sliced"), built.supernet("in_place"), built.space,
+        built.supernet("sliced"),
+        built.supernet("in_place"),
+        built.space,
         lambda model: outputs_of(model, built.launch.network.task, samples),
-    )  # fmt: skip
+    )
     results = run_search(work / "run", work / "model", units=kinds_of(work / "model"))
     genome = genomes(results.space)[2]
     chosen = Evaluation(genome, 1, 0, "table", "ok", 1.0, results.space.costs.named(genome.levels))

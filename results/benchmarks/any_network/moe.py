@@ -37,10 +37,21 @@ def train(args: argparse.Namespace, directory: Path) -> None:
     tokens = torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     torch.manual_seed(0)
     config = MixtralConfig(
-        vocab_size=4096, hidden_size=128, intermediate_size=192, num_hidden_layers=6, num_attention_heads=4,
-        num_key_value_heads=2, num_local_experts=EXPERTS, num_experts_per_tok=2, max_position_embeddings=512,
-        tie_word_embeddings=True, router_aux_loss_coef=0.01, output_router_logits=True, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
+        vocab_size=4096,
+        hidden_size=128,
+        intermediate_size=192,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=EXPERTS,
+        num_experts_per_tok=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        router_aux_loss_coef=0.01,
+        output_router_logits=True,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     model = MixtralForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=args.steps, pct_start=0.05)
@@ -71,10 +82,13 @@ def recipe(args: argparse.Namespace, model: Path, seed: int) -> dict[str, Any]:
         "objectives": ["kl", "params"],
         "data": {"calibration": calibration, "selection": selection},
         "search": {
-            "searcher": "nsga2", "seed": seed, "evals": args.evals, "options": {"tokens": 4096, "population": 48},
+            "searcher": "nsga2",
+            "seed": seed,
+            "evals": args.evals,
+            "options": {"tokens": 4096, "population": 48},
         },
         "executor": {"kind": "ray", "workers": 2},
-    }  # fmt: skip
+    }
 
 
 def rows(args: argparse.Namespace, model: Path, seed: int) -> Any:

@@ -47,7 +47,7 @@ def recipe(args: argparse.Namespace, pruner: str, sparsity: int) -> dict[str, An
         },
         "search": {"searcher": "random", "evals": 1, "final": 1} if pattern else options,
         "executor": {"kind": "ray", "workers": 2},
-    }  # fmt: skip
+    }
 
 
 def searched(args: argparse.Namespace, pruner: str, sparsity: int) -> RunResults:

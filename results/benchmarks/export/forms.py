@@ -68,12 +68,18 @@ def main() -> None:
             dense_run, run = (asked(net, samples.inputs(net), results.info["task"]) for net in (whole, model))
             with quiet(1):
                 dense_ns, ns = compared(dense_run, [lambda run=run: run], "cpu", 0)
-            rows.append({
-                "form": form, "verified": found["verified"], "max_abs_logit_diff": found["max_abs_logit_diff"],
-                "MB": round(found["bytes"] / 1e6, 2), "of dense's file": round(found["bytes"] / told["bytes"], 3),
-                "of dense's MACs": round(candidate.costs["macs"] / dense.costs["macs"], 3),
-                "of dense's time": round(ns / dense_ns, 3), "dense ms": round(dense_ns / 1e6, 2),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "form": form,
+                    "verified": found["verified"],
+                    "max_abs_logit_diff": found["max_abs_logit_diff"],
+                    "MB": round(found["bytes"] / 1e6, 2),
+                    "of dense's file": round(found["bytes"] / told["bytes"], 3),
+                    "of dense's MACs": round(candidate.costs["macs"] / dense.costs["macs"], 3),
+                    "of dense's time": round(ns / dense_ns, 3),
+                    "dense ms": round(dense_ns / 1e6, 2),
+                }
+            )
             print(json.dumps(rows[-1]), flush=True)
     told = {"run": args.run.name, "model": results.info["model"], "pick": args.pick, "id": candidate.genome.id}
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -12,13 +12,18 @@ import transformers
 def main(directory: Path, tokenizer: str) -> None:
     torch.manual_seed(0)
     vit = transformers.ViTConfig(
-        hidden_size=192, num_hidden_layers=6, num_attention_heads=6, intermediate_size=768, image_size=96,
-        patch_size=8, num_labels=10,
-    )  # fmt: skip
+        hidden_size=192,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        intermediate_size=768,
+        image_size=96,
+        patch_size=8,
+        num_labels=10,
+    )
     transformers.ViTForImageClassification(vit).save_pretrained(directory / "vit-tiny")
     bert = transformers.BertConfig(
         vocab_size=4096, hidden_size=256, num_hidden_layers=6, num_attention_heads=8, intermediate_size=1024
-    )  # fmt: skip
+    )
     transformers.BertForMaskedLM(bert).save_pretrained(directory / "bert-tiny")
     transformers.AutoTokenizer.from_pretrained(tokenizer).save_pretrained(directory / "bert-tiny")
 

@@ -67,22 +67,30 @@ def main() -> None:
     rows = []
     for genome, ns, most in zip([space.dense, *genomes], times, held, strict=True):
         costs = space.costs.named(genome.levels)
-        rows.append({
-            "id": genome.id, "macs": costs["macs"] / space.dense_costs["macs"],
-            "predicted": costs["latency_ns"] / table.dense_ns, "measured": ns / times[0],
-            "predicted_bytes": costs["memory_bytes"], "measured_bytes": most,
-        })  # fmt: skip
+        rows.append(
+            {
+                "id": genome.id,
+                "macs": costs["macs"] / space.dense_costs["macs"],
+                "predicted": costs["latency_ns"] / table.dense_ns,
+                "measured": ns / times[0],
+                "predicted_bytes": costs["memory_bytes"],
+                "measured_bytes": most,
+            }
+        )
     predicted, measured, macs = (np.array([row[key] for row in rows[1:]]) for key in ("predicted", "measured", "macs"))
     errors, bytes_off = predicted / measured - 1, [r["predicted_bytes"] / r["measured_bytes"] - 1 for r in rows]
     told = {
-        "model": config.model.id, "setting": vars(setting), "dense ms": table.dense_ns / 1e6,
+        "model": config.model.id,
+        "setting": vars(setting),
+        "dense ms": table.dense_ns / 1e6,
         "candidates": len(genomes),
         "pearson": round(float(pearsonr(predicted, measured)[0]), 3),
         "spearman": round(float(spearmanr(predicted, measured)[0]), 3),
         "spearman of MACs": round(float(spearmanr(macs, measured)[0]), 3),
-        "mean error": round(float(np.abs(errors).mean()), 3), "worst error": round(float(np.abs(errors).max()), 3),
+        "mean error": round(float(np.abs(errors).mean()), 3),
+        "worst error": round(float(np.abs(errors).max()), 3),
         "worst error of memory": round(float(np.abs(bytes_off).max()), 3),
-    }  # fmt: skip
+    }
     print(json.dumps(told), flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(told | {"rows": rows}, indent=1))

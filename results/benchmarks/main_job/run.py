@@ -146,14 +146,23 @@ def base_row(args: argparse.Namespace, results: RunResults, seed: int, measure: 
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
     )
     return {
-        "part": args.part, "windows": args.windows, "seed": seed, "run": results.run.path.name,
+        "part": args.part,
+        "windows": args.windows,
+        "seed": seed,
+        "run": results.run.path.name,
         "tokens": results.tokens,
-        "evaluations": len(results.evaluations), "seconds": phases, "versions": results.info["versions"],
-        "commit": commit.stdout.strip(), "store_bytes": sum(p.stat().st_size for p in built.glob("*.safetensors")),
-        "dense_copies_bytes": sum(u.total * (len(u.levels) - 1) * results.space.bytes_per_weight
-                                  for u in results.space.units if u.kind == "sparsity"),
+        "evaluations": len(results.evaluations),
+        "seconds": phases,
+        "versions": results.info["versions"],
+        "commit": commit.stdout.strip(),
+        "store_bytes": sum(p.stat().st_size for p in built.glob("*.safetensors")),
+        "dense_copies_bytes": sum(
+            u.total * (len(u.levels) - 1) * results.space.bytes_per_weight
+            for u in results.space.units
+            if u.kind == "sparsity"
+        ),
         "archive_sha256": results.archive.digest(),
-    }  # fmt: skip
+    }
 
 
 def compare(

@@ -67,10 +67,12 @@ def main() -> None:
             constraints={"flops": f"{percent}%"},
             dummy_input=torch.zeros(1, 3, 32, 32),
             config={
-                "data_loader": loader, "collect_func": lambda batch: batch[0], "score_func": score,
+                "data_loader": loader,
+                "collect_func": lambda batch: batch[0],
+                "score_func": score,
                 "checkpoint": str(args.work / f"{args.score}.pth"),
             },
-        )  # fmt: skip
+        )
         own = accuracy(network, test)
         row: dict[str, Any] = {"macs<=": percent, "score": args.score, "macs": macs(network) / whole}
         state = {name: value.clone() for name, value in network.state_dict().items()}

@@ -37,11 +37,14 @@ def recipe(args: argparse.Namespace, limits: list[str]) -> dict[str, Any]:
         "data": data | {"batch_norm": 64},
         "batch": BATCH,
         "search": {
-            "searcher": args.searcher, "seed": args.seed, "evals": args.evals, "final": 4,
+            "searcher": args.searcher,
+            "seed": args.seed,
+            "evals": args.evals,
+            "final": 4,
             "options": args.options,
         },
         "executor": {"kind": "local"},
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -45,9 +45,13 @@ def with_gradients(network: nn.Module, calibration: Any) -> nn.Module:
 def pruner(network: Any, importance: str, ratio: float, **options: Any) -> Any:
     inside = [m for name, m in network.named_modules() if name in ("conv1", "linear") or name.endswith("conv2")]
     return tp.pruner.BasePruner(
-        network, torch.zeros(1, 3, 32, 32), IMPORTANCES[importance](), pruning_ratio=ratio, ignored_layers=inside,
+        network,
+        torch.zeros(1, 3, 32, 32),
+        IMPORTANCES[importance](),
+        pruning_ratio=ratio,
+        ignored_layers=inside,
         **options,
-    )  # fmt: skip
+    )
 
 
 def copied(dense: nn.Module) -> nn.Module:

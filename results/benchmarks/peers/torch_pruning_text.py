@@ -52,9 +52,14 @@ def cut(path: Path, found: dict[str, torch.Tensor], importance: str, way: str, r
     for block in model.model.layers:
         whole += [*block.self_attn.modules(), block.mlp.down_proj]
     tp.pruner.BasePruner(
-        model, torch.zeros(1, 8, dtype=torch.long), IMPORTANCES[importance](), global_pruning=WAYS[way],
-        output_transform=lambda out: out.logits, pruning_ratio=ratio, ignored_layers=whole,
-    ).step()  # fmt: skip
+        model,
+        torch.zeros(1, 8, dtype=torch.long),
+        IMPORTANCES[importance](),
+        global_pruning=WAYS[way],
+        output_transform=lambda out: out.logits,
+        pruning_ratio=ratio,
+        ignored_layers=whole,
+    ).step()
     return model
 
 

@@ -50,12 +50,24 @@ def converted(path: Path) -> GPT:
     hf = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     c, state = hf.config, {}
     config = Config(
-        name="llama", block_size=WINDOW, n_layer=c.num_hidden_layers, n_embd=c.hidden_size, vocab_size=c.vocab_size,
-        padded_vocab_size=c.vocab_size, n_head=c.num_attention_heads, n_query_groups=c.num_key_value_heads,
-        head_size=c.head_dim, rotary_percentage=1.0, parallel_residual=False, bias=False, norm_class_name="RMSNorm",
-        norm_eps=c.rms_norm_eps, mlp_class_name="LLaMAMLP", intermediate_size=c.intermediate_size,
+        name="llama",
+        block_size=WINDOW,
+        n_layer=c.num_hidden_layers,
+        n_embd=c.hidden_size,
+        vocab_size=c.vocab_size,
+        padded_vocab_size=c.vocab_size,
+        n_head=c.num_attention_heads,
+        n_query_groups=c.num_key_value_heads,
+        head_size=c.head_dim,
+        rotary_percentage=1.0,
+        parallel_residual=False,
+        bias=False,
+        norm_class_name="RMSNorm",
+        norm_eps=c.rms_norm_eps,
+        mlp_class_name="LLaMAMLP",
+        intermediate_size=c.intermediate_size,
         rope_base=int(c.rope_parameters["rope_theta"]),
-    )  # fmt: skip
+    )
     config.tie_embeddings = True
     copy_weights_hf_llama(config, {}, state, dict(hf.state_dict()))
     gpt = GPT(config)
@@ -81,9 +93,11 @@ def space(name: str, config: Config) -> dict[str, Any]:
     if name == "cli":
         heads = [h for h in range(1, config.n_head + 1) if h % config.n_query_groups == 0]
         return {
-            "embed_dim": lograndint(1, config.n_embd), "num_heads": choice(heads), "mlp_ratio": randint(1, 3),
+            "embed_dim": lograndint(1, config.n_embd),
+            "num_heads": choice(heads),
+            "mlp_ratio": randint(1, 3),
             "depth": randint(1, config.n_layer),
-        }  # fmt: skip
+        }
     return {f"width_{i}": randint(1, config.intermediate_size) for i in range(config.n_layer)}
 
 

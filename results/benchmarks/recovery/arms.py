@@ -64,12 +64,14 @@ def ended(
     opened = open_run(results)
     samples = samples_from(opened, config.data.selection, str(test), sequences)
     return {
-        "genome": best.genome.id, "compute": compute(results), "before": round(best.quality, 4),
+        "genome": best.genome.id,
+        "compute": compute(results),
+        "before": round(best.quality, 4),
         "weights": "learned" if best in results.learned else "refitted",
         **{f"before, {name}": round(e.quality, 4) for name, e in learned.items()},
         results.quality: quality,
         results.test_metric: tested(opened, best, weights, samples, config),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -89,9 +91,14 @@ def main() -> None:
             seeds = {"search.seed": seed, "training.seed": seed}
             changes = {"model.id": args.model, "data.training": training, **seeds, **args.common, **keys}
             run = ss.search(
-                args.recipe, name=f"{name}-s{seed}", results=args.results, calibration=args.calibration,
-                selection=args.selection, changes=changes, quiet=True,
-            )  # fmt: skip
+                args.recipe,
+                name=f"{name}-s{seed}",
+                results=args.results,
+                calibration=args.calibration,
+                selection=args.selection,
+                changes=changes,
+                quiet=True,
+            )
             if recover == "rest":
                 recover = max(total - compute(run.results), 0) // TRAINING_PASSES
             found = ended(run.results, pick, recover, recovery, args.test, args.test_sequences)

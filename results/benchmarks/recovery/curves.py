@@ -68,10 +68,14 @@ def main() -> None:
                 launch = recovering.prepared(results, changes, tokens)
                 (done,) = recovering.recover(results, launch, [one], 1, Reporter())
                 weights, quality = done.weights, done.quality
-            rows.append({
-                "method": name, "tokens": tokens, results.quality: quality,
-                results.test_metric: tested(opened, one, weights, test, config),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "method": name,
+                    "tokens": tokens,
+                    results.quality: quality,
+                    results.test_metric: tested(opened, one, weights, test, config),
+                }
+            )
             print(json.dumps(rows[-1]), flush=True)
             args.out.write_text(json.dumps(rows, indent=1))
 

@@ -74,9 +74,14 @@ def main() -> None:
                 results = RunResults(args.results / f"{name}-s{seed}")
             else:
                 results = ss.search(
-                    args.recipe, name=f"{name}-s{seed}", results=args.results, calibration=args.calibration,
-                    selection=args.selection, changes=changes, quiet=True,
-                ).results  # fmt: skip
+                    args.recipe,
+                    name=f"{name}-s{seed}",
+                    results=args.results,
+                    calibration=args.calibration,
+                    selection=args.selection,
+                    changes=changes,
+                    quiet=True,
+                ).results
             opened = open_run(results)
             config = load_config(results.run.config)
             test = samples_from(opened, config.data.selection, str(args.test), args.test_sequences)
@@ -88,15 +93,21 @@ def main() -> None:
                 whole = recovered(results, opened, picks, args.recover + spared, recovery, test)
             for size, pick in zip(sizes, picks, strict=True):
                 once, all_given = (found.get(pick.genome.id, (None, None)) for found in (after, whole))
-                rows.append({
-                    "arm": name, "seed": seed, "size": size, "genome": pick.genome.id,
-                    "cost": pick.costs[results.info["objectives"][1]], results.quality: round(pick.quality, 4),
-                    f"{results.quality}, recovered": once[0],
-                    f"{results.quality}, equal compute": all_given[0],
-                    results.test_metric: round(tested(opened, pick, None, test, config), 4),
-                    f"{results.test_metric}, recovered": once[1],
-                    f"{results.test_metric}, equal compute": all_given[1],
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "arm": name,
+                        "seed": seed,
+                        "size": size,
+                        "genome": pick.genome.id,
+                        "cost": pick.costs[results.info["objectives"][1]],
+                        results.quality: round(pick.quality, 4),
+                        f"{results.quality}, recovered": once[0],
+                        f"{results.quality}, equal compute": all_given[0],
+                        results.test_metric: round(tested(opened, pick, None, test, config), 4),
+                        f"{results.test_metric}, recovered": once[1],
+                        f"{results.test_metric}, equal compute": all_given[1],
+                    }
+                )
                 print(json.dumps(rows[-1]), flush=True)
             args.out.write_text(json.dumps(rows, indent=1))
 

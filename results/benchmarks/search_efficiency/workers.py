@@ -47,10 +47,14 @@ def main() -> None:
             tokens = args.tokens if repeat >= 0 else WARM_UP
             for workers in found:
                 changes = {
-                    "model.id": args.model, "executor.workers": workers,
-                    "search.searcher": searcher, "search.tokens": tokens, "search.final": 1,
-                    "data.selection.sequences": 64, "model.compute_dtype": "fast",
-                }  # fmt: skip
+                    "model.id": args.model,
+                    "executor.workers": workers,
+                    "search.searcher": searcher,
+                    "search.tokens": tokens,
+                    "search.final": 1,
+                    "data.selection.sequences": 64,
+                    "model.compute_dtype": "fast",
+                }
                 run = ss.search(args.recipe, name=f"{searcher}-{workers}-{repeat}", changes=changes, **given)
                 if repeat >= 0:
                     found[workers].append(seconds(run.results))

@@ -55,15 +55,26 @@ def main() -> None:
     def search(name: str, steps: int, propagate: str, tokens: int, refines: RunResults | None) -> RunResults:
         levels = [1 - step / steps for step in range(1, steps)]
         changes = {
-            "model.id": args.model, "limits": [args.limit], "search.searcher": "tyr", "search.options": SCHEDULE,
-            "search.tokens": tokens, "search.seed": args.seed, "pruners.propagate": propagate,
+            "model.id": args.model,
+            "limits": [args.limit],
+            "search.searcher": "tyr",
+            "search.options": SCHEDULE,
+            "search.tokens": tokens,
+            "search.seed": args.seed,
+            "pruners.propagate": propagate,
             "units": [{"kind": "ffn_width", "levels": levels}, {"kind": "kv_groups"}],
-            "refines": None if refines is None else str(refines.run.path), **args.common,
-        }  # fmt: skip
+            "refines": None if refines is None else str(refines.run.path),
+            **args.common,
+        }
         return ss.search(
-            args.recipe, name=name, results=args.results, calibration=args.calibration, selection=args.selection,
-            changes=changes, quiet=True,
-        ).results  # fmt: skip
+            args.recipe,
+            name=name,
+            results=args.results,
+            calibration=args.calibration,
+            selection=args.selection,
+            changes=changes,
+            quiet=True,
+        ).results
 
     def note(found: dict[str, Any]) -> None:
         rows.append(found)

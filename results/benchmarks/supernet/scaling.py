@@ -35,22 +35,37 @@ def main() -> None:
     for kind, workers in (("block_local", 1), ("block_local", 2), ("sandwich", 1)):
         supernet = {"kind": kind, "tokens": args.tokens, "training": {"learning_rate": 3e-4, "batch": 4}}
         changes = {
-            "model.id": args.model, "data.training": training, "supernet": supernet, "search.searcher": "random",
-            "search.evals": 2, "executor": {"kind": "ray", "workers": workers}, "data.selection.sequences": 16,
-        }  # fmt: skip
+            "model.id": args.model,
+            "data.training": training,
+            "supernet": supernet,
+            "search.searcher": "random",
+            "search.evals": 2,
+            "executor": {"kind": "ray", "workers": workers},
+            "data.selection.sequences": 16,
+        }
         run = ss.search(
-            args.recipe, name="run", results=args.results / f"{kind}-{workers}", calibration=args.calibration,
-            selection=args.selection, changes=changes, quiet=True,
-        )  # fmt: skip
+            args.recipe,
+            name="run",
+            results=args.results / f"{kind}-{workers}",
+            calibration=args.calibration,
+            selection=args.selection,
+            changes=changes,
+            quiet=True,
+        )
         lines = run.results.run.lines(run.results.run.ledger)
         spent = {p: sum(e["seconds"] for e in lines if e["phase"] == p) for p in ("supernet", "hidden states")}
         key = run.results.info["fingerprint"]["supernet"]
         place = supernet_path(run.results.run.path.parent / ".cache", key)
         held = json.loads((place / USAGE).read_text())["peak_bytes"]
-        rows.append({
-            "training": kind, "workers": workers, "seconds": round(spent["supernet"], 1),
-            "seconds of hidden states": round(spent["hidden states"], 1), "peak MB a worker": round(held / 1e6),
-        })  # fmt: skip
+        rows.append(
+            {
+                "training": kind,
+                "workers": workers,
+                "seconds": round(spent["supernet"], 1),
+                "seconds of hidden states": round(spent["hidden states"], 1),
+                "peak MB a worker": round(held / 1e6),
+            }
+        )
         print(json.dumps(rows[-1]), flush=True)
         args.out.write_text(json.dumps(rows, indent=1))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparsesearch.cli.options import Json, Pick, print_json, say, set_if_given, usable
+from sparsesearch.errors import problem
 
 if TYPE_CHECKING:
     from sparsesearch.config import RunConfig
@@ -49,8 +50,10 @@ def choose_samples(
     if json_:
         print_json(told)
         return
-    say(f"{told['out']}: {told['chosen']} of {told['pool']} samples by {by}, mean score {told['mean_chosen']:.4g} "
-          f"(pool {told['mean_pool']:.4g}).")  # fmt: skip
+    say(
+        f"{told['out']}: {told['chosen']} of {told['pool']} samples by {by}, mean score {told['mean_chosen']:.4g} "
+        f"(pool {told['mean_pool']:.4g})."
+    )
     own = {"source": json.dumps(told["out"])[1:-1], "sequences": told["chosen"], "length": told["length"]}
     say(f"Use: {' '.join(f'--set data.{role}.{key}={value}' for key, value in own.items())}")
 
@@ -61,14 +64,13 @@ def _candidate(run: Path, pick: str | None, config: RunConfig, weights: str) -> 
     Raises InputError SS602 where the run is of another model than the recipe, SS129 where it names other code.
     """
     from sparsesearch.engine.launch.access import TRUSTED, check_same_code
-    from sparsesearch.errors import InputError
     from sparsesearch.export.write import open_run
     from sparsesearch.runs.results import RunResults
 
     results = RunResults(run)
     results.require_front()
     if results.info["fingerprint"]["weights"] != weights:
-        raise InputError("SS602", f"--run {run} is of another model than the recipe.", "Give a run of the same one.")
+        raise problem("SS602", f"--run {run} is of another model than the recipe.", fix="Give a run of the same one.")
     check_same_code(run, config)
     opened, genome = open_run(results, TRUSTED), results.pick(pick or "knee").genome
     model = opened.supernet.materialise(genome).float()

@@ -10,7 +10,7 @@ import typer
 
 from sparsesearch.cli.options import Json, print_json, recipe_changes, split, whole
 from sparsesearch.cli.verbs.search import run_path
-from sparsesearch.errors import InputError, printable
+from sparsesearch.errors import printable, problem
 from sparsesearch.files import write_text
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def _numbers(text: str) -> list[int]:
     parts = split(text, "seeds")
     seeds = [seed for part in parts if (seed := whole(part)) is not None and seed < 2**32]
     if len(seeds) < len(parts):
-        raise InputError(
-            "SS101", f"--seeds {printable(text, 80)!r}: seeds are integers from 0, below 2^32.", "As --seeds 0,1,2."
+        raise problem(
+            "SS101", f"--seeds {printable(text, 80)!r}: seeds are integers from 0, below 2^32.", fix="As --seeds 0,1,2."
         )
     return seeds
 
@@ -102,8 +102,8 @@ def _options(assignments: list[str], searchers: set[str]) -> dict[str, dict[str,
         key, value = parse_assignment(text)
         name, _, option = key.rpartition(".")
         if name not in searchers:
-            raise InputError(
-                "SS101", f"--option {printable(text, 80)!r} is for none of the searchers.", "As nsga2.tokens=1024."
+            raise problem(
+                "SS101", f"--option {printable(text, 80)!r} is for none of the searchers.", fix="As nsga2.tokens=1024."
             )
         found.setdefault(name, {})[option] = value
     return found

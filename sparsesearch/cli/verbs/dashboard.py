@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.cli.options import RunArgument, say
-from sparsesearch.errors import EnvironmentProblem, InputError, first_line, printable
+from sparsesearch.errors import first_line, printable, problem
 
 # Seconds between two looks at what a running search has measured.
 INTERVAL = 5.0
@@ -28,9 +28,9 @@ def dashboard(
 
     results = RunResults(Path(run))
     if importlib.util.find_spec("optuna_dashboard") is None:
-        raise EnvironmentProblem("SS307", "dashboard needs optuna-dashboard.", "pip install 'sparsesearch[dashboard]'")
+        raise problem("SS307", "dashboard needs optuna-dashboard.", fix="pip install 'sparsesearch[dashboard]'")
     if not results.evaluations:
-        raise InputError("SS600", f"{run} has measured nothing yet.", f"See: sparsesearch status {run}")
+        raise problem("SS600", f"{run} has measured nothing yet.", fix=f"See: sparsesearch status {run}")
     _check_free(host, port)
     from optuna_dashboard import run_server
 
@@ -54,6 +54,6 @@ def _check_free(host: str, port: int) -> None:
         socket.create_server((host, port)).close()
     except (OSError, ValueError) as error:  # ValueError: a host that no name server can be asked for
         reason = getattr(error, "strerror", None) or first_line(error)
-        raise EnvironmentProblem(
-            "SS310", f"cannot listen on {printable(host, 80)}:{port}: {reason}.", "Choose another --port."
+        raise problem(
+            "SS310", f"cannot listen on {printable(host, 80)}:{port}: {reason}.", fix="Choose another --port."
         ) from None

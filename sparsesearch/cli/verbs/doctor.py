@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.cli.options import Json, print_json, say
-from sparsesearch.errors import EnvironmentProblem
+from sparsesearch.errors import EnvironmentProblem, problem
 
 
 def doctor(
@@ -51,11 +51,11 @@ def _examine(run: Path, json_: bool) -> None:
     from sparsesearch.engine.workflows.examine import examine
 
     found = dict(examine(run))
-    damaged = [name for name, problem in found.items() if problem]
+    damaged = [name for name, fault in found.items() if fault]
     if json_:
         print_json(found)
         raise typer.Exit(EnvironmentProblem.exit_code if damaged else 0)
-    for name, problem in found.items():
-        say(f"{name:<40} {problem or 'whole'}")
+    for name, fault in found.items():
+        say(f"{name:<40} {fault or 'whole'}")
     if damaged:
-        raise EnvironmentProblem("SS601", f"{run}: {len(damaged)} of {len(found)} parts are damaged: {damaged[0]}.")
+        raise problem("SS601", f"{run}: {len(damaged)} of {len(found)} parts are damaged: {damaged[0]}.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparsesearch.cli.options import Json, MovedModel, Trust, print_json, say, split
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 
 if TYPE_CHECKING:
     from sparsesearch.engine.launch.access import Access
@@ -45,7 +45,7 @@ def evaluate(
     the dense models that candidates and exports came from stand beside them, with what each lost against its own.
     """
     if sum(option is not None for option in (text, images, tasks)) != 1:
-        raise InputError("SS101", "evaluate needs one of --text, --images and --tasks.")
+        raise problem("SS101", "evaluate needs one of --text, --images and --tasks.")
     from sparsesearch.engine.launch.access import Access
 
     access = Access(model=model, trusted=trust)
@@ -53,7 +53,7 @@ def evaluate(
         _evaluate_tasks(targets, split(tasks, "tasks"), limit, include_path, batch, access, json_)
         return
     if limit is not None or include_path is not None:
-        raise InputError("SS101", "--limit and --include-path are for --tasks.", "For --text and --images: --first.")
+        raise problem("SS101", "--limit and --include-path are for --tasks.", fix="For --text and --images: --first.")
     found = {target: _evaluate(target, text, images, length, first, batch, access) for target in targets}
     if json_ and len(found) == 1:
         print_json(found[targets[0]])

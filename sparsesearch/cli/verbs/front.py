@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.cli.options import Json, RunArgument, print_json, say
+from sparsesearch.errors import problem
 
 
 def front(
@@ -17,7 +18,6 @@ def front(
     json_: Json = False,
 ) -> None:
     """Show the candidates that no other candidate beats, with dense and uniform beside them."""
-    from sparsesearch.errors import InputError, did_you_mean
     from sparsesearch.media import Terminal
     from sparsesearch.report.terminal import front_table
     from sparsesearch.runs.results import RunResults
@@ -30,7 +30,7 @@ def front(
     if sort is not None:
         known = [results.quality, *results.space.dense_costs]
         if sort not in known:
-            raise InputError("SS102", f"--sort {sort!r}: {did_you_mean(sort, known)}Allowed: {', '.join(known)}.")
+            raise problem("SS102", f"--sort {sort!r}.", got=sort, allowed=known)
         candidates.sort(key=lambda e: results.values(e)[sort])
     if json_:
         shown = {e.genome.id: results.candidate_json(e) for e in candidates}

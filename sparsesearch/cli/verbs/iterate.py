@@ -72,5 +72,7 @@ def iterate(
         print_json(reports)
         return
     for report in reports:
-        say(f"stage {report['stage']}: {first.objectives[0]} {report['before']:.4g} before training, "
-              f"{report['after']:.4g} after; {report['nonzeros']:,} nonzeros: {report['out']}")  # fmt: skip
+        say(
+            f"stage {report['stage']}: {first.objectives[0]} {report['before']:.4g} before training, "
+            f"{report['after']:.4g} after; {report['nonzeros']:,} nonzeros: {report['out']}"
+        )

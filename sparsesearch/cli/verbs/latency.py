@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparsesearch.cli.options import Json, Trust, print_json, say, set_if_given, usable
+from sparsesearch.errors import problem
 
 if TYPE_CHECKING:
     from sparsesearch.engine.launch.access import Access
@@ -30,14 +31,13 @@ def latency(
     from transformers.utils import logging
 
     from sparsesearch.engine.launch.access import Access
-    from sparsesearch.errors import InputError
     from sparsesearch.runs.directory import RunDirectory
     from sparsesearch.runs.progress import Reporter
 
     logging.disable_progress_bar()
     if RunDirectory.is_there(subject):
         if set_:
-            raise InputError("SS101", "--set is for recipes; a run is measured as its recipe says.")
+            raise problem("SS101", "--set is for recipes; a run is measured as its recipe says.")
         _finalists(subject, Access(model=model, trusted=trust), device, json_)
         return
 
@@ -52,11 +52,9 @@ def latency(
     # Limits and objectives do not matter here, and those on latency could not be checked yet.
     bare = config.model_copy(update={"limits": [], "objectives": [config.objectives[0], "params"]})
     if usable(out, "--out").is_dir():
-        raise InputError("SS500", f"--out {out} is a directory.", "Name a file.")
+        raise problem("SS500", f"--out {out} is a directory.", fix="Name a file.")
     launch = prepare(bare, searches=False, reporter=Reporter())
-    table = measure_now(
-        config, launch.source, launch.network, launch.space, launch.samples["calibration"], Reporter()
-    )  # fmt: skip
+    table = measure_now(config, launch.source, launch.network, launch.space, launch.samples["calibration"], Reporter())
     table.write(out)
     if json_:
         print_json({"out": str(out), **table.to_json()})

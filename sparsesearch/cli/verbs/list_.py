@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sparsesearch.cli.options import Json, print_json, say
+from sparsesearch.errors import problem
 
 
 def _first_line(thing: Any) -> str:
@@ -86,13 +87,11 @@ def list_(
     json_: Json = False,
 ) -> None:
     """List what can be chosen: searchers, pruners, supernets, model families, export forms, shipped recipes."""
-    from sparsesearch.errors import InputError, did_you_mean, printable
+    from sparsesearch.errors import printable
     from sparsesearch.plugins import load_plugins
 
     if what not in _LISTS:
-        raise InputError(
-            "SS102", f"list {printable(what, 80)!r}: {did_you_mean(what, _LISTS)}Allowed: {', '.join(_LISTS)}."
-        )
+        raise problem("SS102", f"list {printable(what, 80)!r}.", got=what, allowed=_LISTS)
     load_plugins()
     found = _LISTS[what]()
     if json_:

@@ -19,6 +19,7 @@ from sparsesearch.cli.options import (
     set_if_given,
     usable,
 )
+from sparsesearch.errors import problem
 
 if TYPE_CHECKING:
     from sparsesearch.engine.launch.access import Access
@@ -56,7 +57,6 @@ def recover(
     from sparsesearch.config import parse_assignment
     from sparsesearch.engine.launch.access import Access
     from sparsesearch.engine.workflows import recover as recovering
-    from sparsesearch.errors import InputError
     from sparsesearch.export.write import form_of, open_run
     from sparsesearch.runs.directory import check_vacant
     from sparsesearch.runs.progress import Reporter
@@ -65,7 +65,7 @@ def recover(
     logging.disable_progress_bar()
     results = RunResults(Path(run))
     if front and (candidate or pick):
-        raise InputError("SS501", "--front and a candidate were given.", "Give one of them.")
+        raise problem("SS501", "--front and a candidate were given.", fix="Give one of them.")
     results.require_front()
     chosen = results.front if front else [choose(results, candidate, pick)]
     if not front:

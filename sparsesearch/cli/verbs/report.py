@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsesearch.cli.options import say, usable
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 
 if TYPE_CHECKING:
     from sparsesearch.runs.results import RunResults
@@ -29,11 +29,11 @@ def report(
     found = [RunResults(Path(run)) for run in runs]
     if len(found) > 1:
         if journal:
-            raise InputError("SS101", "--journal is for one run.", "Give it to each run by itself.")
+            raise problem("SS101", "--journal is for one run.", fix="Give it to each run by itself.")
         _compared(found, out or found[0].run.path / "comparison.html", offline, figures)
         return
     if out is not None:
-        raise InputError("SS101", "--out is for comparing runs; a report lies in its run.", "Name several runs.")
+        raise problem("SS101", "--out is for comparing runs; a report lies in its run.", fix="Name several runs.")
     _single(found[0], offline, figures, journal)
 
 
@@ -57,7 +57,7 @@ def _compared(runs: list[RunResults], out: Path, offline: bool, figures: bool) -
     from sparsesearch.report.pages.runs_page import write_runs_page
 
     if not usable(out, "--out").parent.is_dir():
-        raise InputError("SS126", f"--out {out}: no such directory as {out.parent}.", "Make it first.")
+        raise problem("SS126", f"--out {out}: no such directory as {out.parent}.", fix="Make it first.")
     say(write_runs_page(runs, out, offline))
     if figures:
         for path in write_runs_figures(runs, out.parent / "figures"):

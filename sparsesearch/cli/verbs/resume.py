@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sparsesearch.cli.options import Json, MovedModel, RunArgument, Trust, set_if_given, whole
+from sparsesearch.errors import problem
 
 
 def resume(
@@ -32,8 +33,10 @@ def resume(
 
     path = Path(run)
     changes: dict[str, Any] = set_if_given(
-        executor__kind=executor, executor__workers=workers, executor__address=address,
-    )  # fmt: skip
+        executor__kind=executor,
+        executor__workers=workers,
+        executor__address=address,
+    )
     if recipe is not None:
         moved = set_if_given(model__id=None if model is None else str(Path(model).expanduser().resolve()))
         show_outcome(controller.mend(path, load_config(recipe, changes | moved), Reporter()), json_)
@@ -47,21 +50,21 @@ def _evals(path: Path, text: str | None) -> dict[str, Any]:
     """Budget changes for `--evals N` or `--evals +N`; the number takes the place of every other budget."""
     if text is None:
         return {}
-    from sparsesearch.errors import InputError, printable
+    from sparsesearch.errors import printable
     from sparsesearch.runs.directory import RunDirectory
 
     number = whole(text.removeprefix("+"))
     if number is None:
-        raise InputError("SS101", f"--evals {printable(text, 80)!r} is not a number or +number, of 15 digits at most.")
+        raise problem("SS101", f"--evals {printable(text, 80)!r} is not a number or +number, of 15 digits at most.")
     run = RunDirectory.open(path)
     had: int | None = run.read(run.info).get("search_evaluations")
     if text.startswith("+") and had is None:
-        raise InputError(
-            "SS101", f"{path} has not finished once; '+' has nothing to add to.", "Resume it without --evals."
+        raise problem(
+            "SS101", f"{path} has not finished once; '+' has nothing to add to.", fix="Resume it without --evals."
         )
     total = number + (had or 0 if text.startswith("+") else 0)
     if had is not None and total <= had:
-        raise InputError(
-            "SS101", f"--evals {text}: {path} has {had} evaluations already.", "Use --evals +N for N more."
+        raise problem(
+            "SS101", f"--evals {text}: {path} has {had} evaluations already.", fix="Use --evals +N for N more."
         )
     return {"search.evals": total, "search.tokens": None, "search.hours": None}

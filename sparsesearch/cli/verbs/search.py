@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparsesearch.cli.options import Json, Trust, print_json, set_if_given, usable
-from sparsesearch.errors import InputError, name_problem, printable
+from sparsesearch.errors import name_problem, printable, problem
 
 if TYPE_CHECKING:
     from sparsesearch.engine.launch.prepare import Launch
@@ -42,12 +42,20 @@ def search(
     from sparsesearch.config import load_config, parse_assignment
 
     changes: dict[str, Any] = set_if_given(
-        model__id=model, search__searcher=searcher, pruners__sparsity=pruner, search__evals=evals,
-        search__tokens=tokens, search__hours=hours, limits=limit or None, executor__kind=executor,
+        model__id=model,
+        search__searcher=searcher,
+        pruners__sparsity=pruner,
+        search__evals=evals,
+        search__tokens=tokens,
+        search__hours=hours,
+        limits=limit or None,
+        executor__kind=executor,
         executor__workers=workers,
-        executor__address=address, data__calibration__source=calibration, data__selection__source=selection,
+        executor__address=address,
+        data__calibration__source=calibration,
+        data__selection__source=selection,
         search__seed=seed,
-    )  # fmt: skip
+    )
     if searcher is not None and load_config(recipe).search.searcher != searcher:
         # Options are the searcher's own: those that the recipe gives to another one do not apply.
         changes["search.options"] = {}
@@ -97,7 +105,7 @@ def launch_or_plan(launch: Launch, path: Path, dry_run: bool, json_: bool) -> No
 def run_path(results: Path, name: str) -> Path:
     """The directory of a run in `--results`; raises InputError SS126 for what is no name for one."""
     if name_problem(name) or name != Path(name).name or name.startswith("."):
-        raise InputError(
-            "SS126", f"--name {printable(name, 80)!r} is no name for a run.", "Use letters, digits, - and _."
+        raise problem(
+            "SS126", f"--name {printable(name, 80)!r} is no name for a run.", fix="Use letters, digits, - and _."
         )
     return usable(results, "--results").resolve() / name

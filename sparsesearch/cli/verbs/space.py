@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.cli.options import Json, Trust, print_json, say, usable
+from sparsesearch.errors import problem
 
 app = typer.Typer(help="Write, check and show recipes.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -41,25 +42,23 @@ def init(
     kinds: Annotated[str, typer.Option(help="Unit kinds, separated by commas.")] = "ffn_width,kv_groups",
 ) -> None:
     """Write a recipe to start from."""
-    from sparsesearch.errors import InputError, did_you_mean, name_problem, printable
+    from sparsesearch.errors import name_problem, printable
 
     names = kinds.split(",")
     for name in names:
         if name not in _UNITS:
-            raise InputError(
-                "SS102", f"kind {printable(name, 80)!r}: {did_you_mean(name, _UNITS)}Allowed: {', '.join(_UNITS)}."
-            )
+            raise problem("SS102", f"kind {printable(name, 80)!r}.", got=name, allowed=_UNITS)
     if usable(out, "--out").exists():
-        raise InputError("SS500", f"{out} exists.", "Choose another --out.")
-    if problem := name_problem(model):
-        raise InputError("SS201", f"--model {printable(model, 80)!r}: {problem}.", "Give a model directory or id.")
+        raise problem("SS500", f"{out} exists.", fix="Choose another --out.")
+    if fault := name_problem(model):
+        raise problem("SS201", f"--model {printable(model, 80)!r}: {fault}.", fix="Give a model directory or id.")
     if model.startswith(("/", ".", "~")) and not Path(model).expanduser().is_dir():
-        raise InputError("SS201", f"--model {model}: no such directory.", "Give a Hugging Face model directory or id.")
+        raise problem("SS201", f"--model {model}: no such directory.", fix="Give a Hugging Face model directory or id.")
     cost = "nonzeros" if names == ["sparsity"] else "params"
     try:
         out.write_text(_RECIPE.format(model=model, units="\n".join(_UNITS[n] for n in names), cost=cost))
     except FileNotFoundError as error:
-        raise InputError("SS126", f"cannot write {out}: {error.strerror}.", "Choose another --out.") from None
+        raise problem("SS126", f"cannot write {out}: {error.strerror}.", fix="Choose another --out.") from None
     say(out)
     say(f"Check it: sparsesearch space check {out}")
 

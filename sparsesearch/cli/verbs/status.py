@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.cli.options import Json, RunArgument, print_json
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 
 # Seconds between two looks.
 INTERVAL = 2.0
@@ -27,7 +27,7 @@ def status(
     from sparsesearch.report.status import status_json, status_view
 
     if watch and json_:
-        raise InputError("SS101", "--watch shows one state after another, --json prints one.", "Give one of them.")
+        raise problem("SS101", "--watch shows one state after another, --json prints one.", fix="Give one of them.")
     path = Path(run)
     found = status_json(path)
     if json_:

@@ -12,7 +12,7 @@ from sparsesearch.calibration.gradients import check_loss
 from sparsesearch.config import RunConfig
 from sparsesearch.data import Samples
 from sparsesearch.engine.seeds import check_allocations
-from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean
+from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import USER, UserQuality
 from sparsesearch.models import Network
 from sparsesearch.models.space_builder import sparsity_module
@@ -33,14 +33,16 @@ def check_names(config: RunConfig) -> None:
     _, *costs = config.objectives or [""]
     for index, cost in enumerate(costs, 1):
         if cost not in COSTS:
-            raise InputError(
-                "SS102", f"objectives[{index}] {cost!r} is not a cost. {did_you_mean(cost, COSTS)}".rstrip(),
-                f"Allowed: {', '.join(COSTS)}.",
-            )  # fmt: skip
+            raise problem(
+                "SS102",
+                f"objectives[{index}] {cost!r} is not a cost.",
+                got=cost,
+                allowed=COSTS,
+            )
     if twice := next((name for name in config.objectives if config.objectives.count(name) > 1), None):
-        raise InputError("SS102", f"objectives name {twice!r} twice.", "Name each once.")
+        raise problem("SS102", f"objectives name {twice!r} twice.", fix="Name each once.")
     if not costs:
-        raise InputError("SS102", "objectives need a cost beside the quality.", f"Allowed: {', '.join(COSTS)}.")
+        raise problem("SS102", "objectives need a cost beside the quality.", fix=f"Allowed: {', '.join(COSTS)}.")
 
 
 def check_searcher(config: RunConfig, space: Space) -> Searcher:
@@ -50,16 +52,18 @@ def check_searcher(config: RunConfig, space: Space) -> Searcher:
     searcher = create(search.searcher, space, config.objectives, search.seed, search.options)
     if search.asynchronous and not searcher.overlaps:
         able = [name for name, cls in SEARCHERS.items() if cls.overlaps]
-        raise InputError(
-            "SS114", f"search.asynchronous: {search.searcher} works in whole generations.",
-            f"Without them work: {', '.join(able)}.",
-        )  # fmt: skip
+        raise problem(
+            "SS114",
+            f"search.asynchronous: {search.searcher} works in whole generations.",
+            fix=f"Without them work: {', '.join(able)}.",
+        )
     if search.screen is not None and not searcher.screens:
         able = [name for name, cls in SEARCHERS.items() if cls.screens]
-        raise InputError(
-            "SS114", f"search.screen: {search.searcher} makes no children to choose among.",
-            f"With one work: {', '.join(able)}.",
-        )  # fmt: skip
+        raise problem(
+            "SS114",
+            f"search.screen: {search.searcher} makes no children to choose among.",
+            fix=f"With one work: {', '.join(able)}.",
+        )
     return searcher
 
 
@@ -73,10 +77,11 @@ def check_tokens(config: RunConfig, searcher: Searcher, selection: Samples) -> N
     pool, length = len(selection), selection.length
     needs = [min(math.ceil(p.tokens / length) or pool, pool) * length for p in searcher.ask(1)]
     if search.tokens is not None and needs and search.tokens < needs[0]:
-        raise InputError(
-            "SS115", f"search.tokens {search.tokens:,} is less than one evaluation takes ({needs[0]:,} tokens).",
-            f"Give --tokens {needs[0] * 100:,} or so, or set search.options.tokens to fewer.",
-        )  # fmt: skip
+        raise problem(
+            "SS115",
+            f"search.tokens {search.tokens:,} is less than one evaluation takes ({needs[0]:,} tokens).",
+            fix=f"Give --tokens {needs[0] * 100:,} or so, or set search.options.tokens to fewer.",
+        )
 
 
 def check_screen(config: RunConfig, network: Network, samples: dict[str, Samples]) -> None:
@@ -89,19 +94,21 @@ def check_screen(config: RunConfig, network: Network, samples: dict[str, Samples
     (proxy,) = proxies_named([name])
     if proxy.reads != "matrix":
         able = [each.name for each in all_proxies().values() if each.reads == "matrix"]
-        raise InputError(
-            "SS116", f"search.screen.proxy {name}: only scores that are tabulated can screen.",
-            f"Allowed: {', '.join(able)}.",
-        )  # fmt: skip
+        raise problem(
+            "SS116",
+            f"search.screen.proxy {name}: only scores that are tabulated can screen.",
+            fix=f"Allowed: {', '.join(able)}.",
+        )
     if reason := proxy.obstacle(network, samples["calibration"]):
-        raise InputError("SS116", f"search.screen.proxy {name}: {reason}.")
+        raise problem("SS116", f"search.screen.proxy {name}: {reason}.")
     tokens = looks * min(math.ceil(search.screen.tokens / selection.length), len(selection)) * selection.length
     for given, need, unit in ((search.evals, looks, "evals"), (search.tokens, tokens, "tokens")):
         if given is not None and given <= need:
-            raise InputError(
-                "SS115", f"search.{unit} {given:,}: the look at proxy {name} alone takes {need:,}.",
-                f"Give more --{unit}, or set search.screen.candidates or search.screen.tokens lower.",
-            )  # fmt: skip
+            raise problem(
+                "SS115",
+                f"search.{unit} {given:,}: the look at proxy {name} alone takes {need:,}.",
+                fix=f"Give more --{unit}, or set search.screen.candidates or search.screen.tokens lower.",
+            )
 
 
 def check_training(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples], tokens: int) -> None:
@@ -113,27 +120,32 @@ def check_training(config: RunConfig, network: Network, space: Space, samples: d
     options, data = config.training, samples.get("training", samples["calibration"])
     step = options.batch * data.length
     if tokens < step:
-        raise InputError(
-            "SS118", f"{tokens:,} training tokens are less than one step takes ({step:,}).",
-            "Give more tokens, or a smaller training.batch.",
-        )  # fmt: skip
+        raise problem(
+            "SS118",
+            f"{tokens:,} training tokens are less than one step takes ({step:,}).",
+            fix="Give more tokens, or a smaller training.batch.",
+        )
     if options.method == "lora" and any(unit.kind == "sparsity" for unit in space.units):
-        raise InputError("SS117", "training.method lora: merged updates would fill pruned weights.", "Use masked_lora.")
+        raise problem(
+            "SS117", "training.method lora: merged updates would fill pruned weights.", fix="Use masked_lora."
+        )
     if options.method == "lora" and all(matrix.layout != "linear" for matrix in network.matrices.values()):
-        raise InputError("SS117", "training.method lora: the network has no linear layers.", "Use masked_lora.")
+        raise problem("SS117", "training.method lora: the network has no linear layers.", fix="Use masked_lora.")
     if options.method == "lora" and importlib.util.find_spec("peft") is None:
-        raise EnvironmentProblem("SS307", "training.method lora needs peft.", "pip install 'sparsesearch[lora]'")
+        raise problem("SS307", "training.method lora needs peft.", fix="pip install 'sparsesearch[lora]'")
     if options.hidden and any(unit.kind == "channels" for unit in space.units):
-        raise InputError(
-            "SS117", "training.hidden: where channels are cut, blocks put out other shapes than the dense network's.",
-            "Set training.hidden: 0.",
-        )  # fmt: skip
+        raise problem(
+            "SS117",
+            "training.hidden: where channels are cut, blocks put out other shapes than the dense network's.",
+            fix="Set training.hidden: 0.",
+        )
     shifted = (".bias", ".running_mean")
     if options.method == "compensate" and not any(name.endswith(shifted) for name in network.shapes):
-        raise InputError(
-            "SS117", "training.method compensate: the network has neither biases nor batch statistics.",
-            "Search with pruners.compensate: true, which adds biases, or train with perp.",
-        )  # fmt: skip
+        raise problem(
+            "SS117",
+            "training.method compensate: the network has neither biases nor batch statistics.",
+            fix="Search with pruners.compensate: true, which adds biases, or train with perp.",
+        )
     if options.distill < 1:
         check_targets(network, data)
 
@@ -142,10 +154,11 @@ def check_targets(network: Network, training: Samples) -> None:
     """Raise InputError where the task's own loss has nothing to be of: SS209 without one, SS212 without labels."""
     check_loss(network)
     if network.task.classifies and training.labels is None:
-        raise InputError(
-            "SS212", "training data have no labels, and training.distill is below 1.",
-            "Give labels, or distil alone with training.distill: 1.",
-        )  # fmt: skip
+        raise problem(
+            "SS212",
+            "training data have no labels, and training.distill is below 1.",
+            fix="Give labels, or distil alone with training.distill: 1.",
+        )
 
 
 def check_pattern(config: RunConfig, network: Network, space: Space) -> None:
@@ -163,15 +176,17 @@ def check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> N
     """Raise InputError SS102 where candidates of this task cannot be judged as the recipe wants."""
     quality = config.objectives[0]
     if (quality == USER) != (given is not None):
-        raise InputError(
+        raise problem(
             "SS102", f"objectives[0] {quality!r}: objective '{USER}' and a function search(..., {USER}=f) go together."
         )
     allowed = (USER,) if given is not None else task.qualities
     if quality not in allowed:
-        raise InputError(
-            "SS102", f"objectives[0] {quality!r} is not a quality for {task.name}. "
-            f"{did_you_mean(quality, allowed)}".rstrip(), f"Allowed: {', '.join(allowed)}.",
-        )  # fmt: skip
+        raise problem(
+            "SS102",
+            f"objectives[0] {quality!r} is not a quality for {task.name}.",
+            got=quality,
+            allowed=allowed,
+        )
 
 
 def check_values(config: RunConfig, network: Network) -> None:
@@ -181,18 +196,21 @@ def check_values(config: RunConfig, network: Network) -> None:
     if blind or (quality == "error" and network.values == 1):
         single = network.values == 1
         what = "one number a position" if single else "values that are no distribution (several labels, or regression)"
-        raise InputError(
-            "SS102", f"objectives[0] {quality!r}: the network puts out {what}, and {quality} would not see it change.",
-            f"Use distance: objectives: [distance, {', '.join(config.objectives[1:])}].",
-        )  # fmt: skip
+        raise problem(
+            "SS102",
+            f"objectives[0] {quality!r}: the network puts out {what}, and {quality} would not see it change.",
+            fix=f"Use distance: objectives: [distance, {', '.join(config.objectives[1:])}].",
+        )
 
 
 def check_propagation(config: RunConfig, network: Network) -> None:
     if config.pruners.propagate != "dense" and not network.blockwise:
-        raise InputError(
-            "SS102", f"pruners.propagate {config.pruners.propagate!r}: blocks of {network.model_type} do not simply "
-            "follow one another.", "Use propagate: dense.",
-        )  # fmt: skip
+        raise problem(
+            "SS102",
+            f"pruners.propagate {config.pruners.propagate!r}: blocks of {network.model_type} do not simply "
+            "follow one another.",
+            fix="Use propagate: dense.",
+        )
 
 
 def check_objectives(config: RunConfig, space: Space) -> None:
@@ -201,10 +219,11 @@ def check_objectives(config: RunConfig, space: Space) -> None:
     for cost in config.objectives[1:]:
         if cost in smallest and smallest[cost] == space.dense_costs[cost]:
             varying = [name for name in smallest if smallest[name] != space.dense_costs[name]]
-            raise InputError(
-                "SS109", f"objective {cost!r} is the same for every candidate of this space.",
-                f"Costs that vary: {', '.join(varying)}.",
-            )  # fmt: skip
+            raise problem(
+                "SS109",
+                f"objective {cost!r} is the same for every candidate of this space.",
+                fix=f"Costs that vary: {', '.join(varying)}.",
+            )
 
 
 def check_labels(config: RunConfig, network: Network, samples: dict[str, Samples]) -> None:
@@ -214,16 +233,17 @@ def check_labels(config: RunConfig, network: Network, samples: dict[str, Samples
         needed.append("test")
     for role, found in samples.items():
         if found.labels is None and role in needed:
-            raise InputError(
-                "SS212", f"{role} data have no labels.", f"Set data.{role}.label, or give a folder a class."
+            raise problem(
+                "SS212", f"{role} data have no labels.", fix=f"Set data.{role}.label, or give a folder a class."
             )
         if found.labels is not None and len(found.labels):
             low, high = int(found.labels.min()), int(found.labels.max())
             if low < 0 or high >= network.values:
-                raise InputError(
-                    "SS212", f"{role} data have labels from {low} to {high}; the network has {network.values} classes.",
-                    f"Labels are integers from 0 to {network.values - 1}.",
-                )  # fmt: skip
+                raise problem(
+                    "SS212",
+                    f"{role} data have labels from {low} to {high}; the network has {network.values} classes.",
+                    fix=f"Labels are integers from 0 to {network.values - 1}.",
+                )
 
 
 def check_disjoint(samples: dict[str, Samples]) -> None:
@@ -235,7 +255,8 @@ def check_disjoint(samples: dict[str, Samples]) -> None:
             other = seen.setdefault(key, role)
             # Training on what was calibrated on is what happens without training data of their own.
             if other != role and {other, role} != {"calibration", "training"}:
-                raise InputError(
-                    "SS205", f"{other} and {role} data share samples; scores would be optimistic.",
-                    f"Give data.{role} data of its own, or set data.allow_shared: true.",
-                )  # fmt: skip
+                raise problem(
+                    "SS205",
+                    f"{other} and {role} data share samples; scores would be optimistic.",
+                    fix=f"Give data.{role} data of its own, or set data.allow_shared: true.",
+                )

@@ -17,7 +17,7 @@ import torch
 
 from sparsesearch.data import Samples
 from sparsesearch.engine.launch.soundness import check_finite
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.models.source import Factory, Given, Source
 from sparsesearch.models.task import Task
@@ -45,10 +45,11 @@ def known_outputs(source: Source, task: Task, samples: Samples) -> Outputs | Non
     check_finite(model, first, "the first calibration samples")
     found = first.cpu().numpy()
     if not agree(again.cpu().numpy(), found, SAME):
-        raise InputError(
-            "SS230", f"{type(model).__name__} puts out something else for the same samples each time it is called.",
-            "Let eval() turn off what is random in it, such as dropout.",
-        )  # fmt: skip
+        raise problem(
+            "SS230",
+            f"{type(model).__name__} puts out something else for the same samples each time it is called.",
+            fix="Let eval() turn off what is random in it, such as dropout.",
+        )
     return found
 
 
@@ -67,10 +68,11 @@ def check_same(model: Any, task: Task, samples: Samples, known: Outputs) -> None
     parameter = next(model.parameters())
     exact = parameter.dtype in (torch.float32, torch.float64) and parameter.device.type == "cpu"
     if not agree(_outputs(model, task, samples).cpu().numpy(), known, SAME if exact else SAME_ROUNDED):
-        raise InputError(
-            "SS230", f"{type(model).__name__} is another network in a worker than where the search was started.",
-            "A factory must build the same one in every process: give model.weights, or seed it in the function.",
-        )  # fmt: skip
+        raise problem(
+            "SS230",
+            f"{type(model).__name__} is another network in a worker than where the search was started.",
+            fix="A factory must build the same one in every process: give model.weights, or seed it in the function.",
+        )
 
 
 def agree(found: Outputs, known: Outputs, tolerance: float) -> bool:

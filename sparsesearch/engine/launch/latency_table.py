@@ -24,9 +24,14 @@ def _is_wanted(config: RunConfig) -> bool:
 
 
 def table_of(
-    config: RunConfig, source: Source, network: Network, space: Space, samples: Samples, saved: RunDirectory | None,
+    config: RunConfig,
+    source: Source,
+    network: Network,
+    space: Space,
+    samples: Samples,
+    saved: RunDirectory | None,
     reporter: Reporter | None,
-) -> LatencyTable | None:  # fmt: skip
+) -> LatencyTable | None:
     """The table of a launch; None where nothing needs one.
 
     Raises InputError SS121 (no table), SS122 (of another request), SS123 (no such device here) or SS124 (a request that

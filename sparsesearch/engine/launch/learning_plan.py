@@ -12,7 +12,7 @@ from sparsesearch.bilevel.memory import needed_bytes
 from sparsesearch.config import RunConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.engine.launch.checks import check_targets
-from sparsesearch.errors import EnvironmentProblem, InputError
+from sparsesearch.errors import problem
 from sparsesearch.models.network import Network
 from sparsesearch.runs.ledger import TRAINING_PASSES
 from sparsesearch.searchers.learned import LearnedSearcher
@@ -59,46 +59,52 @@ def check_learning(config: RunConfig, network: Network, space: Space, samples: d
         return
     name, options = config.search.searcher, searcher.options
     if searcher.method == "maskllm" and config.pruners.pattern is None:
-        raise InputError("SS114", f"searcher {name} chooses among N:M patterns.", 'Set pruners.pattern, to "2:4" say.')
+        raise problem("SS114", f"searcher {name} chooses among N:M patterns.", fix='Set pruners.pattern, to "2:4" say.')
     if searcher.method != "maskllm" and config.pruners.pattern is not None:
-        raise InputError("SS114", f"searcher {name} keeps no {config.pruners.pattern} pattern.", "Use maskllm.")
+        raise problem("SS114", f"searcher {name} keeps no {config.pruners.pattern} pattern.", fix="Use maskllm.")
     if config.training.distill < 1:
         check_targets(network, samples.get("training", samples["calibration"]))
     if config.pruners.compensate:
-        raise InputError(
-            "SS114", f"searcher {name}: pruners.compensate makes up for what the level store takes, not for this.",
-            "Set pruners.compensate: false.",
-        )  # fmt: skip
+        raise problem(
+            "SS114",
+            f"searcher {name}: pruners.compensate makes up for what the level store takes, not for this.",
+            fix="Set pruners.compensate: false.",
+        )
     if config.search.hours is not None:
-        raise InputError(
-            "SS114", f"searcher {name} learns for a number of tokens; hours could end it half-way.", "Use --tokens.",
-        )  # fmt: skip
+        raise problem(
+            "SS114",
+            f"searcher {name} learns for a number of tokens; hours could end it half-way.",
+            fix="Use --tokens.",
+        )
     if config.search.rungs:
-        raise InputError(
-            "SS114", f"searcher {name} ends with weights of its own; rungs would train those of the level store.",
-            "Leave search.rungs out, and use 'sparsesearch recover' on what it finds.",
-        )  # fmt: skip
+        raise problem(
+            "SS114",
+            f"searcher {name} ends with weights of its own; rungs would train those of the level store.",
+            fix="Leave search.rungs out, and use 'sparsesearch recover' on what it finds.",
+        )
     if getattr(options, "loss", "") == "blocks" and not network.blocks:
-        raise InputError("SS114", f"searcher {name}: the network has no blocks.", "Set search.options.loss: network.")
+        raise problem("SS114", f"searcher {name}: the network has no blocks.", fix="Set search.options.loss: network.")
     if getattr(options, "mix", "") == "interpolate" and any(
         slot.batched for cut in network.cuts.values() for slot in cut.readers
     ):
-        raise InputError("SS114", f"searcher {name}: widths of experts cannot be interpolated.", "Set mix: masks.")
+        raise problem("SS114", f"searcher {name}: widths of experts cannot be interpolated.", fix="Set mix: masks.")
     data = samples.get("training", samples["calibration"])
     step, tokens = step_tokens(config, searcher, samples), tokens_of(config, searcher, samples)
     if tokens < step:
-        raise InputError(
-            "SS118", f"{tokens:,} gradient tokens for each size are less than one step takes ({step:,}).",
-            "Give more --tokens or search.options.tokens, or a smaller search.options.batch.",
-        )  # fmt: skip
+        raise problem(
+            "SS118",
+            f"{tokens:,} gradient tokens for each size are less than one step takes ({step:,}).",
+            fix="Give more --tokens or search.options.tokens, or a smaller search.options.batch.",
+        )
     if options.lower and len(data) < 2:
-        raise InputError("SS118", "one training sample cannot be shared between weights and choice.", "Give more.")
+        raise problem("SS118", "one training sample cannot be shared between weights and choice.", fix="Give more.")
     need, there = needed_bytes(config, network, space, searcher, samples), available_bytes(config)
     if need * (1 if config.executor.device == "cuda" else _side_by_side(config, searcher)) > there:
-        raise EnvironmentProblem(
-            "SS308", f"learning with {name} needs about {need / 1e9:.2g} GB a worker; {there / 1e9:.2g} GB are free.",
-            "Use fewer --workers, a smaller training.batch, or a method that learns less beside each weight.",
-        )  # fmt: skip
+        raise problem(
+            "SS308",
+            f"learning with {name} needs about {need / 1e9:.2g} GB a worker; {there / 1e9:.2g} GB are free.",
+            fix="Use fewer --workers, a smaller training.batch, or a method that learns less beside each weight.",
+        )
 
 
 def memory_note(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples]) -> str:

@@ -39,7 +39,7 @@ from sparsesearch.engine.launch.refinement import coarse_levels
 from sparsesearch.engine.launch.supernet_plan import check_supernet, check_supernet_disk
 from sparsesearch.engine.seeds import allocations_of, check_allocations, seed_runs
 from sparsesearch.engine.workers.worker import WorkerSetup, compute_dtype
-from sparsesearch.errors import EnvironmentProblem, InputError
+from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.teacher import TOP
 from sparsesearch.latency import LatencyTable, with_latency
@@ -334,11 +334,15 @@ def supernet_key(base: Launch, options: SupernetConfig) -> str:
     start = None if options.start is None else started(options.start, base.weights, cuts)["key"]
     if not options.is_trained:
         return key_hash({"order": base.store_key if start is None else None, "start": start})
-    return key_hash({
-        "order": base.store_key, "start": start, "options": options.model_dump(exclude={"start"}),
-        "data": base.samples.get("training", base.samples["calibration"]).digest,
-        "teacher": base.teacher and base.teacher.weights,
-    })  # fmt: skip
+    return key_hash(
+        {
+            "order": base.store_key,
+            "start": start,
+            "options": options.model_dump(exclude={"start"}),
+            "data": base.samples.get("training", base.samples["calibration"]).digest,
+            "teacher": base.teacher and base.teacher.weights,
+        }
+    )
 
 
 def _elastic(launch: Launch, saved: RunDirectory | None, searches: bool) -> Launch:
@@ -378,7 +382,7 @@ def _samples(
         if wanted is None:
             continue
         if network is not None and network.task.data != "image" and wanted.length > network.max_length:
-            raise InputError(
+            raise problem(
                 "SS204", f"data.{role}.length {wanted.length} exceeds the model's {network.max_length} positions."
             )
         if saved is not None and (wanted.source == PYTHON_SOURCE or role not in reread):
@@ -422,11 +426,11 @@ def check_disk(launch: Launch, results: Path) -> None:
     need = estimated_bytes(launch.space, launch.network, launch.storage_bytes) + _calibration_bytes(launch)
     free = shutil.disk_usage(directory).free
     if need > free:
-        raise EnvironmentProblem(
+        raise problem(
             "SS305",
             f"levels and calibration need about {need / 1e6:,.0f} MB; {directory} has {free / 1e6:,.0f} MB free.",
-            "Give units fewer levels, or --results on a larger disk.",
+            fix="Give units fewer levels, or --results on a larger disk.",
         )
     if not os.access(directory, os.W_OK):
-        raise EnvironmentProblem("SS302", f"cannot write to {directory}.", "Choose another --results.")
+        raise problem("SS302", f"cannot write to {directory}.", fix="Choose another --results.")
     check_supernet_disk(launch, results / ".cache")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.launch.identity import weights_in
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.models.space_builder import Coarse
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.results import RunResults
@@ -28,7 +28,7 @@ def coarse_levels(config: RunConfig, weights: str) -> Coarse:
         return {}
     results = _finished(config.refines)
     if weights_in(results.info["fingerprint"]["weights"]) != weights:
-        raise InputError("SS602", f"{config.refines} is a run of another model; its levels mean nothing here.")
+        raise problem("SS602", f"{config.refines} is a run of another model; its levels mean nothing here.")
     fronts = [e.genome.levels for e in results.front]
     # A pattern such as 2:4 has one level, with nothing between it and dense.
     fixed = {"sparsity"} if config.pruners.pattern else set()
@@ -59,7 +59,7 @@ def front_genomes(path: str, space: Space, label: str) -> dict[str, Genome]:
 def _finished(path: str) -> RunResults:
     run = RunDirectory.open(Path(path))
     if not run.front.exists():
-        raise InputError("SS600", f"{path} has no front yet.", f"Use 'sparsesearch resume {path}' to finish it.")
+        raise problem("SS600", f"{path} has no front yet.", fix=f"Use 'sparsesearch resume {path}' to finish it.")
     return RunResults(run.path)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from sparsesearch.data import Samples
-from sparsesearch.errors import InputError, SparseSearchError, first_line
+from sparsesearch.errors import SparseSearchError, first_line, problem
 from sparsesearch.evaluation import outputs_of, quality_class
 from sparsesearch.evaluation.evaluator import UserQuality, losses_on
 from sparsesearch.models.network import Network
@@ -40,8 +40,8 @@ def check_finite(model: Any, outputs: torch.Tensor, where: str) -> None:
     raise _not_finite(f"outputs of the dense network on {where} hold")
 
 
-def _not_finite(what: str) -> InputError:
-    return InputError("SS233", f"{what} values that are not finite (NaN or infinite).", "Mend the model first.")
+def _not_finite(what: str) -> SparseSearchError:
+    return problem("SS233", f"{what} values that are not finite (NaN or infinite).", fix="Mend the model first.")
 
 
 def check_sight(
@@ -68,10 +68,12 @@ def check_sight(
                 with negated(model, names[first::DAMAGES]):
                     if not np.array_equal(losses(), dense):
                         return
-    raise InputError(
-        "SS234", f"objectives[0] {quality!r} is {np.mean(dense):.6g} for the dense network and for every damaged one: "
-        "it cannot tell candidates apart.", "Choose another quality, or other selection data.",
-    )  # fmt: skip
+    raise problem(
+        "SS234",
+        f"objectives[0] {quality!r} is {np.mean(dense):.6g} for the dense network and for every damaged one: "
+        "it cannot tell candidates apart.",
+        fix="Choose another quality, or other selection data.",
+    )
 
 
 def _measured(losses: Any, quality: str, own: UserQuality | None) -> npt.NDArray[np.float64]:
@@ -83,13 +85,13 @@ def _measured(losses: Any, quality: str, own: UserQuality | None) -> npt.NDArray
     except Exception as error:  # whatever a user's function raises
         if own is None:
             raise
-        raise InputError(
+        raise problem(
             "SS235",
             f"quality(model, samples) fails on the dense network: {type(error).__name__}: {first_line(error)}.",
-            "Return a loss of each sample, or one of all.",
-        ) from None  # fmt: skip
+            fix="Return a loss of each sample, or one of all.",
+        ) from None
     if not np.isfinite(found).all():
-        raise InputError("SS233", f"objectives[0] {quality!r} of the dense network is not finite.", "Mend it first.")
+        raise problem("SS233", f"objectives[0] {quality!r} of the dense network is not finite.", fix="Mend it first.")
     return found
 
 

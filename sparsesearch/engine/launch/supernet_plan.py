@@ -15,7 +15,7 @@ from sparsesearch.config import SupernetConfig
 from sparsesearch.data.samples import MASK, Samples
 from sparsesearch.engine.launch.checks import check_targets
 from sparsesearch.engine.launch.learning_plan import available_bytes
-from sparsesearch.errors import EnvironmentProblem, InputError
+from sparsesearch.errors import DamagedFile, problem
 from sparsesearch.files import file_hash
 from sparsesearch.models.source import Checkpoint
 from sparsesearch.runs.cache import read_index, supernet_path, weights_of
@@ -106,10 +106,13 @@ def supernet_plan(launch: Launch) -> dict[str, Any]:
     if not options.is_trained:
         return {"kind": options.kind}
     return {
-        "kind": options.kind, "steps": steps_of(launch), "networks_a_step": round(networks_a_step(launch), 2),
-        "worker_bytes": round(training_bytes(launch)), "activation_bytes": activation_bytes(launch),
+        "kind": options.kind,
+        "steps": steps_of(launch),
+        "networks_a_step": round(networks_a_step(launch), 2),
+        "worker_bytes": round(training_bytes(launch)),
+        "activation_bytes": activation_bytes(launch),
         "disk_bytes": disk_bytes(launch),
-    }  # fmt: skip
+    }
 
 
 def supernet_note(launch: Launch) -> str:
@@ -142,7 +145,7 @@ def check_supernet_disk(launch: Launch, cache: Path) -> None:
     if states:
         fitting = max(free - (need - states), 0) * cached_samples(launch) // states
         hint = f"Hidden states take {states / 1e9:.1f} GB of it: {fitting:,} data.training.sequences fit."
-    raise EnvironmentProblem("SS305", text, hint)
+    raise problem("SS305", text, fix=hint)
 
 
 def check_supernet(launch: Launch) -> None:
@@ -159,70 +162,80 @@ def check_supernet(launch: Launch) -> None:
         return
     samples = training_samples(launch)
     if options.training.hidden and any(unit.kind == "channels" for unit in launch.space.units):
-        raise InputError(
-            "SS117", "supernet.training.hidden: where channels are cut, blocks put out other shapes than the dense "
-            "network's.", "Set supernet.training.hidden: 0.",
-        )  # fmt: skip
+        raise problem(
+            "SS117",
+            "supernet.training.hidden: where channels are cut, blocks put out other shapes than the dense network's.",
+            fix="Set supernet.training.hidden: 0.",
+        )
     if options.kind == "block_local":
         _check_blocks(launch)
     elif options.training.distill < 1:
         check_targets(launch.network, samples)
     if steps_of(launch) < 1:
         step = math.ceil(networks_a_step(launch) * options.training.batch * samples.length)
-        raise InputError(
-            "SS118", f"supernet: {options.tokens or samples.size:,} training tokens are less than one step takes "
-            f"({step:,}).", "Give more supernet.tokens or data, or a smaller supernet.training.batch.",
-        )  # fmt: skip
+        raise problem(
+            "SS118",
+            f"supernet: {options.tokens or samples.size:,} training tokens are less than one step takes ({step:,}).",
+            fix="Give more supernet.tokens or data, or a smaller supernet.training.batch.",
+        )
     need, there = training_bytes(launch), available_bytes(config)
     workers = config.executor.workers if options.kind == "block_local" and config.executor.device == "cpu" else 1
     if need * workers > there:
-        raise EnvironmentProblem(
-            "SS308", f"training the supernet needs about {need / 1e9:.2g} GB a worker; {there / 1e9:.2g} GB are free.",
-            "Use fewer --workers, a smaller supernet.training.batch, or supernet.kind: block_local.",
-        )  # fmt: skip
+        raise problem(
+            "SS308",
+            f"training the supernet needs about {need / 1e9:.2g} GB a worker; {there / 1e9:.2g} GB are free.",
+            fix="Use fewer --workers, a smaller supernet.training.batch, or supernet.kind: block_local.",
+        )
 
 
 def _check_space(options: SupernetConfig, space: Space) -> None:
     kinds, named = {unit.kind for unit in space.units}, [kind for stage in options.stages for kind in stage]
     if not kinds - {"sparsity"}:
-        raise InputError(
-            "SS120", f"supernet {options.kind}: units have neither widths nor sublayers, and nothing to be elastic.",
-            "Add units of kind ffn_width, say, or use supernet: stitched.",
-        )  # fmt: skip
+        raise problem(
+            "SS120",
+            f"supernet {options.kind}: units have neither widths nor sublayers, and nothing to be elastic.",
+            fix="Add units of kind ffn_width, say, or use supernet: stitched.",
+        )
     if strange := sorted(set(named) - kinds):
         there = ", ".join(sorted(kinds))
-        raise InputError("SS120", f"supernet.stages: no unit is of kind {strange[0]}.", f"There are: {there}.")
+        raise problem("SS120", f"supernet.stages: no unit is of kind {strange[0]}.", fix=f"There are: {there}.")
     if len(set(named)) < len(named):
-        raise InputError("SS120", "supernet.stages: a kind stands in two stages.", "Name each once.")
+        raise problem("SS120", "supernet.stages: a kind stands in two stages.", fix="Name each once.")
 
 
 def _check_blocks(launch: Launch) -> None:
     network, options = launch.network, launch.config.supernet
     if not network.blockwise or not isinstance(launch.source, Checkpoint):
-        raise InputError(
-            "SS120", f"supernet block_local: blocks of {network.model_type} do not simply follow one another.",
-            "Use supernet: sandwich.",
-        )  # fmt: skip
+        raise problem(
+            "SS120",
+            f"supernet block_local: blocks of {network.model_type} do not simply follow one another.",
+            fix="Use supernet: sandwich.",
+        )
     if options.training.distill < 1 or options.training.hidden:
-        raise InputError(
-            "SS120", "supernet block_local: blocks learn their dense outputs and nothing else.",
-            "Leave supernet.training.distill and hidden out.",
-        )  # fmt: skip
+        raise problem(
+            "SS120",
+            "supernet block_local: blocks learn their dense outputs and nothing else.",
+            fix="Leave supernet.training.distill and hidden out.",
+        )
     if launch.teacher is not None:
-        raise InputError(
-            "SS120", "supernet block_local: another network's blocks teach nothing here.",
-            "Leave model.teacher out, or use supernet: sandwich.",
-        )  # fmt: skip
+        raise problem(
+            "SS120",
+            "supernet block_local: another network's blocks teach nothing here.",
+            fix="Leave model.teacher out, or use supernet: sandwich.",
+        )
     mask = training_samples(launch).arrays.get(MASK)
     if mask is not None and not mask.all():
-        raise InputError(
-            "SS120", "supernet block_local: samples are padded, and every block would need each one's mask.",
-            "Use supernet: sandwich, or texts as windows.",
-        )  # fmt: skip
+        raise problem(
+            "SS120",
+            "supernet block_local: samples are padded, and every block would need each one's mask.",
+            fix="Use supernet: sandwich, or texts as windows.",
+        )
 
 
 def check_weights(directory: Path) -> None:
     """Raise EnvironmentProblem SS306 where a supernet's weights are not those that were written."""
     index, path = read_index(directory), weights_of(directory)
     if index is None or not path.exists() or file_hash(path) != index["sha256"]:
-        raise EnvironmentProblem("SS306", f"{path} is missing or damaged.", f"Delete {directory} to train it again.")
+        raise DamagedFile(
+            path, "it is missing or not what was written", f"Delete {directory} to train it again.", "SS306"
+        )

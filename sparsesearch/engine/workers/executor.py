@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from sparsesearch.config import ExecutorConfig
 from sparsesearch.engine.workers.attempts import Attempts
 from sparsesearch.engine.workers.worker import Worker, WorkerSetup
-from sparsesearch.errors import EnvironmentProblem, SparseSearchError, first_line
+from sparsesearch.errors import EnvironmentProblem, first_line, problem
 from sparsesearch.runs import interrupts
 from sparsesearch.space import Genome
 
@@ -166,8 +166,8 @@ class RayExecutor:
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except self._ray.exceptions.RayError as error:
-                raise EnvironmentProblem(
-                    "SS300", f"the Ray cluster is gone: {first_line(error)}.", "Resume the run to go on."
+                raise problem(
+                    "SS300", f"the Ray cluster is gone: {first_line(error)}.", fix="Resume the run to go on."
                 ) from None
 
     def _replace(self, actor: int) -> None:
@@ -264,10 +264,10 @@ def _init_ray(address: str | None) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         # Ray takes up its token by itself only where no address is given.
         tokens = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"
-        raise EnvironmentProblem(
+        raise problem(
             "SS300",
             f"cannot join the Ray cluster at {address!r}: {first_line(error)}.",
-            f"Check --address, or leave it out{tokens}.",
+            fix=f"Check --address, or leave it out{tokens}.",
         ) from None
 
 
@@ -287,11 +287,11 @@ def _check_cluster(config: ExecutorConfig, nodes: list[dict[str, float]]) -> Non
 
     if sum(map(room, nodes)) < config.workers:
         cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
-        raise EnvironmentProblem(
+        raise problem(
             "SS301",
             f"{config.workers} workers ask {config.threads} CPUs and {config.gpus_per_worker:g} GPUs each; the cluster "
             f"has {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes. Nothing was started.",
-            "Use fewer --workers, --executor local, or a larger cluster.",
+            fix="Use fewer --workers, --executor local, or a larger cluster.",
         )
 
 
@@ -299,7 +299,7 @@ def _check_local_gpu(gpus: float) -> None:
     import torch
 
     if gpus > 0 and not torch.cuda.is_available():
-        raise EnvironmentProblem("SS301", f"the worker asks {gpus:g} GPU; torch sees none. Nothing was started.")
+        raise problem("SS301", f"the worker asks {gpus:g} GPU; torch sees none. Nothing was started.")
 
 
 def create(setup: WorkerSetup, worker: type = Worker) -> Executor:
@@ -316,5 +316,5 @@ def alive(results: Iterator[Any]) -> Iterator[Any]:
     """Results of work that must not fail; raises SparseSearchError SS400 where a worker kept dying."""
     for result in results:
         if isinstance(result, WorkerDied):
-            raise SparseSearchError("SS400", f"{result}.", "Is there enough memory? Try fewer --workers.")
+            raise problem("SS400", f"{result}.", fix="Is there enough memory? Try fewer --workers.")
         yield result

@@ -51,11 +51,14 @@ def train_on_ray(
             metric="score", mode="min", scheduler=scheduler, max_concurrent_trials=config.workers, reuse_actors=True
         ),
         run_config=tune.RunConfig(
-            name="trials", storage_path=str(storage.resolve()), verbose=0, callbacks=[_watch(trials, ended, tell)],
+            name="trials",
+            storage_path=str(storage.resolve()),
+            verbose=0,
+            callbacks=[_watch(trials, ended, tell)],
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
         ),
-    )  # fmt: skip
+    )
     results = tuner.fit()
     interrupts.check()
     for error in results.errors:

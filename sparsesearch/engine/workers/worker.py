@@ -277,9 +277,9 @@ class Worker:
                 return {"losses": self._trials.shortly(candidate, trained, rows)}
             return {"losses": self.evaluator.losses(candidate, rows).tolist()}
         except Exception as error:  # whatever a candidate does must not end the search
-            problem = error if isinstance(error, EnvironmentProblem) else machine_problem(error)
-            if problem is not None:  # not the candidate's fault
-                raise problem from None
+            fault = error if isinstance(error, EnvironmentProblem) else machine_problem(error)
+            if fault is not None:  # not the candidate's fault
+                raise fault from None
             return {"error": f"{type(error).__name__}: {error}"}
 
     @cached_property
@@ -328,11 +328,17 @@ class Worker:
             searcher = create(search.searcher, self.space, config.objectives, search.seed, search.options)
             assert isinstance(searcher, LearnedSearcher)
             around = Surroundings(
-                evaluator.supernet, self.run.samples(self.setup.training),
-                self.run.samples("calibration").rows(slice(0, config.data.batch_norm)), config.training, config.batch,
-                config.pruners.pattern, dense if self.setup.taught_by is None else self._teacher.float(),
-                compute_dtype(config, self.storage), self.storage, self._all_losses,
-            )  # fmt: skip
+                evaluator.supernet,
+                self.run.samples(self.setup.training),
+                self.run.samples("calibration").rows(slice(0, config.data.batch_norm)),
+                config.training,
+                config.batch,
+                config.pruners.pattern,
+                dense if self.setup.taught_by is None else self._teacher.float(),
+                compute_dtype(config, self.storage),
+                self.storage,
+                self._all_losses,
+            )
             self._learning = Learning(plan, searcher, around, self.run.learning)
         self._learning.go_on(seconds)
         told = self._learning.told

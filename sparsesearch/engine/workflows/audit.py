@@ -16,7 +16,7 @@ from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.scoring import Scores, scored
 from sparsesearch.engine.trials import train_all
 from sparsesearch.engine.workers import executor as executors
-from sparsesearch.errors import InputError, SparseSearchError
+from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.proxies import Proxy, all_proxies, proxies_named
 from sparsesearch.proxies.agreement import Agreement, Floats, agreement
@@ -77,7 +77,7 @@ def chosen(launch: Launch, names: Sequence[str]) -> list[Proxy]:
     wanted = proxies_named(names)
     for proxy in wanted:
         if reason := proxy.obstacle(*scored_on):
-            raise InputError("SS116", f"proxy {proxy.name}: {reason}.", "Leave it out of --proxies.")
+            raise problem("SS116", f"proxy {proxy.name}: {reason}.", fix="Leave it out of --proxies.")
     return wanted + [control for control in proxies_named(CONTROLS) if control not in wanted]
 
 
@@ -117,7 +117,7 @@ def audit(
             reporter.end()
             measured = [e for e in candidates if e.status == "ok"]
             if not measured:
-                raise SparseSearchError("SS403", f"none of {len(candidates)} candidates could be measured.")
+                raise problem("SS403", f"none of {len(candidates)} candidates could be measured.")
             genomes = [e.genome for e in measured]
             scores, seconds = scored(launch, setup, space, proxies, genomes, executor, reporter, ledger)
             executor.release()
@@ -150,7 +150,7 @@ def _agreements(scores: Scores, values: Floats) -> dict[str, Agreement]:
 def _directory(launch: Launch, path: Path) -> RunDirectory:
     if (path / "run.yaml").exists():
         if RunResults(path).info["fingerprint"] != launch.fingerprint:
-            raise InputError("SS602", f"{path} is something else than this audit.", "Use another --name.")
+            raise problem("SS602", f"{path} is something else than this audit.", fix="Use another --name.")
         return RunDirectory.open(path)
     check_disk(launch, path.parent)
     run = RunDirectory.create(path)

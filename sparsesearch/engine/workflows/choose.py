@@ -14,7 +14,7 @@ from sparsesearch.calibration.sample_scores import By, Take, best_rows, mean_out
 from sparsesearch.config import RunConfig
 from sparsesearch.data.text import CHOICE, fits
 from sparsesearch.engine.launch.prepare import prepare
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import InputError, problem
 from sparsesearch.files import replacing_tree
 from sparsesearch.runs.directory import check_vacant
 from sparsesearch.runs.progress import Reporter
@@ -38,10 +38,11 @@ def choose(
     _check_names(role, by, take, pruned is not None)
     data = getattr(config.data, role) or config.data.calibration
     if pool <= data.sequences:
-        raise InputError(
-            "SS204", f"a pool of {pool} leaves nothing to choose: data.{role}.sequences is {data.sequences}.",
-            "Give a larger --pool.",
-        )  # fmt: skip
+        raise problem(
+            "SS204",
+            f"a pool of {pool} leaves nothing to choose: data.{role}.sequences is {data.sequences}.",
+            fix="Give a larger --pool.",
+        )
     check_vacant(out)
     # The pool stands for the role's samples; other roles are as they are, so that overlaps are found.
     wider = data.model_copy(update={"sequences": pool, "fewer": False})
@@ -51,12 +52,12 @@ def choose(
         launch = prepare(given, reporter=Reporter())
     except InputError as error:
         if error.code == "SS204" and str(pool) in error.message:
-            raise InputError("SS204", error.message, "Give a smaller --pool, or more data.") from None
+            raise problem("SS204", error.message, fix="Give a smaller --pool, or more data.") from None
         raise
     samples, network = launch.samples[role], launch.network
     if by in LOSSES and not network.distribution:
-        raise InputError(
-            "SS209", f"--by {by} needs a loss, and outputs that are no distribution have none.", "Use --by random."
+        raise problem(
+            "SS209", f"--by {by} needs a loss, and outputs that are no distribution have none.", fix="Use --by random."
         )
     other = None if pruned is None else pruned(launch.weights)
     model = launch.source.load(torch.float32, "cpu")
@@ -67,11 +68,18 @@ def choose(
     else:
         rows = best_rows(scores, data.sequences, take)  # type: ignore[arg-type]
     told = {
-        "out": str(out), "by": by, "take": "groups" if by == "capability" else take, "pool": len(samples),
-        "chosen": len(rows), "length": samples.length,
-        "mean_chosen": float(scores[rows].mean()), "mean_pool": float(scores.mean()),
-        "weights": launch.weights, "source": data.source, "fits": fits(network.task, launch.source.directory),
-    }  # fmt: skip
+        "out": str(out),
+        "by": by,
+        "take": "groups" if by == "capability" else take,
+        "pool": len(samples),
+        "chosen": len(rows),
+        "length": samples.length,
+        "mean_chosen": float(scores[rows].mean()),
+        "mean_pool": float(scores.mean()),
+        "weights": launch.weights,
+        "source": data.source,
+        "fits": fits(network.task, launch.source.directory),
+    }
     with replacing_tree(out) as work:
         samples.rows(rows).save(work)
         scored = told | {"scores": np.round(scores, 6).tolist(), "rows": rows.tolist()}
@@ -82,9 +90,11 @@ def choose(
 def _check_names(role: str, by: str, take: str, pruned: bool) -> None:
     for what, got, allowed in (("--role", role, ROLES), ("--by", by, get_args(By)), ("--take", take, get_args(Take))):
         if got not in allowed:
-            raise InputError(
-                "SS101", f"{what} {got!r} is unknown. {did_you_mean(got, allowed)}".rstrip(),
-                f"Allowed: {', '.join(allowed)}.",
-            )  # fmt: skip
+            raise problem(
+                "SS101",
+                f"{what} {got!r} is unknown.",
+                got=got,
+                allowed=allowed,
+            )
     if (by == "capability") != pruned:
-        raise InputError("SS101", "--by capability and --run go together: whose capabilities were lost.")
+        raise problem("SS101", "--by capability and --run go together: whose capabilities were lost.")

@@ -24,7 +24,7 @@ from sparsesearch.engine.seeds import seed_genomes
 from sparsesearch.engine.session import MEASURED_LAST, SearchSession
 from sparsesearch.engine.workers import executor as executors
 from sparsesearch.engine.workers.executor import Source
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.runs.archive import Archive
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger
@@ -60,7 +60,9 @@ def contenders(path: Path, searchers: Sequence[str], seeds: Sequence[int]) -> li
     for names, what in (([text.partition("=")[0] for text in searchers], "searcher"), (seeds, "seed")):
         twice = next((name for name in names if list(names).count(name) > 1), None)
         if twice is not None:
-            raise InputError("SS102", f"compare: {what} {twice!r} is named twice.", "Name each once, or as LABEL=NAME.")
+            raise problem(
+                "SS102", f"compare: {what} {twice!r} is named twice.", fix="Name each once, or as LABEL=NAME."
+            )
     return [
         Contender(label, seed, path / f"{label.replace(':', '-')}-s{seed}", name)
         for label, name in named.items()
@@ -72,9 +74,14 @@ def search_of(recipe: SearchConfig, contender: Contender, tokens: int, options: 
     """The search of one contender: the recipe's own options where it names that searcher, and further ones."""
     own = recipe.options if recipe.searcher == contender.searcher else {}
     changes = {
-        "searcher": contender.searcher, "seed": contender.seed, "tokens": tokens, "evals": None, "hours": None,
-        "options": own | options, "final": 1,  # what matters is judged
-    }  # fmt: skip
+        "searcher": contender.searcher,
+        "seed": contender.seed,
+        "tokens": tokens,
+        "evals": None,
+        "hours": None,
+        "options": own | options,
+        "final": 1,  # what matters is judged
+    }
     return recipe.model_copy(update=changes)
 
 
@@ -88,7 +95,7 @@ def check_runs(launches: dict[Contender, Launch], path: Path) -> None:
     for run in (info.parent for info in path.glob("*/run.json")):
         known = RunResults(run).info["fingerprint"]
         if known != wanted.get(run, known) or _without_search(known) != common:
-            raise InputError("SS602", f"{run} is of another comparison.", "Use another --name.")
+            raise problem("SS602", f"{run} is of another comparison.", fix="Use another --name.")
 
 
 def _without_search(fingerprint: dict[str, Any]) -> dict[str, Any]:

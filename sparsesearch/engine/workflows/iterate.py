@@ -11,7 +11,7 @@ from sparsesearch.engine.launch.access import TRUSTED, check_same_code
 from sparsesearch.engine.launch.checks import check_training
 from sparsesearch.engine.launch.prepare import Launch
 from sparsesearch.engine.workflows.recover import Recovered, prepared, recover
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.models.source import Checkpoint
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
@@ -21,18 +21,21 @@ from sparsesearch.space import Space
 def check_stages(launch: Launch, tokens: int) -> None:
     """Raise InputError SS119 where a stage's model could not be searched again, SS106 without limits, SS118."""
     if not isinstance(launch.source, Checkpoint):
-        raise InputError(
-            "SS119", "stages search model directories, and what a function returns is exported as its state alone.",
-            "Search, recover and search again by hand.",
-        )  # fmt: skip
+        raise problem(
+            "SS119",
+            "stages search model directories, and what a function returns is exported as its state alone.",
+            fix="Search, recover and search again by hand.",
+        )
     kinds = sorted({unit.kind for unit in launch.space.units} - {"sparsity"})
     if kinds:
-        raise InputError(
-            "SS119", f"stages search unstructured sparsity, not {', '.join(kinds)}: models of uneven shapes cannot be "
-            "searched again.", "Keep units of kind sparsity.",
-        )  # fmt: skip
+        raise problem(
+            "SS119",
+            f"stages search unstructured sparsity, not {', '.join(kinds)}: models of uneven shapes cannot be "
+            "searched again.",
+            fix="Keep units of kind sparsity.",
+        )
     if not launch.space.bounds:
-        raise InputError("SS106", "stages lead to limits, and the recipe has none.", "Give --limit 'sparsity>=70%'.")
+        raise problem("SS106", "stages lead to limits, and the recipe has none.", fix="Give --limit 'sparsity>=70%'.")
     check_training(launch.config, launch.network, launch.space, launch.samples, tokens)
 
 
@@ -71,7 +74,7 @@ def searched_stage(launch: Launch, path: Path, reporter: Reporter) -> RunResults
     if not (path / "run.yaml").exists():
         return controller.start(launch, path, reporter)
     if RunResults(path).info["fingerprint"] != launch.fingerprint:
-        raise InputError("SS602", f"{path} was made with other options.", "Give another --name.")
+        raise problem("SS602", f"{path} was made with other options.", fix="Give another --name.")
     check_same_code(path, launch.config)
     return RunResults(path) if (path / "front.json").exists() else controller.resume(path, {}, reporter, TRUSTED)
 

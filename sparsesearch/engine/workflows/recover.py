@@ -19,7 +19,7 @@ from sparsesearch.engine.trials import train_all
 from sparsesearch.engine.workers import executor as executors
 from sparsesearch.engine.workers.trial import Trial
 from sparsesearch.engine.workers.worker import Worker, WorkerSetup
-from sparsesearch.errors import InputError, SparseSearchError
+from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.files import write_text
 from sparsesearch.runs.directory import check_vacant
@@ -83,21 +83,23 @@ def prepared(
     reread = ("training",) if config.data.training != own.data.training else ()
     launch = reopen(results.run, access, changes | rungs, reread, searches=False)
     if copies > 1 and config.training.method == "compensate":
-        raise InputError("SS117", "a soup of copies without gradients: all copies are alike.", "Leave --soup out.")
+        raise problem("SS117", "a soup of copies without gradients: all copies are alike.", fix="Leave --soup out.")
     known = results.info["fingerprint"]
     if changed := [k for k, v in launch.fingerprint.items() if k not in TRAINING and known.get(k) != v]:
-        raise InputError(
-            "SS602", f"{results.run.path}: {', '.join(changed)} would change, and with it what was searched.",
-            "Change training, data.training and executor alone.",
-        )  # fmt: skip
+        raise problem(
+            "SS602",
+            f"{results.run.path}: {', '.join(changed)} would change, and with it what was searched.",
+            fix="Change training, data.training and executor alone.",
+        )
     setup = launch.setup(results.run, results.run.path.parent / ".cache")
     supernet = [Path(setup.supernet) / "index.json"] if setup.supernet else []
     for needed in (Path(setup.store) / "index.json", Path(setup.teacher) / "complete", *supernet):
         if not needed.exists():
-            raise InputError(
-                "SS505", f"{needed.parent}, which the run needs, is gone.",
-                f"'sparsesearch resume {results.run.path}' rebuilds it.",
-            )  # fmt: skip
+            raise problem(
+                "SS505",
+                f"{needed.parent}, which the run needs, is gone.",
+                fix=f"'sparsesearch resume {results.run.path}' rebuilds it.",
+            )
     LevelStore.open(Path(setup.store), launch.store_key)
     check_teacher(Path(setup.teacher))
     return launch
@@ -109,15 +111,18 @@ def claim(out: Path, launch: Launch, copies: int, form: str) -> None:
     Raises InputError SS500 where something else is there, or models that were trained otherwise.
     """
     told = {
-        "fingerprint": launch.fingerprint, "training": launch.config.training.model_dump(),
-        "tokens": launch.config.search.rungs[0].tokens, "soup": copies, "form": form,
-    }  # fmt: skip
+        "fingerprint": launch.fingerprint,
+        "training": launch.config.training.model_dump(),
+        "tokens": launch.config.search.rungs[0].tokens,
+        "soup": copies,
+        "form": form,
+    }
     path, text = out / CLAIM, json.dumps(told, indent=1)
     if not path.exists():
         check_vacant(out)
         write_text(path, text)
     elif path.read_text() != text:
-        raise InputError("SS500", f"{out} holds models that were trained with other options.", "Choose another --out.")
+        raise problem("SS500", f"{out} holds models that were trained with other options.", fix="Choose another --out.")
 
 
 def recover(
@@ -152,7 +157,7 @@ def recover(
             reporter.message(f"SS408 training of {candidate.genome.id} diverged: it is left out.")
     recovered = [one for one in ended if one is not None]
     if not recovered:
-        raise SparseSearchError("SS408", "training of all candidates diverged.", "Lower training.learning_rate.")
+        raise problem("SS408", "training of all candidates diverged.", fix="Lower training.learning_rate.")
     return recovered
 
 

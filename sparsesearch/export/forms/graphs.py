@@ -21,7 +21,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
-from sparsesearch.errors import EnvironmentProblem, SparseSearchError, first_line, machine_problem
+from sparsesearch.errors import first_line, machine_problem, problem
 from sparsesearch.models.task import Task
 
 Inputs = dict[str, torch.Tensor]
@@ -39,10 +39,11 @@ def check_packages(form: str) -> None:
     if form == "onnx" and TRANSFORMERS < (5, 24):  # whose exporter is another one
         missing.append("transformers 5.24")
     if missing:
-        raise EnvironmentProblem(
-            "SS307", f"form {form} needs {', '.join(missing)}, which is not installed.",
-            'pip install "sparsesearch[onnx]"',
-        )  # fmt: skip
+        raise problem(
+            "SS307",
+            f"form {form} needs {', '.join(missing)}, which is not installed.",
+            fix='pip install "sparsesearch[onnx]"',
+        )
 
 
 def graph_inputs(task: Task, samples: Inputs) -> Inputs:
@@ -77,10 +78,11 @@ def save(form: str, model: nn.Module, task: Task, samples: Inputs, path: Path) -
     except Exception as error:  # whatever tracing and converting raise
         if machine_problem(error) is not None:
             raise
-        raise SparseSearchError(
-            "SS507", f"the candidate cannot be traced for form {form}: {type(error).__name__}: {first_line(error)}.",
-            "Choose another --form.",
-        ) from error  # fmt: skip
+        raise problem(
+            "SS507",
+            f"the candidate cannot be traced for form {form}: {type(error).__name__}: {first_line(error)}.",
+            fix="Choose another --form.",
+        ) from error
     return list(inputs)
 
 
@@ -126,9 +128,14 @@ def _save_onnx(model: nn.Module, inputs: Inputs, dynamic: dict[str, Any], path: 
         OnnxExporter.save_program(exported.program, path)
         return
     program = torch.onnx.export(
-        model, tuple(inputs.values()), dynamo=True, input_names=list(inputs), output_names=["logits"],
-        dynamic_shapes=tuple(dynamic.values()), verbose=False,
-    )  # fmt: skip
+        model,
+        tuple(inputs.values()),
+        dynamo=True,
+        input_names=list(inputs),
+        output_names=["logits"],
+        dynamic_shapes=tuple(dynamic.values()),
+        verbose=False,
+    )
     assert program is not None
     program.save(path, external_data=True)
 

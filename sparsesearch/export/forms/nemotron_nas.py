@@ -33,9 +33,9 @@ def nemotron_nas(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
     if supernet.gains_biases(genome):
         return ADDED_BIASES
     layers = [_layer(supernet, genome, block) for block in kept_blocks(supernet, genome)]
-    problem = _problem(layers)
-    if problem:
-        return problem
+    fault = _problem(layers)
+    if fault:
+        return fault
     heads = layers[0]["groups"] * layers[0]["queries"]
     config = _configuration(stock, layers, heads)
 

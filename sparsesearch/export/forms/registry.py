@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from sparsesearch.errors import InputError, did_you_mean
+from sparsesearch.errors import SparseSearchError, problem
 from sparsesearch.export.forms import nemotron_nas
 from sparsesearch.export.forms.graphs import GRAPHS, check_packages
 from sparsesearch.export.forms.stock import Maker, padded, uniform, zeros
@@ -92,33 +92,57 @@ REGISTRY: dict[str, Form] = {
     ),
     "padded": Form(
         "zeros up to the widest layer of each kind, whole layers removed; stock code, a part of the gains",
-        padded, _STOCK,
+        padded,
+        _STOCK,
     ),
     "uneven": Form(
         "every layer its own sizes, dropped sublayers; sparsesearch.load or trust_remote_code, real gains",
-        _uneven, _OWN_CODE, _uneven_code,
+        _uneven,
+        _OWN_CODE,
+        _uneven_code,
     ),
     "nemotron_nas": Form(
         "Llama with its own FFN width in each layer, dropped sublayers; DeciLM block configurations, which vLLM reads "
-        "(widths in multiples of 256); real gains", nemotron_nas.nemotron_nas, _OWN_CODE, nemotron_nas.code,
+        "(widths in multiples of 256); real gains",
+        nemotron_nas.nemotron_nas,
+        _OWN_CODE,
+        nemotron_nas.code,
     ),
     "onnx": Form(
         "an ONNX graph without a cache, any batch (and length); onnxruntime, real gains", _smaller, ("onnxruntime",)
     ),
     "torch_export": Form(
         "a torch.export program without a cache, any batch (and length); torch alone, real gains",
-        _smaller, ("torch.export.load",),
+        _smaller,
+        ("torch.export.load",),
     ),
-}  # fmt: skip
+}
 
 FORMS = {name: form.about for name, form in REGISTRY.items()}
 
 # Model types that llama.cpp's convert_hf_to_gguf.py knows, and where llama.cpp takes which layers are different (slide,
 # or have no rotary embedding) from the number of the layer, so that removing layers would move them.
 GGUF = (
-    "llama", "mistral", "qwen2", "qwen3", "granite", "smollm3", "gemma2", "gemma3_text", "olmo2", "phi3", "gpt2",
-    "gpt_neox", "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek_v3", "t5",
-)  # fmt: skip
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "granite",
+    "smollm3",
+    "gemma2",
+    "gemma3_text",
+    "olmo2",
+    "phi3",
+    "gpt2",
+    "gpt_neox",
+    "mixtral",
+    "qwen2_moe",
+    "qwen3_moe",
+    "olmoe",
+    "deepseek_v2",
+    "deepseek_v3",
+    "t5",
+)
 GGUF_BY_NUMBER = ("smollm3", "gemma2", "gemma3_text")
 
 
@@ -138,13 +162,12 @@ def choose(form: str, supernet: StitchedSupernet, genome: Genome) -> tuple[str, 
     if form == "gguf":
         raise _no_gguf(supernet, genome)
     if form not in REGISTRY:
-        near = did_you_mean(form, FORMS)
-        raise InputError("SS102", f"form {form!r} not found. {near}Allowed: auto, {', '.join(FORMS)}.")
+        raise problem("SS102", f"form {form!r} not found.", got=form, allowed=("auto", *FORMS))
     if form in GRAPHS:
         check_packages(form)
-    problem = REGISTRY[form].plan(supernet, genome)
-    if isinstance(problem, str):
-        raise InputError("SS502", f"{problem}.", f"Forms it can take: {', '.join(possible(supernet, genome))}.")
+    fault = REGISTRY[form].plan(supernet, genome)
+    if isinstance(fault, str):
+        raise problem("SS502", f"{fault}.", fix=f"Forms it can take: {', '.join(possible(supernet, genome))}.")
     return form, "asked for"
 
 
@@ -157,25 +180,27 @@ def _auto(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
     changes = supernet.surgery(genome)
     if not changes["shapes"] and not changes["stand_ins"]:
         return "zeros", "no tensor is smaller than in the dense model, which stock code loads as it is"
-    problem = uniform(supernet, genome)
-    if not isinstance(problem, str):
+    fault = uniform(supernet, genome)
+    if not isinstance(fault, str):
         return "uniform", "stock code loads it with all of its gains"
     if not isinstance(supernet.model, PreTrainedModel):
         return "uneven", "it has all of the gains"
     others = [name for name in possible(supernet, genome) if name in ("padded", "nemotron_nas")]
     more = f"; it could also be {' or '.join(others)}" if others else ""
-    return "uneven", f"not uniform, because {problem}{more}"
+    return "uneven", f"not uniform, because {fault}{more}"
 
 
-def _no_gguf(supernet: StitchedSupernet, genome: Genome) -> InputError:
+def _no_gguf(supernet: StitchedSupernet, genome: Genome) -> SparseSearchError:
     """What to do for a GGUF file: llama.cpp's converter writes it, from one of our forms or from none."""
     reason, form = gguf_source(supernet, genome)
     if not form:
-        return InputError("SS502", f"llama.cpp's convert_hf_to_gguf.py takes no form of this candidate: {reason}.")
-    return InputError(
-        "SS502", f"GGUF files are written by llama.cpp's convert_hf_to_gguf.py, which takes form {form} of this "
-        f"candidate ({reason}).", f"Export with --form {form} --out DIR, then: python convert_hf_to_gguf.py DIR",
-    )  # fmt: skip
+        return problem("SS502", f"llama.cpp's convert_hf_to_gguf.py takes no form of this candidate: {reason}.")
+    return problem(
+        "SS502",
+        f"GGUF files are written by llama.cpp's convert_hf_to_gguf.py, which takes form {form} of this "
+        f"candidate ({reason}).",
+        fix=f"Export with --form {form} --out DIR, then: python convert_hf_to_gguf.py DIR",
+    )
 
 
 def gguf_source(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:

@@ -33,9 +33,9 @@ OWN_MODULE = "a module of your own has no stock configuration"
 
 def zeros(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
     """The dense shapes, zeros where something is pruned, cut or dropped."""
-    problem = zeros_problem(supernet, genome)
-    if problem:
-        return problem
+    fault = zeros_problem(supernet, genome)
+    if fault:
+        return fault
 
     def make() -> Any:
         model = stock_model(supernet.apply(supernet.space.dense))
@@ -158,9 +158,9 @@ def _stock(
     if getattr(config, "scale_attn_by_inverse_layer_idx", False) and blocks != list(range(len(blocks))):
         return "whole layers are gone, and attention is scaled by the number of its layer"
     try:
-        problem = _set_sizes(config, supernet, sizes, blocks)
-        if problem:
-            return problem
+        fault = _set_sizes(config, supernet, sizes, blocks)
+        if fault:
+            return fault
         if hasattr(config, "validate"):
             config.validate()
         with torch.device("meta"):

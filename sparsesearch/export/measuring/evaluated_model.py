@@ -12,7 +12,7 @@ import torch
 from sparsesearch.config import FACTORY, ImageConfig, ModelConfig
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.engine.launch.identity import weights_in
-from sparsesearch.errors import InputError
+from sparsesearch.errors import InputError, problem
 from sparsesearch.export.forms.graphs import GRAPHS, Graph
 from sparsesearch.export.loading import MANIFEST, load, manifest
 from sparsesearch.export.verify import counts
@@ -99,8 +99,8 @@ def locate(target: str, access: Access = UNTRUSTED) -> Place:
         dense = Dense(access.config(results.run).model, results.info["fingerprint"]["weights"], access.trusted)
         return Place(target, TASKS[results.info["task"]], lambda: _candidate(results, candidate, access), dense)
     if RunDirectory.is_there(path):
-        raise InputError(
-            "SS504", f"{path} is a run.", f"Name a candidate, as {path}/ID. See: sparsesearch front {path}"
+        raise problem(
+            "SS504", f"{path} is a run.", fix=f"Name a candidate, as {path}/ID. See: sparsesearch front {path}"
         )
     source = open_source(ModelConfig(id=target))
     return Place(target, source.task, _loader(source))

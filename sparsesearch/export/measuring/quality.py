@@ -18,7 +18,7 @@ from sparsesearch.data.images import image_batches
 from sparsesearch.data.sources import DOCUMENT
 from sparsesearch.data.text import check_vocabulary, documents_of, token_ids
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
-from sparsesearch.errors import InputError, first_line
+from sparsesearch.errors import first_line, problem
 from sparsesearch.evaluation import accuracy, perplexity
 from sparsesearch.export.measuring.evaluated_model import open_target
 from sparsesearch.models import load_tokenizer
@@ -42,10 +42,10 @@ def evaluate_text(
     logging.disable_progress_bar()
     opened = open_target(target, access)
     if opened.task.name not in ("causal", "text-classes") or opened.directory is None:
-        raise InputError("SS504", f"{target} is neither a causal language model nor a classifier of texts.", _OTHER)
+        raise problem("SS504", f"{target} is neither a causal language model nor a classifier of texts.", fix=_OTHER)
     positions = opened.model.config.max_position_embeddings
     if length > positions:
-        raise InputError("SS204", f"--length {length} exceeds the model's {positions} positions.", "Lower --length.")
+        raise problem("SS204", f"--length {length} exceeds the model's {positions} positions.", fix="Lower --length.")
     if opened.task.name == "text-classes":
         samples = _documents(text, load_tokenizer(opened.directory), length, first)
         check_vocabulary(samples, opened.directory, "--text")
@@ -71,20 +71,20 @@ def evaluate_images(
     logging.disable_progress_bar()
     opened = open_target(target, access)
     if opened.task.data != "image" or "error" not in opened.task.qualities:
-        raise InputError("SS504", f"{target} is no classifier of images; accuracy is for those.", _OTHER)
+        raise problem("SS504", f"{target} is no classifier of images; accuracy is for those.", fix=_OTHER)
     data, right, seen = DataConfig(source=images, take="first", image=opened.image), 0.0, 0
     with _progress("accuracy", first) as step:
         for samples in image_batches(data, opened.directory, "--images", batch):
             if samples.labels is None:
-                raise InputError(
-                    "SS204", f"{images}: images have no class.", "Give a folder for each class, or labels."
+                raise problem(
+                    "SS204", f"{images}: images have no class.", fix="Give a folder for each class, or labels."
                 )
             samples = samples.rows(slice(0, None if first is None else first - seen))
             try:
                 right += accuracy(opened.model, opened.task, samples, batch) * len(samples)
             except ValueError as error:  # of another size than its own
                 reason = f"{target} cannot take the images as they are prepared: {first_line(error)}."
-                raise InputError("SS204", reason, "Mend its preprocessor_config.json.") from None
+                raise problem("SS204", reason, fix="Mend its preprocessor_config.json.") from None
             seen += len(samples)
             step(seen)
             if seen == first:
@@ -96,7 +96,7 @@ def _documents(table: Path, tokenizer: Any, length: int, first: int | None) -> S
     data = DataConfig(source=str(table), sequences=first or LONGEST, fewer=True, length=length, take="first")
     samples = labelled_documents(data, tokenizer, "--text")
     if samples is None:
-        raise InputError("SS204", f"{table} has no documents with classes.", "Give a table with columns text, label.")
+        raise problem("SS204", f"{table} has no documents with classes.", fix="Give a table with columns text, label.")
     return samples
 
 
@@ -118,7 +118,7 @@ def text_windows(tokenizer: Any, text: Path, length: int) -> np.ndarray[Any, np.
     ids = np.concatenate([*found, np.empty(0, dtype=np.int32)])
     count = len(ids) // length
     if count == 0:
-        raise InputError(
-            "SS204", f"{text} has {len(ids)} tokens, fewer than one window of {length}.", "Lower --length."
+        raise problem(
+            "SS204", f"{text} has {len(ids)} tokens, fewer than one window of {length}.", fix="Lower --length."
         )
     return ids[: count * length].reshape(count, length)

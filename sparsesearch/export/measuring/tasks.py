@@ -18,7 +18,7 @@ import transformers
 from transformers.utils.logging import disable_progress_bar
 
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
-from sparsesearch.errors import EnvironmentProblem, InputError, did_you_mean, first_line
+from sparsesearch.errors import SparseSearchError, did_you_mean, first_line, problem
 from sparsesearch.export.measuring.evaluated_model import Place, Target, locate
 from sparsesearch.models import load_tokenizer
 
@@ -40,7 +40,7 @@ def check_tasks(names: Sequence[str], include: Path | None) -> dict[str, Any]:
     SS504 (it runs code of models, or is about images).
     """
     if importlib.util.find_spec("lm_eval") is None:
-        raise EnvironmentProblem("SS307", "--tasks needs lm-eval.", "pip install 'sparsesearch[eval]'")
+        raise problem("SS307", "--tasks needs lm-eval.", fix="pip install 'sparsesearch[eval]'")
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -54,7 +54,7 @@ def check_tasks(names: Sequence[str], include: Path | None) -> dict[str, Any]:
         for name in names:
             if name not in manager.task_index:
                 near = did_you_mean(name, manager.task_index)
-                raise InputError("SS102", f"--tasks: {name!r} is no task of lm-eval. {near}".rstrip(), _SEE)
+                raise problem("SS102", f"--tasks: {name!r} is no task of lm-eval.", fix=f"{near} {_SEE}".lstrip())
     try:
         loaded: dict[str, Any] = manager.load(list(names))
     except Exception as error:  # whatever task files, data sets and the network raise
@@ -62,7 +62,7 @@ def check_tasks(names: Sequence[str], include: Path | None) -> dict[str, Any]:
     for name, task in loaded["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
             what = "runs code that models wrote" if getattr(task, "UNSAFE_CODE", False) else "shows models images"
-            raise InputError("SS504", f"--tasks: {name} {what}, which evaluate does not do.", "Leave it out.")
+            raise problem("SS504", f"--tasks: {name} {what}, which evaluate does not do.", fix="Leave it out.")
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=SEED)
@@ -82,11 +82,12 @@ def _is_complete(manager: Any, names: Sequence[str]) -> bool:
     return False
 
 
-def _unavailable(names: Sequence[str], error: Exception) -> InputError:
-    return InputError(
-        "SS204", f"--tasks {','.join(names)} cannot be loaded: {type(error).__name__}: {first_line(error)}.",
-        "Their documents come from the Hugging Face hub on first use.",
-    )  # fmt: skip
+def _unavailable(names: Sequence[str], error: Exception) -> SparseSearchError:
+    return problem(
+        "SS204",
+        f"--tasks {','.join(names)} cannot be loaded: {type(error).__name__}: {first_line(error)}.",
+        fix="Their documents come from the Hugging Face hub on first use.",
+    )
 
 
 def evaluate_tasks(
@@ -117,9 +118,9 @@ def evaluate_tasks(
     places = [locate(target, access) for target in targets]
     for place in places:
         if place.task.name != "causal":
-            raise InputError("SS504", f"{place.name} is no causal language model; --tasks is for those.")
+            raise problem("SS504", f"{place.name} is no causal language model; --tasks is for those.")
         if place.graph:
-            raise InputError("SS504", f"{place.name} is a graph; --tasks needs a live model.", "Name the candidate.")
+            raise problem("SS504", f"{place.name} is a graph; --tasks needs a live model.", fix="Name the candidate.")
     note(f"reading {', '.join(names)}")
     loaded = check_tasks(names, include)
     models, origin = with_dense(places, note)

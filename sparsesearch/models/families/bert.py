@@ -34,11 +34,18 @@ def _attention(model: Any, parts: Parts, block: int, layer: str, names: tuple[st
     size = model.get_submodule(path).attention_head_size
     index = {f"{path}.{name}": span(heads, size) for name in (*names, *positions)}
     parts.attention(
-        block, path, index, output, groups=heads, queries=1, head_dim=size, cached=False,
+        block,
+        path,
+        index,
+        output,
+        groups=heads,
+        queries=1,
+        head_dim=size,
+        cached=False,
         own_input=[f"{path}.{name}" for name in positions],
         attributes=[("num_attention_heads", 1), ("all_head_size", size)],
         stand_ins=[(path, "attention"), (output, "ffn")],
-    )  # fmt: skip
+    )
 
 
 def _ffn(parts: Parts, block: int, layer: str) -> None:

@@ -16,7 +16,14 @@ def describe(model: Any, parts: Parts) -> None:
         path, ffn = f"{layer}.attention", f"{layer}.ffn"
         index = {f"{path}.{name}": span(heads, size) for name in ("q_lin", "k_lin", "v_lin")}
         parts.attention(
-            block, path, index, f"{path}.out_lin", groups=heads, queries=1, head_dim=size, cached=False,
+            block,
+            path,
+            index,
+            f"{path}.out_lin",
+            groups=heads,
+            queries=1,
+            head_dim=size,
+            cached=False,
             attributes=[("n_heads", 1), ("dim", size)],
-        )  # fmt: skip
+        )
         parts.ffn(block, ffn, [f"{ffn}.lin1"], f"{ffn}.lin2")

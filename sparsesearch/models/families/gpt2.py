@@ -17,7 +17,14 @@ def describe(model: Any, parts: Parts) -> None:
         layer = f"{parts.root}h.{block}"
         path = f"{layer}.attn"
         parts.attention(
-            block, path, {f"{path}.c_attn": index}, f"{path}.c_proj", groups=heads, queries=1, head_dim=size,
-            attributes=[("num_heads", 1), ("split_size", size)], norms=[f"{layer}.ln_1"],
-        )  # fmt: skip
+            block,
+            path,
+            {f"{path}.c_attn": index},
+            f"{path}.c_proj",
+            groups=heads,
+            queries=1,
+            head_dim=size,
+            attributes=[("num_heads", 1), ("split_size", size)],
+            norms=[f"{layer}.ln_1"],
+        )
         parts.ffn(block, f"{layer}.mlp", [f"{layer}.mlp.c_fc"], f"{layer}.mlp.c_proj", norms=[f"{layer}.ln_2"])

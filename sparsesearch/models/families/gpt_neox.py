@@ -16,8 +16,14 @@ def describe(model: Any, parts: Parts) -> None:
         layer = f"{parts.root}layers.{block}"
         path, mlp = f"{layer}.attention", f"{layer}.mlp"
         parts.attention(
-            block, path, {f"{path}.query_key_value": span(heads, 3 * size)}, f"{path}.dense", groups=heads, queries=1,
-            head_dim=size, norms=[f"{layer}.input_layernorm"],
-        )  # fmt: skip
+            block,
+            path,
+            {f"{path}.query_key_value": span(heads, 3 * size)},
+            f"{path}.dense",
+            groups=heads,
+            queries=1,
+            head_dim=size,
+            norms=[f"{layer}.input_layernorm"],
+        )
         norms = [f"{layer}.post_attention_layernorm"]
         parts.ffn(block, mlp, [f"{mlp}.dense_h_to_4h"], f"{mlp}.dense_4h_to_h", norms=norms)

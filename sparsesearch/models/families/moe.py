@@ -45,9 +45,15 @@ def _ffn_or_experts(model: Any, parts: Parts, block: int) -> None:
     shared = next((name for name in ("shared_expert", "shared_experts") if hasattr(module, name)), "")
     plain = [f"{path}.shared_expert_gate"] if hasattr(module, "shared_expert_gate") else []
     parts.moe(
-        block, path, active=config.num_experts_per_tok, routing_groups=groups, minimum=minimum, norms=norms,
-        shared=shared, plain=plain,
-    )  # fmt: skip
+        block,
+        path,
+        active=config.num_experts_per_tok,
+        routing_groups=groups,
+        minimum=minimum,
+        norms=norms,
+        shared=shared,
+        plain=plain,
+    )
 
 
 def _latent_attention(model: Any, parts: Parts, block: int) -> None:
@@ -65,8 +71,18 @@ def _latent_attention(model: Any, parts: Parts, block: int) -> None:
     if low_rank:
         plain.insert(0, f"{path}.q_a_proj")
     parts.attention(
-        block, path, index, f"{path}.o_proj", groups=heads, queries=1, head_dim=query, value_dim=config.v_head_dim,
-        plain=plain, own_input=[f"{path}.kv_b_proj", *(plain if low_rank else [])],
-        attributes=[("num_heads", 1)], norms=[f"{parts.root}layers.{block}.input_layernorm"], cached=False,
+        block,
+        path,
+        index,
+        f"{path}.o_proj",
+        groups=heads,
+        queries=1,
+        head_dim=query,
+        value_dim=config.v_head_dim,
+        plain=plain,
+        own_input=[f"{path}.kv_b_proj", *(plain if low_rank else [])],
+        attributes=[("num_heads", 1)],
+        norms=[f"{parts.root}layers.{block}.input_layernorm"],
+        cached=False,
         cached_always=config.kv_lora_rank + config.qk_rope_head_dim,
-    )  # fmt: skip
+    )

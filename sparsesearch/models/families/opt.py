@@ -18,9 +18,16 @@ def describe(model: Any, parts: Parts) -> None:
         before = config.do_layer_norm_before
         index = {f"{path}.{name}": span(heads, size) for name in ("q_proj", "k_proj", "v_proj")}
         parts.attention(
-            block, path, index, f"{path}.out_proj", groups=heads, queries=1, head_dim=size,
-            attributes=[("num_heads", 1)], norms=[f"{layer}.self_attn_layer_norm"] if before else [],
-        )  # fmt: skip
+            block,
+            path,
+            index,
+            f"{path}.out_proj",
+            groups=heads,
+            queries=1,
+            head_dim=size,
+            attributes=[("num_heads", 1)],
+            norms=[f"{layer}.self_attn_layer_norm"] if before else [],
+        )
         stand_ins = [(f"{layer}.fc1", "identity"), (f"{layer}.fc2", "ffn")]
         norms = [f"{layer}.final_layer_norm"] if before else []
         parts.ffn(block, f"{layer}.fc", [f"{layer}.fc1"], f"{layer}.fc2", stand_ins=stand_ins, norms=norms)

@@ -19,14 +19,26 @@ def describe(model: Any, parts: Parts) -> None:
         keys = config.num_attention_heads * size
         fused = joined(span(groups, queries * size), span(groups, size, keys), span(groups, size, keys + groups * size))
         parts.attention(
-            block, path, {f"{path}.qkv_proj": fused}, f"{path}.o_proj", groups=groups, queries=queries, head_dim=size,
+            block,
+            path,
+            {f"{path}.qkv_proj": fused},
+            f"{path}.o_proj",
+            groups=groups,
+            queries=queries,
+            head_dim=size,
             attributes=[("config.num_attention_heads", queries), ("num_key_value_heads", 1)],
             head_attributes=[("config.num_attention_heads", groups), ("num_key_value_groups", 1)],
             norms=[f"{layer}.input_layernorm"],
-        )  # fmt: skip
+        )
         mlp, neurons = f"{layer}.mlp", config.intermediate_size
         both = joined(span(neurons, 1), span(neurons, 1, neurons))
         parts.sublayer(
-            "ffn", block, mlp, {f"{mlp}.gate_up_proj": both}, f"{mlp}.down_proj", 1, elements=neurons,
+            "ffn",
+            block,
+            mlp,
+            {f"{mlp}.gate_up_proj": both},
+            f"{mlp}.down_proj",
+            1,
+            elements=neurons,
             norms=[f"{layer}.post_attention_layernorm"],
-        )  # fmt: skip
+        )

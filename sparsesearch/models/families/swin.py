@@ -23,8 +23,17 @@ def _block(module: Any, parts: Parts, block: int, layer: str) -> None:
     index = {f"{path}.{name}": span(heads, size) for name in ("q_proj", "k_proj", "v_proj")}
     biases = Slot(f"{path}.relative_position_bias.relative_position_bias_table", 1, span(heads, 1))
     parts.attention(
-        block, path, index, f"{path}.o_proj", groups=heads, queries=1, head_dim=size, cached=False,
-        extra_slots=[biases], attributes=[("num_attention_heads", 1)], norms=[f"{layer}.layernorm_before"],
+        block,
+        path,
+        index,
+        f"{path}.o_proj",
+        groups=heads,
+        queries=1,
+        head_dim=size,
+        cached=False,
+        extra_slots=[biases],
+        attributes=[("num_attention_heads", 1)],
+        norms=[f"{layer}.layernorm_before"],
         keys=module.window_size**2,
-    )  # fmt: skip
+    )
     parts.ffn(block, mlp, [f"{mlp}.fc1"], f"{mlp}.fc2", norms=[f"{layer}.layernorm_after"])

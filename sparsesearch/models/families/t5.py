@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.models.builder import Parts, span
 
 
 def describe(model: Any, parts: Parts) -> None:
     """T5; raises InputError SS202 for what holds its encoder and decoder somewhere else."""
     if not (hasattr(model, "encoder") and hasattr(model, "decoder")):
-        raise InputError(
-            "SS202", f"no family map for {type(model).__name__}.", "Of T5 there is one for T5ForConditionalGeneration."
+        raise problem(
+            "SS202",
+            f"no family map for {type(model).__name__}.",
+            fix="Of T5 there is one for T5ForConditionalGeneration.",
         )
     parts.limits.append("KV groups cannot be cut: all layers share position biases with an entry for each head")
     config = model.config
@@ -36,10 +38,19 @@ def _attention(config: Any, parts: Parts, block: int, path: str, norm: str, keep
     cross = path.endswith("EncDecAttention")
     index = {f"{path}.{name}": span(config.num_heads, config.d_kv) for name in ("q", "k", "v")}
     parts.attention(
-        block, path, index, f"{path}.o", groups=config.num_heads, queries=1, head_dim=config.d_kv, cut=False,
-        own_input=[f"{path}.k", f"{path}.v"] if cross else [], stand_ins=[(path, "biased_attention")],
-        norms=[norm], cached=path.startswith("decoder"),
-    )  # fmt: skip
+        block,
+        path,
+        index,
+        f"{path}.o",
+        groups=config.num_heads,
+        queries=1,
+        head_dim=config.d_kv,
+        cut=False,
+        own_input=[f"{path}.k", f"{path}.v"] if cross else [],
+        stand_ins=[(path, "biased_attention")],
+        norms=[norm],
+        cached=path.startswith("decoder"),
+    )
     if keep:
         del parts.drops[f"{path}.drop_attention"]
 

@@ -17,7 +17,14 @@ def describe(model: Any, parts: Parts) -> None:
         path, mlp = f"{layer}.attention", f"{layer}.mlp"
         index = {f"{path}.{name}": span(heads, size) for name in ("q_proj", "k_proj", "v_proj")}
         parts.attention(
-            block, path, index, f"{path}.o_proj", groups=heads, queries=1, head_dim=size, cached=False,
+            block,
+            path,
+            index,
+            f"{path}.o_proj",
+            groups=heads,
+            queries=1,
+            head_dim=size,
+            cached=False,
             norms=[f"{layer}.layernorm_before"],
-        )  # fmt: skip
+        )
         parts.ffn(block, mlp, [f"{mlp}.fc1"], f"{mlp}.fc2", norms=[f"{layer}.layernorm_after"])

@@ -70,18 +70,25 @@ def audit_json(found: Audit) -> dict[str, Any]:
     proxies = {
         one.proxy: {
             **tau(one),
-            "rho": plain(one.rho), "rho_range": [plain(x) for x in one.rho_range],
-            "seconds": found.seconds[one.proxy], "control": one.proxy in CONTROLS, "note": one.note,
-        } | (tau(found.after[one.proxy], "tau_after") if found.train else {})
+            "rho": plain(one.rho),
+            "rho_range": [plain(x) for x in one.rho_range],
+            "seconds": found.seconds[one.proxy],
+            "control": one.proxy in CONTROLS,
+            "note": one.note,
+        }
+        | (tau(found.after[one.proxy], "tau_after") if found.train else {})
         for one in found.agreements
-    }  # fmt: skip
+    }
     candidates = [
         {
-            "id": e.genome.id, found.quality: e.quality, "costs": e.costs,
+            "id": e.genome.id,
+            found.quality: e.quality,
+            "costs": e.costs,
             "scores": {name: plain(float(scores[i])) for name, scores in found.scores.items()},
-        } | ({f"{found.quality}_after": plain(float(found.trained[i]))} if found.train else {})
+        }
+        | ({f"{found.quality}_after": plain(float(found.trained[i]))} if found.train else {})
         for i, e in enumerate(found.candidates)
-    ]  # fmt: skip
+    ]
     numbers = {"quality": found.quality, "limits": found.limits, "proxies": proxies, "candidates": candidates}
     if not found.train:
         return numbers
@@ -110,10 +117,13 @@ def _series(found: Audit) -> list[tuple[str, list[Agreement]]]:
 def _scatter(found: Audit, one: Agreement) -> go.Figure:
     figure = go.Figure(
         go.Scatter(
-            x=found.scores[one.proxy], y=[e.quality for e in found.candidates], mode="markers",
-            marker={"color": colour(one.tau, one.proxy in CONTROLS)}, text=[e.genome.id for e in found.candidates],
+            x=found.scores[one.proxy],
+            y=[e.quality for e in found.candidates],
+            mode="markers",
+            marker={"color": colour(one.tau, one.proxy in CONTROLS)},
+            text=[e.genome.id for e in found.candidates],
         )
-    )  # fmt: skip
+    )
     figure.update_layout(height=320, **LAYOUT)
     figure.update_xaxes(title=one.proxy)
     figure.update_yaxes(title=found.quality)
@@ -135,9 +145,11 @@ def write_picture(found: Audit, path: Path) -> None:
         axes.axvline(TRUSTED, linestyle=":", color="black", linewidth=1)
         axes.axvline(0, color="black", linewidth=0.5)
         axes.set(
-            yticks=range(len(names)), yticklabels=names, xlim=(-1, 1),
+            yticks=range(len(names)),
+            yticklabels=names,
+            xlim=(-1, 1),
             xlabel=f"Kendall's tau with {found.quality}, {count} candidates at {', '.join(found.limits)}",
-        )  # fmt: skip
+        )
         if found.train:
             axes.legend(loc="upper left")
         save_picture(figure, path, dpi=150)

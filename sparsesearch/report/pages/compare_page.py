@@ -72,10 +72,16 @@ def _figure(each: dict[str, Series], over: str, title: str) -> go.Figure:
         band = {"x": [*x, *x[::-1]], "y": [*series.high, *series.low[::-1]]}
         figure.add_trace(
             go.Scatter(
-                **band, fill="toself", fillcolor=colour, opacity=0.15, line={"width": 0}, hoverinfo="skip",
-                showlegend=False, legendgroup=name,
+                **band,
+                fill="toself",
+                fillcolor=colour,
+                opacity=0.15,
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=name,
             )
-        )  # fmt: skip
+        )
         style = {"color": colour}
         figure.add_trace(go.Scatter(x=x, y=series.mean, name=name, mode="lines+markers", line=style, legendgroup=name))
     figure.update_layout(height=380, **LAYOUT)

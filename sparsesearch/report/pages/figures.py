@@ -58,12 +58,18 @@ def front_figure(results: RunResults, cost: str) -> go.Figure:
     everyone = {"color": GREY, "opacity": 0.4, "size": BEHIND}
     traces = [
         ("all candidates (search samples)", searched, {"mode": "markers", "marker": everyone}),
-        ("uniform", results.baselines, {
-            "mode": "lines+markers", "line": {"color": ORANGE, "dash": "dot"}, "marker": foremost(ORANGE, "square"),
-        }),
+        (
+            "uniform",
+            results.baselines,
+            {
+                "mode": "lines+markers",
+                "line": {"color": ORANGE, "dash": "dot"},
+                "marker": foremost(ORANGE, "square"),
+            },
+        ),
         ("front", results.front, {"mode": "lines+markers", "line": {"color": BLUE}, "marker": foremost(BLUE)}),
         ("dense", dense, {"mode": "markers", "marker": {"color": GREEN, "size": 14, "symbol": "star"}}),
-    ]  # fmt: skip
+    ]
     figure = go.Figure()
     for name, evaluations, style in traces:
         figure.add_trace(go.Scatter(name=name, **points(results, evaluations, cost), **style))
@@ -132,13 +138,19 @@ def ladder_figure(results: RunResults) -> go.Figure:
         name = "uniform" if uniform else "searched"
         figure.add_trace(
             go.Scatter(
-                x=[f"{e.trained:,}" for e in path], y=[e.quality for e in path], name=name, legendgroup=name,
-                showlegend=name not in named, mode="lines+markers", text=hover(results, path), hoverinfo="text",
+                x=[f"{e.trained:,}" for e in path],
+                y=[e.quality for e in path],
+                name=name,
+                legendgroup=name,
+                showlegend=name not in named,
+                mode="lines+markers",
+                text=hover(results, path),
+                hoverinfo="text",
                 customdata=[key_of(e) for e in path],
                 line={"color": ORANGE if uniform else BLUE, "dash": "dot" if uniform else "solid"},
                 marker={"symbol": "square" if uniform else "circle", "size": 7},
             )
-        )  # fmt: skip
+        )
         named.add(name)
     figure.update_layout(height=380, **LAYOUT)
     figure.update_xaxes(title="training tokens", type="category")
@@ -167,9 +179,15 @@ def seconds_figure(phases: Mapping[str, Sequence[float]]) -> go.Figure:
 
 def _bars(names: list[str], values: Sequence[float], texts: list[str], title: str, colour: str) -> go.Figure:
     bars = go.Bar(
-        y=names, x=values, text=texts, orientation="h", marker_color=colour, textposition="auto", cliponaxis=False,
+        y=names,
+        x=values,
+        text=texts,
+        orientation="h",
+        marker_color=colour,
+        textposition="auto",
+        cliponaxis=False,
         hovertemplate="%{y}: %{text}<extra></extra>",
-    )  # fmt: skip
+    )
     figure = go.Figure(bars)
     figure.update_layout(height=110 + 40 * len(names), **LAYOUT | {"margin": {"l": 10, "r": 15, "t": 15, "b": 45}})
     figure.update_yaxes(autorange="reversed", automargin=True)
@@ -185,12 +203,17 @@ def lineage_figure(results: RunResults, chains: Mapping[str, Sequence[Step]]) ->
         evaluations = [step.evaluation for step in steps]
         figure.add_trace(
             go.Scatter(
-                x=[e.costs[cost] * factor for e in evaluations], y=[e.quality for e in evaluations], name=name,
-                mode="lines+markers", text=hover(results, evaluations), hoverinfo="text",
-                customdata=[key_of(e) for e in evaluations], line={"color": colour},
+                x=[e.costs[cost] * factor for e in evaluations],
+                y=[e.quality for e in evaluations],
+                name=name,
+                mode="lines+markers",
+                text=hover(results, evaluations),
+                hoverinfo="text",
+                customdata=[key_of(e) for e in evaluations],
+                line={"color": colour},
                 marker={"symbol": symbol, "size": [8] * (len(evaluations) - 1) + [13]},
             )
-        )  # fmt: skip
+        )
     figure.update_layout(height=380, **LAYOUT)
     figure.update_xaxes(title=label)
     figure.update_yaxes(title=axis_text(results.quality))
@@ -212,11 +235,15 @@ def latency_figure(found: Mapping[str, Any], keys: Mapping[str, str]) -> go.Figu
     figure.add_scatter(x=[0, top], y=[0, top * slope], mode="lines", line=line, name="as predicted", hoverinfo="skip")
     for name, each, colour, symbol in (("candidates", shown, BLUE, "circle"), ("dense", ["dense"], GREEN, "star")):
         figure.add_scatter(
-            x=[found[one]["predicted_ns"] / 1e6 for one in each], y=[found[one]["measured_ns"] / 1e6 for one in each],
-            mode="markers", name=name, text=each, customdata=[keys.get(one) for one in each],
+            x=[found[one]["predicted_ns"] / 1e6 for one in each],
+            y=[found[one]["measured_ns"] / 1e6 for one in each],
+            mode="markers",
+            name=name,
+            text=each,
+            customdata=[keys.get(one) for one in each],
             marker={"color": colour, "symbol": symbol, "size": 10},
             hovertemplate="%{text}<br>predicted %{x:.3g} ms<br>measured %{y:.3g} ms<extra></extra>",
-        )  # fmt: skip
+        )
     figure.update_layout(height=380, **LAYOUT)
     figure.update_xaxes(title="predicted, ms", range=[0, top])
     figure.update_yaxes(title="measured, ms", rangemode="tozero")

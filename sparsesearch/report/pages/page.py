@@ -80,9 +80,13 @@ def page(path: Path, title: str, sections: Sequence[Markup], offline: bool = Fal
         '<div class="top"><button type="button" class="theme">Dark</button></div>'
         "{}<script>{}</script></body></html>"
     ).format(
-        _POLICY.format(" ".join(sources)), title, Markup(_part("page.css")), plotly, Markup("\n").join(sections),
+        _POLICY.format(" ".join(sources)),
+        title,
+        Markup(_part("page.css")),
+        plotly,
+        Markup("\n").join(sections),
         Markup(script),
-    )  # fmt: skip
+    )
     with replacing(path) as temporary:
         # Names of files may hold bytes that are no text.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -141,9 +145,9 @@ def table(heads: Sequence[str], rows: Sequence[Row], picked: Sequence[bool] = ()
     head = Markup().join(Markup("<th>{}</th>").format(name) for name in heads)
     marks = picked or [False] * len(rows)
     body = Markup().join(_row(cells, mark) for cells, mark in zip(rows, marks, strict=True))
-    return Markup(
-        '<div class="wide"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(head, body)  # fmt: skip
+    return Markup('<div class="wide"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
+        head, body
+    )
 
 
 def _row(cells: Row, picked: bool) -> Markup:

@@ -64,14 +64,20 @@ def lineage_table(results: RunResults, steps: Sequence[Step]) -> Markup:
     dense = max(results.space.dense_costs[cost], 1)
     rows: list[Row] = [
         [
-            Cell(step.evaluation.genome.id, key=key_of(step.evaluation)), step.origin, f"{step.number:,}",
-            f"{step.tokens:,}", "" if step.changed is None else f"{step.changed:,}",
-            Cell(f"{step.evaluation.quality:.4f}", step.evaluation.quality), f"{step.evaluation.sequences:,}",
-            Cell(f"{cost_text(cost, step.evaluation.costs[cost])} ({step.evaluation.costs[cost] / dense:.0%})",
-                 step.evaluation.costs[cost]),
+            Cell(step.evaluation.genome.id, key=key_of(step.evaluation)),
+            step.origin,
+            f"{step.number:,}",
+            f"{step.tokens:,}",
+            "" if step.changed is None else f"{step.changed:,}",
+            Cell(f"{step.evaluation.quality:.4f}", step.evaluation.quality),
+            f"{step.evaluation.sequences:,}",
+            Cell(
+                f"{cost_text(cost, step.evaluation.costs[cost])} ({step.evaluation.costs[cost] / dense:.0%})",
+                step.evaluation.costs[cost],
+            ),
         ]
         for step in steps
-    ]  # fmt: skip
+    ]
     heads = [
         "id",
         "origin",

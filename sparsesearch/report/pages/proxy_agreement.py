@@ -63,10 +63,13 @@ def agreement_figure(found: Mapping[str, Any]) -> go.Figure:
         low = [abs(tau - interval[0]) if interval[0] is not None else 0 for *_, tau, interval in drawn]
         colours = [colour(tau, each["control"]) for _, each, tau, _ in drawn]
         figure.add_scatter(
-            x=[tau for *_, tau, _ in drawn], y=[name for name, *_ in drawn], mode="markers", name=label,
+            x=[tau for *_, tau, _ in drawn],
+            y=[name for name, *_ in drawn],
+            mode="markers",
+            name=label,
             marker={"color": colours, "size": 9, "symbol": symbol},
             error_x={"array": high, "arrayminus": low, "color": "#888", "thickness": 1},
-        )  # fmt: skip
+        )
     figure.add_vline(x=TRUSTED, line_dash="dot", line_color="#888", annotation_text=f"{TRUSTED:g}")
     figure.add_vline(x=0, line_width=1, line_color="#888")
     figure.update_layout(height=120 + 26 * len(shown), scattermode="group", **LAYOUT)

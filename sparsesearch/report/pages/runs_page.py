@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from sparsesearch import pareto
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.report.facts import counted, hypervolume_so_far, scale
 from sparsesearch.report.pages.figures import BEHIND, foremost, points, worth_a_look
 from sparsesearch.report.pages.page import (
@@ -52,15 +52,15 @@ def check_comparable(runs: Sequence[RunResults]) -> None:
     given twice; as `require_front` where one has no front."""
     first = runs[0]
     if len({each.run.path for each in runs}) < len(runs):
-        raise InputError("SS101", "a run is given twice.", "Name each run once.")
+        raise problem("SS101", "a run is given twice.", fix="Name each run once.")
     for other in runs:
         other.require_front()
         for what, mine in _subject(first).items():
             if mine != _subject(other)[what]:
-                raise InputError(
+                raise problem(
                     "SS602",
                     f"{first.run.path} and {other.run.path} do not compare: their {what} are not the same.",
-                    "Compare runs that are measured alike.",
+                    fix="Compare runs that are measured alike.",
                 )
 
 
@@ -119,13 +119,22 @@ def _fronts_figure(runs: Sequence[RunResults], names: Sequence[str], cost: str) 
         colour, symbol = COLOURS[number % len(COLOURS)], SYMBOLS[number % len(SYMBOLS)]
         uniform = {"color": colour, "symbol": f"{symbol}-open", "size": BEHIND}
         figure.add_scatter(
-            **points(results, results.baselines, cost, number), mode="markers", marker=uniform, opacity=0.7,
-            name=f"uniform, {name}", legendgroup=name, showlegend=False,
-        )  # fmt: skip
+            **points(results, results.baselines, cost, number),
+            mode="markers",
+            marker=uniform,
+            opacity=0.7,
+            name=f"uniform, {name}",
+            legendgroup=name,
+            showlegend=False,
+        )
         figure.add_scatter(
-            **points(results, results.front, cost, number), mode="lines+markers", name=name, legendgroup=name,
-            line={"color": colour, "dash": DASHES[number % len(DASHES)]}, marker=foremost(colour, symbol),
-        )  # fmt: skip
+            **points(results, results.front, cost, number),
+            mode="lines+markers",
+            name=name,
+            legendgroup=name,
+            line={"color": colour, "dash": DASHES[number % len(DASHES)]},
+            marker=foremost(colour, symbol),
+        )
     _, label = scale(cost)
     shown = [e for each in runs for e in [*each.front, *each.baselines]]
     figure.update_layout(height=480, **LAYOUT)

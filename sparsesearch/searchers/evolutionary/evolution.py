@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sparsesearch.config.base import LARGEST, MANY
-from sparsesearch.errors import InputError
+from sparsesearch.errors import problem
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.operators import switch
 from sparsesearch.searchers.evolutionary.racing import losers, rungs
@@ -61,10 +61,11 @@ class EvolutionSearcher(Searcher):
 
     def check(self) -> None:
         if not self.space.bounds:
-            raise InputError(
-                "SS106", "this searcher minimises quality at a limit, and the recipe has none.",
-                "Give --limit 'nonzeros<=30%' (or another cost), or use --searcher nsga2.",
-            )  # fmt: skip
+            raise problem(
+                "SS106",
+                "this searcher minimises quality at a limit, and the recipe has none.",
+                fix="Give --limit 'nonzeros<=30%' (or another cost), or use --searcher nsga2.",
+            )
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         tokens = self._rungs()

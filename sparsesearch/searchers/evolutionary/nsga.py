@@ -215,9 +215,12 @@ class NSGA2Searcher(Searcher):
                 member.set("F", np.array(self._scaled(found[genome])))
         self._measured |= {genome: e for genome, e in found.items() if rank(e) != math.inf}
         algorithm.pop = algorithm.survival.do(
-            self._problem, algorithm.pop, n_survive=len(algorithm.pop), algorithm=algorithm,
+            self._problem,
+            algorithm.pop,
+            n_survive=len(algorithm.pop),
+            algorithm=algorithm,
             random_state=algorithm.random_state,
-        )  # fmt: skip
+        )
 
     def adopt(self, evaluations: list[Evaluation]) -> None:
         """Take in what an earlier session measured, beyond the generations that could be repeated."""

@@ -20,7 +20,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sparsesearch.errors import InfeasibleError, InputError
+from sparsesearch.errors import InputError, problem
 from sparsesearch.searchers.exact.additive import Floats, Table
 from sparsesearch.space import COSTS, Genome, Limit, Part, Space
 from sparsesearch.space.cost import CostModel, Ints, cost_index
@@ -90,10 +90,12 @@ def _joint(space: Space, units: Sequence[int], parts: Sequence[Part]) -> Joint:
     own = [space.units[u] for u in units]
     count = math.prod(len(unit.levels) for unit in own)
     if count > CHOICES:
-        raise InputError(
-            "SS112", f"{own[0].name} and {len(own) - 1} units that share tensors with it have {count:,} joint choices; "
-            f"at most {CHOICES:,}.", "Give them fewer levels, or use another searcher.",
-        )  # fmt: skip
+        raise problem(
+            "SS112",
+            f"{own[0].name} and {len(own) - 1} units that share tensors with it have {count:,} joint choices; "
+            f"at most {CHOICES:,}.",
+            fix="Give them fewer levels, or use another searcher.",
+        )
     levels = np.array(list(itertools.product(*(range(len(unit.levels)) for unit in own))), dtype=np.int64)
     model = CostModel(own, parts, space.bytes_per_weight)
     totals = [model.totals(some) for some in np.array_split(levels, max(1, count // 10_000))]
@@ -158,7 +160,7 @@ def cheapest(
     least = fixed + sum(int(front.cost[0]) for front in fronts)
     rooms = [min(bound.maximum for bound in limited.bounds) - least for limited in spaces]
     if min(rooms, default=0) < 0:
-        raise InfeasibleError("SS405", f"no genome meets {limits[int(np.argmin(rooms))].text}.")
+        raise problem("SS405", f"no genome meets {limits[int(np.argmin(rooms))].text}.")
     if not rooms:
         return []
     step = _step(fronts, max(rooms))
@@ -184,10 +186,11 @@ def one_cost(space: Space) -> str:
     """The cost that all limits are on; empty where there are none."""
     names = sorted({bound.cost for bound in space.bounds})
     if len(names) > 1:
-        raise InputError(
-            "SS112", f"dynamic programming takes limits on one cost, not on {' and '.join(names)}.",
-            "Use searcher milp.",
-        )  # fmt: skip
+        raise problem(
+            "SS112",
+            f"dynamic programming takes limits on one cost, not on {' and '.join(names)}.",
+            fix="Use searcher milp.",
+        )
     return names[0] if names else ""
 
 
@@ -324,7 +327,7 @@ class IntegerProgram:
                 options={"time_limit": SECONDS, "mip_rel_gap": GAP if near is None else GAP_NEAR},
             )
         if found.x is None:
-            raise InfeasibleError("SS405", f"no genome meets {', '.join(bound.text for bound in space.bounds)}.")
+            raise problem("SS405", f"no genome meets {', '.join(bound.text for bound in space.bounds)}.")
         picked = Genome.of(int(found.x[a:b].argmax()) for a, b in itertools.pairwise(self.start))
         # Limits are exact integers; what the tolerance let through is repaired.
         found = repair(space, picked, np.random.default_rng(0))
