@@ -18,7 +18,7 @@ from sparsesearch.config import PYTHON_SOURCE, RunConfig, load_config, override,
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.errors import problem
 from sparsesearch.runs.results import RunResults
-from sparsesearch.searchers.base import Evaluation
+from sparsesearch.searchers.records import Evaluation
 
 
 class Front(Sequence[Evaluation]):

@@ -17,7 +17,8 @@ from sparsesearch.bilevel.relaxed import Relaxed
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.config import RunConfig
 from sparsesearch.engine import controller
-from sparsesearch.engine.launch.prepare import Launch, prepare
+from sparsesearch.engine.launch.launch import Launch
+from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.files import read_json, write_json
 from sparsesearch.models import dense_config, describe, load_model, load_tokenizer, meta_model
 from sparsesearch.models.load import DEMO

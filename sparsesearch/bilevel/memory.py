@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from sparsesearch.bilevel.methods.maskllm import pattern_count
 from sparsesearch.config import RunConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
 from sparsesearch.models.space_builder import sparsity_module
-from sparsesearch.searchers.learned import LearnedSearcher
+from sparsesearch.searchers.learned import LearnedTraits
 from sparsesearch.space import Space
 
 # float32, and what Adam keeps beside each parameter: the gradient and two moments.
@@ -23,7 +24,7 @@ SOFT = {"bip": 2, "slimming": 2, "pdp": 6, "lapp": 14, "tas": 10, "besa": 2}
 
 
 def needed_bytes(
-    config: RunConfig, network: Network, space: Space, searcher: LearnedSearcher, samples: dict[str, Samples]
+    config: RunConfig, network: Network, space: Space, searcher: LearnedTraits, samples: Mapping[str, Samples]
 ) -> float:
     """Bytes of one worker: the networks, what is learned with its optimizer, masks, and activations; an estimate."""
     options = searcher.options

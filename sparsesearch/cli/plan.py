@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from sparsesearch.config import dump_config
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.launch.supernet_plan import supernet_note, supernet_plan
-from sparsesearch.engine.workers.executor import idle_gpu
+from sparsesearch.engine.workers.cluster import idle_gpu
 from sparsesearch.media import Terminal
 from sparsesearch.report.texts import cost_text
 from sparsesearch.supernet.store import estimated_bytes

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparsesearch.config import SearchConfig
-from sparsesearch.runs.archive import Archive, Key
+from sparsesearch.runs.archive import Archive
 from sparsesearch.runs.ledger import Ledger
 from sparsesearch.searchers import Proposal, Searcher
+from sparsesearch.searchers.records import Request
 from sparsesearch.space import Genome
 
 # Evaluations when neither the user nor the searcher sets an end.
@@ -28,11 +29,11 @@ class Budget:
         self.evals = search.evals if limited else DEFAULT_EVALS
         self.tokens, self.hours, self._ledger, self._archive = search.tokens, search.hours, ledger, archive
         self.used_evals, self.used_tokens = 0, spent
-        self.charged: set[Key] = set()
+        self.charged: set[Request] = set()
         # Genomes by draw: more sequences of one draw go on with an evaluation, they are no further one.
         self._begun: set[tuple[Genome, int]] = set()
 
-    def admit(self, proposals: Sequence[tuple[Proposal, Key, int]]) -> list[Proposal]:
+    def admit(self, proposals: Sequence[tuple[Proposal, Request, int]]) -> list[Proposal]:
         """The first proposals that the budget still covers; each measurement is charged once.
 
         Args:
@@ -51,7 +52,7 @@ class Budget:
             admitted.append(proposal)
         return admitted
 
-    def charge(self, key: Key, tokens: int) -> None:
+    def charge(self, key: Request, tokens: int) -> None:
         """Count a measurement."""
         self.charged.add(key)
         self._begun.add(key[:2])

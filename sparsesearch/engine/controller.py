@@ -13,7 +13,9 @@ import numpy as np
 from sparsesearch.config import RunConfig, dump_config, with_absolute_paths
 from sparsesearch.engine.ladder import Ladder
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
-from sparsesearch.engine.launch.prepare import Launch, check_disk, prepare, reopen, spared_blocks_note
+from sparsesearch.engine.launch.launch import Launch
+from sparsesearch.engine.launch.prepare import prepare, reopen
+from sparsesearch.engine.launch.disk import check_disk, spared_blocks_note
 from sparsesearch.engine.learning import learn
 from sparsesearch.engine.seeds import seed_genomes
 from sparsesearch.engine.session import SearchSession
@@ -21,7 +23,7 @@ from sparsesearch.engine.stores import ensure_store, ensure_teacher
 from sparsesearch.engine.supernet_training import ensure_supernet
 from sparsesearch.engine.workers import executor as executors
 from sparsesearch.engine.workers.executor import Executor, alive
-from sparsesearch.engine.workers.worker import WorkerSetup
+from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import minibatch
 from sparsesearch.runs.archive import Archive

@@ -13,11 +13,11 @@ import numpy as np
 
 from sparsesearch import pareto
 from sparsesearch.config import Rung
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.trials import train
 from sparsesearch.engine.workers.executor import Executor
 from sparsesearch.engine.workers.trial import Trial
-from sparsesearch.engine.workers.worker import WorkerSetup
+from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.runs.archive import Archive
 from sparsesearch.runs.directory import RunDirectory

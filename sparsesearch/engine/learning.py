@@ -15,7 +15,7 @@ import numpy as np
 
 from sparsesearch.bilevel.chain import CHECKPOINT, Plan, plans_of
 from sparsesearch.engine.launch.learning_plan import memory_note, searcher_of, tokens_of
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.workers.executor import Executor, alive
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.runs.archive import Archive

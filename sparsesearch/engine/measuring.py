@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.memo import Memo
 from sparsesearch.engine.workers.executor import Executor, WorkerDied
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import minibatch, quality_of
-from sparsesearch.runs.archive import Archive, Key, key_of
+from sparsesearch.runs.archive import Archive, key_of
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import TRAINING_PASSES, Ledger
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.searchers import Evaluation, Proposal
+from sparsesearch.searchers.records import Request
 from sparsesearch.space import Space
 
 Ints = npt.NDArray[np.int64]
@@ -65,7 +66,7 @@ class Measurer:
             self.learn(evaluation)
         return [self.as_asked(e, p) for e, p in zip(found, proposals, strict=True)]
 
-    def record(self, key: Key, proposal: Proposal, results: list[Any], started: float, done: int) -> Evaluation:
+    def record(self, key: Request, proposal: Proposal, results: list[Any], started: float, done: int) -> Evaluation:
         """What workers measured, as a line of the archive and of the ledger."""
         evaluation = self._evaluation(key, proposal, results)
         self.archive.append(evaluation)
@@ -90,21 +91,21 @@ class Measurer:
         order = minibatch(self.pool, self.pool, self.config.search.seed, proposal.draw)
         return replace(evaluation, draw=proposal.draw, losses=tuple(losses[order].tolist()))
 
-    def key(self, proposal: Proposal) -> Key:
+    def key(self, proposal: Proposal) -> Request:
         need = math.ceil(proposal.tokens / self.length) if proposal.tokens else self.pool
         # With all sequences every draw is the same, but for their order.
         return proposal.genome, proposal.draw if need < self.pool else 0, min(need, self.pool), proposal.trained
 
-    def cost(self, key: Key) -> int:
+    def cost(self, key: Request) -> int:
         """Tokens that measuring takes: those of unknown sequences, and of training before."""
         unknown = len(self.unknown(key))
         return unknown * self.length + (TRAINING_PASSES * key[3] if unknown else 0)
 
-    def _sequences(self, key: Key) -> Ints:
+    def _sequences(self, key: Request) -> Ints:
         _, draw, count, _ = key
         return minibatch(self.pool, count, self.config.search.seed, draw)
 
-    def unknown(self, key: Key) -> Ints:
+    def unknown(self, key: Request) -> Ints:
         """Sequences on which the genome has yet to be measured."""
         return self._memo_of(key[3]).unknown(key[0], self._sequences(key))
 
@@ -112,7 +113,7 @@ class Measurer:
         """What is known of candidates after so much training."""
         return self._memos.setdefault(trained, Memo(self.pool))
 
-    def calls(self, key: Key) -> list[tuple[bytes, list[int], int]]:
+    def calls(self, key: Request) -> list[tuple[bytes, list[int], int]]:
         """The calls that measure a genome: whole minibatches, so that how they are spread changes no sum.
 
         What is trained first is measured in one call.
@@ -121,7 +122,7 @@ class Measurer:
         size = max(len(sequences), 1) if trained else PORTION * self.config.batch
         return [(key[0].data, sequences[i : i + size], trained) for i in range(0, len(sequences), size)]
 
-    def _evaluation(self, key: Key, proposal: Proposal, results: Sequence[Any]) -> Evaluation:
+    def _evaluation(self, key: Request, proposal: Proposal, results: Sequence[Any]) -> Evaluation:
         genome, draw, sequences, trained = key
         common: dict[str, Any] = {
             "genome": genome,

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.stores import sole_builder
 from sparsesearch.engine.workers.executor import Executor, alive
-from sparsesearch.engine.workers.worker import WorkerSetup
+from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.proxies import Costed, Proxy
 from sparsesearch.proxies.agreement import Floats
 from sparsesearch.proxies.gatherer import scored_by

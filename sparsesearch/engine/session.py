@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparsesearch.engine.budget import Budget
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.learning import NOTHING, Learned
 from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.proxy_screen import samples_for, screen_of

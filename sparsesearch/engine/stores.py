@@ -11,9 +11,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.workers.executor import Executor, alive
-from sparsesearch.engine.workers.worker import WorkerSetup
+from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.errors import DamagedFile, machine_problem
 from sparsesearch.evaluation import quality_class
 from sparsesearch.files import check_inventory, inventory, read_json, write_json

@@ -1,6 +1,7 @@
 """From a checked launch to its elastic supernet: sorted once, trained if wanted, shared by all runs that want it."""
 
 from __future__ import annotations
+from sparsesearch.engine.workers.process import peak_bytes
 
 import shutil
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.launch.supernet_plan import (
     cached_samples,
     check_weights,
@@ -23,7 +24,7 @@ from sparsesearch.engine.stores import ensure_store, sole_builder
 from sparsesearch.engine.workers import executor as executors
 from sparsesearch.engine.workers.executor import Executor, alive
 from sparsesearch.engine.workers.supernet_worker import SupernetWorker
-from sparsesearch.engine.workers.worker import WorkerSetup
+from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.files import file_hash, write_json
 from sparsesearch.runs.cache import INDEX, SORTED, USAGE, read_index, started, supernet_path, weights_of
 from sparsesearch.runs.directory import RunDirectory

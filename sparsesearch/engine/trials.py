@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.workers.ray_trials import train_on_ray
 from sparsesearch.engine.workers.trial import Ended, Trial, climb
-from sparsesearch.engine.workers.worker import Worker, WorkerSetup
+from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.errors import problem
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger

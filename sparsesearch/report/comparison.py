@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.stats import bootstrap
 
 from sparsesearch import pareto
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.workflows.compare import Contender, Moment, judge, moments
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults

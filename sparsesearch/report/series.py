@@ -17,9 +17,6 @@ from sparsesearch import pareto
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
-# Origins of the candidates that every search begins with, which say how far the space of objectives reaches.
-YARDSTICKS = ("dense", "uniform")
-
 
 class Series:
     """Takes evaluations in the order of the archive; attributes are what was reached so far.
@@ -61,7 +58,7 @@ class Series:
     def _take_reference(self, evaluation: Evaluation) -> None:
         if self.reference is not None:
             return
-        if evaluation.origin.startswith(YARDSTICKS):
+        if evaluation.role == "baseline":
             if evaluation.status == "ok":
                 self._yardsticks.append(self._results.point(evaluation))
         elif self._yardsticks:

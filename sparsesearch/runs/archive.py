@@ -13,15 +13,14 @@ import numpy as np
 
 from sparsesearch.errors import DamagedFile
 from sparsesearch.files import LineWriter, file_hash, read_lines, trim_torn_line
-from sparsesearch.searchers.base import Evaluation
+from sparsesearch.searchers.records import ROLES, Evaluation, Request, role_of_origin
 from sparsesearch.space import Genome, Space
 
-# Genome, draw, sequences, training tokens: what makes two evaluations the same.
-Key = tuple[Genome, int, int, int]
 # What to do about a damaged line.
 REMEDY = "Cut the file before this line and resume: what follows is measured again."
 # Fields of a line beside its checksum.
 FIELDS = {
+    "role",
     "trained",
     "parents",
     "id",
@@ -49,7 +48,7 @@ class Archive:
                 line that a running controller is just writing.
         """
         self.path = path
-        self.entries: dict[Key, Evaluation] = {}
+        self.entries: dict[Request, Evaluation] = {}
         self.lines = 0
         self._writer = LineWriter(path)
         if writable:
@@ -57,7 +56,7 @@ class Archive:
         for data, sealed in read_lines(path, REMEDY):
             self.lines += 1
             evaluation = self._parse(data, sealed)
-            self.entries[key_of(evaluation)] = evaluation
+            self.entries[evaluation.request] = evaluation
 
     def _parse(self, data: dict[str, Any], sealed: bool) -> Evaluation:
         try:
@@ -89,7 +88,7 @@ class Archive:
     def append(self, evaluation: Evaluation) -> None:
         """Add an evaluation; raises as `LineWriter.append`."""
         self._writer.append(to_json(evaluation))
-        self.entries[key_of(evaluation)] = evaluation
+        self.entries[evaluation.request] = evaluation
         self.lines += 1
 
     def digest(self) -> str:
@@ -97,14 +96,11 @@ class Archive:
         return file_hash(self.path)
 
 
-def key_of(evaluation: Evaluation) -> Key:
-    return evaluation.genome, evaluation.draw, evaluation.sequences, evaluation.trained
-
-
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """A line of the archive; what is not finite becomes null."""
     quality = evaluation.quality if math.isfinite(evaluation.quality) else None
-    rare = {"trained": evaluation.trained, "parents": list(evaluation.parents)}
+    role = "" if evaluation.role == role_of_origin(evaluation.origin) else evaluation.role
+    rare = {"trained": evaluation.trained, "parents": list(evaluation.parents), "role": role}
     return {name: value for name, value in rare.items() if value} | {
         "id": evaluation.genome.id,
         "genome": evaluation.genome.levels.tolist(),
@@ -127,13 +123,17 @@ def from_json(data: dict[str, Any]) -> Evaluation:
         raise ValueError(f"id {data['id']!r} is not that of the genome")
     if data["status"] not in STATUSES:
         raise ValueError(f"status {data['status']!r}")
+    if data.get("role", ROLES[0]) not in ROLES:
+        raise ValueError(f"role {data['role']!r}")
+    origin = _typed(data["origin"], str, "origin")
     costs = _typed(data["costs"], dict, "costs")
     losses = _list(data, "losses", int, float, type(None))
     return Evaluation(
         genome=genome,
         sequences=_typed(data["sequences"], int, "sequences"),
         draw=_typed(data["draw"], int, "draw"),
-        origin=_typed(data["origin"], str, "origin"),
+        origin=origin,
+        role=data.get("role", role_of_origin(origin)),
         status=data["status"],
         quality=math.nan if data["quality"] is None else float(data["quality"]),
         costs={_typed(name, str, "costs"): _typed(value, int, "costs") for name, value in costs.items()},

@@ -1,9 +1,13 @@
-"""Elastic supernets on disk: where they lie, and what is known of one.
+"""The caches beside the runs of a results directory, shared by all of them: RESULTS/.cache.
 
-index.json              its key, the network it is of, and what its training took
+stores/KEY        level stores             teachers/KEY      outputs of the network that candidates are compared with
+statistics/KEY    calibration statistics   supernets/KEY     elastic supernets
+
+A supernet's directory holds:
+index.json              its key, the network it was made from, and the tokens of its training
 usage.json              memory that training held
 weights.safetensors     parameters and buffers, elements sorted
-sorted.safetensors, blocks/, activations/, checkpoints/    what is needed until it is trained
+sorted.safetensors, blocks/, activations/, checkpoints/    needed until it is trained
 """
 
 from __future__ import annotations
@@ -18,9 +22,27 @@ from sparsesearch.files import read_json
 INDEX, WEIGHTS, SORTED, USAGE = "index.json", "weights.safetensors", "sorted.safetensors", "usage.json"
 
 
-def supernet_path(cache: Path, key: str) -> Path:
-    """The directory of a supernet, which all runs of a results directory share."""
-    return cache / "supernets" / key
+class Cache:
+    """Paths of shared caches by their keys."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Args:
+            path: the `.cache` of a results directory.
+        """
+        self.path = path
+
+    def store(self, key: str) -> Path:
+        return self.path / "stores" / key
+
+    def teacher(self, key: str) -> Path:
+        return self.path / "teachers" / key
+
+    def statistics(self, key: str) -> Path:
+        return self.path / "statistics" / key
+
+    def supernet(self, key: str) -> Path:
+        return self.path / "supernets" / key
 
 
 def weights_of(directory: Path) -> Path:
@@ -43,7 +65,7 @@ def directory_of(start: str) -> Path:
         return path
     if (path / "run.json").exists():
         key = read_json(path / "run.json").get("fingerprint", {}).get("supernet")
-        found = supernet_path(path.resolve().parent / ".cache", key or "")
+        found = Cache(path.resolve().parent / ".cache").supernet(key or "")
         if key and read_index(found) is not None:
             return found
     raise problem(

@@ -11,6 +11,7 @@ workers.json    memory of workers, and how often their kept hidden states served
 progress.json   what the controller is doing, or how it ended
 latency.json    the table that latencies come from; latency_measured.json what finalists took
 exports.jsonl   what was exported
+failures.jsonl  tracebacks of candidates that could not be measured
 front.json      derived, like report.html, *.png and test.json
 """
 
@@ -46,6 +47,7 @@ from sparsesearch.files import (
     write_json,
     write_text,
 )
+from sparsesearch.runs.cache import Cache
 from sparsesearch.runs.schemas import check_lines, sound
 from sparsesearch.space import Space
 
@@ -84,6 +86,8 @@ class RunDirectory:
         self.trained = path / "trained.jsonl"
         self.trials = path / "trials"
         self.learning = path / "learning"
+        self.failures = path / "failures.jsonl"
+        self.cache = Cache(path.parent / ".cache")
 
     @staticmethod
     def is_there(path: Path) -> bool:

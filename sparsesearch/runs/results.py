@@ -15,8 +15,9 @@ from sparsesearch.runs.cache import read_index, supernet_path
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import TRAINING_PASSES
 from sparsesearch.runs.schemas import check_evaluations, check_info, check_space
-from sparsesearch.searchers.base import Evaluation
-from sparsesearch.space import Space
+from sparsesearch.searchers.records import Evaluation
+from sparsesearch.space import Genome, Space
+from sparsesearch.space.sampling import starting_genomes
 
 # Origin of what a learned search ended with, where it has weights or masks of its own.
 LEARNED = "learned"
@@ -98,12 +99,12 @@ class RunResults:
     @property
     def climbed(self) -> list[Evaluation]:
         """Candidates at every rung of training that they reached."""
-        return [e for e in self._with_weights if e.origin != LEARNED]
+        return [e for e in self._with_weights if e.role != "learned"]
 
     @property
     def learned(self) -> list[Evaluation]:
         """Candidates with the weights or masks that a learned search ended with."""
-        return [e for e in self._with_weights if e.origin == LEARNED]
+        return [e for e in self._with_weights if e.role == "learned"]
 
     @property
     def trained(self) -> list[Evaluation]:
@@ -139,16 +140,21 @@ class RunResults:
     def baselines(self) -> list[Evaluation]:
         """Uniform candidates, at the top rung where they reached it."""
         trained = {e.genome: e for e in self.trained}
-        return [trained.get(e.genome, e) for e in self.final if e.origin.startswith("uniform")]
+        return [trained.get(e.genome, e) for e in self.final if e.role == "baseline" and e.genome != self.space.dense]
 
     def compared_baselines(self) -> list[Evaluation]:
         """The uniform baselines at the limits or, without limits, the largest that is no larger than the knee."""
-        at_limits = [b for b in self.baselines if "@" not in b.origin]
+        at_limits = [b for b in self.baselines if b.genome in self._uniform_at_limits]
         if at_limits or not self.front:
             return at_limits
         cost, knee = self.objectives[1], self.pick("knee")
         inside = [b for b in self.baselines if b.costs[cost] <= knee.costs[cost]]
         return [max(inside, key=lambda b: b.costs[cost])] if inside else []
+
+    @cached_property
+    def _uniform_at_limits(self) -> set[Genome]:
+        """The uniform genomes at the limits; empty without limits."""
+        return set(starting_genomes(self.space).values()) - {self.space.dense}
 
     def reference(self) -> list[float]:
         """The hypervolume's reference point: fixed when the first session ended, else the worst of what there is."""

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from sparsesearch.errors import DamagedFile, InputError, first_line
-from sparsesearch.searchers.base import Evaluation
+from sparsesearch.searchers.records import Evaluation, Role
 from sparsesearch.space import Space
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -60,6 +60,14 @@ class Export(TypedDict):
     when: str
 
 
+class Failure(TypedDict):
+    """A line of `failures.jsonl`."""
+
+    id: str
+    error: str
+    traceback: str
+
+
 class Row(TypedDict):
     """A unit of `space.json`."""
 
@@ -83,6 +91,7 @@ class Measured(TypedDict):
     costs: dict[str, Count]
     error: str
     parents: tuple[str, ...]
+    role: Role
 
 
 # Lines of `generations.jsonl`: what a searcher said of itself in a `generation`, and after how many `evaluations`.
@@ -94,6 +103,7 @@ _LINES: dict[str, TypeAdapter[Any]] = {
     "ledger.jsonl": TypeAdapter(list[Phase]),
     "exports.jsonl": TypeAdapter(list[Export]),
     "generations.jsonl": TypeAdapter(list[Generation]),
+    "failures.jsonl": TypeAdapter(list[Failure]),
 }
 
 

@@ -3,6 +3,7 @@
 `registry` knows them by name; it is not imported here, since reading a run needs none of them.
 """
 
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher
+from sparsesearch.searchers.base import Searcher
+from sparsesearch.searchers.records import Evaluation, Proposal
 
 __all__ = ["Evaluation", "Proposal", "Searcher"]

@@ -6,7 +6,8 @@ import numpy as np
 from pydantic import Field
 
 from sparsesearch.config.base import LARGEST
-from sparsesearch.searchers.base import Proposal, Searcher
+from sparsesearch.searchers.base import Searcher
+from sparsesearch.searchers.records import Proposal
 
 
 class AllocationSearcher(Searcher):
@@ -22,4 +23,4 @@ class AllocationSearcher(Searcher):
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         if index:
             return []
-        return [Proposal(genome, self.options.tokens, 0, name) for name, genome in self.starting(0).items()]
+        return self.starting_proposals(0, self.options.tokens)

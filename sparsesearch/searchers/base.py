@@ -6,16 +6,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from markupsafe import Markup
 
 from sparsesearch import pareto
 from sparsesearch.config import Strict
 from sparsesearch.config.base import LARGEST
 from sparsesearch.errors import problem
 from sparsesearch.plugins import described, plugin, unfit
+from sparsesearch.searchers.records import ROLES, Evaluation, Proposal
 from sparsesearch.searchers.screening import Screen
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import starting_genomes
@@ -23,71 +22,19 @@ from sparsesearch.space.sampling import starting_genomes
 Seeds = Mapping[str, Genome]
 # Stands for objectives of a candidate that has none: worse than anything real, yet finite for libraries.
 WORST = 1e30
-Status = Literal["ok", "invalid", "failed"]
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """A request to measure a genome.
+class Traits:
+    """Answers of a searcher to checks that are made before a run.
 
     Attributes:
-        tokens: selection tokens to spend; 0 for all there are.
-        draw: which random sequences; proposals with equal `tokens` and `draw` are measured on the same ones, and
-            smaller token counts of one draw are nested in larger ones.
-        origin: where the genome comes from, for reports: `dense`, `uniform`, `random`, `mutation`, ...
-        trained: tokens of training that go before, from the supernet's weights.
-        parents: the genomes that this one was made of or is a solution near; of several proposals of a genome, what
-            the first one says counts.
+        first_tokens: selection tokens of its first proposal, 0 for all there are; None if it proposes nothing.
+        training: tokens of training that proposals may ask for, rising.
     """
 
-    genome: Genome
-    tokens: int
-    draw: int
-    origin: str
-    trained: int = 0
-    parents: tuple[Genome, ...] = ()
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What was measured.
-
-    Attributes:
-        sequences, draw: how many selection sequences, and which.
-        status: `ok`, `invalid` (a non-finite objective) or `failed` (an exception, in `error`).
-        quality: the first objective; not finite unless `ok`.
-        losses: mean loss of each sequence, in the draw's order.
-        known: how many of the sequences had been measured before, for other draws or fewer tokens.
-        trained: training tokens that went before.
-        parents: ids of those of its proposal.
-    """
-
-    genome: Genome
-    sequences: int
-    draw: int
-    origin: str
-    status: Status
-    quality: float
-    costs: dict[str, int]
-    losses: tuple[float, ...] = ()
-    error: str = ""
-    known: int = 0
-    trained: int = 0
-    parents: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        costs = ", ".join(f"{name}={value:,}" for name, value in self.costs.items())
-        return f"Evaluation({self.genome.id} ({self.origin}), quality={self.quality:.4g}, {costs})"
-
-    def _repr_html_(self) -> str:
-        """What notebooks show."""
-        facts = [("quality", f"{self.quality:.4g}"), *((name, f"{value:,}") for name, value in self.costs.items())]
-        rows = Markup().join(Markup("<tr><td>{}</td><td>{}</td></tr>").format(*fact) for fact in facts)
-        return Markup("<table><tr><th>{}</th><th>{}</th></tr>{}</table>").format(self.genome.id, self.origin, rows)
-
-    def values(self, quality_name: str) -> dict[str, float]:
-        """Quality and costs by name."""
-        return {quality_name: self.quality, **self.costs}
+    first_tokens: int | None
+    training: tuple[int, ...] = ()
 
 
 class Searcher(ABC):
@@ -130,6 +77,16 @@ class Searcher(ABC):
         self.best: dict[Genome, Evaluation] = {}
         self.check()
 
+    @classmethod
+    def describe(cls, space: Space, objectives: Sequence[str], options: Options) -> Traits:
+        """Return the traits of this searcher on a space; nothing of it is kept.
+
+        Raises InputError if it cannot take the space, or proposes what cannot be measured.
+        """
+        draft = cls(space, objectives, 0, options)
+        first = draft.ask(1)
+        return Traits(first[0].tokens if first else None, tuple(draft.training))
+
     def check(self) -> None:
         """Raise InputError where the searcher cannot take the space; called before anything is measured."""
 
@@ -138,6 +95,14 @@ class Searcher(ABC):
         named = starting_genomes(self.space, sizes)
         taken = set(named.values())
         return named | {name: genome for name, genome in self.given.items() if genome not in taken}
+
+    def starting_proposals(self, sizes: int, tokens: int, draw: int = 0) -> list[Proposal]:
+        """Return proposals of the genomes of `starting`; dense and uniform ones are baselines."""
+        baselines = set(starting_genomes(self.space, sizes).values())
+        return [
+            Proposal(genome, tokens, draw, name, role="baseline" if genome in baselines else "search")
+            for name, genome in self.starting(sizes).items()
+        ]
 
     @abstractmethod
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
@@ -174,15 +139,19 @@ class Searcher(ABC):
         """Take in evaluations that were not asked for; for searchers that overlap."""
         raise NotImplementedError
 
-    def ask(self, n: int) -> list[Proposal]:
-        """Up to `n` proposals; none while a generation awaits evaluations, or when the search has ended."""
+    def ask(self, n: int | None = None) -> list[Proposal]:
+        """Return up to `n` proposals, all there are if None.
+
+        There are none while a generation awaits evaluations, or when the search has ended.
+        """
         if not self._queue and not self._finished and not (self._batch and self.waits):
             proposals = self._proposed()
             self._queue = list({(p.genome, p.draw): p for p in proposals}.values())
             self._batch += self._queue
             self._finished = not self._batch
             self.index += 1
-        portion, self._queue = self._queue[:n], self._queue[n:]
+        count = len(self._queue) if n is None else n
+        portion, self._queue = self._queue[:count], self._queue[count:]
         return portion
 
     def _proposed(self) -> list[Proposal]:
@@ -257,6 +226,8 @@ def _problem(proposal: Proposal, space: Space) -> str:
     if outside.size:
         unit = int(outside[0])
         return f"level {genome.levels[unit]} of {space.units[unit].name}, whose last is {space.max_levels[unit]}"
+    if proposal.role not in ROLES:
+        return f"role {proposal.role!r}, not one of {', '.join(ROLES)}"
     for name in ("tokens", "draw", "trained"):
         value = getattr(proposal, name)
         if not isinstance(value, (int, np.integer)) or not 0 <= value <= LARGEST:

@@ -13,9 +13,10 @@ import numpy as np
 from pydantic import Field
 
 from sparsesearch.config.base import MANY
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.searchers.base import Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.nsga import NSGA2Searcher
 from sparsesearch.searchers.exact.solvers import Front, cheapest, clusters, frontier, limits_between, one_cost
+from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Limit, Space
 from sparsesearch.space.cost import cost_index
 
@@ -46,7 +47,7 @@ class DecompositionSearcher(NSGA2Searcher):
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         if index <= self.options.rounds:
-            known = [Proposal(g, self.options.tokens, 0, name) for name, g in self.start.items()] if index == 0 else []
+            known = self._start_proposals(self.options.tokens) if index == 0 else []
             return [*(proposal for group in self._groups for proposal in group.ask()), *known]
         return super().generation(index, rng)
 
@@ -92,8 +93,14 @@ class Group:
 
     def ask(self) -> list[Proposal]:
         return [
-            replace(p, genome=self._whole(p.genome), origin="group", parents=tuple(map(self._whole, p.parents)))
-            for p in self.search.ask(1_000_000)
+            replace(
+                p,
+                genome=self._whole(p.genome),
+                origin="group",
+                parents=tuple(map(self._whole, p.parents)),
+                role="search",
+            )
+            for p in self.search.ask()
         ]
 
     def tell(self, evaluations: list[Evaluation]) -> None:

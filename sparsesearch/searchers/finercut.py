@@ -9,7 +9,8 @@ from pydantic import Field
 
 from sparsesearch.config.base import LARGEST
 from sparsesearch.errors import problem
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.searchers.base import Searcher, Seeds, rank
+from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 
 
@@ -40,13 +41,13 @@ class FinerCutSearcher(Searcher):
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         tokens = self.options.tokens
         if index == 0:
-            return [Proposal(genome, tokens, 0, name) for name, genome in self.starting(0).items()]
+            return self.starting_proposals(0, tokens)
         levels = self.parent.levels
         rest = [i for i, unit in enumerate(self.space.units) if unit.is_drop and not levels[i]]
         children = [Genome.of(np.where(np.arange(len(levels)) == i, 1, levels)) for i in rest]
         return [Proposal(child, tokens, 0, "finercut", parents=(self.parent,)) for child in children]
 
     def learn(self, evaluations: list[Evaluation]) -> None:
-        children = [e for e in evaluations if e.origin == "finercut"]
+        children = [e for e in evaluations if e.parents]
         if children:
             self.parent = min(children, key=rank).genome

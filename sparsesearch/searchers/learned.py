@@ -5,6 +5,8 @@ What learns is in `sparsesearch.bilevel`, which knows torch; here the genomes ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,7 +15,8 @@ from pydantic import Field, field_validator, model_validator
 from sparsesearch.config import Fraction
 from sparsesearch.config.base import LARGEST, MANY, Finite
 from sparsesearch.errors import InputError, problem
-from sparsesearch.searchers.base import Proposal, Searcher
+from sparsesearch.searchers.base import Searcher, Traits
+from sparsesearch.searchers.records import Proposal
 from sparsesearch.space import KINDS, Limit, Space
 from sparsesearch.space.unit import CUT_KINDS
 
@@ -21,6 +24,22 @@ from sparsesearch.space.unit import CUT_KINDS
 SIZES = ("80%", "60%", "40%")
 ELEMENTS = tuple(kind for kind in CUT_KINDS if kind != "kernel")
 SUBLAYERS = tuple(kind for kind in KINDS if kind.startswith("drop_"))
+
+
+@dataclass(frozen=True)
+class LearnedTraits(Traits):
+    """Traits of a searcher that learns by gradient.
+
+    Attributes:
+        method: name of its method.
+        targets: the space with the limits of every size that is learned, by name.
+        baselines: genomes that are measured beside the learned ones.
+    """
+
+    method: str = ""
+    options: LearnedSearcher.Options = field(default_factory=lambda: LearnedSearcher.Options())
+    targets: Mapping[str, Space] = field(default_factory=dict)
+    baselines: int = 0
 
 
 class LearnedSearcher(Searcher):
@@ -94,6 +113,12 @@ class LearnedSearcher(Searcher):
                 hint = f"{error.hint} What is learned is in search.options.sizes."
                 raise problem(error.code, error.message, fix=hint) from None
 
+    @classmethod
+    def describe(cls, space: Space, objectives: Sequence[str], options: Searcher.Options) -> LearnedTraits:
+        assert isinstance(options, LearnedSearcher.Options)
+        draft = cls(space, objectives, 0, options)
+        return LearnedTraits(0, (), cls.method, options, draft.targets(), len(draft.starting(0)))
+
     def targets(self) -> dict[str, Space]:
         """The space with the limits of every size that is learned, by what to call it."""
         sizes = self.options.sizes
@@ -107,7 +132,7 @@ class LearnedSearcher(Searcher):
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         if index:
             return []
-        return [Proposal(genome, 0, 0, name) for name, genome in self.starting(0).items()]
+        return self.starting_proposals(0, 0)
 
 
 class BiPSearcher(LearnedSearcher):
@@ -253,6 +278,12 @@ class MaskLLMSearcher(LearnedSearcher):
     options: Options
     method = "maskllm"
     kinds = ("sparsity",)
+
+    @classmethod
+    def describe(cls, space: Space, objectives: Sequence[str], options: Searcher.Options) -> LearnedTraits:
+        assert isinstance(options, LearnedSearcher.Options)
+        draft = cls(space, objectives, 0, options)
+        return LearnedTraits(0, (), cls.method, options, draft.targets(), len(draft.starting(0)))
 
     def targets(self) -> dict[str, Space]:
         """The pattern is the size."""

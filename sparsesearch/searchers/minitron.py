@@ -14,7 +14,8 @@ from pydantic import Field
 
 from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.errors import problem
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.searchers.base import Searcher, Seeds, rank
+from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.unit import CUT_KINDS
 
@@ -63,7 +64,7 @@ class MinitronSearcher(Searcher):
         tokens = self.options.tokens
         if index == 0:
             alone = [Proposal(self._without([block]), tokens, 0, f"without {block}") for block in self.droppable]
-            return [*(Proposal(g, tokens, 0, name) for name, g in self.starting(0).items()), *alone]
+            return [*self.starting_proposals(0, tokens), *alone]
         if index == 1:
             return [Proposal(genome, tokens, 0, "homogeneous") for genome in self.largest()]
         return []

@@ -15,7 +15,8 @@ from pydantic import Field
 
 from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.errors import problem
-from sparsesearch.searchers.base import WORST, Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.searchers.base import WORST, Searcher, Seeds, rank
+from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.repair import repair
 
@@ -73,8 +74,7 @@ class OptunaSearcher(Searcher):
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         if index == 0:
-            start = self.starting(self.options.sizes)
-            return [Proposal(genome, self.options.tokens, 0, name) for name, genome in start.items()]
+            return self.starting_proposals(self.options.sizes, self.options.tokens)
         trials = [self._study.ask(self._levels) for _ in range(self.options.batch)]
         wanted = [Genome.of([trial.params[unit.name] for unit in self.space.units]) for trial in trials]
         self._asked = [(trial, repair(self.space, g, rng)) for trial, g in zip(trials, wanted, strict=True)]

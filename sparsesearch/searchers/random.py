@@ -6,7 +6,8 @@ import numpy as np
 from pydantic import Field
 
 from sparsesearch.config.base import LARGEST, MANY
-from sparsesearch.searchers.base import Proposal, Searcher
+from sparsesearch.searchers.base import Searcher
+from sparsesearch.searchers.records import Proposal
 from sparsesearch.space.sampling import random_genome
 
 
@@ -25,8 +26,8 @@ class RandomSearcher(Searcher):
     screens = True
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
-        start = self.starting(self.options.sizes) if index == 0 else {}
-        known = [Proposal(genome, self.options.tokens, 0, name) for name, genome in start.items()]
+        start = self.starting_proposals(self.options.sizes, self.options.tokens) if index == 0 else []
+        taken = {proposal.genome for proposal in start}
         drawn = [random_genome(self.space, rng) for _ in range(self.made(self.options.batch))]
         drawn = self.screened(drawn, self.objectives[1:], rng)
-        return known + [Proposal(g, self.options.tokens, 0, "random") for g in drawn if g not in start.values()]
+        return start + [Proposal(g, self.options.tokens, 0, "random") for g in drawn if g not in taken]

@@ -12,7 +12,7 @@ from sparsesearch.errors import printable, problem
 from sparsesearch.plugins import plugin
 from sparsesearch.searchers.allocation import AllocationSearcher
 from sparsesearch.searchers.auto.searcher import AutoSearcher
-from sparsesearch.searchers.base import Searcher, Seeds
+from sparsesearch.searchers.base import Searcher, Seeds, Traits
 from sparsesearch.searchers.decomposition import DecompositionSearcher
 from sparsesearch.searchers.evolutionary.evolution import (
     DarwinSearcher,
@@ -96,3 +96,10 @@ def create(
     checked = options_of(name, options)
     with plugin(f"searcher {name!r}"):
         return SEARCHERS[name](space, objectives, seed, checked, seeds)
+
+
+def describe(name: str, space: Space, objectives: Sequence[str], options: dict[str, Any]) -> Traits:
+    """Return the traits of a searcher on a space; raises InputError SS101 or SS102, or if it cannot take the space."""
+    checked = options_of(name, options)
+    with plugin(f"searcher {name!r}"):
+        return SEARCHERS[name].describe(space, objectives, checked)

@@ -24,7 +24,7 @@ from torch import nn
 import sparsesearch as ss
 from sparsesearch.data import Samples
 from sparsesearch.engine.launch.identity import _hash, agree, check_same, identity, known_outputs, weights_in
-from sparsesearch.engine.workers.worker import load_network
+from sparsesearch.engine.workers.setup import load_network
 from sparsesearch.errors import InputError
 from sparsesearch.models.load import weights_hash
 from sparsesearch.models.source import Factory, Given

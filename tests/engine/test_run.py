@@ -22,7 +22,7 @@ from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import EnvironmentProblem, InfeasibleError, InputError, SparseSearchError
 from sparsesearch.evaluation import Evaluator, Teacher
 from sparsesearch.evaluation.evaluator import minibatch
-from sparsesearch.export.write import open_run
+from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.archive import Archive
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger

@@ -27,7 +27,7 @@ from sparsesearch.export.forms import pattern_check as pattern
 from sparsesearch.export.forms.graphs import TRANSFORMERS
 from sparsesearch.export.forms.modeling_decilm import WIDTH_MULTIPLE, intermediate_size
 from sparsesearch.export.forms.registry import REGISTRY, gguf_source
-from sparsesearch.export.write import open_run
+from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.models import describe, load_model, load_tokenizer, surgery
 from sparsesearch.models.load import DEMO
 from sparsesearch.models.surgery import NoAttention

@@ -19,7 +19,7 @@ import sparsesearch as ss
 from sparsesearch.engine.launch.access import Access
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation.batchnorm import RunningStatistics, batch_norms, reestimate
-from sparsesearch.export.write import Opened, open_run
+from sparsesearch.engine.launch.reopen import ReopenedRun, open_run
 from sparsesearch.models.source import fill
 from sparsesearch.models.task import TASKS
 from sparsesearch.models.trace import describe_module
@@ -59,7 +59,7 @@ class Searched:
         kernels = [{"kind": "kernel"}] if name == "kernels" else []
         recipe = RECIPE | {"units": RECIPE["units"] + kernels}
         self.run = ss.search(self.module, recipe, data=DATA, results=work, name=name, quiet=True)
-        self.opened: Opened = open_run(self.run.results, Access(self.module))
+        self.opened: ReopenedRun = open_run(self.run.results, Access(self.module))
 
     @property
     def space(self) -> Space:

@@ -21,7 +21,7 @@ from sparsesearch.config import DataConfig
 from sparsesearch.data.images import image_samples
 from sparsesearch.evaluation import accuracy
 from sparsesearch.evaluation.batchnorm import RunningStatistics, reestimate
-from sparsesearch.export.write import open_run
+from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.space import Limit
 from sparsesearch.space.sampling import uniform_at_limits
 

@@ -27,7 +27,7 @@ from sparsesearch.allocation.measured_evidence import measure_evidence
 from sparsesearch.config import DataConfig
 from sparsesearch.data.images import image_samples
 from sparsesearch.evaluation import accuracy
-from sparsesearch.export.write import Opened, open_run
+from sparsesearch.engine.launch.reopen import ReopenedRun, open_run
 from sparsesearch.space import Genome, Limit
 from sparsesearch.space.sampling import uniform_at_limits
 
@@ -79,7 +79,7 @@ def recipe(args: argparse.Namespace, depth: int, seed: int, limit: str) -> dict[
     }
 
 
-def rules(opened: Opened, run: Any, limit: Limit) -> dict[str, Genome]:
+def rules(opened: ReopenedRun, run: Any, limit: Limit) -> dict[str, Genome]:
     """Uniform, and the closed-form allocations, at a limit."""
     space = run.results.space.with_limits([limit])
     found = {"uniform": uniform_at_limits(space, {u.kind for u in space.units})}

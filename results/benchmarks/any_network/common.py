@@ -11,7 +11,7 @@ import numpy as np
 from sparsesearch.data import Samples
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
 from sparsesearch.export.measuring.quality import text_windows
-from sparsesearch.export.write import open_run
+from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.models import load_tokenizer
 from sparsesearch.space import Genome
 

@@ -26,7 +26,7 @@ from support import FAMILIES, Built, kinds_of, run_search, saved_model
 import sparsesearch as ss
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.export import export
-from sparsesearch.export.write import open_run
+from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import random_genome

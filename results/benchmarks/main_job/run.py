@@ -21,7 +21,7 @@ import sparsesearch as ss
 from sparsesearch.data import Samples
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
 from sparsesearch.export.measuring.quality import text_windows
-from sparsesearch.export.write import open_run
+from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.models import load_tokenizer
 from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome, Limit

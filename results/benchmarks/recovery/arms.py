@@ -23,7 +23,7 @@ import sparsesearch as ss
 from sparsesearch.config import load_config
 from sparsesearch.engine.trials import kept_weights
 from sparsesearch.engine.workflows import recover as recovering
-from sparsesearch.export.write import open_run
+from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import TRAINING_PASSES
 from sparsesearch.runs.progress import Reporter

@@ -17,8 +17,8 @@ import torch
 from measured import metric, samples_from
 
 from sparsesearch.config import TrainingConfig, load_config
-from sparsesearch.engine.workers.worker import compute_dtype
-from sparsesearch.export.write import open_run
+from sparsesearch.engine.launch.numerics import compute_dtype
+from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.results import RunResults
 from sparsesearch.training import Objective
 from sparsesearch.training.gradual_magnitude import gradual, rewound, starter

@@ -19,7 +19,7 @@ from measured import samples_from, tested
 
 from sparsesearch.config import load_config
 from sparsesearch.engine.workflows import recover as recovering
-from sparsesearch.export.write import open_run
+from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 

@@ -21,7 +21,7 @@ from measured import parser_of, samples_from, tested
 import sparsesearch as ss
 from sparsesearch.config import load_config
 from sparsesearch.engine.workflows import recover as recovering
-from sparsesearch.export.write import Opened, open_run
+from sparsesearch.engine.launch.reopen import ReopenedRun, open_run
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
@@ -40,7 +40,7 @@ def trained_tokens(results: RunResults) -> int:
 
 
 def recovered(
-    results: RunResults, opened: Opened, picks: list[Evaluation], tokens: int, recovery: dict[str, Any], test: Any
+    results: RunResults, opened: ReopenedRun, picks: list[Evaluation], tokens: int, recovery: dict[str, Any], test: Any
 ) -> dict[str, tuple[float, float]]:
     """Quality and test metric of candidates after training, by id; those that diverged are left out."""
     config = load_config(results.run.config)

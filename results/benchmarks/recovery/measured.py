@@ -12,7 +12,7 @@ from sparsesearch.config import DataConfig, RunConfig
 from sparsesearch.data import Samples
 from sparsesearch.data.text import samples_of
 from sparsesearch.evaluation import accuracy, perplexity
-from sparsesearch.export.write import Opened
+from sparsesearch.engine.launch.reopen import ReopenedRun
 from sparsesearch.searchers import Evaluation
 
 
@@ -31,13 +31,13 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def samples_from(opened: Opened, like: DataConfig, source: str, sequences: int) -> Samples:
+def samples_from(opened: ReopenedRun, like: DataConfig, source: str, sequences: int) -> Samples:
     """Samples of another source, read as a role of the run reads its own."""
     wanted = DataConfig.model_validate(like.model_dump() | {"source": source, "sequences": sequences})
     return samples_of(wanted, opened.supernet.network.task, opened.source.directory, "test")
 
 
-def metric(opened: Opened, model: object, test: Samples, config: RunConfig) -> float:
+def metric(opened: ReopenedRun, model: object, test: Samples, config: RunConfig) -> float:
     """Perplexity, or accuracy, of a network."""
     task = opened.supernet.network.task
     if task.generates:
@@ -45,7 +45,7 @@ def metric(opened: Opened, model: object, test: Samples, config: RunConfig) -> f
     return accuracy(model, task, test, config.batch)
 
 
-def tested(opened: Opened, evaluation: Evaluation, weights: Path | None, test: Samples, config: RunConfig) -> float:
+def tested(opened: ReopenedRun, evaluation: Evaluation, weights: Path | None, test: Samples, config: RunConfig) -> float:
     """Perplexity, or accuracy, of a candidate with weights that training gave it, or as it was found."""
     supernet, genome = opened.supernet, evaluation.genome
     if weights is not None:

@@ -20,7 +20,7 @@ import sparsesearch as ss
 from sparsesearch.config import DataConfig, load_config
 from sparsesearch.data.text import samples_of
 from sparsesearch.evaluation import perplexity
-from sparsesearch.export.write import open_run
+from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.results import RunResults
 
 SCHEDULE = {"offspring": 32, "survivors": [8, 2, 1], "tokens": [1024, 4096, 16384], "generations": None}

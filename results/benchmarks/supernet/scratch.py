@@ -22,7 +22,7 @@ from sparsesearch.config import DataConfig, load_config
 from sparsesearch.data import Samples
 from sparsesearch.data.text import samples_of
 from sparsesearch.evaluation import accuracy
-from sparsesearch.export.write import open_run
+from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.results import RunResults
 from sparsesearch.training.order import rows_at
 

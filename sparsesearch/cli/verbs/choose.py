@@ -64,7 +64,7 @@ def _candidate(run: Path, pick: str | None, config: RunConfig, weights: str) -> 
     Raises InputError SS602 where the run is of another model than the recipe, SS129 where it names other code.
     """
     from sparsesearch.engine.launch.access import TRUSTED, check_same_code
-    from sparsesearch.export.write import open_run
+    from sparsesearch.engine.launch.reopen import open_run
     from sparsesearch.runs.results import RunResults
 
     results = RunResults(run)

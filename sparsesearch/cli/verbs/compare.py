@@ -44,7 +44,8 @@ def compare(
     Every searcher and seed is a run of its own in RESULTS/NAME. The same command goes on after an interruption.
     """
     from sparsesearch.config import load_config
-    from sparsesearch.engine.launch.prepare import check_disk, prepare
+    from sparsesearch.engine.launch.disk import check_disk
+    from sparsesearch.engine.launch.prepare import prepare
     from sparsesearch.engine.workflows import compare as comparing
     from sparsesearch.report.comparison import measured
     from sparsesearch.runs.progress import Reporter

@@ -25,7 +25,7 @@ def doctor(
         return
     import torch
 
-    from sparsesearch.engine.workers.worker import has_bfloat16
+    from sparsesearch.engine.launch.numerics import has_bfloat16
     from sparsesearch.runs.versions import versions
 
     found = {

@@ -57,7 +57,8 @@ def recover(
     from sparsesearch.config import parse_assignment
     from sparsesearch.engine.launch.access import Access
     from sparsesearch.engine.workflows import recover as recovering
-    from sparsesearch.export.write import form_of, open_run
+    from sparsesearch.export.write import form_of
+    from sparsesearch.engine.launch.reopen import open_run
     from sparsesearch.runs.directory import check_vacant
     from sparsesearch.runs.progress import Reporter
     from sparsesearch.runs.results import RunResults

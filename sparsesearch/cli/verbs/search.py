@@ -11,7 +11,7 @@ from sparsesearch.cli.options import Json, Trust, print_json, set_if_given, usab
 from sparsesearch.errors import name_problem, printable, problem
 
 if TYPE_CHECKING:
-    from sparsesearch.engine.launch.prepare import Launch
+    from sparsesearch.engine.launch.launch import Launch
 
 Text = Annotated[str | None, typer.Option(metavar="TEXT")]
 
@@ -78,8 +78,8 @@ def launch_or_plan(launch: Launch, path: Path, dry_run: bool, json_: bool) -> No
     """Run a search in `path` and show what it found; with `dry_run` only check that it could, and show the plan."""
     if dry_run:
         from sparsesearch.cli.plan import plan_json, print_plan
-        from sparsesearch.engine.launch.prepare import check_disk
-        from sparsesearch.engine.workers.executor import check_machine
+        from sparsesearch.engine.launch.disk import check_disk
+        from sparsesearch.engine.workers.cluster import check_machine
         from sparsesearch.runs.directory import RunDirectory
 
         RunDirectory.check_new(path)
@@ -93,7 +93,7 @@ def launch_or_plan(launch: Launch, path: Path, dry_run: bool, json_: bool) -> No
 
     from sparsesearch.cli.outcome import show_outcome
     from sparsesearch.engine import controller
-    from sparsesearch.engine.workers.executor import idle_gpu
+    from sparsesearch.engine.workers.cluster import idle_gpu
     from sparsesearch.runs.progress import Reporter
 
     reporter = Reporter()

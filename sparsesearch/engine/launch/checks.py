@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from sparsesearch.models.task import Task
 from sparsesearch.proxies import all_proxies, proxies_named
 from sparsesearch.pruning import expert_order, structured, unstructured
 from sparsesearch.pruning.pattern import n_of_m
-from sparsesearch.searchers import Searcher
-from sparsesearch.searchers.registry import SEARCHERS, create, options_of
+from sparsesearch.searchers.base import Traits
+from sparsesearch.searchers.registry import SEARCHERS, describe, options_of
 from sparsesearch.space import COSTS, Space
 
 
@@ -45,46 +46,43 @@ def check_names(config: RunConfig) -> None:
         raise problem("SS102", "objectives need a cost beside the quality.", fix=f"Allowed: {', '.join(COSTS)}.")
 
 
-def check_searcher(config: RunConfig, space: Space) -> Searcher:
-    """The searcher; raises InputError where it cannot take the space."""
+def check_searcher(config: RunConfig, space: Space) -> Traits:
+    """Return the traits of the recipe's searcher; raises InputError if it cannot take the space or the options."""
     check_allocations(config, space)
     search = config.search
-    searcher = create(search.searcher, space, config.objectives, search.seed, search.options)
-    if search.asynchronous and not searcher.overlaps:
-        able = [name for name, cls in SEARCHERS.items() if cls.overlaps]
+    traits = describe(search.searcher, space, config.objectives, search.options)
+    kind = SEARCHERS[search.searcher]
+    if search.asynchronous and not kind.overlaps:
         raise problem(
             "SS114",
             f"search.asynchronous: {search.searcher} works in whole generations.",
-            fix=f"Without them work: {', '.join(able)}.",
+            fix=f"Without them work: {', '.join(name for name, cls in SEARCHERS.items() if cls.overlaps)}.",
         )
-    if search.screen is not None and not searcher.screens:
-        able = [name for name, cls in SEARCHERS.items() if cls.screens]
+    if search.screen is not None and not kind.screens:
         raise problem(
             "SS114",
             f"search.screen: {search.searcher} makes no children to choose among.",
-            fix=f"With one work: {', '.join(able)}.",
+            fix=f"With one work: {', '.join(name for name, cls in SEARCHERS.items() if cls.screens)}.",
         )
-    return searcher
+    return traits
 
 
-def check_tokens(config: RunConfig, searcher: Searcher, selection: Samples) -> None:
-    """Raise InputError SS115 where the budget covers not one evaluation.
-
-    Args:
-        searcher: a fresh one, which is asked once and not used again.
-    """
-    search = config.search
+def check_tokens(config: RunConfig, traits: Traits, selection: Samples) -> None:
+    """Raise InputError SS115 if the budget covers not one evaluation."""
+    budget = config.search.tokens
+    if budget is None or traits.first_tokens is None:
+        return
     pool, length = len(selection), selection.length
-    needs = [min(math.ceil(p.tokens / length) or pool, pool) * length for p in searcher.ask(1)]
-    if search.tokens is not None and needs and search.tokens < needs[0]:
+    need = min(math.ceil(traits.first_tokens / length) or pool, pool) * length
+    if budget < need:
         raise problem(
             "SS115",
-            f"search.tokens {search.tokens:,} is less than one evaluation takes ({needs[0]:,} tokens).",
-            fix=f"Give --tokens {needs[0] * 100:,} or so, or set search.options.tokens to fewer.",
+            f"search.tokens {budget:,} is less than one evaluation takes ({need:,} tokens).",
+            fix=f"Give --tokens {need * 100:,} or so, or set search.options.tokens to fewer.",
         )
 
 
-def check_screen(config: RunConfig, network: Network, samples: dict[str, Samples]) -> None:
+def check_screen(config: RunConfig, network: Network, samples: Mapping[str, Samples]) -> None:
     """Raise InputError SS102 for an unknown proxy, SS116 for one that cannot screen this network's candidates, SS115
     where the budget ends with the look at it.
     """
@@ -111,7 +109,7 @@ def check_screen(config: RunConfig, network: Network, samples: dict[str, Samples
             )
 
 
-def check_training(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples], tokens: int) -> None:
+def check_training(config: RunConfig, network: Network, space: Space, samples: Mapping[str, Samples], tokens: int) -> None:
     """Raise InputError where candidates cannot be trained as the recipe wants: SS117 the method, SS118 the budget.
 
     Args:
@@ -226,7 +224,7 @@ def check_objectives(config: RunConfig, space: Space) -> None:
             )
 
 
-def check_labels(config: RunConfig, network: Network, samples: dict[str, Samples]) -> None:
+def check_labels(config: RunConfig, network: Network, samples: Mapping[str, Samples]) -> None:
     """Raise InputError SS212 where labels are needed and missing, or are no classes of the network."""
     needed = ["selection"] if config.objectives[0] == "error" else []
     if "test" in samples and not network.task.generates:
@@ -246,7 +244,7 @@ def check_labels(config: RunConfig, network: Network, samples: dict[str, Samples
                 )
 
 
-def check_disjoint(samples: dict[str, Samples]) -> None:
+def check_disjoint(samples: Mapping[str, Samples]) -> None:
     """Raise InputError SS205 where a sample serves two roles: scores would be optimistic."""
     seen: dict[bytes, str] = {}
     for role, found in samples.items():

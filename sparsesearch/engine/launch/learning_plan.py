@@ -1,8 +1,9 @@
-"""What a learned search needs to be told before it begins: how long, how much memory, and whether it can at all."""
+"""Checks of a search that learns by gradient, before it begins: tokens, memory, and options that do not fit."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,55 +16,58 @@ from sparsesearch.engine.launch.checks import check_targets
 from sparsesearch.errors import problem
 from sparsesearch.models.network import Network
 from sparsesearch.runs.ledger import TRAINING_PASSES
-from sparsesearch.searchers.learned import LearnedSearcher
-from sparsesearch.searchers.registry import create
+from sparsesearch.searchers.base import Traits
+from sparsesearch.searchers.learned import LearnedTraits
 from sparsesearch.space import Space
 
-# Steps for each size where nothing says how long to learn.
+# Steps for each size if neither options nor budget say how long to learn.
 STEPS = 200
 
 
-def searcher_of(config: RunConfig, space: Space) -> LearnedSearcher | None:
-    """The searcher of a configuration where it is a learned one."""
-    search = config.search
-    found = create(search.searcher, space, config.objectives, search.seed, search.options)
-    return found if isinstance(found, LearnedSearcher) else None
+def learning_tokens(config: RunConfig, traits: Traits, samples: Mapping[str, Samples]) -> int | None:
+    """Return the gradient tokens for each size: of the options, or what search.tokens leaves, or `STEPS` steps.
 
-
-def tokens_of(config: RunConfig, searcher: LearnedSearcher, samples: dict[str, Samples]) -> int:
-    """Gradient tokens for each size: as the options say, or what the search's tokens leave, or some steps."""
-    options, search, selection = searcher.options, config.search, samples["selection"]
+    None if nothing is learned.
+    """
+    if not isinstance(traits, LearnedTraits):
+        return None
+    options, search, selection = traits.options, config.search, samples["selection"]
     if options.tokens is not None:
         return options.tokens
-    sizes = len(searcher.targets()) * options.repeats
+    sizes = len(traits.targets) * options.repeats
     if search.tokens is not None:
-        measured = (sizes + len(searcher.starting(0))) * selection.size
+        measured = (sizes + traits.baselines) * selection.size
         return max(search.tokens - measured, 0) // (TRAINING_PASSES * sizes)
-    return STEPS * step_tokens(config, searcher, samples)
+    return STEPS * step_tokens(config, traits, _training_samples(samples))
 
 
-def step_tokens(config: RunConfig, searcher: LearnedSearcher, samples: dict[str, Samples]) -> int:
-    """Gradient tokens of one step of the loop."""
-    length = samples.get("training", samples["calibration"]).length
-    return (searcher.options.lower + 1) * (searcher.options.batch or config.training.batch) * length
+def step_tokens(config: RunConfig, traits: LearnedTraits, training: Samples) -> int:
+    """Return the gradient tokens of one step of the loop."""
+    return (traits.options.lower + 1) * (traits.options.batch or config.training.batch) * training.length
 
 
-def check_learning(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples]) -> None:
-    """Nothing where nothing is learned.
+def _training_samples(samples: Mapping[str, Samples]) -> Samples:
+    return samples.get("training", samples["calibration"])
 
-    Raises InputError SS114 where the recipe asks for what learning cannot do, SS118 for too few tokens or samples,
-    EnvironmentProblem SS308 where there is too little memory.
+
+def check_learning(
+    config: RunConfig, traits: Traits, network: Network, space: Space, samples: Mapping[str, Samples]
+) -> None:
+    """Check that the recipe's searcher can learn, if it is one that does.
+
+    Raises InputError SS114 for options that learning cannot follow, SS118 for too few tokens or samples,
+    EnvironmentProblem SS308 for too little memory.
     """
-    searcher = searcher_of(config, space)
-    if searcher is None:
+    if not isinstance(traits, LearnedTraits):
         return
-    name, options = config.search.searcher, searcher.options
-    if searcher.method == "maskllm" and config.pruners.pattern is None:
+    training = _training_samples(samples)
+    name, options = config.search.searcher, traits.options
+    if traits.method == "maskllm" and config.pruners.pattern is None:
         raise problem("SS114", f"searcher {name} chooses among N:M patterns.", fix='Set pruners.pattern, to "2:4" say.')
-    if searcher.method != "maskllm" and config.pruners.pattern is not None:
+    if traits.method != "maskllm" and config.pruners.pattern is not None:
         raise problem("SS114", f"searcher {name} keeps no {config.pruners.pattern} pattern.", fix="Use maskllm.")
     if config.training.distill < 1:
-        check_targets(network, samples.get("training", samples["calibration"]))
+        check_targets(network, training)
     if config.pruners.compensate:
         raise problem(
             "SS114",
@@ -88,18 +92,17 @@ def check_learning(config: RunConfig, network: Network, space: Space, samples: d
         slot.batched for cut in network.cuts.values() for slot in cut.readers
     ):
         raise problem("SS114", f"searcher {name}: widths of experts cannot be interpolated.", fix="Set mix: masks.")
-    data = samples.get("training", samples["calibration"])
-    step, tokens = step_tokens(config, searcher, samples), tokens_of(config, searcher, samples)
+    step, tokens = step_tokens(config, traits, training), learning_tokens(config, traits, samples) or 0
     if tokens < step:
         raise problem(
             "SS118",
             f"{tokens:,} gradient tokens for each size are less than one step takes ({step:,}).",
             fix="Give more --tokens or search.options.tokens, or a smaller search.options.batch.",
         )
-    if options.lower and len(data) < 2:
+    if options.lower and len(training) < 2:
         raise problem("SS118", "one training sample cannot be shared between weights and choice.", fix="Give more.")
-    need, there = needed_bytes(config, network, space, searcher, samples), available_bytes(config)
-    if need * (1 if config.executor.device == "cuda" else _side_by_side(config, searcher)) > there:
+    need, there = needed_bytes(config, network, space, traits, samples), available_bytes(config)
+    if need * (1 if config.executor.device == "cuda" else _side_by_side(config, traits)) > there:
         raise problem(
             "SS308",
             f"learning with {name} needs about {need / 1e9:.2g} GB a worker; {there / 1e9:.2g} GB are free.",
@@ -107,25 +110,24 @@ def check_learning(config: RunConfig, network: Network, space: Space, samples: d
         )
 
 
-def memory_note(config: RunConfig, network: Network, space: Space, samples: dict[str, Samples]) -> str:
-    """What learning will hold, and whether weights and choice might see the same samples."""
-    searcher = searcher_of(config, space)
-    assert searcher is not None
-    text = f"Learning holds about {needed_bytes(config, network, space, searcher, samples) / 1e9:.2g} GB a worker."
-    data = samples.get("training", samples["calibration"])
-    twice = _seen_twice(data) if searcher.options.lower and searcher.options.upper else 0
-    shared = f" SS411 {twice} training samples occur twice: weights and choice may see the same ones."
-    return text + (shared if twice else "")
+def memory_note(
+    config: RunConfig, traits: LearnedTraits, network: Network, space: Space, samples: Mapping[str, Samples]
+) -> str:
+    """Return a line on the memory that learning takes, and on samples that weights and choice might share."""
+    text = f"Learning holds about {needed_bytes(config, network, space, traits, samples) / 1e9:.2g} GB a worker."
+    repeated = _repeated_samples(_training_samples(samples)) if traits.options.lower and traits.options.upper else 0
+    shared = f" SS411 {repeated} training samples occur twice: weights and choice may see the same ones."
+    return text + (shared if repeated else "")
 
 
-def _side_by_side(config: RunConfig, searcher: LearnedSearcher) -> int:
-    """Plans that run at once."""
-    plans = searcher.options.repeats * (1 if searcher.options.warm else len(searcher.targets()))
+def _side_by_side(config: RunConfig, traits: LearnedTraits) -> int:
+    """Return how many chains of sizes run at once."""
+    plans = traits.options.repeats * (1 if traits.options.warm else len(traits.targets))
     return min(plans, config.executor.workers)
 
 
 def available_bytes(config: RunConfig) -> float:
-    """Memory that is free where learning runs; infinite where nobody says."""
+    """Return the free memory of the device that learning runs on; infinite if it is not known."""
     if config.executor.device == "cuda":
         return float(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else math.inf
     try:
@@ -135,7 +137,7 @@ def available_bytes(config: RunConfig) -> float:
     return next((float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), math.inf)
 
 
-def _seen_twice(samples: Samples) -> int:
-    """Samples that are there more than once."""
+def _repeated_samples(samples: Samples) -> int:
+    """Return how many samples occur more than once."""
     rows = next(iter(samples.arrays.values())).reshape(len(samples), -1)
     return len(rows) - len(np.unique(rows, axis=0))

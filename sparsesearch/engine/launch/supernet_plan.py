@@ -18,13 +18,13 @@ from sparsesearch.engine.launch.learning_plan import available_bytes
 from sparsesearch.errors import DamagedFile, problem
 from sparsesearch.files import file_hash
 from sparsesearch.models.source import Checkpoint
-from sparsesearch.runs.cache import read_index, supernet_path, weights_of
+from sparsesearch.runs.cache import Cache, read_index, weights_of
 from sparsesearch.space import Space
 from sparsesearch.supernet.draws import Draws
 from sparsesearch.training.activations import cache_bytes
 
 if TYPE_CHECKING:
-    from sparsesearch.engine.launch.prepare import Launch
+    from sparsesearch.engine.launch.launch import Launch
 
 # Float32 of a parameter that is trained: itself, its gradient and two moments; of one that is only used.
 TRAINED, USED = 16, 4
@@ -32,10 +32,6 @@ TRAINED, USED = 16, 4
 SAMPLED = 64
 # Hidden states that a backward pass through a block keeps, counted in its inputs, and copies of the logits.
 KEPT, LOGITS = 20, 4
-
-
-def training_samples(launch: Launch) -> Samples:
-    return launch.samples.get("training", launch.samples["calibration"])
 
 
 def networks_a_step(launch: Launch) -> float:
@@ -53,14 +49,14 @@ def _draws(launch: Launch, steps: int) -> list[Draws]:
 
 def steps_of(launch: Launch) -> int:
     """Steps that the training tokens allow; 0 where they are fewer than one takes."""
-    options, samples = launch.config.supernet, training_samples(launch)
+    options, samples = launch.config.supernet, launch.training_samples
     tokens = samples.size if options.tokens is None else options.tokens / networks_a_step(launch)
     return int(tokens / (options.training.batch * samples.length) + 1e-9)
 
 
 def trained_tokens(launch: Launch, start: int, stop: int, block: int = 0) -> int:
     """Tokens of all sub-networks of some steps; of block-local training, those of a block."""
-    options, samples = launch.config.supernet, training_samples(launch)
+    options, samples = launch.config.supernet, launch.training_samples
     if not options.is_trained:
         return 0
     networks = _draws(launch, steps_of(launch))[block].networks(start, stop)
@@ -69,13 +65,13 @@ def trained_tokens(launch: Launch, start: int, stop: int, block: int = 0) -> int
 
 def cached_samples(launch: Launch) -> int:
     """Samples whose hidden states block-local training reads."""
-    samples = training_samples(launch)
+    samples = launch.training_samples
     return min(steps_of(launch) * launch.config.supernet.training.batch, len(samples))
 
 
 def activation_bytes(launch: Launch) -> int:
     """Disk for the hidden states that block-local training reads; 0 for other training."""
-    options, samples = launch.config.supernet, training_samples(launch)
+    options, samples = launch.config.supernet, launch.training_samples
     if options.kind != "block_local":
         return 0
     width: torch.dtype = getattr(torch, launch.dtype.removeprefix("torch."))
@@ -84,7 +80,7 @@ def activation_bytes(launch: Launch) -> int:
 
 def training_bytes(launch: Launch) -> float:
     """Memory of a worker that trains, an estimate: one block, or the network and the dense one."""
-    network, options, samples = launch.network, launch.config.supernet, training_samples(launch)
+    network, options, samples = launch.network, launch.config.supernet, launch.training_samples
     positions = options.training.batch * samples.length * network.positions
     moving = 0.1 if options.weights == "lora" else 1.0
     if options.kind == "block_local":
@@ -131,12 +127,12 @@ def disk_bytes(launch: Launch) -> int:
     return activation_bytes(launch) + 2 * launch.storage_bytes * params + blocks + checkpoints
 
 
-def check_supernet_disk(launch: Launch, cache: Path) -> None:
+def check_supernet_disk(launch: Launch, cache: Cache) -> None:
     """Raise EnvironmentProblem SS305 where what a supernet takes will not fit; nothing where it is there already."""
-    if not launch.supernet or read_index(supernet_path(cache, launch.supernet)) is not None:
+    if not launch.supernet or read_index(cache.supernet(launch.supernet)) is not None:
         return
     need, states = disk_bytes(launch), activation_bytes(launch)
-    directory = next(p for p in (cache, *cache.parents) if p.exists())
+    directory = next(p for p in (cache.path, *cache.path.parents) if p.exists())
     free = shutil.disk_usage(directory).free
     if need <= free:
         return
@@ -160,7 +156,7 @@ def check_supernet(launch: Launch) -> None:
     _check_space(options, launch.space)
     if not options.is_trained:
         return
-    samples = training_samples(launch)
+    samples = launch.training_samples
     if options.training.hidden and any(unit.kind == "channels" for unit in launch.space.units):
         raise problem(
             "SS117",
@@ -223,7 +219,7 @@ def _check_blocks(launch: Launch) -> None:
             "supernet block_local: another network's blocks teach nothing here.",
             fix="Leave model.teacher out, or use supernet: sandwich.",
         )
-    mask = training_samples(launch).arrays.get(MASK)
+    mask = launch.training_samples.arrays.get(MASK)
     if mask is not None and not mask.all():
         raise problem(
             "SS120",

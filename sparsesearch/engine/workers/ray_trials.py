@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sparsesearch.engine.workers.trial import Ended, Trial, climb, score
-from sparsesearch.engine.workers.worker import Worker, WorkerSetup
+from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.runs import interrupts
 
 # Times that a trial is started again after its worker died.

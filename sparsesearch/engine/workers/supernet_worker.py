@@ -12,7 +12,9 @@ from safetensors import safe_open
 
 from sparsesearch.calibration.statistics import outputs
 from sparsesearch.data.samples import Samples
-from sparsesearch.engine.workers.worker import WorkerSetup, compute_dtype, load_network, peak_bytes
+from sparsesearch.engine.workers.setup import WorkerSetup, load_network
+from sparsesearch.engine.launch.numerics import compute_dtype
+from sparsesearch.engine.workers.process import peak_bytes
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
 from sparsesearch.models.source import Checkpoint
 from sparsesearch.runs.cache import SORTED, directory_of, weights_of

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-import resource
-import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers.utils import logging as transformers_logging
 
 from sparsesearch.allocation import Evidence
 from sparsesearch.allocation.measured_evidence import measure_evidence
@@ -29,12 +27,17 @@ from sparsesearch.calibration.statistics import BlockPass, WholePass, statistics
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.launch.identity import Outputs, check_same
 from sparsesearch.engine.launch.soundness import check_network, check_sight
+from sparsesearch.engine.workers.process import peak_bytes, set_up_process
+from sparsesearch.engine.workers.results import Failed, Measured, TrainingResult
+from sparsesearch.engine.workers.setup import WorkerSetup, load_network
+from sparsesearch.engine.launch.numerics import compute_dtype
 from sparsesearch.errors import EnvironmentProblem, machine_problem
 from sparsesearch.evaluation import Evaluator, Targets, accuracy, perplexity, quality_class
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.prefix_cache import PrefixCache
 from sparsesearch.models.network import Network
+from sparsesearch.logs import logger
 from sparsesearch.models.source import Retrained, Source
 from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import Proxy
@@ -51,90 +54,12 @@ from sparsesearch.tensors import is_whole, read_tensors
 from sparsesearch.training.trainer import RETRAIN, Trials, rounded
 
 
-@dataclass(frozen=True)
-class WorkerSetup:
-    """All that a worker needs to know; plain data, so that it travels to any node.
-
-    Attributes:
-        config: the run's configuration.
-        source: where the network comes from.
-        network: its description; tracing it again in every worker would take as long as the first time.
-        run, store, statistics, teacher: absolute directories that every worker can read.
-        quality: the user's own, where there is one.
-        taught_by: what candidates are compared with; None: the network itself.
-        training: role or name of the run's samples that candidates are trained on.
-        supernet: directory of the elastic supernet; empty where weights are the level store's.
-        known: what a module puts out for the first calibration samples; None for checkpoints.
-    """
-
-    config: RunConfig
-    source: Source
-    network: Network
-    run: str
-    store: str
-    statistics: str
-    teacher: str
-    quality: UserQuality | None = None
-    taught_by: Source | None = None
-    training: str = "calibration"
-    supernet: str = ""
-    known: Outputs | None = None
-
-
-def load_network(setup: WorkerSetup, dtype: torch.dtype) -> Any:
-    """The dense network in this process; raises InputError SS230 where it is not the one that was started with."""
-    model = setup.source.load(dtype, setup.config.executor.device)
-    if setup.known is not None and not isinstance(setup.source, Retrained):
-        check_same(model, setup.network.task, RunDirectory(Path(setup.run)).samples("calibration"), setup.known)
-    return model
-
-
-def compute_dtype(config: RunConfig, storage: torch.dtype) -> torch.dtype:
-    """The type of the arithmetic, as `ModelConfig.compute_dtype` says."""
-    wanted, device = config.model.compute_dtype, config.executor.device
-    if wanted == "fast":
-        return torch.bfloat16 if has_bfloat16(device) else torch.float32
-    if wanted != "auto":
-        dtype: torch.dtype = getattr(torch, wanted)
-        return dtype
-    return torch.float32 if device == "cpu" else storage
-
-
-def has_bfloat16(device: str) -> bool:
-    """Whether the processor multiplies bfloat16 matrices natively; of a CPU, only Linux tells."""
-    if device != "cpu":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
-
-
-def peak_bytes() -> int:
-    """Bytes this process held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next candidate; giving it back and faulting it in again costs a tenth."""
-    trim_threshold, map_threshold = -1, -3  # of malloc.h; the second takes 32 MiB at most
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(map_threshold, 2**25)
-
-
 class Worker:
     """Its public methods are the calls that an executor makes by name."""
 
     def __init__(self, setup: WorkerSetup) -> None:
-        # One thread count for every executor: it decides the order of sums, so results agree to the last bit.
-        torch.set_num_threads(setup.config.executor.threads)
+        set_up_process(setup)
         load_plugins(setup.config.plugins)
-        transformers_logging.disable_progress_bar()
-        if setup.config.executor.kind == "ray":
-            keep_freed_memory()  # in a process of its own
         self.setup, self.config = setup, setup.config
         self.run = RunDirectory(Path(setup.run))
         self.store, self.statistics = Path(setup.store), Path(setup.statistics)
@@ -264,23 +189,27 @@ class Worker:
             prefixes = PrefixCache(self.model, self.network, self.space, self.config.executor.prefix_bytes)
         return Evaluator(supernet, self._targets("r"), task, batch, norms, self.setup.quality, prefixes)
 
-    def evaluate(self, genome: bytes, sequences: list[int], trained: int = 0) -> dict[str, Any]:
-        """`losses`, one of each sequence; a failure becomes an `error` text, not an exception.
+    def evaluate(self, genome: bytes, sequences: list[int], trained: int) -> Measured | Failed:
+        """Measure a candidate on selection sequences; an exception of its becomes `Failed`.
 
         Args:
+            sequences: rows of the selection samples.
             trained: tokens of training that go before.
+
+        Raises what is not the candidate's fault: EnvironmentProblem, and errors of the machine.
         """
         candidate, rows = Genome(genome), np.array(sequences, dtype=np.int64)
         try:
             if trained:
                 self.evaluator.ready(self.space.dense)
-                return {"losses": self._trials.shortly(candidate, trained, rows)}
-            return {"losses": self.evaluator.losses(candidate, rows).tolist()}
-        except Exception as error:  # whatever a candidate does must not end the search
+                return Measured(self._trials.shortly(candidate, trained, rows))
+            return Measured(self.evaluator.losses(candidate, rows).tolist())
+        except Exception as error:  # any exception of a candidate must not end the search
             fault = error if isinstance(error, EnvironmentProblem) else machine_problem(error)
-            if fault is not None:  # not the candidate's fault
+            if fault is not None:
                 raise fault from None
-            return {"error": f"{type(error).__name__}: {error}"}
+            logger.debug("candidate %s failed", candidate.id, exc_info=True)
+            return Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
 
     @cached_property
     def _gatherer(self) -> Gatherer:

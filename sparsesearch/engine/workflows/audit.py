@@ -11,7 +11,8 @@ import numpy as np
 from sparsesearch.config import Rung
 from sparsesearch.engine.controller import AUDIT, supernet, write_launch
 from sparsesearch.engine.launch.checks import check_training
-from sparsesearch.engine.launch.prepare import Launch, check_disk
+from sparsesearch.engine.launch.launch import Launch
+from sparsesearch.engine.launch.disk import check_disk
 from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.scoring import Scores, scored
 from sparsesearch.engine.trials import train_all

@@ -17,7 +17,7 @@ import numpy as np
 from sparsesearch.config import SearchConfig, load_config
 from sparsesearch.engine import controller
 from sparsesearch.engine.launch.access import TRUSTED, check_same_code
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.learning import learn
 from sparsesearch.engine.measuring import Measurer
 from sparsesearch.engine.seeds import seed_genomes

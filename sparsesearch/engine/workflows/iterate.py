@@ -9,7 +9,7 @@ from typing import Any
 from sparsesearch.engine import controller
 from sparsesearch.engine.launch.access import TRUSTED, check_same_code
 from sparsesearch.engine.launch.checks import check_training
-from sparsesearch.engine.launch.prepare import Launch
+from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.workflows.recover import Recovered, prepared, recover
 from sparsesearch.errors import problem
 from sparsesearch.models.source import Checkpoint

@@ -13,12 +13,14 @@ import numpy as np
 
 from sparsesearch.config import load_config
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
-from sparsesearch.engine.launch.prepare import Launch, reopen
+from sparsesearch.engine.launch.launch import Launch
+from sparsesearch.engine.launch.prepare import reopen
 from sparsesearch.engine.stores import check_teacher
 from sparsesearch.engine.trials import train_all
 from sparsesearch.engine.workers import executor as executors
 from sparsesearch.engine.workers.trial import Trial
-from sparsesearch.engine.workers.worker import Worker, WorkerSetup
+from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.files import write_text

@@ -16,7 +16,8 @@ from sparsesearch.errors import InputError, problem
 from sparsesearch.export.forms.graphs import GRAPHS, Graph
 from sparsesearch.export.loading import MANIFEST, load, manifest
 from sparsesearch.export.verify import counts
-from sparsesearch.export.write import open_run, trained_weights
+from sparsesearch.engine.launch.reopen import open_run
+from sparsesearch.export.write import trained_weights
 from sparsesearch.models.source import open_source
 from sparsesearch.models.task import TASKS, Task
 from sparsesearch.runs.directory import RunDirectory

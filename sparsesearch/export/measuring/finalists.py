@@ -12,7 +12,7 @@ from sparsesearch.config import load_config
 from sparsesearch.data import Samples
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.errors import InputError
-from sparsesearch.export.write import Opened, open_run
+from sparsesearch.engine.launch.reopen import ReopenedRun, open_run
 from sparsesearch.latency import LatencyTable, Setting, setting_of
 from sparsesearch.latency.pieces import inputs_of, request
 from sparsesearch.latency.table import hardware_of
@@ -79,14 +79,14 @@ def is_here(results: RunResults) -> bool:
         return False
 
 
-def _setting(results: RunResults, opened: Opened) -> Setting:
+def _setting(results: RunResults, opened: ReopenedRun) -> Setting:
     if results.run.latency.exists():
         setting = LatencyTable.read(results.run.latency).setting
         return replace(setting, hardware=hardware_of(setting.device))
     return setting_of(load_config(results.run.config).latency, opened.supernet.network, opened.source.storage)
 
 
-def _request(opened: Opened, genome: Genome, setting: Setting, samples: Samples) -> tuple[Run, int]:
+def _request(opened: ReopenedRun, genome: Genome, setting: Setting, samples: Samples) -> tuple[Run, int]:
     """A request to a candidate, and the bytes of its weights."""
     task = opened.supernet.network.task
     network = opened.supernet.materialise(genome).to(setting.device, getattr(torch, setting.dtype)).eval()

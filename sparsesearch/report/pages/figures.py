@@ -134,7 +134,7 @@ def ladder_figure(results: RunResults) -> go.Figure:
         paths.setdefault(evaluation.genome, start).append(evaluation)
     figure, named = go.Figure(), set[str]()
     for path in paths.values():
-        uniform = path[0].origin.startswith("uniform")
+        uniform = path[0].role == "baseline"
         name = "uniform" if uniform else "searched"
         figure.add_trace(
             go.Scatter(

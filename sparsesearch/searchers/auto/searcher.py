@@ -15,11 +15,12 @@ from pydantic import Field
 
 from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.searchers.auto.surrogate import Measurements, Surrogate
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.searchers.base import Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.operators import moves
 from sparsesearch.searchers.exact.additive import Floats, alone, table_of
 from sparsesearch.searchers.exact.searchers import pool
 from sparsesearch.searchers.exact.solvers import limits_at, solver_of
+from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Limit, Space
 
 # Draws on which units are measured alone, and on which seeds and the first solutions are.
@@ -111,7 +112,7 @@ class AutoSearcher(Searcher):
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         options = self.options
         if index == 0:
-            named = [Proposal(g, options.tokens, FIRST, name) for name, g in self.starting(options.sizes).items()]
+            named = self.starting_proposals(options.sizes, options.tokens, FIRST)
             return named + (alone(self.space, options.probes, options.probe_tokens, ALONE) if options.probes else [])
         if index == 1:
             found = pool(self.solver, self.table, self.cost, options.sizes, options.variants, rng)

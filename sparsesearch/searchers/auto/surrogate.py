@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular
 
-from sparsesearch.searchers.base import Evaluation
 from sparsesearch.searchers.exact.additive import Floats, Table, predicted
+from sparsesearch.searchers.records import Evaluation
 from sparsesearch.space import Space
 
 Ints = npt.NDArray[np.int64]

@@ -14,9 +14,10 @@ from pydantic import Field, model_validator
 
 from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.errors import problem
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.searchers.base import Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.operators import switch
 from sparsesearch.searchers.evolutionary.racing import losers, rungs
+from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 
 Count = Annotated[int, Field(ge=1, le=MANY)]
@@ -70,8 +71,7 @@ class EvolutionSearcher(Searcher):
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         tokens = self._rungs()
         if not self.parents:
-            start = self.starting(0)
-            return [Proposal(genome, tokens[-1], 0, name) for name, genome in start.items()]
+            return self.starting_proposals(0, tokens[-1])
         if self._stage == 0:
             if self.options.generations is not None and len(self.parents) > self.options.generations:
                 return []

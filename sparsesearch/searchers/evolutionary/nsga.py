@@ -21,13 +21,13 @@ from pymoo.problems.static import StaticProblem
 from pymoo.util.ref_dirs import get_reference_directions
 
 from sparsesearch.config.base import LARGEST, MANY
-from sparsesearch.searchers.base import WORST, Evaluation, Proposal, Searcher, Seeds, rank
+from sparsesearch.searchers.base import WORST, Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.mating import BlockCrossover, LearnedMutation, LimitRepair, SpaceSampling
 from sparsesearch.searchers.evolutionary.racing import losers, rungs
+from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
+from sparsesearch.space.sampling import starting_genomes
 
-# Origin of a member of the population that is measured on other sequences.
-ROTATION = "rotation"
 # Times that pymoo is asked for children of which one at least is new.
 TRIES = 5
 
@@ -75,6 +75,14 @@ class NSGA2Searcher(Searcher):
         self._draw = self._age = 0
         self._measured: dict[Genome, Evaluation] = {}
 
+    def _start_proposals(self, tokens: int) -> list[Proposal]:
+        """Return proposals of the genomes to start from, of which a subclass may have added some."""
+        baselines = set(starting_genomes(self.space, self.options.sizes).values())
+        return [
+            Proposal(genome, tokens, self._draw, name, role="baseline" if genome in baselines else "search")
+            for name, genome in self.start.items()
+        ]
+
     @property
     def begun(self) -> bool:
         """Whether there is a population to mate."""
@@ -90,10 +98,10 @@ class NSGA2Searcher(Searcher):
         if self._racing:
             racing, self._racing = self._racing, []
             rungs = self._rungs()
-            return [Proposal(e.genome, rungs[self._looks[e.genome]], e.draw, e.origin) for e in racing]
+            return [Proposal(e.genome, rungs[self._looks[e.genome]], e.draw, e.origin, role=e.role) for e in racing]
         if self.options.rotate and self.begun and self._age >= self.options.rotate:
             self._draw, self._age = self._draw + 1, 0
-            return [Proposal(g, self.options.tokens, self._draw, ROTATION) for g in self._population()]
+            return [Proposal(g, self.options.tokens, self._draw, "rotation", role="repeat") for g in self._population()]
         self._age += 1
         return self._first() if self._algorithm is None else self._offspring(rng)
 
@@ -102,9 +110,10 @@ class NSGA2Searcher(Searcher):
         self._algorithm = self._begin()
         asked = self._new_children()
         self._await(asked, looks=len(self._rungs()) - 1)
-        names = {genome: name for name, genome in self.start.items()}
-        genomes = [*asked, *(g for g in self.start.values() if g not in asked)]
-        return [Proposal(g, self._rungs()[-1], self._draw, names.get(g, "random")) for g in genomes]
+        tokens = self._rungs()[-1]
+        start = {proposal.genome: proposal for proposal in self._start_proposals(tokens)}
+        genomes = [*asked, *(genome for genome in start if genome not in asked)]
+        return [start.get(genome) or Proposal(genome, tokens, self._draw, "random") for genome in genomes]
 
     def _offspring(self, rng: np.random.Generator) -> list[Proposal]:
         children = self._new_children()
@@ -158,9 +167,9 @@ class NSGA2Searcher(Searcher):
     # What is learned
 
     def learn(self, evaluations: list[Evaluation]) -> None:
-        self._renew({e.genome: e for e in evaluations if e.origin == ROTATION})
+        self._renew({e.genome: e for e in evaluations if e.role == "repeat"})
         for evaluation in evaluations:
-            if evaluation.origin != ROTATION and evaluation.genome in self._pending:
+            if evaluation.role != "repeat" and evaluation.genome in self._pending:
                 self._look(evaluation)
         if self._done and not (self.waits and self._racing):
             self._tell()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
-from sparsesearch.searchers.base import Evaluation, Proposal
+from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 
 Floats = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ def probes(space: Space, levels: int) -> list[Genome]:
 
 def alone(space: Space, levels: int, tokens: int, draw: int) -> list[Proposal]:
     """Proposals of dense and of `probes`, from which `table_of` makes a table."""
-    return [Proposal(genome, tokens, draw, "probe") for genome in (space.dense, *probes(space, levels))]
+    return [Proposal(genome, tokens, draw, "probe", role="probe") for genome in (space.dense, *probes(space, levels))]
 
 
 def _one(space: Space, unit: int, level: int) -> Genome:

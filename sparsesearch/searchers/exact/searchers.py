@@ -8,9 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from sparsesearch.config.base import LARGEST, MANY
-from sparsesearch.searchers.base import Evaluation, Proposal, Searcher
+from sparsesearch.searchers.base import Searcher
 from sparsesearch.searchers.exact.additive import Table, alone, table_of
 from sparsesearch.searchers.exact.solvers import DynamicProgram, IntegerProgram, Solver, limits_between
+from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome
 
 # Standard deviation of the logarithm by which variants at one limit perturb the table.
@@ -40,7 +41,7 @@ class ExactSearcher(Searcher):
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         options = self.options
         if index == 0:
-            return [Proposal(genome, options.tokens, 0, name) for name, genome in self.starting(0).items()]
+            return self.starting_proposals(0, options.tokens)
         if index == 1:
             return alone(self.space, options.probes, options.probe_tokens, 0)
         if index == 2:

@@ -1,0 +1,77 @@
+"""What calls to workers return."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A candidate that was measured.
+
+    Attributes:
+        losses: one of each sequence that was asked for, in that order.
+    """
+
+    losses: list[float]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A candidate that could not be measured.
+
+    Attributes:
+        error: type and message of the exception, or how the worker died.
+        traceback: of the exception, as Python prints it; empty if the worker died.
+    """
+
+    error: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A candidate that was trained to a token count.
+
+    Attributes:
+        losses: on all selection samples.
+        tokens: consumed since the count before was reached.
+        trained: consumed in all.
+        seconds: of the call.
+    """
+
+    losses: list[float]
+    tokens: int
+    trained: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """A candidate whose training ended without a usable result.
+
+    Attributes:
+        diverged: the reason.
+        tokens, seconds: as of `Trained`.
+    """
+
+    diverged: str
+    tokens: int
+    seconds: float
+
+    trained = 0
+
+
+TrainingResult = Trained | Diverged
+
+
+def training_json(result: TrainingResult) -> dict[str, Any]:
+    """Return the content of a trial's result file."""
+    return asdict(result)
+
+
+def training_result(data: dict[str, Any]) -> TrainingResult:
+    """Read `training_json`; raises TypeError or KeyError if it is something else."""
+    kind: type[TrainingResult] = Diverged if "diverged" in data else Trained
+    return kind(**data)

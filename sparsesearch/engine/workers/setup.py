@@ -1,0 +1,93 @@
+"""What a worker is made from, as plain data that travels to any node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparsesearch import logs
+from sparsesearch.config import RunConfig
+from sparsesearch.engine.launch.identity import Outputs, check_same
+from sparsesearch.engine.launch.launch import Launch
+from sparsesearch.evaluation.evaluator import UserQuality
+from sparsesearch.models.network import Network
+from sparsesearch.models.source import Retrained, Source
+from sparsesearch.runs.cache import weights_of
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.supernet.store import key_hash
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """All that a worker needs to know; plain data, so that it travels to any node.
+
+    Attributes:
+        config: the run's configuration.
+        source: where the network comes from.
+        network: its description; tracing it again in every worker would take as long as the first time.
+        run, store, statistics, teacher: absolute directories that every worker can read.
+        quality: the user's own, where there is one.
+        taught_by: what candidates are compared with; None: the network itself.
+        training: role or name of the run's samples that candidates are trained on.
+        supernet: directory of the elastic supernet; empty where weights are the level store's.
+        log_level: of the records that workers show; 0 for none.
+        known: what a module puts out for the first calibration samples; None for checkpoints.
+    """
+
+    config: RunConfig
+    source: Source
+    network: Network
+    run: str
+    store: str
+    statistics: str
+    teacher: str
+    quality: UserQuality | None = None
+    taught_by: Source | None = None
+    training: str = "calibration"
+    supernet: str = ""
+    known: Outputs | None = None
+    log_level: int = 0
+
+
+def load_network(setup: WorkerSetup, dtype: torch.dtype) -> Any:
+    """The dense network in this process; raises InputError SS230 where it is not the one that was started with."""
+    model = setup.source.load(dtype, setup.config.executor.device)
+    if setup.known is not None and not isinstance(setup.source, Retrained):
+        check_same(model, setup.network.task, RunDirectory(Path(setup.run)).samples("calibration"), setup.known)
+    return model
+
+
+
+
+def worker_setup(launch: Launch, run: RunDirectory, training: str = "calibration") -> WorkerSetup:
+    """Return the setup of a run's workers.
+
+    Args:
+        training: name under which the run holds the samples that candidates are trained on.
+    """
+    cache = run.cache
+    store = cache.store(key_hash(launch.store_key))
+    statistics = store / "statistics" if launch.statistics_key is None else cache.statistics(launch.statistics_key)
+    supernet = cache.supernet(launch.supernet) if launch.supernet else None
+    source, teacher = launch.source, launch.teacher
+    if supernet is not None:
+        source = Retrained(source, weights_of(supernet), launch.pruned_weights)
+        teacher = teacher or launch.source
+    return WorkerSetup(
+        config=launch.config.model_copy(update={"pruners": launch.pruners}),
+        source=source,
+        network=launch.network,
+        quality=launch.quality,
+        taught_by=teacher,
+        run=str(run.path),
+        store=str(store),
+        statistics=str(statistics),
+        teacher=str(cache.teacher(launch.teacher_key)),
+        training=training,
+        supernet=str(supernet or ""),
+        known=launch.known,
+        log_level=logs.level(),
+    )
