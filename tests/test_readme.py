@@ -15,6 +15,7 @@ from typer.main import get_command
 from sparsesearch.cli import app
 from sparsesearch.config import validate
 from sparsesearch.engine.launch.access import TRUSTED
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError
 from sparsesearch.export import FORMS, export
 from sparsesearch.models import FAMILIES, load_tokenizer
@@ -110,7 +111,7 @@ def test_the_family_shown_is_pruned_exported_and_reloaded(tmp_path: Path) -> Non
     load_tokenizer(DEMO).save_pretrained(tmp_path / "model")
     units = [*SMALL, {"kind": "drop_attention"}, {"kind": "drop_ffn"}]
     results = run_search(tmp_path / "run", tmp_path / "model", units=units, plugins=[mine])
-    report = export(results, results.pick("smallest"), tmp_path / "out", access=TRUSTED)
+    report = export(open_run(results, TRUSTED), results.pick("smallest"), tmp_path / "out")
     assert report["max_abs_logit_diff"] < 1e-4
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import sys
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.errors import LONGEST_LINE, name_problem, printable, problem
+from sparsesearch.errors import LONGEST_LINE, printable, problem
 
 if TYPE_CHECKING:
     from sparsesearch.runs.results import RunResults
@@ -48,15 +47,17 @@ def print_json(data: Any) -> None:
 
 
 def usable(path: Path, option: str) -> Path:
-    """The path that an option names; raises InputError SS126 where none can be called so, or links lead to itself."""
-    if not (fault := name_problem(str(path))):
-        try:
-            path.stat()
-        except OSError as error:  # most paths that are given are not there yet
-            fault = "links that lead to themselves" if error.errno == errno.ELOOP else ""
-    if fault:
-        raise problem("SS126", f"{option} {printable(str(path), 80)!r}: {fault}.", fix="Give another name.")
-    return path
+    """Return the path that an option names; raises InputError SS126 if there can be none."""
+    from sparsesearch.api.searches import usable_path
+
+    return usable_path(path, option)
+
+
+def run_path(results: Path, name: str) -> Path:
+    """Return the directory of a run in `--results`; raises InputError SS126 if no directory can have the name."""
+    from sparsesearch.api.searches import run_path as path_of
+
+    return path_of(results, name)
 
 
 def choose(results: RunResults, candidate: str | None, pick: str | None) -> Evaluation:

@@ -1,7 +1,6 @@
 """The run configuration: a typed tree, in which unknown keys are errors."""
 
 from __future__ import annotations
-from sparsesearch.engine.launch.numerics import compute_dtype
 
 import re
 from typing import Annotated, Any, Literal

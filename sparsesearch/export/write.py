@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from sparsesearch.config import ImageConfig
 from sparsesearch.data import Samples
-from sparsesearch.engine.launch.access import UNTRUSTED, Access
-from sparsesearch.engine.launch.prepare import reopen
-from sparsesearch.engine.launch.supernet_plan import check_weights
-from sparsesearch.engine.trials import kept_weights
+from sparsesearch.engine.phases.trials import kept_weights
+from sparsesearch.engine.reopen import ReopenedRun
+from sparsesearch.engine.workflows.recover import Recovered
 from sparsesearch.errors import machine_problem, problem
-from sparsesearch.evaluation.batchnorm import RunningStatistics
-from sparsesearch.evaluation.evaluator import USER
 from sparsesearch.export import hub, verify
 from sparsesearch.export.card import load_line, model_card
 from sparsesearch.export.card_figure import FIGURE, write_figure
@@ -45,7 +40,7 @@ from sparsesearch.runs.directory import RunDirectory, check_vacant, is_alive
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
-from sparsesearch.supernet import LevelStore, StitchedSupernet
+from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.tensors import read_tensors
 from sparsesearch.training.trainer import RETRAIN
 
@@ -62,61 +57,11 @@ BESIDE = (
 _LEFTOVER = ".sparsesearch-"
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A finished run, ready to make its candidates again on the CPU in float32; `image` is how its images were made.
-    `pattern` is the N:M that sparsity was pruned to.
-
-    `norms.correct` does for a candidate's batch normalisation what the search did before it judged the candidate.
-    """
-
-    supernet: StitchedSupernet
-    source: Source
-    norms: RunningStatistics
-    image: ImageConfig | None
-    pattern: str | None
-
-
-def open_run(results: RunResults, access: Access = UNTRUSTED) -> Opened:
-    """The supernet of a finished run, and where its network came from.
-
-    Raises InputError SS129 where it names code and is not trusted, SS505 where the run's level store is gone, SS602
-    where the module is not the one searched.
-    """
-    run = results.run
-    own = _unused if results.quality == USER else None
-    launch = reopen(run, replace(access, quality=own), reread=(), searches=False)
-    config = launch.config
-    if launch.weights != results.info["fingerprint"]["weights"]:
-        raise problem("SS602", f"{run.path}: the model is not the one that was searched.", fix="Give the same one.")
-    setup = launch.setup(run, run.path.parent / ".cache")
-    for what, place in (("level store", setup.store), ("supernet", setup.supernet)):
-        if place and not (Path(place) / "index.json").exists():
-            raise problem(
-                "SS505", f"the run's {what} {place} is gone.", fix=f"'sparsesearch resume {run.path}' rebuilds it."
-            )
-    if setup.supernet:
-        check_weights(Path(setup.supernet))
-    store = LevelStore.open(Path(setup.store), launch.store_key)
-    model = setup.source.load(torch.float32, "cpu")
-    compensate = config.pruners.compensate
-    supernet = StitchedSupernet(model, launch.network, results.space, store.files, compensate=compensate)
-    samples = launch.samples["calibration"].rows(slice(0, config.data.batch_norm))
-    norms = RunningStatistics(supernet, launch.network.task, samples, config.batch)
-    return Opened(supernet, launch.source, norms, config.data.calibration.image, config.pruners.pattern)
-
-
-def _unused(model: Any, samples: Samples) -> float:
-    """Stands for a user's quality where nothing is judged."""
-    raise NotImplementedError
-
-
 def export(
-    results: RunResults,
+    reopened: ReopenedRun,
     candidate: Evaluation,
     out: Path,
     form: str = "auto",
-    access: Access = UNTRUSTED,
     trained: Path | None = None,
     push_to_hub: str | None = None,
     private: bool = False,
@@ -124,14 +69,13 @@ def export(
     """Write a candidate as a model directory and verify it.
 
     Args:
-        results: the candidate's run.
+        reopened: the candidate's run.
         candidate: one of its evaluations.
         out: a directory that does not exist yet, or is empty.
         form: `auto` or a name in `FORMS`.
-        access: what the run directory cannot say.
-        trained: safetensors file of the candidate's weights after training; where None, those of its rung.
-        push_to_hub: `ORG/NAME` of a repository to upload the directory to, when it is verified.
-        private: whether that repository is, where it has to be made.
+        trained: safetensors file of the candidate's weights after training; None for those of its rung.
+        push_to_hub: `ORG/NAME` of a repository to upload the directory to after it is verified.
+        private: make that repository a private one.
 
     Returns:
         `{form, why, out, id, params, nonzeros, bytes, verified, max_abs_logit_diff, load, notes}`; `pattern` for a
@@ -140,31 +84,55 @@ def export(
     Raises InputError SS500 (directory not empty), SS502 (form impossible), SS508 (not logged in), SparseSearchError
     SS506 (does not verify), SS507 (cannot be traced).
     """
-    check_vacant(out)
-    if push_to_hub is not None:
-        hub.check(push_to_hub)
-    if form in GRAPHS:
-        check_packages(form)
-    opened = open_run(results, access)
-    supernet, genome = opened.supernet, candidate.genome
+    check_request(out, form, push_to_hub)
+    results = reopened.results
+    supernet, genome = reopened.supernet, candidate.genome
     trained = trained or trained_weights(results, candidate)
     if trained is not None:
         supernet.trained[genome] = read_tensors(trained, RETRAIN)
     form, why = choose(form, supernet, genome)
     with _appearing(out) as work:
         report: dict[str, Any] = {"form": form, "why": why, "out": str(out), "id": genome.id}
-        report |= _write(form, work, opened, candidate, results.run, corrects=trained is None)
+        report |= _write(form, work, reopened, candidate, results.run, corrects=trained is None)
         report |= {"bytes": _size(work), "load": load_line(form, out, supernet.network.task.auto_class), "notes": []}
-        told = _provenance(results, candidate, opened) | report.pop("more")
+        told = _provenance(results, candidate, reopened) | report.pop("more")
         _tell(work, report | told)
-        report |= _verify(form, work, opened, candidate, results.run)
-        report |= _pattern(opened, genome)
+        report |= _verify(form, work, reopened, candidate, results.run)
+        report |= _pattern(reopened, genome)
         report["notes"] = _notes(form, report, candidate, results.space.dense_costs)
         _tell(work, report | told)
         write_figure(results, candidate, work / FIGURE)
         (work / "README.md").write_text(model_card(report, told, results, candidate))
     _note_in_run(results.run, report)
     return report if push_to_hub is None else report | {"hub": hub.push(out, push_to_hub, private)}
+
+
+def write_recovered(reopened: ReopenedRun, recovered: Recovered, out: Path, form: str) -> dict[str, Any]:
+    """Return the report of a trained candidate's model, and of its training; a model of an earlier call is read."""
+    report = exported(out) or export(reopened, recovered.after, out, form, trained=recovered.weights)
+    return report | {
+        "before": recovered.candidate.quality,
+        "after": recovered.quality,
+        "training_tokens": recovered.after.trained,
+        "recovery_tokens": recovered.tokens,
+        "soup": recovered.copies,
+    }
+
+
+def exported(out: Path) -> dict[str, Any] | None:
+    """Return the manifest that an earlier export wrote to a directory; None if there is none."""
+    path = out / MANIFEST
+    manifest: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+    return manifest
+
+
+def check_request(out: Path, form: str, push_to_hub: str | None = None) -> None:
+    """Raise InputError if an export cannot be written whatever the candidate; for checks before a run is reopened."""
+    check_vacant(out)
+    if push_to_hub is not None:
+        hub.check(push_to_hub)
+    if form in GRAPHS:
+        check_packages(form)
 
 
 def trained_weights(results: RunResults, candidate: Evaluation) -> Path | None:
@@ -240,32 +208,32 @@ def _tell(work: Path, told: dict[str, Any]) -> None:
 
 
 def _write(
-    form: str, work: Path, opened: Opened, candidate: Evaluation, run: RunDirectory, corrects: bool
+    form: str, work: Path, reopened: ReopenedRun, candidate: Evaluation, run: RunDirectory, corrects: bool
 ) -> dict[str, Any]:
     """Write the model's own files; under `more` what the manifest must say of them, and counts of a graph's weights."""
-    supernet, genome, task = opened.supernet, candidate.genome, opened.supernet.network.task
+    supernet, genome, task = reopened.supernet, candidate.genome, reopened.supernet.network.task
     make = REGISTRY[form].plan(supernet, genome)
     assert not isinstance(make, str)
     model = make()
     if corrects:
-        opened.norms.correct(model, genome)
+        reopened.norms.correct(model, genome)
     if form in GRAPHS:
         inputs = _samples(run).inputs(model)
         names = save_graph(form, model, task, inputs, work / GRAPHS[form])
-        if opened.source.directory is not None:
-            _save_beside(opened, work)
+        if reopened.launch.source.directory is not None:
+            _save_beside(reopened, work)
         length = supernet.network.max_length
         return verify.counts(model) | {"more": {"inputs": names, "max_length": length}}
-    if isinstance(opened.source, Checkpoint):
-        _in_types(model, opened.source.types).save_pretrained(work)
+    if isinstance(reopened.launch.source, Checkpoint):
+        _in_types(model, reopened.launch.source.types).save_pretrained(work)
         for name, text in (REGISTRY[form].code or _no_code)(supernet).items():
             (work / name).write_text(text)
-        _save_beside(opened, work)
+        _save_beside(reopened, work)
         return {"more": {"classes": stock_classes(supernet)}}
     # Tied weights are written once a name: the format refuses shared memory.
-    save_file(_in_own_types(model.state_dict(), opened.source), work / STATE)
+    save_file(_in_own_types(model.state_dict(), reopened.launch.source), work / STATE)
     changes = supernet.surgery(genome) if form == "uneven" else None
-    return {"more": {"factory": getattr(opened.source, "name", None), "surgery": changes}}
+    return {"more": {"factory": getattr(reopened.launch.source, "name", None), "surgery": changes}}
 
 
 def _in_types(model: Any, types: Types) -> Any:
@@ -287,15 +255,15 @@ def _no_code(_: StitchedSupernet) -> dict[str, str]:
     return {}
 
 
-def _save_beside(opened: Opened, work: Path) -> None:
+def _save_beside(reopened: ReopenedRun, work: Path) -> None:
     """What goes with a checkpoint: its tokenizer, or how its images are made, and how it generates or is pooled."""
-    source = opened.source.directory
+    source = reopened.launch.source.directory
     assert source is not None
     for name in (*BESIDE, *_modules(source)):
         if (source / name).is_file():
             (work / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, work / name)
-    if opened.supernet.network.task.data != "image":
+    if reopened.supernet.network.task.data != "image":
         load_tokenizer(source).save_pretrained(work)
     elif (source / PREPROCESSOR).is_file():
         shutil.copy(source / PREPROCESSOR, work / PREPROCESSOR)
@@ -328,13 +296,15 @@ def _size(work: Path) -> int:
     return sum(path.stat().st_size for path in work.iterdir() if path.suffix in WEIGHT_FILES)
 
 
-def _pattern(opened: Opened, genome: Genome) -> dict[str, Any]:
+def _pattern(reopened: ReopenedRun, genome: Genome) -> dict[str, Any]:
     """`{pattern: ...}` of a candidate that was pruned to one, with torch's own 2:4 on a GPU."""
-    found = opened.pattern and pattern_check.check(opened.supernet, genome, opened.pattern)
+    found = reopened.launch.config.pruners.pattern and pattern_check.check(
+        reopened.supernet, genome, reopened.launch.config.pruners.pattern
+    )
     if not found:
         return {}
     if found["pattern"] == "2:4" and torch.cuda.is_available():
-        matrices = pattern_check.pruned_matrices(opened.supernet, genome)
+        matrices = pattern_check.pruned_matrices(reopened.supernet, genome)
         whole = {name: matrix for name, matrix in matrices.items() if name not in found["broken"]}
         found["semi_structured"] = pattern_check.round_trip(whole)
         if found["semi_structured"]["max_abs_diff"]:
@@ -356,16 +326,16 @@ def _notes(form: str, report: dict[str, Any], candidate: Evaluation, dense: dict
     return notes + ([pattern_check.note(report["pattern"])] if "pattern" in report else [])
 
 
-def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: RunDirectory) -> dict[str, Any]:
+def _verify(form: str, work: Path, reopened: ReopenedRun, candidate: Evaluation, run: RunDirectory) -> dict[str, Any]:
     """Reload in fresh processes, every way the form promises, and compare; raises SparseSearchError SS506."""
-    supernet, samples = opened.supernet, _samples(run)
+    supernet, samples = reopened.supernet, _samples(run)
     task, genome = supernet.network.task, candidate.genome
     if genome in supernet.trained:
         model = supernet.materialise(genome)
     else:
         # What the search judged, which has nothing to do with how exports are put together.
         model = supernet.apply(genome)
-        opened.norms.correct(model, genome)
+        reopened.norms.correct(model, genome)
     inputs = samples.inputs(model)
     if form in GRAPHS:
         inputs = graph_inputs(task, inputs)
@@ -377,9 +347,9 @@ def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: R
             save_file(inputs | {"outputs": outputs.contiguous()}, reference, told)
         except Exception as error:  # safetensors' own type for what the disk says
             raise machine_problem(error, f"cannot write to {directory}") or error from error
-        if isinstance(opened.source, Given) and form not in GRAPHS:
+        if isinstance(reopened.launch.source, Given) and form not in GRAPHS:
             # Nothing but the user's own process can make this module.
-            again = load(work, torch.float32, module=opened.source.module)
+            again = load(work, torch.float32, module=reopened.launch.source.module)
             ways = {"sparsesearch.load": verify.check(again, inputs, outputs)}
         else:
             promised = REGISTRY[form].ways
@@ -412,11 +382,16 @@ def _load_freshly(work: Path, reference: Path, way: str) -> dict[str, Any]:
     return found
 
 
-def _provenance(results: RunResults, candidate: Evaluation, opened: Opened) -> dict[str, Any]:
+def _image_options(reopened: ReopenedRun) -> dict[str, Any] | None:
+    image = reopened.launch.config.data.calibration.image
+    return None if image is None else image.model_dump()
+
+
+def _provenance(results: RunResults, candidate: Evaluation, reopened: ReopenedRun) -> dict[str, Any]:
     return {
         "schema": 1,
-        "task": opened.supernet.network.task.name,
-        "image": opened.image and opened.image.model_dump(),
+        "task": reopened.supernet.network.task.name,
+        "image": _image_options(reopened),
         "model": results.info["model"],
         "weights_sha256": results.info["fingerprint"]["weights"],
         "objectives": {name: results.values(candidate)[name] for name in results.objectives},

@@ -106,11 +106,16 @@ class RunDirectory:
     def create(cls, path: Path) -> RunDirectory:
         """Make a new run directory; raises InputError SS303 or EnvironmentProblem SS302 (not writable)."""
         cls.check_new(path)
+        run = cls(path.resolve())
+        run.make()
+        return run
+
+    def make(self) -> None:
+        """Make the directory if it is not there; raises EnvironmentProblem SS302."""
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise machine_problem(error, f"cannot write to {path}") or error from None
-        return cls(path.resolve())
+            raise machine_problem(error, f"cannot write to {self.path}") or error from None
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:

@@ -11,7 +11,7 @@ import numpy as np
 from sparsesearch import pareto
 from sparsesearch.errors import problem
 from sparsesearch.runs.archive import Archive
-from sparsesearch.runs.cache import read_index, supernet_path
+from sparsesearch.runs.cache import read_index
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import TRAINING_PASSES
 from sparsesearch.runs.schemas import check_evaluations, check_info, check_space
@@ -181,7 +181,7 @@ class RunResults:
     def supernet_tokens(self) -> int:
         """Tokens that training the supernet took, in this run or an earlier one, each counted three times."""
         key = self.info["fingerprint"].get("supernet")
-        index = read_index(supernet_path(self.run.path.parent / ".cache", key)) if key else None
+        index = read_index(self.run.cache.supernet(key)) if key else None
         return TRAINING_PASSES * int(index["tokens"]) if index else 0
 
     def find(self, identity: str) -> Evaluation:

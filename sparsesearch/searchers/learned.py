@@ -120,19 +120,25 @@ class LearnedSearcher(Searcher):
         return LearnedTraits(0, (), cls.method, options, draft.targets(), len(draft.starting(0)))
 
     def targets(self) -> dict[str, Space]:
-        """The space with the limits of every size that is learned, by what to call it."""
-        sizes = self.options.sizes
-        if not sizes and self.space.bounds:
-            return {", ".join(bound.text for bound in self.space.bounds): self.space}
-        cost = self.objectives[1]
-        sizes = sizes or [f"{cost}<={share}" for share in SIZES]
-        own = list(self.space.limits)
-        return {size: self.space.with_limits([*own, Limit.parse(size)]) for size in sizes}
+        return learning_targets(self.space, self.objectives[1], self.options.sizes)
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         if index:
             return []
         return self.starting_proposals(0, 0)
+
+
+def learning_targets(space: Space, cost: str, sizes: Sequence[str]) -> dict[str, Space]:
+    """Return the space with the limits of every size that is learned, by name.
+
+    Args:
+        cost: the first cost objective, which default sizes are shares of.
+        sizes: limits; if there are none, the space's own, or `SIZES`.
+    """
+    if not sizes and space.bounds:
+        return {", ".join(bound.text for bound in space.bounds): space}
+    sizes = sizes or [f"{cost}<={share}" for share in SIZES]
+    return {size: space.with_limits([*space.limits, Limit.parse(size)]) for size in sizes}
 
 
 class BiPSearcher(LearnedSearcher):

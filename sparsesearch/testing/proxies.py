@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from sparsesearch.config import RunConfig
-from sparsesearch.engine.controller import supernet, write_launch
+from sparsesearch.engine.controller import with_supernet, write_launch
+from sparsesearch.engine.job import open_job
 from sparsesearch.engine.launch.prepare import prepare
-from sparsesearch.engine.scoring import scored
+from sparsesearch.engine.phases.scoring import scored
+from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.engine.workflows import audit as auditing
 from sparsesearch.proxies.agreement import Floats
 from sparsesearch.runs.directory import RunDirectory
@@ -47,21 +49,21 @@ def check_proxy(name: str, work: Path, recipe: dict[str, Any] | None = None) -> 
         work: a directory of its own; what is built there for one proxy serves the next one of the same recipe.
         recipe: a run for which the proxy is meant, in place of the embedded language model's.
     """
-    launch = auditing.limited(prepare(RunConfig.model_validate(recipe or RECIPE)))
-    proxies = [proxy for proxy in auditing.chosen(launch, [name]) if proxy.name == name]
+    launch = auditing.with_limits(prepare(RunConfig.model_validate(recipe or RECIPE)))
+    proxies = [proxy for proxy in auditing.choose_proxies(launch, [name]) if proxy.name == name]
     run, reporter = RunDirectory.create(work / name), Reporter(quiet=True)
-    write_launch(launch, run)
-    with supernet(launch, run, reporter) as (space, executor, ledger, setup):
-        genomes = equal_cost_genomes(space, SAMPLES, np.random.default_rng(0))
-        calls = [(genome.data, [0, 1]) for genome in genomes]
+    with open_job(launch, run, reporter, lambda: write_launch(launch, run)) as opened:
+        job = with_supernet(opened)
+        genomes = equal_cost_genomes(job.space, SAMPLES, np.random.default_rng(0))
+        calls = [(genome.data, [0, 1], 0) for genome in genomes]
 
-        def score(wanted: list[Genome]) -> Floats:
-            scores, _ = scored(launch, setup, space, proxies, wanted, executor, reporter, ledger)
+        def score(candidates: list[Genome]) -> Floats:
+            scores, _ = scored(job, proxies, candidates)
             return scores[name]
 
-        before = list(executor.map("evaluate", calls))
+        before = list(job.executor.map(Worker.evaluate, calls))
         scores = score(genomes)
         assert np.isfinite(scores).all(), f"scores are finite numbers, got {scores}"
         assert np.ptp(scores) > 0, "candidates of equal cost have different scores"
         assert np.array_equal(score(genomes[::-1])[::-1], scores), "neither order nor repetition changes a score"
-        assert list(executor.map("evaluate", calls)) == before, "scoring leaves the network as it was"
+        assert list(job.executor.map(Worker.evaluate, calls)) == before, "scoring leaves the network as it was"

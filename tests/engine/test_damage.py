@@ -19,6 +19,7 @@ from sparsesearch import cli
 from sparsesearch.config import RunConfig, load_config
 from sparsesearch.data import Samples
 from sparsesearch.engine import controller
+from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import DamagedFile, EnvironmentProblem, InputError
 from sparsesearch.files import read_json, read_lines, seal, unseal, write_json
@@ -242,7 +243,7 @@ def test_a_damaged_cache_is_built_again(healthy: Path, tmp_path: Path, pattern: 
     before = path.read_bytes()
     chance.choice(DAMAGES)(path, chance)
     config = load_config(healthy / "run" / "run.yaml")
-    again = controller.start(controller.prepare(config), tmp_path / "again", QUIET)
+    again = controller.start(prepare(config), tmp_path / "again", QUIET)
     assert again.run.archive.read_bytes() == (healthy / "run" / "archive.jsonl").read_bytes()
     if "statistics" in pattern or "blocks" in pattern:  # not needed any more
         return
@@ -309,7 +310,7 @@ def test_an_archive_that_is_cut_while_a_search_runs_ends_it(
     with monkeypatch.context() as patch:
         patch.setattr(Worker, "evaluate", cutting)
         with pytest.raises(DamagedFile, match=r"SS601 .*archive.jsonl is damaged: it was cut or removed .*resume"):
-            controller.start(controller.prepare(config), tmp_path / "run", QUIET)
+            controller.start(prepare(config), tmp_path / "run", QUIET)
     assert controller.resume(tmp_path / "run", {}, QUIET).run.archive.read_bytes() == whole
 
 
@@ -322,7 +323,7 @@ def test_a_full_disk_leaves_no_hidden_states(healthy: Path, tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr("sparsesearch.calibration.statistics.write_tensors", full)
         with pytest.raises(OSError, match="No space left"):
-            controller.start(controller.prepare(config), tmp_path / "run", QUIET)
+            controller.start(prepare(config), tmp_path / "run", QUIET)
     assert not list(tmp_path.rglob("*.tmp"))
     again = controller.resume(tmp_path / "run", {}, QUIET)
     assert again.run.archive.read_bytes() == (healthy / "run" / "archive.jsonl").read_bytes()
@@ -397,7 +398,7 @@ def test_a_power_cut_loses_what_was_not_synced_and_nothing_else(
         disk = Disk(patch)
         patch.setattr(Worker, "evaluate", cut)
         try:
-            controller.start(controller.prepare(config), tmp_path / "run", QUIET)
+            controller.start(prepare(config), tmp_path / "run", QUIET)
         except KeyboardInterrupt:
             assert after < 10_000
     disk.cut(tmp_path)
@@ -447,12 +448,12 @@ def test_of_two_searches_of_one_name_the_second_is_refused(
     def held(path: Path) -> RunDirectory:
         monkeypatch.setattr(RunDirectory, "create", create)
         run = create(path)
-        controller.start(controller.prepare(config), path, QUIET)
+        controller.start(prepare(config), path, QUIET)
         return run
 
     monkeypatch.setattr(RunDirectory, "create", held)
     with pytest.raises(InputError, match="SS303"):
-        controller.start(controller.prepare(config), tmp_path / "run", QUIET)
+        controller.start(prepare(config), tmp_path / "run", QUIET)
     assert RunResults(tmp_path / "run").front
 
 
@@ -460,7 +461,7 @@ def test_a_candidate_that_kills_its_process_is_kept_out(
     healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config(healthy / "run" / "run.yaml")
-    launch = controller.prepare(config)
+    launch = prepare(config)
     evaluate = Worker.evaluate
 
     def deadly(self: Worker, genome: bytes, *call: Any) -> Any:

@@ -173,11 +173,12 @@ def test_a_factory_that_builds_other_weights_is_refused(tmp_path: Path, monkeypa
 def test_a_worker_with_another_network_is_refused(tmp_path: Path) -> None:
     run = search(small(), tmp_path, "run")
     from sparsesearch.config import load_config
-    from sparsesearch.engine.launch.prepare import prepare
+    from sparsesearch.engine.launch.prepare import PythonInputs, prepare
+    from sparsesearch.engine.workers.setup import worker_setup
 
     config = load_config(run.results.run.config)
-    launch = prepare(config, saved=run.results.run, module=small())
-    setup = launch.setup(run.results.run, tmp_path / ".cache")
+    launch = prepare(config, PythonInputs(small()), run.results.run)
+    setup = worker_setup(launch, run.results.run)
     assert load_network(setup, torch.float32)[0].in_features == 8
     assert load_network(setup, torch.bfloat16)[0].in_features == 8
     other = small()

@@ -16,7 +16,8 @@ from support import launched, recipe, run_search
 
 import sparsesearch as ss
 from sparsesearch.engine import controller
-from sparsesearch.engine.trials import kept_weights
+from sparsesearch.engine.phases.trials import kept_weights
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.errors import DamagedFile, InputError
 from sparsesearch.evaluation import perplexity
@@ -93,14 +94,14 @@ def test_the_ledger_counts_tokens_consumed(climbed: RunResults) -> None:
 def test_a_trained_candidate_is_found_and_exported_as_it_is(climbed: RunResults, tmp_path: Path) -> None:
     (best,) = [e for e in climbed.front if e.quality == min(e.quality for e in climbed.front)]
     assert climbed.find(best.genome.id).trained == 160
-    export(climbed, climbed.find(best.genome.id), tmp_path / "out", "zeros")
+    export(open_run(climbed), climbed.find(best.genome.id), tmp_path / "out", "zeros")
     told = json.loads((tmp_path / "out" / "sparsesearch.json").read_text())
     assert told["training_tokens"] == 160
     assert told["objectives"]["kl"] == best.quality
     assert "after 160 tokens of training" in (tmp_path / "out" / "README.md").read_text()
     gone = replace(best, trained=96)
     with pytest.raises(InputError, match=r"SS501 .* is not kept"):
-        export(climbed, gone, tmp_path / "gone")
+        export(open_run(climbed), gone, tmp_path / "gone")
 
 
 def test_damaged_weights_of_a_trained_candidate_are_not_exported(climbed: RunResults, tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_damaged_weights_of_a_trained_candidate_are_not_exported(climbed: RunRes
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(DamagedFile, match=rf"SS601 .*{weights.name} is damaged"):
-        export(results, best, tmp_path / "out", "zeros")
+        export(open_run(results), best, tmp_path / "out", "zeros")
     with pytest.raises(DamagedFile, match=rf"SS601 .*{weights.name} is damaged"):
         open_target(f"{results.run.path}/{best.genome.id}")
     assert not (tmp_path / "out").exists()
@@ -122,10 +123,10 @@ def test_damaged_weights_of_a_trained_candidate_are_not_exported(climbed: RunRes
 def test_recovery_goes_on_where_the_rungs_ended(family_dir: Make, tmp_path: Path) -> None:
     results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs())
     best = results.pick("best")
-    still = recovering.prepared(results, {"training.learning_rate": 1e-12}, 64)
-    (same,) = recovering.recover(results, still, [best], 1, Reporter(quiet=True))
+    still = recovering.prepare_recovery(results, {"training.learning_rate": 1e-12}, 64)
+    (same,) = recovering.recover(still, [best], Reporter(quiet=True))
     assert same.quality == pytest.approx(best.quality, rel=1e-5)
-    (further,) = recovering.recover(results, recovering.prepared(results, {}, 64), [best], 1, Reporter(quiet=True))
+    (further,) = recovering.recover(recovering.prepare_recovery(results, {}, 64), [best], Reporter(quiet=True))
     assert further.quality < best.quality
     assert further.after.trained == 160 + 64
 
@@ -204,7 +205,7 @@ def test_test_data_judge_the_weights_that_the_front_shows(
     results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs(), data=data)
     told, best = json.loads(results.run.test.read_text()), results.pick("best")
     assert best.trained
-    export(results, best, tmp_path / "out")
+    export(open_run(results), best, tmp_path / "out")
     again = perplexity(load(tmp_path / "out"), results.run.samples("test").arrays["input_ids"], 4)
     assert told[name_in_tests(best)] == pytest.approx(again, rel=1e-4)
 

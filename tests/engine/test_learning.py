@@ -99,7 +99,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 ) -> None:
     """Killed in the middle of the second size, with a checkpoint after each step."""
     whole = run_search(tmp_path / "whole", family_dir("llama"), **sparse(searcher))
-    monkeypatch.setattr("sparsesearch.engine.learning.SLICE", 0.0)
+    monkeypatch.setattr("sparsesearch.engine.phases.learning.SECONDS_PER_CALL", 0.0)
     own, steps = Loop.advance, []
 
     def dying(self: Loop) -> None:
@@ -303,8 +303,8 @@ def test_what_was_learned_is_recovered(cofi: RunResults, tmp_path: Path) -> None
     shutil.copytree(cofi.run.path.parent / ".cache", tmp_path / ".cache")
     results = RunResults(tmp_path / "run")
     candidate = results.learned[0]
-    launch = recovering.prepared(results, {"training.learning_rate": 1e-30, "training.batch": 1}, 16)
-    (done,) = recovering.recover(results, launch, [candidate], 1, Reporter(quiet=True))
+    launch = recovering.prepare_recovery(results, {"training.learning_rate": 1e-30, "training.batch": 1}, 16)
+    (done,) = recovering.recover(launch, [candidate], Reporter(quiet=True))
     assert done.quality == pytest.approx(candidate.quality, rel=1e-5), "a step that moves nothing changes nothing"
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from support import launched, recipe, run_search
 
 from sparsesearch.engine import controller
-from sparsesearch.engine.workers import executor as executors
+from sparsesearch.engine.workers.ray_actors import RayExecutor
+from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import EnvironmentProblem
 from sparsesearch.runs.progress import Reporter
 
@@ -50,19 +52,16 @@ def test_without_generations_workers_share_the_budget_and_a_death_is_survived(
     cluster: str, family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[int] = []
-    begin = executors.RayExecutor.stream
+    begin = RayExecutor.stream
 
-    def killing(self: Any, method: str, source: Any, lanes: int | None = None) -> Iterator[Any]:
-        for index, result in enumerate(begin(self, method, source, lanes)):
-            if isinstance(result[0], int):
-                yield result  # of `map`
-                continue
+    def killing(self: Any, method: Any, source: Any, on_death: Any = None) -> Iterator[Any]:
+        for index, result in enumerate(begin(self, method, source, on_death)):
             if index == 2 and not killed:
-                killed.append(self._ray.get(self._actors[0].__ray_call__.remote(lambda _: os.getpid())))
+                killed.append(ray.get(self._actors[0].__ray_call__.remote(lambda _: os.getpid())))
                 os.kill(killed[0], signal.SIGKILL)
             yield result
 
-    monkeypatch.setattr(executors.RayExecutor, "stream", killing)
+    monkeypatch.setattr(RayExecutor, "stream", killing)
     executor = {"kind": "ray", "workers": 2}
     search = SEARCH | {"asynchronous": True}
     results = run_search(tmp_path / "run", family_dir("llama"), search=search, executor=executor)
@@ -76,16 +75,16 @@ def test_a_killed_worker_is_replaced_and_leaves_no_trace(
     cluster: str, family_dir: Make, tmp_path: Path, local_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[int] = []
-    begin = executors.RayExecutor.map
+    begin = RayExecutor.map
 
-    def killing(self: Any, method: str, calls: Any, lanes: int | None = None) -> Iterator[Any]:
-        for index, result in enumerate(begin(self, method, calls, lanes)):
-            if method == "evaluate" and index == 2 and not killed:
-                killed.append(self._ray.get(self._actors[0].__ray_call__.remote(lambda _: os.getpid())))
+    def killing(self: Any, method: Any, calls: Any, lanes: int | None = None, on_death: Any = None) -> Iterator[Any]:
+        for index, result in enumerate(begin(self, method, calls, lanes, on_death)):
+            if method is Worker.evaluate and index == 2 and not killed:
+                killed.append(ray.get(self._actors[0].__ray_call__.remote(lambda _: os.getpid())))
                 os.kill(killed[0], signal.SIGKILL)
             yield result
 
-    monkeypatch.setattr(executors.RayExecutor, "map", killing)
+    monkeypatch.setattr(RayExecutor, "map", killing)
     executor = {"kind": "ray", "workers": 2}
     results = run_search(tmp_path / "run", family_dir("llama"), search=SEARCH, executor=executor)
     assert killed

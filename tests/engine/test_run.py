@@ -15,14 +15,16 @@ import pytest
 from filelock import FileLock
 from support import launched, recipe, rewritten, run_search
 
-from sparsesearch.engine import controller, measuring
-from sparsesearch.engine.workers import executor as executors
+from sparsesearch.engine import controller, job
+from sparsesearch.engine.phases import measuring
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.engine.workers import worker
+from sparsesearch.engine.workers.local import LocalExecutor
+from sparsesearch.engine.workers.results import Measured
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import EnvironmentProblem, InfeasibleError, InputError, SparseSearchError
 from sparsesearch.evaluation import Evaluator, Teacher
 from sparsesearch.evaluation.evaluator import minibatch
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.archive import Archive
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger
@@ -53,33 +55,38 @@ class FakeExecutor:
         self.setup = setup
 
     @cached_property
-    def real(self) -> executors.LocalExecutor:
-        return executors.LocalExecutor(self.setup)
+    def real(self) -> LocalExecutor:
+        return LocalExecutor(self.setup)
 
-    def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
-        if method != "evaluate":
+    def map(
+        self, method: Any, calls: Sequence[tuple[Any, ...]], lanes: int | None = None, on_death: Any = None
+    ) -> Iterator[Any]:
+        if method is not Worker.evaluate:
             yield from self.real.map(method, calls, lanes)
             return
         for call in calls:
             yield self.evaluated(*call)
 
-    def evaluated(self, genome: bytes, sequences: list[int], trained: int = 0) -> dict[str, Any]:
+    def run(self, method: Any, *call: Any) -> Any:
+        return self.real.run(method, *call)
+
+    def evaluated(self, genome: bytes, sequences: list[int], trained: int) -> Measured:
         type(self).calls += 1
         levels = np.frombuffer(genome, dtype="<i2").astype(float)
-        return {"losses": [float((levels**1.5 / (s + 2)).sum()) for s in sequences]}
+        return Measured([float((levels**1.5 / (s + 2)).sum()) for s in sequences])
 
-    def stream(self, method: str, source: executors.Source, lanes: int | None = None) -> Iterator[tuple[Any, Any]]:
+    def stream(self, method: Any, source: Any, on_death: Any = None) -> Iterator[tuple[Any, Any]]:
         """Three workers, of which any may be the first to end."""
         rng, running = np.random.default_rng(), []
         while True:
-            while len(running) < 3 and (wanted := source()):
-                running.append(wanted)
+            while len(running) < 3 and (request := source()):
+                running.append(request)
             if not running:
                 return
             tag, call = running.pop(rng.integers(len(running)))
             yield tag, self.evaluated(*call)
 
-    def each(self, method: str) -> list[Any]:
+    def each(self, method: Any) -> list[Any]:
         return [{"peak_bytes": 1}]
 
     def close(self) -> None: ...
@@ -88,7 +95,7 @@ class FakeExecutor:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeExecutor]:
     FakeExecutor.calls = 0
-    monkeypatch.setattr(executors, "create", FakeExecutor)
+    monkeypatch.setattr(job, "create_executor", FakeExecutor)
     return FakeExecutor
 
 
@@ -154,7 +161,7 @@ def test_how_a_measurement_is_portioned_changes_no_bit(
 ) -> None:
     archives = []
     for portion in (1, 100):
-        monkeypatch.setattr(measuring, "PORTION", portion)
+        monkeypatch.setattr(measuring, "MINIBATCHES_PER_CALL", portion)
         results = run_search(tmp_path / str(portion), family_dir("llama"), batch=2)
         archives.append(results.run.archive.read_bytes())
     assert archives[0] == archives[1]

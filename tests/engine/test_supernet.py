@@ -23,16 +23,17 @@ from sparsesearch.cli import app
 from sparsesearch.config import RunConfig, load_config
 from sparsesearch.data import Samples
 from sparsesearch.engine import controller
-from sparsesearch.engine import supernet_training as supernet_building
 from sparsesearch.engine.launch import supernet_plan as supernet_checks
 from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.engine.launch.supernet_plan import training_bytes
+from sparsesearch.engine.phases import supernet_training as supernet_building
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.export import load, write
 from sparsesearch.models.surgery import set_attribute
-from sparsesearch.runs.cache import INDEX, USAGE, supernet_path, weights_of
+from sparsesearch.runs.cache import INDEX, USAGE, weights_of
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.supernet.draws import Draws
@@ -54,7 +55,7 @@ def supernet(kind: str, **more: Any) -> dict[str, Any]:
 
 
 def directory(results: RunResults) -> Path:
-    return supernet_path(results.run.path.parent / ".cache", results.info["fingerprint"]["supernet"])
+    return results.run.cache.supernet(results.info["fingerprint"]["supernet"])
 
 
 def tokens(results: RunResults, phase: str) -> int:
@@ -76,7 +77,7 @@ def test_candidates_are_parts_of_one_network(
     """What a run measures, and what it exports, is the elastic network run at the genome."""
     results = runs[kind]
     assert {p.name for p in directory(results).iterdir()} == {INDEX, USAGE, "weights.safetensors"}
-    opened = write.open_run(results)
+    opened = open_run(results)
     launch = launched(results.info["model"], **supernet(kind))
     network, samples = launch.network, launch.samples["selection"].rows(slice(0, 2))
     model = launch.source.load(torch.float32, "cpu")
@@ -161,7 +162,7 @@ def test_damaged_weights_are_refused(runs: dict[str, RunResults], tmp_path: Path
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
     try:
-        for use in (lambda: write.open_run(results), lambda: controller.resume(results.run.path, {}, Reporter(True))):
+        for use in (lambda: open_run(results), lambda: controller.resume(results.run.path, {}, Reporter(True))):
             with pytest.raises(EnvironmentProblem, match=r"SS306 .*weights.safetensors is missing or damaged"):
                 use()
     finally:
@@ -231,8 +232,8 @@ def test_recovery_is_trained_otherwise(runs: dict[str, RunResults]) -> None:
     """With options and data that the supernet was not trained with, whose name does not depend on them."""
     results = runs["block_local"]
     changes = {"training.learning_rate": 3e-3, "data.training": {"source": "stdlib:test", "sequences": 4, "length": 16}}
-    launch = recovering.prepared(results, changes | {"training.batch": 2}, 64)
-    (done,) = recovering.recover(results, launch, [results.pick("smallest")], 1, Reporter(quiet=True))
+    launch = recovering.prepare_recovery(results, changes | {"training.batch": 2}, 64)
+    (done,) = recovering.recover(launch, [results.pick("smallest")], Reporter(quiet=True))
     assert done.tokens == 64
 
 
@@ -256,9 +257,9 @@ def test_a_supernet_that_is_gone_is_missed(runs: dict[str, RunResults]) -> None:
     place.rename(place.with_name("away"))
     try:
         with pytest.raises(InputError, match=r"SS505 the run's supernet .* is gone"):
-            write.open_run(results)
+            open_run(results)
         with pytest.raises(InputError, match=r"SS505 .*supernets.* is gone"):
-            recovering.prepared(results, {"training.batch": 2}, 64)
+            recovering.prepare_recovery(results, {"training.batch": 2}, 64)
     finally:
         place.with_name("away").rename(place)
 
@@ -279,7 +280,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     """Killed in the middle (of the second block), with a checkpoint after each step."""
     monkeypatch.setattr("sparsesearch.training.loop.PAUSE", -1.0)
     monkeypatch.setattr("sparsesearch.training.loop.SPARING", -1.0)
-    monkeypatch.setattr(supernet_building, "SLICE", 0.0)
+    monkeypatch.setattr(supernet_building, "SECONDS_PER_CALL", 0.0)
     own, taken = NestedRun.gradients, []
     steps = supernet_checks.steps_of(launched(family_dir("llama"), **supernet(kind)))
 
@@ -376,7 +377,7 @@ def test_a_convolutional_network_with_batch_normalisation(tmp_path: Path) -> Non
     assert state["linear.weight"].shape[0] == CLASSES
     assert results.dense is not None
     assert results.dense.quality < 1.0
-    opened = write.open_run(results, TRUSTED)
+    opened = open_run(results, TRUSTED)
     smallest = results.pick("smallest")
     found = opened.supernet.materialise(smallest.genome)
     own = sum(p.numel() for p in found.parameters())

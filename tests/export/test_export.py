@@ -14,6 +14,7 @@ from support import FAMILIES, kinds_of, run_search
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import sparsesearch as ss
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError, SparseSearchError
 from sparsesearch.export import export, write
 from sparsesearch.export.measuring.quality import evaluate_text
@@ -50,7 +51,7 @@ def test_uneven_widths_and_dropped_sublayers_reload_everywhere(family: str, fami
         drop_attention=(1, 0, 0),
         drop_ffn=(0, 0, 0) if experts else (0, 1, 0),
     )
-    report = export(results, chosen, tmp_path / "out")
+    report = export(open_run(results), chosen, tmp_path / "out")
     assert report["form"] == "uneven"
     assert report["verified"] == ["sparsesearch.load", "trust_remote_code"]
     assert report["max_abs_logit_diff"] < 1e-5
@@ -68,7 +69,7 @@ def test_uniform_widths_become_a_stock_model(small_run: RunResults, tmp_path: Pa
     chosen = candidate(
         small_run, ffn_width=(1, 1, 1), kv_groups=(2, 2, 2), drop_attention=(0, 1, 0), drop_ffn=(0, 1, 0)
     )
-    report = export(small_run, chosen, tmp_path / "out")
+    report = export(open_run(small_run), chosen, tmp_path / "out")
     assert report["form"] == "uniform"
     assert report["verified"] == ["sparsesearch.load", "transformers"]
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -83,7 +84,7 @@ def test_uniform_widths_become_a_stock_model(small_run: RunResults, tmp_path: Pa
 @pytest.mark.usefixtures("quick_exports")
 def test_fewer_query_heads_in_every_group_are_a_stock_model(family: str, family_dir: Make, tmp_path: Path) -> None:
     results = run_search(tmp_path / "run", family_dir(family), units=[{"kind": "q_heads"}])
-    report = export(results, candidate(results, q_heads=(1, 1, 1)), tmp_path / "out")
+    report = export(open_run(results), candidate(results, q_heads=(1, 1, 1)), tmp_path / "out")
     assert report["form"] == "uniform"
     assert report["params"] == results.space.costs.named(results.space.smallest.levels)["params"]
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -93,15 +94,15 @@ def test_fewer_query_heads_in_every_group_are_a_stock_model(family: str, family_
 @pytest.mark.usefixtures("quick_exports")
 def test_shapes_that_the_stock_configuration_refuses_become_uneven(small_run: RunResults, tmp_path: Path) -> None:
     chosen = candidate(small_run, kv_groups=(1, 1, 1))  # 6 query heads do not divide a hidden size of 32
-    assert export(small_run, chosen, tmp_path / "out")["form"] == "uneven"
+    assert export(open_run(small_run), chosen, tmp_path / "out")["form"] == "uneven"
     with pytest.raises(InputError, match="SS502 the stock configuration refuses"):
-        export(small_run, chosen, tmp_path / "other", form="uniform")
+        export(open_run(small_run), chosen, tmp_path / "other", form="uniform")
 
 
 @pytest.mark.usefixtures("quick_exports")
 def test_sparse_weights_stay_in_place_and_are_said_to_gain_nothing(small_run: RunResults, tmp_path: Path) -> None:
     chosen = candidate(small_run, sparsity=(2, 1, 2))
-    report = export(small_run, chosen, tmp_path / "out")
+    report = export(open_run(small_run), chosen, tmp_path / "out")
     assert report["form"] == "zeros"
     assert report["params"] == small_run.space.dense_costs["params"]
     assert report["nonzeros"] == chosen.costs["nonzeros"]
@@ -112,7 +113,7 @@ def test_sparse_weights_stay_in_place_and_are_said_to_gain_nothing(small_run: Ru
 @pytest.mark.usefixtures("quick_exports")
 def test_any_candidate_can_be_written_with_zeros(small_run: RunResults, tmp_path: Path) -> None:
     chosen = candidate(small_run, sparsity=(1, 0, 2), ffn_width=(1, 2, 3), kv_groups=(1, 0, 2), drop_ffn=(0, 0, 1))
-    report = export(small_run, chosen, tmp_path / "out", form="zeros")
+    report = export(open_run(small_run), chosen, tmp_path / "out", form="zeros")
     assert report["max_abs_logit_diff"] < 1e-4
     assert report["params"] == small_run.space.dense_costs["params"]
     assert report["nonzeros"] == chosen.costs["nonzeros"]
@@ -120,7 +121,7 @@ def test_any_candidate_can_be_written_with_zeros(small_run: RunResults, tmp_path
 
 @pytest.mark.usefixtures("quick_exports")
 def test_load_gives_a_working_model_and_tokenizer(small_run: RunResults, tmp_path: Path) -> None:
-    export(small_run, small_run.pick("knee"), tmp_path / "out")
+    export(open_run(small_run), small_run.pick("knee"), tmp_path / "out")
     model, tokenizer = ss.load(tmp_path / "out"), AutoTokenizer.from_pretrained(tmp_path / "out")
     ids = torch.tensor([tokenizer("def main():")["input_ids"]])
     assert model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0).shape[1] <= ids.shape[1] + 4
@@ -136,7 +137,7 @@ def test_half_precision_checkpoints_are_exported_without_loss(tmp_path: Path) ->
         tmp_path / "run", "demo", units=[{"kind": "ffn_width", "levels": 2}, {"kind": "sparsity", "levels": ["50%"]}]
     )
     chosen = candidate(results, ffn_width=(1, 2, 1, 0, 2, 1), sparsity=(1, 0, 1, 1, 0, 1))
-    report = export(results, chosen, tmp_path / "out")
+    report = export(open_run(results), chosen, tmp_path / "out")
     assert report["max_abs_logit_diff"] == 0.0
     assert ss.load(tmp_path / "out").dtype == torch.bfloat16
     assert report["bytes"] < 1.05 * chosen.costs["bytes"] + 20_000
@@ -148,7 +149,7 @@ def test_half_precision_checkpoints_are_exported_without_loss(tmp_path: Path) ->
 )
 def test_forms_that_cannot_be_written(small_run: RunResults, tmp_path: Path, form: str, code: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
-        export(small_run, candidate(small_run, ffn_width=(1, 2, 3)), tmp_path / "out", form=form)
+        export(open_run(small_run), candidate(small_run, ffn_width=(1, 2, 3)), tmp_path / "out", form=form)
     assert caught.value.code == code
     assert words in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -157,13 +158,13 @@ def test_forms_that_cannot_be_written(small_run: RunResults, tmp_path: Path, for
 def test_a_directory_that_is_not_empty_is_left_alone(small_run: RunResults, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(InputError, match=r"SS500 .* exists and is not empty"):
-        export(small_run, small_run.pick("knee"), tmp_path)
+        export(open_run(small_run), small_run.pick("knee"), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_the_shipped_code_is_what_runs(small_run: RunResults, tmp_path: Path) -> None:
     """Broken, an export does not verify: the proof would notice."""
-    export(small_run, candidate(small_run, ffn_width=(1, 2, 3)), tmp_path / "out")
+    export(open_run(small_run), candidate(small_run, ffn_width=(1, 2, 3)), tmp_path / "out")
     (tmp_path / "out" / "modeling_sparsesearch.py").write_text("raise RuntimeError('shipped code ran')")
     reference = tmp_path / "reference.safetensors"
     tensors = {"input_ids": torch.zeros(1, 8, dtype=torch.long), "outputs": torch.zeros(1, 8, 2048)}
@@ -185,7 +186,7 @@ def test_an_export_that_does_not_verify_leaves_nothing(
 
     monkeypatch.setattr(StitchedSupernet, "state_dict", lying)
     with pytest.raises(SparseSearchError, match="SS506 the export differs"):
-        export(small_run, candidate(small_run, ffn_width=(1, 2, 3)), tmp_path / "out")
+        export(open_run(small_run), candidate(small_run, ffn_width=(1, 2, 3)), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

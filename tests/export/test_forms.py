@@ -21,13 +21,13 @@ from torch.nn import functional
 import sparsesearch as ss
 from sparsesearch.config.units import NEMOTRON_NAS_WIDTH
 from sparsesearch.engine.launch.access import Access
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
 from sparsesearch.export import FORMS, export, hub, verify, write
 from sparsesearch.export.forms import pattern_check as pattern
 from sparsesearch.export.forms.graphs import TRANSFORMERS
 from sparsesearch.export.forms.modeling_decilm import WIDTH_MULTIPLE, intermediate_size
 from sparsesearch.export.forms.registry import REGISTRY, gguf_source
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.models import describe, load_model, load_tokenizer, surgery
 from sparsesearch.models.load import DEMO
 from sparsesearch.models.surgery import NoAttention
@@ -143,7 +143,7 @@ def test_conformance(form: str, kind: str, runs: Runs, tmp_path: Path) -> None:
     )
     chosen = candidate(results, **levels)
     out = tmp_path / "out"
-    report = export(results, chosen, out, form, Access(module))
+    report = export(open_run(results, Access(module)), chosen, out, form)
     own = module is not None and form in ("zeros", "uneven")
     assert report["verified"] == (["sparsesearch.load"] if own else sorted(REGISTRY[form].ways))
     assert report["max_abs_logit_diff"] < 1e-4
@@ -184,7 +184,7 @@ def results_of(opened: Any) -> Callable[[Any, Any], torch.Tensor]:
 def test_padding_is_to_the_widest_layer_and_says_what_is_left(runs: Runs, tmp_path: Path) -> None:
     results, _ = runs("llama")
     chosen = candidate(results, ffn_width=(1, 0, 2), kv_groups=(1, 2, 3), drop_attention=(1, 1, 0), drop_ffn=(0, 1, 0))
-    report = export(results, chosen, tmp_path / "out", "padded")
+    report = export(open_run(results), chosen, tmp_path / "out", "padded")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     # Block 1 is gone; attention is left in block 2 alone, and that has one KV group.
     sizes = [config[name] for name in ("num_hidden_layers", "intermediate_size", "num_key_value_heads")]
@@ -208,7 +208,7 @@ def test_padding_is_to_the_widest_layer_and_says_what_is_left(runs: Runs, tmp_pa
 def test_what_cannot_be_padded(kind: str, levels: dict[str, Any], words: str, runs: Runs, tmp_path: Path) -> None:
     results, module = runs(kind)
     with pytest.raises(InputError, match=words) as caught:
-        export(results, candidate(results, **levels), tmp_path / "out", "padded", Access(module))
+        export(open_run(results, Access(module)), candidate(results, **levels), tmp_path / "out", "padded")
     assert caught.value.code == "SS502"
     assert "Forms it can take:" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
@@ -293,7 +293,7 @@ def test_block_configurations_are_read_as_vllm_reads_them(runs: Runs, tmp_path: 
     assert widths == {(3 * 256, 2 * 256, 256)}  # 0.6 and 0.3 of 768 snap to what the formula can say
     # Block 1 is gone, block 0 keeps its attention, block 2 has none. Half of the KV groups everywhere can be said.
     chosen = candidate(results, ffn_width=(1, 0, 2), kv_groups=(2, 0, 0), drop_attention=(0, 1, 1), drop_ffn=(0, 1, 0))
-    report = export(results, chosen, tmp_path / "out", "nemotron_nas")
+    report = export(open_run(results), chosen, tmp_path / "out", "nemotron_nas")
     assert "vLLM itself was not run" in report["notes"][0]
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (config["model_type"], config["architectures"]) == ("nemotron-nas", ["DeciLMForCausalLM"])
@@ -320,7 +320,7 @@ def test_what_block_configurations_cannot_say(
 ) -> None:
     results, _ = runs(kind)
     with pytest.raises(InputError, match=words):
-        export(results, candidate(results, **levels), tmp_path / "out", "nemotron_nas")
+        export(open_run(results), candidate(results, **levels), tmp_path / "out", "nemotron_nas")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -355,7 +355,7 @@ def test_what_cannot_be_traced_leaves_nothing(runs: Runs, tmp_path: Path, monkey
     monkeypatch.setattr(torch.export, "export", refuse)
     results, module = runs("cnn")
     with pytest.raises(SparseSearchError, match=r"SS507 .* form torch_export: RuntimeError: data-dependent shape"):
-        export(results, candidate(results), tmp_path / "out", "torch_export", Access(module))
+        export(open_run(results, Access(module)), candidate(results), tmp_path / "out", "torch_export")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -368,7 +368,7 @@ def test_a_missing_extra_is_one_line_before_any_work(
     monkeypatch.setattr(write, "open_run", None)
     results, _ = runs("llama")
     with pytest.raises(SparseSearchError, match=r"SS307 form onnx needs .*onnxruntime.*sparsesearch\[onnx\]"):
-        export(results, results.pick("knee"), tmp_path / "out", "onnx")
+        export(open_run(results), results.pick("knee"), tmp_path / "out", "onnx")
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch_export", "uneven", "zeros"])
@@ -384,7 +384,7 @@ def test_an_export_onto_a_full_disk_is_one_line(
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
         with pytest.raises(EnvironmentProblem, match=r"SS3(05|12) cannot write .*out: "):
-            export(results, candidate(results), tmp_path / "out", form, Access(module))
+            export(open_run(results, Access(module)), candidate(results), tmp_path / "out", form)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
@@ -430,7 +430,7 @@ def test_gguf_names_the_form_that_its_converter_takes(
     supernet = open_run(results).supernet
     chosen = candidate(results, **levels)
     with pytest.raises(InputError, match=f"takes form {form} " if form else "takes no form") as caught:
-        export(results, chosen, tmp_path / "out", "gguf")
+        export(open_run(results), chosen, tmp_path / "out", "gguf")
     assert not form or "convert_hf_to_gguf.py DIR" in caught.value.hint
     assert gguf_source(supernet, chosen.genome)[1] == form
 
@@ -446,13 +446,13 @@ def test_two_of_four_is_checked_and_reported(family_dir: Make, tmp_path: Path) -
         units=[{"kind": "sparsity", "levels": ["50%"]}, {"kind": "ffn_width", "levels": [0.5]}],
         pruners={"sparsity": "magnitude", "pattern": "2:4"},
     )
-    report = export(results, candidate(results, sparsity=(1, 1, 0)), tmp_path / "out")
+    report = export(open_run(results), candidate(results, sparsity=(1, 1, 0)), tmp_path / "out")
     assert report["pattern"] == {"pattern": "2:4", "matrices": 14, "holds": 14, "broken": []}
     assert "vLLM no longer runs 2:4" in report["notes"][-1]
     manifest = json.loads((tmp_path / "out" / "sparsesearch.json").read_text())
     assert manifest["pattern"] == report["pattern"]
     # Inside a cut, groups of four no longer lie side by side, and that is said.
-    report = export(results, candidate(results, sparsity=(1, 0, 0), ffn_width=(1, 0, 0)), tmp_path / "cut")
+    report = export(open_run(results), candidate(results, sparsity=(1, 0, 0), ffn_width=(1, 0, 0)), tmp_path / "cut")
     assert report["pattern"]["broken"] == ["model.layers.0.mlp.down_proj.weight"]
     assert "holds in 6 of 7 pruned matrices (not in model.layers.0.mlp.down_proj" in report["notes"][-1]
 
@@ -532,7 +532,7 @@ def test_a_verified_export_is_uploaded(runs: Runs, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(hub, "HfApi", FakeHub)
     FakeHub.calls = []
     results, _ = runs("llama")
-    report = export(results, candidate(results), tmp_path / "out", push_to_hub="org/name", private=True)
+    report = export(open_run(results), candidate(results), tmp_path / "out", push_to_hub="org/name", private=True)
     assert report["hub"] == "https://hub.test/org/name"
     (_, made), (_, uploaded) = FakeHub.calls
     assert made == {"repo": "org/name", "private": True, "exist_ok": True}
@@ -552,7 +552,7 @@ def test_who_is_not_logged_in_hears_it_before_any_work(
     monkeypatch.setattr(write, "open_run", None)  # the long work
     results, _ = runs("llama")
     with pytest.raises(InputError, match=words) as caught:
-        export(results, candidate(results), tmp_path / "out", push_to_hub=repo)
+        export(open_run(results), candidate(results), tmp_path / "out", push_to_hub=repo)
     assert (caught.value.code, caught.value.exit_code) == ("SS508", 2)
     assert list(tmp_path.iterdir()) == []
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.export import export, write
 from sparsesearch.runs.results import RunResults
@@ -49,7 +50,7 @@ def test_places_that_cannot_be_are_one_line(
     out = place(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SparseSearchError) as caught:
-        export(small_run, small_run.pick("knee"), out)
+        export(open_run(small_run), small_run.pick("knee"), out)
     assert caught.value.code == code
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -63,7 +64,7 @@ def test_a_link_to_an_empty_directory_and_a_long_name_are_places(
     if not long:
         (tmp_path / "target").mkdir()
         out.symlink_to("target")
-    export(small_run, small_run.pick("knee"), out)
+    export(open_run(small_run), small_run.pick("knee"), out)
     assert out.is_symlink() != long
     assert (out / "config.json").is_file()
 
@@ -83,7 +84,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 
     monkeypatch.setattr(write, "_write", full)
     with pytest.raises(SparseSearchError, match=r"SS305 cannot write .*out: no space left on the disk"):
-        export(small_run, small_run.pick("knee"), tmp_path / "out")
+        export(open_run(small_run), small_run.pick("knee"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -93,6 +94,6 @@ def test_what_killed_exports_left_is_removed(small_run: RunResults, tmp_path: Pa
     begin = f".sparsesearch-{socket.gethostname()}-"
     for name in (f"{begin}{int(ended.stdout)}-abc", f"{begin}{os.getpid()}-abc", ".sparsesearch-elsewhere-1-abc"):
         (tmp_path / name).mkdir()
-    export(small_run, small_run.pick("knee"), tmp_path / "out")
+    export(open_run(small_run), small_run.pick("knee"), tmp_path / "out")
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"out", f"{begin}{os.getpid()}-abc", ".sparsesearch-elsewhere-1-abc"}

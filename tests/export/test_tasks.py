@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from sparsesearch.config import ModelConfig
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.export import export
 from sparsesearch.export.measuring.evaluated_model import Dense, locate
 from sparsesearch.models import load_tokenizer
@@ -104,7 +105,7 @@ def test_an_export_scores_as_its_candidate_and_dense_loses_nothing(
     small_run: RunResults, tasks: Path, tmp_path: Path, quick_exports: None
 ) -> None:
     candidate = small_run.pick("smallest")
-    export(small_run, candidate, tmp_path / "out")
+    export(open_run(small_run), candidate, tmp_path / "out")
     runs = small_run.run.path
     targets = [f"{runs}/{candidate.genome.id}", str(tmp_path / "out"), f"{runs}/{small_run.space.dense.id}"]
     notes: list[str] = []

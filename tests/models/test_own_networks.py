@@ -37,8 +37,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import sparsesearch as ss
 from sparsesearch.calibration.collect import unfolded
 from sparsesearch.engine.launch.access import Access
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.files import read_lines, seal
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.builder import matrix_of

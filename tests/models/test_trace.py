@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sparsesearch as ss
 from sparsesearch.engine.launch.access import Access
+from sparsesearch.engine.reopen import ReopenedRun, open_run
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation.batchnorm import RunningStatistics, batch_norms, reestimate
-from sparsesearch.engine.launch.reopen import ReopenedRun, open_run
 from sparsesearch.models.source import fill
 from sparsesearch.models.task import TASKS
 from sparsesearch.models.trace import describe_module

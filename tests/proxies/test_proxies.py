@@ -281,7 +281,7 @@ def test_a_proxy_that_fails_is_told_and_has_no_scores(tmp_path: Path, capsys: py
         """Fails."""
         raise ZeroDivisionError("by hand")
 
-    launch = auditing.limited(prepare(RunConfig.model_validate(RECIPE)))
+    launch = auditing.with_limits(prepare(RunConfig.model_validate(RECIPE)))
     proxies = [Proxy(f"broken_{reads}", reads, broken) for reads in ("costs", "matrix", "network")]  # type: ignore[arg-type]
     found = auditing.audit(launch, tmp_path / "run", proxies, 4, 0, 0, Reporter())
     assert all(np.isnan(scores).all() for scores in found.scores.values())

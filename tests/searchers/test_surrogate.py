@@ -150,7 +150,7 @@ def test_auto_does_without_predictions_that_are_wrong() -> None:
 def test_auto_chooses_what_it_measured_within_any_limits() -> None:
     space = synthetic_space(0, blocks=3)
     searcher = create("auto", space, ["kl", "nonzeros"], 0, {})
-    assert searcher.chosen(space) is None
+    assert searcher.best_within(space) is None
     assert searcher.finalists(5) == []
     for _ in range(3):
         searcher.tell(
@@ -160,6 +160,6 @@ def test_auto_chooses_what_it_measured_within_any_limits() -> None:
                 for q in quality(space, np.array([p.genome.levels], dtype=np.int64)).tolist()
             ]
         )
-    assert searcher.chosen(space) == space.dense == Genome.of([0] * len(space.units))
+    assert searcher.best_within(space) == space.dense == Genome.of([0] * len(space.units))
     assert space.dense in searcher.finalists(5)
     assert len(searcher.finalists(5)) == 5

@@ -10,6 +10,7 @@ import pytest
 import torch
 from support import Built, kinds_of, run_search
 
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.export import export
 from sparsesearch.models import load_model
@@ -98,7 +99,7 @@ def test_exports_carry_the_biases(family: str, family_dir: Make, tmp_path: Path)
     results = run_search(tmp_path / "run", family_dir(family), units=kinds_of(family_dir(family)), pruners=pruners())
     genome = Genome.of([1 if u.kind in ("sparsity", "ffn_width") else 0 for u in results.space.units])
     chosen = Evaluation(genome, 1, 0, "test", "ok", 1.0, results.space.costs.named(genome.levels))
-    report = export(results, chosen, tmp_path / "out")
+    report = export(open_run(results), chosen, tmp_path / "out")
     # Llama has no biases, so its stock configuration cannot say this candidate.
     assert report["form"] == ("uneven" if family == "llama" else "uniform")
     assert report["params"] == chosen.costs["params"]

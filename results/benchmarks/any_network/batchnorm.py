@@ -19,9 +19,9 @@ from cnn import HERE, IMAGE
 import sparsesearch as ss
 from sparsesearch.config import DataConfig
 from sparsesearch.data.images import image_samples
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.evaluation import accuracy
 from sparsesearch.evaluation.batchnorm import RunningStatistics, reestimate
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.space import Limit
 from sparsesearch.space.sampling import uniform_at_limits
 

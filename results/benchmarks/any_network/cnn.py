@@ -26,8 +26,8 @@ from sparsesearch.allocation import allocation, at_limits, densities_by_name
 from sparsesearch.allocation.measured_evidence import measure_evidence
 from sparsesearch.config import DataConfig
 from sparsesearch.data.images import image_samples
+from sparsesearch.engine.reopen import ReopenedRun, open_run
 from sparsesearch.evaluation import accuracy
-from sparsesearch.engine.launch.reopen import ReopenedRun, open_run
 from sparsesearch.space import Genome, Limit
 from sparsesearch.space.sampling import uniform_at_limits
 

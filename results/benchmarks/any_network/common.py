@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from sparsesearch.data import Samples
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
 from sparsesearch.export.measuring.quality import text_windows
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.models import load_tokenizer
 from sparsesearch.space import Genome
 
@@ -39,7 +39,7 @@ class TextMeasure:
         """
         self.opened, self.space, self.batch = open_run(results), results.space, batch
         self.supernet = self.opened.supernet
-        tokenizer, network = load_tokenizer(self.opened.source.directory), self.supernet.network
+        tokenizer, network = load_tokenizer(self.opened.launch.source.directory), self.supernet.network
         valid = text_windows(tokenizer, text / "valid.txt", length)[:windows]
         teacher = Teacher.create(work / "teacher", Samples({"input_ids": valid}), network.output_shape(length))
         teacher.fill(self.supernet.apply(self.space.dense), network.task, 0, windows, batch)

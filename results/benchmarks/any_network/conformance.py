@@ -24,9 +24,9 @@ from networks import NETWORKS, make
 from support import FAMILIES, Built, kinds_of, run_search, saved_model
 
 import sparsesearch as ss
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.export import export
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import random_genome
@@ -83,7 +83,7 @@ def family(name: str, work: Path) -> None:
     results = run_search(work / "run", work / "model", units=kinds_of(work / "model"))
     genome = genomes(results.space)[2]
     chosen = Evaluation(genome, 1, 0, "table", "ok", 1.0, results.space.costs.named(genome.levels))
-    row(name, built.space, found, export(results, chosen, work / "out")["max_abs_logit_diff"])
+    row(name, built.space, found, export(open_run(results), chosen, work / "out")["max_abs_logit_diff"])
 
 
 def traced(name: str, work: Path) -> None:

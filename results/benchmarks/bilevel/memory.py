@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from sparsesearch.config import load_config
-from sparsesearch.engine import controller, learning
+from sparsesearch.engine import controller
 from sparsesearch.engine.launch.prepare import prepare
+from sparsesearch.engine.phases import learning
 from sparsesearch.runs.progress import Reporter
 
 STEPS = 4

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from transformers.utils import logging
 
+from sparsesearch.engine.reopen import open_run
+
 sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))
 from support import FAMILIES, kinds_of, run_search, saved_model
 
@@ -38,7 +40,7 @@ def candidate(space: Space, form: str) -> Evaluation:
 def written(results: RunResults, form: str, out: Path) -> tuple[str, str]:
     """A cell of the table, and the reason where there is no export."""
     try:
-        report = export(results, candidate(results.space, form), out, form)
+        report = export(open_run(results), candidate(results.space, form), out, form)
     except SparseSearchError as error:
         return "no", str(error)
     return f"{report['max_abs_logit_diff']:.0e}", ""

@@ -20,6 +20,7 @@ import torch
 from transformers.utils import logging
 
 import sparsesearch as ss
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.export import FORMS, export
 from sparsesearch.export.forms.graphs import GRAPHS
@@ -31,7 +32,7 @@ from sparsesearch.searchers import Evaluation
 def written(results: RunResults, candidate: Evaluation, form: str, out: Path) -> dict[str, Any]:
     """The report of an export; the reason where the candidate cannot take the form."""
     try:
-        return export(results, candidate, out, form)
+        return export(open_run(results), candidate, out, form)
     except SparseSearchError as error:
         return {"form": form, "refused": str(error)}
 

@@ -19,9 +19,9 @@ import torch
 
 import sparsesearch as ss
 from sparsesearch.data import Samples
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
 from sparsesearch.export.measuring.quality import text_windows
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.models import load_tokenizer
 from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome, Limit
@@ -110,7 +110,7 @@ class Measure:
     def __init__(self, results: RunResults, args: argparse.Namespace) -> None:
         opened = open_run(results)
         self.supernet = opened.supernet
-        tokenizer = load_tokenizer(opened.source.directory)
+        tokenizer = load_tokenizer(opened.launch.source.directory)
         self.texts = {
             n: text_windows(tokenizer, args.text / f"{n}.txt", LENGTH)[: args.windows]
             for n in ("valid", "wikitext2-test")

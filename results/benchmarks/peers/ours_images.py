@@ -17,7 +17,7 @@ import torch
 from yardstick import BATCH, IMAGE, IMAGES, Norms, accuracy, dense_resnet, images, macs, write
 
 import sparsesearch as ss
-from sparsesearch.engine.launch.reopen import open_run
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.space.sampling import uniform_at_limits
 
 FACTORY = Path(__file__).parent.parent / "any_network"

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from yardstick import WINDOW, Text, write
 
 import sparsesearch as ss
-from sparsesearch.engine.launch.reopen import open_run
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.space.sampling import uniform_at_limits
 
 FFN = {"kind": "ffn_width", "levels": 16, "min_kept": "6.25%"}

@@ -21,9 +21,9 @@ from measured import parser_of, samples_from, tested
 
 import sparsesearch as ss
 from sparsesearch.config import load_config
-from sparsesearch.engine.trials import kept_weights
+from sparsesearch.engine.phases.trials import kept_weights
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.engine.workflows import recover as recovering
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import TRAINING_PASSES
 from sparsesearch.runs.progress import Reporter
@@ -57,8 +57,8 @@ def ended(
     best = min(learned.values(), key=lambda e: e.quality) if learned else results.pick(pick)
     quality, weights = best.quality, kept_weights(results.run, best)
     if tokens:
-        launch = recovering.prepared(results, recovery, tokens)
-        (done,) = recovering.recover(results, launch, [best], 1, Reporter(quiet=True))
+        launch = recovering.prepare_recovery(results, recovery, tokens)
+        (done,) = recovering.recover(launch, [best], Reporter(quiet=True))
         quality, weights = done.quality, done.weights
     config = load_config(results.run.config)
     opened = open_run(results)

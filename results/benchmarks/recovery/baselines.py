@@ -18,7 +18,7 @@ from measured import metric, samples_from
 
 from sparsesearch.config import TrainingConfig, load_config
 from sparsesearch.engine.launch.numerics import compute_dtype
-from sparsesearch.engine.launch.reopen import open_run
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.runs.results import RunResults
 from sparsesearch.training import Objective
 from sparsesearch.training.gradual_magnitude import gradual, rewound, starter

@@ -18,8 +18,8 @@ import torch
 from measured import samples_from, tested
 
 from sparsesearch.config import load_config
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.engine.workflows import recover as recovering
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 
@@ -65,8 +65,8 @@ def main() -> None:
                 if args.training:
                     own = (data.training or data.calibration).model_dump()
                     changes["data.training"] = own | {"source": args.training, "sequences": args.sequences}
-                launch = recovering.prepared(results, changes, tokens)
-                (done,) = recovering.recover(results, launch, [one], 1, Reporter())
+                launch = recovering.prepare_recovery(results, changes, tokens)
+                (done,) = recovering.recover(launch, [one], Reporter())
                 weights, quality = done.weights, done.quality
             rows.append(
                 {

@@ -20,8 +20,8 @@ from measured import parser_of, samples_from, tested
 
 import sparsesearch as ss
 from sparsesearch.config import load_config
+from sparsesearch.engine.reopen import ReopenedRun, open_run
 from sparsesearch.engine.workflows import recover as recovering
-from sparsesearch.engine.launch.reopen import ReopenedRun, open_run
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
@@ -44,8 +44,8 @@ def recovered(
 ) -> dict[str, tuple[float, float]]:
     """Quality and test metric of candidates after training, by id; those that diverged are left out."""
     config = load_config(results.run.config)
-    launch = recovering.prepared(results, recovery, tokens)
-    done = recovering.recover(results, launch, picks, 1, Reporter(quiet=True))
+    launch = recovering.prepare_recovery(results, recovery, tokens)
+    done = recovering.recover(launch, picks, Reporter(quiet=True))
     return {
         d.candidate.genome.id: (round(d.quality, 4), round(tested(opened, d.candidate, d.weights, test, config), 4))
         for d in done

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from sparsesearch.config import DataConfig, RunConfig
 from sparsesearch.data import Samples
 from sparsesearch.data.text import samples_of
+from sparsesearch.engine.reopen import ReopenedRun
 from sparsesearch.evaluation import accuracy, perplexity
-from sparsesearch.engine.launch.reopen import ReopenedRun
 from sparsesearch.searchers import Evaluation
 
 
@@ -45,7 +45,9 @@ def metric(opened: ReopenedRun, model: object, test: Samples, config: RunConfig)
     return accuracy(model, task, test, config.batch)
 
 
-def tested(opened: ReopenedRun, evaluation: Evaluation, weights: Path | None, test: Samples, config: RunConfig) -> float:
+def tested(
+    opened: ReopenedRun, evaluation: Evaluation, weights: Path | None, test: Samples, config: RunConfig
+) -> float:
     """Perplexity, or accuracy, of a candidate with weights that training gave it, or as it was found."""
     supernet, genome = opened.supernet, evaluation.genome
     if weights is not None:

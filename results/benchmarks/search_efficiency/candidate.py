@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.engine.workers.process import keep_freed_memory
 from sparsesearch.evaluation import Evaluator, Teacher
 from sparsesearch.evaluation.prefix_cache import PrefixCache
 from sparsesearch.evaluation.targets import outputs_of
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome
 

@@ -18,10 +18,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from sparsesearch.engine.phases.session import SearchSession
 
 from sparsesearch.config import validate
 from sparsesearch.data import Samples
-from sparsesearch.engine.session import SearchSession
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger
 from sparsesearch.runs.progress import Reporter

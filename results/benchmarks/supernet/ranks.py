@@ -68,8 +68,8 @@ def main() -> None:
     space = alone.space.with_limits([Limit.parse(f"{cost}<={args.size}%")])
     genomes = equal_cost_genomes(space, args.candidates, np.random.default_rng(0))
     candidates = [Evaluation(g, 0, 0, "rank", "ok", 0.0, space.costs.named(g.levels)) for g in genomes]
-    launch = recovering.prepared(alone, args.recovery, args.tokens)
-    done = recovering.recover(alone, launch, candidates, 1, Reporter(quiet=True))
+    launch = recovering.prepare_recovery(alone, args.recovery, args.tokens)
+    done = recovering.recover(launch, candidates, Reporter(quiet=True))
     after = [one.quality for one in done]
     rows: list[dict[str, Any]] = []
     for path in args.runs:

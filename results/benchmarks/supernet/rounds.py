@@ -19,8 +19,8 @@ import torch
 import sparsesearch as ss
 from sparsesearch.config import DataConfig, load_config
 from sparsesearch.data.text import samples_of
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.evaluation import perplexity
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.results import RunResults
 
 SCHEDULE = {"offspring": 32, "survivors": [8, 2, 1], "tokens": [1024, 4096, 16384], "generations": None}
@@ -30,7 +30,7 @@ def row(results: RunResults, test: str, **told: Any) -> dict[str, Any]:
     """What a run ended with."""
     best, config, opened = results.pick("best"), load_config(results.run.config), open_run(results)
     told_by = DataConfig.model_validate(config.data.selection.model_dump() | {"source": test, "sequences": 128})
-    windows = samples_of(told_by, opened.source.task, opened.source.directory, "test").arrays["input_ids"]
+    windows = samples_of(told_by, opened.launch.source.task, opened.launch.source.directory, "test").arrays["input_ids"]
     lines = results.run.lines(results.run.ledger)
     seconds = sum(line["seconds"] for line in lines if line["phase"] in ("calibration statistics", "levels"))
     value = round(perplexity(opened.supernet.apply(best.genome), windows, config.batch), 2)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import sparsesearch as ss
-from sparsesearch.runs.cache import USAGE, supernet_path
+from sparsesearch.runs.cache import USAGE
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
         lines = run.results.run.lines(run.results.run.ledger)
         spent = {p: sum(e["seconds"] for e in lines if e["phase"] == p) for p in ("supernet", "hidden states")}
         key = run.results.info["fingerprint"]["supernet"]
-        place = supernet_path(run.results.run.path.parent / ".cache", key)
+        place = run.results.run.cache.supernet(key)
         held = json.loads((place / USAGE).read_text())["peak_bytes"]
         rows.append(
             {

@@ -21,8 +21,8 @@ from torch import nn
 from sparsesearch.config import DataConfig, load_config
 from sparsesearch.data import Samples
 from sparsesearch.data.text import samples_of
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.evaluation import accuracy
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.runs.results import RunResults
 from sparsesearch.training.order import rows_at
 

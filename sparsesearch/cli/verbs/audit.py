@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, recipe_changes, split
-from sparsesearch.cli.verbs.search import run_path
-from sparsesearch.files import write_text
-
-if TYPE_CHECKING:
-    from sparsesearch.engine.workflows.audit import Audit
+from sparsesearch.cli.options import Json, print_json, recipe_changes, run_path, split
 
 
 def audit(
@@ -43,33 +37,18 @@ def audit(
     Candidates fill the limits; without any, they keep half of what can be removed. The same command goes on after an
     interruption.
     """
-    from sparsesearch.config import SearchConfig, load_config
-    from sparsesearch.engine.launch.prepare import prepare
-    from sparsesearch.engine.workflows import audit as auditing
-    from sparsesearch.runs.progress import Reporter
+    from sparsesearch import api
+    from sparsesearch.config import load_config
+    from sparsesearch.media import Terminal
+    from sparsesearch.report.pages.audit_page import audit_json, audit_table
 
     config = load_config(recipe, recipe_changes(model, limit, calibration, selection, set_))
-    # Candidates are drawn, not searched.
-    config = config.model_copy(update={"search": SearchConfig(searcher="random", seed=config.search.seed)})
     path = run_path(results, f"{recipe.stem}-audit" if name is None else name)
-    launch = auditing.limited(prepare(config, reporter=Reporter()))
-    launch.space.check()
-    wanted = auditing.chosen(launch, [] if proxies == "all" else split(proxies, "proxies"))
-    found = auditing.audit(launch, path, wanted, samples, tokens, train, Reporter())
-    _show(found, path, json_)
-
-
-def _show(found: Audit, path: Path, json_: bool) -> None:
-    """Write the page, the picture and the numbers, and print them."""
-    from sparsesearch.media import Terminal
-    from sparsesearch.report.pages.audit_page import audit_json, audit_table, write_page, write_picture
-
-    write_page(found, path / "audit.html", path.name)
-    write_picture(found, path / "audit.png")
-    write_text(path / "audit.json", json.dumps(audit_json(found), indent=1))
+    names = [] if proxies == "all" else split(proxies, "proxies")
+    result = api.audit(config, path, names, samples=samples, tokens=tokens, train=train)
     if json_:
-        print_json(audit_json(found))
+        print_json(audit_json(result))
         return
     console = Terminal()
-    console.print(audit_table(found))
+    console.print(audit_table(result))
     console.print(f"Report: {path / 'audit.html'}", highlight=False, soft_wrap=True)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from sparsesearch.cli.options import Json, Pick, print_json, say, set_if_given, usable
-from sparsesearch.errors import problem
-
-if TYPE_CHECKING:
-    from sparsesearch.config import RunConfig
 
 
 def choose_samples(
@@ -36,43 +31,21 @@ def choose_samples(
 
     What is written serves as `source`: --set data.calibration.source=chosen, or recover --training chosen.
     """
-    from transformers.utils import logging
-
+    from sparsesearch import api
     from sparsesearch.config import load_config, parse_assignment
-    from sparsesearch.engine.workflows.choose import choose
 
-    logging.disable_progress_bar()
-    usable(out, "--out")
     changes: dict[str, Any] = set_if_given(model__id=model)
     changes |= {f"data.{role}.source": source} if source is not None else {}
     config = load_config(recipe, changes | dict(parse_assignment(text) for text in set_ or []))
-    told = choose(config, role, by, pool, take, out, None if run is None else partial(_candidate, run, pick, config))
+    result = api.choose_samples(
+        config, usable(out, "--out"), by=by, role=role, pool=pool, take=take, run=run, pick=pick
+    )
     if json_:
-        print_json(told)
+        print_json(result)
         return
     say(
-        f"{told['out']}: {told['chosen']} of {told['pool']} samples by {by}, mean score {told['mean_chosen']:.4g} "
-        f"(pool {told['mean_pool']:.4g})."
+        f"{result['out']}: {result['chosen']} of {result['pool']} samples by {by}, "
+        f"mean score {result['mean_chosen']:.4g} (pool {result['mean_pool']:.4g})."
     )
-    own = {"source": json.dumps(told["out"])[1:-1], "sequences": told["chosen"], "length": told["length"]}
-    say(f"Use: {' '.join(f'--set data.{role}.{key}={value}' for key, value in own.items())}")
-
-
-def _candidate(run: Path, pick: str | None, config: RunConfig, weights: str) -> Any:
-    """A candidate of a run, as it was judged.
-
-    Raises InputError SS602 where the run is of another model than the recipe, SS129 where it names other code.
-    """
-    from sparsesearch.engine.launch.access import TRUSTED, check_same_code
-    from sparsesearch.engine.launch.reopen import open_run
-    from sparsesearch.runs.results import RunResults
-
-    results = RunResults(run)
-    results.require_front()
-    if results.info["fingerprint"]["weights"] != weights:
-        raise problem("SS602", f"--run {run} is of another model than the recipe.", fix="Give a run of the same one.")
-    check_same_code(run, config)
-    opened, genome = open_run(results, TRUSTED), results.pick(pick or "knee").genome
-    model = opened.supernet.materialise(genome).float()
-    opened.norms.correct(model, genome)
-    return model.eval()
+    keys = {"source": json.dumps(result["out"])[1:-1], "sequences": result["chosen"], "length": result["length"]}
+    say(f"Use: {' '.join(f'--set data.{role}.{key}={value}' for key, value in keys.items())}")

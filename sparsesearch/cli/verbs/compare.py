@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, recipe_changes, split, whole
-from sparsesearch.cli.verbs.search import run_path
+from sparsesearch.cli.options import Json, print_json, recipe_changes, run_path, split, whole
 from sparsesearch.errors import printable, problem
-from sparsesearch.files import write_text
-
-if TYPE_CHECKING:
-    from sparsesearch.report.comparison import Comparison
 
 
 def compare(
@@ -43,44 +37,28 @@ def compare(
 
     Every searcher and seed is a run of its own in RESULTS/NAME. The same command goes on after an interruption.
     """
+    from sparsesearch import api
     from sparsesearch.config import load_config
-    from sparsesearch.engine.launch.disk import check_disk
-    from sparsesearch.engine.launch.prepare import prepare
-    from sparsesearch.engine.workflows import compare as comparing
-    from sparsesearch.report.comparison import measured
-    from sparsesearch.runs.progress import Reporter
+    from sparsesearch.media import Terminal
+    from sparsesearch.report.pages.compare_page import comparison_json, comparison_table
 
     config = load_config(recipe, recipe_changes(model, limit, calibration, selection, set_))
     path = run_path(results, recipe.stem if name is None else name)
-    everyone = comparing.contenders(path, split(searchers, "searchers"), _numbers(seeds))
-    options = _options(option or [], {c.name for c in everyone})
-    searches = {c: comparing.search_of(config.search, c, tokens, options.get(c.name, {})) for c in everyone}
-    launch = prepare(config.model_copy(update={"search": searches[everyone[0]]}), reporter=Reporter())
-    launches = {contender: launch.searching(search) for contender, search in searches.items()}
-    spaces = comparing.sized(launch.space, config.objectives[1], split(sizes, "sizes") if sizes else [])
-    for space in spaces.values():
-        space.check()
-    comparing.check_runs(launches, path)
-    path.mkdir(parents=True, exist_ok=True)
-    check_disk(launch, path)
-    reporter = Reporter()
-    found = comparing.run_all(launches, reporter)
-    _show(measured(launches, found, spaces, tokens, path / "judged", reporter), path, json_)
-
-
-def _show(numbers: Comparison, path: Path, json_: bool) -> None:
-    """Write the page, the picture and the numbers, and print them."""
-    from sparsesearch.media import Terminal
-    from sparsesearch.report.pages.compare_page import comparison_json, comparison_table, write_page, write_picture
-
-    write_page(numbers, path / "compare.html", path.name)
-    write_picture(numbers, path / "compare.png")
-    write_text(path / "compare.json", json.dumps(comparison_json(numbers), indent=1))
+    names = split(searchers, "searchers")
+    comparison = api.compare(
+        config,
+        path,
+        names,
+        tokens,
+        seeds=_numbers(seeds),
+        sizes=split(sizes, "sizes") if sizes else [],
+        options=_options(option or [], {text.partition("=")[0] for text in names}),
+    )
     if json_:
-        print_json(comparison_json(numbers))
+        print_json(comparison_json(comparison))
         return
     console = Terminal()
-    console.print(comparison_table(numbers))
+    console.print(comparison_table(comparison))
     console.print(f"Report: {path / 'compare.html'}", highlight=False, soft_wrap=True)
 
 

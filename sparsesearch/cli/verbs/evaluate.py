@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from sparsesearch.cli.options import Json, MovedModel, Trust, print_json, say, split
 from sparsesearch.errors import problem
-
-if TYPE_CHECKING:
-    from sparsesearch.engine.launch.access import Access
 
 
 def evaluate(
@@ -46,15 +43,34 @@ def evaluate(
     """
     if sum(option is not None for option in (text, images, tasks)) != 1:
         raise problem("SS101", "evaluate needs one of --text, --images and --tasks.")
-    from sparsesearch.engine.launch.access import Access
+    from sparsesearch import api
+    from sparsesearch.api.models import evaluate_tasks
 
-    access = Access(model=model, trusted=trust)
     if tasks is not None:
-        _evaluate_tasks(targets, split(tasks, "tasks"), limit, include_path, batch, access, json_)
+        report = evaluate_tasks(
+            targets,
+            split(tasks, "tasks"),
+            limit=limit,
+            include_path=include_path,
+            batch=batch,
+            model=model,
+            trust_remote_code=trust,
+            note=lambda line: say(line, err=True),
+        )
+        _print_tasks(report, json_)
         return
     if limit is not None or include_path is not None:
         raise problem("SS101", "--limit and --include-path are for --tasks.", fix="For --text and --images: --first.")
-    found = {target: _evaluate(target, text, images, length, first, batch, access) for target in targets}
+    found = api.evaluate(
+        targets,
+        text=text,
+        images=images,
+        length=length,
+        first=first,
+        batch=batch,
+        model=model,
+        trust_remote_code=trust,
+    )
     if json_ and len(found) == 1:
         print_json(found[targets[0]])
     elif json_:
@@ -63,17 +79,6 @@ def evaluate(
         for target, result in found.items():
             name = f"{target}: " if len(found) > 1 else ""
             say(f"{name}{_described(result)}; {result['params']:,} params, {result['nonzeros']:,} nonzeros")
-
-
-def _evaluate(
-    target: str, text: Path | None, images: str | None, length: int, first: int | None, batch: int, access: Access
-) -> dict[str, Any]:
-    from sparsesearch.export.measuring.quality import evaluate_images, evaluate_text
-
-    if text is not None:
-        return evaluate_text(target, text, length, first, batch, access)
-    assert images is not None
-    return evaluate_images(target, images, first, batch, access)
 
 
 def _described(result: dict[str, Any]) -> str:
@@ -88,22 +93,12 @@ def _described(result: dict[str, Any]) -> str:
     return f"accuracy {result['accuracy']:.2%} over {of}"
 
 
-def _evaluate_tasks(
-    targets: list[str],
-    names: list[str],
-    limit: int | None,
-    include: Path | None,
-    batch: int,
-    access: Access,
-    as_json: bool,
-) -> None:
-    from sparsesearch.export.measuring.tasks import evaluate_tasks
+def _print_tasks(report: dict[str, Any], as_json: bool) -> None:
     from sparsesearch.media import Terminal
     from sparsesearch.report.task_table import task_table
 
-    found = evaluate_tasks(targets, names, limit, include, batch, lambda text: say(text, err=True), access)
     if as_json:
-        print_json(found)
+        print_json(report)
     else:
         console = Terminal()
-        console.print(task_table(found, console))
+        console.print(task_table(report, console))

@@ -25,19 +25,11 @@ def export(
     json_: Json = False,
 ) -> None:
     """Write a candidate as a model directory, reload it in a fresh process and compare logits."""
-    from sparsesearch.runs.results import RunResults
+    from sparsesearch.api import Run
 
-    results = RunResults(Path(run))
-    chosen = choose(results, candidate, pick)
-
-    from transformers.utils import logging
-
-    from sparsesearch.engine.launch.access import Access
-    from sparsesearch.export import export as write
-
-    logging.disable_progress_bar()
-    access = Access(model=model, trusted=trust)
-    done = write(results, chosen, out, form, access, push_to_hub=push_to_hub, private=private)
+    opened = Run.open(run, model=model, trust_remote_code=trust)
+    chosen = choose(opened.results, candidate, pick)
+    done = opened.export(chosen, out, form, push_to_hub, private)
     if json_:
         print_json(done)
         return

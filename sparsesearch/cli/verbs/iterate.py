@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, recipe_changes, say, usable
-from sparsesearch.cli.verbs.search import run_path
+from sparsesearch.cli.options import Json, print_json, recipe_changes, run_path, say, usable
 
 
 def iterate(
@@ -31,48 +30,18 @@ def iterate(
 
     All stages are compared with, and distilled from, the first model. The same command goes on after an interruption.
     """
-    from transformers.utils import logging
-
+    from sparsesearch import api
     from sparsesearch.config import load_config
-    from sparsesearch.engine.launch.access import TRUSTED
-    from sparsesearch.engine.launch.prepare import prepare
-    from sparsesearch.engine.workflows.iterate import (
-        changes_of_stage,
-        check_stages,
-        exported,
-        recovered_stage,
-        searched_stage,
-    )
-    from sparsesearch.export import export
-    from sparsesearch.runs.directory import check_vacant
-    from sparsesearch.runs.progress import Reporter
 
-    logging.disable_progress_bar()
-    check_vacant(usable(out, "--out"))
     changes = recipe_changes(model, limit, calibration, selection, set_)
-    first = load_config(recipe, changes)
-    launch = prepare(first, reporter=Reporter())
-    check_stages(launch, train)
-    first_run = run_path(results, f"{recipe.stem if name is None else name}-1")
-    reporter, reports, current = Reporter(), [], first.model.id
-    # Of what was given, what training alone depends on; the rest is in each stage's run.
-    retrained = {key: value for key, value in changes.items() if key.startswith(("training", "data.training"))}
-    for stage in range(1, stages + 1):
-        path = first_run.with_name(f"{first_run.name.removesuffix('1')}{stage}")
-        own = changes_of_stage(launch, current, stage, stages)
-        reporter.message(f"Stage {stage} of {stages}: {', '.join(own['limits'])}")
-        found = searched_stage(prepare(load_config(recipe, changes | own)), path, reporter)
-        one = recovered_stage(found, retrained, train, reporter)
-        # Beside one another for other ways of training.
-        place = path / f"model-{one.weights.parents[1].name}" if stage < stages else out
-        report = exported(place) or export(found, one.after, place, "zeros", TRUSTED, trained=one.weights)
-        reports.append(report | {"stage": stage, "before": one.candidate.quality, "after": one.quality})
-        current = str(place.resolve())
+    config = load_config(recipe, changes)
+    first_path = run_path(results, f"{recipe.stem if name is None else name}-1")
+    reports = api.iterate(recipe, first_path, usable(out, "--out"), stages=stages, train=train, changes=changes)
     if json_:
         print_json(reports)
         return
     for report in reports:
         say(
-            f"stage {report['stage']}: {first.objectives[0]} {report['before']:.4g} before training, "
+            f"stage {report['stage']}: {config.objectives[0]} {report['before']:.4g} before training, "
             f"{report['after']:.4g} after; {report['nonzeros']:,} nonzeros: {report['out']}"
         )

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from sparsesearch.cli.options import Json, Trust, print_json, say, set_if_given, usable
 from sparsesearch.errors import problem
-
-if TYPE_CHECKING:
-    from sparsesearch.engine.launch.access import Access
 
 
 def latency(
@@ -28,34 +25,24 @@ def latency(
 
     What is measured (batch, tokens read and generated, data type, threads) is the recipe's `latency`.
     """
-    from transformers.utils import logging
-
-    from sparsesearch.engine.launch.access import Access
     from sparsesearch.runs.directory import RunDirectory
-    from sparsesearch.runs.progress import Reporter
 
-    logging.disable_progress_bar()
     if RunDirectory.is_there(subject):
         if set_:
             raise problem("SS101", "--set is for recipes; a run is measured as its recipe says.")
-        _finalists(subject, Access(model=model, trusted=trust), device, json_)
+        _print_finalists(subject, model, trust, device, json_)
         return
 
+    from sparsesearch.api import measure_latency
     from sparsesearch.config import load_config, parse_assignment
-    from sparsesearch.engine.launch.latency_table import measure_now
-    from sparsesearch.engine.launch.prepare import prepare
     from sparsesearch.report.texts import request_text
 
     changes: dict[str, Any] = set_if_given(model__id=model, latency__device=device)
     changes |= dict(parse_assignment(text) for text in set_ or []) | {"latency.table": None}
     config = load_config(subject, changes)
-    # Limits and objectives do not matter here, and those on latency could not be checked yet.
-    bare = config.model_copy(update={"limits": [], "objectives": [config.objectives[0], "params"]})
     if usable(out, "--out").is_dir():
         raise problem("SS500", f"--out {out} is a directory.", fix="Name a file.")
-    launch = prepare(bare, searches=False, reporter=Reporter())
-    table = measure_now(config, launch.source, launch.network, launch.space, launch.samples["calibration"], Reporter())
-    table.write(out)
+    table = measure_latency(config, out)
     if json_:
         print_json({"out": str(out), **table.to_json()})
         return
@@ -65,19 +52,14 @@ def latency(
     say(f"Use: --set latency.table={out}")
 
 
-def _finalists(run: Path, access: Access, device: str | None, json_: bool) -> None:
-    from sparsesearch.export.measuring.finalists import measure_finalists
+def _print_finalists(path: Path, model: str | None, trust: bool, device: str | None, json_: bool) -> None:
+    from sparsesearch.api import Run
     from sparsesearch.media import Terminal
-    from sparsesearch.report.pages.run_page import write_report
     from sparsesearch.report.terminal import latency_table
-    from sparsesearch.runs.progress import Reporter
-    from sparsesearch.runs.results import RunResults
 
-    results = RunResults(run)
-    results.require_front()
-    found = measure_finalists(results, Reporter(), access, device)
-    write_report(results)
+    run = Run.open(path, model=model, trust_remote_code=trust)
+    measured = run.measure_latency(device)
     if json_:
-        print_json(found)
+        print_json(measured)
     else:
-        Terminal().print(latency_table(results, found))
+        Terminal().print(latency_table(run.results, measured))

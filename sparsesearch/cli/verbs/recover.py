@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,11 +20,6 @@ from sparsesearch.cli.options import (
     usable,
 )
 from sparsesearch.errors import problem
-
-if TYPE_CHECKING:
-    from sparsesearch.engine.launch.access import Access
-    from sparsesearch.engine.workflows.recover import Recovered
-    from sparsesearch.runs.results import RunResults
 
 
 def recover(
@@ -52,41 +47,20 @@ def recover(
     Each is trained from the run's weights, or where rungs of training left it, towards the dense network. The same
     command reads what was trained already.
     """
-    from transformers.utils import logging
-
+    from sparsesearch.api import Run
     from sparsesearch.config import parse_assignment
-    from sparsesearch.engine.launch.access import Access
-    from sparsesearch.engine.workflows import recover as recovering
-    from sparsesearch.export.write import form_of
-    from sparsesearch.engine.launch.reopen import open_run
-    from sparsesearch.runs.directory import check_vacant
-    from sparsesearch.runs.progress import Reporter
-    from sparsesearch.runs.results import RunResults
 
-    logging.disable_progress_bar()
-    results = RunResults(Path(run))
+    opened = Run.open(run, model=model, trust_remote_code=trust)
+    results = opened.results
     if front and (candidate or pick):
         raise problem("SS501", "--front and a candidate were given.", fix="Give one of them.")
     results.require_front()
-    chosen = results.front if front else [choose(results, candidate, pick)]
-    if not front:
-        check_vacant(usable(out, "--out"))
+    chosen = results.front if front else choose(results, candidate, pick)
     changes: dict[str, Any] = set_if_given(training__method=method)
-    if training is not None:
-        changes["data.training"] = recovering.training_data(results, training, tokens)
     changes |= dict(parse_assignment(text) for text in set_ or [])
-    access = Access(model=model, trusted=trust)
-    launch = recovering.prepared(results, changes, tokens, soup, access)
-    supernet = open_run(results, access).supernet
-    for wanted in chosen:
-        form_of(supernet, wanted.genome, form)
-    if front:
-        recovering.claim(out, launch, soup, form)
-    places = {one.genome: out / one.genome.id if front else out for one in chosen}
-    reporter = Reporter()
-    found = recovering.recover(results, launch, chosen, soup, reporter)
-    reporter.message(f"Writing and checking {len(found)} in {out}")
-    reports = [_written(results, one, places[one.candidate.genome], form, access) for one in found]
+    reports = opened.recover(
+        chosen, usable(out, "--out"), tokens, copies=soup, form=form, data=training, changes=changes
+    )
     if json_:
         print_json(reports if front else reports[0])
     else:
@@ -100,19 +74,3 @@ def _show(reports: list[dict[str, Any]], quality: str) -> None:
             f"{done['recovery_tokens']:,} tokens; form {done['form']}, {done['nonzeros']:,} nonzeros."
         )
         say(f"Load: {done['load']}")
-
-
-def _written(results: RunResults, one: Recovered, place: Path, form: str, access: Access) -> dict[str, Any]:
-    """The report of a candidate's model, and of the training; what an earlier call wrote there is read."""
-    from sparsesearch.engine.workflows.iterate import exported
-    from sparsesearch.export import export
-
-    done = exported(place) or export(results, one.after, place, form, access, trained=one.weights)
-    told = {
-        "before": one.candidate.quality,
-        "after": one.quality,
-        "training_tokens": one.after.trained,
-        "recovery_tokens": one.tokens,
-        "soup": one.copies,
-    }
-    return done | told

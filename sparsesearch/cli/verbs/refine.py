@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sparsesearch.cli.options import Json, MovedModel, RunArgument, Trust, set_if_given
+from sparsesearch.cli.outcome import print_outcome
 
 
 def refine(
@@ -29,26 +29,15 @@ def refine(
 
     With --rounds the runs are RUN-fine, RUN-fine-2, ...; the same command goes on where it was stopped.
     """
-    from sparsesearch.cli.outcome import show_outcome
-    from sparsesearch.cli.verbs.search import launch_or_plan, run_path
+    from sparsesearch.api import Run
+    from sparsesearch.cli.plan import print_dry_run
     from sparsesearch.config import parse_assignment
-    from sparsesearch.engine.launch.access import Access
-    from sparsesearch.engine.launch.prepare import reopen
-    from sparsesearch.engine.workflows.iterate import searched_stage
-    from sparsesearch.runs.directory import RunDirectory
-    from sparsesearch.runs.progress import Reporter
 
-    coarse = RunDirectory.open(Path(run))
+    coarse = Run.open(run, model=model, trust_remote_code=trust)
     changes: dict[str, Any] = set_if_given(search__evals=evals, search__tokens=tokens, limits=limit or None)
     changes |= dict(parse_assignment(text) for text in set_ or [])
-    access = Access(model=model, trusted=trust)
-    name = f"{coarse.path.name}-fine" if name is None else name
-    for number in range(1, rounds + 1):
-        path = run_path(coarse.path.parent, name if number == 1 else f"{name}-{number}")
-        launch = reopen(coarse, access, changes | {"refines": str(coarse.path)})
-        if dry_run:
-            launch_or_plan(launch, path, dry_run, json_)
-            return
-        results = searched_stage(launch, path, Reporter())
-        coarse = results.run
-    show_outcome(results, json_, access)
+    path = coarse.refined_path(name)
+    if dry_run:
+        print_dry_run(coarse.refinement(changes), path, json_)
+    else:
+        print_outcome(coarse.refine(name, rounds, changes), json_)

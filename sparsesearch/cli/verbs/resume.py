@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sparsesearch.cli.options import Json, MovedModel, RunArgument, Trust, set_if_given, whole
+from sparsesearch.cli.outcome import print_outcome
 from sparsesearch.errors import problem
 
 
@@ -25,11 +26,9 @@ def resume(
     json_: Json = False,
 ) -> None:
     """Continue an interrupted run to the result it would have had, or extend a finished one."""
-    from sparsesearch.cli.outcome import show_outcome
+    from sparsesearch.api import Run
+    from sparsesearch.api.searches import rebuild
     from sparsesearch.config import load_config
-    from sparsesearch.engine import controller
-    from sparsesearch.engine.launch.access import Access
-    from sparsesearch.runs.progress import Reporter
 
     path = Path(run)
     changes: dict[str, Any] = set_if_given(
@@ -39,11 +38,10 @@ def resume(
     )
     if recipe is not None:
         moved = set_if_given(model__id=None if model is None else str(Path(model).expanduser().resolve()))
-        show_outcome(controller.mend(path, load_config(recipe, changes | moved), Reporter()), json_)
+        print_outcome(rebuild(path, load_config(recipe, changes | moved)), json_)
         return
     changes |= _evals(path, evals)
-    access = Access(model=model, trusted=trust)
-    show_outcome(controller.resume(path, changes, Reporter(), access), json_, access)
+    print_outcome(Run.open(path, model=model, trust_remote_code=trust).resume(changes=changes), json_)
 
 
 def _evals(path: Path, text: str | None) -> dict[str, Any]:

@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, Trust, print_json, set_if_given, usable
-from sparsesearch.errors import name_problem, printable, problem
-
-if TYPE_CHECKING:
-    from sparsesearch.engine.launch.launch import Launch
-
-Text = Annotated[str | None, typer.Option(metavar="TEXT")]
+from sparsesearch.cli.options import Json, Trust, run_path, set_if_given
+from sparsesearch.cli.outcome import print_outcome
 
 
 def search(
-    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe, as those in search_spaces/.")],
-    model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the run; the recipe's file name by default.")] = None,
-    results: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("results"),
-    searcher: Annotated[str | None, typer.Option(help="See: sparsesearch list searchers.")] = None,
-    pruner: Annotated[str | None, typer.Option(help="Of sparsity units. See: sparsesearch list pruners.")] = None,
-    evals: Annotated[int | None, typer.Option(help="Evaluations of the search; final ones come on top.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="Tokens of the search; final ones come on top.")] = None,
-    hours: Annotated[float | None, typer.Option(help="Hours at most.")] = None,
-    limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces the recipe's limits.")] = None,
-    executor: Annotated[str | None, typer.Option(help="ray or local.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Ray workers.")] = None,
-    address: Annotated[str | None, typer.Option(help="Join the Ray cluster there.")] = None,
-    calibration: Annotated[str | None, typer.Option(help="Text file or data set to calibrate on.")] = None,
-    selection: Annotated[str | None, typer.Option(help="Text file or data set to select on.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe, such as those in search_spaces/.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model: demo, a model directory, or a hub id (default: the recipe's).")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Run name (default: the recipe's file name).")] = None,
+    results: Annotated[Path, typer.Option(help="Directory of all runs.")] = Path("results"),
+    searcher: Annotated[
+        str | None, typer.Option(help="Searcher; see sparsesearch list searchers (default: the recipe's).")
+    ] = None,
+    pruner: Annotated[
+        str | None,
+        typer.Option(help="Pruner of sparsity units; see sparsesearch list pruners (default: the recipe's)."),
+    ] = None,
+    evals: Annotated[int | None, typer.Option(help="Evaluation budget; final re-measurements are not counted.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Token budget; final re-measurements are not counted.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Time budget in hours.")] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="Limit such as 'params<=60%'; replaces the recipe's limits; repeatable.")
+    ] = None,
+    executor: Annotated[str | None, typer.Option(help="Executor: ray or local (default: the recipe's).")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of Ray workers.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster to join (default: start one here).")
+    ] = None,
+    calibration: Annotated[str | None, typer.Option(help="Calibration data: a text file or data set.")] = None,
+    selection: Annotated[str | None, typer.Option(help="Selection data: a text file or data set.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, print the plan, start nothing.")] = False,
     trust: Trust = False,
     json_: Json = False,
@@ -66,46 +74,16 @@ def search(
     if dry_run:
         from sparsesearch.plugins import check_trust
 
-        # A factory that was typed here is no recipe's.
+        # A factory that was typed here is not the recipe's.
         check_trust([name for name in config.code if name != changes.get("model.id")], trust, "the recipe")
+    from sparsesearch.api.searches import run_search
+    from sparsesearch.cli.plan import print_dry_run
     from sparsesearch.engine.launch.prepare import prepare
     from sparsesearch.runs.progress import Reporter
 
-    launch_or_plan(prepare(config, reporter=Reporter()), path, dry_run, json_)
-
-
-def launch_or_plan(launch: Launch, path: Path, dry_run: bool, json_: bool) -> None:
-    """Run a search in `path` and show what it found; with `dry_run` only check that it could, and show the plan."""
-    if dry_run:
-        from sparsesearch.cli.plan import plan_json, print_plan
-        from sparsesearch.engine.launch.disk import check_disk
-        from sparsesearch.engine.workers.cluster import check_machine
-        from sparsesearch.runs.directory import RunDirectory
-
-        RunDirectory.check_new(path)
-        check_disk(launch, path.parent)
-        check_machine(launch.config.executor)
-        if json_:
-            print_json(plan_json(launch))
-        else:
-            print_plan(launch, path)
-        return
-
-    from sparsesearch.cli.outcome import show_outcome
-    from sparsesearch.engine import controller
-    from sparsesearch.engine.workers.cluster import idle_gpu
-    from sparsesearch.runs.progress import Reporter
-
     reporter = Reporter()
-    if note := idle_gpu(launch.config.executor):
-        reporter.message(note)
-    show_outcome(controller.start(launch, path, reporter), json_)
-
-
-def run_path(results: Path, name: str) -> Path:
-    """The directory of a run in `--results`; raises InputError SS126 for what is no name for one."""
-    if name_problem(name) or name != Path(name).name or name.startswith("."):
-        raise problem(
-            "SS126", f"--name {printable(name, 80)!r} is no name for a run.", fix="Use letters, digits, - and _."
-        )
-    return usable(results, "--results").resolve() / name
+    launch = prepare(config, reporter=reporter)
+    if dry_run:
+        print_dry_run(launch, path, json_)
+    else:
+        print_outcome(run_search(launch, path, reporter), json_)

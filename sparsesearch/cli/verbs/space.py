@@ -71,7 +71,8 @@ def check(
     json_: Json = False,
 ) -> None:
     """Check a recipe with its model and data, as a search would before it starts."""
-    from sparsesearch.cli.plan import plan_json, print_plan
+    from sparsesearch.api import plan
+    from sparsesearch.cli.plan import print_plan
     from sparsesearch.config import load_config
     from sparsesearch.engine.launch.prepare import prepare
     from sparsesearch.plugins import check_trust
@@ -81,7 +82,7 @@ def check(
     check_trust([name for name in config.code if name != model], trust, "the recipe")
     launch = prepare(config)
     if json_:
-        print_json(plan_json(launch))
+        print_json(plan(launch))
     else:
         print_plan(launch)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,10 +19,7 @@ def track(
     It is read from the run's files, so that it can be made anew at any time; what was there of the run is replaced
     (Weights & Biases keeps it and gets another one).
     """
-    from sparsesearch.runs.results import RunResults
-    from sparsesearch.tracking import follow, open_tracker
+    from sparsesearch.api import Run
 
-    path = Path(run)
-    tracker = open_tracker(to, RunResults(path))
-    count = follow(path, tracker, watch)
-    say(f"{count} points: {tracker.place}")
+    count, place = Run.open(run).track(to, watch)
+    say(f"{count} points: {place}")

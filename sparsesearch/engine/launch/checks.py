@@ -12,7 +12,7 @@ import numpy as np
 from sparsesearch.calibration.gradients import check_loss
 from sparsesearch.config import RunConfig
 from sparsesearch.data import Samples
-from sparsesearch.engine.seeds import check_allocations
+from sparsesearch.engine.launch.seed_checks import check_allocations
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import USER, UserQuality
 from sparsesearch.models import Network
@@ -109,7 +109,9 @@ def check_screen(config: RunConfig, network: Network, samples: Mapping[str, Samp
             )
 
 
-def check_training(config: RunConfig, network: Network, space: Space, samples: Mapping[str, Samples], tokens: int) -> None:
+def check_training(
+    config: RunConfig, network: Network, space: Space, samples: Mapping[str, Samples], tokens: int
+) -> None:
     """Raise InputError where candidates cannot be trained as the recipe wants: SS117 the method, SS118 the budget.
 
     Args:

@@ -1,4 +1,4 @@
-"""A launch: a checked recipe with the network, space and samples that it refers to, and the keys that name its parts."""
+"""A launch: a checked recipe with its network, space and samples, and the keys that name what is made from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparsesearch.data import Samples
 from sparsesearch.engine.launch.checks import check_searcher, check_tokens
 from sparsesearch.engine.launch.identity import Outputs, identity
 from sparsesearch.engine.launch.learning_plan import check_learning, learning_tokens
-from sparsesearch.engine.seeds import allocations_of, check_allocations
+from sparsesearch.engine.launch.seed_checks import allocations_of, check_allocations
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.teacher import TOP
 from sparsesearch.latency import LatencyTable

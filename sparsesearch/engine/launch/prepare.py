@@ -30,8 +30,8 @@ from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.launch.learning_plan import check_learning
 from sparsesearch.engine.launch.numerics import compute_dtype
 from sparsesearch.engine.launch.refinement import coarse_levels
+from sparsesearch.engine.launch.seed_checks import seed_runs
 from sparsesearch.engine.launch.supernet_plan import check_supernet
-from sparsesearch.engine.seeds import seed_runs
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.latency import with_latency

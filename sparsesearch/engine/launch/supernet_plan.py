@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sparsesearch.config import SupernetConfig
-from sparsesearch.data.samples import MASK, Samples
+from sparsesearch.data.samples import MASK
 from sparsesearch.engine.launch.checks import check_targets
 from sparsesearch.engine.launch.learning_plan import available_bytes
 from sparsesearch.errors import DamagedFile, problem

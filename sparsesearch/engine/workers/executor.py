@@ -14,7 +14,8 @@ from sparsesearch.engine.workers.ray_actors import RayExecutor
 from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.engine.workers.worker import Worker
 
-Tag, Result = TypeVar("Tag"), TypeVar("Result")
+Tag = TypeVar("Tag")
+Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 

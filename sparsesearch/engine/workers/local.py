@@ -17,7 +17,8 @@ from sparsesearch.space import Genome
 # In a run's directory, while a candidate is measured in the controller's process.
 ATTEMPT = "attempt.json"
 
-Tag, Result = TypeVar("Tag"), TypeVar("Result")
+Tag = TypeVar("Tag")
+Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 

@@ -16,7 +16,8 @@ from sparsesearch.runs import interrupts
 # Seconds after which a wait looks whether the user wants to stop.
 WAKE_SECONDS = 1.0
 
-Tag, Result = TypeVar("Tag"), TypeVar("Result")
+Tag = TypeVar("Tag")
+Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparsesearch.engine.workers.results import Diverged
+from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.engine.workers.trial import Ended, Trial, climb, score
 from sparsesearch.engine.workers.worker import Worker
-from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.runs import interrupts
 
 # Times that a trial is started again after its worker died.
@@ -94,9 +95,9 @@ def _trainable() -> type:
 
         def step(self) -> dict[str, Any]:
             tokens = self.trial.tokens[self.iteration]
-            found = climb(self.worker, self.trial, tokens, lambda: None)
-            last = tokens == self.trial.tokens[-1] or "diverged" in found
-            return {"score": min(score(found, self.trial), 1e30), "tokens": tokens, "done": last}
+            result = climb(self.worker, self.trial, tokens, lambda: None)
+            last = tokens == self.trial.tokens[-1] or isinstance(result, Diverged)
+            return {"score": min(score(result, self.trial), 1e30), "tokens": tokens, "done": last}
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
             """Ours is on disk already; Tune's remembers the iteration."""
@@ -137,9 +138,9 @@ def _watch(trials: Sequence[Trial], ended: Ended, tell: Callable[[], None]) -> A
                 self.last = time.monotonic()
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
-            mine = by_id[trial.config["trial"].genome.id]
-            found = mine.result(result["tokens"])
-            if found is not None:
-                ended(mine, result["tokens"], found)
+            ours = by_id[trial.config["trial"].genome.id]
+            training = ours.result(result["tokens"])
+            if training is not None:
+                ended(ours, result["tokens"], training)
 
     return Watch()

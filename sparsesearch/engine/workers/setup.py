@@ -60,8 +60,6 @@ def load_network(setup: WorkerSetup, dtype: torch.dtype) -> Any:
     return model
 
 
-
-
 def worker_setup(launch: Launch, run: RunDirectory, training: str = "calibration") -> WorkerSetup:
     """Return the setup of a run's workers.
 

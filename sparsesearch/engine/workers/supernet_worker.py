@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from safetensors import safe_open
 
 from sparsesearch.calibration.statistics import outputs
 from sparsesearch.data.samples import Samples
-from sparsesearch.engine.workers.setup import WorkerSetup, load_network
 from sparsesearch.engine.launch.numerics import compute_dtype
-from sparsesearch.engine.workers.process import peak_bytes
+from sparsesearch.engine.workers.process import peak_bytes, set_up_process
+from sparsesearch.engine.workers.setup import WorkerSetup, load_network
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
 from sparsesearch.models.source import Checkpoint
 from sparsesearch.runs.cache import SORTED, directory_of, weights_of
@@ -39,11 +40,36 @@ COMPARED = 2
 MEASURED = 4096
 
 
+@dataclass(frozen=True)
+class SupernetProgress:
+    """How far the training of a whole supernet is.
+
+    Attributes:
+        step, begun: steps now, and when this process began.
+        loss: of the last step.
+        stopped: why training ended early, if it did.
+    """
+
+    step: int
+    begun: int
+    loss: float
+    done: bool
+    stopped: str
+
+
+@dataclass(frozen=True)
+class BlockProgress:
+    """The step that the training of a block came to, and why it ended early, if it did."""
+
+    step: int
+    stopped: str
+
+
 class SupernetWorker:
-    """Its public methods are the calls that an executor makes by name; nothing is loaded before it is needed."""
+    """Sorts and trains an elastic supernet; its public methods are called by an executor, and load what they need."""
 
     def __init__(self, setup: WorkerSetup) -> None:
-        torch.set_num_threads(setup.config.executor.threads)
+        set_up_process(setup)
         self.setup, self.config, self.options = setup, setup.config, setup.config.supernet
         self.run = RunDirectory(Path(setup.run))
         self.directory, self.network = Path(setup.supernet), setup.network
@@ -87,8 +113,8 @@ class SupernetWorker:
         """What is distilled."""
         return (self.setup.taught_by or self.setup.source).load(self.compute, self.device)
 
-    def train(self, steps: int, seconds: float) -> dict[str, Any]:
-        """Train the whole network for a while, from where its checkpoint stands; how far it is."""
+    def train(self, steps: int, seconds: float) -> SupernetProgress:
+        """Train the whole network for some seconds, from its checkpoint on."""
         run, place = self._run(steps), self.directory / "checkpoints" / "network"
         stopped, begun = "", run.step
         try:
@@ -97,7 +123,7 @@ class SupernetWorker:
             done, stopped = True, str(error)
             run.save(place)
         loss = run.losses[-1] if run.losses else 0.0
-        return {"step": run.step, "begun": begun, "loss": loss, "done": done, "stopped": stopped}
+        return SupernetProgress(run.step, begun, loss, done, stopped)
 
     def _run(self, steps: int) -> NestedRun:
         if self._running is None:
@@ -112,8 +138,8 @@ class SupernetWorker:
 
     _running: NestedRun | None = None
 
-    def arguments(self) -> None:
-        """Write what blocks are given beside hidden states, and each block of the sorted network."""
+    def write_arguments(self) -> None:
+        """Write the arguments of blocks beside hidden states, and each block of the sorted network."""
         write_arguments(self._activations, self._base, self.network, self.samples)
         model = self._sorted()
         (self.directory / "blocks").mkdir(exist_ok=True)
@@ -124,7 +150,7 @@ class SupernetWorker:
     def _base(self) -> Any:
         return self.setup.source.load(self.compute, self.device)
 
-    def shard(self, number: int, start: int, stop: int) -> None:
+    def write_shard(self, number: int, start: int, stop: int) -> None:
         """Write the hidden states of a shard of the training samples."""
         samples = self.samples.rows(slice(start, stop))
         write_shard(self._activations, self._base, self.network, samples, number, self.config.batch)
@@ -136,17 +162,16 @@ class SupernetWorker:
     def _block_path(self, block: int, what: str) -> Path:
         return self.directory / "blocks" / f"{block:03d}-{what}.safetensors"
 
-    def block(self, block: int, steps: int, count: int) -> dict[str, Any]:
-        """Train one block to its end, from where its checkpoint stands; `step` it came to, and why it `stopped`.
+    def train_block(self, block: int, steps: int, count: int) -> BlockProgress:
+        """Train one block to its end, from its checkpoint on.
 
         Args:
-            count: samples whose hidden states are there.
+            count: samples whose hidden states are on disk.
         """
         done, path = self._block_path(block, "trained"), self.network.blocks[block]
         if is_whole(done):
             with safe_open(done, framework="pt") as file:
-                told: dict[str, Any] = json.loads(file.metadata()["told"])
-            return told
+                return BlockProgress(**json.loads(file.metadata()["told"]))
         assert isinstance(self.setup.source, Checkpoint)
         tensors = read_tensors(self._block_path(block, "start"))
         skeleton = only_block(self.setup.source.skeleton(), path, tensors, self.device)
@@ -160,12 +185,12 @@ class SupernetWorker:
         except Diverged as error:
             stopped = str(error)
         run.trained.merged()
-        told = {"step": run.step, "stopped": stopped}
-        write_tensors(done, block_tensors(skeleton, path), {"told": json.dumps(told)})
-        return told
+        progress = BlockProgress(run.step, stopped)
+        write_tensors(done, block_tensors(skeleton, path), {"told": json.dumps(asdict(progress))})
+        return progress
 
     def usage(self) -> int:
-        """Bytes this process held at most, until now."""
+        """Return the most bytes that this process held until now."""
         return peak_bytes()
 
     def finish(self, steps: int) -> None:

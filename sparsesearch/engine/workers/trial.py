@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from sparsesearch.engine.workers.results import Diverged, Trained, TrainingResult, training_json, training_result
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import DamagedFile
 from sparsesearch.files import read_json, write_json
@@ -26,29 +26,29 @@ class Trial:
     Attributes:
         genome: of the candidate.
         tokens: at which it is measured, rising; it is trained to the last.
-        whole: tokens that its learning-rate schedule is made for.
+        schedule_tokens: that its learning-rate schedule is made for.
         directory: of its checkpoint and results.
-        yardstick: the quality that its scores are relative to: what is expected of a candidate of its size.
-        start: weights that training begins with; those of the supernet where None.
+        expected_quality: of a candidate of its size, which its scores are relative to.
+        start: weights that training begins with; those of the supernet if None.
     """
 
     genome: Genome
     tokens: tuple[int, ...]
-    whole: int
+    schedule_tokens: int
     directory: Path
-    yardstick: float = 1.0
+    expected_quality: float = 1.0
     start: Path | None = None
 
     def result_path(self, tokens: int) -> Path:
         return self.directory / f"{tokens}.json"
 
-    def result(self, tokens: int) -> dict[str, Any] | None:
-        """What a rung ended with; None if it has not, or if what it ended with is gone or damaged."""
+    def result(self, tokens: int) -> TrainingResult | None:
+        """Return the result at a token count; None if there is none, or its files are gone or damaged."""
         try:
-            found = read_json(self.result_path(tokens))
-        except DamagedFile:
+            result = training_result(read_json(self.result_path(tokens)))
+        except (DamagedFile, TypeError):
             return None
-        return found if "diverged" in found or weights_path(self.directory, tokens).exists() else None
+        return result if isinstance(result, Diverged) or weights_path(self.directory, tokens).exists() else None
 
     @property
     def trained(self) -> int:
@@ -57,24 +57,28 @@ class Trial:
         return max(done, tokens_of(self.directory / CHECKPOINT))
 
 
-# Told of each training that has ended: the trial, its token count, and what it ended with.
-Ended = Callable[[Trial, int, dict[str, Any]], None]
+# Takes each training that has ended: the trial, its token count and result.
+Ended = Callable[[Trial, int, TrainingResult], None]
 
 
-def climb(worker: Worker, trial: Trial, tokens: int, tell: Callable[[], None]) -> dict[str, Any]:
-    """Train a candidate to one of its token counts, unless that is done already; tells of checkpoints on the way."""
+def climb(worker: Worker, trial: Trial, tokens: int, saved: Callable[[], None]) -> TrainingResult:
+    """Train a candidate to one of its token counts, unless that is done already.
+
+    Args:
+        saved: called after each checkpoint on the way.
+    """
     done = trial.result(tokens)
     if done is not None:
         return done
-    found = worker.train(trial.genome.data, tokens, trial.whole, trial.directory, trial.start, tell)
-    write_json(trial.result_path(tokens), found)
-    return found
+    result = worker.train(trial.genome.data, tokens, trial.schedule_tokens, trial.directory, trial.start, saved)
+    write_json(trial.result_path(tokens), training_json(result))
+    return result
 
 
-def score(found: dict[str, Any], trial: Trial) -> float:
-    """The scalar that a scheduler compares trials of all sizes by, lower is better; infinite where it diverged."""
-    losses: list[float] = found.get("losses", [])
-    if not losses:
+def score(result: TrainingResult, trial: Trial) -> float:
+    """Return the number that a scheduler compares trials of all sizes by: lower is better, infinite if it diverged."""
+    if not isinstance(result, Trained) or not result.losses:
         return float("inf")
     # A quality of the user's own may be negative.
-    return (sum(losses) / len(losses) - trial.yardstick) / max(abs(trial.yardstick), 1e-12)
+    expected = trial.expected_quality
+    return (sum(result.losses) / len(result.losses) - expected) / max(abs(expected), 1e-12)

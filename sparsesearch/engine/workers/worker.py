@@ -5,12 +5,9 @@ A worker keeps no state that its setup could not rebuild, so a crashed one is si
 
 from __future__ import annotations
 
-import ctypes
 import math
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -24,23 +21,19 @@ from sparsesearch.bilevel.chain import Learning, Plan, Surroundings
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.calibration.gradients import collect_gradients
 from sparsesearch.calibration.statistics import BlockPass, WholePass, statistics_path
-from sparsesearch.config import RunConfig
-from sparsesearch.engine.launch.identity import Outputs, check_same
+from sparsesearch.engine.launch.numerics import compute_dtype
 from sparsesearch.engine.launch.soundness import check_network, check_sight
 from sparsesearch.engine.workers.process import peak_bytes, set_up_process
-from sparsesearch.engine.workers.results import Failed, Measured, TrainingResult
+from sparsesearch.engine.workers.results import Failed, Measured, TrainingResult, training_result
 from sparsesearch.engine.workers.setup import WorkerSetup, load_network
-from sparsesearch.engine.launch.numerics import compute_dtype
 from sparsesearch.errors import EnvironmentProblem, machine_problem
 from sparsesearch.evaluation import Evaluator, Targets, accuracy, perplexity, quality_class
 from sparsesearch.evaluation.batchnorm import RunningStatistics
-from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.prefix_cache import PrefixCache
-from sparsesearch.models.network import Network
 from sparsesearch.logs import logger
-from sparsesearch.models.source import Retrained, Source
 from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import Proxy
+from sparsesearch.proxies.base import Need
 from sparsesearch.proxies.gatherer import Gatherer, NetworkScorer, Tables, tabulate
 from sparsesearch.pruning import needs_gradients
 from sparsesearch.runs.directory import RunDirectory
@@ -216,7 +209,7 @@ class Worker:
         samples, batch = self.run.samples("calibration"), self.config.batch
         return Gatherer(self.evaluator.supernet, samples, self.statistics, self._gradients, self.store, batch)
 
-    def gather(self, needs: list[str]) -> None:
+    def gather(self, needs: Sequence[Need]) -> None:
         """Measure on the dense network what proxies need of it."""
         self.evaluator.ready(self.space.dense)
         self._gatherer.gather(needs)
@@ -241,12 +234,18 @@ class Worker:
         return Trials(self.evaluator, samples, self.config.training, compute, self.storage, teacher)
 
     def train(
-        self, genome: bytes, tokens: int, whole: int, directory: Path, start: Path | None, tell: Callable[[], None]
-    ) -> dict[str, Any]:
+        self,
+        genome: bytes,
+        tokens: int,
+        schedule_tokens: int,
+        directory: Path,
+        start: Path | None,
+        saved: Callable[[], None],
+    ) -> TrainingResult:
         """Train a candidate to a number of tokens and measure it; see `Trials.train`."""
         trials = self._trials
         self.evaluator.ready(self.space.dense)
-        return trials.train(Genome(genome), tokens, whole, directory, start, tell)
+        return training_result(trials.train(Genome(genome), tokens, schedule_tokens, directory, start, saved))
 
     def learn(self, plan: Plan, seconds: float) -> str:
         """Learn a plan for a while, from where its files stand; what it is at, for whoever watches."""

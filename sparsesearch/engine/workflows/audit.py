@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from sparsesearch.config import Rung
-from sparsesearch.engine.controller import AUDIT, supernet, write_launch
+from sparsesearch.engine.controller import AUDIT, with_supernet, write_launch
+from sparsesearch.engine.job import Job, open_job
 from sparsesearch.engine.launch.checks import check_training
-from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.launch.disk import check_disk
-from sparsesearch.engine.measuring import Measurer
-from sparsesearch.engine.scoring import Scores, scored
-from sparsesearch.engine.trials import train_all
-from sparsesearch.engine.workers import executor as executors
+from sparsesearch.engine.launch.launch import Launch
+from sparsesearch.engine.phases.measuring import Measurer
+from sparsesearch.engine.phases.scoring import Scores, scored
+from sparsesearch.engine.phases.trials import train_all
+from sparsesearch.engine.workers.results import Trained
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.proxies import Proxy, all_proxies, proxies_named
@@ -58,8 +59,8 @@ class Audit:
     after: dict[str, Agreement]
 
 
-def limited(launch: Launch) -> Launch:
-    """The launch itself where its recipe has limits, else with one in the middle of the range of its first cost."""
+def with_limits(launch: Launch) -> Launch:
+    """Return the launch, with a limit in the middle of the range of its first cost if its recipe has none."""
     space = middling(launch.space, launch.config.objectives[1])
     if space is launch.space:
         return launch
@@ -67,7 +68,7 @@ def limited(launch: Launch) -> Launch:
     return replace(launch, config=config, space=space)
 
 
-def chosen(launch: Launch, names: Sequence[str]) -> list[Proxy]:
+def choose_proxies(launch: Launch, names: Sequence[str]) -> list[Proxy]:
     """Proxies by name, or all that can score this network where none is named; the controls are always among them.
 
     Raises InputError SS102 for an unknown one, SS116 for one that cannot score this network.
@@ -103,28 +104,21 @@ def audit(
 
     Raises InputError where candidates cannot be trained.
     """
-    trained = with_training(launch, train) if train else None
-    cluster = executors.Cluster(launch.config.executor)
-    try:
-        run = _directory(launch, path)
-        with (
-            run.locked(),
-            supernet(launch, run, reporter, "the same audit command") as (space, executor, ledger, setup),
-        ):
-            genomes = equal_cost_genomes(space, samples, np.random.default_rng(launch.config.search.seed))
-            measurer = Measurer(launch, run, space, executor, reporter, ledger)
-            reporter.phase("measuring", len(genomes))
-            candidates = measurer.evaluate([Proposal(genome, tokens, 0, "sample") for genome in genomes])
-            reporter.end()
-            measured = [e for e in candidates if e.status == "ok"]
-            if not measured:
-                raise problem("SS403", f"none of {len(candidates)} candidates could be measured.")
-            genomes = [e.genome for e in measured]
-            scores, seconds = scored(launch, setup, space, proxies, genomes, executor, reporter, ledger)
-            executor.release()
-            after = np.array([]) if trained is None else _after(trained, run, measured, train, reporter)
-    finally:
-        cluster.close()
+    trained = with_training(launch, train) if train else launch
+    run = _directory(launch, path)
+    again = "the same audit command"
+    with open_job(launch, run, reporter, lambda: _write(launch, run), again=again) as opened:
+        job = with_supernet(opened)
+        genomes = equal_cost_genomes(job.space, samples, np.random.default_rng(launch.config.search.seed))
+        reporter.phase("measuring", len(genomes))
+        candidates = Measurer(job).evaluate([Proposal(g, tokens, 0, "sample", role="probe") for g in genomes])
+        reporter.end()
+        measured = [e for e in candidates if e.status == "ok"]
+        if not measured:
+            raise problem("SS403", f"none of {len(candidates)} candidates could be measured.")
+        scores, seconds = scored(job, proxies, [e.genome for e in measured])
+        job.executor.release()
+        after = _after(replace(job, launch=trained), measured, train) if train else np.array([])
     values = np.array([e.quality for e in measured])
     agreements = [agreement(name, mine, values) for name, mine in scores.items()]
     agreements.sort(key=lambda a: -a.tau if np.isfinite(a.tau) else np.inf)
@@ -133,13 +127,13 @@ def audit(
     return Audit(quality, launch.config.limits, measured, scores, seconds, agreements, train, after, with_after)
 
 
-def _after(
-    launch: Launch, run: RunDirectory, candidates: Sequence[Evaluation], tokens: int, reporter: Reporter
-) -> Floats:
-    """Qualities after training, (candidates,); nan where it diverged."""
-    found = [trial.result(tokens) or {} for trial in train_all(launch, run, candidates, tokens, reporter)]
-    quality = launch.config.objectives[0]
-    return np.array([quality_of(np.array(f["losses"]), quality) if "losses" in f else np.nan for f in found])
+def _after(job: Job, candidates: Sequence[Evaluation], tokens: int) -> Floats:
+    """Return qualities after training, (candidates,); nan if it diverged."""
+    config = job.launch.config
+    trials = train_all(job, candidates, tokens, config.training, job.launch.fingerprint)
+    results = [trial.result(tokens) for trial in trials]
+    quality = config.objectives[0]
+    return np.array([quality_of(np.array(r.losses), quality) if isinstance(r, Trained) else np.nan for r in results])
 
 
 def _agreements(scores: Scores, values: Floats) -> dict[str, Agreement]:
@@ -149,11 +143,16 @@ def _agreements(scores: Scores, values: Floats) -> dict[str, Agreement]:
 
 
 def _directory(launch: Launch, path: Path) -> RunDirectory:
-    if (path / "run.yaml").exists():
-        if RunResults(path).info["fingerprint"] != launch.fingerprint:
-            raise problem("SS602", f"{path} is something else than this audit.", fix="Use another --name.")
-        return RunDirectory.open(path)
-    check_disk(launch, path.parent)
-    run = RunDirectory.create(path)
-    write_launch(launch, run, AUDIT)
-    return run
+    """Return the audit's directory; raises InputError SS602 if it holds something else."""
+    if not (path / "run.yaml").exists():
+        check_disk(launch, path.parent)
+        RunDirectory.check_new(path)
+        return RunDirectory(path.resolve())
+    if RunResults(path).info["fingerprint"] != launch.fingerprint:
+        raise problem("SS602", f"{path} is something else than this audit.", fix="Use another --name.")
+    return RunDirectory.open(path)
+
+
+def _write(launch: Launch, run: RunDirectory) -> None:
+    if not run.config.exists():
+        write_launch(launch, run, AUDIT)

@@ -11,13 +11,17 @@ import numpy as np
 import torch
 
 from sparsesearch.calibration.sample_scores import By, Take, best_rows, mean_outputs, representative_rows, sample_scores
-from sparsesearch.config import RunConfig
+from sparsesearch.config import DataConfig, RunConfig
+from sparsesearch.data import Samples, samples_of
 from sparsesearch.data.text import CHOICE, fits
-from sparsesearch.engine.launch.prepare import prepare
+from sparsesearch.engine.launch.checks import check_disjoint, check_names
+from sparsesearch.engine.launch.identity import identity
+from sparsesearch.engine.launch.prepare import PythonInputs, describe_network, read_samples, source_of
 from sparsesearch.errors import InputError, problem
 from sparsesearch.files import replacing_tree
+from sparsesearch.models.source import Source
+from sparsesearch.plugins import load_plugins
 from sparsesearch.runs.directory import check_vacant
-from sparsesearch.runs.progress import Reporter
 
 ROLES = ("calibration", "training")
 # What is scored by a loss.
@@ -44,23 +48,23 @@ def choose(
             fix="Give a larger --pool.",
         )
     check_vacant(out)
+    load_plugins(config.plugins)
+    check_names(config)
+    source = source_of(config, PythonInputs())
+    described = None if source.task.name == "module" else source.describe()
+    all_samples = read_samples(config, source, described, {})
     # The pool stands for the role's samples; other roles are as they are, so that overlaps are found.
-    wider = data.model_copy(update={"sequences": pool, "fewer": False})
-    search = config.search.model_copy(update={"rungs": [], "screen": None})
-    given = config.model_copy(update={"data": config.data.model_copy(update={role: wider}), "search": search})
-    try:
-        launch = prepare(given, reporter=Reporter())
-    except InputError as error:
-        if error.code == "SS204" and str(pool) in error.message:
-            raise problem("SS204", error.message, fix="Give a smaller --pool, or more data.") from None
-        raise
-    samples, network = launch.samples[role], launch.network
+    all_samples[role] = samples = _read_pool(data.model_copy(update={"sequences": pool, "fewer": False}), source, role)
+    if not config.data.allow_shared:
+        check_disjoint(all_samples)
+    network, known = describe_network(config, source, all_samples["calibration"] if described is None else None)
+    weights = identity(source, known)
     if by in LOSSES and not network.distribution:
         raise problem(
             "SS209", f"--by {by} needs a loss, and outputs that are no distribution have none.", fix="Use --by random."
         )
-    other = None if pruned is None else pruned(launch.weights)
-    model = launch.source.load(torch.float32, "cpu")
+    other = None if pruned is None else pruned(weights)
+    model = source.load(torch.float32, "cpu")
     scores = sample_scores(by, model, network, samples, config.batch, other, config.search.seed)  # type: ignore[arg-type]
     if by == "capability":
         features = mean_outputs(model, network, samples, config.batch)
@@ -76,15 +80,24 @@ def choose(
         "length": samples.length,
         "mean_chosen": float(scores[rows].mean()),
         "mean_pool": float(scores.mean()),
-        "weights": launch.weights,
+        "weights": weights,
         "source": data.source,
-        "fits": fits(network.task, launch.source.directory),
+        "fits": fits(network.task, source.directory),
     }
     with replacing_tree(out) as work:
         samples.rows(rows).save(work)
         scored = told | {"scores": np.round(scores, 6).tolist(), "rows": rows.tolist()}
         (work / CHOICE).write_text(json.dumps(scored))
     return told
+
+
+def _read_pool(data: DataConfig, source: Source, role: str) -> Samples:
+    try:
+        return samples_of(data, source.task, source.directory, role)
+    except InputError as error:
+        if error.code == "SS204":
+            raise problem("SS204", error.message, fix="Give a smaller --pool, or more data.") from None
+        raise
 
 
 def _check_names(role: str, by: str, take: str, pruned: bool) -> None:

@@ -7,7 +7,7 @@ believed at checkpoints is measured again on all selection data, outside their b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,16 @@ import numpy as np
 
 from sparsesearch.config import SearchConfig, load_config
 from sparsesearch.engine import controller
+from sparsesearch.engine.job import Job, open_job
 from sparsesearch.engine.launch.access import TRUSTED, check_same_code
 from sparsesearch.engine.launch.launch import Launch
-from sparsesearch.engine.learning import learn
-from sparsesearch.engine.measuring import Measurer
-from sparsesearch.engine.seeds import seed_genomes
-from sparsesearch.engine.session import MEASURED_LAST, SearchSession
-from sparsesearch.engine.workers import executor as executors
-from sparsesearch.engine.workers.executor import Source
+from sparsesearch.engine.phases.learning import learn
+from sparsesearch.engine.phases.measuring import Measurer
+from sparsesearch.engine.phases.rounds import MEASURED_BESIDE, Search
+from sparsesearch.engine.phases.seeds import seed_genomes
+from sparsesearch.engine.workers.executor import create_executor
+from sparsesearch.engine.workers.replay import ReplayExecutor
+from sparsesearch.engine.workers.setup import worker_setup
 from sparsesearch.errors import problem
 from sparsesearch.runs.archive import Archive
 from sparsesearch.runs.directory import RunDirectory
@@ -152,54 +154,35 @@ def moments(launch: Launch, results: RunResults, sizes: Sequence[Space], budget:
     seconds, found = _seconds(results), []
     checkpoints = [int(share * budget) for share in CHECKPOINTS]
     for tokens, searcher in zip(checkpoints, _repeated(launch, results, checkpoints), strict=True):
-        best = tuple(searcher.chosen(space) for space in sizes)
+        best = tuple(searcher.best_within(space) for space in sizes)
         found.append(Moment(tokens, float(np.interp(tokens, *seconds)), best))
     return found
 
 
-class Archived:
-    """An executor for searches that are repeated: whatever they ask for is in the archive."""
-
-    def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
-        assert not calls, f"{method} has not been done"
-        return iter(())
-
-    def stream(self, method: str, source: Source, lanes: int | None = None) -> Iterator[tuple[Any, Any]]:
-        return iter(())
-
-    def each(self, method: str) -> list[Any]:
-        return []
-
-    def release(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def _repeated(launch: Launch, results: RunResults, checkpoints: Sequence[int]) -> Iterator[Searcher]:
-    """The searcher of a run as it was when it had spent each of some rising numbers of tokens."""
-    session = None
+    """Yield the searcher of a run as it was when it had spent each of some rising numbers of tokens."""
+    search = None
     for tokens in checkpoints:
-        if session is None or launch.config.search.asynchronous:
-            session = _session(launch, results)
-        if launch.config.search.asynchronous:  # there it takes in all that there is
-            _forget(session.archive, tokens // session.measurer.length)
-        session.budget.tokens = tokens
-        session.search()
-        yield session.searcher
+        if search is None or launch.config.search.asynchronous:
+            search = _replay(launch, results)
+        if launch.config.search.asynchronous:  # there it takes in the whole archive
+            _forget(search.archive, tokens // search.measurer.length)
+        search.budget.tokens = tokens
+        search.run()
+        yield search.searcher
 
 
-def _session(launch: Launch, results: RunResults) -> SearchSession:
-    """The session of a run, from its start."""
-    run, reporter = results.run, Reporter(quiet=True)
-    ledger, nobody = Ledger(run), Archived()
-    seeds = seed_genomes(launch.config, results.space, run, nobody, reporter, ledger)
-    learned = learn(launch, run, results.space, nobody, reporter, ledger)
-    return SearchSession(launch, run, results.space, nobody, reporter, ledger, seeds, learned)
+def _replay(launch: Launch, results: RunResults) -> Search:
+    """Return the search of a run from its start; all its measurements are in the archive."""
+    run = results.run
+    setup = worker_setup(launch, run)
+    job = Job(launch, run, results.space, ReplayExecutor(), Reporter(quiet=True), Ledger(run), setup)
+    return Search(job, seed_genomes(job), learn(job))
 
 
 def _forget(archive: Archive, sequences: int) -> None:
     """Drop from memory what a search measured after this many sequences."""
-    made = {k: e.sequences - e.known for k, e in archive.entries.items() if not e.origin.startswith(MEASURED_LAST)}
+    made = {k: e.sequences - e.known for k, e in archive.entries.items() if e.role not in MEASURED_BESIDE}
     for key, spent in zip(made, accumulate(made.values()), strict=True):
         if spent > sequences:
             del archive.entries[key]
@@ -224,16 +207,16 @@ def judge(launch: Launch, results: RunResults, genomes: set[Genome], path: Path,
     missing = sorted(genomes - {genome for genome, *_ in archive.entries}, key=lambda genome: genome.id)
     if not missing:
         return archive
-    cluster = executors.Cluster(launch.config.executor)
-    executor = executors.create(launch.setup(results.run, results.run.path.parent / ".cache"))
-    try:
-        measurer = Measurer(launch, judged, results.space, executor, reporter, Ledger(judged))
-        reporter.phase("judging", len(missing))
-        measurer.evaluate([Proposal(genome, 0, 0, "judged") for genome in missing])
-        reporter.end()
-    finally:
-        executor.close()
-        cluster.close()
+    with open_job(launch, judged, reporter, again="the same compare command", keep_progress=False) as opened:
+        setup = worker_setup(launch, results.run, opened.setup.training)
+        executor = create_executor(setup)
+        try:
+            measurer = Measurer(replace(opened, space=results.space, setup=setup, executor=executor))
+            reporter.phase("judging", len(missing))
+            measurer.evaluate([Proposal(genome, 0, 0, "judged", role="final") for genome in missing])
+            reporter.end()
+        finally:
+            executor.close()
     return measurer.archive
 
 

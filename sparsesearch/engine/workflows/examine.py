@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sparsesearch.engine.launch.supernet_plan import check_weights
-from sparsesearch.engine.stores import COMPLETE, check_teacher
+from sparsesearch.engine.phases.stores import COMPLETE, check_teacher
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.files import read_json
 from sparsesearch.runs.results import RunResults
@@ -17,9 +17,9 @@ from sparsesearch.tensors import read_tensors
 def examine(path: Path) -> Iterator[tuple[str, str]]:
     """(what was read, what is wrong with it or '') of each part of a run and of `.cache` beside it."""
     results = RunResults(path)
-    run, cache = results.run, results.run.path.parent / ".cache"
+    run, cache = results.run, results.run.cache.path
     yield _examined("archive.jsonl", lambda: results.archive)
-    for file in (run.ledger, run.generations, run.exports):
+    for file in (run.ledger, run.generations, run.exports, run.failures):
         yield _examined(file.name, lambda file=file: results.lines(file))  # type: ignore[misc]
     for role in sorted(p.name for p in run.data.iterdir() if p.is_dir()):
         yield _examined(f"data/{role}", lambda role=role: run.samples(role))  # type: ignore[misc]

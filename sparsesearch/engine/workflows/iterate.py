@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from sparsesearch.engine import controller
 from sparsesearch.engine.launch.access import TRUSTED, check_same_code
 from sparsesearch.engine.launch.checks import check_training
 from sparsesearch.engine.launch.launch import Launch
-from sparsesearch.engine.workflows.recover import Recovered, prepared, recover
+from sparsesearch.engine.workflows.recover import Recovered, prepare_recovery, recover
 from sparsesearch.errors import problem
 from sparsesearch.models.source import Checkpoint
 from sparsesearch.runs.progress import Reporter
@@ -35,7 +34,11 @@ def check_stages(launch: Launch, tokens: int) -> None:
             fix="Keep units of kind sparsity.",
         )
     if not launch.space.bounds:
-        raise problem("SS106", "stages lead to limits, and the recipe has none.", fix="Give --limit 'sparsity>=70%'.")
+        raise problem(
+            "SS106",
+            "iterate needs at least one limit to work towards; the recipe has none.",
+            fix="Give --limit 'sparsity>=70%'.",
+        )
     check_training(launch.config, launch.network, launch.space, launch.samples, tokens)
 
 
@@ -79,15 +82,8 @@ def searched_stage(launch: Launch, path: Path, reporter: Reporter) -> RunResults
     return RunResults(path) if (path / "front.json").exists() else controller.resume(path, {}, reporter, TRUSTED)
 
 
-def recovered_stage(results: RunResults, changes: dict[str, Any], tokens: int, reporter: Reporter) -> Recovered:
-    """The best candidate of a stage, trained; raises what `prepared` and `recover` do."""
-    best = results.pick("best")
-    (one,) = recover(results, prepared(results, changes, tokens, access=TRUSTED), [best], 1, reporter)
-    return one
-
-
-def exported(place: Path) -> dict[str, Any] | None:
-    """What an earlier call wrote of a stage, where it did."""
-    manifest = place / "sparsesearch.json"
-    found: dict[str, Any] | None = json.loads(manifest.read_text()) if manifest.exists() else None
-    return found
+def recover_stage(results: RunResults, changes: dict[str, Any], tokens: int, reporter: Reporter) -> Recovered:
+    """Train the best candidate of a stage; raises as `prepare_recovery` and `recover` do."""
+    recovery = prepare_recovery(results, changes, tokens, access=TRUSTED)
+    (recovered,) = recover(recovery, [results.pick("best")], reporter)
+    return recovered

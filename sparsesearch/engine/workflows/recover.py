@@ -1,4 +1,4 @@
-"""Training what was found: candidates, or several copies of each that are averaged into a soup."""
+"""Training candidates of a finished run, or several copies of each that are averaged into a soup."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.config import load_config
+from sparsesearch.config import RunConfig, load_config
+from sparsesearch.data import samples_of
+from sparsesearch.engine.job import Job, open_job
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
-from sparsesearch.engine.launch.launch import Launch
-from sparsesearch.engine.launch.prepare import reopen
-from sparsesearch.engine.stores import check_teacher
-from sparsesearch.engine.trials import train_all
-from sparsesearch.engine.workers import executor as executors
+from sparsesearch.engine.launch.checks import check_quality, check_training
+from sparsesearch.engine.phases.stores import check_teacher
+from sparsesearch.engine.phases.trials import train_all
+from sparsesearch.engine.reopen import ReopenedRun, open_run
+from sparsesearch.engine.workers.local import LocalExecutor
+from sparsesearch.engine.workers.results import Trained
+from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.engine.workers.trial import Trial
 from sparsesearch.engine.workers.worker import Worker
-from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.files import write_text
@@ -28,16 +31,30 @@ from sparsesearch.runs.directory import check_vacant
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
-from sparsesearch.supernet import LevelStore
 from sparsesearch.tensors import read_tensors, write_tensors
 from sparsesearch.training import greedy_soup
 from sparsesearch.training.trainer import RETRAIN, rounded, weights_path
 
-# What of a run's fingerprint may be another for its recovery.
-TRAINING = ("training", "data.training", "search.rungs", "learning.tokens")
-
+# Parts of a recipe that its recovery may change.
+CHANGEABLE = ("training", "data.training")
 # Beside the models of a front: how they were trained.
-CLAIM = "recovery.json"
+MANIFEST = "recovery.json"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A reopened run whose candidates are to be trained.
+
+    Attributes:
+        fingerprint: all that the trained weights depend on, but for the candidate and the seed of its copy.
+        tokens: of training, for each copy.
+        copies: of each candidate, with seeds of their own, averaged greedily.
+    """
+
+    reopened: ReopenedRun
+    fingerprint: dict[str, Any]
+    tokens: int
+    copies: int
 
 
 @dataclass(frozen=True)
@@ -65,61 +82,82 @@ class Recovered:
 
 
 def training_data(results: RunResults, source: str, tokens: int) -> dict[str, Any]:
-    """`data.training` of a run, from another source: as many samples as are trained on, or what there is."""
+    """Return `data.training` of a run with another source: as many samples as are trained on, or all there are."""
     data = load_config(results.run.config).data
-    own = data.training or data.calibration
+    options = data.training or data.calibration
     count = math.ceil(tokens / results.info["length"])
-    return own.model_dump() | {"source": source, "sequences": count, "fewer": True}
+    return options.model_dump() | {"source": source, "sequences": count, "fewer": True}
 
 
-def prepared(
+def prepare_recovery(
     results: RunResults, changes: dict[str, Any], tokens: int, copies: int = 1, access: Access = UNTRUSTED
-) -> Launch:
-    """The run's launch with other training options and data.
+) -> Recovery:
+    """Open a run to train its candidates with other options or data of training.
 
-    Raises InputError where candidates cannot be trained so, SS602 where something else would change too, SS505 where
-    the run's level store or teacher cache is gone.
+    Raises InputError if candidates cannot be trained so, SS602 if something else would change too, SS505 if the run's
+    level store or teacher cache is gone.
     """
-    rungs = {"search.rungs": [{"tokens": tokens, "candidates": 1}]}
-    own, config = load_config(results.run.config), load_config(results.run.config, changes | rungs)
-    reread = ("training",) if config.data.training != own.data.training else ()
-    launch = reopen(results.run, access, changes | rungs, reread, searches=False)
-    if copies > 1 and config.training.method == "compensate":
-        raise problem("SS117", "a soup of copies without gradients: all copies are alike.", fix="Leave --soup out.")
-    known = results.info["fingerprint"]
-    if changed := [k for k, v in launch.fingerprint.items() if k not in TRAINING and known.get(k) != v]:
+    run = results.run
+    before, config = access.config(run), access.config(run, changes)
+    if others := _changed_parts(before, config):
         raise problem(
             "SS602",
-            f"{results.run.path}: {', '.join(changed)} would change, and with it what was searched.",
+            f"{run.path}: {', '.join(others)} would change, and with it what was searched.",
             fix="Change training, data.training and executor alone.",
         )
-    setup = launch.setup(results.run, results.run.path.parent / ".cache")
-    supernet = [Path(setup.supernet) / "index.json"] if setup.supernet else []
-    for needed in (Path(setup.store) / "index.json", Path(setup.teacher) / "complete", *supernet):
-        if not needed.exists():
-            raise problem(
-                "SS505",
-                f"{needed.parent}, which the run needs, is gone.",
-                fix=f"'sparsesearch resume {results.run.path}' rebuilds it.",
-            )
-    LevelStore.open(Path(setup.store), launch.store_key)
-    check_teacher(Path(setup.teacher))
-    return launch
+    if copies > 1 and config.training.method == "compensate":
+        raise problem(
+            "SS117",
+            "--soup needs a gradient-based training.method: with 'compensate' every copy is identical.",
+            fix="Leave --soup out.",
+        )
+    reopened = open_run(results, access, config)
+    launch = reopened.launch
+    if config.data.training is not None and config.data.training != before.data.training:
+        samples = samples_of(config.data.training, launch.source.task, launch.source.directory, "training")
+        launch = replace(launch, samples={**launch.samples, "training": samples})
+        reopened = replace(reopened, launch=launch)
+    check_quality(config, launch.source.task, access.quality)
+    check_training(config, launch.network, launch.space, launch.samples, tokens)
+    if not (Path(reopened.setup.teacher) / "complete").exists():
+        raise problem(
+            "SS505",
+            f"{reopened.setup.teacher}, which the run needs, is gone.",
+            fix=f"'sparsesearch resume {run.path}' rebuilds it.",
+        )
+    check_teacher(Path(reopened.setup.teacher))
+    training = {"training": config.training.model_dump(), "search.rungs": [{"tokens": tokens, "candidates": 1}]}
+    data = {f"data.{role}": role_samples.digest for role, role_samples in launch.samples.items()}
+    return Recovery(reopened, results.info["fingerprint"] | data | training, tokens, copies)
 
 
-def claim(out: Path, launch: Launch, copies: int, form: str) -> None:
-    """Note in a directory how the models that go there are trained; those that an earlier call wrote may be there.
+def _changed_parts(before: RunConfig, after: RunConfig) -> list[str]:
+    """Return the parts of a recipe that differ, without those that a recovery may change; threads decide last bits."""
+    names = []
+    old, new = before.model_dump(), after.model_dump()
+    for section, value in old.items():
+        if section == "data":
+            names += [f"data.{key}" for key in value if value[key] != new["data"][key]]
+        elif section == "executor":
+            names += [f"executor.{key}" for key in ("threads", "device") if value[key] != new[section][key]]
+        elif value != new[section]:
+            names.append(section)
+    return [name for name in names if name not in CHANGEABLE]
 
-    Raises InputError SS500 where something else is there, or models that were trained otherwise.
+
+def write_recovery_manifest(out: Path, recovery: Recovery, form: str) -> None:
+    """Note in a directory how the models in it are trained; models of an earlier call with equal options may be there.
+
+    Raises InputError SS500 if something else is there, or models that were trained otherwise.
     """
-    told = {
-        "fingerprint": launch.fingerprint,
-        "training": launch.config.training.model_dump(),
-        "tokens": launch.config.search.rungs[0].tokens,
-        "soup": copies,
+    manifest = {
+        "fingerprint": recovery.fingerprint,
+        "training": recovery.fingerprint["training"],
+        "tokens": recovery.tokens,
+        "soup": recovery.copies,
         "form": form,
     }
-    path, text = out / CLAIM, json.dumps(told, indent=1)
+    path, text = out / MANIFEST, json.dumps(manifest, indent=1)
     if not path.exists():
         check_vacant(out)
         write_text(path, text)
@@ -127,61 +165,54 @@ def claim(out: Path, launch: Launch, copies: int, form: str) -> None:
         raise problem("SS500", f"{out} holds models that were trained with other options.", fix="Choose another --out.")
 
 
-def recover(
-    results: RunResults, launch: Launch, candidates: Sequence[Evaluation], copies: int, reporter: Reporter
-) -> list[Recovered]:
-    """Train candidates, all on the same data; what was trained so already is read, and what diverged left out.
+def recover(recovery: Recovery, candidates: Sequence[Evaluation], reporter: Reporter) -> list[Recovered]:
+    """Train candidates, all on the same data; finished trainings are read, candidates that diverge are left out.
 
-    Args:
-        launch: from `prepared`.
-        copies: of each candidate, with seeds of their own, averaged greedily.
-
-    Raises SparseSearchError SS408 where training of all diverged.
+    Raises SparseSearchError SS408 if training of all diverged.
     """
-    run, (rung,) = results.run, launch.config.search.rungs
-    base = launch.config.training
-    cluster = executors.Cluster(launch.config.executor)
-    try:
-        with run.locked():
-            found: list[list[Trial]] = [[] for _ in candidates]
-            for copy in range(copies):
-                options = base.model_copy(update={"seed": base.seed + copy})
-                one = replace(launch, config=launch.config.model_copy(update={"training": options}))
-                trials = train_all(one, run, candidates, rung.tokens, reporter)
-                for mine, trial in zip(found, trials, strict=True):
-                    mine.append(trial)
-            setup = launch.setup(run, run.path.parent / ".cache")
-            ended = [_recovered(e, trials, rung.tokens, setup) for e, trials in zip(candidates, found, strict=True)]
-    finally:
-        cluster.close()
-    for candidate, outcome in zip(candidates, ended, strict=True):
-        if outcome is None:
+    reopened = recovery.reopened
+    launch, options = reopened.launch, reopened.launch.config.training
+    with open_job(launch, reopened.results.run, reporter, keep_progress=False) as job:
+        copies: list[list[Trial]] = []
+        for copy in range(recovery.copies):
+            seeded = options.model_copy(update={"seed": options.seed + copy})
+            copies.append(train_all(job, candidates, recovery.tokens, seeded, recovery.fingerprint))
+        trials = zip(*copies, strict=True)
+        results = [_recovered(job, e, ts, recovery.tokens) for e, ts in zip(candidates, trials, strict=True)]
+    for candidate, result in zip(candidates, results, strict=True):
+        if result is None:
             reporter.message(f"SS408 training of {candidate.genome.id} diverged: it is left out.")
-    recovered = [one for one in ended if one is not None]
+    recovered = [result for result in results if result is not None]
     if not recovered:
         raise problem("SS408", "training of all candidates diverged.", fix="Lower training.learning_rate.")
     return recovered
 
 
-def _recovered(candidate: Evaluation, trials: Sequence[Trial], tokens: int, setup: WorkerSetup) -> Recovered | None:
-    """The candidate from its trained copies; None where all diverged."""
-    quality, identity = setup.config.objectives[0], candidate.genome.data
-    results = {trial.directory: trial.result(tokens) or {} for trial in trials}
-    sound = [place for place, found in results.items() if "losses" in found]
-    if not sound:
+def _recovered(job: Job, candidate: Evaluation, trials: Sequence[Trial], tokens: int) -> Recovered | None:
+    """Return the candidate from its trained copies; None if all diverged."""
+    quality = job.launch.config.objectives[0]
+    results = {trial.directory: trial.result(tokens) for trial in trials}
+    trained = {place: result for place, result in results.items() if isinstance(result, Trained)}
+    if not trained:
         return None
-    spent = sum(found.get("trained", 0) for found in results.values())
-    if len(sound) == 1:
-        found = results[sound[0]]
-        return Recovered(
-            candidate, quality_of(np.array(found["losses"]), quality), weights_path(sound[0], tokens), spent
-        )
-    worker = Worker(setup)
-    soup, chosen = greedy_soup(
-        [read_tensors(weights_path(place, tokens), RETRAIN) for place in sound],
-        lambda state: quality_of(np.array(worker.losses_of(identity, state)), quality),
-    )
-    path = sound[0] / f"soup-{len(trials)}.safetensors"
-    write_tensors(path, rounded(soup, worker.storage), durable=True)
-    final = quality_of(np.array(worker.losses_of(identity, soup)), quality)
-    return Recovered(candidate, final, path, spent, len(chosen))
+    spent = sum(result.trained for result in results.values() if result is not None)
+    (first, result), *others = trained.items()
+    if not others:
+        final = quality_of(np.array(result.losses), quality)
+        return Recovered(candidate, final, weights_path(first, tokens), spent)
+    paths = [weights_path(place, tokens) for place in trained]
+    path = first / f"soup-{len(trials)}.safetensors"
+    final, copies = _make_soup(job.setup, candidate, paths, path)
+    return Recovered(candidate, final, path, spent, copies)
+
+
+def _make_soup(setup: WorkerSetup, candidate: Evaluation, weights: Sequence[Path], out: Path) -> tuple[float, int]:
+    """Average copies greedily and write the result; returns its quality and how many copies went into it."""
+    executor, quality = LocalExecutor(setup), setup.config.objectives[0]
+
+    def judge(state: dict[str, Any]) -> float:
+        return quality_of(np.array(executor.run(Worker.losses_of, candidate.genome.data, state)), quality)
+
+    soup, used = greedy_soup([read_tensors(path, RETRAIN) for path in weights], judge)
+    write_tensors(out, rounded(soup, setup.source.storage), durable=True)
+    return judge(soup), len(used)

@@ -12,11 +12,11 @@ import torch
 from sparsesearch.config import FACTORY, ImageConfig, ModelConfig
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.engine.launch.identity import weights_in
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError, problem
 from sparsesearch.export.forms.graphs import GRAPHS, Graph
 from sparsesearch.export.loading import MANIFEST, load, manifest
 from sparsesearch.export.verify import counts
-from sparsesearch.engine.launch.reopen import open_run
 from sparsesearch.export.write import trained_weights
 from sparsesearch.models.source import open_source
 from sparsesearch.models.task import TASKS, Task
@@ -118,11 +118,12 @@ def _loader(source: Any) -> Callable[[], Target]:
 
 def _candidate(results: RunResults, candidate: Evaluation, access: Access) -> Target:
     """A candidate as its highest rung left it; raises InputError SS501 where the weights of that are not kept."""
-    opened, genome = open_run(results, access), candidate.genome
+    reopened, genome = open_run(results, access), candidate.genome
     weights = trained_weights(results, candidate)
     if weights is not None:
-        opened.supernet.trained[genome] = read_tensors(weights, RETRAIN)
-    model = opened.supernet.materialise(genome)
+        reopened.supernet.trained[genome] = read_tensors(weights, RETRAIN)
+    model = reopened.supernet.materialise(genome)
     if weights is None:
-        opened.norms.correct(model, genome)
-    return Target(model, opened.source.task, opened.source.directory, opened.image)
+        reopened.norms.correct(model, genome)
+    source, image = reopened.launch.source, reopened.launch.config.data.calibration.image
+    return Target(model, source.task, source.directory, image)

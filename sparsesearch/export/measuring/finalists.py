@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 
-from sparsesearch.config import load_config
 from sparsesearch.data import Samples
-from sparsesearch.engine.launch.access import UNTRUSTED, Access
+from sparsesearch.engine.reopen import ReopenedRun
 from sparsesearch.errors import InputError
-from sparsesearch.engine.launch.reopen import ReopenedRun, open_run
 from sparsesearch.latency import LatencyTable, Setting, setting_of
 from sparsesearch.latency.pieces import inputs_of, request
 from sparsesearch.latency.table import hardware_of
@@ -24,13 +22,10 @@ from sparsesearch.space import Genome
 DENSE, SETTING = "dense", "setting"
 
 
-def measure_finalists(
-    results: RunResults, reporter: Reporter, access: Access = UNTRUSTED, device: str | None = None
-) -> dict[str, Any]:
+def measure_finalists(reopened: ReopenedRun, reporter: Reporter, device: str | None = None) -> dict[str, Any]:
     """Time the front, the baselines and dense, interleaved, and write `latency_measured.json` into the run.
 
     Args:
-        access: what the run directory cannot say.
         device: in place of the one that the run's recipe names; of another device nothing was predicted.
 
     Returns:
@@ -39,8 +34,8 @@ def measure_finalists(
 
     Raises InputError SS123 where the device is not on this machine.
     """
-    opened = open_run(results, access)
-    setting = _setting(results, opened)
+    results = reopened.results
+    setting = _setting(reopened)
     predicts = device is None or device == setting.device
     if device is not None:
         setting = replace(setting, device=device, hardware=hardware_of(device))
@@ -52,7 +47,7 @@ def measure_finalists(
         held: dict[str, int] = {}
 
         def asked(name: str, genome: Genome) -> Run:
-            run, weights = _request(opened, genome, setting, samples)
+            run, weights = _request(reopened, genome, setting, samples)
             held[name] = weights + peak_bytes(run, setting.device)
             reporter.step(len(held) - 1)
             return run
@@ -68,7 +63,7 @@ def measure_finalists(
     return found
 
 
-def is_here(results: RunResults) -> bool:
+def is_measurable_here(results: RunResults) -> bool:
     """Whether the run has a latency table, and the device that it was measured on is of this machine."""
     if not results.run.latency.exists():
         return False
@@ -79,17 +74,18 @@ def is_here(results: RunResults) -> bool:
         return False
 
 
-def _setting(results: RunResults, opened: ReopenedRun) -> Setting:
+def _setting(reopened: ReopenedRun) -> Setting:
+    results, launch = reopened.results, reopened.launch
     if results.run.latency.exists():
         setting = LatencyTable.read(results.run.latency).setting
         return replace(setting, hardware=hardware_of(setting.device))
-    return setting_of(load_config(results.run.config).latency, opened.supernet.network, opened.source.storage)
+    return setting_of(launch.config.latency, launch.network, launch.source.storage)
 
 
-def _request(opened: ReopenedRun, genome: Genome, setting: Setting, samples: Samples) -> tuple[Run, int]:
+def _request(reopened: ReopenedRun, genome: Genome, setting: Setting, samples: Samples) -> tuple[Run, int]:
     """A request to a candidate, and the bytes of its weights."""
-    task = opened.supernet.network.task
-    network = opened.supernet.materialise(genome).to(setting.device, getattr(torch, setting.dtype)).eval()
+    task = reopened.launch.network.task
+    network = reopened.supernet.materialise(genome).to(setting.device, getattr(torch, setting.dtype)).eval()
     inputs = inputs_of(samples, task, setting, network)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     return lambda: request(network, task, inputs, setting.generated), weights

@@ -31,7 +31,7 @@ from sparsesearch.report.pages.page_tables import phases
 from sparsesearch.report.pages.run_page import panel
 from sparsesearch.report.payload import candidates, key_of, space_data
 from sparsesearch.report.texts import axis_text, cost_name, cost_text, short
-from sparsesearch.runs.cache import read_index, supernet_path
+from sparsesearch.runs.cache import read_index
 from sparsesearch.runs.results import RunResults
 
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -175,7 +175,7 @@ def _table(runs: Sequence[RunResults], names: Sequence[str], reference: Sequence
 def _training(results: RunResults) -> str:
     """Tokens of learning and of training the supernet; empty for none."""
     key = results.info["fingerprint"].get("supernet")
-    if key and read_index(supernet_path(results.run.path.parent / ".cache", key)) is None:
+    if key and read_index(results.run.cache.supernet(key)) is None:
         return "unknown"  # the supernet's own file says how many
     found = results.learning_tokens + results.supernet_tokens
     return f"{found:,}" if found else ""

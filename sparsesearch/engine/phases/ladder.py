@@ -13,44 +13,37 @@ import numpy as np
 
 from sparsesearch import pareto
 from sparsesearch.config import Rung
-from sparsesearch.engine.launch.launch import Launch
-from sparsesearch.engine.trials import train
-from sparsesearch.engine.workers.executor import Executor
+from sparsesearch.engine.job import Job
+from sparsesearch.engine.phases.trials import train
+from sparsesearch.engine.workers.results import Trained
 from sparsesearch.engine.workers.trial import Trial
-from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.runs.archive import Archive
-from sparsesearch.runs.directory import RunDirectory
-from sparsesearch.runs.ledger import Ledger
-from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
-# A quality that is worse by more than this share than before training is no result of it, but an accident.
-RUINED = 0.05
+# Training that makes the quality worse by more than this share is not used.
+MAX_RELATIVE_LOSS = 0.05
 
 
 class Ladder:
-    """Trains what a search has found."""
+    """Trains the best candidates of a search, rung by rung."""
 
-    def __init__(
-        self, launch: Launch, setup: WorkerSetup, run: RunDirectory, reporter: Reporter, ledger: Ledger
-    ) -> None:
-        self.launch, self.setup, self.run = launch, setup, run
-        self.reporter, self.ledger = reporter, ledger
+    def __init__(self, job: Job) -> None:
+        self.job = job
         # What was trained before an interruption must not change who is trained.
-        self.results = RunResults(run.path, rungs=False)
-        self.archive = Archive(run.trained, writable=True)
-        self.rungs = launch.config.search.rungs
+        self.results = RunResults(job.run.path, rungs=False)
+        self.archive = Archive(job.run.trained, writable=True)
+        self.rungs = job.launch.config.search.rungs
 
-    def climb(self, executor: Executor) -> None:
-        """All rungs, from the candidates that were measured last; what is done already is not done again."""
+    def climb(self) -> None:
+        """Train on all rungs, from the candidates that were measured last; finished trainings are read."""
         results = self.results
         dense, rivals = results.space.dense, {e.genome for e in results.compared_baselines()}
         standing = [e for e in results.final if e.genome != dense and results.space.feasible(e.genome)]
-        executor.release()
-        # Whoever trains one after another has nothing to decide while others train.
-        search, kind = self.launch.config.search, self.launch.config.executor.kind
+        self.job.executor.release()
+        # ASHA needs concurrent trials; the local executor finishes one rung before the next.
+        search, kind = self.job.launch.config.search, self.job.launch.config.executor.kind
         overlapping = search.asynchronous and kind == "ray"
         for number, rung in enumerate(self.rungs):
             searched = [e for e in standing if e.genome not in rivals]
@@ -65,11 +58,12 @@ class Ladder:
         """Train candidates to a rung, or to several at once; evaluations of those that arrived at the last."""
         tokens = tuple(rung.tokens for rung in rungs)
         whole = self.rungs[-1].tokens
-        trials = [Trial(e.genome, tokens, whole, self.run.trials / e.genome.id, self._expected(e)) for e in going]
-        self.reporter.phase(f"training {len(trials)}, tokens", len(trials) * tokens[-1])
+        directory = self.job.run.trials
+        trials = [Trial(e.genome, tokens, whole, directory / e.genome.id, self._expected(e)) for e in going]
+        self.job.reporter.phase(f"training {len(trials)}, tokens", len(trials) * tokens[-1])
         share = rungs[1].candidates / rungs[0].candidates if len(rungs) > 1 else 1
         keep = share if share < 1 else None
-        train(self.setup, trials, self.run, self.reporter, self.ledger, f"training {tokens[-1]}", keep)
+        train(self.job, trials, f"training {tokens[-1]}", keep)
         return [e for at in tokens for e in self._recorded(going, trials, at)]
 
     def _expected(self, evaluation: Evaluation) -> float:
@@ -86,13 +80,13 @@ class Ladder:
         found = []
         for evaluation, trial in zip(going, trials, strict=True):
             result = trial.result(tokens)
-            if result is None or "losses" not in result:
+            if not isinstance(result, Trained):
                 continue
-            losses = np.array(result["losses"])
+            losses = np.array(result.losses)
             quality = quality_of(losses, self.results.quality)
-            if quality - evaluation.quality > RUINED * abs(evaluation.quality):
+            if quality - evaluation.quality > MAX_RELATIVE_LOSS * abs(evaluation.quality):
                 change = f"training led from {evaluation.quality:.4g} to {quality:.4g}; it keeps its rung"
-                self.reporter.message(
+                self.job.reporter.message(
                     f"SS408 candidate {evaluation.genome.id}: {change}. Lower training.learning_rate."
                 )
                 continue
@@ -104,10 +98,11 @@ class Ladder:
                 "ok" if math.isfinite(quality) else "invalid",
                 quality,
                 evaluation.costs,
-                tuple(result["losses"]),
+                tuple(result.losses),
                 trained=tokens,
+                role=evaluation.role,
             )
-            if (trained.genome, 0, len(losses), tokens) not in self.archive.entries:
+            if trained.request not in self.archive.entries:
                 self.archive.append(trained)
             if trained.status == "ok":
                 found.append(trained)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sparsesearch.engine.launch.launch import Launch
-from sparsesearch.engine.workers.executor import Executor, alive
-from sparsesearch.engine.workers.setup import WorkerSetup
+from sparsesearch.engine.job import Job
+from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import DamagedFile, machine_problem
 from sparsesearch.evaluation import quality_class
 from sparsesearch.files import check_inventory, inventory, read_json, write_json
-from sparsesearch.runs.ledger import Ledger
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.supernet import LevelStore
 from sparsesearch.supernet.store import REBUILD
@@ -26,30 +24,29 @@ from sparsesearch.supernet.store import REBUILD
 COMPLETE = "complete"
 
 
-def ensure_store(
-    launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger
-) -> LevelStore:
+def ensure_store(job: Job) -> LevelStore:
     """Open the level store, building what is missing of it, in parallel over blocks."""
-    directory, key = Path(setup.store), launch.store_key
+    launch, executor, reporter = job.launch, job.executor, job.reporter
+    directory, key = Path(job.setup.store), launch.store_key
     blocks = [(block,) for block in range(len(launch.network.blocks))]
 
-    def phase(method: str, name: str, tokens: int, lanes: int | None = None) -> None:
+    def phase(method: Callable[[Worker, int], None], name: str, tokens: int, lanes: int | None = None) -> None:
         started = time.monotonic()
         reporter.phase(name, len(blocks))
-        for done, _ in enumerate(alive(executor.map(method, blocks, lanes)), 1):
+        for done, _ in enumerate(executor.map(method, blocks, lanes), 1):
             reporter.step(done, "blocks")
-        ledger.add(name, time.monotonic() - started, tokens)
+        job.ledger.add(name, time.monotonic() - started, tokens)
 
     with sole_builder(directory, reporter):
         store = _whole_store(directory, key, reporter)
-        if store is None or (launch.reads_statistics and not all(alive(executor.map("has_statistics", [()])))):
-            with sole_builder(Path(setup.statistics), reporter):
-                phase("collect", "calibration statistics", launch.samples["calibration"].size, lanes=1)
+        if store is None or (launch.reads_statistics and not executor.run(Worker.has_statistics)):
+            with sole_builder(Path(job.setup.statistics), reporter):
+                phase(Worker.collect, "calibration statistics", launch.samples["calibration"].size, lanes=1)
                 if launch.needs_gradients:
-                    list(alive(executor.map("collect_gradients", [()])))
+                    executor.run(Worker.collect_gradients)
         if store is None:
-            phase("build", "levels", 0)
-            list(alive(executor.map("finish_store", [(key,)])))
+            phase(Worker.build, "levels", 0)
+            executor.run(Worker.finish_store, key)
             store = LevelStore.open(directory, key)
         reporter.end()
     return store
@@ -90,23 +87,24 @@ def sole_builder(directory: Path, reporter: Reporter) -> Iterator[None]:
         lock.release()
 
 
-def ensure_teacher(launch: Launch, setup: WorkerSetup, executor: Executor, reporter: Reporter, ledger: Ledger) -> None:
-    """Fill the teacher cache where it is not there yet, in parallel over sequences."""
-    directory, samples, batch = Path(setup.teacher), launch.samples["selection"], launch.config.batch
+def ensure_teacher(job: Job) -> None:
+    """Fill the teacher cache if it is not there yet, in parallel over sequences."""
+    launch, reporter = job.launch, job.reporter
+    directory, samples, batch = Path(job.setup.teacher), launch.samples["selection"], launch.config.batch
     with sole_builder(directory, reporter):
         if _is_filled(directory, reporter):
             return
         started = time.monotonic()
-        network = launch.network
+        shape = launch.network.output_shape(samples.length)
         shutil.rmtree(directory, ignore_errors=True)
-        quality_class(launch.config.objectives[0]).create(directory, samples, network.output_shape(samples.length))
+        quality_class(launch.config.objectives[0]).create(directory, samples, shape)
         portions = [(i, min(i + batch, len(samples))) for i in range(0, len(samples), batch)]
         reporter.phase("teacher cache", len(portions))
-        for done, _ in enumerate(alive(executor.map("fill_teacher", portions)), 1):
+        for done, _ in enumerate(job.executor.map(Worker.fill_teacher, portions), 1):
             reporter.step(done, "batches")
         reporter.end()
         write_json(directory / COMPLETE, inventory(directory), durable=False)
-        ledger.add("teacher cache", time.monotonic() - started, samples.size)
+        job.ledger.add("teacher cache", time.monotonic() - started, samples.size)
 
 
 def _is_filled(directory: Path, reporter: Reporter) -> bool:

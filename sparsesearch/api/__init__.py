@@ -1,0 +1,30 @@
+"""The Python API. Every verb of the command line has a function here that it calls.
+
+import sparsesearch as ss
+run = ss.search("search_spaces/quickstart.yaml", name="mine")
+best = run.pick("knee")
+run.front().to_dataframe()
+run.export(best, "smaller-model")
+model = ss.load("smaller-model")
+"""
+
+from sparsesearch.api.experiments import audit, compare, iterate
+from sparsesearch.api.front import Front
+from sparsesearch.api.models import choose_samples, evaluate, measure_latency
+from sparsesearch.api.reports import report_runs
+from sparsesearch.api.run import Run
+from sparsesearch.api.searches import plan, search
+
+__all__ = [
+    "Front",
+    "Run",
+    "audit",
+    "choose_samples",
+    "compare",
+    "evaluate",
+    "iterate",
+    "measure_latency",
+    "plan",
+    "report_runs",
+    "search",
+]

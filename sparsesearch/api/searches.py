@@ -1,0 +1,191 @@
+"""Running a search to its end."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsesearch.api.run import Run
+from sparsesearch.config import PYTHON_SOURCE, RunConfig, load_config, override, validate
+from sparsesearch.engine.launch.access import Access
+from sparsesearch.errors import name_problem, printable, problem
+from sparsesearch.process_state import no_progress_bars
+from sparsesearch.runs.progress import Reporter
+
+if TYPE_CHECKING:  # torch comes with it
+    from sparsesearch.engine.launch.launch import Launch
+
+Recipe = str | Path | dict[str, Any] | RunConfig
+
+
+def search(
+    subject: Any,
+    recipe: Recipe | None = None,
+    *,
+    example_inputs: Any = None,
+    data: dict[str, Any] | None = None,
+    quality: Any = None,
+    name: str | None = None,
+    results: str | Path = "results",
+    calibration: str | Path | Iterable[str] | None = None,
+    selection: str | Path | Iterable[str] | None = None,
+    test: str | Path | Iterable[str] | None = None,
+    changes: dict[str, Any] | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Run a search to its end.
+
+    Args:
+        subject: a recipe, which names its model: a YAML file, its content as a dictionary, or a RunConfig; or a
+            torch.nn.Module of your own, which is not changed.
+        recipe: for a module: how to search it.
+        example_inputs: for a module: what its `forward` is traced with, a tensor or a tuple of them with a first axis
+            of samples, shaped like `data`; its first calibration sample if None.
+        data: for a module: `{"calibration": inputs, "selection": (inputs, labels), ...}`; inputs are an array or tensor
+            (samples, ...), or a tuple of them in the order of `forward`.
+        quality: `f(model, samples)`, a loss (lower is better) of each sample or of all, for the objective `quality`.
+        name: of the run, a directory in `results`; the recipe's file name if None.
+        calibration, selection, test: a file, or documents, instead of the recipe's data sources.
+        changes: other keys of the recipe to set, as `{"search.evals": 200, "limits": ["params<=60%"]}`.
+        quiet: no progress on stderr.
+
+    Raises SparseSearchError before anything long starts if something is wrong, InfeasibleError SS406 in the end if no
+    candidate respects every limit.
+    """
+    from sparsesearch.data.python_inputs import given_roles, given_samples, inputs_of_forward
+    from sparsesearch.engine.launch.prepare import PythonInputs, prepare
+
+    texts = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
+    module, recipe = _module_and_recipe(subject, recipe)
+    if module is None and (data is not None or example_inputs is not None):
+        raise problem("SS101", "search: data= and example_inputs= are for a module.", fix=_TEXTS)
+    example = []
+    if example_inputs is not None:
+        example = given_samples("example", example_inputs, _as_many(example_inputs)).inputs_on_cpu()
+    takes = _as_many(example) if example else inputs_of_forward(module) if module is not None else range(1)
+    given: dict[str, Any] = dict(given_roles({} if data is None else data, takes))
+    given |= {role: text for role, text in texts.items() if not isinstance(text, (str, Path))}
+    sources = {role: str(text) for role, text in texts.items()} | dict.fromkeys(given, PYTHON_SOURCE)
+    config = _changed(_config(recipe), sources, changes or {})
+    default = Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"
+    path, reporter = run_path(Path(results), default if name is None else name), Reporter(quiet)
+    launch = prepare(config, PythonInputs(module, example, given, quality), reporter=reporter)
+    return run_search(launch, path, reporter)
+
+
+def run_search(launch: Launch, path: Path, reporter: Reporter) -> Run:
+    """Run a prepared search in a new directory; raises as `search` does."""
+    from sparsesearch.engine import controller
+    from sparsesearch.engine.workers.cluster import idle_gpu
+
+    if note := idle_gpu(launch.config.executor):
+        reporter.message(note)
+    module = getattr(launch.source, "module", None)
+    access = Access(module, launch.quality, trusted=True)
+    return finish(Run(controller.start(launch, path, reporter), access), reporter)
+
+
+def finish(run: Run, reporter: Reporter) -> Run:
+    """Time the finalists if the run has a latency table of this machine, and write the report and its pictures.
+
+    Raises InfeasibleError SS406 if no candidate respects every limit.
+    """
+    from sparsesearch.export.measuring.finalists import is_measurable_here, measure_finalists
+    from sparsesearch.report.pages.png import write_png
+    from sparsesearch.report.pages.run_page import write_report
+
+    if is_measurable_here(run.results):
+        with no_progress_bars():
+            measure_finalists(run.reopened, reporter)
+    write_report(run.results)
+    write_png(run.results)
+    run.results.require_front()
+    return run
+
+
+def rebuild(path: Path, config: RunConfig, quiet: bool = False) -> Run:
+    """Write the small files of a damaged run anew from its recipe, and go on with its archive."""
+    from sparsesearch.engine import controller
+
+    reporter = Reporter(quiet)
+    return finish(Run(controller.mend(path, config, reporter), Access(trusted=True)), reporter)
+
+
+def plan(launch: Launch) -> dict[str, Any]:
+    """Return what a search of a launch would take: units, cost ranges, limits, supernet and disk."""
+    from sparsesearch.engine.launch.plan import plan_json
+
+    return plan_json(launch)
+
+
+def check_dry_run(launch: Launch, path: Path) -> None:
+    """Check all that a search checks when it starts; raises as `run_search` does, and writes nothing."""
+    from sparsesearch.engine.launch.disk import check_disk
+    from sparsesearch.engine.workers.cluster import check_machine
+    from sparsesearch.runs.directory import RunDirectory
+
+    RunDirectory.check_new(path)
+    check_disk(launch, path.parent)
+    check_machine(launch.config.executor)
+
+
+def run_path(results: Path, name: str) -> Path:
+    """Return the directory of a run; raises InputError SS126 for a name that no directory in `results` can have."""
+    if name_problem(name) or name != Path(name).name or name.startswith("."):
+        raise problem(
+            "SS126",
+            f"--name {printable(name, 80)!r} must be one directory name that does not start with a dot.",
+            fix="Use letters, digits, - and _.",
+        )
+    return usable_path(results, "--results").resolve() / name
+
+
+def usable_path(path: Path, option: str) -> Path:
+    """Return a path that an option names; raises InputError SS126 if no file can have it."""
+    reason = name_problem(str(path))
+    if not reason:
+        try:
+            path.stat()
+        except OSError as error:  # most paths that are given are not there yet
+            reason = "links that lead to themselves" if error.errno == errno.ELOOP else ""
+    if reason:
+        raise problem("SS126", f"{option} {printable(str(path), 80)!r}: {reason}.", fix="Give another name.")
+    return path
+
+
+_TEXTS = "For a recipe's model give calibration=, selection= and test=."
+
+
+def _changed(config: RunConfig, sources: dict[str, str], changes: dict[str, Any]) -> RunConfig:
+    """Return a recipe with other data sources by role, a missing role read as `selection` is, and other keys."""
+    tree = config.model_dump()
+    for role, source in sources.items():
+        tree["data"][role] = {**(tree["data"][role] or tree["data"]["selection"]), "source": source}
+    for key, value in changes.items():
+        override(tree, key, value)
+    return validate(tree, "recipe")
+
+
+def _as_many(inputs: Any) -> range:
+    count = len(inputs) if isinstance(inputs, (tuple, list)) else 1
+    return range(count, count + 1)
+
+
+def _module_and_recipe(subject: Any, recipe: Recipe | None) -> tuple[Any, Recipe]:
+    """Return the module, if one is given, and the recipe; raises InputError SS101 for anything else."""
+    from torch import nn
+
+    if recipe is None and isinstance(subject, (str, Path, dict, RunConfig)):
+        return None, subject
+    if recipe is not None and isinstance(subject, nn.Module):
+        return subject, recipe
+    given = type(subject).__name__ + (", recipe" if recipe is not None else "")
+    raise problem("SS101", f"search({given}) is not understood.", fix="Call search(recipe) or search(module, recipe).")
+
+
+def _config(recipe: Recipe) -> RunConfig:
+    if isinstance(recipe, RunConfig):
+        return recipe
+    return validate(recipe, "recipe") if isinstance(recipe, dict) else load_config(Path(recipe))

@@ -1,0 +1,88 @@
+"""The job that carries a run through its phases."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from sparsesearch.engine.launch.launch import Launch
+from sparsesearch.engine.workers.cluster import Cluster
+from sparsesearch.engine.workers.executor import Executor, create_executor
+from sparsesearch.engine.workers.setup import WorkerSetup, worker_setup
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.ledger import Ledger
+from sparsesearch.runs.progress import Reporter
+from sparsesearch.space import Space
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is being worked on.
+
+    Attributes:
+        space: the launch's, with measured nonzeros as soon as there is a level store.
+        executor: whose workers start with the first call.
+    """
+
+    launch: Launch
+    run: RunDirectory
+    space: Space
+    executor: Executor
+    reporter: Reporter
+    ledger: Ledger
+    setup: WorkerSetup
+
+    def with_space(self, space: Space) -> Job:
+        return replace(self, space=space)
+
+
+@contextmanager
+def open_job(
+    launch: Launch,
+    run: RunDirectory,
+    reporter: Reporter,
+    write: Callable[[], None] | None = None,
+    fresh: bool = False,
+    again: str = "",
+    keep_progress: bool = True,
+) -> Iterator[Job]:
+    """Connect the cluster, hold the run's lock and keep its progress file for as long as the block runs.
+
+    Args:
+        run: its directory is made if it is not there.
+        fresh: refuse a directory that holds a run.
+        write: writes the files of the run that work needs, when the lock is held.
+        again: the command that goes on after Ctrl-C, for the message; by default `sparsesearch resume RUN`.
+        keep_progress: keep the progress file, which says how a search goes or how it ended.
+
+    Raises InputError SS303 if there is a run already; EnvironmentProblem SS300 or SS301 before the directory is made,
+    SS302 or SS304 if it cannot be used.
+    """
+    if fresh:
+        RunDirectory.check_new(run.path)
+    with Cluster(launch.config.executor):
+        run.make()
+        with run.locked(), contextlib.ExitStack() as stack:
+            if fresh:  # another run of this name may have begun and ended since
+                RunDirectory.check_new(run.path)
+            if keep_progress:
+                stack.enter_context(reporter.kept_in(run.progress))
+            if write is not None:
+                write()
+            training = "calibration"
+            if "training" in launch.samples:
+                training = run.keep("training", launch.samples["training"])
+            setup = worker_setup(launch, run, training)
+            executor = create_executor(setup)
+            try:
+                yield Job(launch, run, launch.space, executor, reporter, Ledger(run), setup)
+            except KeyboardInterrupt:
+                reporter.end("done, stopped")
+                command = again or f"'sparsesearch resume {run.path}'"
+                reporter.message(f"Stopped. What was measured is saved: {command} goes on.")
+                raise
+            finally:
+                reporter.end()
+                executor.close()

@@ -1,0 +1,129 @@
+"""The learned part of a search: workers learn sizes, side by side where they can, and what they find is a candidate.
+
+What a size ends with is a file, so that nothing that was paid for is lost; in between there are checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsesearch.bilevel.chain import CHECKPOINT, Plan, plans_of
+from sparsesearch.engine.job import Job
+from sparsesearch.engine.launch.learning_plan import learning_tokens, memory_note
+from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.evaluation.evaluator import quality_of
+from sparsesearch.runs.archive import Archive
+from sparsesearch.runs.ledger import TRAINING_PASSES
+from sparsesearch.runs.results import LEARNED, LEARNING
+from sparsesearch.searchers import Evaluation
+from sparsesearch.searchers.learned import LearnedTraits, learning_targets
+from sparsesearch.space import Genome
+from sparsesearch.training.loop import tokens_of as tokens_of_checkpoint
+from sparsesearch.training.trainer import weights_path
+
+# Seconds of learning before a call reports how far it is.
+SECONDS_PER_CALL = 10.0
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What learning found.
+
+    Attributes:
+        genomes: by name, in the order of the sizes.
+        tokens: that it took, in forward passes.
+    """
+
+    genomes: dict[str, Genome]
+    tokens: int
+
+
+NOTHING = Learned({}, 0)
+
+
+def learn(job: Job) -> Learned:
+    """Learn the sizes of a launch whose searcher learns by gradient; what is done already is read."""
+    launch, run, reporter, ledger = job.launch, job.run, job.reporter, job.ledger
+    traits, search = launch.traits, launch.config.search
+    if not isinstance(traits, LearnedTraits):
+        return NOTHING
+    options, tokens = traits.options, learning_tokens(launch.config, traits, launch.samples)
+    assert tokens is not None
+    targets = learning_targets(job.space, launch.config.objectives[1], options.sizes)
+    plans = plans_of(list(targets.items()), options.warm, options.repeats, tokens, search.seed)
+    reporter.message(memory_note(launch.config, traits, launch.network, job.space, launch.samples))
+    whole = sum(len(plan.sizes) * tokens for plan in plans)
+    reporter.phase(f"learning ({search.searcher}), tokens", whole)
+    waiting = [plan for plan in plans if len(plan.results(run.learning)) < len(plan.sizes)]
+    paid = ledger.tokens(LEARNING)
+    while waiting:
+        started = time.monotonic()
+        for progress in job.executor.map(Worker.learn, [(plan, SECONDS_PER_CALL) for plan in waiting]):
+            reporter.step(_learned_tokens(plans, run.learning), progress)
+        # By the files, so that what a killed session did is paid once.
+        spent = TRAINING_PASSES * _learned_tokens(plans, run.learning)
+        ledger.add(LEARNING, time.monotonic() - started, spent - paid)
+        paid = spent
+        waiting = [plan for plan in plans if len(plan.results(run.learning)) < len(plan.sizes)]
+    reporter.end()
+    return _collect(job, plans, options.repeats)
+
+
+def _learned_tokens(plans: list[Plan], directory: Path) -> int:
+    """Return the gradient tokens that all plans have learned on, by their files."""
+    return sum(tokens_of_checkpoint(directory / plan.name / CHECKPOINT) for plan in plans)
+
+
+def _collect(job: Job, plans: list[Plan], repeats: int) -> Learned:
+    """Return genomes by name, and put weights in the places that recovery and export read."""
+    run, reporter = job.run, job.reporter
+    genomes, spent = dict[str, Genome](), 0
+    trained = Archive(run.trained, writable=True)
+    for plan in plans:
+        for number, result in enumerate(plan.results(run.learning)):
+            genome, spent = Genome.of(result["genome"]), spent + result["tokens"]
+            again = f" ({plan.seed})" if repeats > 1 else ""
+            genomes[f"learned {result['size']}{again}"] = genome
+            if result["stopped"]:
+                reporter.message(
+                    f"SS408 learning {result['size']}: {result['stopped']}; what was learned before it counts."
+                )
+            if result["note"]:
+                reporter.message(f"SS412 learning {result['size']}: {result['note']}.")
+            if "losses" in result:
+                _archive(job, trained, plan, number, result)
+    return Learned(genomes, TRAINING_PASSES * spent)
+
+
+def _archive(job: Job, trained: Archive, plan: Plan, number: int, result: dict[str, Any]) -> None:
+    """Keep the network that a size ended with, as training keeps a candidate: weights in a file, losses archived."""
+    genome, losses = Genome.of(result["genome"]), np.array(result["losses"])
+    place = job.run.trials / genome.id
+    source, target = plan.weights_path(job.run.learning, number), weights_path(place, plan.tokens)
+    quality = quality_of(losses, job.launch.config.objectives[0])
+    entry = Evaluation(
+        genome,
+        len(losses),
+        0,
+        LEARNED,
+        "ok" if math.isfinite(quality) else "invalid",
+        quality,
+        job.space.costs.named(genome.levels),
+        tuple(losses.tolist()),
+        trained=plan.tokens,
+        role="learned",
+    )
+    before = trained.entries.get(entry.request)
+    if before is not None and not quality < before.quality:
+        return
+    if source.exists():
+        place.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
+    if target.exists():  # perhaps moved by a session that ended before its line was written
+        trained.append(entry)

@@ -1,0 +1,137 @@
+"""The rounds of a search: ask, admit, measure, tell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from sparsesearch.engine.job import Job
+from sparsesearch.engine.phases.budget import Budget
+from sparsesearch.engine.phases.learning import NOTHING, Learned
+from sparsesearch.engine.phases.measuring import Call, Measurement, Measurer
+from sparsesearch.engine.phases.proxy_screen import make_screen, screen_samples
+from sparsesearch.engine.workers.results import Failed
+from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.searchers import Evaluation, Proposal, Searcher
+from sparsesearch.searchers.base import Seeds
+from sparsesearch.searchers.records import Role
+
+# A search that proposes nothing new for this many generations has seen its space.
+IDLE_GENERATIONS = 20
+# Roles of evaluations that are no part of what a search measured on its own.
+MEASURED_BESIDE: tuple[Role, ...] = ("baseline", "final")
+
+
+class Search:
+    """The searcher of a run with its budget, from where its archive stands."""
+
+    def __init__(self, job: Job, seeds: Seeds, learned: Learned = NOTHING) -> None:
+        """
+        Args:
+            seeds: further genomes for generation 0, by name.
+            learned: genomes that were learned before; the tokens of that count against the budget.
+        """
+        self.job, self.config = job, job.launch.config.search
+        self.searcher: Searcher = job.launch.searcher(job.space, {**seeds, **learned.genomes})
+        self.measurer = Measurer(job)
+        self.archive = self.measurer.archive
+        self.budget = Budget(self.config, self.searcher, job.ledger, self.archive, learned.tokens)
+        self._logged = max((line["generation"] for line in job.run.lines(job.run.generations)), default=0)
+
+    def run(self) -> None:
+        """Search until the searcher or the budget ends it."""
+        self.searcher.asynchronous = self.config.asynchronous
+        if not self._set_screen():
+            return
+        self.job.reporter.phase(f"search ({self.config.searcher})", self.budget.evals)
+        if self._search_in_generations():
+            self._search_asynchronously()
+        self.job.reporter.end()
+
+    def _set_screen(self) -> bool:
+        """Let a proxy choose among children, if it agrees with measurements, which count against the budget.
+
+        Returns False if the budget ends with these measurements; then nothing is decided.
+        """
+        options = self.config.screen
+        if options is None:
+            return True
+        samples = screen_samples(self.job, options)
+        admitted = self._admit(samples)
+        self.job.reporter.phase(f"proxy {options.proxy}", len(admitted))
+        evaluations = self.measurer.measure(admitted)
+        self.job.reporter.end()
+        if len(admitted) < len(samples):
+            return False
+        self.searcher.screen = make_screen(self.job, options, evaluations)
+        return True
+
+    def _search_in_generations(self) -> bool:
+        """Measure whole generations while the searcher waits for them; returns whether it goes on without."""
+        idle = 0
+        while self.searcher.waits:
+            started, measured = time.monotonic(), len(self.archive.entries)
+            proposals = self.searcher.ask()
+            seconds = time.monotonic() - started
+            before = self.budget.used_evals, self.budget.used_tokens
+            admitted = self._admit(proposals)
+            # A larger budget can go on from here.
+            self.searcher.put_back(proposals[len(admitted) :])
+            evaluations = self.measurer.measure(admitted, before[0])
+            if len(self.archive.entries) > measured:  # not a replay
+                self.job.ledger.add("searcher", seconds, 0)
+            self.searcher.tell(evaluations)
+            self._log_generation()
+            idle = idle + 1 if (self.budget.used_evals, self.budget.used_tokens) == before else 0
+            if not proposals or len(admitted) < len(proposals) or idle == IDLE_GENERATIONS:
+                return False
+        return True
+
+    def _search_asynchronously(self) -> None:
+        """Tell each evaluation when it ends; a worker that is free gets the next child at once."""
+        self._adopt()
+        started = time.monotonic()
+        for measurement, result in self.job.executor.stream(Worker.evaluate, self._next_call, on_death=Failed):
+            evaluation = self.measurer.record(measurement, [result], started, self.budget.used_evals)
+            started = time.monotonic()
+            self.measurer.remember(evaluation)
+            self.searcher.tell([self.measurer.as_proposed(evaluation, measurement.proposal)])
+            self._log_generation()
+        self.job.ledger.flush("evaluation")
+
+    def _adopt(self) -> None:
+        """Hand over what an earlier session measured without generations."""
+        evaluations: list[Evaluation] = []
+        for request, evaluation in self.archive.entries.items():
+            if request not in self.budget.charged and evaluation.role not in MEASURED_BESIDE:
+                evaluations.append(evaluation)
+        for evaluation in evaluations:
+            tokens = (evaluation.sequences - evaluation.known) * self.measurer.length
+            self.budget.charge(evaluation.request, tokens)
+            self.measurer.remember(evaluation)
+        self.searcher.adopt(evaluations)
+
+    def _next_call(self) -> tuple[Measurement, Call] | None:
+        """Return the next child to measure; None if none is ready or the budget is spent."""
+        for _ in range(IDLE_GENERATIONS):
+            admitted = self._admit(self.searcher.ask(1))
+            if not admitted:
+                return None
+            measurement = admitted[0]
+            request = measurement.request
+            if request not in self.archive.entries:  # measured in one call
+                return measurement, (request.genome.data, measurement.unknown.tolist(), 0)
+            evaluation = self.archive.entries[request]
+            self.searcher.tell([self.measurer.as_proposed(evaluation, measurement.proposal)])
+        return None
+
+    def _admit(self, proposals: Sequence[Proposal]) -> list[Measurement]:
+        return self.budget.admit(self.measurer.plan(proposals))
+
+    def _log_generation(self) -> None:
+        """Write the searcher's report, a line for each generation."""
+        index, report = self.searcher.index, self.searcher.report()
+        if report and index > self._logged:
+            self._logged = index
+            line = {"generation": index, "evaluations": self.budget.used_evals, "tokens": self.budget.used_tokens}
+            self.job.run.append(self.job.run.generations, line | {k: round(v, 4) for k, v in report.items()})

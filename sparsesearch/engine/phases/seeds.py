@@ -1,0 +1,69 @@
+"""Genomes for generation 0: of closed-form allocations, of fronts of other runs, and of a run that is refined."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sparsesearch.allocation import at_limits, densities_by_name, distributed, nearest
+from sparsesearch.allocation.given import Evidence
+from sparsesearch.config import RunConfig
+from sparsesearch.engine.job import Job
+from sparsesearch.engine.launch.refinement import coarse_genomes, front_genomes
+from sparsesearch.engine.launch.seed_checks import allocations_of, check_allocations, is_run
+from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.searchers.registry import options_of
+from sparsesearch.space import Genome, Space
+
+# Sizes at which a rule is asked where neither limits nor the searcher say.
+SIZES = 8
+
+
+def seed_genomes(job: Job) -> dict[str, Genome]:
+    """Return genomes by name, at the limits or at several sizes; `seeds.json` keeps them for a resumed run."""
+    config, run = job.launch.config, job.run
+    if not allocations_of(config) and not config.search.seeds:
+        return coarse_genomes(config, job.space)
+    if run.seeds.exists():
+        return {name: Genome.of(levels) for name, levels in run.read(run.seeds).items()}
+    genomes = coarse_genomes(config, job.space)
+    for path in filter(is_run, config.search.seeds):
+        genomes |= front_genomes(path, job.space, Path(path).name)
+    genomes |= _of_rules(job)
+    run.write(run.seeds, {name: genome.levels.tolist() for name, genome in genomes.items()})
+    return genomes
+
+
+def _of_rules(job: Job) -> dict[str, Genome]:
+    """Return the genomes of closed-form allocations, by name."""
+    config = job.launch.config
+    names, needs = allocations_of(config), check_allocations(config, job.space)
+    if not names:
+        return {}
+    started, genomes = time.monotonic(), dict[str, Genome]()
+    job.reporter.phase("allocations", len(names))
+    evidence = job.executor.run(Worker.evidence, needs)
+    for done, name in enumerate(names, 1):
+        genomes |= _genomes(name, job.space, evidence, _sizes(config, job.space))
+        job.reporter.step(done)
+    job.reporter.end()
+    job.ledger.add("allocations", time.monotonic() - started, 0)
+    return genomes
+
+
+def _sizes(config: RunConfig, space: Space) -> int:
+    """At how many sizes rules are asked: as many as the searcher wants of uniform genomes, if it says so."""
+    wanted = getattr(options_of(config.search.searcher, config.search.options), "sizes", None)
+    # Of learned searches they are limits.
+    return wanted if isinstance(wanted, int) else 0 if space.bounds else SIZES
+
+
+def _genomes(name: str, space: Space, evidence: Evidence, sizes: int) -> dict[str, Genome]:
+    """A rule's genome at the limits, and those of even steps of sparsity that are within them."""
+    densities = densities_by_name(name, evidence)
+    at = at_limits(space, densities) if space.bounds else None
+    top = max(unit.removed(len(unit.levels) - 1) for unit in distributed(space))
+    steps = {f"{name}@{step:.0%}": nearest(space, densities(step)) for step in np.linspace(0, top, sizes + 1)[1:]}
+    return ({} if at is None else {name: at}) | {n: genome for n, genome in steps.items() if space.feasible(genome)}

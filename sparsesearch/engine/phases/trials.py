@@ -1,0 +1,105 @@
+"""Short training runs of many candidates: as Ray Tune trials, or one after another where there is no Ray."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sparsesearch.config import TrainingConfig
+from sparsesearch.engine.job import Job
+from sparsesearch.engine.workers.ray_trials import train_on_ray
+from sparsesearch.engine.workers.results import Diverged, TrainingResult
+from sparsesearch.engine.workers.setup import WorkerSetup
+from sparsesearch.engine.workers.trial import Ended, Trial, climb
+from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.errors import problem
+from sparsesearch.process_state import no_progress_bars, torch_threads
+from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.searchers import Evaluation
+from sparsesearch.training.trainer import weights_path
+
+
+def kept_weights(run: RunDirectory, candidate: Evaluation) -> Path | None:
+    """The file of weights that rungs of training gave a candidate; None where there were none, or none are kept."""
+    path = weights_path(run.trials / candidate.genome.id, candidate.trained)
+    return path if candidate.trained and path.exists() else None
+
+
+def train_all(
+    job: Job, candidates: Sequence[Evaluation], tokens: int, options: TrainingConfig, fingerprint: Mapping[str, Any]
+) -> list[Trial]:
+    """Train candidates for a number of tokens, all on the same data in the same order; finished trainings are read.
+
+    Those that a ladder has trained go on from the weights it left.
+
+    Args:
+        options: of the training.
+        fingerprint: all else that the result depends on.
+    """
+    run, training = job.run, options.model_dump()
+    text = json.dumps([training, tokens, {**fingerprint, "training": training}], sort_keys=True)
+    place = run.path / "recovered" / hashlib.sha256(text.encode()).hexdigest()[:12]
+    trials = []
+    for candidate in candidates:
+        start = kept_weights(run, candidate)
+        name = f"{candidate.genome.id}-{candidate.trained}" if start else candidate.genome.id
+        trials.append(Trial(candidate.genome, (tokens,), tokens, place / name, start=start))
+    job.reporter.phase(f"training {len(trials)} ({options.method}), tokens", len(trials) * tokens)
+    setup = replace(job.setup, config=job.setup.config.model_copy(update={"training": options}))
+    train(replace(job, setup=setup), trials, "training")
+    return trials
+
+
+def train(job: Job, trials: Sequence[Trial], phase: str, keep: float | None = None) -> None:
+    """Train trials to their token counts; what is done already is neither done nor paid for again.
+
+    Args:
+        phase: of the ledger, which has a line for each training that ends.
+        keep: share of trials that goes on after each token count, decided as results come in (ASHA, Li et al., 2020);
+            None trains all to the end. Only under Ray.
+
+    Raises SparseSearchError SS400 if trials did not come to their end.
+    """
+    before = {(trial, at) for trial in trials for at in trial.tokens if trial.result(at) is not None}
+    ended, last = set[tuple[Trial, int]](), time.monotonic()
+
+    def note(trial: Trial, at: int, result: TrainingResult) -> None:
+        nonlocal last
+        if (trial, at) not in before | ended:
+            now = time.monotonic()
+            job.ledger.add(phase, now - last, result.tokens, device_seconds=result.seconds)
+            last = now
+            if isinstance(result, Diverged):
+                job.reporter.message(f"SS408 candidate {trial.genome.id}: {result.diverged}; it keeps its rung.")
+        ended.add((trial, at))
+        show_progress()
+
+    def show_progress() -> None:
+        job.reporter.step(sum(trial.trained for trial in trials))
+
+    if job.setup.config.executor.kind == "ray":
+        train_on_ray(job.setup, trials, job.run.path / "tune", note, show_progress, keep)
+    else:
+        _train_locally(job.setup, trials, note, show_progress)
+    job.reporter.end()
+    if lost := [trial.genome.id for trial in trials if trial.result(trial.tokens[0]) is None]:
+        raise problem("SS400", f"training of {', '.join(lost)} ended early.")
+
+
+def _train_locally(
+    setup: WorkerSetup, trials: Sequence[Trial], ended: Ended, show_progress: Callable[[], None]
+) -> None:
+    """Run trials one after another, in this process."""
+    worker = Worker(setup)
+    with torch_threads(setup.config.executor.threads), no_progress_bars():
+        for trial in trials:
+            for tokens in trial.tokens:
+                result = climb(worker, trial, tokens, show_progress)
+                ended(trial, tokens, result)
+                if isinstance(result, Diverged):
+                    break
