@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import tempfile
 import traceback
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch import __version__
+from sparsesearch import __version__, logs
 from sparsesearch.cli.verbs import (
     audit,
     choose,
@@ -84,10 +85,15 @@ app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
-    """Run a command; every error becomes one line and its exit code (`--debug` keeps the traceback)."""
+    """Run a command; every error becomes one line and its exit code.
+
+    `-v` shows the log, on workers too; `--debug` also its details, and tracebacks of errors.
+    """
     interrupts.install()
-    debug = "--debug" in sys.argv
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    flags, arguments = _log_flags(sys.argv[1:])
+    debug = "--debug" in flags
+    if flags:
+        logs.show(logging.DEBUG if debug else logging.INFO)
     try:
         code = app(arguments, standalone_mode=False)
     except _UsageProblem as error:
@@ -102,6 +108,13 @@ def main() -> None:
     if code == INTERRUPTED:
         print("Interrupted.", file=sys.stderr)
     sys.exit(code or 0)
+
+
+def _log_flags(arguments: list[str]) -> tuple[set[str], list[str]]:
+    """Return the flags of the log among arguments, and all others; anything behind `--` is left alone."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = {"-v", "--verbose", "--debug"} & set(arguments[:end])
+    return flags, [a for a in arguments[:end] if a not in flags] + arguments[end:]
 
 
 def _explain(error: Exception, arguments: list[str]) -> int:

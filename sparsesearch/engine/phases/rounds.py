@@ -12,6 +12,7 @@ from sparsesearch.engine.phases.measuring import Call, Measurement, Measurer
 from sparsesearch.engine.phases.proxy_screen import make_screen, screen_samples
 from sparsesearch.engine.workers.results import Failed
 from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.logs import logger
 from sparsesearch.searchers import Evaluation, Proposal, Searcher
 from sparsesearch.searchers.base import Seeds
 from sparsesearch.searchers.records import Role
@@ -81,6 +82,7 @@ class Search:
             if len(self.archive.entries) > measured:  # not a replay
                 self.job.ledger.add("searcher", seconds, 0)
             self.searcher.tell(evaluations)
+            logger.info("generation %d: %d evaluations", self.searcher.index, len(evaluations))
             self._log_generation()
             idle = idle + 1 if (self.budget.used_evals, self.budget.used_tokens) == before else 0
             if not proposals or len(admitted) < len(proposals) or idle == IDLE_GENERATIONS:

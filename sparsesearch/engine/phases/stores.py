@@ -17,6 +17,7 @@ from sparsesearch.errors import DamagedFile, machine_problem
 from sparsesearch.evaluation import quality_class
 from sparsesearch.files import check_inventory, inventory, read_json, write_json
 from sparsesearch.runs.progress import Reporter
+from sparsesearch.logs import logger
 from sparsesearch.supernet import LevelStore
 from sparsesearch.supernet.store import REBUILD
 
@@ -36,6 +37,7 @@ def ensure_store(job: Job) -> LevelStore:
         for done, _ in enumerate(executor.map(method, blocks, lanes), 1):
             reporter.step(done, "blocks")
         job.ledger.add(name, time.monotonic() - started, tokens)
+        logger.info("%s in %.1f s", name, time.monotonic() - started)
 
     with sole_builder(directory, reporter):
         store = _whole_store(directory, key, reporter)

@@ -11,6 +11,7 @@ from sparsesearch.engine.workers.deaths import RETRIES, result_of_death
 from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import first_line, problem
+from sparsesearch.logs import logger
 from sparsesearch.runs import interrupts
 
 # Seconds after which a wait looks whether the user wants to stop.
@@ -97,6 +98,7 @@ class RayExecutor:
             except ray.exceptions.RayActorError as error:
                 self._replace(work.actor)
                 work.deaths += 1
+                logger.info("a worker died on %s: %s", method.__name__, first_line(error))
                 if work.deaths <= RETRIES:
                     again.append(work)
                     continue
