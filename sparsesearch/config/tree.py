@@ -57,7 +57,7 @@ class ExecutorConfig(Strict):
         "ray",
         description="Workers are processes of Ray (`ray`), or one worker is in the process of the search (`local`).",
     )
-    workers: int = Field(2, ge=1, le=MANY, description="Number of workers of Ray.")
+    workers: int = Field(2, ge=1, le=MANY, description="Number of workers, if `kind` is ray.")
     threads: int = Field(1, ge=1, le=THREADS, description="CPU threads of a worker.")
     gpus_per_worker: Finite = Field(
         0, ge=0, le=MANY, description="GPUs of a worker, which may be a fraction of one; 0: it computes on the CPU."
@@ -132,7 +132,7 @@ class RunConfig(Strict):
     )
     model: ModelConfig = Field(ModelConfig(), description="The network to prune.")
     units: list[UnitConfig] = Field(
-        min_length=1, description="Where the network can be pruned, and how much: one entry for each kind of unit."
+        min_length=1, description="Families of units: the places where the network can be pruned, and their levels."
     )
     refines: Text | None = Field(
         None,

@@ -74,8 +74,8 @@ class UnitConfig(Strict):
     levels: Levels | None = Field(
         None,
         description="How many levels; or a list of sparsities (for `sparsity`) or of fractions kept; or, for "
-        "`sparsity`, a grid. null: 16 levels for `sparsity`, 8 for `ffn_width`, `expert_width` and `channels`, and "
-        "every number of elements down to `min_kept` for the others.",
+        "`sparsity`, a grid. null: 16 levels for `sparsity`, 8 for `ffn_width`, `expert_width` and `channels`, every "
+        "number of elements down to `min_kept` for `kv_groups`, `q_heads`, `experts` and `kernel`.",
     )
     max_sparsity: Fraction = Field(
         0.95, description="Largest sparsity, for `sparsity` if `levels` is not a list or a grid."
@@ -116,20 +116,19 @@ def _n_of_m(value: Any) -> Any:
     return value
 
 
-Pattern = Annotated[
-    str,
-    BeforeValidator(_n_of_m),
-    # Programs that read YAML 1.1 take a plain 2:4 for an integer.
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^{_N_OF_M}$"}, {"type": "integer", "minimum": 62}]}),
-]
+Pattern = Annotated[str, BeforeValidator(_n_of_m), WithJsonSchema({"type": "string", "pattern": f"^{_N_OF_M}$"})]
 
 
 class PrunerConfig(Strict):
     """How the levels of units are made."""
 
     sparsity: Text = Field("sparsegpt", description="Pruner of `sparsity` units; see `sparsesearch list pruners`.")
-    width: Text = Field("obs", description="Pruner of units of all other kinds but `experts` and dropped sublayers.")
-    experts: Text = Field("reap", description="Pruner of `experts` units.")
+    width: Text = Field(
+        "obs",
+        description="Pruner of `ffn_width`, `kv_groups`, `q_heads`, `expert_width` and `channels` units; see "
+        "`sparsesearch list pruners`.",
+    )
+    experts: Text = Field("reap", description="Pruner of `experts` units; see `sparsesearch list pruners`.")
     damp: Finite = Field(
         0.01,
         gt=0,

@@ -91,7 +91,7 @@ class LearnedSearcher(Searcher):
             1,
             ge=1,
             le=MANY,
-            description="Number of times that all sizes are learned, with other seeds, on several workers if there are.",
+            description="Number of times that all sizes are learned, with other seeds, on several workers if possible.",
         )
         ramp: Ramp = 0.5
         learning_rate: LearningRate = 0.05
@@ -389,8 +389,8 @@ class OTOSearcher(LearnedSearcher):
             0.0,
             ge=0,
             lt=1,
-            description="ε of the half-space of weights x of a group to remove: it becomes zero at a step to x' with "
-            "<x', x> < ε |x|².",
+            description="ε of the half-space of the weights x of a group to remove: it becomes zero at a step to x' "
+            "with `<x', x> < ε |x|²`.",
         )
 
         @model_validator(mode="after")
