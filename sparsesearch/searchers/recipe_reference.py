@@ -95,7 +95,7 @@ def _section(options: type[Searcher.Options], names: dict[type[Searcher.Options]
     if before:
         origin = _listed(names[base]) if base in names else "the common options above"
         but = f", but with the defaults {', '.join(defaults)}" if defaults else ""
-        parts.append(f"As {origin}{but}.")
+        parts.append(f"As {origin}{but}{'; keys that are added or changed:' if table else '.'}")
     return "\n\n".join([*parts, *([markdown_keys(table)] if table else [])])
 
 
