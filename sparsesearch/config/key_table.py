@@ -74,7 +74,7 @@ def sections_of(root: type[BaseModel]) -> list[Section]:
             places.setdefault(model, []).append((path, order))
         level = following
     ordered = sorted(places.items(), key=lambda item: item[1][0][1])
-    return [Section(model, tuple(path for path, _ in found), keys_of(model, found[0][0])) for model, found in ordered]
+    return [Section(model, tuple(path for path, _ in spots), keys_of(model, spots[0][0])) for model, spots in ordered]
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

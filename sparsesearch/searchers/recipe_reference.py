@@ -72,8 +72,8 @@ def _keys() -> str:
 
 def _options() -> str:
     """A table of each class of options, which names only what differs from the class that it extends."""
-    own = {name: cls for name, cls in SEARCHERS.items() if cls.__module__.startswith(f"{__package__}.")}
-    names = _names_by_options(own)
+    built_in = {name: cls for name, cls in SEARCHERS.items() if cls.__module__.startswith(f"{__package__}.")}
+    names = _names_by_options(built_in)
     lineage = [cls for options in names for cls in reversed(options.__mro__) if issubclass(cls, Searcher.Options)]
     return "\n\n".join(_section(cls, names) for cls in dict.fromkeys(lineage) if cls is not Searcher.Options)
 
@@ -83,16 +83,18 @@ def _section(options: type[Searcher.Options], names: dict[type[Searcher.Options]
     if options in names:
         parts = [f"### {_listed(names[options])}"]
     else:
-        parts = ["### Common to " + _listed([n for cls, own in names.items() if issubclass(cls, options) for n in own])]
-    before = {key.name: key for key in keys_of(base)}
+        parts = [
+            "### Common to " + _listed([n for cls, group in names.items() if issubclass(cls, options) for n in group])
+        ]
+    inherited = {key.name: key for key in keys_of(base)}
     table, defaults = [], []
     for key in keys:
-        known = before.get(key.name)
-        if known is None or (key.type, key.meaning) != (known.type, known.meaning):
+        base_key = inherited.get(key.name)
+        if base_key is None or (key.type, key.meaning) != (base_key.type, base_key.meaning):
             table.append(key)
-        elif key.default != known.default:
+        elif key.default != base_key.default:
             defaults.append(f"`{key.name}: {key.default}`")
-    if before:
+    if inherited:
         origin = _listed(names[base]) if base in names else "the common options above"
         but = f", but with the defaults {', '.join(defaults)}" if defaults else ""
         parts.append(f"As {origin}{but}{'; keys that are added or changed:' if table else '.'}")
