@@ -1,25 +1,27 @@
-"""What all parts of the configuration are made of: a model that knows its keys, and bounded numbers and texts."""
+"""Building blocks of the configuration: a model without unknown keys, and types of bounded numbers and texts."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from sparsesearch.errors import name_problem
 
-# Tokens, evaluations and bytes at most: sums of many still fit 64 bits.
+# Most tokens, evaluations and bytes: sums of many still fit 64 bits.
 LARGEST = 10**15
-# Samples, tokens of context and positions at most.
+# Most samples, tokens of context and positions.
 LONGEST = 10**9
-# Whatever is made or held at once at most: children, samples of a forward pass, workers.
+# Most things that are made or held at once: children, samples of a forward pass, workers.
 MANY = 10_000
-# Levels of a unit at most, the dense one not counted: a genome's numbers have 16 bits.
+# Most levels of a unit, the dense one not counted: a genome's numbers have 16 bits.
 MOST_LEVELS = 2**15 - 1
 
 
 class Strict(BaseModel):
+    """A model that is immutable and refuses unknown keys."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -33,12 +35,14 @@ def _text(value: str) -> str:
 Text = Annotated[str, AfterValidator(_text)]
 # A float that is neither infinite nor nan.
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-# What every generator of random numbers takes.
+# A seed that every generator of random numbers takes.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+_PERCENTAGE = r"\s*([0-9]+\.?[0-9]*)\s*%\s*"
 
 
 def _fraction(value: Any) -> Any:
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*([0-9]+\.?[0-9]*)\s*%\s*", value)):
+    if isinstance(value, str) and (match := re.fullmatch(_PERCENTAGE, value)):
         if float(match.group(1)) > 100:
             raise ValueError(f"{value} is outside [0, 1].")
         return float(match.group(1)) / 100
@@ -47,4 +51,8 @@ def _fraction(value: Any) -> Any:
     return value
 
 
-Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, le=1)]
+FRACTION_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": f"^{_PERCENTAGE}$"}]
+}
+# A number in [0, 1], or a text such as "95%".
+Fraction = Annotated[float, BeforeValidator(_fraction), Field(ge=0, le=1), WithJsonSchema(FRACTION_SCHEMA)]

@@ -1,7 +1,7 @@
-"""YAML of anybody's, read within bounds on size, depth and numbers before anything is made of it.
+"""Reading of YAML from untrusted sources, within bounds on size, depth and numbers.
 
 Aliases multiply: a few lines can stand for more nodes than any memory holds, so nodes are counted as often as they are
-used before one value is built.
+used before a value is built.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ import yaml
 from yaml.constructor import ConstructorError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-# Bytes of a file, levels of nesting, and nodes with aliases followed, that are still read.
-LARGEST, DEEPEST, MOST_NODES = 2**20, 50, 50_000
-_TOO_MUCH = f"more than {DEEPEST} levels of nesting or {MOST_NODES:,} values, those of aliases counted"
+# Largest document that is read: bytes of the file, levels of nesting, and nodes, with aliases followed.
+MOST_BYTES, MOST_LEVELS, MOST_NODES = 2**20, 50, 50_000
+_TOO_MUCH = f"more than {MOST_LEVELS} levels of nesting or {MOST_NODES:,} values, those of aliases counted"
 # Integers have at most 64 bits.
 _LIMIT = 2**63
 
-# By place in the tree, its line in the file.
+# Line in the file of each place in the tree, from 1.
 Lines = dict[tuple[Any, ...], int]
 
 
 class UnreadableError(Exception):
-    """Why a text is not read, in one line."""
+    """Raised with the reason, in one line, why a text cannot be read."""
 
 
 def read_text(path: Path) -> str:
-    """The text of a regular file of at most `LARGEST` bytes of UTF-8; raises UnreadableError."""
+    """Return the text of a regular file of at most `MOST_BYTES` bytes of UTF-8; raises UnreadableError."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UnreadableError("it is no regular file")
         with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise UnreadableError(f"it is larger than {LARGEST:,} bytes")
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise UnreadableError(f"it is larger than {MOST_BYTES:,} bytes")
         return data.decode()
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from None
     except UnicodeDecodeError as error:
         raise UnreadableError(f"it is not UTF-8 (byte {error.start})") from None
-    except ValueError:  # a NUL, or what is no UTF-8, in its name
+    except ValueError:  # a NUL in its name, or a name that is not UTF-8
         raise UnreadableError("no file can have that name") from None
 
 
 def parse(text: str) -> tuple[Any, Lines]:
-    """Plain data (what JSON knows) and the lines of its keys and items; raises UnreadableError."""
+    """Return plain data, of the types that JSON has, and the lines of its keys and items; raises UnreadableError."""
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -63,13 +63,13 @@ def parse(text: str) -> tuple[Any, Lines]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data alone, at most `MOST_NODES` nodes on `DEEPEST` levels."""
+    """A loader of plain data with at most `MOST_NODES` nodes on `MOST_LEVELS` levels."""
 
     depth = nodes = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         self.depth, self.nodes = self.depth + 1, self.nodes + 1
-        if self.depth > DEEPEST or self.nodes > MOST_NODES:
+        if self.depth > MOST_LEVELS or self.nodes > MOST_NODES:
             raise _refused(self.peek_event(), _TOO_MUCH)  # type: ignore[no-untyped-call]
         node: Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
         self.depth -= 1
@@ -79,7 +79,7 @@ class _Loader(yaml.SafeLoader):
         try:
             value = super().construct_object(node, deep)  # type: ignore[no-untyped-call]
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            # What the constructors of PyYAML raise: each reads its text in a way of its own.
+            # PyYAML's constructors raise any of these, depending on the type that they read.
             raise _refused(node, f"{_shown(node)} is no {node.tag.rpartition(':')[2]}") from None
         if isinstance(value, int) and not -_LIMIT <= value < _LIMIT:
             raise _refused(node, "an integer beyond 64 bits")
@@ -88,8 +88,8 @@ class _Loader(yaml.SafeLoader):
         return value
 
 
-def _refused(there: Any, problem: str) -> ConstructorError:
-    return ConstructorError(None, None, problem, there.start_mark)  # type: ignore[no-untyped-call]
+def _refused(node: Any, problem: str) -> ConstructorError:
+    return ConstructorError(None, None, problem, node.start_mark)  # type: ignore[no-untyped-call]
 
 
 def _shown(node: Node) -> str:
@@ -98,30 +98,31 @@ def _shown(node: Node) -> str:
 
 def _problem(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or " ".join(str(error).split())
-    return f"line {mark.line + 1}, column {mark.column + 1}: {what}." if mark else what
+    message = getattr(error, "problem", None) or " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {message}." if mark else message
 
 
-def _check(node: Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """Nodes and levels below a node, aliases followed; raises ConstructorError where they are too many or endless, and
-    for keys that are no names or come twice.
+def _check(node: Node, sizes: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Return the numbers of nodes and levels of a tree, aliases followed.
+
+    Raises ConstructorError if they are too many or endless, and for keys that are no names or come twice.
 
     Args:
-        known: what was found for other nodes by identity; (0, 0) for those that are being looked at.
+        sizes: results for other nodes, by identity; (0, 0) for the ancestors of this one.
     """
     if isinstance(node, ScalarNode):
         return 1, 1
-    if id(node) in known:
-        if known[id(node)] == (0, 0):
+    if id(node) in sizes:
+        if sizes[id(node)] == (0, 0):
             raise _refused(node, "an anchor that contains itself")
-        return known[id(node)]
-    known[id(node)] = (0, 0)
+        return sizes[id(node)]
+    sizes[id(node)] = (0, 0)
     if isinstance(node, MappingNode):
         _check_keys(node)
-    below = [_check(child, known) for child in _children(node)]
-    known[id(node)] = 1 + sum(count for count, _ in below), 1 + max((depth for _, depth in below), default=0)
-    count, depth = known[id(node)]
-    if count > MOST_NODES or depth > DEEPEST:
+    below = [_check(child, sizes) for child in _children(node)]
+    sizes[id(node)] = 1 + sum(count for count, _ in below), 1 + max((depth for _, depth in below), default=0)
+    count, depth = sizes[id(node)]
+    if count > MOST_NODES or depth > MOST_LEVELS:
         raise _refused(node, _TOO_MUCH)
     return count, depth
 
@@ -145,6 +146,6 @@ def _note_lines(node: Node, path: tuple[Any, ...], lines: Lines) -> None:
         children = [(key.value, key, value) for key, value in node.value]
     else:
         children = [(i, item, item) for i, item in enumerate(node.value)] if isinstance(node, SequenceNode) else []
-    for name, there, child in children:
-        lines[(*path, name)] = there.start_mark.line + 1
+    for name, start, child in children:
+        lines[(*path, name)] = start.start_mark.line + 1
         _note_lines(child, (*path, name), lines)

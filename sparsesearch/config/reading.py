@@ -1,4 +1,4 @@
-"""Recipes: YAML in, one line with the place of the first problem out; and YAML that reads back the same."""
+"""Reading and writing of recipes as YAML; the first problem becomes an error in one line, with its place."""
 
 from __future__ import annotations
 
@@ -35,26 +35,31 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> RunConfi
         if isinstance(tree.get("supernet"), str):  # so that further keys can be set
             tree["supernet"] = {"kind": tree["supernet"]}
         if key == "supernet" and isinstance(value, str) and isinstance(tree.get(key), dict):
-            key = "supernet.kind"  # what else was said of it holds
+            key = "supernet.kind"  # its other keys stay as they are
         override(tree, key, value)
-        # What an option sets has no line in the file.
+        # A value that an option sets has no line in the file.
         place = tuple(int(k) if _INDEX.fullmatch(k) else k for k in key.split("."))
-        lines = {where: line for where, line in lines.items() if where[: len(place)] != place}
+        lines = {other: line for other, line in lines.items() if other[: len(place)] != place}
         lines[place] = 0
     return validate(tree, str(path), lines)
 
 
 def validate(tree: dict[str, Any], where: str, lines: Lines | None = None) -> RunConfig:
-    """Build a RunConfig from plain data; the first problem becomes one InputError line."""
+    """Build a RunConfig from plain data; raises InputError SS101, SS102 or SS105 with the first problem.
+
+    Args:
+        where: the recipe's name in messages.
+        lines: lines of its keys; 0 for those that options set.
+    """
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         problems = error.errors()
         place = _place(problems[0], tree)
-        # A value that may be of several types fails as each of them; the one it came furthest in is the one meant.
-        same = [p for p in problems if _place(p, tree)[: len(place)] == place]
-        meant = max(same, key=lambda p: len(p["loc"]))
-        raise _explain(meant, _place(meant, tree), where, lines or {}) from None
+        # A value that may be of several types fails as each of them; the failure deepest in the tree is explained.
+        alternatives = [p for p in problems if _place(p, tree)[: len(place)] == place]
+        deepest = max(alternatives, key=lambda p: len(p["loc"]))
+        raise _explain(deepest, _place(deepest, tree), where, lines or {}) from None
 
 
 def _explain(fault: Any, path: tuple[Any, ...], where: str, lines: Lines) -> SparseSearchError:
@@ -83,7 +88,7 @@ def _explain(fault: Any, path: tuple[Any, ...], where: str, lines: Lines) -> Spa
 
 
 def _place(fault: Any, tree: Any) -> tuple[Any, ...]:
-    """The place of a problem in the tree, without the tags that pydantic adds for the members of a union."""
+    """Return the place of a problem in the tree, without the tags that pydantic adds for members of a union."""
     path: list[Any] = []
     for part in fault["loc"]:
         if isinstance(tree, dict) and (part in tree or (fault["type"] == "missing" and part == fault["loc"][-1])):
@@ -97,7 +102,7 @@ def _place(fault: Any, tree: Any) -> tuple[Any, ...]:
 
 
 def _fields_at(path: tuple[Any, ...]) -> list[str]:
-    """Keys allowed at a place of the tree, found by walking the model classes."""
+    """Return the keys that are allowed at a place of the tree, by walking the model classes."""
     cls: type[BaseModel] = RunConfig
     for part in path:
         if isinstance(part, str):
@@ -108,11 +113,11 @@ def _fields_at(path: tuple[Any, ...]) -> list[str]:
 def _nested_model(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for arg in get_args(annotation) if (found := _nested_model(arg))), None)
+    return next((model for arg in get_args(annotation) if (model := _nested_model(arg))), None)
 
 
 def override(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Set `key.path` in a recipe's plain data; raises InputError SS101 where there is no such place."""
+    """Set `key.path` in a recipe's plain data; raises InputError SS101 if there is no such place."""
     *parents, last = key.split(".")
     place: Any = tree
     try:
@@ -137,14 +142,14 @@ def override(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _index(text: str) -> int:
-    """An index as `--set` takes it, digits alone; raises ValueError."""
+    """Return an index as `--set` takes it, digits alone; raises ValueError for any other text."""
     if not _INDEX.fullmatch(text):
         raise ValueError(text)
     return int(text)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """`key.path=value` with a YAML value, as `--set` takes it; raises InputError SS101."""
+    """Return key and value of `key.path=value` with a YAML value, as `--set` takes it; raises InputError SS101."""
     key, sign, value = text.partition("=")
     key = key.strip()
     if not sign or not all(part.isprintable() and part.strip() for part in key.split(".")):
@@ -162,7 +167,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """The same configuration with existing relative paths made absolute, so that it works from any directory."""
+    """Return the configuration with existing relative paths made absolute, so that it works from any directory."""
 
     def absolute(text: str) -> str:
         path = Path(text).expanduser()
@@ -182,7 +187,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         tree["refines"] = absolute(config.refines)
     if config.supernet.start is not None:
         tree["supernet"]["start"] = absolute(config.supernet.start)
-    # A run, or the name of a rule.
+    # With a slash it is a run, else the name of a rule.
     tree["search"]["seeds"] = [absolute(seed) if "/" in seed else seed for seed in config.search.seeds]
     for role in ("calibration", "selection", "training", "test"):
         if tree["data"][role] is not None:
@@ -194,5 +199,5 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def dump_config(config: RunConfig) -> str:
-    """YAML that reads back to an equal configuration."""
+    """Return YAML that reads back to an equal configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

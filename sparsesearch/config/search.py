@@ -1,4 +1,4 @@
-"""Who proposes candidates, which of them are measured, and when to stop."""
+"""The searcher, the measurements of its candidates, and when it stops."""
 
 from __future__ import annotations
 
@@ -11,51 +11,86 @@ from sparsesearch.config.base import LARGEST, LONGEST, MANY, Finite, Fraction, S
 
 
 class Rung(Strict):
-    """A rung of training that candidates climb when a search has ended."""
+    """A short training run of the best candidates when a search has ended."""
 
-    # Training tokens in all, those of the rungs below among them.
-    tokens: int = Field(ge=1, le=LARGEST)
-    # Candidates that reach it: the best of the rung below, at all sizes.
-    candidates: int = Field(ge=1, le=MANY)
+    tokens: int = Field(
+        ge=1, le=LARGEST, description="Training tokens of a candidate in all, those of the rungs below included."
+    )
+    candidates: int = Field(
+        ge=1, le=MANY, description="Number of candidates that reach the rung: the best of the rung below, at all sizes."
+    )
 
 
 class ScreenConfig(Strict):
-    """A proxy that chooses which children are measured, once it was seen to rank candidates as measurements do."""
+    """A proxy that chooses which children are measured; it is used only if it ranks candidates as measurements do."""
 
-    # One that reads matrices; `sparsesearch list proxies`.
-    proxy: Text
-    # Made for each that is measured.
-    children: int = Field(4, ge=2, le=MANY)
-    # Share of the measured ones that are chosen blindly.
-    unscreened: Fraction = 0.25
-    # Candidates of equal cost that the proxy is compared on first, and selection tokens of each.
-    candidates: int = Field(32, ge=8, le=MANY)
-    tokens: int = Field(2048, ge=1, le=LARGEST)
+    proxy: Text = Field(description="Name of a proxy that reads matrices; see `sparsesearch list proxies`.")
+    children: int = Field(4, ge=2, le=MANY, description="Number of children made for each one that is measured.")
+    unscreened: Fraction = Field(
+        0.25, description="Share of the measured children that are drawn at random, without the proxy."
+    )
+    candidates: int = Field(
+        32,
+        ge=8,
+        le=MANY,
+        description="Number of candidates of equal cost on which the proxy is first compared with measurements.",
+    )
+    tokens: int = Field(
+        2048, ge=1, le=LARGEST, description="Selection tokens of each candidate measured for that comparison."
+    )
 
 
 class SearchConfig(Strict):
-    """Who proposes candidates, how each is measured, and when to stop."""
+    """The searcher, its budget, and the final measurements."""
 
-    searcher: Text = "auto"
-    # Options of the searcher; `sparsesearch list searchers` shows them.
-    options: dict[str, Any] = {}
-    # Bounds on the search; the measurements on all selection data that end it come on top.
-    evals: int | None = Field(None, ge=1, le=LARGEST)
-    tokens: int | None = Field(None, ge=1, le=LARGEST)
-    hours: Finite | None = Field(None, gt=0, le=LONGEST)
-    # Give a free worker the next child at once, without waiting for the rest of its generation (nsga2, nsga3, auto).
-    # Workers never idle, but results depend on who is first.
-    asynchronous: bool = False
-    # What generation 0 holds beside the uniform ones: closed-form allocations (`sparsesearch list allocations`), and
-    # fronts of other runs on the same model, by their directories (with a slash).
-    seeds: list[Text] = []
-    # A proxy that chooses among children (random, nsga2, nsga3, evolution).
-    screen: ScreenConfig | None = None
-    # Candidates measured on all selection data when the search ends (`evolution` takes its last four parents).
-    final: int = Field(24, ge=1, le=MANY)
-    # What the best of those climb then: short training runs on rising numbers of tokens, fewer candidates each.
-    rungs: list[Rung] = []
-    seed: Seed = 0
+    searcher: Text = Field("auto", description="Name of the searcher; see `sparsesearch list searchers`.")
+    options: dict[str, Any] = Field({}, description="Options of the searcher; see `sparsesearch list searchers NAME`.")
+    evals: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST,
+        description="Largest number of evaluations, without the final ones on all selection data; null: no bound, but "
+        "600 if `tokens` and `hours` are null too and the searcher does not end by itself.",
+    )
+    tokens: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST,
+        description="Largest number of tokens, without those of the final evaluations; a token of training counts "
+        "three times; null: no bound.",
+    )
+    hours: Finite | None = Field(
+        None, gt=0, le=LONGEST, description="Largest duration in hours, without the final evaluations; null: no bound."
+    )
+    asynchronous: bool = Field(
+        False,
+        description="Give a free worker the next child at once, without waiting for the rest of its generation (nsga2, "
+        "nsga3, decomposition, auto); workers are never idle, but results depend on which one is first.",
+    )
+    seeds: list[Text] = Field(
+        [],
+        description="Candidates of generation 0 beside the uniform ones: names of closed-form allocations "
+        "(`sparsesearch list allocations`), and directories, written with a slash, of runs on the same model, whose "
+        "fronts are taken.",
+    )
+    screen: ScreenConfig | None = Field(
+        None,
+        description="A proxy that chooses among children (random, nsga2, nsga3, decomposition, evolution and its "
+        "presets); null: all children are measured.",
+    )
+    final: int = Field(
+        24,
+        ge=1,
+        le=MANY,
+        description="Number of candidates measured on all selection data when the search ends; `evolution` and its "
+        "presets take their last parents, at most 4.",
+    )
+    rungs: list[Rung] = Field(
+        [],
+        description="Short training runs of the best of these candidates, on rising numbers of tokens, with fewer "
+        "candidates each.",
+    )
+    seed: Seed = Field(0, description="Random seed of the search.")
 
     @field_validator("rungs")
     @classmethod

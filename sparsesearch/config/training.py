@@ -1,4 +1,4 @@
-"""How candidates are trained, and the supernet whose parts they may be."""
+"""Training of candidates, and the supernets that they may be parts of."""
 
 from __future__ import annotations
 
@@ -11,69 +11,105 @@ from sparsesearch.config.units import Kind
 
 
 class TrainingConfig(Strict):
-    """How candidates are trained, in short runs and in recovery; the same data in the same order for all."""
+    """How a network is trained; all candidates of a search are trained on the same data in the same order."""
 
-    # All weights; biases and norms alone (PERP); low-rank updates, merged at the end (lora, of networks without
-    # unstructured sparsity; masked_lora, inside the masks); or no gradients: biases and batch statistics are shifted
-    # until mean outputs are the dense network's (compensate).
-    method: Literal["full", "perp", "lora", "masked_lora", "compensate"] = "full"
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: Finite = Field(1e-4, gt=0)
-    weight_decay: Finite = Field(0.0, ge=0)
-    # Of the learning rate, after a share of `warmup` steps: to zero along a cosine, constant, or constant with a linear
-    # fall to zero in the last fifth.
-    schedule: Literal["cosine", "constant", "wsd"] = "cosine"
-    warmup: Fraction = 0.05
-    # Samples a step.
-    batch: int = Field(8, ge=1, le=MANY)
-    # Largest norm of a step's gradients.
-    clip: Finite = Field(1.0, gt=0)
-    # Weight of the distillation from the dense network, against 1 - that of the task's own loss.
-    distill: Fraction = 1.0
-    temperature: Finite = Field(1.0, gt=0)
-    # Weight of the relative squared difference of the blocks' outputs to the dense network's, added to the loss.
-    hidden: Finite = Field(0.0, ge=0)
-    # Of low-rank updates: their rank, and what they are scaled by, times the rank.
-    rank: int = Field(16, ge=1, le=MANY)
-    alpha: Finite = Field(32.0, gt=0)
-    seed: Seed = 0
+    method: Literal["full", "perp", "lora", "masked_lora", "compensate"] = Field(
+        "full",
+        description="What is trained. `full`: all weights; `perp`: biases and norms; `lora`: low-rank updates, merged "
+        "at the end, for networks without unstructured sparsity; `masked_lora`: biases, norms, and low-rank updates of "
+        "the weights that are not pruned; `compensate`: no gradients, biases and batch statistics are shifted until "
+        "mean outputs are the dense network's.",
+    )
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="Optimizer; `sgd` has a momentum of 0.9.")
+    learning_rate: Finite = Field(1e-4, gt=0, description="Largest learning rate, which `warmup` leads to.")
+    weight_decay: Finite = Field(0.0, ge=0, description="Weight decay of the optimizer.")
+    schedule: Literal["cosine", "constant", "wsd"] = Field(
+        "cosine",
+        description="Learning rate after the warm-up: to zero along a `cosine`, `constant`, or constant with a linear "
+        "fall to zero in the last fifth of the steps (`wsd`).",
+    )
+    warmup: Fraction = Field(0.05, description="Share of the steps in which the learning rate rises from zero.")
+    batch: int = Field(8, ge=1, le=MANY, description="Samples in a step.")
+    clip: Finite = Field(
+        1.0, gt=0, description="Largest norm of the gradients of a step, to which larger ones are scaled down."
+    )
+    distill: Fraction = Field(
+        1.0,
+        description="Weight of the distillation from the dense network in the loss; the task's own loss has the weight "
+        "1 - `distill`.",
+    )
+    temperature: Finite = Field(1.0, gt=0, description="Temperature of the distributions that distillation compares.")
+    hidden: Finite = Field(
+        0.0,
+        ge=0,
+        description="Weight of another term of the loss: the relative squared difference between the blocks' outputs "
+        "and the dense network's.",
+    )
+    rank: int = Field(16, ge=1, le=MANY, description="Rank of low-rank updates.")
+    alpha: Finite = Field(32.0, gt=0, description="Scale of low-rank updates: they are multiplied by alpha / rank.")
+    seed: Seed = Field(0, description="Random seed of the training.")
 
 
 SupernetKind = Literal["stitched", "sorted", "sandwich", "random", "random_linear", "block_local"]
 SUPERNETS: dict[SupernetKind, str] = {
-    "stitched": "of each unit the levels that pruners made, put together from the level store",
-    "sorted": "one network, elements sorted by importance, of which a candidate has the first ones",
-    "sandwich": "the same, trained: the largest, the narrowest and random sub-networks each step",
-    "random": "the same, trained: random sub-networks each step",
-    "random_linear": "the same, trained: random sub-networks with a chance that rises along the way, else the largest",
-    "block_local": "the same, trained: every block alone, at random sizes, towards the dense block's outputs",
+    "stitched": "levels of each unit, made by pruners one by one and put together from the level store",
+    "sorted": "one network with elements sorted by importance, of which a candidate has the first ones; not trained",
+    "sandwich": "as sorted, and trained: each step runs the largest, the narrowest and random sub-networks",
+    "random": "as sorted, and trained: each step runs random sub-networks",
+    "random_linear": "as random, but with a probability that rises from 0 to 1; otherwise the step runs the largest",
+    "block_local": "as sorted, and trained: every block alone, at random sizes, towards the dense block's outputs",
 }
 
 
 class SupernetConfig(Strict):
-    """Whose weights candidates have; `supernet: KIND` is short for `supernet: {kind: KIND}`."""
+    """The source of candidates' weights; `supernet: KIND` is short for `supernet: {kind: KIND}`."""
 
-    # `SUPERNETS`; sparsesearch list supernets.
-    kind: SupernetKind = "stitched"
-    # Training tokens, those of each sub-network of a step counted; null: the training data, by one sub-network a step.
-    tokens: int | None = Field(None, ge=1, le=LARGEST)
-    # Random sub-networks a step; of sandwich, beside the largest and the narrowest.
-    subnets: int = Field(2, ge=1, le=MANY)
-    # Of random sub-networks: each level alike, sizes alike (balanced), or levels the likelier the smaller (inverse).
-    sampling: Literal["uniform", "balanced", "inverse"] = "uniform"
-    # What sub-networks are distilled from: the dense network, or the largest one of the same step (sandwich).
-    distill_from: Literal["dense", "largest"] = "dense"
-    # Sub-networks run with really smaller tensors, or with zeros for what they leave out.
-    execution: Literal["sliced", "masked"] = "sliced"
-    # All weights are trained, or low-rank updates of all linears.
-    weights: Literal["full", "lora"] = "full"
-    # Progressive shrinking: kinds that become elastic one stage after another, stages of equal length; others are from
-    # the beginning.
-    stages: list[list[Kind]] = []
-    # A trained supernet of the same network to begin with (its directory, or that of a run that has one).
-    start: Text | None = None
-    # How it is trained; `training` is how candidates are.
-    training: TrainingConfig = TrainingConfig()
+    kind: SupernetKind = Field("stitched", description="Kind of supernet; see `sparsesearch list supernets`.")
+    tokens: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST,
+        description="Training tokens, counted for each sub-network of a step; null: those of as many steps as take one "
+        "pass over the training data.",
+    )
+    subnets: int = Field(
+        2,
+        ge=1,
+        le=MANY,
+        description="Random sub-networks in a step; `sandwich` runs the largest and the narrowest one too.",
+    )
+    sampling: Literal["uniform", "balanced", "inverse"] = Field(
+        "uniform",
+        description="How random sub-networks are drawn: all levels (`uniform`) or all sizes (`balanced`) are equally "
+        "likely, or a level is the likelier the less it keeps (`inverse`).",
+    )
+    distill_from: Literal["dense", "largest"] = Field(
+        "dense",
+        description="Network that sub-networks are distilled from: the `dense` one, or the `largest` sub-network of "
+        "the same step (`sandwich`).",
+    )
+    execution: Literal["sliced", "masked"] = Field(
+        "sliced",
+        description="How sub-networks run: with smaller tensors (`sliced`), or with zeros for the elements that they "
+        "leave out (`masked`).",
+    )
+    weights: Literal["full", "lora"] = Field(
+        "full", description="What is trained: all weights (`full`), or low-rank updates of all linears (`lora`)."
+    )
+    stages: list[list[Kind]] = Field(
+        [],
+        description="Progressive shrinking: lists of kinds of units, which become elastic one list after another, in "
+        "stages of equal length; kinds that are in no list are elastic from the beginning.",
+    )
+    start: Text | None = Field(
+        None,
+        description="Trained supernet of the same network to begin with: its directory, or that of a run that has one; "
+        "null: the network itself.",
+    )
+    training: TrainingConfig = Field(
+        TrainingConfig(),
+        description="How the supernet is trained; candidates are trained as the recipe's own `training` describes.",
+    )
 
     @model_validator(mode="after")
     def _of_use(self) -> SupernetConfig:

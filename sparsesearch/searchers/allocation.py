@@ -1,12 +1,11 @@
-"""Closed-form allocations as searchers: they propose what a rule says and end."""
+"""Closed-form allocations as searchers: they propose the genomes of a rule, and end."""
 
 from __future__ import annotations
 
 import numpy as np
-from pydantic import Field
 
-from sparsesearch.config.base import LARGEST
 from sparsesearch.searchers.base import Searcher
+from sparsesearch.searchers.option_types import SelectionTokens
 from sparsesearch.searchers.records import Proposal
 
 
@@ -14,8 +13,7 @@ class AllocationSearcher(Searcher):
     """A closed-form allocation at the limits or, without limits, at several sizes; it does not search."""
 
     class Options(Searcher.Options):
-        # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(0, ge=0, le=LARGEST)
+        tokens: SelectionTokens = 0
 
     options: Options
     ends_by_itself = True

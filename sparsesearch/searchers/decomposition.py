@@ -25,14 +25,11 @@ class DecompositionSearcher(NSGA2Searcher):
     """Fronts of groups of blocks, searched by themselves and joined exactly, seed NSGA-II; limits on one cost."""
 
     class Options(NSGA2Searcher.Options):
-        # Groups of blocks that follow one another.
-        groups: int = Field(4, ge=2, le=MANY)
-        # Generations in which each group is searched, and its population and children.
-        rounds: int = Field(4, ge=1, le=MANY)
-        group_population: int = Field(12, ge=4, le=MANY)
-        group_offspring: int = Field(8, ge=1, le=MANY)
-        # Sizes at which the fronts are joined.
-        solutions: int = Field(16, ge=0, le=MANY)
+        groups: int = Field(4, ge=2, le=MANY, description="Number of groups of consecutive blocks.")
+        rounds: int = Field(4, ge=1, le=MANY, description="Generations in which each group is searched by itself.")
+        group_population: int = Field(12, ge=4, le=MANY, description="Size of the population of each group.")
+        group_offspring: int = Field(8, ge=1, le=MANY, description="Children of each group in a generation.")
+        solutions: int = Field(16, ge=0, le=MANY, description="Number of sizes at which the groups' fronts are joined.")
 
     options: Options
 

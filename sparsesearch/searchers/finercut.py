@@ -1,15 +1,14 @@
-"""FinerCut (Zhang et al., 2024, arXiv 2405.18218): drop sublayers one by one, always the one that is missed least."""
+"""FinerCut (Zhang et al., 2024, arXiv 2405.18218): drop sublayers one by one, each time the least needed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import Field
 
-from sparsesearch.config.base import LARGEST
 from sparsesearch.errors import problem
 from sparsesearch.searchers.base import Searcher, Seeds, rank
+from sparsesearch.searchers.option_types import SelectionTokens
 from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 
@@ -18,8 +17,7 @@ class FinerCutSearcher(Searcher):
     """Greedy removal of attention and feed-forward sublayers, re-measured after each; one run gives every depth."""
 
     class Options(Searcher.Options):
-        # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(2048, ge=0, le=LARGEST)
+        tokens: SelectionTokens = 2048
 
     options: Options
     ends_by_itself = True

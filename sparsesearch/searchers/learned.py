@@ -1,13 +1,13 @@
-"""Searches by gradient: which there are, their options, and how their genomes are measured.
+"""Searches by gradient: their names, their options, and how their genomes are measured.
 
-What learns is in `sparsesearch.bilevel`, which knows torch; here the genomes arrive as seeds of generation 0.
+The learning itself is in `sparsesearch.bilevel`, which imports torch; its genomes arrive here as seeds of generation 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -20,10 +20,53 @@ from sparsesearch.searchers.records import Proposal
 from sparsesearch.space import KINDS, Limit, Space
 from sparsesearch.space.unit import CUT_KINDS
 
-# Sizes that are learned where neither the options nor the space say, as shares of the first cost.
+# Sizes that are learned if neither the options nor the space has limits, as shares of the first cost.
 SIZES = ("80%", "60%", "40%")
 ELEMENTS = tuple(kind for kind in CUT_KINDS if kind != "kernel")
 SUBLAYERS = tuple(kind for kind in KINDS if kind.startswith("drop_"))
+
+LearningRate = Annotated[
+    Finite,
+    Field(
+        gt=0,
+        description="Learning rate of the parameters that decide what is pruned: gates, scores, logits, scales or "
+        "thresholds.",
+    ),
+]
+Ramp = Annotated[
+    Fraction,
+    Field(
+        description="Share of the steps of a size over which the target falls to it, from the size before it or from "
+        "dense."
+    ),
+]
+StepSamples = Annotated[
+    int | None, Field(ge=1, le=MANY, description="Samples in a step; null: as many as `training.batch`.")
+]
+TrainedWeights = Annotated[
+    Literal["frozen", "lora", "full"],
+    Field(
+        description="Weights that are trained, as `training` describes: none (`frozen`), low-rank updates of all "
+        "linears (`lora`), or all (`full`)."
+    ),
+]
+WeightSteps = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=MANY,
+        description="Steps on weights, on other data, before each step on what is pruned; 0: all take the same steps.",
+    ),
+]
+Frozen = Annotated[Literal["frozen"], Field(description="Always `frozen`: no weights are trained.")]
+NoWeightSteps = Annotated[Literal[0], Field(description="Always 0: weights have no steps of their own.")]
+ImplicitWeight = Annotated[
+    Finite,
+    Field(
+        ge=0,
+        description="1/γ, the weight of the hypergradient's implicit term; 0: straight-through scores, as in HYDRA.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -43,29 +86,41 @@ class LearnedTraits(Traits):
 
 
 class LearnedSearcher(Searcher):
-    """A search by gradient; its genomes are measured on all selection data, and it ends."""
+    """A search by gradient, which ends by itself; its genomes are measured on all selection data."""
 
     class Options(Searcher.Options):
-        # Limits, one for each size that is learned; the space's own where there are none.
-        sizes: list[str] = []
-        # Gradient tokens for each size; null: what search.tokens leaves, or 200 steps.
-        tokens: int | None = Field(None, ge=1, le=LARGEST)
-        # Each size goes on from where the one before ended (in the order of `sizes`), else from the dense network.
-        warm: bool = True
-        # Learn everything so many times, with seeds of its own: side by side where there are workers.
-        repeats: int = Field(1, ge=1, le=MANY)
-        # Share of the steps over which the target falls from the size before to the size wanted.
-        ramp: Fraction = 0.5
-        # Of the choice.
-        learning_rate: Finite = Field(0.05, gt=0)
-        # Samples a step; null: training.batch.
-        batch: int | None = Field(None, ge=1, le=MANY)
-        # What moves beside the choice: nothing, low-rank updates of all linears, or all weights (`training` says how).
-        weights: Literal["frozen", "lora", "full"] = "frozen"
-        # Steps on weights before each step on the choice, on other data; 0: both move at once, on the same.
-        lower: int = Field(0, ge=0, le=MANY)
-        # Share of the training data that only the choice sees, where weights have steps of their own.
-        upper: Fraction = 0.5
+        sizes: list[str] = Field(
+            [],
+            description="Limits such as `params<=50%`, one for each size that is learned; []: the recipe's limits or, "
+            f"without these, {', '.join(SIZES)} of the first cost.",
+        )
+        tokens: int | None = Field(
+            None,
+            ge=1,
+            le=LARGEST,
+            description="Gradient tokens for each size; null: an equal share of what measurements leave of "
+            "`search.tokens` or, if that is null, 200 steps.",
+        )
+        warm: bool = Field(
+            True,
+            description="Begin each size with the result of the one before it, in the order of `sizes`; false: with "
+            "the dense network.",
+        )
+        repeats: int = Field(
+            1,
+            ge=1,
+            le=MANY,
+            description="Number of times that all sizes are learned, with other seeds, on several workers if possible.",
+        )
+        ramp: Ramp = 0.5
+        learning_rate: LearningRate = 0.05
+        batch: StepSamples = None
+        weights: TrainedWeights = "frozen"
+        lower: WeightSteps = 0
+        upper: Fraction = Field(
+            0.5,
+            description="Share of the training data that is kept for the steps on what is pruned, if `lower` is not 0.",
+        )
 
         @model_validator(mode="after")
         def _something_moves(self) -> LearnedSearcher.Options:
@@ -142,15 +197,15 @@ def learning_targets(space: Space, cost: str, sizes: Sequence[str]) -> dict[str,
 
 
 class BiPSearcher(LearnedSearcher):
-    """BiP (Zhang et al., 2022): masks by the hypergradient of a bilevel problem, weights below, one global ranking."""
+    """BiP (Zhang et al., 2022): masks by the hypergradient of a bilevel problem, weights trained below, one ranking."""
 
     class Options(LearnedSearcher.Options):
-        weights: Literal["frozen", "lora", "full"] = "full"
-        lower: int = Field(1, ge=0, le=MANY)
-        # How far a typical gradient moves a score, in typical scores.
-        learning_rate: Finite = Field(0.03, gt=0)
-        # 1/γ, of the implicit term; 0 leaves the straight-through scores of HYDRA.
-        gamma_inverse: Finite = Field(1e-4, ge=0)
+        weights: TrainedWeights = "full"
+        lower: WeightSteps = 1
+        learning_rate: Finite = Field(
+            0.03, gt=0, description="How far a typical gradient moves a score, in units of a typical score."
+        )
+        gamma_inverse: ImplicitWeight = 1e-4
 
         @model_validator(mode="after")
         def _levels(self) -> BiPSearcher.Options:
@@ -166,9 +221,9 @@ class HydraSearcher(BiPSearcher):
     """HYDRA (Sehwag et al., 2020): straight-through scores on frozen weights; with lottery jackpots, BiP's 1/γ = 0."""
 
     class Options(BiPSearcher.Options):
-        weights: Literal["frozen", "lora", "full"] = "frozen"
-        lower: int = Field(0, ge=0, le=MANY)
-        gamma_inverse: Finite = Field(0.0, ge=0)
+        weights: TrainedWeights = "frozen"
+        lower: WeightSteps = 0
+        gamma_inverse: ImplicitWeight = 0.0
 
     options: Options
 
@@ -177,11 +232,16 @@ class GatesSearcher(LearnedSearcher):
     """Hard-concrete gates (Louizos et al., 2018) with a Lagrangian on any cost, weights frozen."""
 
     class Options(LearnedSearcher.Options):
-        # Of the two multipliers, which rise while the cost is off its target.
-        multiplier_rate: Finite = Field(1.0, gt=0)
-        # Where log α starts: how open gates are, and how much less those that the level store takes away first.
-        start: Finite = 2.0
-        prior: Finite = Field(2.0, ge=0)
+        multiplier_rate: Finite = Field(
+            1.0, gt=0, description="Learning rate of the two multipliers, which rise while the cost is off its target."
+        )
+        start: Finite = Field(2.0, description="Mean of log α of the gates at first; the higher, the more open.")
+        prior: Finite = Field(
+            2.0,
+            ge=0,
+            description="How much log α is above `start` at first for the element that the level store removes last, "
+            "and below for the one that it removes first; evenly in between.",
+        )
 
     options: Options
     method = "gates"
@@ -189,22 +249,22 @@ class GatesSearcher(LearnedSearcher):
 
 
 class CoFiSearcher(GatesSearcher):
-    """CoFi (Xia et al., 2022): hard-concrete gates with a Lagrangian, all weights move with them."""
+    """CoFi (Xia et al., 2022): hard-concrete gates with a Lagrangian, all weights trained with them."""
 
     class Options(GatesSearcher.Options):
-        weights: Literal["frozen", "lora", "full"] = "full"
-        learning_rate: Finite = Field(0.05, gt=0)
+        weights: TrainedWeights = "full"
+        learning_rate: LearningRate = 0.05
 
     options: Options
 
 
 class ShearedSearcher(GatesSearcher):
-    """Sheared-LLaMA (Xia et al., 2023): as `cofi`, with faster gates, ramped over the first fifth."""
+    """Sheared-LLaMA (Xia et al., 2023): as `cofi`, with a higher rate of the gates and a ramp over the first fifth."""
 
     class Options(GatesSearcher.Options):
-        weights: Literal["frozen", "lora", "full"] = "full"
-        learning_rate: Finite = Field(0.1, gt=0)
-        ramp: Fraction = 0.2
+        weights: TrainedWeights = "full"
+        learning_rate: LearningRate = 0.1
+        ramp: Ramp = 0.2
 
     options: Options
 
@@ -213,8 +273,8 @@ class CompressoSearcher(GatesSearcher):
     """Compresso (Guo et al., 2023): hard-concrete gates beside low-rank updates of frozen weights."""
 
     class Options(GatesSearcher.Options):
-        weights: Literal["frozen", "lora", "full"] = "lora"
-        learning_rate: Finite = Field(0.1, gt=0)
+        weights: TrainedWeights = "lora"
+        learning_rate: LearningRate = 0.1
 
     options: Options
 
@@ -223,16 +283,21 @@ class TASSearcher(LearnedSearcher):
     """TAS (Dong & Yang, 2019): a distribution over the levels of every unit, two Gumbel samples a step."""
 
     class Options(LearnedSearcher.Options):
-        weights: Literal["frozen", "lora", "full"] = "full"
-        lower: int = Field(1, ge=0, le=MANY)
-        # Of the cost's loss, and the share of dense that a size may be missed by below.
-        cost_weight: Finite = Field(2.0, ge=0)
-        tolerance: Fraction = 0.05
-        # Of the Gumbel softmax, from the first step to the last.
-        temperature: Finite = Field(5.0, gt=0)
-        last_temperature: Finite = Field(0.1, gt=0)
-        # How two widths meet: zeros where the narrower has ended, or both interpolated along the channels to the wider.
-        mix: Literal["masks", "interpolate"] = "masks"
+        weights: TrainedWeights = "full"
+        lower: WeightSteps = 1
+        cost_weight: Finite = Field(2.0, ge=0, description="Weight of the loss on the expected cost.")
+        tolerance: Fraction = Field(
+            0.05,
+            description="How far the cost may be below its target, as a share of dense, before the loss on the cost "
+            "raises it.",
+        )
+        temperature: Finite = Field(5.0, gt=0, description="Temperature of the Gumbel softmax at the first step.")
+        last_temperature: Finite = Field(0.1, gt=0, description="Temperature of the Gumbel softmax at the last step.")
+        mix: Literal["masks", "interpolate"] = Field(
+            "masks",
+            description="How two widths are averaged: the narrower one is filled up with zeros (`masks`), or both are "
+            "interpolated along the channels to the wider one (`interpolate`).",
+        )
 
     options: Options
     method = "tas"
@@ -243,14 +308,17 @@ class BESASearcher(LearnedSearcher):
     """BESA (Xu et al., 2024): learnable sparsity rates over the levels of any pruner, block by block."""
 
     class Options(LearnedSearcher.Options):
-        # The loss: outputs of each block on its own inputs, or the network's on the whole.
-        loss: Literal["blocks", "network"] = "blocks"
-        # What it ends as is a genome of the store.
-        weights: Literal["frozen"] = "frozen"
-        lower: Literal[0] = 0
-        # Of the squared relative miss of the size.
-        cost_weight: Finite = Field(5.0, ge=0)
-        batch: int | None = Field(1, ge=1, le=MANY)
+        loss: Literal["blocks", "network"] = Field(
+            "blocks",
+            description="Loss: the error of each block's outputs on its own inputs (`blocks`), or that of the whole "
+            "network (`network`).",
+        )
+        weights: Frozen = "frozen"
+        lower: NoWeightSteps = 0
+        cost_weight: Finite = Field(
+            5.0, ge=0, description="Weight of the squared relative distance of the size from its target."
+        )
+        batch: StepSamples = 1
 
     options: Options
     method = "besa"
@@ -261,18 +329,26 @@ class MaskLLMSearcher(LearnedSearcher):
     """MaskLLM (Fang et al., 2024): a distribution over the patterns of every N:M group; weights frozen."""
 
     class Options(LearnedSearcher.Options):
-        # Gumbel temperature, and scale of the logits, from the first step to the last.
-        temperature: Finite = Field(4.0, gt=0)
-        last_temperature: Finite = Field(0.05, gt=0)
-        scale: Finite = Field(1e2, gt=0)
-        last_scale: Finite = Field(5e2, gt=0)
-        # How strongly the store's own masks are preferred at first.
-        prior: Finite = Field(3.0, ge=0)
-        # Towards keeping large weights.
-        large_weights: Finite = Field(1e-5, ge=0)
-        learning_rate: Finite = Field(5e-4, gt=0)
-        weights: Literal["frozen"] = "frozen"
-        lower: Literal[0] = 0
+        sizes: list[str] = Field([], description="Always empty: the pattern is the size.")
+        temperature: Finite = Field(4.0, gt=0, description="Temperature of the Gumbel softmax at the first step.")
+        last_temperature: Finite = Field(0.05, gt=0, description="Temperature of the Gumbel softmax at the last step.")
+        scale: Finite = Field(1e2, gt=0, description="Factor of the logits at the first step.")
+        last_scale: Finite = Field(5e2, gt=0, description="Factor of the logits at the last step.")
+        prior: Finite = Field(
+            3.0,
+            ge=0,
+            description="How strongly patterns that agree with the level store's masks are preferred at first, in "
+            "standard deviations of the random logits for each weight that both keep.",
+        )
+        large_weights: Finite = Field(
+            1e-5,
+            ge=0,
+            description="Weight of the sum of the squared weights that the masks keep, by which the loss is lowered; "
+            "it falls to 0 at the last step.",
+        )
+        learning_rate: LearningRate = 5e-4
+        weights: Frozen = "frozen"
+        lower: NoWeightSteps = 0
 
         @field_validator("sizes")
         @classmethod
@@ -300,11 +376,18 @@ class PDPSearcher(LearnedSearcher):
     """PDP (Cho et al., 2023): soft masks made of the weights themselves, which train until the masks harden."""
 
     class Options(LearnedSearcher.Options):
-        # Nothing else is learned, so they cannot be frozen.
-        weights: Literal["lora", "full"] = "full"
-        lower: Literal[0] = 0
-        # τ, in squared weights (of a group: mean squares).
-        temperature: Finite = Field(1e-4, gt=0)
+        weights: Literal["lora", "full"] = Field(
+            "full",
+            description="Weights that are trained: low-rank updates of all linears (`lora`), or all (`full`); not "
+            "frozen, since nothing else is learned.",
+        )
+        lower: NoWeightSteps = 0
+        temperature: Finite = Field(
+            1e-4,
+            gt=0,
+            description="τ of the soft masks, in squared weights; for widths, in mean squares of an element's weights, "
+            "relative to their mean over its unit.",
+        )
 
     options: Options
     method = "pdp"
@@ -315,26 +398,37 @@ class LAPPSearcher(LearnedSearcher):
     """LAPP (Zhai et al., 2023): a learnable threshold of each unit on the size of its weights, and a cost penalty."""
 
     class Options(LearnedSearcher.Options):
-        weights: Literal["frozen", "lora", "full"] = "full"
-        # Of the penalty log(cost / target), and width of the sigmoid that gradients pass.
-        cost_weight: Finite = Field(1.0, ge=0)
-        temperature: Finite = Field(0.1, gt=0)
+        weights: TrainedWeights = "full"
+        cost_weight: Finite = Field(
+            1.0, ge=0, description="Weight of the penalty log(cost / target) on a cost above its target."
+        )
+        temperature: Finite = Field(
+            0.1, gt=0, description="Width of the sigmoid that gradients of the thresholds pass through."
+        )
 
     options: Options
     method = "lapp"
 
 
 class OTOSearcher(LearnedSearcher):
-    """OTO (Chen et al., 2023): groups that are chosen to go are pushed to zero in half-space steps, then cut."""
+    """OTO (Chen et al., 2023): the groups to remove are pushed to zero in half-space steps, then cut."""
 
     class Options(LearnedSearcher.Options):
-        # Steps are on weights alone; `ramp` is the share of them after which the last group is zero.
-        weights: Literal["full"] = "full"
-        lower: Literal[0] = 0
-        # Share of the steps before groups are chosen.
-        warmup: Fraction = 0.1
-        # ε of the half-space: a group goes to zero once its step turns this far against it.
-        half_space: float = Field(0.0, ge=0, lt=1)
+        ramp: Fraction = Field(
+            0.5, description="Share of the steps of a size after which the last of its groups is zero."
+        )
+        weights: Literal["full"] = Field("full", description="Always `full`: the steps are on weights alone.")
+        lower: NoWeightSteps = 0
+        warmup: Fraction = Field(
+            0.1, description="Share of the steps, below `ramp`, before the groups to remove are chosen."
+        )
+        half_space: float = Field(
+            0.0,
+            ge=0,
+            lt=1,
+            description="ε of the half-space of the weights x of a group to remove: it becomes zero at a step to x' "
+            "with `<x', x> < ε |x|²`.",
+        )
 
         @model_validator(mode="after")
         def _chosen_before_the_end(self) -> OTOSearcher.Options:
@@ -349,16 +443,20 @@ class OTOSearcher(LearnedSearcher):
 
 
 class SlimmingSearcher(LearnedSearcher):
-    """Network slimming (Liu et al., 2017): a scale on every element under a regulariser; or polarized, or masked."""
+    """Network slimming (Liu et al., 2017): a scale on every element, under an L1, polarization or mask regulariser."""
 
     class Options(LearnedSearcher.Options):
-        weights: Literal["frozen", "lora", "full"] = "full"
-        learning_rate: Finite = Field(0.01, gt=0)
-        # The mean scale; t |scale| less its distance from the mean; or the mean scale of what weights say will go.
-        regulariser: Literal["l1", "polarization", "mask"] = "polarization"
-        strength: Finite = Field(1.0, ge=0)
-        # Polarization's t: the larger, the more goes to zero.
-        tilt: Finite = Field(1.2, gt=0)
+        weights: TrainedWeights = "full"
+        learning_rate: LearningRate = 0.01
+        regulariser: Literal["l1", "polarization", "mask"] = Field(
+            "polarization",
+            description="Mean that is added to the loss: of |scale| (`l1`), of t |scale| less the scale's distance "
+            "from the mean (`polarization`), or of |scale| of the elements whose weights are smallest (`mask`).",
+        )
+        strength: Finite = Field(1.0, ge=0, description="Weight of the regulariser, to which it rises over the ramp.")
+        tilt: Finite = Field(
+            1.2, gt=0, description="t of the polarization regulariser: the larger, the more scales go to zero."
+        )
 
     options: Options
     method = "slimming"

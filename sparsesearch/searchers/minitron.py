@@ -12,26 +12,33 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from sparsesearch.config.base import LARGEST, MANY
+from sparsesearch.config.base import MANY
 from sparsesearch.errors import problem
 from sparsesearch.searchers.base import Searcher, Seeds, rank
+from sparsesearch.searchers.option_types import SelectionTokens
 from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.unit import CUT_KINDS
 
 
 class MinitronSearcher(Searcher):
-    """Homogeneous widths and depths: the largest within the limits are measured; blocks that are missed least go."""
+    """Homogeneous widths and depths, without the least needed blocks: the largest within the limits are measured."""
 
     class Options(Searcher.Options):
-        # Networks that are measured, the largest by the first cost.
-        top: int = Field(10, ge=1, le=MANY)
-        # Shares of a kind's levels that are tried, evenly.
-        steps: int = Field(8, ge=1, le=MANY)
-        # Largest share of the blocks that is dropped.
-        depth: float = Field(0.2, ge=0, lt=1)
-        # Selection tokens a network; 0 is all of them.
-        tokens: int = Field(0, ge=0, le=LARGEST)
+        top: int = Field(
+            10,
+            ge=1,
+            le=MANY,
+            description="Number of networks that are measured, the largest within the limits by the first cost.",
+        )
+        steps: int = Field(
+            8,
+            ge=1,
+            le=MANY,
+            description="Number of even steps from dense to the last level, for each kind of width.",
+        )
+        depth: float = Field(0.2, ge=0, lt=1, description="Largest share, below 1, of the blocks that is dropped.")
+        tokens: SelectionTokens = 0
 
     options: Options
     ends_by_itself = True

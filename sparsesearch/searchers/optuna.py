@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from sparsesearch.config.base import LARGEST, MANY
+from sparsesearch.config.base import MANY
 from sparsesearch.errors import problem
 from sparsesearch.searchers.base import WORST, Searcher, Seeds, rank
+from sparsesearch.searchers.option_types import SelectionTokens, UniformSizes
 from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.repair import repair
@@ -31,12 +32,14 @@ class OptunaSearcher(Searcher):
     """A sampler of Optuna over the levels of all units."""
 
     class Options(Searcher.Options):
-        # Candidates a generation: asked together, told together.
-        batch: int = Field(8, ge=1, le=MANY)
-        # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(2048, ge=0, le=LARGEST)
-        # Sizes of uniform genomes, and of allocations among `search.seeds`, in generation 0.
-        sizes: int = Field(8, ge=0, le=MANY)
+        batch: int = Field(
+            8,
+            ge=1,
+            le=MANY,
+            description="Candidates in a generation, which the sampler proposes before it gets results of any of them.",
+        )
+        tokens: SelectionTokens = 2048
+        sizes: UniformSizes = 8
 
     options: Options
     # The sampler's class in optuna.samplers.
@@ -113,7 +116,7 @@ class TPESearcher(OptunaSearcher):
 
 
 class OptunaNSGA2Searcher(OptunaSearcher):
-    """NSGA-II as Optuna has it: uniform crossover and redrawn levels, without moves that know the space."""
+    """NSGA-II (Optuna): uniform crossover and redrawn levels, without the moves of `nsga2` that know the space."""
 
     sampler = "NSGAIISampler"
 
@@ -123,7 +126,7 @@ class OptunaNSGA2Searcher(OptunaSearcher):
 
 
 class OptunaNSGA3Searcher(OptunaSearcher):
-    """NSGA-III as Optuna has it."""
+    """NSGA-III (Optuna): as `optuna:nsga2`, with reference directions for three objectives and more."""
 
     sampler = "NSGAIIISampler"
 

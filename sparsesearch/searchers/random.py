@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from sparsesearch.config.base import LARGEST, MANY
+from sparsesearch.config.base import MANY
 from sparsesearch.searchers.base import Searcher
+from sparsesearch.searchers.option_types import SelectionTokens, UniformSizes
 from sparsesearch.searchers.records import Proposal
 from sparsesearch.space.sampling import random_genome
 
@@ -15,12 +16,9 @@ class RandomSearcher(Searcher):
     """Feasible genomes spread over the whole range of sizes, all measured on the same tokens."""
 
     class Options(Searcher.Options):
-        # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(2048, ge=0, le=LARGEST)
-        # Candidates a generation.
-        batch: int = Field(32, ge=1, le=MANY)
-        # Sizes of uniform genomes, and of allocations among `search.seeds`, in generation 0.
-        sizes: int = Field(8, ge=0, le=MANY)
+        tokens: SelectionTokens = 2048
+        batch: int = Field(32, ge=1, le=MANY, description="Candidates in a generation.")
+        sizes: UniformSizes = 8
 
     options: Options
     screens = True

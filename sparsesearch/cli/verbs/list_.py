@@ -1,7 +1,9 @@
-"""`sparsesearch list`: what there is to choose from."""
+"""`sparsesearch list`: names that recipes and options take, with what they stand for."""
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sparsesearch.cli.options import Json, print_json, say
-from sparsesearch.errors import problem
+from sparsesearch.errors import LONGEST_LINE, problem
 
 
 def _first_line(thing: Any) -> str:
@@ -84,19 +86,79 @@ _LISTS: dict[str, Callable[[], dict[str, str]]] = {
 
 def list_(
     what: Annotated[str, typer.Argument(metavar="|".join(_LISTS))],
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A searcher, to show its options.")] = None,
     json_: Json = False,
 ) -> None:
-    """List what can be chosen: searchers, pruners, supernets, model families, export forms, shipped recipes."""
+    """List what can be chosen: searchers and their options, pruners, supernets, families, forms, shipped recipes."""
     from sparsesearch.errors import printable
     from sparsesearch.plugins import load_plugins
 
     if what not in _LISTS:
         raise problem("SS102", f"list {printable(what, 80)!r}.", got=what, allowed=_LISTS)
     load_plugins()
-    found = _LISTS[what]()
-    if json_:
-        print_json(found)
+    if name is not None:
+        if what != "searchers":
+            raise problem("SS101", f"list {what} {printable(name, 80)!r}: only searchers have options.")
+        _print_searcher(name, json_)
         return
-    width = max(map(len, found), default=0)
-    for name, text in found.items():
-        say(f"{name:<{width}}  {text}")
+    entries = _LISTS[what]()
+    if json_:
+        print_json(entries)
+        return
+    if what == "searchers":
+        _print_entries(_summaries())
+        say("Options of a searcher: sparsesearch list searchers NAME")
+    else:
+        _print_entries(entries)
+
+
+def _summaries() -> dict[str, str]:
+    """Searchers without their options; allocations as one."""
+    from sparsesearch.searchers.registry import ALLOCATION, SEARCHERS
+
+    entries: dict[str, str] = {}
+    for name, cls in SEARCHERS.items():
+        if name.startswith(ALLOCATION):
+            entries[f"{ALLOCATION}NAME"] = f"{_first_line(cls)} Names: sparsesearch list allocations."
+        else:
+            entries[name] = _first_line(cls)
+    return entries
+
+
+def _print_entries(entries: dict[str, str]) -> None:
+    """Print names and texts in two columns, wrapped to the width of a terminal."""
+    indent = max(map(len, entries), default=0) + 2
+    # Without a terminal lines are not wrapped, so that other programs can read them.
+    columns = shutil.get_terminal_size((LONGEST_LINE, 1)).columns
+    for name, text in entries.items():
+        lines = textwrap.wrap(text, max(columns - indent, 20), break_on_hyphens=False) or [""]
+        for number, line in enumerate(lines):
+            say(f"{'' if number else name:<{indent}}{line}")
+
+
+def _print_searcher(name: str, as_json: bool) -> None:
+    """Print the options of a searcher with their types, defaults and meanings; raises InputError SS102."""
+    from rich.table import Table
+
+    from sparsesearch.config.key_table import keys_of
+    from sparsesearch.errors import printable
+    from sparsesearch.media import Terminal
+    from sparsesearch.searchers.registry import SEARCHERS
+
+    if name not in SEARCHERS:
+        raise problem("SS102", f"searcher {printable(name, 80)!r} not found.", got=name, allowed=SEARCHERS)
+    summary, keys = _first_line(SEARCHERS[name]), keys_of(SEARCHERS[name].Options)
+    if as_json:
+        options = {key.name: {"type": key.type, "default": key.default, "meaning": key.meaning} for key in keys}
+        print_json({"name": name, "summary": summary, "options": options})
+        return
+    say(f"{name}: {summary}")
+    if not keys:
+        say("It has no options.")
+        return
+    say("In a recipe: search.options. On the command line: --set search.options.OPTION=VALUE.")
+    table = Table("option", "default", "type")
+    table.add_column("meaning", min_width=44)
+    for key in keys:
+        table.add_row(key.name, key.default, key.type.replace("`", ""), key.meaning.replace("`", ""))
+    Terminal().print(table)

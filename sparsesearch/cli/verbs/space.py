@@ -1,4 +1,4 @@
-"""`sparsesearch space`: write, check and show recipes."""
+"""`sparsesearch space`: write, check, show and describe recipes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from sparsesearch.cli.options import Json, Trust, print_json, say, usable
 from sparsesearch.errors import problem
 
-app = typer.Typer(help="Write, check and show recipes.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Write, check, show and describe recipes.", no_args_is_help=True, rich_markup_mode=None)
 
 _UNITS = {
     "sparsity": "  - {kind: sparsity, levels: 16, max_sparsity: 95%}",
@@ -85,6 +85,21 @@ def check(
         print_json(plan(launch))
     else:
         print_plan(launch)
+
+
+@app.command("schema")
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables of all keys in Markdown instead.")] = False,
+) -> None:
+    """Print the JSON schema of recipes, with which editors complete and check them."""
+    from sparsesearch.plugins import load_plugins
+    from sparsesearch.searchers.recipe_reference import recipe_schema, recipe_tables
+
+    if markdown:
+        print(recipe_tables(), end="")
+    else:
+        load_plugins()
+        print_json(recipe_schema())
 
 
 @app.command("show")

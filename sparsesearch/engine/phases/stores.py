@@ -16,8 +16,8 @@ from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import DamagedFile, machine_problem
 from sparsesearch.evaluation import quality_class
 from sparsesearch.files import check_inventory, inventory, read_json, write_json
-from sparsesearch.runs.progress import Reporter
 from sparsesearch.logs import logger
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.supernet import LevelStore
 from sparsesearch.supernet.store import REBUILD
 

@@ -20,6 +20,7 @@ from sparsesearch.searchers.evolutionary.operators import moves
 from sparsesearch.searchers.exact.additive import Floats, alone, table_of
 from sparsesearch.searchers.exact.searchers import pool
 from sparsesearch.searchers.exact.solvers import limits_at, solver_of
+from sparsesearch.searchers.option_types import SelectionTokens
 from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Limit, Space
 
@@ -61,27 +62,48 @@ class Child(NamedTuple):
 
 
 class AutoSearcher(Searcher):
-    """Exact solutions of a model that measurements correct, at all sizes in one run."""
+    """Exact solutions of a model of the quality that measurements correct, at all sizes in one run."""
 
     class Options(Searcher.Options):
-        # Levels of each unit that are measured alone; 0: what units remove stands in for the harm.
-        probes: int = Field(4, ge=0, le=MANY)
-        # Selection tokens of such a measurement.
-        probe_tokens: int = Field(512, ge=0, le=LARGEST)
-        # Variants of exact solutions at the limits, before anything else is known.
-        variants: int = Field(8, ge=0, le=MANY)
-        # Sizes at which each generation searches, between the smallest genome and the limits (or dense).
-        sizes: int = Field(7, ge=1, le=MANY)
-        # Children a generation, three of four at the limits where there are any.
-        offspring: int = Field(32, ge=1, le=MANY)
-        # Selection tokens a child; 0 is all of them.
-        tokens: int = Field(1024, ge=0, le=LARGEST)
-        # Draws of sequences that children take turns on.
-        draws: int = Field(64, ge=1, le=MANY)
-        # Levels by which a solution's units may differ from the best genome's, at most.
-        radius: int = Field(4, ge=1, le=LARGEST)
-        # Share of children that are random moves from the best genomes.
-        moves: float = Field(0.1, ge=0, le=1)
+        probes: int = Field(
+            4,
+            ge=0,
+            le=MANY,
+            description="Number of levels of each unit that are measured with all other units dense; 0: none, the loss "
+            "of a unit is at first taken for the square of the share that it removes.",
+        )
+        probe_tokens: int = Field(
+            512, ge=0, le=LARGEST, description="Selection tokens of each of these measurements; 0: all there are."
+        )
+        variants: int = Field(
+            8, ge=0, le=MANY, description="Number of solutions at the limits, for perturbed losses, in generation 1."
+        )
+        sizes: int = Field(
+            7,
+            ge=1,
+            le=MANY,
+            description="Number of sizes at which each generation searches, between the smallest genome and the limits "
+            "(or dense).",
+        )
+        offspring: int = Field(
+            32, ge=1, le=MANY, description="Children in a generation, three of four at the limits if there are any."
+        )
+        tokens: SelectionTokens = 1024
+        draws: int = Field(
+            64,
+            ge=1,
+            le=MANY,
+            description="Number of random draws of selection sequences that children are measured on in turn.",
+        )
+        radius: int = Field(
+            4,
+            ge=1,
+            le=LARGEST,
+            description="Largest difference in levels between a unit of a solution and of the best genome near it.",
+        )
+        moves: float = Field(
+            0.1, ge=0, le=1, description="Share of the children that are random moves from the best genomes."
+        )
 
     options: Options
     overlaps = True

@@ -17,30 +17,49 @@ from sparsesearch.errors import problem
 from sparsesearch.searchers.base import Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.operators import switch
 from sparsesearch.searchers.evolutionary.racing import losers, rungs
+from sparsesearch.searchers.option_types import Offspring
 from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 
 Count = Annotated[int, Field(ge=1, le=MANY)]
 Tokens = Annotated[int, Field(ge=1, le=LARGEST)]
+Survivors = Annotated[
+    list[Count],
+    Field(description="Candidates left after each stage of selection; the last stage leaves one, the next parent."),
+]
+StageTokens = Annotated[list[Tokens], Field(description="Selection tokens of a candidate at each stage.")]
+MaxSwitches = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MANY,
+        description="Largest number of level switches in a mutation, which draws two numbers from 1 to this and makes "
+        "the smaller one.",
+    ),
+]
+Generations = Annotated[
+    int | None,
+    Field(ge=1, le=LARGEST, description="Number of generations; null: until the budget of the search ends it."),
+]
 
 
 class EvolutionSearcher(Searcher):
     """(1+λ) level switching with multi-stage selection; minimises the quality alone, at the limits."""
 
     class Options(Searcher.Options):
-        # Children a generation.
-        offspring: int = Field(16, ge=1, le=MANY)
-        # Candidates left after each selection stage; the last stage leaves the next parent.
-        survivors: list[Count] = [2, 1]
-        # Selection tokens a candidate at each stage.
-        tokens: list[Tokens] = [2048, 8192]
-        # Confidence, as 0.9, at which a child leaves because it is worse than the best on the same sequences; stages
-        # then double from the first to the last of `tokens`, and `survivors` do not count. 0: no race.
-        race: float = Field(0, ge=0, lt=1)
-        # Level switches a mutation: min(U, U) of 1 to this.
-        max_switches: int = Field(3, ge=1, le=MANY)
-        # Generations; without it the run's budget ends the search.
-        generations: int | None = Field(None, ge=1, le=LARGEST)
+        offspring: Offspring = 16
+        survivors: Survivors = [2, 1]
+        tokens: StageTokens = [2048, 8192]
+        race: float = Field(
+            0,
+            ge=0,
+            lt=1,
+            description="Confidence, such as 0.9, at which a child is dropped because it is worse than the best on the "
+            "same sequences; the tokens of the stages then double from the first to the last of `tokens`, and "
+            "`survivors` has no effect. 0: no race.",
+        )
+        max_switches: MaxSwitches = 3
+        generations: Generations = None
 
         @model_validator(mode="after")
         def _stages(self) -> Self:
@@ -128,10 +147,10 @@ class EvoPressSearcher(EvolutionSearcher):
     """EvoPress's published schedule: 400 generations of 64 children, 8/2/1 survivors on 2k/16k/64k tokens."""
 
     class Options(EvolutionSearcher.Options):
-        offspring: int = Field(64, ge=1, le=MANY)
-        survivors: list[Count] = [8, 2, 1]
-        tokens: list[Tokens] = [2048, 16384, 65536]
-        generations: int | None = Field(400, ge=1, le=LARGEST)
+        offspring: Offspring = 64
+        survivors: Survivors = [8, 2, 1]
+        tokens: StageTokens = [2048, 16384, 65536]
+        generations: Generations = 400
 
 
 class TyrSearcher(EvolutionSearcher):
@@ -141,11 +160,11 @@ class TyrSearcher(EvolutionSearcher):
     """
 
     class Options(EvolutionSearcher.Options):
-        offspring: int = Field(128, ge=1, le=MANY)
-        survivors: list[Count] = [16, 4, 1]
-        tokens: list[Tokens] = [2048, 16384, 131072]
-        max_switches: int = Field(4, ge=1, le=MANY)
-        generations: int | None = Field(50, ge=1, le=LARGEST)
+        offspring: Offspring = 128
+        survivors: Survivors = [16, 4, 1]
+        tokens: StageTokens = [2048, 16384, 131072]
+        max_switches: MaxSwitches = 4
+        generations: Generations = 50
 
 
 class DarwinSearcher(EvolutionSearcher):
@@ -156,11 +175,13 @@ class DarwinSearcher(EvolutionSearcher):
     """
 
     class Options(EvolutionSearcher.Options):
-        survivors: list[Count] = [8, 4, 2, 1]
-        tokens: list[Tokens] = [1024, 2048, 4096, 8192]
-        # Training tokens (images where the data are images) before each stage.
-        training: list[Tokens] = [10_000, 50_000, 100_000, 200_000]
-        generations: int | None = Field(200, ge=1, le=LARGEST)
+        survivors: Survivors = [8, 4, 2, 1]
+        tokens: StageTokens = [1024, 2048, 4096, 8192]
+        training: list[Tokens] = Field(
+            [10_000, 50_000, 100_000, 200_000],
+            description="Training tokens (images if the data are images) of a candidate before each stage, rising.",
+        )
+        generations: Generations = 200
 
         @model_validator(mode="after")
         def _trained_stages(self) -> Self:

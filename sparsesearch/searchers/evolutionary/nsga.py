@@ -24,6 +24,7 @@ from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.searchers.base import WORST, Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.mating import BlockCrossover, LearnedMutation, LimitRepair, SpaceSampling
 from sparsesearch.searchers.evolutionary.racing import losers, rungs
+from sparsesearch.searchers.option_types import Offspring, SelectionTokens, UniformSizes
 from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import starting_genomes
@@ -36,20 +37,33 @@ class NSGA2Searcher(Searcher):
     """NSGA-II over all objectives: the whole range of sizes in one run."""
 
     class Options(Searcher.Options):
-        population: int = Field(40, ge=4, le=MANY)
-        offspring: int = Field(24, ge=1, le=MANY)
-        # Selection tokens a candidate; 0 is all of them.
-        tokens: int = Field(2048, ge=0, le=LARGEST)
-        # Sizes of uniform genomes, and of allocations among `search.seeds`, in generation 0.
-        sizes: int = Field(8, ge=0, le=MANY)
-        # Chance that a child is crossed before it mutates.
-        crossover: float = Field(0.7, ge=0, le=1)
-        # Confidence, as 0.9, at which a child leaves early because one that costs no more is better on the same
-        # sequences; it is looked at after `first_tokens`, twice as many, and so on. 0: no race.
-        race: float = Field(0, ge=0, lt=1)
-        first_tokens: int = Field(1024, ge=1, le=LARGEST)
-        # Generations after which the population is measured on other sequences; 0: never.
-        rotate: int = Field(0, ge=0, le=LARGEST)
+        population: int = Field(40, ge=4, le=MANY, description="Size of the population.")
+        offspring: Offspring = 24
+        tokens: SelectionTokens = 2048
+        sizes: UniformSizes = 8
+        crossover: float = Field(
+            0.7, ge=0, le=1, description="Probability that a child is crossed of two parents before it mutates."
+        )
+        race: float = Field(
+            0,
+            ge=0,
+            lt=1,
+            description="Confidence, such as 0.9, at which a child is dropped because a member of the population that "
+            "costs no more is better on the same sequences. 0: no race.",
+        )
+        first_tokens: int = Field(
+            1024,
+            ge=1,
+            le=LARGEST,
+            description="Selection tokens after which a race first compares a child, and then after twice as many, and "
+            "so on up to `tokens`.",
+        )
+        rotate: int = Field(
+            0,
+            ge=0,
+            le=LARGEST,
+            description="Generations after which the population is measured again on other sequences; 0: never.",
+        )
 
     options: Options
     overlaps = screens = True

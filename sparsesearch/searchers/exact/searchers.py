@@ -11,6 +11,7 @@ from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.searchers.base import Searcher
 from sparsesearch.searchers.exact.additive import Table, alone, table_of
 from sparsesearch.searchers.exact.solvers import DynamicProgram, IntegerProgram, Solver, limits_between
+from sparsesearch.searchers.option_types import SelectionTokens
 from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome
 
@@ -19,19 +20,29 @@ SPREAD = 0.3
 
 
 class ExactSearcher(Searcher):
-    """Least predicted loss at many sizes, or at the limits; losses are predicted from units pruned alone."""
+    """Least predicted loss at many sizes and at the limits, as the sum of the losses of each unit pruned alone."""
 
     class Options(Searcher.Options):
-        # Levels of each unit that are measured alone; the others are interpolated.
-        probes: int = Field(4, ge=1, le=MANY)
-        # Selection tokens of such a measurement.
-        probe_tokens: int = Field(1024, ge=0, le=LARGEST)
-        # Sizes between the smallest genome and dense, or the limits.
-        sizes: int = Field(8, ge=0, le=MANY)
-        # Further solutions at the limits, from perturbed tables.
-        variants: int = Field(4, ge=0, le=MANY)
-        # Selection tokens of a solution; 0 is all of them.
-        tokens: int = Field(0, ge=0, le=LARGEST)
+        probes: int = Field(
+            4,
+            ge=1,
+            le=MANY,
+            description="Number of levels of each unit that are measured with all other units dense; losses of the "
+            "other levels are interpolated.",
+        )
+        probe_tokens: int = Field(
+            1024, ge=0, le=LARGEST, description="Selection tokens of each of these measurements; 0: all there are."
+        )
+        sizes: int = Field(
+            8,
+            ge=0,
+            le=MANY,
+            description="Number of sizes that are solved for, between the smallest genome and the limits (or dense).",
+        )
+        variants: int = Field(
+            4, ge=0, le=MANY, description="Number of further solutions at the limits, for perturbed losses."
+        )
+        tokens: SelectionTokens = 0
 
     options: Options
     ends_by_itself = True
@@ -55,7 +66,7 @@ class ExactSearcher(Searcher):
 
 
 class DPSearcher(ExactSearcher):
-    """Dynamic programming over what each unit costs in quality when it is pruned alone; limits on one cost."""
+    """Dynamic programming over the loss in quality of each unit pruned alone; limits on one cost."""
 
     origin = "dp"
 
@@ -64,7 +75,7 @@ class DPSearcher(ExactSearcher):
 
 
 class MILPSearcher(ExactSearcher):
-    """Integer programming (HiGHS) over what each unit costs in quality when it is pruned alone; any limits."""
+    """Integer programming (HiGHS) over the loss in quality of each unit pruned alone; any limits."""
 
     origin = "milp"
 
