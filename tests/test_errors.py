@@ -1,4 +1,4 @@
-"""Error codes: each is explained, used, and raised as the class that its kind says; ERRORS.md is generated from them."""
+"""Error codes: each is explained, used and raised as the class that its kind says; ERRORS.md is generated from them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_each_code_is_explained(code: str) -> None:
     kind, cause, remedy = CODES[code]
     assert code[2] in GROUPS
     for sentence in (cause, remedy):
-        assert sentence.endswith((".", ")")) or sentence.endswith("`"), sentence
+        assert sentence.endswith((".", ")", "`")), sentence
         assert "|" not in sentence, "it stands in a table"
     assert kind == "warning" or EXIT_CODES[kind] == CLASSES[kind][0].exit_code
 
