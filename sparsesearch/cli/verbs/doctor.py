@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sparsesearch.cli.options import Json, print_json, say
-from sparsesearch.errors import EnvironmentProblem, problem
+from sparsesearch.errors import DamagedFile
 
 
 def doctor(
@@ -47,15 +47,15 @@ def doctor(
 
 
 def _examine(run: Path, json_: bool) -> None:
-    """Print whether each part of a run is whole; raises EnvironmentProblem SS601 if one is not."""
-    from sparsesearch.engine.workflows.examine import examine
+    """Print whether each part of a run is whole; raises DamagedFile SS601 if one is not."""
+    from sparsesearch.api import Run
 
-    found = dict(examine(run))
+    found = Run.open(run).examine()
     damaged = [name for name, fault in found.items() if fault]
     if json_:
         print_json(found)
-        raise typer.Exit(EnvironmentProblem.exit_code if damaged else 0)
+        raise typer.Exit(DamagedFile.exit_code if damaged else 0)
     for name, fault in found.items():
         say(f"{name:<40} {fault or 'whole'}")
     if damaged:
-        raise problem("SS601", f"{run}: {len(damaged)} of {len(found)} parts are damaged: {damaged[0]}.")
+        raise DamagedFile(run, f"{len(damaged)} of {len(found)} parts are damaged: {', '.join(damaged[:3])}")
