@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,8 +37,14 @@ def no_progress_bars() -> Iterator[None]:
 
 
 @contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Set environment variables."""
+def environment(defaults: Mapping[str, str], **values: str) -> Iterator[None]:
+    """Set environment variables.
+
+    Args:
+        defaults: variables to set only if they are not set.
+        values: variables to set in any case.
+    """
+    values = {name: value for name, value in defaults.items() if name not in os.environ} | values
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -75,15 +75,7 @@ def test_each_code_is_explained(code: str) -> None:
     assert kind == "warning" or EXIT_CODES[kind] == CLASSES[kind][0].exit_code
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        pytest.param(code, marks=pytest.mark.xfail(reason="doctor makes it by problem(), which knows no kind damaged"))
-        if code == "SS601"
-        else code
-        for code in CODES
-    ],
-)
+@pytest.mark.parametrize("code", CODES)
 def test_each_code_is_raised_as_its_kind(code: str) -> None:
     kind = CODES[code].kind
     if kind == "warning":

@@ -1,4 +1,4 @@
-"""Reading a run: its front, baselines and numbers, from the files alone. Knows neither torch nor ray."""
+"""Reading a run: its front, baselines and numbers, from its files alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sparsesearch import pareto
-from sparsesearch.errors import problem
+from sparsesearch.runs import picks
 from sparsesearch.runs.archive import Archive
 from sparsesearch.runs.cache import read_index
 from sparsesearch.runs.directory import RunDirectory
@@ -19,25 +19,25 @@ from sparsesearch.searchers.records import Evaluation
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import starting_genomes
 
-# Origin of what a learned search ended with, where it has weights or masks of its own.
+# Origin of candidates with the weights or masks that a learned search ended with.
 LEARNED = "learned"
 # Phase of the ledger in which it learned.
 LEARNING = "learning"
 
 
 def name_in_tests(evaluation: Evaluation) -> str:
-    """What a candidate is called in `test.json`: its id, and after training also the tokens of that."""
+    """Return the name of a candidate in `test.json`: its id, after training with its tokens."""
     identity = evaluation.genome.id
     return f"{identity}+{evaluation.trained}" if evaluation.trained else identity
 
 
 class RunResults:
-    """What a run has found so far."""
+    """The results of a run so far."""
 
     def __init__(self, path: Path, rungs: bool = True) -> None:
         """
         Args:
-            rungs: whether training after the search counts; without, everything is as the search left it.
+            rungs: use results of training after the search; if false, everything is as the search left it.
         """
         self._rungs = rungs
         self.run = RunDirectory.open(path)
@@ -62,11 +62,11 @@ class RunResults:
         return archive
 
     def _least(self, path: Path) -> int:
-        """Lines of a file that the run had when it ended last."""
+        """Return how many lines a file had when the run ended last."""
         return int(self.info.get("lines", {}).get(path.name, 0))
 
     def lines(self, path: Path) -> list[dict[str, Any]]:
-        """The lines of the run's ledger, generations or exports; raises DamagedFile SS601 if some are not whole."""
+        """Return the lines of such a file of the run as `RunDirectory.lines` does; raises DamagedFile SS601."""
         return self.run.lines(path, self._least(path))
 
     @property
@@ -76,12 +76,12 @@ class RunResults:
 
     @property
     def test_metric(self) -> str:
-        """What is measured on test data."""
+        """Name of the value on test data."""
         return "perplexity" if self.info["task"] == "causal" else "accuracy"
 
     @property
     def evaluations(self) -> list[Evaluation]:
-        """All of them, in the order they were made."""
+        """All evaluations, in the order they were made."""
         return list(self.archive.entries.values())
 
     @cached_property
@@ -92,7 +92,7 @@ class RunResults:
 
     @cached_property
     def _with_weights(self) -> list[Evaluation]:
-        """Candidates that were measured with weights of their own."""
+        """Candidates that were measured with weights other than the level store's."""
         entries = self._archive(self.run.trained).entries.values() if self._rungs else ()
         return [e for e in entries if e.status == "ok"]
 
@@ -123,8 +123,7 @@ class RunResults:
     def front(self) -> list[Evaluation]:
         """Non-dominated candidates at the top rung that respect every limit, by rising first cost objective.
 
-        What was learned competes with the same genomes as the level store makes them. Dense itself is the yardstick,
-        not a candidate: it is left out.
+        Learned candidates compete with the same genomes as the level store makes them. Dense is no candidate.
         """
         competing = [*(self.trained or self.final), *self.learned]
         inside = [e for e in competing if self.space.feasible(e.genome)]
@@ -138,12 +137,12 @@ class RunResults:
 
     @property
     def baselines(self) -> list[Evaluation]:
-        """Uniform candidates, at the top rung where they reached it."""
+        """Uniform candidates, at the top rung if they reached it."""
         trained = {e.genome: e for e in self.trained}
         return [trained.get(e.genome, e) for e in self.final if e.role == "baseline" and e.genome != self.space.dense]
 
     def compared_baselines(self) -> list[Evaluation]:
-        """The uniform baselines at the limits or, without limits, the largest that is no larger than the knee."""
+        """Return the uniform baselines at the limits; without limits, the largest that is no larger than the knee."""
         at_limits = [b for b in self.baselines if b.genome in self._uniform_at_limits]
         if at_limits or not self.front:
             return at_limits
@@ -157,7 +156,7 @@ class RunResults:
         return set(starting_genomes(self.space).values()) - {self.space.dense}
 
     def reference(self) -> list[float]:
-        """The hypervolume's reference point: fixed when the first session ended, else the worst of what there is."""
+        """Return the hypervolume's reference point: fixed when the first session ended, else the worst final values."""
         if "reference" in self.info:
             return list(self.info["reference"])
         return [float(x) for x in np.max([self.point(e) for e in self.final], axis=0)]
@@ -185,74 +184,32 @@ class RunResults:
         return TRAINING_PASSES * int(index["tokens"]) if index else 0
 
     def find(self, identity: str) -> Evaluation:
-        """A candidate by the start of its id, as its highest rung left it, else best-measured first.
-
-        Raises InputError SS501.
-        """
-        found = [e for e in [*self.evaluations, *self.trained, *self.learned] if e.genome.id.startswith(identity)]
-        if not found:
-            raise problem(
-                "SS501",
-                f"no candidate {identity!r} in {self.run.path}.",
-                fix=f"See: sparsesearch front {self.run.path}",
-            )
-        if len({e.genome.id for e in found}) > 1:
-            names = len({e.genome.id for e in found})
-            raise problem("SS501", f"{identity!r} names {names} candidates.", fix="Give more characters of the id.")
-        measured = [e for e in found if e.status == "ok"]
-        if not measured:
-            raise problem("SS501", f"candidate {found[0].genome.id} could not be measured: {found[0].error}")
-        return max(measured, key=lambda e: (e in self.trained, e in self.front, not e.trained, e.sequences))
+        """Return a candidate by the start of its id; raises InputError SS501."""
+        return picks.find(self, identity)
 
     def pick(self, rule: str) -> Evaluation:
-        """A candidate by a rule (`pareto.pick`) or by the name that tables show it under: best, knee, smallest, dense,
-        uniform...; raises InputError SS501, InfeasibleError SS406.
-        """
-        self.require_front()
-        named = {e.origin: e for e in self.baselines} | ({"dense": self.dense} if self.dense else {})
-        if rule in named:
-            return named[rule]
-        rule = self.named_picks.get(rule, rule)
-        return pareto.pick(rule, self.front, self.values, self.objectives, self.space.dense_costs)
+        """Return a candidate by a rule or a name; raises InputError SS501, InfeasibleError SS406."""
+        return picks.pick(self, rule)
 
     def require_front(self) -> None:
-        """Raise InfeasibleError SS406 where no candidate respects every limit."""
-        if not self.final:
-            raise problem(
-                "SS600",
-                f"{self.run.path} has no final measurements yet.",
-                fix="Let it end, or use 'sparsesearch resume'.",
-            )
-        failed = [e for e in self.evaluations if e.status != "ok"]
-        if not self.front and failed and len(failed) >= sum(e.genome != self.space.dense for e in self.evaluations):
-            raise problem(
-                "SS406",
-                f"{self.run.path}: no candidate could be measured; the first failed with: {failed[0].error}.",
-                fix=f"See {self.run.archive}.",
-            )
-        if not self.front and {e.genome for e in self.final} == {self.space.dense}:
-            raise problem("SS406", f"{self.run.path} measured nothing but the dense model.", fix="Raise --evals.")
-        if not self.front:
-            raise problem(
-                "SS406",
-                f"{self.run.path} has no candidate that respects every limit.",
-                fix="Raise the limits, or go on longer.",
-            )
-
-    def smallest(self, cost: str) -> int:
-        """The least that a candidate of the front has of a cost."""
-        return min(e.costs[cost] for e in self.front)
+        """Raise InfeasibleError SS406 if no candidate respects every limit."""
+        picks.require_front(self)
 
     def picks(self) -> dict[str, Evaluation]:
-        """The picks that reports show: the best quality, the knee, the smallest."""
+        """Return the picks that reports show: the best quality, the knee, the smallest."""
         return {name: self.pick(name) for name in self.named_picks} if self.front else {}
+
+    def smallest(self, cost: str) -> int:
+        """Return the least that a candidate of the front has of a cost."""
+        return min(e.costs[cost] for e in self.front)
 
     @property
     def named_picks(self) -> dict[str, str]:
-        """The rules behind the names that reports use."""
+        """Rules by the names that reports use."""
         return {"best": f"min:{self.quality}", "knee": "knee", "smallest": f"min:{self.objectives[1]}"}
 
     def candidate_json(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Return a candidate as JSON documents show it."""
         values = self.values(evaluation)
         rung = "final" if evaluation.sequences == self.info["selection_sequences"] else "search"
         return {
@@ -265,16 +222,13 @@ class RunResults:
         }
 
     def front_json(self) -> dict[str, Any]:
-        """What `front --json` prints and `front.json` holds."""
+        """Return the content of `front.json`, which `front --json` prints."""
         dense = self.dense
-        costs = self.space.dense_costs
+        objectives = {name: self.values(dense)[name] for name in self.objectives} if dense else None
         return {
             "run": str(self.run.path),
             "objectives": self.objectives,
-            "dense": {
-                "objectives": {n: self.values(dense)[n] for n in self.objectives} if dense else None,
-                "costs": costs,
-            },
+            "dense": {"objectives": objectives, "costs": self.space.dense_costs},
             "limits": [b.text for b in self.space.bounds],
             "hypervolume": self.hypervolume(),
             "tokens": self.tokens,

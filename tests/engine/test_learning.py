@@ -19,11 +19,13 @@ from sparsesearch.config import RunConfig
 from sparsesearch.engine import controller
 from sparsesearch.engine.launch import learning_plan as learning_checks
 from sparsesearch.engine.launch.learning_plan import memory_note
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
 from sparsesearch.export import load, write
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
+from sparsesearch.searchers.learned import LearnedTraits
 
 Make = Callable[[str], Path]
 WIDTHS = [{"kind": "ffn_width", "levels": 6}, {"kind": "kv_groups"}]
@@ -77,16 +79,16 @@ def test_each_size_is_a_candidate_and_what_was_learned_is_kept(cofi: RunResults)
 def test_gradient_tokens_are_counted_three_times(cofi: RunResults) -> None:
     assert sum(tokens for phase, tokens in seconds_off(cofi) if phase == "learning") == 3 * 2 * TOKENS
     launch = launched("demo", **changes("cofi") | {"search": {"searcher": "cofi", "tokens": 600_000}})
-    searcher = learning_checks.searcher_of(launch.config, launch.space)
-    assert searcher is not None
-    tokens = learning_checks.tokens_of(launch.config, searcher, launch.samples)
-    measured = (3 + len(searcher.starting(0))) * launch.samples["selection"].size
+    traits = launch.traits
+    assert isinstance(traits, LearnedTraits)
+    tokens = learning_checks.learning_tokens(launch.config, traits, launch.samples)
+    measured = (3 + traits.baselines) * launch.samples["selection"].size
     assert 600_000 - 9 < measured + 3 * 3 * tokens <= 600_000
 
 
 def test_what_was_learned_is_exported_as_it_was_measured(cofi: RunResults, tmp_path: Path, quick_exports: None) -> None:
     candidate = cofi.learned[0]
-    done = write.export(cofi, candidate, tmp_path / "out")
+    done = write.export(open_run(cofi), candidate, tmp_path / "out")
     assert done["verified"]
     assert done["params"] == candidate.costs["params"]
     model = load(tmp_path / "out")
@@ -253,7 +255,8 @@ def test_too_little_memory_is_refused_and_what_is_needed_is_told(
     family_dir: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = launched(family_dir("llama"), **sparse("bip"))
-    given = (launch.config, launch.network, launch.space, launch.samples)
+    assert isinstance(launch.traits, LearnedTraits)
+    given = (launch.config, launch.traits, launch.network, launch.space, launch.samples)
     assert "Learning holds about" in memory_note(*given)
     monkeypatch.setattr(learning_checks, "available_bytes", lambda _: 1000.0)
     with pytest.raises(EnvironmentProblem, match=r"SS308 learning with bip needs about .* GB a worker"):
@@ -264,11 +267,9 @@ def test_the_estimate_of_memory_grows_with_what_is_learned(family_dir: Make) -> 
     needs = {}
     for name in ("gates", "cofi"):
         launch = launched(family_dir("llama"), **changes(name))
-        searcher = learning_checks.searcher_of(launch.config, launch.space)
-        assert searcher is not None
-        needs[name] = learning_checks.needed_bytes(
-            launch.config, launch.network, launch.space, searcher, launch.samples
-        )
+        traits = launch.traits
+        assert isinstance(traits, LearnedTraits)
+        needs[name] = learning_checks.needed_bytes(launch.config, launch.network, launch.space, traits, launch.samples)
     assert needs["cofi"] > needs["gates"]
 
 
@@ -276,9 +277,11 @@ def test_samples_that_weights_and_choice_share_are_warned_of(family_dir: Make) -
     launch = launched(family_dir("llama"), **sparse("bip"))
     twice = launch.samples["calibration"].rows([0, 0, 1, 2])
     samples = launch.samples | {"calibration": twice}
-    note = memory_note(launch.config, launch.network, launch.space, samples)
+    traits = launch.traits
+    assert isinstance(traits, LearnedTraits)
+    note = memory_note(launch.config, traits, launch.network, launch.space, samples)
     assert "SS411 1 training samples occur twice" in note
-    assert "SS411" not in memory_note(launch.config, launch.network, launch.space, launch.samples)
+    assert "SS411" not in memory_note(launch.config, traits, launch.network, launch.space, launch.samples)
 
 
 def test_a_size_that_diverges_is_told_and_its_state_counts(family_dir: Make, tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from filelock import FileLock
 from support import launched, recipe, rewritten, run_search
 
 from sparsesearch.engine import controller, job
+from sparsesearch.engine.launch import numerics
 from sparsesearch.engine.phases import measuring
 from sparsesearch.engine.reopen import open_run
-from sparsesearch.engine.workers import worker
 from sparsesearch.engine.workers.local import LocalExecutor
-from sparsesearch.engine.workers.results import Measured
+from sparsesearch.engine.workers.results import Failed, Measured
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import EnvironmentProblem, InfeasibleError, InputError, SparseSearchError
 from sparsesearch.evaluation import Evaluator, Teacher
@@ -301,7 +301,7 @@ def test_bad_candidates_stay_out_of_the_front_and_do_not_stop_the_run(
 def test_a_run_where_most_candidates_fail_stops(
     family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Worker, "evaluate", lambda *_: {"error": "RuntimeError: broken"})
+    monkeypatch.setattr(Worker, "evaluate", lambda *_: Failed("RuntimeError: broken"))
     with pytest.raises(SparseSearchError, match="SS403 20 of 20 candidates failed") as caught:
         run_search(tmp_path / "run", family_dir("llama"), search=recipe("")["search"] | {"evals": 100})
     assert "broken" in caught.value.hint
@@ -370,9 +370,9 @@ def test_no_feasible_candidate_has_its_own_error(small_run: RunResults, tmp_path
 
 def test_bfloat16_where_the_processor_has_it(family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = {"id": str(family_dir("llama")), "compute_dtype": "fast"}
-    monkeypatch.setattr(worker, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(numerics, "has_bfloat16", lambda device: False)
     assert launched(family_dir("llama"), model=model).dtype == "torch.float32"
-    monkeypatch.setattr(worker, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(numerics, "has_bfloat16", lambda device: True)
     launch = launched(family_dir("llama"), model=model, search=NSGA2 | {"evals": 12})
     assert launch.dtype == "torch.bfloat16"
     results = controller.start(launch, tmp_path / "run", QUIET)

@@ -33,7 +33,7 @@ from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.export import load, write
 from sparsesearch.models.surgery import set_attribute
-from sparsesearch.runs.cache import INDEX, USAGE, weights_of
+from sparsesearch.runs.cache import INDEX, USAGE, Cache, weights_of
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.supernet.draws import Draws
@@ -90,7 +90,7 @@ def test_candidates_are_parts_of_one_network(
             with elastic.running(evaluation.genome) as running:
                 found = network.task.call(running, samples.inputs(model))
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
-    done = write.export(results, results.pick("smallest"), tmp_path / "out")
+    done = write.export(open_run(results), results.pick("smallest"), tmp_path / "out")
     assert done["verified"]
     assert sum(p.numel() for p in load(tmp_path / "out").parameters()) >= done["params"]
 
@@ -163,7 +163,7 @@ def test_damaged_weights_are_refused(runs: dict[str, RunResults], tmp_path: Path
     path.write_bytes(whole[:-8])
     try:
         for use in (lambda: open_run(results), lambda: controller.resume(results.run.path, {}, Reporter(True))):
-            with pytest.raises(EnvironmentProblem, match=r"SS306 .*weights.safetensors is missing or damaged"):
+            with pytest.raises(EnvironmentProblem, match=r"SS306 .*weights.safetensors is damaged: it is missing"):
                 use()
     finally:
         path.write_bytes(whole)
@@ -454,7 +454,7 @@ def test_memory_and_disk_are_stated_and_refused(
     usage = SimpleNamespace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(EnvironmentProblem, match=r"SS305 building the supernet needs .* data.training.sequences fit"):
-        supernet_checks.check_supernet_disk(launch, tmp_path)
+        supernet_checks.check_supernet_disk(launch, Cache(tmp_path))
     monkeypatch.undo()
     monkeypatch.setattr(supernet_checks, "available_bytes", lambda _: 1.0)
     with pytest.raises(EnvironmentProblem, match=r"SS308 training the supernet needs about"):

@@ -7,8 +7,6 @@ it does not save can change. Checkpoints are run by transformers' code and named
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from sparsesearch.errors import problem
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.models.source import Factory, Given, Source
 from sparsesearch.models.task import Task
+from sparsesearch.process_state import torch_threads
 
 Outputs = npt.NDArray[np.float32]
 # Samples that networks are told apart by.
@@ -40,7 +39,7 @@ def known_outputs(source: Source, task: Task, samples: Samples) -> Outputs | Non
     if not isinstance(source, (Given, Factory)):
         return None
     model = source.load(torch.float32, "cpu")
-    with _one_thread():
+    with torch_threads(1):
         first, again = (_outputs(model, task, samples) for _ in range(2))
     check_finite(model, first, "the first calibration samples")
     found = first.cpu().numpy()
@@ -90,13 +89,3 @@ def _hash(known: Outputs) -> str:
     scale = 2.0 ** np.frexp(np.abs(known).max())[1]
     steps = np.round(flat / (scale * STEP)).astype(np.int64)
     return hashlib.sha256(f"{known.shape} {scale}".encode() + steps.tobytes()).hexdigest()[:16]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

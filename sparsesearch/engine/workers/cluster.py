@@ -8,7 +8,11 @@ import socket
 from sparsesearch import logs
 from sparsesearch.config import ExecutorConfig
 from sparsesearch.errors import EnvironmentProblem, first_line, problem
+from sparsesearch.process_state import environment
 from sparsesearch.runs import interrupts
+
+# Environment of Ray when it starts; with the second, workers see the machine's accelerators even if they ask for none.
+RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 class Cluster:
@@ -72,13 +76,10 @@ def idle_gpu(config: ExecutorConfig) -> str:
 def _init_ray(address: str | None) -> None:
     import ray
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Workers see the machine's accelerators as they are, also if they ask for none.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     local = {"include_dashboard": False} if address is None else {}
     try:
         _check_reachable(address)
-        with interrupts.deferred():
+        with interrupts.deferred(), environment(RAY_SETTINGS):
             ray.init(address=address or "local", log_to_driver=logs.is_verbose(), logging_level="ERROR", **local)
             interrupts.restore()
     except (OSError, RuntimeError, ValueError) as error:

@@ -64,15 +64,14 @@ class LocalExecutor:
         self, method: Callable[..., Result], call: tuple[Any, ...], on_death: Callable[[str], Result] | None = None
     ) -> Result:
         with torch_threads(self._setup.config.executor.threads), no_progress_bars():
-            bound: Callable[..., Result] = getattr(self._worker, method.__name__)
             if on_death is None:
-                return bound(*call)
+                return method(self._worker, *call)
             candidate = Genome(call[0]).id
             deaths = self._attempts.deaths(candidate)
             if deaths > RETRIES:
                 return result_of_death(f"the process died {deaths} times while it measured this candidate", on_death)
             with self._attempts.measuring(candidate):
-                return bound(*call)
+                return method(self._worker, *call)
 
     def each(self, method: Callable[[Any], Result]) -> list[Result]:
         return [self._call(method, ())]

@@ -1,11 +1,10 @@
-"""Trials under Ray Tune, which decides who runs where and when; with ASHA also who goes on.
+"""Trials under Ray Tune, which decides where and when they run, and with ASHA which of them go on.
 
 Ray is imported late, so the classes that Tune wants are made inside functions.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,12 +14,19 @@ from sparsesearch.engine.workers.results import Diverged
 from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.engine.workers.trial import Ended, Trial, climb, score
 from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.process_state import environment
 from sparsesearch.runs import interrupts
 
 # Times that a trial is started again after its worker died.
 RETRIES = 2
 # Seconds between two looks at checkpoints of other processes.
-LOOK = 2.0
+SECONDS_BETWEEN_LOOKS = 2.0
+# Environment of Tune; its new output prints a banner at any verbosity.
+TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
 
 
 def train_on_ray(
@@ -28,20 +34,19 @@ def train_on_ray(
     trials: Sequence[Trial],
     storage: Path,
     ended: Ended,
-    tell: Callable[[], None],
+    show_progress: Callable[[], None],
     keep: float | None = None,
 ) -> None:
-    """Trials under Ray Tune, as many at a time as there are workers; a `Cluster` must be connected.
+    """Run trials under Ray Tune, as many at a time as there are workers; a `Cluster` must be connected.
 
     Args:
         storage: absolute directory for Tune's own files.
-        tell: called now and then, as trials go on.
+        show_progress: called now and then, as trials go on.
         keep: as in `trials.train`.
     """
     import ray
     from ray import tune
 
-    _set_up_tune()
     config = setup.config.executor
     resources = {"cpu": config.threads, "gpu": config.gpus_per_worker}
     trainable = tune.with_resources(tune.with_parameters(_trainable(), worker_setup=setup), resources)
@@ -56,30 +61,22 @@ def train_on_ray(
             name="trials",
             storage_path=str(storage.resolve()),
             verbose=0,
-            callbacks=[_watch(trials, ended, tell)],
+            callbacks=[_watch(trials, ended, show_progress)],
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
         ),
     )
-    results = tuner.fit()
+    # Ours stops the run after Ctrl-C; Tune's handler would let it go on with what it has.
+    with environment(TUNE_SETTINGS, TUNE_DISABLE_SIGINT_HANDLER="1"):
+        results = tuner.fit()
     interrupts.check()
     for error in results.errors:
         raise error
     assert ray.is_initialized()
 
 
-def _set_up_tune() -> None:
-    """What Tune reads from the environment."""
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    # Ours stops the run; Tune's would let it go on with whatever there is.
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    # The other output prints a banner at any verbosity.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-
-
 def _trainable() -> type:
-    """How Tune trains a candidate, a step for each of its token counts."""
+    """Return the class by which Tune trains a candidate, a step for each of its token counts."""
     from ray import tune
 
     class CandidateTrial(tune.Trainable):  # type: ignore[misc]
@@ -118,14 +115,14 @@ def _halving(trial: Trial, keep: float) -> Any:
     )
 
 
-def _watch(trials: Sequence[Trial], ended: Ended, tell: Callable[[], None]) -> Any:
-    """Tune's callback that passes on what happens."""
+def _watch(trials: Sequence[Trial], ended: Ended, show_progress: Callable[[], None]) -> Any:
+    """Return Tune's callback that passes on results."""
     from ray import tune
 
     by_id = {trial.genome.id: trial for trial in trials}
 
     class Watch(tune.Callback):  # type: ignore[misc]
-        """Tells of results as they come; Tune's own record of the experiment is made without it."""
+        """Passes on results as they come; Tune's own record of the experiment is made without it."""
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
             return tune.Callback, ()
@@ -133,8 +130,8 @@ def _watch(trials: Sequence[Trial], ended: Ended, tell: Callable[[], None]) -> A
         last = 0.0
 
         def on_step_begin(self, iteration: int, trials: Any, **_: Any) -> None:
-            if time.monotonic() - self.last > LOOK:
-                tell()
+            if time.monotonic() - self.last > SECONDS_BETWEEN_LOOKS:
+                show_progress()
                 self.last = time.monotonic()
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers.utils import logging
 
 from sparsesearch.config import DataConfig
 from sparsesearch.config.base import LONGEST
@@ -39,7 +38,6 @@ def evaluate_text(
 
     Raises InputError SS204 (text unfit), SS504 (neither of these models).
     """
-    logging.disable_progress_bar()
     opened = open_target(target, access)
     if opened.task.name not in ("causal", "text-classes") or opened.directory is None:
         raise problem("SS504", f"{target} is neither a causal language model nor a classifier of texts.", fix=_OTHER)
@@ -68,7 +66,6 @@ def evaluate_images(
 
     Raises InputError SS204 (images missing, without classes, or of unknown size), SS504 (no classifier of images).
     """
-    logging.disable_progress_bar()
     opened = open_target(target, access)
     if opened.task.data != "image" or "error" not in opened.task.qualities:
         raise problem("SS504", f"{target} is no classifier of images; accuracy is for those.", fix=_OTHER)
