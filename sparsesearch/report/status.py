@@ -67,6 +67,7 @@ def status_json(path: Path) -> dict[str, Any]:
         "hours": {"spent": seconds / 3600, "budget": config.search.hours},
         "evaluations_per_second": rates[-1][1] if rates else None,
         "eta_seconds": _eta(phase, evaluations["done"], tokens, config, seconds) if running else None,
+        "failures": str(results.run.failures) if results.run.failures.exists() else None,
         "last_activity": _iso(_last_activity(results)),
         "limits": [bound.text for bound in results.space.bounds],
         "objectives": results.objectives,

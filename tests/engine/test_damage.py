@@ -443,15 +443,13 @@ def test_of_two_searches_of_one_name_the_second_is_refused(
 ) -> None:
     """Also if it looked before the first began, and locks after that has ended."""
     config = load_config(healthy / "run" / "run.yaml")
-    create = RunDirectory.create
+    make = RunDirectory.make
 
-    def held(path: Path) -> RunDirectory:
-        monkeypatch.setattr(RunDirectory, "create", create)
-        run = create(path)
-        controller.start(prepare(config), path, QUIET)
-        return run
+    def held(run: RunDirectory) -> None:
+        monkeypatch.setattr(RunDirectory, "make", make)
+        controller.start(prepare(config), run.path, QUIET)
 
-    monkeypatch.setattr(RunDirectory, "create", held)
+    monkeypatch.setattr(RunDirectory, "make", held)
     with pytest.raises(InputError, match="SS303"):
         controller.start(prepare(config), tmp_path / "run", QUIET)
     assert RunResults(tmp_path / "run").front
