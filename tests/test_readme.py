@@ -45,23 +45,18 @@ def test_the_recipe_of_training_is_valid() -> None:
     assert [rung.candidates for rung in config.search.rungs] == [8, 2]
 
 
-def test_the_proxy_shown_passes_conformance(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(from sparsesearch.proxies.*?)```", README, re.DOTALL)
-    exec(code, {"__name__": "mine"})
-    try:
-        check_proxy("zeroed", tmp_path)
-    finally:
-        PROXIES.pop("zeroed", None)
-
-
 @pytest.fixture
 def registries() -> Iterator[None]:
     """As they were, whatever a snippet registers."""
-    kept = [(registry, dict(registry)) for registry in (SEARCHERS, STRUCTURED, FAMILIES)]
-    yield
-    for registry, before in kept:
-        registry.clear()  # type: ignore[attr-defined]
-        registry.update(before)  # type: ignore[attr-defined]
+    with SEARCHERS.restored(), STRUCTURED.restored(), FAMILIES.restored(), PROXIES.restored():
+        yield
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_proxy_shown_passes_conformance(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(from sparsesearch.proxies.*?)```", README, re.DOTALL)
+    exec(code, {"__name__": "mine"})
+    check_proxy("zeroed", tmp_path)
 
 
 def plugin(tmp_path: Path, start: str) -> str:

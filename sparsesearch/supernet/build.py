@@ -24,7 +24,7 @@ from sparsesearch.pruning import (
     Layer,
     Reader,
     Writer,
-    expert_order,
+    expert_order_named,
     layer_error,
     structured,
     unstructured,
@@ -201,7 +201,7 @@ class StoreBuilder:
         orders = []
         for index in cut.writers[0].index[:, :, 0]:
             experts = Experts(weight[index], *routing[index].T)
-            orders.append(expert_order(self.pruners.experts)(experts))
+            orders.append(expert_order_named(self.pruners.experts)(experts))
         return torch.stack(orders)
 
     def _groups(self, cut: Cut, layers: dict[str, list[Layer]]) -> list[Group]:

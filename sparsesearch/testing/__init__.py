@@ -1,5 +1,10 @@
-"""Conformance suites, so that what others plug in is held to what is asked of our own."""
+"""Conformance checks, one for each kind of part that plug-ins can add: what searches rely on.
+
+A check raises AssertionError with one sentence that says what a part must hold. The tests of sparsesearch run it on
+everything that is registered.
+"""
 
 from sparsesearch.testing.proxies import check_proxy
+from sparsesearch.testing.pruners import check_expert_order, check_pruner
 
-__all__ = ["check_proxy"]
+__all__ = ["check_expert_order", "check_proxy", "check_pruner"]

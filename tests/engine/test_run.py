@@ -398,7 +398,7 @@ def test_shared_windows_are_refused_unless_asked_for(family_dir: Make) -> None:
             "Costs that vary: nonzeros, prunable_nonzeros",
         ),
         ({"pruners": {"sparsity": "sparsgpt"}}, "SS102", "Did you mean 'sparsegpt'"),
-        ({"pruners": {"width": "magnitud"}}, "SS102", "pruners.width 'magnitud' not found"),
+        ({"pruners": {"width": "magnitud"}}, "SS102", "pruners.width 'magnitud': unknown pruner of elements"),
         ({"search": {"searcher": "evopres"}}, "SS102", "Did you mean 'evopress'"),
         ({"search": {"searcher": "evopress", "asynchronous": True}, "limits": ["params<=90%"]}, "SS114", "whole gen"),
         (

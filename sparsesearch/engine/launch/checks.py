@@ -18,7 +18,7 @@ from sparsesearch.models import Network
 from sparsesearch.models.space_builder import sparsity_module
 from sparsesearch.models.task import Task
 from sparsesearch.proxies import all_proxies, proxies_named
-from sparsesearch.pruning import expert_order, structured, unstructured
+from sparsesearch.pruning import expert_order_named, structured, unstructured
 from sparsesearch.pruning.pattern import n_of_m
 from sparsesearch.searchers import Searcher
 from sparsesearch.searchers.registry import SEARCHERS, create, options_of
@@ -29,7 +29,7 @@ def check_names(config: RunConfig) -> None:
     options_of(config.search.searcher, config.search.options)
     unstructured(config.pruners.sparsity)
     structured(config.pruners.width)
-    expert_order(config.pruners.experts)
+    expert_order_named(config.pruners.experts)
     _, *costs = config.objectives or [""]
     for index, cost in enumerate(costs, 1):
         if cost not in COSTS:
