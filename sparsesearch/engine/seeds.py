@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsesearch.allocation import allocation, at_limits, densities_by_name, distributed, nearest
+from sparsesearch.allocation import allocation_named, at_limits, densities_by_name, distributed, nearest
 from sparsesearch.allocation.given import Evidence
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.launch.identity import weights_in
@@ -51,7 +51,7 @@ def seed_runs(config: RunConfig, weights: str) -> list[str]:
 def check_allocations(config: RunConfig, space: Space) -> list[str]:
     """The evidence that the rules need; raises InputError SS102 for an unknown one, SS111 where none can work."""
     names = allocations_of(config)
-    needs = sorted({need for name in names for need in allocation(name).needs})
+    needs = sorted({need for name in names for need in allocation_named(name).needs})
     if names and not distributed(space):
         raise problem(
             "SS111",

@@ -86,9 +86,7 @@ def pruner(
     """
     registry: Registry[Any] = UNSTRUCTURED if of == "sparsity" else STRUCTURED
     by_scores: Callable[[Any], Any] = by_score if of == "sparsity" else by_element_score
-    return registry.register(
-        name, lambda f: Pruner(by_scores(f) if scores else f, needs_gradients)
-    )
+    return registry.register(name, lambda f: Pruner(by_scores(f) if scores else f, needs_gradients))
 
 
 def needs_gradients(pruners: PrunerConfig) -> bool:

@@ -4,7 +4,8 @@ A check raises AssertionError with one sentence that says what a part must hold.
 everything that is registered.
 """
 
+from sparsesearch.testing.allocations import check_allocation
 from sparsesearch.testing.proxies import check_proxy
 from sparsesearch.testing.pruners import check_expert_order, check_pruner
 
-__all__ = ["check_expert_order", "check_proxy", "check_pruner"]
+__all__ = ["check_allocation", "check_expert_order", "check_proxy", "check_pruner"]
