@@ -8,7 +8,7 @@ from sparsesearch.bilevel.methods.maskllm import pattern_count
 from sparsesearch.config import RunConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
-from sparsesearch.models.space_builder import sparsity_module
+from sparsesearch.models.space_builder import sparsity_unit_name
 from sparsesearch.searchers.learned import LearnedSearcher
 from sparsesearch.space import Space
 
@@ -28,7 +28,7 @@ def needed_bytes(
     """Bytes of one worker: the networks, what is learned with its optimizer, masks, and activations; an estimate."""
     options = searcher.options
     params = sum(math.prod(shape) for shape in network.shapes.values())
-    pruned = {f"{sparsity_module(m)}.sparsity": m.size for m in network.matrices.values()}
+    pruned = {sparsity_unit_name(m): m.size for m in network.matrices.values()}
     sizes = {unit.name: pruned[unit.name] for unit in space.units if unit.kind == "sparsity"}
     read = sum(m.size for m in network.matrices.values())
     weights = {"frozen": 0.0, "full": float(params), "lora": 0.1 * read}[options.weights]

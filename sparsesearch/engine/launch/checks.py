@@ -15,7 +15,7 @@ from sparsesearch.engine.seeds import check_allocations
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import USER, UserQuality
 from sparsesearch.models import Network
-from sparsesearch.models.space_builder import sparsity_module
+from sparsesearch.models.space_builder import sparsity_unit_name
 from sparsesearch.models.task import Task
 from sparsesearch.proxies import all_proxies, proxies_named
 from sparsesearch.pruning import expert_order_named, structured, unstructured
@@ -167,7 +167,7 @@ def check_pattern(config: RunConfig, network: Network, space: Space) -> None:
         return
     units = {unit.name: unit for unit in space.units if unit.kind == "sparsity"}
     for matrix in network.matrices.values():
-        unit = units.get(f"{sparsity_module(matrix)}.sparsity")
+        unit = units.get(sparsity_unit_name(matrix))
         if unit is not None:
             n_of_m(config.pruners.pattern, (matrix.rows * matrix.groups, matrix.columns), unit.levels[1:])
 
