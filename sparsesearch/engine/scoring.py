@@ -16,7 +16,7 @@ from sparsesearch.engine.workers.executor import Executor, alive
 from sparsesearch.engine.workers.worker import WorkerSetup
 from sparsesearch.proxies import Costed, Proxy
 from sparsesearch.proxies.agreement import Floats
-from sparsesearch.proxies.gatherer import scored_by
+from sparsesearch.proxies.gatherer import Failure, Score, scored_by
 from sparsesearch.proxies.score_table import ScoreTable, Tabulated
 from sparsesearch.runs.ledger import Ledger
 from sparsesearch.runs.progress import Reporter
@@ -84,7 +84,7 @@ def score_tables(
     results = alive(executor.map("tabulate", [(block, proxies) for block in range(blocks)]))
     for done, each in enumerate(results, 1):
         for name, scores in each.items():
-            if isinstance(scores, str):
+            if isinstance(scores, Failure):
                 _tell(name, scores, reporter)
                 failed.add(name)
             else:
@@ -106,14 +106,14 @@ def _live_scores(proxy: Proxy, genomes: list[Genome], executor: Executor, report
     return _numbers(proxy.name, values, reporter)
 
 
-def _numbers(proxy: str, values: Sequence[float | str], reporter: Reporter) -> Floats:
+def _numbers(proxy: str, values: Sequence[Score], reporter: Reporter) -> Floats:
     """Scores, nan where the proxy failed, which is told once."""
     for value in values:
-        if isinstance(value, str):
+        if isinstance(value, Failure):
             _tell(proxy, value, reporter)
             break
-    return np.array([np.nan if isinstance(value, str) else value for value in values])
+    return np.array([np.nan if isinstance(value, Failure) else value for value in values])
 
 
-def _tell(proxy: str, failure: str, reporter: Reporter) -> None:
-    reporter.message(f"SS407 proxy {proxy}: {failure}")
+def _tell(proxy: str, failure: Failure, reporter: Reporter) -> None:
+    reporter.message(f"SS407 proxy {proxy}: {failure.reason}")

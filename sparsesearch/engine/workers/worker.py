@@ -38,7 +38,7 @@ from sparsesearch.models.network import Network
 from sparsesearch.models.source import Retrained, Source
 from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import Proxy
-from sparsesearch.proxies.gatherer import Gatherer, NetworkScorer, Tables, tabulate
+from sparsesearch.proxies.gatherer import Gatherer, NetworkScorer, Score, Tables, tabulate
 from sparsesearch.pruning import needs_gradients
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.searchers.learned import LearnedSearcher
@@ -293,15 +293,15 @@ class Worker:
         self._gatherer.gather(needs)
 
     def tabulate(self, block: int, proxies: list[Proxy]) -> dict[str, Tables]:
-        """Scores of all levels of a block's matrices, by proxy and matrix; what one fails with is a text."""
+        """Scores of all levels of a block's matrices, by proxy and matrix, or how one failed."""
         return tabulate(self._gatherer, block, proxies)
 
     @cached_property
     def _scorer(self) -> NetworkScorer:
         return NetworkScorer(self.evaluator, self.run.samples("calibration"))
 
-    def score(self, genome: bytes, proxies: list[Proxy]) -> dict[str, float | str]:
-        """Scores by proxies that run the network, by name; what one fails with is a text."""
+    def score(self, genome: bytes, proxies: list[Proxy]) -> dict[str, Score]:
+        """Scores by proxies that run the network, by name, or how one failed."""
         return self._scorer.scores(Genome(genome), proxies)
 
     @cached_property
