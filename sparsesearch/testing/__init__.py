@@ -5,7 +5,8 @@ everything that is registered.
 """
 
 from sparsesearch.testing.allocations import check_allocation
+from sparsesearch.testing.families import check_family
 from sparsesearch.testing.proxies import check_proxy
 from sparsesearch.testing.pruners import check_expert_order, check_pruner
 
-__all__ = ["check_allocation", "check_expert_order", "check_proxy", "check_pruner"]
+__all__ = ["check_allocation", "check_expert_order", "check_family", "check_proxy", "check_pruner"]
