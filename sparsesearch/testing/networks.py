@@ -12,6 +12,7 @@ from PIL import Image
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.launch.prepare import Launch, prepare
+from sparsesearch.evaluation import qualities_of
 from sparsesearch.models import dense_config, describe, load_model, meta_model
 from sparsesearch.models.space_builder import modules_of
 from sparsesearch.models.task import task_of
@@ -72,7 +73,7 @@ def _parts_for_task(model: Path, images: Path) -> dict[str, Any]:
         return {}
     config = dense_config(model)
     task = task_of(config)
-    parts: dict[str, Any] = {"objectives": [task.qualities[0], "nonzeros"]}
+    parts: dict[str, Any] = {"objectives": [qualities_of(task)[0], "nonzeros"]}
     size = getattr(config, "image_size", None)
     return parts | ({"data": image_data(images, size or 16)} if task.data == "image" else {})
 

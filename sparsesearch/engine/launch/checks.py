@@ -13,6 +13,7 @@ from sparsesearch.config import RunConfig
 from sparsesearch.data import Samples
 from sparsesearch.engine.seeds import check_allocations
 from sparsesearch.errors import problem
+from sparsesearch.evaluation import qualities_of, quality_class
 from sparsesearch.evaluation.evaluator import USER, UserQuality
 from sparsesearch.models import Network
 from sparsesearch.models.space_builder import sparsity_unit_name
@@ -179,7 +180,7 @@ def check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> N
         raise problem(
             "SS102", f"objectives[0] {quality!r}: objective '{USER}' and a function search(..., {USER}=f) go together."
         )
-    allowed = (USER,) if given is not None else task.qualities
+    allowed = (USER,) if given is not None else qualities_of(task)
     if quality not in allowed:
         raise problem(
             "SS102",
@@ -192,8 +193,7 @@ def check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> N
 def check_values(config: RunConfig, network: Network) -> None:
     """Raise InputError SS102 where a quality cannot see any change of what the network puts out."""
     quality = config.objectives[0]
-    blind = quality in ("kl", "sparse_kl") and not network.distribution
-    if blind or (quality == "error" and network.values == 1):
+    if quality_class(quality).is_blind(network):
         single = network.values == 1
         what = "one number a position" if single else "values that are no distribution (several labels, or regression)"
         raise problem(
@@ -228,7 +228,7 @@ def check_objectives(config: RunConfig, space: Space) -> None:
 
 def check_labels(config: RunConfig, network: Network, samples: dict[str, Samples]) -> None:
     """Raise InputError SS212 where labels are needed and missing, or are no classes of the network."""
-    needed = ["selection"] if config.objectives[0] == "error" else []
+    needed = ["selection"] if quality_class(config.objectives[0]).needs_labels else []
     if "test" in samples and not network.task.generates:
         needed.append("test")
     for role, found in samples.items():
