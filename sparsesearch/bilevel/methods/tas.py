@@ -43,7 +43,7 @@ class Widths(Learner):
         masks += mask_count(space, network)  # a byte each
         if options.mix == "interpolate":
             cuts = [network.cuts[unit.name] for unit in space.units if unit.is_cut]
-            masks += FLOAT_BYTES * sum(cut.orders * cut.elements**2 for cut in cuts)
+            masks += 4 * FLOAT_BYTES * sum(cut.orders * cut.elements**2 for cut in cuts)
         return Footprint(numbers, masks)
 
     def openings(self, moment: Moment) -> Openings:
