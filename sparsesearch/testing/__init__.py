@@ -6,8 +6,17 @@ everything that is registered.
 
 from sparsesearch.testing.allocations import check_allocation
 from sparsesearch.testing.families import check_family
+from sparsesearch.testing.learners import check_learner
 from sparsesearch.testing.proxies import check_proxy
 from sparsesearch.testing.pruners import check_expert_order, check_pruner
 from sparsesearch.testing.qualities import check_quality
 
-__all__ = ["check_allocation", "check_expert_order", "check_family", "check_proxy", "check_pruner", "check_quality"]
+__all__ = [
+    "check_allocation",
+    "check_expert_order",
+    "check_family",
+    "check_learner",
+    "check_proxy",
+    "check_pruner",
+    "check_quality",
+]

@@ -15,13 +15,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from support import Built, relaxed_of
 
 from sparsesearch.bilevel import LEARNERS
 from sparsesearch.bilevel.alternation import split
 from sparsesearch.bilevel.base import Decision, Moment, Size
-from sparsesearch.bilevel.chain import Learning, Plan, Surroundings
+from sparsesearch.bilevel.chain import Learning
 from sparsesearch.bilevel.methods import gates
 from sparsesearch.bilevel.methods.besa import soft_mask
 from sparsesearch.bilevel.methods.bip import BiP
@@ -31,11 +30,12 @@ from sparsesearch.bilevel.methods.tas import two_of
 from sparsesearch.bilevel.outcome import genome_of, learned_network
 from sparsesearch.bilevel.registry import create_learner
 from sparsesearch.bilevel.selection import Ranking, best
-from sparsesearch.config import TrainingConfig
 from sparsesearch.data import Samples
-from sparsesearch.searchers.learned import LEARNED, LearnedSearcher
-from sparsesearch.searchers.registry import create
+from sparsesearch.searchers.learned import LEARNED
 from sparsesearch.space import Genome, Limit, Space, Unit
+from sparsesearch.testing import check_learner
+from sparsesearch.testing.learners import TRAINING, check_learning
+from sparsesearch.testing.learners import LearnerCase as Case
 from sparsesearch.training.loop import STATE
 
 Make = Callable[[str], Path]
@@ -60,42 +60,6 @@ METHODS: list[tuple[str, list[dict[str, Any]], dict[str, Any], str]] = [
     ("oto", WIDTHS, {}, "params<=85%"),
     ("slimming", WIDTHS, {}, "params<=85%"),
 ]
-TRAINING = TrainingConfig(batch=2, learning_rate=1e-3, warmup=0)
-STEPS = 12
-
-
-class Case:
-    """A method on a tiny Llama."""
-
-    def __init__(self, built: Built, name: str, limit: str, **options: Any) -> None:
-        self.built = built
-        limits = [Limit.parse(limit)] if limit else []
-        self.space: Space = built.space.with_limits(limits)
-        found = create(name, self.space, ["kl", "nonzeros"], 0, options)
-        assert isinstance(found, LearnedSearcher)
-        self.searcher, self.options = found, found.options
-        self.samples = built.launch.samples["calibration"]
-
-    def tokens(self, steps: int) -> int:
-        return steps * (self.options.lower + 1) * (self.options.batch or TRAINING.batch) * self.samples.length
-
-    def learning(self, directory: Path, steps: int = STEPS, sizes: int = 1) -> Learning:
-        built, supernet = self.built, self.built.supernet("sliced")
-        targets = tuple(self.searcher.targets().items())
-        plan = Plan("0-0", targets * sizes, self.tokens(steps), 0)
-        around = Surroundings(
-            supernet,
-            self.samples,
-            self.samples,
-            TRAINING,
-            4,
-            built.launch.config.pruners.pattern,
-            built.supernet("sliced").model,
-            torch.float32,
-            torch.float32,
-            lambda model: [0.0],
-        )
-        return Learning(plan, self.searcher, around, directory)
 
 
 @pytest.fixture(scope="module")
@@ -124,47 +88,13 @@ def state_of(learning: Learning) -> dict[str, torch.Tensor]:
     ("name", "units", "pruners", "limit"), METHODS, ids=[f"{m[0]}-{m[1][0]['kind']}" for m in METHODS]
 )
 class TestLearner:
-    def test_it_ends_within_the_limits_with_what_it_learned(
-        self, made: Any, tmp_path: Path, name: str, units: Any, pruners: Any, limit: str
-    ) -> None:
-        case = made(name, units, pruners, limit)
-        learning = case.learning(tmp_path)
-        while not learning.done:
-            learning.go_on(1e9)
-        (found,) = learning.plan.results(tmp_path)
-        genome = Genome.of(found["genome"])
-        assert case.space.feasible(genome)
-        assert not found["stopped"]
-        assert found["tokens"] == case.tokens(STEPS)
-        if case.space.bounds:
-            bound = case.space.bounds[0]
-            cost = case.space.costs.named(genome.levels)[bound.cost]
-            assert cost > 0.9 * bound.maximum, "the budget is used"
-        assert ("losses" in found) == learning.learner.carries
-        if learning.learner.carries:
-            state = load_file(learning.plan.weights_path(tmp_path, 0))
-            counted = case.space.costs.named(genome.levels)
-            assert sum(t.numel() for t in state.values()) == counted["params"]
-            assert sum(int((t != 0).sum()) for t in state.values()) <= counted["nonzeros"]
+    def test_conformance(self, made: Any, tmp_path: Path, name: str, units: Any, pruners: Any, limit: str) -> None:
+        check_learning(made(name, units, pruners, limit), tmp_path, used=0.9)
 
-    def test_it_goes_on_to_the_same_bytes(
-        self, made: Any, tmp_path: Path, name: str, units: Any, pruners: Any, limit: str
-    ) -> None:
-        case = made(name, units, pruners, limit)
-        whole, parts = case.learning(tmp_path / "a", steps=3, sizes=2), case.learning(tmp_path / "b", steps=3, sizes=2)
-        while not whole.done:
-            whole.go_on(1e9)
-        while not parts.done:
-            parts.go_on(0)  # a step
-            parts = case.learning(tmp_path / "b", steps=3, sizes=2)
-        for number in range(2):
-            paths = [
-                learning.plan.result_path(tmp_path / place, number) for learning, place in ((whole, "a"), (parts, "b"))
-            ]
-            assert paths[0].read_bytes() == paths[1].read_bytes()
-        if whole.learner.carries:
-            ends = [(tmp_path / place / "0-0" / "1.safetensors").read_bytes() for place in "ab"]
-            assert ends[0] == ends[1]
+
+def test_the_check_chooses_units_that_a_method_takes(tmp_path: Path) -> None:
+    for name in ("gates", "maskllm"):
+        check_learner(name, tmp_path / name)
 
 
 def test_every_method_is_tried() -> None:
