@@ -6,6 +6,7 @@ everything that is registered.
 
 from sparsesearch.testing.allocations import check_allocation
 from sparsesearch.testing.families import check_family
+from sparsesearch.testing.forms import check_form
 from sparsesearch.testing.learners import check_learner
 from sparsesearch.testing.proxies import check_proxy
 from sparsesearch.testing.pruners import check_expert_order, check_pruner
@@ -15,6 +16,7 @@ __all__ = [
     "check_allocation",
     "check_expert_order",
     "check_family",
+    "check_form",
     "check_learner",
     "check_proxy",
     "check_pruner",

@@ -46,7 +46,7 @@ def _families() -> dict[str, str]:
 def _forms() -> dict[str, str]:
     from sparsesearch.export import FORMS
 
-    return FORMS
+    return {name: form.about for name, form in FORMS.items()}
 
 
 def _spaces() -> dict[str, str]:
