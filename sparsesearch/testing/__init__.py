@@ -11,6 +11,7 @@ from sparsesearch.testing.learners import check_learner
 from sparsesearch.testing.proxies import check_proxy
 from sparsesearch.testing.pruners import check_expert_order, check_pruner
 from sparsesearch.testing.qualities import check_quality
+from sparsesearch.testing.trackers import check_tracker
 
 __all__ = [
     "check_allocation",
@@ -21,4 +22,5 @@ __all__ = [
     "check_proxy",
     "check_pruner",
     "check_quality",
+    "check_tracker",
 ]
