@@ -5,6 +5,7 @@ everything that is registered.
 """
 
 from sparsesearch.testing.allocations import check_allocation
+from sparsesearch.testing.executors import check_executor
 from sparsesearch.testing.families import check_family
 from sparsesearch.testing.forms import check_form
 from sparsesearch.testing.learners import check_learner
@@ -15,6 +16,7 @@ from sparsesearch.testing.trackers import check_tracker
 
 __all__ = [
     "check_allocation",
+    "check_executor",
     "check_expert_order",
     "check_family",
     "check_form",

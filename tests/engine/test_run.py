@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
+from sparsesearch.testing import check_executor
 
 Make = Callable[[str], Path]
 QUIET = Reporter(quiet=True)
@@ -90,6 +92,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeExecutor]:
     FakeExecutor.calls = 0
     monkeypatch.setattr(executors, "create", FakeExecutor)
     return FakeExecutor
+
+
+def test_the_local_executor_conforms(tmp_path: Path) -> None:
+    setup: Any = SimpleNamespace(run=str(tmp_path))
+    check_executor(lambda worker: executors.LocalExecutor(setup, worker))
 
 
 def test_a_run_has_a_front_of_measured_feasible_candidates(small_run: RunResults) -> None:
