@@ -11,25 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from PIL import Image
 
 from sparsesearch.bilevel.relaxed import Relaxed
-from sparsesearch.calibration import calibration_pass
-from sparsesearch.config import RunConfig
 from sparsesearch.engine import controller
-from sparsesearch.engine.launch.launch import Launch
-from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.files import read_json, write_json
-from sparsesearch.models import dense_config, describe, load_model, load_tokenizer, meta_model
+from sparsesearch.models import load_tokenizer
 from sparsesearch.models.load import DEMO
 from sparsesearch.models.network import Network
-from sparsesearch.models.space_builder import modules_of
-from sparsesearch.models.task import task_of
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Limit, Part, Space, Unit
-from sparsesearch.supernet import LevelStore, StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.compose import select
+from sparsesearch.testing.networks import ALL_KINDS as ALL_KINDS
+from sparsesearch.testing.networks import BuiltNetwork as Built
+from sparsesearch.testing.networks import image_data as image_data
+from sparsesearch.testing.networks import image_folder as image_folder
+from sparsesearch.testing.networks import kinds_of as kinds_of
+from sparsesearch.testing.networks import launch_of as launched
+from sparsesearch.testing.networks import recipe as recipe
 from sparsesearch.training.weights import Weights
 
 SIZES: dict[str, Any] = {
@@ -224,29 +223,6 @@ def tiny_model(name: str) -> Any:
     return getattr(transformers, model_class)(config)
 
 
-ALL_KINDS: list[dict[str, Any]] = [
-    {"kind": "sparsity", "levels": ["40%", "75%"]},
-    {"kind": "ffn_width", "levels": [0.75, 0.5, 0.25]},
-    {"kind": "kv_groups"},
-    {"kind": "drop_attention"},
-    {"kind": "drop_ffn"},
-    {"kind": "experts"},
-    {"kind": "expert_width", "levels": 2, "min_kept": "50%"},
-    {"kind": "kernel"},
-]
-
-
-def kinds_of(model: Path | str, heads: bool = True) -> list[dict[str, Any]]:
-    """Families of units of every kind that a model has; query heads in one block, unless `heads` is false."""
-    config = dense_config(Path(model))
-    network = describe(meta_model(config))
-    kinds = [family for family in ALL_KINDS if modules_of(family["kind"], network)]
-    if heads and modules_of("q_heads", network):  # one attention loses KV groups or query heads, never both
-        kinds = [k | {"target": "*.[!1].*"} if k["kind"] == "kv_groups" else k for k in kinds]
-        kinds.append({"kind": "q_heads", "target": "*.1.*"})
-    return kinds
-
-
 def saved_model(name: str, path: Path) -> Path:
     """A tiny model of a family with the demo tokenizer; biases and norms are not at their trivial values."""
     torch.manual_seed(0)
@@ -260,97 +236,9 @@ def saved_model(name: str, path: Path) -> Path:
     return path
 
 
-def image_folder(path: Path, count: int = 8, seed: int = 0) -> Path:
-    """Random images of two classes in `path`, made on first use."""
-    rng = np.random.default_rng(seed)
-    for index in range(count):
-        file = path / f"class{index % 2}" / f"{index}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(file)
-    return path
-
-
-def image_data(model: Path) -> dict[str, Any]:
-    """Calibration and selection images for a tiny vision model."""
-    image = {"size": 16, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
-    return {
-        role: {"source": str(image_folder(model / role)), "sequences": 6, "image": image, "take": "first"}
-        for role in ("calibration", "selection")
-    } | {"allow_shared": True}
-
-
-def defaults_of(model: Path | str) -> dict[str, Any]:
-    """The parts of a recipe that depend on what a model is for."""
-    if model == "demo" or not (Path(model) / "config.json").exists():
-        return {}
-    task = task_of(dense_config(Path(model)))
-    changes: dict[str, Any] = {"objectives": [task.qualities[0], "nonzeros"]}
-    return changes | ({"data": image_data(Path(model))} if task.data == "image" else {})
-
-
-def recipe(model: Path | str, /, **changes: Any) -> dict[str, Any]:
-    """A run that takes a second: tiny data, random search."""
-    tree: dict[str, Any] = {
-        "model": {"id": str(model)},
-        "units": [{"kind": "ffn_width", "levels": 3}, {"kind": "kv_groups"}],
-        "objectives": ["kl", "nonzeros"],
-        "data": {
-            "calibration": {"source": "stdlib:calibration", "sequences": 6, "length": 16, "take": "first"},
-            "selection": {"source": "stdlib:selection", "sequences": 6, "length": 16, "take": "first"},
-        },
-        "batch": 4,
-        "search": {"searcher": "random", "evals": 12, "final": 4, "options": {"batch": 6, "tokens": 32, "sizes": 2}},
-        "executor": {"kind": "local"},
-    }
-    return tree | defaults_of(model) | changes
-
-
-def launched(model: Path | str, /, **changes: Any) -> Launch:
-    return prepare(RunConfig.model_validate(recipe(model, **changes)))
-
-
 def run_search(path: Path, model: Path | str, /, **changes: Any) -> RunResults:
     """A finished run in `path`."""
     return controller.start(launched(model, **changes), path, Reporter(quiet=True))
-
-
-class Built:
-    """A family's tiny model with a level store of all unit kinds."""
-
-    def __init__(self, directory: Path, work: Path, **changes: Any) -> None:
-        self.launch: Launch = launched(directory, **{"units": kinds_of(directory), **changes})
-        self.directory, network = directory, self.launch.network
-        model = load_model(directory, torch.float32)
-        builder = StoreBuilder(
-            model, network, self.launch.space, self.launch.config.pruners, work, work / "statistics", torch.float32
-        )
-        blocks = calibration_pass(model, network, self.launch.samples["calibration"], work / "statistics", 4)
-        for block in range(len(network.blocks)):
-            blocks.collect(block)
-            blocks.advance(block)
-            builder.build(block)
-        blocks.close()
-        builder.finish(self.launch.store_key)
-        self.store = LevelStore.open(work, self.launch.store_key)
-        self.space: Space = self.launch.space.with_nonzeros(self.store.nonzeros)
-
-    @property
-    def once(self) -> int:
-        """Weights that act once on a text: poolers and classifiers."""
-        network = self.launch.network
-        return sum(
-            math.prod(network.shapes[n])
-            for n, times in network.applied.items()
-            if not times and len(network.shapes[n]) > 1
-        )
-
-    def supernet(self, execution: Any) -> StitchedSupernet:
-        model = load_model(self.directory, torch.float32)
-        compensate = self.launch.config.pruners.compensate
-        return StitchedSupernet(
-            model, self.launch.network, self.space, self.store.files, execution, compensate=compensate
-        )
 
 
 class First:

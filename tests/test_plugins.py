@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pruning.cases import OPTIONS, group, layer, made
 from searchers.test_searchers import UNITS, space
 from support import recipe, run_search
 
-from sparsesearch.config import RunConfig
+from sparsesearch.config import PrunerConfig, RunConfig
 from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation.evaluator import _own_losses
@@ -26,15 +26,25 @@ from sparsesearch.pruning import (
     UNSTRUCTURED,
     Experts,
     expert_order,
+    expert_order_named,
+    needs_gradients,
     pruner,
     structured,
     unstructured,
 )
 from sparsesearch.searchers import Proposal, Searcher
-from sparsesearch.searchers.registry import SEARCHERS, create
+from sparsesearch.searchers.registry import SEARCHERS, create, searcher
 from sparsesearch.space import Genome
+from sparsesearch.testing import check_pruner
 
 WEIGHT, MOMENT = layer(outputs=4, inputs=12)
+
+
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    """Put back what a test registers."""
+    with UNSTRUCTURED.restored(), STRUCTURED.restored(), EXPERTS.restored(), SEARCHERS.restored():
+        yield
 
 
 def refused(do: Callable[[], object], *words: str) -> None:
@@ -69,8 +79,7 @@ def leaves(*_: Any) -> Any:
         (lambda *_: (np.ones((4, 12)), "row"), "returned ndarray"),
     ],
 )
-def test_scores_of_weights(monkeypatch: pytest.MonkeyPatch, score: Any, words: str) -> None:
-    monkeypatch.setitem(UNSTRUCTURED, "mine", None)
+def test_scores_of_weights(score: Any, words: str) -> None:
     pruner("mine", "sparsity")(score)
     refused(lambda: unstructured("mine")(made(WEIGHT, MOMENT), [30, 10], OPTIONS), words)
 
@@ -86,8 +95,8 @@ def test_scores_of_weights(monkeypatch: pytest.MonkeyPatch, score: Any, words: s
         (torch.zeros(2, 4, 12, dtype=torch.complex64), "complex64"),
     ],
 )
-def test_levels_of_weights(monkeypatch: pytest.MonkeyPatch, levels: Any, words: str) -> None:
-    monkeypatch.setitem(UNSTRUCTURED, "mine", lambda *_: levels)
+def test_levels_of_weights(levels: Any, words: str) -> None:
+    pruner("mine", "sparsity", scores=False)(lambda *_: levels)
     refused(lambda: unstructured("mine")(made(WEIGHT, MOMENT), [30, 10], OPTIONS), "pruners.sparsity 'mine'", words)
 
 
@@ -101,8 +110,7 @@ def test_levels_of_weights(monkeypatch: pytest.MonkeyPatch, levels: Any, words: 
         (lambda *_: torch.full((12,), float("nan")), "none of them nan"),
     ],
 )
-def test_scores_of_elements(monkeypatch: pytest.MonkeyPatch, score: Any, words: str) -> None:
-    monkeypatch.setitem(STRUCTURED, "mine", None)
+def test_scores_of_elements(score: Any, words: str) -> None:
     pruner("mine", "width")(score)
     refused(lambda: structured("mine")(group(WEIGHT, MOMENT, 1), [6, 3], OPTIONS), words)
 
@@ -127,16 +135,39 @@ LEVELS = [[torch.zeros(4, 6)], [torch.zeros(4, 3)]]
         ((ORDER, [[None], [None]]), "returned None"),
     ],
 )
-def test_orders_and_levels_of_elements(monkeypatch: pytest.MonkeyPatch, found: Any, words: str) -> None:
-    monkeypatch.setitem(STRUCTURED, "mine", lambda *_: found)
+def test_orders_and_levels_of_elements(found: Any, words: str) -> None:
+    pruner("mine", "width", scores=False)(lambda *_: found)
     refused(lambda: structured("mine")(group(WEIGHT, MOMENT, 1), [6, 3], OPTIONS), "pruners.width 'mine'", words)
 
 
 @pytest.mark.parametrize("order", [None, [0, 1, 2], torch.tensor([0, 1]), torch.tensor([0, 1, 1]), torch.ones(3)])
-def test_orders_of_experts(monkeypatch: pytest.MonkeyPatch, order: Any) -> None:
-    monkeypatch.setitem(EXPERTS, "mine", lambda _: order)
+def test_orders_of_experts(order: Any) -> None:
+    expert_order("mine")(lambda _: order)
     given = Experts(torch.ones(3, 4), *(torch.ones(3) for _ in range(3)))
-    refused(lambda: expert_order("mine")(given), "pruners.experts 'mine'", "3 different indices from 0 to 2")
+    refused(lambda: expert_order_named("mine")(given), "pruners.experts 'mine'", "3 different indices from 0 to 2")
+
+
+@pytest.mark.parametrize("of", ["sparsity", "width"])
+def test_a_pruner_that_needs_gradients_says_so(of: Any) -> None:
+    plain = PrunerConfig(sparsity="wanda", width="magnitude")
+    pruner("mine", of, needs_gradients=True)(raises)
+    assert not needs_gradients(plain)
+    assert needs_gradients(plain.model_copy(update={of: "mine"}))
+
+
+def test_a_search_gathers_gradients_for_a_pruner_that_needs_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        """from sparsesearch.pruning import pruner
+
+@pruner("mine", "width", needs_gradients=True)
+def mine(group, options):
+    return sum(writer.gradient_square.sum(dim=(1, 2)) for writer in group.writers)
+"""
+    )
+    results = run_search(tmp_path / "run", "demo", plugins=[str(path)], pruners={"width": "mine"})
+    assert results.front
+    check_pruner("mine", "width")
 
 
 def searching(generation: Any) -> Searcher:
@@ -187,14 +218,14 @@ def test_what_can_be_measured_is_proposed() -> None:
     assert searching(lambda: [proposal(), proposal(tokens=np.int64(8), draw=1)]).ask(4)[0] == proposal()
 
 
-def test_a_searcher_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_searcher_that_cannot_be_made_is_named() -> None:
     class Mine(Searcher):
         generation = raises
 
         def __init__(self, *_: Any) -> None:
             raise RuntimeError("boom")
 
-    monkeypatch.setitem(SEARCHERS, "mine", Mine)
+    searcher("mine")(Mine)
     refused(lambda: create("mine", space(), ["kl", "nonzeros"], 0, {}), "searcher 'mine' raised RuntimeError: boom")
 
 

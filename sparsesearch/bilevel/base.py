@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
 from sparsesearch.bilevel.expected import Chances, ExpectedCost, between
+from sparsesearch.bilevel.levels import prunable_weights
 from sparsesearch.bilevel.relaxed import Openings, Relaxed
+from sparsesearch.models.network import Network
+from sparsesearch.registry import Registry
 from sparsesearch.space import Space, Unit
 from sparsesearch.supernet.store import UnitFiles
 
 State = dict[str, torch.Tensor]
+FLOAT_BYTES = 4
 
 
 class Size:
@@ -86,16 +90,48 @@ class Decision:
     weights: State = field(default_factory=dict)
 
 
+class Footprint(NamedTuple):
+    """Memory that a method takes beside the network; an estimate.
+
+    Attributes:
+        learned: numbers that are learned; gradient and moments of each come on top.
+        masks: bytes of masks and of what they are made of.
+    """
+
+    learned: float
+    masks: float
+
+
 class Learner(ABC):
     """A method: parameters of a choice, and what the network is while they are learned.
 
     Attributes:
         local: whether the loss is that of each block on its own inputs.
         carries: whether it ends with weights or masks of its own, not only with a genome.
+        takes_pattern: whether it chooses among the patterns of N:M groups; its constructor then takes the recipe's
+            pattern after the seed, and no other method may be given one.
+        learns_each_weight: whether it learns a number for each weight that can be pruned.
+        soft_numbers: numbers that are made of each weight that can be pruned on the way to its mask, and that the
+            backward pass needs; of the methods here as measured on llama-7m (results/benchmarks/bilevel).
     """
 
     local: bool = False
     carries: bool = True
+    takes_pattern: ClassVar[bool] = False
+    learns_each_weight: ClassVar[bool] = False
+    soft_numbers: ClassVar[int] = 0
+
+    @classmethod
+    def footprint(cls, space: Space, network: Network, options: Any, pattern: str | None) -> Footprint:
+        """Return the memory that it will take.
+
+        Args:
+            options: of the searcher.
+            pattern: N:M of the recipe.
+        """
+        weights = sum(prunable_weights(space, network).values())
+        numbers = float(weights) if cls.learns_each_weight else 0.0
+        return Footprint(numbers, float(cls.soft_numbers * FLOAT_BYTES * weights))
 
     def __init__(self, relaxed: Relaxed, files: UnitFiles, options: Any, seed: int) -> None:
         """
@@ -169,6 +205,14 @@ class Learner(ABC):
     def chances_of(self, kept: Mapping[str, torch.Tensor]) -> Chances:
         """Chances of the levels around numbers of kept elements (of each order)."""
         return {name: between(unit, kept[name]) for name, unit in self.units.items()}
+
+
+LEARNERS: Registry[type[Learner]] = Registry("learner", base=Learner)
+
+
+def learner(method: str) -> Callable[[type[Learner]], type[Learner]]:
+    """Register a subclass of `Learner` as a method, by the `method` of the `LearnedSearcher` whose options it reads."""
+    return LEARNERS.register(method)
 
 
 def gradients_of(loss: torch.Tensor, wanted: Mapping[str, torch.Tensor]) -> State:

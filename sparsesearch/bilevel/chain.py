@@ -13,7 +13,7 @@ from sparsesearch.bilevel.alternation import Loop, Loss
 from sparsesearch.bilevel.base import Decision, Size
 from sparsesearch.bilevel.outcome import genome_of, learned_network
 from sparsesearch.bilevel.reconstruction import BlockLoss
-from sparsesearch.bilevel.registry import learner
+from sparsesearch.bilevel.registry import create_learner
 from sparsesearch.bilevel.relaxed import Relaxed
 from sparsesearch.config import TrainingConfig
 from sparsesearch.data.samples import Samples
@@ -94,7 +94,7 @@ class Learning:
         model = supernet.materialise(supernet.space.dense).float()
         weights = Weights(model, supernet.network, options.weights, around.training)
         self.relaxed = Relaxed(supernet.network, supernet.space, weights)
-        self.learner = learner(searcher.method, self.relaxed, self._files, options, plan.seed, pattern=around.pattern)
+        self.learner = create_learner(searcher.method, self.relaxed, self._files, options, plan.seed, around.pattern)
         sizes: list[Size] = []
         for name, space in plan.sizes:
             sizes.append(Size(name, space, sizes[-1] if sizes else None))

@@ -1,4 +1,4 @@
-"""What the store keeps at its levels, as masks."""
+"""Levels of the store as masks, and how many weights they are of."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ from collections.abc import Sequence
 
 import torch
 
-from sparsesearch.space import Unit
+from sparsesearch.models.network import Network
+from sparsesearch.models.space_builder import sparsity_unit_name
+from sparsesearch.space import Space, Unit
 from sparsesearch.supernet.store import UnitFiles
+
+
+def prunable_weights(space: Space, network: Network) -> dict[str, int]:
+    """Return the number of weights of each sparsity unit, by name."""
+    weights = {sparsity_unit_name(matrix): matrix.size for matrix in network.matrices.values()}
+    return {unit.name: weights[unit.name] for unit in space.units if unit.kind == "sparsity"}
+
+
+def mask_count(space: Space, network: Network) -> int:
+    """Return the number of entries of `level_masks` of all sparsity units."""
+    levels = {unit.name: len(unit.levels) for unit in space.units}
+    return sum(size * levels[name] for name, size in prunable_weights(space, network).items())
 
 
 def level_masks(files: UnitFiles, unit: Unit, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:

@@ -13,6 +13,7 @@ from sparsesearch.bilevel.levels import nearest_level
 from sparsesearch.bilevel.relaxed import Relaxed
 from sparsesearch.bilevel.selection import best
 from sparsesearch.models.network import Matrix, Network
+from sparsesearch.models.space_builder import sparsity_unit_name
 from sparsesearch.space import Genome, Space, Unit
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.compose import select
@@ -40,7 +41,7 @@ class LearnedFiles:
     def __init__(self, model: Any, network: Network, space: Space, store: UnitFiles, decision: Decision) -> None:
         self._network, self._store, self._scores = network, store, decision.scores
         self._own: dict[str, torch.Tensor] = {name: parameter.data for name, parameter in model.named_parameters()}
-        self._names = {f"{m.name.removesuffix('.weight')}.sparsity": m.name for m in network.matrices.values()}
+        self._names = {sparsity_unit_name(m): m.name for m in network.matrices.values()}
 
     def sparse(self, unit: Unit, level: int, shape: tuple[int, ...]) -> torch.Tensor:
         """The weight of a sparsity level >= 1."""

@@ -1,39 +1,38 @@
-"""Which methods there are, by the name that a searcher gives."""
+"""Methods by name: every module of `methods` registers its own, plug-ins theirs."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-from sparsesearch.bilevel.base import Learner
-from sparsesearch.bilevel.methods.besa import Rates
-from sparsesearch.bilevel.methods.bip import BiP
-from sparsesearch.bilevel.methods.gates import Gates
-from sparsesearch.bilevel.methods.lapp import Thresholds
-from sparsesearch.bilevel.methods.maskllm import Patterns
-from sparsesearch.bilevel.methods.oto import HalfSpace
-from sparsesearch.bilevel.methods.pdp import PDP
-from sparsesearch.bilevel.methods.slimming import Scales
-from sparsesearch.bilevel.methods.tas import Widths
+from sparsesearch.bilevel import methods
+from sparsesearch.bilevel.base import LEARNERS, Learner
+from sparsesearch.bilevel.relaxed import Relaxed
+from sparsesearch.plugins import plugin
+from sparsesearch.supernet.store import UnitFiles
 
-LEARNERS: dict[str, Callable[..., Learner]] = {
-    "bip": BiP,
-    "gates": Gates,
-    "tas": Widths,
-    "besa": Rates,
-    "maskllm": Patterns,
-    "pdp": PDP,
-    "lapp": Thresholds,
-    "oto": HalfSpace,
-    "slimming": Scales,
-}
+for _module in pkgutil.iter_modules(methods.__path__, f"{methods.__name__}."):
+    importlib.import_module(_module.name)
 
 
-def learner(method: str, *args: Any, pattern: str | None = None) -> Learner:
-    """A learner by name.
+def learner_class(method: str) -> type[Learner]:
+    """Return the class of a method; raises InputError SS102."""
+    return LEARNERS.find(method)
+
+
+def create_learner(
+    method: str, relaxed: Relaxed, files: UnitFiles, options: Any, seed: int, pattern: str | None = None
+) -> Learner:
+    """Return a method's learner; arguments as those of `Learner`.
 
     Args:
-        args: of `Learner`.
-        pattern: N:M, for methods that choose among patterns.
+        pattern: N:M of the recipe, for methods that take it.
+
+    Raises InputError SS102 for an unknown method, SS127 from a plug-in's constructor.
     """
-    return LEARNERS[method](*args, pattern) if method == "maskllm" else LEARNERS[method](*args)
+    make: Callable[..., Learner] = learner_class(method)
+    patterns = (pattern,) if learner_class(method).takes_pattern else ()
+    with plugin(f"learner {method!r}"):
+        return make(relaxed, files, options, seed, *patterns)

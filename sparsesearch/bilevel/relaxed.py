@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from sparsesearch.models.network import Cut, Network, Slot
-from sparsesearch.models.space_builder import sparsity_module
+from sparsesearch.models.space_builder import sparsity_unit_name
 from sparsesearch.space import Space, Unit
 from sparsesearch.supernet.elastic import Running
 from sparsesearch.training.weights import Weights
@@ -28,7 +28,7 @@ class Relaxed:
     def __init__(self, network: Network, space: Space, weights: Weights) -> None:
         self.network, self.space, self.weights = network, space, weights
         self.units = {unit.name: unit for unit in space.units}
-        self.matrices = {f"{sparsity_module(m)}.sparsity": m for m in network.matrices.values()}
+        self.matrices = {sparsity_unit_name(m): m for m in network.matrices.values()}
         self.touched: dict[str, list[tuple[Unit, Slot | None]]] = {}
         for unit in space.units:
             for name, slot in self._places(unit):

@@ -8,19 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from sparsesearch.config.base import LARGEST, MOST_LEVELS, Finite, Fraction, Seed, Strict, Text
-
-Kind = Literal[
-    "sparsity",
-    "ffn_width",
-    "kv_groups",
-    "q_heads",
-    "experts",
-    "expert_width",
-    "channels",
-    "kernel",
-    "drop_attention",
-    "drop_ffn",
-]
+from sparsesearch.space.unit import Kind as Kind
 
 
 class Grid(Strict):

@@ -1,6 +1,7 @@
 """How good a candidate is: what is kept of the dense model, and losses of samples against it."""
 
-from sparsesearch.evaluation.evaluator import QUALITIES, Evaluator, accuracy, perplexity, quality_class
+from sparsesearch.evaluation.evaluator import Evaluator, accuracy, perplexity
+from sparsesearch.evaluation.qualities import QUALITIES, qualities_of, quality, quality_class
 from sparsesearch.evaluation.targets import Targets, outputs_of
 from sparsesearch.evaluation.teacher import Teacher, kl_to_teacher
 
@@ -13,5 +14,7 @@ __all__ = [
     "kl_to_teacher",
     "outputs_of",
     "perplexity",
+    "qualities_of",
+    "quality",
     "quality_class",
 ]

@@ -13,42 +13,15 @@ import numpy.typing as npt
 from sparsesearch.data.samples import Samples
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.prefix_cache import PrefixCache
-from sparsesearch.evaluation.targets import (
-    Cosine,
-    Distance,
-    Errors,
-    HiddenStates,
-    NextToken,
-    Targets,
-    next_token_loss,
-    outputs_of,
-)
-from sparsesearch.evaluation.teacher import SparseTeacher, Teacher
+from sparsesearch.evaluation.qualities import USER as USER
+from sparsesearch.evaluation.qualities import quality_class
+from sparsesearch.evaluation.targets import Targets, next_token_loss, outputs_of
 from sparsesearch.models.task import TASKS, Task
 from sparsesearch.plugins import unfit
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 
-QUALITIES: dict[str, type[Targets]] = {
-    "kl": Teacher,
-    "sparse_kl": SparseTeacher,
-    "perplexity": NextToken,
-    "error": Errors,
-    "cosine": Cosine,
-    "hidden": HiddenStates,
-    "distance": Distance,
-}
-
-
-# Name of the objective that a function given from Python measures: (model, samples) -> loss, lower is better, of each
-# sample or of all.
-USER = "quality"
 UserQuality = Callable[[Any, Samples], Any]
-
-
-def quality_class(name: str) -> type[Targets]:
-    """The class behind a quality; for the user's own, one that keeps nothing but the samples."""
-    return QUALITIES.get(name, Targets)
 
 
 class Evaluator:
@@ -146,9 +119,8 @@ def minibatch(count: int, need: int, seed: int, draw: int) -> npt.NDArray[np.int
 
 
 def quality_of(losses: npt.NDArray[np.float64], quality: str) -> float:
-    """The objective that losses of samples amount to."""
-    mean = float(np.mean(losses))
-    return float(np.exp(mean)) if quality == "perplexity" else mean
+    """Return the objective that losses (samples,) amount to; raises InputError SS102 for an unknown quality."""
+    return quality_class(quality).objective(losses)
 
 
 def perplexity(

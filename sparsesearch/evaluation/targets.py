@@ -13,15 +13,27 @@ import torch
 from sparsesearch.data.samples import Rows, Samples
 from sparsesearch.errors import problem
 from sparsesearch.files import reserve
+from sparsesearch.models.network import Network
 from sparsesearch.models.task import Task
+
+# Names of tasks: those whose outputs are values of classes, and those of hidden states.
+CLASSES = ("text-classes", "image-classes", "module")
+EMBEDDINGS = ("embedding", "image-embedding")
 
 
 class Targets:
     """A memory-mapped cache for selection samples, shared by all workers of a machine.
 
     A subclass is one quality; the first line of its docstring is what users read.
+
+    Attributes:
+        tasks: names of the tasks (`models.task.TASKS`) whose networks it can judge.
+        needs_labels: whether it reads the labels of selection data.
+        files: names of its arrays, each a file of the cache.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ()
+    needs_labels: ClassVar[bool] = False
     files: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, directory: Path, mode: Literal["r", "r+"] = "r") -> None:
@@ -53,6 +65,16 @@ class Targets:
         for array in self.arrays.values():
             array.flush()  # type: ignore[attr-defined]
 
+    @classmethod
+    def is_blind(cls, network: Network) -> bool:
+        """Return whether it cannot see any change of what a network of its tasks puts out."""
+        return False
+
+    @staticmethod
+    def objective(losses: npt.NDArray[np.float64]) -> float:
+        """Return what a search minimises, of the losses (samples,): their mean."""
+        return float(np.mean(losses))
+
     def write(self, rows: slice, outputs: torch.Tensor) -> None:
         """Keep what `losses` needs of dense outputs (samples, positions, values); nothing by default."""
 
@@ -76,6 +98,12 @@ def outputs_of(model: Any, task: Task, samples: Samples) -> torch.Tensor:
 class NextToken(Targets):
     """exp of the mean next-token loss."""
 
+    tasks: ClassVar[tuple[str, ...]] = ("causal",)
+
+    @staticmethod
+    def objective(losses: npt.NDArray[np.float64]) -> float:
+        return float(np.exp(float(np.mean(losses))))
+
     def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
         return next_token_loss(outputs, self.samples.arrays["input_ids"][rows]).mean(dim=1)
 
@@ -90,6 +118,13 @@ def next_token_loss(logits: torch.Tensor, tokens: npt.NDArray[Any]) -> torch.Ten
 class Errors(Targets):
     """Share of samples whose largest output is not the right class."""
 
+    tasks: ClassVar[tuple[str, ...]] = CLASSES
+    needs_labels = True
+
+    @classmethod
+    def is_blind(cls, network: Network) -> bool:
+        return network.values == 1
+
     def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
         assert self.samples.labels is not None
         labels = torch.from_numpy(np.asarray(self.samples.labels[rows], dtype=np.int64)).to(outputs.device)
@@ -99,6 +134,7 @@ class Errors(Targets):
 class Cosine(Targets):
     """1 - cosine similarity of the embedding (mean of the last hidden states) to the dense model's."""
 
+    tasks: ClassVar[tuple[str, ...]] = EMBEDDINGS
     files = ("embedding",)
 
     @classmethod
@@ -119,6 +155,7 @@ class Cosine(Targets):
 class HiddenStates(Targets):
     """Squared distance of the last hidden states from the dense model's, relative to their squared norm."""
 
+    tasks: ClassVar[tuple[str, ...]] = EMBEDDINGS
     files = ("states",)
 
     @classmethod
@@ -138,6 +175,8 @@ class HiddenStates(Targets):
 
 class Distance(HiddenStates):
     """Squared distance of the outputs from the dense model's, relative to how much these vary between samples."""
+
+    tasks: ClassVar[tuple[str, ...]] = CLASSES
 
     @cached_property
     def variance(self) -> float:

@@ -8,12 +8,14 @@ it where k covers all classes. (Renormalising over the top k instead would let a
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from sparsesearch.data.samples import Rows, Samples
-from sparsesearch.evaluation.targets import Targets, allocate
+from sparsesearch.evaluation.targets import CLASSES, Targets, allocate
+from sparsesearch.models.network import Network
 
 TOP = 512
 
@@ -25,7 +27,12 @@ class Teacher(Targets):
     log-probability of everything outside the top k.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ("causal", "masked", "seq2seq", *CLASSES)
     files = ("index", "logp", "tail")
+
+    @classmethod
+    def is_blind(cls, network: Network) -> bool:
+        return not network.distribution
 
     @classmethod
     def create(cls, directory: Path, samples: Samples, shape: tuple[int, int], top: int = TOP) -> Teacher:
@@ -72,6 +79,8 @@ class SparseTeacher(Teacher):
 
     What a candidate gives to other outcomes costs it nothing (Týr-the-Pruner's fitness, arXiv 2503.09657).
     """
+
+    tasks: ClassVar[tuple[str, ...]] = ("causal", "masked", "seq2seq")
 
     def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
         index, logp, _ = self.rows(rows, outputs.device)

@@ -91,7 +91,7 @@ def model_card(report: dict[str, Any], told: dict[str, Any], results: RunResults
         template_str=f"---\n{{{{ card_data }}}}\n---\n\n{_TEXT}",
         title=markdown(f"{results.info['model']}, pruned ({candidate.genome.id})"),
         summary=f"A pruned version of {markdown(base or 'the sparsesearch demo model')}: "
-        f"{_quality(results, candidate)}, form `{form}` ({FORMS[form]}).",
+        f"{_quality(results, candidate)}, form `{form}` ({FORMS[form].about}).",
         figure=FIGURE,
         load=_how_to_load(report, told),
         why=markdown(f"This form: {report['why']}."),

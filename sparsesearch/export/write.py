@@ -31,7 +31,7 @@ from sparsesearch.export.card_figure import FIGURE, write_figure
 from sparsesearch.export.forms import pattern_check
 from sparsesearch.export.forms.graphs import GRAPHS, check_packages, graph_inputs
 from sparsesearch.export.forms.graphs import save as save_graph
-from sparsesearch.export.forms.registry import REGISTRY, choose, notes_of, stock_classes
+from sparsesearch.export.forms.registry import FORMS, choose, stock_classes
 from sparsesearch.export.loading import MANIFEST, STATE, load
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.checkpoint import Types
@@ -212,9 +212,7 @@ def _write(
 ) -> dict[str, Any]:
     """Write the model's own files; under `more` what the manifest must say of them, and counts of a graph's weights."""
     supernet, genome, task = reopened.supernet, candidate.genome, reopened.supernet.network.task
-    make = REGISTRY[form].plan(supernet, genome)
-    assert not isinstance(make, str)
-    model = make()
+    model = FORMS[form].plan(supernet, genome)()
     if corrects:
         reopened.norms.correct(model, genome)
     if form in GRAPHS:
@@ -226,7 +224,7 @@ def _write(
         return verify.counts(model) | {"more": {"inputs": names, "max_length": length}}
     if isinstance(reopened.launch.source, Checkpoint):
         _in_types(model, reopened.launch.source.types).save_pretrained(work)
-        for name, text in (REGISTRY[form].code or _no_code)(supernet).items():
+        for name, text in (FORMS[form].code or _no_code)(supernet).items():
             (work / name).write_text(text)
         _save_beside(reopened, work)
         return {"more": {"classes": stock_classes(supernet)}}
@@ -322,7 +320,8 @@ def _notes(form: str, report: dict[str, Any], candidate: Evaluation, dense: dict
             "kernel."
         )
     counts = {"params": report["params"], "candidate": candidate.costs["params"], "dense": dense["params"]}
-    notes += notes_of(form, counts)
+    if write_notes := FORMS[form].notes:
+        notes += write_notes(counts)
     return notes + ([pattern_check.note(report["pattern"])] if "pattern" in report else [])
 
 
@@ -352,7 +351,7 @@ def _verify(form: str, work: Path, reopened: ReopenedRun, candidate: Evaluation,
             again = load(work, torch.float32, module=reopened.launch.source.module)
             ways = {"sparsesearch.load": verify.check(again, inputs, outputs)}
         else:
-            promised = REGISTRY[form].ways
+            promised = FORMS[form].ways
             wanted = promised if task.auto_class or form in GRAPHS else ("sparsesearch.load",)
             ways = {way: _load_freshly(work, reference, way) for way in wanted}
     worst = max(way["max_abs_logit_diff"] for way in ways.values())

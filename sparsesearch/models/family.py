@@ -1,7 +1,8 @@
 """Family maps: which modules of an architecture make a unit, and which tensors move together when it is cut.
 
 A map describes stock modules by name and shape and never rewrites modeling code. `FAMILIES` maps a `model_type` to the
-function that describes it; to add a family, write such a function in a file of `families/` and add its line here.
+function that describes it; to add a family, write such a function in a file of `families/` and add its line here, or
+register it with `family`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from sparsesearch.models.families import (
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import Task, task_of
 from sparsesearch.plugins import plugin
+from sparsesearch.registry import Registry
 
 # Image side where a configuration names none, and the length of what has no limit.
 DRY_IMAGE, UNBOUNDED = 224, 1_000_000
@@ -72,56 +74,55 @@ _DEEPSEEK = Family(
     _GROUPED | {"expert_width": ("moe_intermediate_size",), "experts": ("n_routed_experts",)},
 )
 
-FAMILIES: dict[str, Family] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "granite": _LLAMA,
-    "smollm3": _LLAMA,
-    "gemma2": _GEMMA,
-    "gemma3_text": _GEMMA,
-    "olmo2": Family(llama.describe_olmo2, "layers", _GROUPED),
-    "phi3": Family(phi3.describe, "layers", _GROUPED),
-    "gpt2": Family(gpt2.describe, "h", {"ffn_width": ("n_inner",)}),
-    "opt": Family(opt.describe, "decoder.layers", {"ffn_width": ("ffn_dim",)}),
-    "gpt_neox": Family(gpt_neox.describe, "layers", {"ffn_width": ("intermediate_size",)}),
-    "mixtral": Family(
-        moe.describe,
-        "layers",
-        _GROUPED | {"ffn_width": (), "expert_width": ("intermediate_size",), "experts": ("num_local_experts",)},
-    ),
-    "qwen2_moe": _MOE,
-    "qwen3_moe": _MOE,
-    "olmoe": Family(
-        moe.describe, "layers", _GROUPED | {"expert_width": ("intermediate_size",), "experts": ("num_experts",)}
-    ),
-    "deepseek_v2": _DEEPSEEK,
-    "deepseek_v3": _DEEPSEEK,
-    "bert": Family(bert.describe, "encoder.layer", {"ffn_width": ("intermediate_size",)}),
-    "roberta": Family(bert.describe, "encoder.layer", {"ffn_width": ("intermediate_size",)}),
-    "distilbert": Family(distilbert.describe, "transformer.layer", {"ffn_width": ("hidden_dim",)}),
-    "deberta-v2": Family(
-        bert.describe_deberta, "encoder.layer", {"ffn_width": ("intermediate_size",)}, blockwise=False
-    ),
-    "t5": Family(t5.describe, "encoder.block decoder.block", {"ffn_width": ("d_ff",)}, blockwise=False),
-    "vit": Family(vit.describe, "layers", {"ffn_width": ("intermediate_size",)}),
-    "deit": Family(vit.describe, "layers", {"ffn_width": ("intermediate_size",)}),
-    "swin": Family(swin.describe, "", {}, blockwise=False),
-    "convnext": Family(convnext.describe, "", {}, blockwise=False),
-}
+FAMILIES: Registry[Family] = Registry(
+    "family",
+    {
+        "llama": _LLAMA,
+        "mistral": _LLAMA,
+        "qwen2": _LLAMA,
+        "qwen3": _LLAMA,
+        "granite": _LLAMA,
+        "smollm3": _LLAMA,
+        "gemma2": _GEMMA,
+        "gemma3_text": _GEMMA,
+        "olmo2": Family(llama.describe_olmo2, "layers", _GROUPED),
+        "phi3": Family(phi3.describe, "layers", _GROUPED),
+        "gpt2": Family(gpt2.describe, "h", {"ffn_width": ("n_inner",)}),
+        "opt": Family(opt.describe, "decoder.layers", {"ffn_width": ("ffn_dim",)}),
+        "gpt_neox": Family(gpt_neox.describe, "layers", {"ffn_width": ("intermediate_size",)}),
+        "mixtral": Family(
+            moe.describe,
+            "layers",
+            _GROUPED | {"ffn_width": (), "expert_width": ("intermediate_size",), "experts": ("num_local_experts",)},
+        ),
+        "qwen2_moe": _MOE,
+        "qwen3_moe": _MOE,
+        "olmoe": Family(
+            moe.describe, "layers", _GROUPED | {"expert_width": ("intermediate_size",), "experts": ("num_experts",)}
+        ),
+        "deepseek_v2": _DEEPSEEK,
+        "deepseek_v3": _DEEPSEEK,
+        "bert": Family(bert.describe, "encoder.layer", {"ffn_width": ("intermediate_size",)}),
+        "roberta": Family(bert.describe, "encoder.layer", {"ffn_width": ("intermediate_size",)}),
+        "distilbert": Family(distilbert.describe, "transformer.layer", {"ffn_width": ("hidden_dim",)}),
+        "deberta-v2": Family(
+            bert.describe_deberta, "encoder.layer", {"ffn_width": ("intermediate_size",)}, blockwise=False
+        ),
+        "t5": Family(t5.describe, "encoder.block decoder.block", {"ffn_width": ("d_ff",)}, blockwise=False),
+        "vit": Family(vit.describe, "layers", {"ffn_width": ("intermediate_size",)}),
+        "deit": Family(vit.describe, "layers", {"ffn_width": ("intermediate_size",)}),
+        "swin": Family(swin.describe, "", {}, blockwise=False),
+        "convnext": Family(convnext.describe, "", {}, blockwise=False),
+    },
+    listed="families",
+)
 
 
 def family(
-    model_type: str, blocks: str, uniform: dict[str, tuple[str, ...]] | None = None
+    model_type: str, blocks: str, uniform: dict[str, tuple[str, ...]] | None = None, blockwise: bool = True
 ) -> Callable[[Callable[[Any, Parts], None]], Callable[[Any, Parts], None]]:
     """Register the map of a family of your own; arguments as the attributes of `Family`."""
-
-    def register(describe: Callable[[Any, Parts], None]) -> Callable[[Any, Parts], None]:
-        FAMILIES[model_type] = Family(describe, blocks, uniform or {})
-        return describe
-
-    return register
+    return FAMILIES.register(model_type, lambda describe: Family(describe, blocks, uniform or {}, blockwise))
 
 
 # Convolutional networks whose channel groups come from tracing.

@@ -66,6 +66,11 @@ def sparsity_module(matrix: Matrix) -> str:
     return matrix.name.removesuffix(".weight")
 
 
+def sparsity_unit_name(matrix: Matrix) -> str:
+    """Return the name of a matrix's sparsity unit, as `Unit.name` has it."""
+    return f"{sparsity_module(matrix)}.sparsity"
+
+
 def modules_of(kind: str, network: Network) -> dict[str, Module]:
     """What a unit kind applies to in a network, by the module name that targets match."""
     if kind == "sparsity":
@@ -265,7 +270,7 @@ def compensated(network: Network, units: Collection[str]) -> dict[str, Matrix]:
     return {
         matrix.bias: matrix
         for matrix in network.matrices.values()
-        if matrix.bias and (matrix.name in read or f"{sparsity_module(matrix)}.sparsity" in units)
+        if matrix.bias and (matrix.name in read or sparsity_unit_name(matrix) in units)
     }
 
 
@@ -303,7 +308,7 @@ def _part(network: Network, name: str, slots: list[Held], units: dict[str, Unit]
             now[slot.axis] = slot.size(now[slot.axis], elements)
         sizes.append(now)
     params = tuple(math.prod(now) for now in sizes)
-    sparsity = units.get(f"{sparsity_module(matrix)}.sparsity") if matrix else None
+    sparsity = units.get(sparsity_unit_name(matrix)) if matrix else None
     weights = sparsity.levels if sparsity else (1,)
     drop = next((d.name for d in network.drops.values() if d.name in units and d.takes(name)), None)
     if matrix is None:

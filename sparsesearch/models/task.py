@@ -23,7 +23,6 @@ class Task:
     Attributes:
         auto_class: the Auto class of transformers that loads it.
         data: what a sample is: a window of `tokens`, a `pair` of windows (encoder, decoder), or an `image`.
-        qualities: what candidates can be judged by, the default first.
         call: outputs for a batch, float32, shape (samples, positions, values).
         pooled: whether there is one position for a whole sample.
         special: whether windows start and end with the tokenizer's special tokens.
@@ -32,7 +31,6 @@ class Task:
     name: str
     auto_class: str
     data: Literal["tokens", "pair", "image"]
-    qualities: tuple[str, ...]
     call: Callable[[Any, Inputs], torch.Tensor]
     pooled: bool = False
     special: bool = False
@@ -110,14 +108,13 @@ def along(task: Task, axis: int) -> Task:
 TASKS = {
     task.name: task
     for task in (
-        Task("causal", "AutoModelForCausalLM", "tokens", ("kl", "sparse_kl", "perplexity"), _logits),
-        Task("masked", "AutoModelForMaskedLM", "tokens", ("kl", "sparse_kl"), _logits, special=True),
-        Task("seq2seq", "AutoModelForSeq2SeqLM", "pair", ("kl", "sparse_kl"), _logits),
+        Task("causal", "AutoModelForCausalLM", "tokens", _logits),
+        Task("masked", "AutoModelForMaskedLM", "tokens", _logits, special=True),
+        Task("seq2seq", "AutoModelForSeq2SeqLM", "pair", _logits),
         Task(
             "text-classes",
             "AutoModelForSequenceClassification",
             "tokens",
-            ("kl", "distance", "error"),
             _classes,
             pooled=True,
             special=True,
@@ -126,13 +123,12 @@ TASKS = {
             "image-classes",
             "AutoModelForImageClassification",
             "image",
-            ("kl", "distance", "error"),
             _classes,
             pooled=True,
         ),
-        Task("embedding", "AutoModel", "tokens", ("cosine", "hidden"), _hidden, special=True),
-        Task("image-embedding", "AutoModel", "image", ("cosine", "hidden"), _hidden),
-        Task("module", "", "image", ("kl", "distance", "error"), _module),
+        Task("embedding", "AutoModel", "tokens", _hidden, special=True),
+        Task("image-embedding", "AutoModel", "image", _hidden),
+        Task("module", "", "image", _module),
     )
 }
 _SUFFIXES = {

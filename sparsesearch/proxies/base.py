@@ -15,6 +15,7 @@ from sparsesearch.data.samples import Samples
 from sparsesearch.errors import problem
 from sparsesearch.models.network import Network
 from sparsesearch.plugins import load_plugins, plugin
+from sparsesearch.registry import Registry
 
 Reads = Literal["costs", "matrix", "network"]
 # What must be measured on the dense network for a proxy, once for all candidates.
@@ -59,7 +60,7 @@ class Proxy:
         return ""
 
 
-PROXIES: dict[str, Proxy] = {}
+PROXIES: Registry[Proxy] = Registry("proxy", listed="proxies")
 
 
 def proxy(
@@ -72,31 +73,20 @@ def proxy(
 ) -> Callable[[Callable[[Any], float]], Callable[[Any], float]]:
     """Register a function as a proxy; arguments as the attributes of `Proxy`."""
 
-    def register(score: Callable[[Any], float]) -> Callable[[Any], float]:
-        PROXIES[name] = Proxy(name, reads, score, needs, supervised, prepare, refuses)
-        return score
-
-    return register
+    return PROXIES.register(name, lambda score: Proxy(name, reads, score, needs, supervised, prepare, refuses))
 
 
-def all_proxies() -> dict[str, Proxy]:
-    """Ours, those registered in this process, and those of installed packages, by name."""
+def all_proxies() -> Registry[Proxy]:
+    """Return all proxies by name: those of sparsesearch, of this process, and of installed packages."""
     load_plugins()
     return PROXIES
 
 
 def proxies_named(names: Iterable[str]) -> list[Proxy]:
-    """Proxies by name; raises InputError SS102 for an unknown one, or one named twice."""
-    known, names = all_proxies(), list(names)
+    """Return proxies by name; raises InputError SS102 for an unknown one, or one named twice."""
+    names, registry = list(names), all_proxies()
+    found = [registry.find(name) for name in names]
     for name in names:
-        if name not in known:
-            raise problem(
-                "SS102",
-                f"proxy {name!r} not found.",
-                got=name,
-                allowed=known,
-                fix="See: sparsesearch list proxies",
-            )
         if names.count(name) > 1:
             raise problem("SS102", f"proxy {name!r} is named twice.", fix="Name each once.")
-    return [known[name] for name in names]
+    return found

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,6 +25,8 @@ from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.compose import TensorLevels
 from sparsesearch.supernet.propagate import propagated_weights
+
+Returned = TypeVar("Returned")
 
 # Calibration samples that a candidate is scored on by proxies that run it.
 SAMPLES = 16
@@ -71,15 +74,23 @@ class Gatherer:
         done.touch()
 
 
-# By matrix; a text where the proxy failed.
-Tables = dict[str, Tabulated] | str
+@dataclass(frozen=True)
+class Failure:
+    """A proxy that raised an error, or returned no number; `reason` is what reports say."""
+
+    reason: str
+
+
+Score = float | Failure
+# Scores of all levels, by matrix.
+Tables = dict[str, Tabulated] | Failure
 
 
 def tabulate(gathered: Gatherer, block: int, proxies: Sequence[Proxy]) -> dict[str, Tables]:
     """Scores of all levels of a block's matrices, by proxy."""
     composer = gathered.supernet.composer
     tables: dict[str, dict[str, Tabulated]] = {proxy.name: {} for proxy in proxies}
-    failures: dict[str, str] = {}
+    failures: dict[str, Failure] = {}
     needs = {need for proxy in proxies for need in proxy.needs}
     given = _Given(gathered, block, needs)
     for matrix in composer.network.matrices.values():
@@ -89,7 +100,7 @@ def tabulate(gathered: Gatherer, block: int, proxies: Sequence[Proxy]) -> dict[s
         for pruned in given.combinations(matrix):
             for proxy in proxies:
                 score = scored_by(proxy, pruned)
-                if isinstance(score, str):
+                if isinstance(score, Failure):
                     failures[proxy.name] = score
                 else:
                     rows[proxy.name].append(score)
@@ -98,16 +109,16 @@ def tabulate(gathered: Gatherer, block: int, proxies: Sequence[Proxy]) -> dict[s
     return tables | failures
 
 
-def scored_by(proxy: Proxy, given: Any) -> float | str:
-    """A score; what a proxy fails with is a text, as one proxy must not end an audit."""
+def scored_by(proxy: Proxy, given: Any) -> Score:
+    """Return a score, or how the proxy failed: one proxy must not end an audit."""
+    return _attempt(lambda: as_number(proxy, proxy.score(given)))
+
+
+def _attempt(call: Callable[[], Returned]) -> Returned | Failure:
     try:
-        return as_number(proxy, proxy.score(given))
+        return call()
     except (Exception, SystemExit) as error:  # whatever other people's code raises
-        return _failure(error)
-
-
-def _failure(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+        return Failure(f"{type(error).__name__}: {error}")
 
 
 def as_number(proxy: Proxy, value: Any) -> float:
@@ -176,16 +187,13 @@ class NetworkScorer:
         self.evaluator, self.samples = evaluator, samples.rows(slice(0, SAMPLES))
         self._dense: dict[str, Any] = {}
 
-    def scores(self, genome: Genome, proxies: Sequence[Proxy]) -> dict[str, float | str]:
-        """By proxy; what a proxy fails with is a text."""
+    def scores(self, genome: Genome, proxies: Sequence[Proxy]) -> dict[str, Score]:
+        """Return the scores of a genome, by proxy."""
         return {proxy.name: self._score(genome, proxy) for proxy in proxies}
 
-    def _score(self, genome: Genome, proxy: Proxy) -> float | str:
-        try:
-            reference = self._reference(proxy)
-        except (Exception, SystemExit) as error:
-            return _failure(error)
-        return scored_by(proxy, self._live(genome, reference))
+    def _score(self, genome: Genome, proxy: Proxy) -> Score:
+        reference = _attempt(lambda: self._reference(proxy))
+        return reference if isinstance(reference, Failure) else scored_by(proxy, self._live(genome, reference))
 
     def _reference(self, proxy: Proxy) -> Any:
         """What the proxy measures on the dense network, once."""

@@ -1,9 +1,9 @@
 """Local pruners: one matrix or one group of elements and its statistics in, its levels out."""
 
 from sparsesearch.pruning.base import (
-    NEEDS_GRADIENTS,
     STRUCTURED,
     UNSTRUCTURED,
+    Pruner,
     layer_error,
     needs_gradients,
     pruner,
@@ -11,21 +11,22 @@ from sparsesearch.pruning.base import (
     unstructured,
 )
 from sparsesearch.pruning.bias import bias_shift
-from sparsesearch.pruning.experts import EXPERTS, Experts, expert_order
+from sparsesearch.pruning.experts import EXPERTS, Experts, expert_order, expert_order_named
 from sparsesearch.pruning.layer import Group, Layer, Reader, Writer
 
 __all__ = [
     "EXPERTS",
-    "NEEDS_GRADIENTS",
     "STRUCTURED",
     "UNSTRUCTURED",
     "Experts",
     "Group",
     "Layer",
+    "Pruner",
     "Reader",
     "Writer",
     "bias_shift",
     "expert_order",
+    "expert_order_named",
     "layer_error",
     "needs_gradients",
     "pruner",

@@ -1,14 +1,14 @@
-"""What a local pruner is, and which there are."""
+"""Local pruners by name: `pruner` registers one, `unstructured` and `structured` look one up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
 from sparsesearch.config import PrunerConfig
-from sparsesearch.errors import problem
 from sparsesearch.pruning.cfsp import cfsp
 from sparsesearch.pruning.checked import checked_structured, checked_unstructured
 from sparsesearch.pruning.elements import by_element_score
@@ -25,76 +25,91 @@ from sparsesearch.pruning.score import by_score
 from sparsesearch.pruning.sparsegpt import sparsegpt
 from sparsesearch.pruning.taylor import element_taylor, taylor
 from sparsesearch.pruning.wanda import wanda
+from sparsesearch.registry import Registry
 
-UNSTRUCTURED: dict[str, Unstructured] = {
-    "random": by_score(random),
-    "magnitude": by_score(magnitude),
-    "wanda": by_score(wanda),
-    "gblm": by_score(gblm),
-    "taylor": by_score(taylor),
-    "sparsegpt": sparsegpt,
-}
-STRUCTURED: dict[str, Structured] = {
-    "prefix": by_element_score(prefix),
-    "random": by_element_score(element_random),
-    "magnitude": by_element_score(element_magnitude),
-    "maw": by_element_score(maw),
-    "minitron": by_element_score(minitron),
-    "flap": by_element_score(flap),
-    "cfsp": by_element_score(cfsp),
-    "taylor": by_element_score(element_taylor),
-    "obs": obs,
-}
+Prune = TypeVar("Prune", Unstructured, Structured)
 
 
-def pruner(name: str, of: Literal["sparsity", "width"]) -> Callable[[Any], Any]:
-    """Register a score of your own as a pruner.
+@dataclass(frozen=True)
+class Pruner(Generic[Prune]):
+    """A registered pruner.
+
+    Attributes:
+        prune: gives the levels of a layer (`Unstructured`) or of a group (`Structured`).
+        needs_gradients: whether it reads gradients of the loss, which are gathered for it then.
+    """
+
+    prune: Prune
+    needs_gradients: bool = False
+
+
+UNSTRUCTURED: Registry[Pruner[Unstructured]] = Registry(
+    "pruner of weights",
+    {
+        "random": Pruner(by_score(random)),
+        "magnitude": Pruner(by_score(magnitude)),
+        "wanda": Pruner(by_score(wanda)),
+        "gblm": Pruner(by_score(gblm), needs_gradients=True),
+        "taylor": Pruner(by_score(taylor), needs_gradients=True),
+        "sparsegpt": Pruner(sparsegpt),
+    },
+    listed="pruners",
+)
+STRUCTURED: Registry[Pruner[Structured]] = Registry(
+    "pruner of elements",
+    {
+        "prefix": Pruner(by_element_score(prefix)),
+        "random": Pruner(by_element_score(element_random)),
+        "magnitude": Pruner(by_element_score(element_magnitude)),
+        "maw": Pruner(by_element_score(maw)),
+        "minitron": Pruner(by_element_score(minitron)),
+        "flap": Pruner(by_element_score(flap)),
+        "cfsp": Pruner(by_element_score(cfsp)),
+        "taylor": Pruner(by_element_score(element_taylor), needs_gradients=True),
+        "obs": Pruner(obs),
+    },
+    listed="pruners",
+)
+
+
+def pruner(
+    name: str, of: Literal["sparsity", "width"], needs_gradients: bool = False, scores: bool = True
+) -> Callable[[Any], Any]:
+    """Register a function of your own as a pruner.
 
     Args:
         of: `sparsity`: f(layer, options) gives a score of each weight (O, I), the highest stay, and `row` or `layer`,
             among which they are compared; `width`: f(group, options) gives a score of each element (E,).
+        needs_gradients: whether it reads gradients of the loss.
+        scores: whether the function gives scores; if not, it is the pruner itself, as `Unstructured` or `Structured`
+            in `sparsesearch.pruning.layer` describe it.
     """
-
-    def register(score: Any) -> Any:
-        if of == "sparsity":
-            UNSTRUCTURED[name] = by_score(score)
-        else:
-            STRUCTURED[name] = by_element_score(score)
-        return score
-
-    return register
-
-
-# Names, in either registry, of those that raise InputError SS209 without gradients.
-NEEDS_GRADIENTS = frozenset({"gblm", "taylor"})
+    registry: Registry[Any] = UNSTRUCTURED if of == "sparsity" else STRUCTURED
+    by_scores: Callable[[Any], Any] = by_score if of == "sparsity" else by_element_score
+    return registry.register(name, lambda f: Pruner(by_scores(f) if scores else f, needs_gradients))
 
 
 def needs_gradients(pruners: PrunerConfig) -> bool:
-    """Whether a configuration's pruners need gradients of the loss."""
-    return bool(NEEDS_GRADIENTS & {pruners.sparsity, pruners.width})
-
-
-def _named(name: str, pruners: dict[str, Callable[..., object]], key: str) -> None:
-    if name not in pruners:
-        raise problem(
-            "SS102",
-            f"{key} {name!r} not found.",
-            got=name,
-            allowed=pruners,
-            fix="See: sparsesearch list pruners",
-        )
+    """Return whether a configuration's pruners need gradients of the loss; raises InputError SS102."""
+    return _unstructured(pruners.sparsity).needs_gradients or _structured(pruners.width).needs_gradients
 
 
 def unstructured(name: str) -> Unstructured:
-    """The unstructured pruner of that name, whose levels are checked; raises InputError SS102 or, from it, SS127."""
-    _named(name, dict(UNSTRUCTURED), "pruners.sparsity")
-    return checked_unstructured(f"pruners.sparsity {name!r}", UNSTRUCTURED[name])
+    """Return the pruner of weights of a name, whose levels are checked; raises InputError SS102 or, from it, SS127."""
+    return checked_unstructured(f"pruners.sparsity {name!r}", _unstructured(name).prune)
 
 
 def structured(name: str) -> Structured:
-    """The structured pruner of that name, whose levels are checked; raises InputError SS102 or, from it, SS127."""
-    _named(name, dict(STRUCTURED), "pruners.width")
-    return checked_structured(f"pruners.width {name!r}", STRUCTURED[name])
+    """Return the pruner of elements of a name, whose levels are checked; raises InputError SS102 or, from it, SS127."""
+    return checked_structured(f"pruners.width {name!r}", _structured(name).prune)
+
+
+def _unstructured(name: str) -> Pruner[Unstructured]:
+    return UNSTRUCTURED.find(name, key="pruners.sparsity")
+
+
+def _structured(name: str) -> Pruner[Structured]:
+    return STRUCTURED.find(name, key="pruners.width")
 
 
 def layer_error(weight_OI: torch.Tensor, pruned_OI: torch.Tensor, second_moment_II: torch.Tensor) -> float:

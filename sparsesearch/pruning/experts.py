@@ -9,8 +9,8 @@ import torch
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import pdist
 
-from sparsesearch.errors import problem
 from sparsesearch.pruning.checked import checked_order
+from sparsesearch.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,24 @@ def prefix(experts: Experts) -> torch.Tensor:
     return torch.arange(len(experts.tokens)).flip(0)
 
 
-# experts -> all their indices, the first to go first
-EXPERTS: dict[str, Callable[[Experts], torch.Tensor]] = {
-    "reap": reap,
-    "easy_ep": easy_ep,
-    "stun": stun,
-    "frequency": frequency,
-    "prefix": prefix,
-}
+# experts -> all their indices (E,), the first to go first
+ExpertOrder = Callable[[Experts], torch.Tensor]
+
+EXPERTS: Registry[ExpertOrder] = Registry(
+    "order of experts",
+    {"reap": reap, "easy_ep": easy_ep, "stun": stun, "frequency": frequency, "prefix": prefix},
+    listed="pruners",
+)
 
 
-def expert_order(name: str) -> Callable[[Experts], torch.Tensor]:
-    """The criterion of that name, whose orders are checked; raises InputError SS102 or, from it, SS127."""
-    if name not in EXPERTS:
-        raise problem(
-            "SS102",
-            f"pruners.experts {name!r} not found.",
-            got=name,
-            allowed=EXPERTS,
-            fix="See: sparsesearch list pruners",
-        )
-    return checked_order(f"pruners.experts {name!r}", EXPERTS[name], lambda experts: len(experts.tokens))
+def expert_order(name: str) -> Callable[[ExpertOrder], ExpertOrder]:
+    """Register a function of your own as an order of experts: f(experts) gives all their indices (E,), int64, the
+    first to go first.
+    """
+    return EXPERTS.register(name)
+
+
+def expert_order_named(name: str) -> ExpertOrder:
+    """Return the order of a name, whose indices are checked; raises InputError SS102 or, from it, SS127."""
+    order = EXPERTS.find(name, key="pruners.experts")
+    return checked_order(f"pruners.experts {name!r}", order, lambda experts: len(experts.tokens))

@@ -140,7 +140,7 @@ class LearnedSearcher(Searcher):
 
     options: Options
     ends_by_itself = True
-    # Name in `bilevel.registry.LEARNERS`, kinds of units that can be chosen, and whether sparsity goes with the others.
+    # Name in `bilevel.base.LEARNERS`, kinds of units that can be chosen, and whether sparsity goes with the others.
     method: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]] = tuple(kind for kind in KINDS if kind != "kernel")
     mixes: ClassVar[bool] = False

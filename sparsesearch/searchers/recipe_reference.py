@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, PydanticUserError
@@ -49,7 +50,7 @@ def _options_schema(options: type[BaseModel]) -> dict[str, Any] | None:
     return None if "$defs" in schema else schema | {"title": "Options"}
 
 
-def _names_by_options(searchers: dict[str, type[Searcher]]) -> dict[type[Searcher.Options], list[str]]:
+def _names_by_options(searchers: Mapping[str, type[Searcher]]) -> dict[type[Searcher.Options], list[str]]:
     names: dict[type[Searcher.Options], list[str]] = {}
     for name, searcher in searchers.items():
         names.setdefault(searcher.Options, []).append(name)

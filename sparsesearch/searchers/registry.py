@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sparsesearch.allocation import ALLOCATIONS
 from sparsesearch.errors import printable, problem
 from sparsesearch.plugins import plugin
+from sparsesearch.registry import Registry
 from sparsesearch.searchers.allocation import AllocationSearcher
 from sparsesearch.searchers.auto.searcher import AutoSearcher
 from sparsesearch.searchers.base import Searcher, Seeds, Traits
@@ -31,47 +32,45 @@ from sparsesearch.space import Space
 
 # Prefix of the searchers that are closed-form rules.
 ALLOCATION = "allocation:"
-SEARCHERS: dict[str, type[Searcher]] = {
-    "auto": AutoSearcher,
-    "random": RandomSearcher,
-    "evolution": EvolutionSearcher,
-    "evopress": EvoPressSearcher,
-    "darwin": DarwinSearcher,
-    "tyr": TyrSearcher,
-    "minitron": MinitronSearcher,
-    "nsga2": NSGA2Searcher,
-    "nsga3": NSGA3Searcher,
-    "decomposition": DecompositionSearcher,
-    "dp": DPSearcher,
-    "milp": MILPSearcher,
-    "finercut": FinerCutSearcher,
-    **LEARNED,
-    **{f"optuna:{name}": sampler for name, sampler in SAMPLERS.items()},
-    **{f"{ALLOCATION}{name}": AllocationSearcher for name in ALLOCATIONS},
-}
+
+
+def _allocations() -> dict[str, type[Searcher]]:
+    return {f"{ALLOCATION}{name}": AllocationSearcher for name in ALLOCATIONS}
+
+
+SEARCHERS: Registry[type[Searcher]] = Registry(
+    "searcher",
+    {
+        "auto": AutoSearcher,
+        "random": RandomSearcher,
+        "evolution": EvolutionSearcher,
+        "evopress": EvoPressSearcher,
+        "darwin": DarwinSearcher,
+        "tyr": TyrSearcher,
+        "minitron": MinitronSearcher,
+        "nsga2": NSGA2Searcher,
+        "nsga3": NSGA3Searcher,
+        "decomposition": DecompositionSearcher,
+        "dp": DPSearcher,
+        "milp": MILPSearcher,
+        "finercut": FinerCutSearcher,
+        **LEARNED,
+        **{f"optuna:{name}": sampler for name, sampler in SAMPLERS.items()},
+    },
+    base=Searcher,
+    listed="searchers",
+    derived=_allocations,
+)
 
 
 def searcher(name: str) -> Callable[[type[Searcher]], type[Searcher]]:
-    """Register a class of your own by name."""
-
-    def register(cls: type[Searcher]) -> type[Searcher]:
-        SEARCHERS[name] = cls
-        return cls
-
-    return register
+    """Register a subclass of `Searcher` of your own by name."""
+    return SEARCHERS.register(name)
 
 
 def options_of(name: str, options: dict[str, Any]) -> Searcher.Options:
     """Validated options of a searcher; raises InputError SS101 or SS102."""
-    if name not in SEARCHERS:
-        raise problem(
-            "SS102",
-            f"searcher {name!r} not found.",
-            got=name,
-            allowed=SEARCHERS,
-            fix="See: sparsesearch list searchers",
-        )
-    cls = SEARCHERS[name].Options
+    cls = SEARCHERS.find(name, key="search.searcher").Options
     try:
         return cls(**options)
     except ValidationError as error:

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-KINDS = {
+Kind = Literal[
+    "sparsity",
+    "ffn_width",
+    "kv_groups",
+    "q_heads",
+    "experts",
+    "expert_width",
+    "channels",
+    "kernel",
+    "drop_attention",
+    "drop_ffn",
+]
+KINDS: dict[Kind, str] = {
     "sparsity": "unstructured sparsity of one weight matrix; a level is the number of weights kept",
     "ffn_width": "width of one feed-forward sublayer; a level is the number of neurons kept",
     "kv_groups": "KV groups of one attention (its keys, values and all their queries); a level is the groups kept",

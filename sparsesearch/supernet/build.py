@@ -17,14 +17,14 @@ from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import DamagedFile, problem
 from sparsesearch.files import file_hash, read_json, write_json
 from sparsesearch.models.network import Cut, Index, Matrix, Network, Slot
-from sparsesearch.models.space_builder import sparsity_module
+from sparsesearch.models.space_builder import sparsity_unit_name
 from sparsesearch.pruning import (
     Experts,
     Group,
     Layer,
     Reader,
     Writer,
-    expert_order,
+    expert_order_named,
     layer_error,
     structured,
     unstructured,
@@ -85,7 +85,7 @@ class StoreBuilder:
             if cut.block == block and cut.name in self.units:
                 units |= self._cut(cut, self.units[cut.name])
         for matrix in self.network.matrices.values():
-            unit = self.units.get(f"{sparsity_module(matrix)}.sparsity")
+            unit = self.units.get(sparsity_unit_name(matrix))
             if matrix.block == block and unit is not None:
                 units |= self._sparsify(matrix, unit)
         if self.pruners.compensate:
@@ -201,7 +201,7 @@ class StoreBuilder:
         orders = []
         for index in cut.writers[0].index[:, :, 0]:
             experts = Experts(weight[index], *routing[index].T)
-            orders.append(expert_order(self.pruners.experts)(experts))
+            orders.append(expert_order_named(self.pruners.experts)(experts))
         return torch.stack(orders)
 
     def _groups(self, cut: Cut, layers: dict[str, list[Layer]]) -> list[Group]:

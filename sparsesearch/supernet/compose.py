@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from sparsesearch.models.network import Cut, Matrix, Network, Slot
-from sparsesearch.models.space_builder import compensated, sparsity_module
+from sparsesearch.models.space_builder import compensated, sparsity_unit_name
 from sparsesearch.pruning import bias_shift
 from sparsesearch.space import Genome, Space, Unit
 from sparsesearch.supernet.store import UnitFiles
@@ -267,7 +267,7 @@ def _plans(network: Network, space: Space, position: dict[str, int], norms: list
     outputs = [name for drop in network.drops.values() if drop.name in units for name in drop.outputs]
     for name in dict.fromkeys((*network.matrices, *uses, *outputs, *norms)):
         matrix = network.matrices.get(name)
-        sparsity = units.get(f"{sparsity_module(matrix)}.sparsity") if matrix else None
+        sparsity = units.get(sparsity_unit_name(matrix)) if matrix else None
         where = position[sparsity.name] if sparsity else -1
         yield Plan(name, matrix, sparsity, where, tuple(uses.get(name, ())))
 

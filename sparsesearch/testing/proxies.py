@@ -1,4 +1,4 @@
-"""What every proxy must do."""
+"""Conformance of proxies: what searches and audits rely on, on the embedded model."""
 
 from __future__ import annotations
 
@@ -40,14 +40,16 @@ SAMPLES = 6
 
 
 def check_proxy(name: str, work: Path, recipe: dict[str, Any] | None = None) -> None:
-    """Raise AssertionError where a registered proxy breaks what searches and audits rely on.
+    """Check a registered proxy.
 
-    Scores must be finite, differ between candidates of equal cost, and be the same again and in another order; scoring
-    must leave the network as it was.
+    Scores are finite, differ between candidates of equal cost, and are the same again and in another order; scoring
+    leaves the network as it was.
 
     Args:
         work: a directory of its own; what is built there for one proxy serves the next one of the same recipe.
-        recipe: a run for which the proxy is meant, in place of the embedded language model's.
+        recipe: of a run that the proxy is meant for; None: one of the embedded language model.
+
+    Raises AssertionError, or InputError SS116 for a network that the proxy cannot score.
     """
     launch = auditing.with_limits(prepare(RunConfig.model_validate(recipe or RECIPE)))
     proxies = [proxy for proxy in auditing.choose_proxies(launch, [name]) if proxy.name == name]

@@ -1,10 +1,11 @@
 """A run in the trackers that people have: views of its files, which can follow a search.
 
-Rooms see `follow` and `open_tracker`; a tracker is a small file and a line of the registry.
+Rooms see `follow` and `open_tracker`; a tracker is a small file and a line of the registry, or one of your own that
+`tracker` registers.
 """
 
-from sparsesearch.tracking.base import Point
+from sparsesearch.tracking.base import Point, Tracker
 from sparsesearch.tracking.following import follow
-from sparsesearch.tracking.registry import TRACKERS, open_tracker
+from sparsesearch.tracking.registry import TRACKERS, open_tracker, tracker
 
-__all__ = ["TRACKERS", "Point", "follow", "open_tracker"]
+__all__ = ["TRACKERS", "Point", "Tracker", "follow", "open_tracker", "tracker"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -128,11 +129,27 @@ class _MaskedUpdate(nn.Module):
         return weight + (update if self.kept is None else update * self.kept)
 
 
-METHODS: dict[str, Callable[[Any, Network, Masks, TrainingConfig], Trainee]] = {
-    "full": Whole,
-    "perp": BiasesAndNorms,
-    "lora": LoRA,
-    "masked_lora": MaskedLoRA,
+@dataclass(frozen=True)
+class TrainingMethod:
+    """What `training.method` names.
+
+    Attributes:
+        trainee: makes a network ready for steps by gradient; None for the method without, `compensation.compensate`.
+    """
+
+    trainee: Callable[[Any, Network, Masks, TrainingConfig], Trainee] | None
+
+    @property
+    def uses_gradients(self) -> bool:
+        return self.trainee is not None
+
+
+METHODS = {
+    "full": TrainingMethod(Whole),
+    "perp": TrainingMethod(BiasesAndNorms),
+    "lora": TrainingMethod(LoRA),
+    "masked_lora": TrainingMethod(MaskedLoRA),
+    "compensate": TrainingMethod(None),
 }
 
 
@@ -146,14 +163,16 @@ def trainee(model: Any, network: Network, options: TrainingConfig) -> Trainee:
     """
     # Batch statistics stay too: those of a few short minibatches would be worse than what the candidate is judged with.
     model.float().requires_grad_(False).eval()
-    found = METHODS[options.method](model, network, Masks.of_zeros(model, network.matrices), options)
-    if not found.parameters():
+    make = METHODS[options.method].trainee
+    assert make is not None, f"{options.method} takes no steps"
+    trained = make(model, network, Masks.of_zeros(model, network.matrices), options)
+    if not trained.parameters():
         raise problem(
             "SS117",
             f"training.method {options.method}: the network has nothing of that kind to train.",
             fix="Use full.",
         )
-    return found
+    return trained
 
 
 def _matrices(model: nn.Module, network: Network) -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,7 @@ from sparsesearch.tensors import read_tensors, write_tensors
 from sparsesearch.training.compensation import compensate
 from sparsesearch.training.loop import Diverged, TrainingRun, steps_of
 from sparsesearch.training.objective import Objective
-from sparsesearch.training.trainee import trainee
+from sparsesearch.training.trainee import METHODS, trainee
 
 Ints = npt.NDArray[np.int64]
 CHECKPOINT = "checkpoint"
@@ -62,7 +62,8 @@ class Trials:
         self.evaluator, self.samples, self.options = evaluator, samples, options
         self.compute, self.storage = compute, storage
         supernet = self.supernet = evaluator.supernet
-        wants = options.distill or options.hidden or options.method == "compensate"
+        self._uses_gradients = METHODS[options.method].uses_gradients
+        wants = options.distill or options.hidden or not self._uses_gradients
         self._dense = supernet.materialise(supernet.space.dense).float() if wants else None
         self._teacher = self._dense if teacher is None or self._dense is None else teacher.float()
 
@@ -87,7 +88,7 @@ class Trials:
             `seconds` of this call; or `diverged`, why it ended.
         """
         started, length = time.monotonic(), self.samples.length
-        if self.options.method == "compensate":
+        if not self._uses_gradients:
             model, used = self._compensated(genome, tokens, start)
             found = self._kept(model, weights_path(directory, tokens))
             return found | {"tokens": used, "trained": used, "seconds": time.monotonic() - started}
@@ -121,7 +122,7 @@ class Trials:
         Args:
             rows: selection samples, (samples,).
         """
-        if self.options.method == "compensate":
+        if not self._uses_gradients:
             return self.losses(self._compensated(genome, tokens)[0], rows)
         run = self._run(genome, tokens)
         run.run(run.steps)

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from sparsesearch.allocation import (
     AllocationConfig,
     Evidence,
     allocation,
+    allocation_named,
     at_limits,
+    densities_by_name,
     evidence,
     project,
 )
@@ -28,38 +31,13 @@ from sparsesearch.allocation.genomes import level_of, nearest
 from sparsesearch.allocation.given import Floats
 from sparsesearch.allocation.pq_index import kept_share
 from sparsesearch.errors import InputError
+from sparsesearch.searchers.registry import SEARCHERS
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
+from sparsesearch.testing import check_allocation
+from sparsesearch.testing.allocations import SHAPES, weights_of
+from sparsesearch.testing.allocations import evidence_of as made
 
-SHAPES = ((24, 16), (8, 16), (40, 12), (16, 16), (6, 5), (32, 20), (10, 4, 3, 3))
-BLOCKS = (0, 0, 1, 1, 2, 2, 3)
 OPTIONS = AllocationConfig()
-
-
-def weights_of(shapes: tuple[tuple[int, ...], ...] = SHAPES, seed: int = 0) -> list[torch.Tensor]:
-    """Random weights whose scale and tails differ from matrix to matrix."""
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, generator=generator).pow(1 + 2 * (i % 3)) * (1 + i) for i, shape in enumerate(shapes)]
-
-
-def made(shapes: tuple[tuple[int, ...], ...] = SHAPES, blocks: tuple[int, ...] = BLOCKS, seed: int = 0) -> Evidence:
-    """Evidence measured on such weights; angles and cosines are drawn."""
-    weights, rng = weights_of(shapes, seed), np.random.default_rng(seed)
-    flat = [w.flatten(1) for w in weights]
-    count = max(blocks) + 1
-    return Evidence(
-        names=tuple(f"m{i}.sparsity" for i in range(len(shapes))),
-        sizes=np.array([w.numel() for w in weights]),
-        dims=shapes,
-        blocks=np.array(blocks),
-        magnitudes=tuple(evidence.magnitudes(w) for w in weights),
-        lamp_thresholds=tuple(evidence.lamp_thresholds(w) for w in weights),
-        outliers=np.concatenate([evidence.outliers([w], [torch.ones(w.shape[1])], 2.0) for w in flat]),
-        tail_exponent=np.array([evidence.tail_exponent(w) for w in flat]),
-        angles=rng.uniform(0.05, 0.5, count),
-        cosines=rng.uniform(0.2, 1.0, count),
-        gradient_square=np.array([evidence.gradient_square(w, torch.ones_like(w)) for w in weights]),
-        pq_index=np.array([evidence.pq(w) for w in weights]),
-    )
 
 
 def equal_blocks(seed: int = 0) -> Evidence:
@@ -72,47 +50,14 @@ def kept(found: Evidence, density: Floats) -> float:
 
 
 @pytest.mark.parametrize("name", ALLOCATIONS)
-class TestConformance:
-    @pytest.mark.parametrize("sparsity", [0.01, 0.3, 0.5, 0.7, 0.85, 0.95, 0.995, 1.0])
-    @pytest.mark.parametrize("seed", [0, 1])
-    def test_densities_are_shares_and_meet_the_budget(self, name: str, sparsity: float, seed: int) -> None:
-        found = made(seed=seed)
-        density = ALLOCATIONS[name].densities(found, sparsity, OPTIONS)
-        assert density.shape == found.sizes.shape
-        assert density.dtype == np.float64
-        assert ((density >= 0) & (density <= 1)).all()
-        assert abs(kept(found, density) - (1 - sparsity) * found.sizes.sum()) < 1
-        assert np.array_equal(project(density, found.sizes, sparsity), density)
+class TestRule:
+    def test_conformance(self, name: str) -> None:
+        check_allocation(name)
 
-    def test_is_a_pure_function(self, name: str) -> None:
-        found = made()
-        first = ALLOCATIONS[name].densities(found, 0.6, OPTIONS)
-        before = first.copy()
-        ALLOCATIONS[name].densities(found, 0.2, OPTIONS)
-        assert np.array_equal(ALLOCATIONS[name].densities(found, 0.6, OPTIONS), first)
-        assert np.array_equal(first, before)
-
-    def test_sparsity_0_is_dense(self, name: str) -> None:
-        assert ALLOCATIONS[name].densities(made(), 0.0, OPTIONS) == pytest.approx(1, abs=1e-12)
-
-    def test_higher_sparsity_never_keeps_more(self, name: str) -> None:
-        found = made()
-        totals = [kept(found, ALLOCATIONS[name].densities(found, s, OPTIONS)) for s in np.linspace(0, 1, 41)]
-        assert (np.diff(totals) <= 0).all()
-
-    def test_needs_what_it_says_and_no_more(self, name: str) -> None:
-        found, needs = made(), ALLOCATIONS[name].needs
-        optional = list(Evidence.__dataclass_fields__)[4:]
-        enough = replace(found, **{field: None for field in optional if field not in needs})
-        expected = ALLOCATIONS[name].densities(found, 0.5, OPTIONS)
-        assert np.array_equal(ALLOCATIONS[name].densities(enough, 0.5, OPTIONS), expected)
-        for field in needs:
+    def test_needs_are_named(self, name: str) -> None:
+        for field in ALLOCATIONS[name].needs:
             with pytest.raises(ValueError, match="without the evidence"):
-                ALLOCATIONS[name].densities(replace(found, **{field: None}), 0.5, OPTIONS)
-
-    def test_one_matrix_keeps_exactly_the_budget(self, name: str) -> None:
-        density = ALLOCATIONS[name].densities(made(((10, 20),), (0,)), 0.6, OPTIONS)
-        assert density == pytest.approx([0.4])
+                ALLOCATIONS[name].densities(replace(made(), **{field: None}), 0.5, OPTIONS)
 
     def test_equal_matrices_are_treated_alike(self, name: str) -> None:
         one = made(((12, 10),), (0,))
@@ -126,9 +71,29 @@ class TestConformance:
 
 
 def test_unknown_names_get_a_suggestion() -> None:
-    assert allocation("owl") is ALLOCATIONS["owl"]
-    with pytest.raises(InputError, match=r"SS102 allocation 'uniforn' not found\. Did you mean 'uniform'"):
-        allocation("uniforn")
+    assert allocation_named("owl") is ALLOCATIONS["owl"]
+    with pytest.raises(InputError, match=r"SS102 unknown allocation 'uniforn'\. Did you mean 'uniform'"):
+        allocation_named("uniforn")
+
+
+def test_needs_of_a_rule_are_fields_of_the_evidence() -> None:
+    with pytest.raises(InputError, match=r"SS127 allocation 'mine' needs 'outlier', .* Did you mean 'outliers'"):
+        allocation("mine", needs=["outlier"])
+
+
+@pytest.mark.parametrize("density", [None, [0.5] * 7, np.full(6, 0.5), np.full(7, 1.5), np.full(7, np.nan)])
+def test_a_rule_that_gives_no_densities_is_named(density: Any) -> None:
+    with ALLOCATIONS.restored(), pytest.raises(InputError, match="SS127 allocation 'mine' returned"):
+        allocation("mine")(lambda *_: density)
+        densities_by_name("mine", made())(0.5)
+
+
+def test_an_allocation_of_ones_own_is_a_searcher_too() -> None:
+    with ALLOCATIONS.restored():
+        allocation("mine", needs=["cosines"])(ALLOCATIONS["adapt_pruner"].densities)
+        check_allocation("mine")
+        assert SEARCHERS["allocation:mine"] is SEARCHERS["allocation:owl"]
+    assert "allocation:mine" not in SEARCHERS
 
 
 def test_only_evidence_imports_torch() -> None:

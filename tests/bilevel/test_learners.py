@@ -15,12 +15,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from support import Built, relaxed_of
 
+from sparsesearch.bilevel import LEARNERS
 from sparsesearch.bilevel.alternation import split
 from sparsesearch.bilevel.base import Decision, Moment, Size
-from sparsesearch.bilevel.chain import Learning, Plan, Surroundings
+from sparsesearch.bilevel.chain import Learning
 from sparsesearch.bilevel.methods import gates
 from sparsesearch.bilevel.methods.besa import soft_mask
 from sparsesearch.bilevel.methods.bip import BiP
@@ -28,13 +28,14 @@ from sparsesearch.bilevel.methods.maskllm import patterns_of
 from sparsesearch.bilevel.methods.pdp import soft_mask as pdp_mask
 from sparsesearch.bilevel.methods.tas import two_of
 from sparsesearch.bilevel.outcome import genome_of, learned_network
-from sparsesearch.bilevel.registry import LEARNERS, learner
+from sparsesearch.bilevel.registry import create_learner
 from sparsesearch.bilevel.selection import Ranking, best
-from sparsesearch.config import TrainingConfig
 from sparsesearch.data import Samples
-from sparsesearch.searchers.learned import LEARNED, LearnedSearcher
-from sparsesearch.searchers.registry import create
+from sparsesearch.searchers.learned import LEARNED
 from sparsesearch.space import Genome, Limit, Space, Unit
+from sparsesearch.testing import check_learner
+from sparsesearch.testing.learners import TRAINING, check_learning
+from sparsesearch.testing.learners import LearnerCase as Case
 from sparsesearch.training.loop import STATE
 
 Make = Callable[[str], Path]
@@ -59,42 +60,6 @@ METHODS: list[tuple[str, list[dict[str, Any]], dict[str, Any], str]] = [
     ("oto", WIDTHS, {}, "params<=85%"),
     ("slimming", WIDTHS, {}, "params<=85%"),
 ]
-TRAINING = TrainingConfig(batch=2, learning_rate=1e-3, warmup=0)
-STEPS = 12
-
-
-class Case:
-    """A method on a tiny Llama."""
-
-    def __init__(self, built: Built, name: str, limit: str, **options: Any) -> None:
-        self.built = built
-        limits = [Limit.parse(limit)] if limit else []
-        self.space: Space = built.space.with_limits(limits)
-        found = create(name, self.space, ["kl", "nonzeros"], 0, options)
-        assert isinstance(found, LearnedSearcher)
-        self.searcher, self.options = found, found.options
-        self.samples = built.launch.samples["calibration"]
-
-    def tokens(self, steps: int) -> int:
-        return steps * (self.options.lower + 1) * (self.options.batch or TRAINING.batch) * self.samples.length
-
-    def learning(self, directory: Path, steps: int = STEPS, sizes: int = 1) -> Learning:
-        built, supernet = self.built, self.built.supernet("sliced")
-        targets = tuple(self.searcher.targets().items())
-        plan = Plan("0-0", targets * sizes, self.tokens(steps), 0)
-        around = Surroundings(
-            supernet,
-            self.samples,
-            self.samples,
-            TRAINING,
-            4,
-            built.launch.config.pruners.pattern,
-            built.supernet("sliced").model,
-            torch.float32,
-            torch.float32,
-            lambda model: [0.0],
-        )
-        return Learning(plan, self.searcher, around, directory)
 
 
 @pytest.fixture(scope="module")
@@ -123,47 +88,13 @@ def state_of(learning: Learning) -> dict[str, torch.Tensor]:
     ("name", "units", "pruners", "limit"), METHODS, ids=[f"{m[0]}-{m[1][0]['kind']}" for m in METHODS]
 )
 class TestLearner:
-    def test_it_ends_within_the_limits_with_what_it_learned(
-        self, made: Any, tmp_path: Path, name: str, units: Any, pruners: Any, limit: str
-    ) -> None:
-        case = made(name, units, pruners, limit)
-        learning = case.learning(tmp_path)
-        while not learning.done:
-            learning.go_on(1e9)
-        (found,) = learning.plan.results(tmp_path)
-        genome = Genome.of(found["genome"])
-        assert case.space.feasible(genome)
-        assert not found["stopped"]
-        assert found["tokens"] == case.tokens(STEPS)
-        if case.space.bounds:
-            bound = case.space.bounds[0]
-            cost = case.space.costs.named(genome.levels)[bound.cost]
-            assert cost > 0.9 * bound.maximum, "the budget is used"
-        assert ("losses" in found) == learning.learner.carries
-        if learning.learner.carries:
-            state = load_file(learning.plan.weights_path(tmp_path, 0))
-            counted = case.space.costs.named(genome.levels)
-            assert sum(t.numel() for t in state.values()) == counted["params"]
-            assert sum(int((t != 0).sum()) for t in state.values()) <= counted["nonzeros"]
+    def test_conformance(self, made: Any, tmp_path: Path, name: str, units: Any, pruners: Any, limit: str) -> None:
+        check_learning(made(name, units, pruners, limit), tmp_path, used=0.9)
 
-    def test_it_goes_on_to_the_same_bytes(
-        self, made: Any, tmp_path: Path, name: str, units: Any, pruners: Any, limit: str
-    ) -> None:
-        case = made(name, units, pruners, limit)
-        whole, parts = case.learning(tmp_path / "a", steps=3, sizes=2), case.learning(tmp_path / "b", steps=3, sizes=2)
-        while not whole.done:
-            whole.go_on(1e9)
-        while not parts.done:
-            parts.go_on(0)  # a step
-            parts = case.learning(tmp_path / "b", steps=3, sizes=2)
-        for number in range(2):
-            paths = [
-                learning.plan.result_path(tmp_path / place, number) for learning, place in ((whole, "a"), (parts, "b"))
-            ]
-            assert paths[0].read_bytes() == paths[1].read_bytes()
-        if whole.learner.carries:
-            ends = [(tmp_path / place / "0-0" / "1.safetensors").read_bytes() for place in "ab"]
-            assert ends[0] == ends[1]
+
+def test_the_check_chooses_units_that_a_method_takes(tmp_path: Path) -> None:
+    for name in ("gates", "maskllm"):
+        check_learner(name, tmp_path / name)
 
 
 def test_every_method_is_tried() -> None:
@@ -294,7 +225,7 @@ def test_gates_close_as_often_as_they_say(log_alpha: float) -> None:
 
 def test_gates_at_their_ends_cost_what_is_counted(made: Any) -> None:
     case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%")
-    learning_ = learner("gates", relaxed_of(case.built), case.built.store.files, case.options, 0)
+    learning_ = create_learner("gates", relaxed_of(case.built), case.built.store.files, case.options, 0)
     size, rng = Size("s", case.space), np.random.default_rng(0)
     levels = rng.integers(0, case.space.max_levels + 1)
     for unit, level in zip(case.space.units, levels.tolist(), strict=True):
@@ -309,7 +240,7 @@ def test_gates_at_their_ends_cost_what_is_counted(made: Any) -> None:
 def test_gates_start_in_the_order_of_the_store(made: Any) -> None:
     case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%", prior=1.5)
     files = case.built.store.files
-    found = learner("gates", relaxed_of(case.built), files, case.options, 0)
+    found = create_learner("gates", relaxed_of(case.built), files, case.options, 0)
     for name, unit in found.units.items():
         gate = found.parameters[name].detach()
         if unit.is_drop:
@@ -325,7 +256,7 @@ def test_gates_start_in_the_order_of_the_store(made: Any) -> None:
 
 def test_multipliers_push_towards_the_size(made: Any) -> None:
     case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%")
-    learning_ = learner("gates", relaxed_of(case.built), case.built.store.files, case.options, 0)
+    learning_ = create_learner("gates", relaxed_of(case.built), case.built.store.files, case.options, 0)
     size = Size("s", case.space)
     learning_.begin(size)
     for done, sign in ((1.0, 1), (0.0, 0)):
@@ -352,7 +283,7 @@ def test_two_levels_are_drawn_and_become_one_as_the_temperature_falls() -> None:
 def test_one_level_of_each_unit_is_that_network(made: Any, mix: str) -> None:
     case = made("tas", BOTH, {"width": "magnitude", "sparsity": "magnitude"}, "nonzeros<=85%", mix=mix)
     relaxed = relaxed_of(case.built)
-    widths: Any = learner("tas", relaxed, case.built.store.files, case.options, 0)
+    widths: Any = create_learner("tas", relaxed, case.built.store.files, case.options, 0)
     levels = np.random.default_rng(1).integers(0, case.space.max_levels + 1)
     levels[[unit.is_drop for unit in case.space.units]] = 0
     openings = {
@@ -368,7 +299,7 @@ def test_one_level_of_each_unit_is_that_network(made: Any, mix: str) -> None:
 
 def test_the_cost_of_widths_is_a_loss_outside_its_zone_only(made: Any) -> None:
     case = made("tas", BOTH, {}, "nonzeros<=85%")
-    widths: Any = learner("tas", relaxed_of(case.built), case.built.store.files, case.options, 0)
+    widths: Any = create_learner("tas", relaxed_of(case.built), case.built.store.files, case.options, 0)
     size = Size("s", case.space)
     smallest = {
         n: torch.nn.functional.one_hot(torch.tensor(len(p) - 1), len(p)) * 9.0 for n, p in widths.parameters.items()
@@ -398,7 +329,7 @@ def test_the_cost_of_widths_is_a_loss_outside_its_zone_only(made: Any) -> None:
 
 def test_soft_rates_keep_what_they_say_and_follow_the_rank(made: Any) -> None:
     case = made("besa", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%")
-    rates: Any = learner("besa", relaxed_of(case.built), case.built.store.files, case.options, 0)
+    rates: Any = create_learner("besa", relaxed_of(case.built), case.built.store.files, case.options, 0)
     name, unit = next(iter(rates.units.items()))
     chance = torch.softmax(torch.randn(len(unit.levels), generator=torch.Generator().manual_seed(0)), 0)
     masks = rates._masks[name]
@@ -437,7 +368,7 @@ def test_patterns_settle_and_large_weights_are_preferred(made: Any) -> None:
         last_temperature=1e-4,
     )
     relaxed = relaxed_of(case.built)
-    found: Any = learner("maskllm", relaxed, case.built.store.files, case.options, 0, pattern="2:4")
+    found: Any = create_learner("maskllm", relaxed, case.built.store.files, case.options, 0, pattern="2:4")
     size = Size("pattern", case.space)
     openings = found.openings(moment_of(size))
     for mask in openings.values():
@@ -475,7 +406,7 @@ def test_pdp_masks_are_one_half_at_the_threshold_and_harden() -> None:
 @pytest.mark.parametrize("regulariser", ["l1", "polarization", "mask"])
 def test_scales_are_pushed_as_the_regulariser_says(made: Any, regulariser: str) -> None:
     case = made("slimming", WIDTHS, {}, "params<=85%", regulariser=regulariser, strength=3.0, tilt=1.5)
-    found: Any = learner("slimming", relaxed_of(case.built), case.built.store.files, case.options, 0)
+    found: Any = create_learner("slimming", relaxed_of(case.built), case.built.store.files, case.options, 0)
     size, generator = Size("s", case.space), torch.Generator().manual_seed(0)
     found.begin(size)
     with torch.no_grad():
@@ -504,7 +435,7 @@ def test_scales_are_pushed_as_the_regulariser_says(made: Any, regulariser: str) 
 
 def test_equal_scales_are_told_apart_by_their_weights(made: Any) -> None:
     case = made("slimming", WIDTHS, {}, "params<=85%")
-    found: Any = learner("slimming", relaxed_of(case.built), case.built.store.files, case.options, 0)
+    found: Any = create_learner("slimming", relaxed_of(case.built), case.built.store.files, case.options, 0)
     size = Size("s", case.space)
     decision = found.decide(moment_of(size, 1.0))  # all scales are 1 still
     genome = genome_of(case.space, decision)
@@ -516,7 +447,7 @@ def test_equal_scales_are_told_apart_by_their_weights(made: Any) -> None:
 
 def test_higher_thresholds_never_cost_more_and_nothing_is_paid_below_the_size(made: Any) -> None:
     case = made("lapp", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%")
-    found: Any = learner("lapp", relaxed_of(case.built), None, case.options, 0)
+    found: Any = create_learner("lapp", relaxed_of(case.built), None, case.options, 0)
     size, last = Size("s", case.space), math.inf
     for threshold in (0.0, 0.3, 0.6, 1.0, 2.0):
         found.parameters = {name: torch.tensor(threshold, requires_grad=True) for name in found.units}
@@ -606,7 +537,7 @@ def test_sizes_start_where_the_same_cost_was_left(made: Any) -> None:
 
 def test_multipliers_of_another_cost_begin_anew(made: Any) -> None:
     case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%")
-    found: Any = learner("gates", relaxed_of(case.built), case.built.store.files, case.options, 0)
+    found: Any = create_learner("gates", relaxed_of(case.built), case.built.store.files, case.options, 0)
     both = case.built.space.with_limits([Limit.parse("params<=85%"), Limit.parse("macs<=85%")])
     for space, fresh in ((case.space, True), (case.space, False), (both, True)):
         size = Size("s", space)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +18,13 @@ import ray
 import yaml
 from support import launched, recipe, run_search
 
+from sparsesearch.config import ExecutorConfig
 from sparsesearch.engine import controller
 from sparsesearch.engine.workers.ray_actors import RayExecutor
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import EnvironmentProblem
 from sparsesearch.runs.progress import Reporter
+from sparsesearch.testing import check_executor
 
 Make = Callable[[str], Path]
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -37,6 +40,13 @@ SEARCH = {
 def local_bytes(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("local") / "run"
     return run_search(path, family_dir("llama"), search=SEARCH).run.archive.read_bytes()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_conformance(cluster: str, tmp_path: Path, workers: int) -> None:
+    config = SimpleNamespace(executor=ExecutorConfig(kind="ray", workers=workers))
+    setup: Any = SimpleNamespace(run=str(tmp_path), config=config)
+    check_executor(lambda worker: RayExecutor(setup, worker))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

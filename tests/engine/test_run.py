@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from filelock import FileLock
 from support import launched, recipe, rewritten, run_search
 
+from sparsesearch.config import ExecutorConfig
 from sparsesearch.engine import controller, job
 from sparsesearch.engine.launch import numerics
 from sparsesearch.engine.phases import measuring
@@ -30,6 +32,7 @@ from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
+from sparsesearch.testing import check_executor
 
 Make = Callable[[str], Path]
 QUIET = Reporter(quiet=True)
@@ -97,6 +100,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeExecutor]:
     FakeExecutor.calls = 0
     monkeypatch.setattr(job, "create_executor", FakeExecutor)
     return FakeExecutor
+
+
+def test_the_local_executor_conforms(tmp_path: Path) -> None:
+    config = SimpleNamespace(executor=ExecutorConfig(kind="local"))
+    setup: Any = SimpleNamespace(run=str(tmp_path), config=config)
+    check_executor(lambda worker: LocalExecutor(setup, worker))
 
 
 def test_a_run_has_a_front_of_measured_feasible_candidates(small_run: RunResults) -> None:
@@ -405,7 +414,7 @@ def test_shared_windows_are_refused_unless_asked_for(family_dir: Make) -> None:
             "Costs that vary: nonzeros, prunable_nonzeros",
         ),
         ({"pruners": {"sparsity": "sparsgpt"}}, "SS102", "Did you mean 'sparsegpt'"),
-        ({"pruners": {"width": "magnitud"}}, "SS102", "pruners.width 'magnitud' not found"),
+        ({"pruners": {"width": "magnitud"}}, "SS102", "pruners.width 'magnitud': unknown pruner of elements"),
         ({"search": {"searcher": "evopres"}}, "SS102", "Did you mean 'evopress'"),
         ({"search": {"searcher": "evopress", "asynchronous": True}, "limits": ["params<=90%"]}, "SS114", "whole gen"),
         (

@@ -42,13 +42,13 @@ def search(screen: dict[str, Any] | None, **changes: Any) -> dict[str, Any]:
 def against() -> Any:
     """A proxy that prefers what prunes most of a matrix, relative to it: at equal cost it is wrong."""
 
-    @proxy("against", reads="matrix")
     def score(matrix: Any) -> float:
         """Minus the output error."""
         return -PROXIES["output_error"].score(matrix)
 
-    yield "against"
-    del PROXIES["against"]
+    with PROXIES.restored():
+        proxy("against", reads="matrix")(score)
+        yield "against"
 
 
 def test_a_trusted_proxy_screens_and_a_killed_run_goes_on(family_dir: Make, tmp_path: Path) -> None:

@@ -13,11 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsesearch.data import Samples
-from sparsesearch.evaluation import Teacher, kl_to_teacher, perplexity
+from sparsesearch.errors import InputError
+from sparsesearch.evaluation import (
+    QUALITIES,
+    Targets,
+    Teacher,
+    kl_to_teacher,
+    perplexity,
+    qualities_of,
+    quality,
+    quality_class,
+)
 from sparsesearch.evaluation.evaluator import minibatch, next_token_loss, quality_of
 from sparsesearch.evaluation.teacher import SparseTeacher, split
 from sparsesearch.models import load_model
 from sparsesearch.models.task import TASKS
+from sparsesearch.testing import check_quality
 
 Make = Callable[[str], Path]
 
@@ -85,6 +96,36 @@ def test_sparse_kl_is_that_of_the_top_k_renormalised(tmp_path: Path) -> None:
     torch.testing.assert_close(caches[1].losses(own, slice(0, 2)), wanted, atol=1e-5, rtol=1e-4)
     leaking = own.scatter_add(-1, dense.argmin(-1, keepdim=True), torch.full((2, 3, 1), 20.0))
     torch.testing.assert_close(caches[1].losses(leaking, slice(0, 2)), wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", QUALITIES)
+def test_conformance(name: str, tmp_path: Path) -> None:
+    check_quality(name, tmp_path)
+
+
+def test_which_qualities_a_task_has() -> None:
+    found = {name: qualities_of(task) for name, task in TASKS.items()}
+    classes, embeddings = ("kl", "distance", "error"), ("cosine", "hidden")
+    assert found == {
+        "causal": ("kl", "sparse_kl", "perplexity"),
+        "masked": ("kl", "sparse_kl"),
+        "seq2seq": ("kl", "sparse_kl"),
+        **dict.fromkeys(("text-classes", "image-classes", "module"), classes),
+        **dict.fromkeys(("embedding", "image-embedding"), embeddings),
+    }
+
+
+def test_a_quality_names_tasks_that_there_are() -> None:
+    class Mine(Targets):
+        tasks = ("casual",)
+
+    with pytest.raises(InputError, match=r"SS127 quality 'mine': .* 'casual', .* Did you mean 'causal'"):
+        quality("mine")(Mine)
+    with pytest.raises(InputError, match=r"SS127 quality 'mine': .*Targets names ''"):
+        quality("mine")(Targets)
+    assert "mine" not in QUALITIES
+    with pytest.raises(InputError, match=r"SS102 objectives\[0\] 'k': unknown quality"):
+        quality_class("k")
 
 
 @pytest.mark.parametrize("vocabulary", [2048, 100_000])

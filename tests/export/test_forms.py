@@ -27,13 +27,14 @@ from sparsesearch.export import FORMS, export, hub, verify, write
 from sparsesearch.export.forms import pattern_check as pattern
 from sparsesearch.export.forms.graphs import TRANSFORMERS
 from sparsesearch.export.forms.modeling_decilm import WIDTH_MULTIPLE, intermediate_size
-from sparsesearch.export.forms.registry import REGISTRY, gguf_source
+from sparsesearch.export.forms.registry import gguf_source
 from sparsesearch.models import describe, load_model, load_tokenizer, surgery
 from sparsesearch.models.load import DEMO
 from sparsesearch.models.surgery import NoAttention
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import Genome
+from sparsesearch.testing import check_form
 
 Make = Callable[[str], Path]
 Runs = Callable[[str], tuple[RunResults, Any]]
@@ -142,39 +143,20 @@ def test_conformance(form: str, kind: str, runs: Runs, tmp_path: Path) -> None:
         EVEN if form == "uniform" else UNEVEN | ({"kv_groups": (0, 0, 0)} if kind in ("wide", "vit", "gpt2") else {})
     )
     chosen = candidate(results, **levels)
-    out = tmp_path / "out"
-    report = export(open_run(results, Access(module)), chosen, out, form)
-    own = module is not None and form in ("zeros", "uneven")
-    assert report["verified"] == (["sparsesearch.load"] if own else sorted(REGISTRY[form].ways))
+    report = check_form(form, tmp_path, results, chosen, Access(module))
     assert report["max_abs_logit_diff"] < 1e-4
-    assert report["why"] == "asked for"
     assert report["bytes"] > 0
     full_shapes = form in ("zeros", "padded")
     assert full_shapes or report["params"] == chosen.costs["params"]
-    assert report["nonzeros"] == chosen.costs["nonzeros"]
-    card = (out / "README.md").read_text()
-    assert "![" in card and (out / "front.png").read_bytes()[:4] == b"\x89PNG"
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "![" in card and (tmp_path / "export" / "front.png").read_bytes()[:4] == b"\x89PNG"
     units = zip(results.space.units, chosen.genome.levels, strict=True)
     assert ("no attention (" in card) == any(level for unit, level in units if unit.kind == "drop_attention")
 
-    opened = open_run(results, Access(module))
-    wanted = opened.supernet.materialise(chosen.genome)
-    opened.norms.correct(wanted, chosen.genome)
-    inputs = results.run.samples("selection").rows(slice(0, 5)).inputs(wanted)
-    loaded = ss.load(out, dtype=torch.float32, module=module, trust_remote_code=True)
-    call = results_of(opened)
-    torch.testing.assert_close(call(loaded, inputs), call(wanted, inputs), atol=2e-4, rtol=1e-3)
 
-
-def results_of(opened: Any) -> Callable[[Any, Any], torch.Tensor]:
-    task = opened.supernet.network.task
-
-    def call(model: Any, inputs: Any) -> torch.Tensor:
-        with torch.no_grad():
-            outputs: torch.Tensor = task.call(model, inputs)
-        return outputs
-
-    return call
+@pytest.mark.usefixtures("quick_exports")
+def test_the_check_makes_a_run_and_finds_a_candidate(tmp_path: Path) -> None:
+    assert check_form("uneven", tmp_path)["form"] == "uneven"
 
 
 # padded

@@ -223,17 +223,16 @@ def test_chance_and_size() -> None:
     assert PROXIES["random"].score(costed) == scores["random"]
 
 
-def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparsesearch.proxies.base.PROXIES", dict(PROXIES))
-
-    @proxy("mine", reads="costs")
+def test_names() -> None:
     def mine(candidate: Costed) -> float:
         """Minus one."""
         return -1.0
 
-    (found,) = proxies_named(["mine"])
+    with PROXIES.restored():
+        proxy("mine", reads="costs")(mine)
+        (found,) = proxies_named(["mine"])
     assert (found.summary, found.score) == ("Minus one.", mine)
-    with pytest.raises(InputError, match=r"SS102 proxy 'snap' not found. Did you mean 'snip'"):
+    with pytest.raises(InputError, match=r"SS102 unknown proxy 'snap'. Did you mean 'snip'"):
         proxies_named(["snap"])
     with pytest.raises(InputError, match=r"SS102 proxy 'snip' is named twice"):
         proxies_named(["snip", "snip"])

@@ -25,7 +25,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_prefix_keeps_the_first() -> None:
     group = Group((Reader(made(normal(3, 6), torch.eye(6)), torch.arange(6)[:, None]),), ())
-    order, levels = STRUCTURED["prefix"](group, [4, 2], OPTIONS)
+    order, levels = STRUCTURED["prefix"].prune(group, [4, 2], OPTIONS)
     assert order.tolist() == [5, 4, 3, 2]
     assert torch.equal(levels[1][0], group.readers[0].layer.weight_OI[:, :2])
 
@@ -37,12 +37,12 @@ def test_lowest_go_first_and_ties_go_by_index(name: str) -> None:
     gradient, square = torch.ones(3, 6), torch.ones(3, 6)
     tied = Layer(layer.weight_OI, layer.inputs, square, gradient)
     index = torch.arange(6)[:, None]
-    order, _ = STRUCTURED[name](Group((Reader(tied, index),), (Writer(ones, ones, ones),)), [2], OPTIONS)
+    order, _ = STRUCTURED[name].prune(Group((Reader(tied, index),), (Writer(ones, ones, ones),)), [2], OPTIONS)
     assert order.tolist() == [0, 1, 2, 3]
     weight = torch.tensor([3.0, 1.0, 4.0, 5.0, 9.0, 2.0])
     inputs = InputStatistics(torch.diag(weight), torch.zeros(6), weight)
     scaled = Layer(torch.ones(3, 6) * weight, inputs, square, gradient)
-    order, _ = STRUCTURED[name](
+    order, _ = STRUCTURED[name].prune(
         Group((Reader(scaled, index),), (Writer(ones * weight[:, None, None], ones, ones),)), [1], OPTIONS
     )
     assert order.tolist() == [1, 5, 0, 2, 3]
@@ -50,7 +50,7 @@ def test_lowest_go_first_and_ties_go_by_index(name: str) -> None:
 
 def test_random_order_depends_on_the_seed_alone() -> None:
     weight, moment = layer(inputs=24)
-    prune = STRUCTURED["random"]
+    prune = STRUCTURED["random"].prune
     first, _ = prune(group(weight, moment, 1), [3], OPTIONS)
     again, _ = prune(group(weight + 1, moment, 1), [9, 3], OPTIONS)
     other, _ = prune(group(weight, moment, 1), [3], PrunerConfig(seed=1))

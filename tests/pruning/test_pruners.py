@@ -10,13 +10,15 @@ from pruning.cases import DAMP, OPTIONS, I, O, group, layer, made
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import InputError
-from sparsesearch.pruning import NEEDS_GRADIENTS, STRUCTURED, UNSTRUCTURED, Group, Layer, Reader, Writer, layer_error
+from sparsesearch.pruning import STRUCTURED, UNSTRUCTURED, Group, Layer, layer_error
 from sparsesearch.pruning.layer import kept_inputs
 from sparsesearch.pruning.linalg import damped, inverse_cholesky
 from sparsesearch.pruning.obs import Sweep, obs, refit, removal_order
 from sparsesearch.pruning.sparsegpt import sparsegpt
+from sparsesearch.testing import check_pruner
+from sparsesearch.testing.pruners import without_gradients
 
-wanda = UNSTRUCTURED["wanda"]
+wanda = UNSTRUCTURED["wanda"].prune
 # Every option that a pruner may read, changed; who reads which.
 CHANGED = {"alpha": 3.0, "order": 2, "seed": 7}
 READS = {"gblm": "alpha", "taylor": "order", "random": "seed"}
@@ -26,46 +28,26 @@ KEPT = [O * I - 1, 1500, 701, 96, 1, 0]
 
 @pytest.mark.parametrize("name", UNSTRUCTURED)
 class TestUnstructured:
-    def test_counts_are_exact_and_no_level_touches_another(self, name: str) -> None:
-        weight, moment = layer()
-        before = weight.clone()
-        levels = UNSTRUCTURED[name](made(weight, moment), KEPT, OPTIONS)
+    def test_conformance(self, name: str) -> None:
+        check_pruner(name, "sparsity")
+
+    def test_counts_are_exact_whatever_ties(self, name: str) -> None:
+        levels = UNSTRUCTURED[name].prune(made(*layer()), KEPT, OPTIONS)
         assert [int(torch.count_nonzero(level)) for level in levels] == KEPT
-        assert torch.equal(weight, before)
-        for kept, level in zip(KEPT, levels, strict=True):
-            assert torch.allclose(UNSTRUCTURED[name](made(weight, moment), [kept], OPTIONS)[0], level, atol=1e-5)
+        tied = UNSTRUCTURED[name].prune(made(torch.ones(O, I), torch.eye(I)), [500], OPTIONS)
+        assert int(torch.count_nonzero(tied[0])) == 500
 
-    def test_keeping_everything_changes_nothing(self, name: str) -> None:
-        weight, moment = layer()
-        assert torch.equal(UNSTRUCTURED[name](made(weight, moment), [O * I], OPTIONS)[0], weight)
-
-    def test_ties_do_not_spoil_counts(self, name: str) -> None:
-        moment = torch.eye(I)
-        levels = UNSTRUCTURED[name](made(torch.ones(O, I), moment), [500], OPTIONS)
-        assert int(torch.count_nonzero(levels[0])) == 500
-
-    def test_dead_inputs_do_no_harm(self, name: str) -> None:
-        weight, moment = layer()
-        moment[5], moment[:, 5] = 0.0, 0.0
-        levels = UNSTRUCTURED[name](made(weight, moment), [900], OPTIONS)
-        assert torch.isfinite(levels).all()
-        assert int(torch.count_nonzero(levels[0])) <= 900
-
-    def test_gradients_are_asked_for_by_those_that_say_so(self, name: str) -> None:
+    def test_missing_gradients_are_named(self, name: str) -> None:
         given = made(*layer())
-        without = Layer(given.weight_OI, given.inputs)
-        if name in NEEDS_GRADIENTS:
+        if UNSTRUCTURED[name].needs_gradients:
             with pytest.raises(InputError, match=f"SS209 pruner {name} needs gradients"):
-                UNSTRUCTURED[name](without, [900], OPTIONS)
-        else:
-            expected = UNSTRUCTURED[name](given, [900], OPTIONS)
-            assert torch.equal(UNSTRUCTURED[name](without, [900], OPTIONS), expected)
+                UNSTRUCTURED[name].prune(Layer(given.weight_OI, given.inputs), [900], OPTIONS)
 
     def test_only_its_own_option_changes_a_pruner(self, name: str) -> None:
         given = made(*layer())
-        before = UNSTRUCTURED[name](given, [900], OPTIONS)
+        before = UNSTRUCTURED[name].prune(given, [900], OPTIONS)
         for option, value in CHANGED.items():
-            after = UNSTRUCTURED[name](given, [900], OPTIONS.model_copy(update={option: value, "refit": True}))
+            after = UNSTRUCTURED[name].prune(given, [900], OPTIONS.model_copy(update={option: value, "refit": True}))
             assert torch.equal(before, after) == (READS.get(name) != option)
 
 
@@ -76,7 +58,7 @@ class TestStructured:
         weight, moment = layer(inputs=24)
         elements = 24 // span
         kept = [elements - 1, elements // 2, 1]
-        order, levels = STRUCTURED[name](group(weight, moment, span), kept, OPTIONS)
+        order, levels = STRUCTURED[name].prune(group(weight, moment, span), kept, OPTIONS)
         assert len(set(order.tolist())) == len(order) == elements - 1
         assert [tuple(reader.shape) for level in levels for reader in level] == [(O, k * span) for k in kept]
         index = torch.arange(24).view(-1, span)
@@ -88,27 +70,28 @@ class TestStructured:
         given = group(weight, moment, span)
         for refits in (name == "obs", True):
             options = OPTIONS.model_copy(update={"refit": refits})
-            order, levels = STRUCTURED[name](given, [3], options)
+            order, levels = STRUCTURED[name].prune(given, [3], options)
             columns = kept_inputs(given.readers[0].index, order, 3)
             expected = refit(weight.double(), damped(moment.double(), DAMP)[0], columns).float()
             assert torch.equal(levels[0][0], expected if refits else weight[:, columns])
 
-    def test_gradients_are_asked_for_by_those_that_say_so(self, name: str, span: int) -> None:
+    def test_missing_gradients_are_named(self, name: str, span: int) -> None:
         given = group(*layer(inputs=24), span)
-        reader = given.readers[0]
-        without = Reader(Layer(reader.layer.weight_OI, reader.layer.inputs), reader.index)
-        bare = Group((without,), tuple(Writer(writer.weight) for writer in given.writers))
-        if name in NEEDS_GRADIENTS:
-            for missing in (bare, Group((without,), given.writers), Group(given.readers, bare.writers)):
+        bare = without_gradients(given)
+        if STRUCTURED[name].needs_gradients:
+            for missing in (bare, Group(bare.readers, given.writers), Group(given.readers, bare.writers)):
                 with pytest.raises(InputError, match=f"SS209 pruner {name} needs gradients"):
-                    STRUCTURED[name](missing, [2], OPTIONS)
-        else:
-            assert torch.equal(STRUCTURED[name](bare, [2], OPTIONS)[0], STRUCTURED[name](given, [2], OPTIONS)[0])
+                    STRUCTURED[name].prune(missing, [2], OPTIONS)
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_conformance_of_pruners_of_elements(name: str) -> None:
+    check_pruner(name, "width")
 
 
 def test_magnitude_levels_are_nested_and_keep_the_largest() -> None:
     weight, moment = layer()
-    large, small = UNSTRUCTURED["magnitude"](made(weight, moment), [900, 300], OPTIONS)
+    large, small = UNSTRUCTURED["magnitude"].prune(made(weight, moment), [900, 300], OPTIONS)
     assert not ((small != 0) & (large == 0)).any()
     assert weight[large != 0].abs().min() >= weight[large == 0].abs().max()
 
@@ -162,7 +145,7 @@ def test_least_squares_on_sparsegpts_mask_is_a_lower_bound() -> None:
         kept = level[row] != 0
         refit[row, kept] = torch.linalg.solve(matrix[kept][:, kept], (weight @ matrix)[row, kept])
     assert layer_error(weight, refit, matrix) <= layer_error(weight, level, matrix) + 1e-12
-    magnitude = UNSTRUCTURED["magnitude"](made(weight, moment), [700], OPTIONS)[0]
+    magnitude = UNSTRUCTURED["magnitude"].prune(made(weight, moment), [700], OPTIONS)[0]
     assert layer_error(weight, level, matrix) < layer_error(weight, magnitude, matrix)
 
 

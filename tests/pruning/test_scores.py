@@ -40,14 +40,14 @@ def uneven(seed: int, outputs: int = 6, inputs: int = 24) -> Layer:
 @pytest.mark.parametrize("name", BY_SCORE)
 def test_scores_give_nested_levels_and_keep_values(name: str) -> None:
     given = made(*layer())
-    large, small = UNSTRUCTURED[name](given, [900, 301], OPTIONS)
+    large, small = UNSTRUCTURED[name].prune(given, [900, 301], OPTIONS)
     assert not ((small != 0) & (large == 0)).any()
     assert torch.equal(large[large != 0], given.weight_OI[large != 0])
 
 
 def test_random_depends_on_seed_and_shape_alone() -> None:
     weight, moment = layer()
-    prune = UNSTRUCTURED["random"]
+    prune = UNSTRUCTURED["random"].prune
     first = prune(made(weight, moment), [900], options(seed=1))
     torch.rand(3)
     again = prune(made(torch.ones(O, I), moment), [900], options(seed=1))
@@ -91,21 +91,21 @@ def test_taylor_is_the_change_of_the_loss_when_a_weight_is_removed() -> None:
 @pytest.mark.parametrize("name", UNSTRUCTURED)
 def test_a_pattern_keeps_exactly_n_of_every_m(name: str, pattern: str, inputs: int) -> None:
     n, m = map(int, pattern.split(":"))
-    level = UNSTRUCTURED[name](made(*layer(inputs=inputs)), [O * inputs // m * n], options(pattern=pattern))[0]
+    level = UNSTRUCTURED[name].prune(made(*layer(inputs=inputs)), [O * inputs // m * n], options(pattern=pattern))[0]
     assert (torch.count_nonzero(level.view(O, -1, m), dim=-1) == n).all()
 
 
 @pytest.mark.parametrize("name", BY_SCORE)
 def test_a_pattern_keeps_the_highest_score_that_brute_force_finds(name: str) -> None:
     given = made(*layer(inputs=16))
-    level = UNSTRUCTURED[name](given, [O * 8], options(pattern="2:4"))[0]
+    level = UNSTRUCTURED[name].prune(given, [O * 8], options(pattern="2:4"))[0]
     score = BY_SCORE[name](given, OPTIONS)[0].view(O, -1, 4)
     best = torch.stack([score[..., list(pair)].sum(-1) for pair in itertools.combinations(range(4), 2)]).amax(0)
     assert torch.allclose((score * (level != 0).view(O, -1, 4)).sum(-1), best)
 
 
 def test_ties_in_a_pattern_fall_to_the_earlier_weight() -> None:
-    level = UNSTRUCTURED["magnitude"](made(torch.ones(2, 8), torch.eye(8)), [8], options(pattern="2:4"))[0]
+    level = UNSTRUCTURED["magnitude"].prune(made(torch.ones(2, 8), torch.eye(8)), [8], options(pattern="2:4"))[0]
     assert level.tolist() == [[1, 1, 0, 0, 1, 1, 0, 0]] * 2
 
 
@@ -114,7 +114,7 @@ def test_sparsegpt_chooses_a_patterns_masks_on_updated_weights(n: int, m: int, i
     """Against a sweep without column blocks that picks a group's mask when it gets there."""
     weight, moment = (x.double() for x in layer(inputs=inputs))
     kept = O * inputs // m * n
-    level = UNSTRUCTURED["sparsegpt"](made(weight, moment), [kept], options(pattern=f"{n}:{m}"))[0]
+    level = UNSTRUCTURED["sparsegpt"].prune(made(weight, moment), [kept], options(pattern=f"{n}:{m}"))[0]
     upper, _ = inverse_cholesky(moment, DAMP)
     work = weight.clone()
     for j in range(inputs):
@@ -132,11 +132,11 @@ def test_sparsegpt_chooses_a_patterns_masks_on_updated_weights(n: int, m: int, i
 def test_patterns_that_do_not_fit_are_named(name: str) -> None:
     given = made(*layer(outputs=2, inputs=6))
     with pytest.raises(InputError, match=r"SS104 pattern 2:4: a matrix of 2 x 6 has 6 inputs, not a multiple of 4"):
-        UNSTRUCTURED[name](given, [6], options(pattern="2:4"))
+        UNSTRUCTURED[name].prune(given, [6], options(pattern="2:4"))
     for count in (3, 5):
         message = f"SS104 pattern 1:3 has one pruned level, 4 of 12 weights kept; got {count}."
         with pytest.raises(InputError, match=message):
-            UNSTRUCTURED[name](given, [4, count], options(pattern="1:3"))
+            UNSTRUCTURED[name].prune(given, [4, count], options(pattern="1:3"))
 
 
 def test_patterns_in_recipes() -> None:
@@ -159,8 +159,8 @@ def expected_error(given: Layer, level: torch.Tensor) -> torch.Tensor:
 @given(seed=SEEDS)
 def test_dsnot_keeps_counts_and_never_raises_the_expected_error(pattern: str | None, kept: int, seed: int) -> None:
     given = uneven(seed)
-    plain = UNSTRUCTURED["wanda"](given, [kept], options(pattern=pattern))[0]
-    polished = UNSTRUCTURED["wanda"](given, [kept], options(pattern=pattern, polish="dsnot"))[0]
+    plain = UNSTRUCTURED["wanda"].prune(given, [kept], options(pattern=pattern))[0]
+    polished = UNSTRUCTURED["wanda"].prune(given, [kept], options(pattern=pattern, polish="dsnot"))[0]
     group = int(pattern.split(":")[1]) if pattern else 24
     counts = [torch.count_nonzero(level.view(6, -1, group), dim=-1) for level in (plain, polished)]
     assert torch.equal(*counts)
@@ -173,7 +173,7 @@ def test_dsnot_keeps_counts_and_never_raises_the_expected_error(pattern: str | N
 
 def test_dsnot_lowers_the_expected_error_of_most_rows() -> None:
     given = uneven(0, outputs=40)
-    levels = [UNSTRUCTURED["magnitude"](given, [500], options(polish=polish))[0] for polish in (None, "dsnot")]
+    levels = [UNSTRUCTURED["magnitude"].prune(given, [500], options(polish=polish))[0] for polish in (None, "dsnot")]
     before, after = (expected_error(given, level) for level in levels)
     assert after.mean() < 0.5 * before.mean()
 
@@ -190,14 +190,14 @@ def test_dsnot_swaps_by_hand() -> None:
 
 def test_dsnot_is_for_pruners_that_keep_values() -> None:
     with pytest.raises(InputError, match=r"SS104 pruners\.polish dsnot"):
-        UNSTRUCTURED["sparsegpt"](made(*layer()), [900], options(polish="dsnot"))
+        UNSTRUCTURED["sparsegpt"].prune(made(*layer()), [900], options(polish="dsnot"))
 
 
 @pytest.mark.parametrize("name", ["magnitude", "sparsegpt"])
 def test_bias_shift_preserves_the_mean_output_of_sparse_weights(name: str) -> None:
     x = torch.randn(200, 24, generator=torch.Generator().manual_seed(0)).double() + 1
     given = sampled(x, torch.randn(5, 24, generator=torch.Generator().manual_seed(1)).double())
-    pruned = UNSTRUCTURED[name](given, [50], OPTIONS)[0]
+    pruned = UNSTRUCTURED[name].prune(given, [50], OPTIONS)[0]
     shift = bias_shift(given.weight_OI, pruned, given.inputs.mean)
     assert torch.allclose((x @ pruned.T + shift).mean(0), (x @ given.weight_OI.T).mean(0))
 
@@ -207,7 +207,7 @@ def test_bias_shift_preserves_the_mean_output_of_narrower_weights(refit: bool) -
     x = torch.randn(200, 24, generator=torch.Generator().manual_seed(0)).double() + 1
     given = sampled(x, torch.randn(5, 24, generator=torch.Generator().manual_seed(1)).double())
     index = torch.arange(24).view(-1, 3)
-    order, levels = STRUCTURED["flap"](Group((Reader(given, index),), ()), [5], options(refit=refit))
+    order, levels = STRUCTURED["flap"].prune(Group((Reader(given, index),), ()), [5], options(refit=refit))
     columns = kept_inputs(index, order, 5)
     padded = torch.zeros_like(given.weight_OI).index_copy(1, columns, levels[0][0])
     shift = bias_shift(given.weight_OI, padded, given.inputs.mean)

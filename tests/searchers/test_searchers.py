@@ -246,7 +246,7 @@ def test_what_an_earlier_session_measured_is_adopted() -> None:
 
 
 def test_unknown_searcher() -> None:
-    with pytest.raises(InputError, match=r"SS102 searcher 'nsga' not found. Did you mean 'nsga"):
+    with pytest.raises(InputError, match=r"SS102 search.searcher 'nsga': unknown searcher. Did you mean 'nsga"):
         make("nsga", {})
 
 

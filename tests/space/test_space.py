@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from support import synthetic_space
 
 from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers.evolutionary.operators import cross, moves, switch, transfer, within_block
-from sparsesearch.space import COSTS, Genome, Limit, Part, Space, Unit
+from sparsesearch.space import COSTS, KINDS, Genome, Limit, Part, Space, Unit
 from sparsesearch.space.repair import fill, repair
 from sparsesearch.space.sampling import at_fraction, random_genome, starting_genomes, uniform_at_limits
+from sparsesearch.space.unit import Kind
 
 
 def brute_costs(space: Space, levels: list[int]) -> list[int]:
@@ -243,3 +245,7 @@ def test_exhaustive_fill_reaches_a_maximal_genome_of_a_tiny_space() -> None:
     dominated = [g for g in feasible if g != filled and (g.levels <= filled.levels).all()]
     assert filled in feasible
     assert not dominated
+
+
+def test_every_kind_is_described() -> None:
+    assert get_args(Kind) == tuple(KINDS)

@@ -16,6 +16,7 @@ from sparsesearch.errors import EnvironmentProblem, InputError
 from sparsesearch.report.series import Series
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.results import RunResults
+from sparsesearch.testing import check_tracker
 from sparsesearch.tracking import TRACKERS, follow, open_tracker
 from sparsesearch.tracking.base import Point
 from sparsesearch.tracking.following import Follower
@@ -98,12 +99,25 @@ def test_watching_ends_when_nobody_works_on_the_run(copy: Path, monkeypatch: pyt
     assert counted == [len(Follower(copy).new())]
 
 
-@pytest.mark.parametrize("name", ["mlflow", "wandb"])
-def test_other_trackers(copy: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip(TRACKERS[name][0])
+@pytest.fixture
+def anonymous(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is logged in anywhere."""
     for variable in ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_API_KEY", "NETRC"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("HOME", str(copy))  # nobody is logged in there
+    monkeypatch.setenv("HOME", str(copy))
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+@pytest.mark.usefixtures("anonymous")
+def test_conformance(copy: Path, name: str) -> None:
+    pytest.importorskip(TRACKERS[name].package)
+    check_tracker(name, RunResults(copy))
+
+
+@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+@pytest.mark.usefixtures("anonymous")
+def test_other_trackers(copy: Path, name: str) -> None:
+    pytest.importorskip(TRACKERS[name].package)
     for _ in range(2):
         follow(copy, open_tracker(name, RunResults(copy)), watch=False)
     if name == "wandb":
@@ -121,7 +135,7 @@ def test_other_trackers(copy: Path, name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_is_not_there_is_said_in_one_line(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"SS102.*Did you mean 'mlflow'"):
+    with pytest.raises(InputError, match=r"SS102 --to 'mlfow': unknown tracker. Did you mean 'mlflow'"):
         open_tracker("mlfow", RunResults(copy))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentProblem, match=r"SS307.*pip install 'sparsesearch\[wandb\]'"):

@@ -22,7 +22,7 @@ import torch
 from common import commit
 
 import sparsesearch as ss
-from sparsesearch.allocation import allocation, at_limits, densities_by_name
+from sparsesearch.allocation import allocation_named, at_limits, densities_by_name
 from sparsesearch.allocation.measured_evidence import measure_evidence
 from sparsesearch.config import DataConfig
 from sparsesearch.data.images import image_samples
@@ -83,7 +83,7 @@ def rules(opened: ReopenedRun, run: Any, limit: Limit) -> dict[str, Genome]:
     """Uniform, and the closed-form allocations, at a limit."""
     space = run.results.space.with_limits([limit])
     found = {"uniform": uniform_at_limits(space, {u.kind for u in space.units})}
-    needs = {need for name in ALLOCATIONS for need in allocation(name).needs}
+    needs = {need for name in ALLOCATIONS for need in allocation_named(name).needs}
     model = opened.supernet.apply(space.dense)
     evidence = measure_evidence(model, opened.supernet.network, space, needs, Path(), Path())
     for name in ALLOCATIONS:

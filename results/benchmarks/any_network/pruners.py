@@ -19,7 +19,7 @@ import torch
 from common import TextMeasure, commit
 
 import sparsesearch as ss
-from sparsesearch.allocation import allocation, at_limits, densities_by_name
+from sparsesearch.allocation import allocation_named, at_limits, densities_by_name
 from sparsesearch.allocation.measured_evidence import measure_evidence
 from sparsesearch.runs.results import RunResults
 
@@ -65,7 +65,7 @@ def rows(args: argparse.Namespace, pruner: str) -> Any:
             # All runs of a pruner have the same units and level store.
             measure = TextMeasure(results, args.text, args.runs, WINDOWS, LENGTH, 8)
             statistics = next((args.runs / ".cache" / "statistics").glob("*/block-000.safetensors")).parent
-            needs = {need for name in ALLOCATIONS for need in allocation(name).needs}
+            needs = {need for name in ALLOCATIONS for need in allocation_named(name).needs}
             model, network = measure.supernet.apply(measure.space.dense), measure.supernet.network
             evidence = measure_evidence(model, network, measure.space, needs, statistics, Path())
         assert evidence is not None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from sparsesearch.bilevel.base import Decision, Learner, Moment, learned
+from sparsesearch.bilevel.base import FLOAT_BYTES, Decision, Footprint, Learner, Moment, learned, learner
 from sparsesearch.bilevel.expected import Chances
-from sparsesearch.bilevel.levels import level_masks, nearest_level
+from sparsesearch.bilevel.levels import level_masks, mask_count, nearest_level
 from sparsesearch.bilevel.relaxed import Openings, Relaxed
+from sparsesearch.models.network import Network
+from sparsesearch.space import Space
 from sparsesearch.supernet.store import UnitFiles
 
 
+@learner("besa")
 class Rates(Learner):
     """Chances of the levels of each matrix; a weight is kept with the chance that a level keeps it.
 
@@ -20,6 +25,7 @@ class Rates(Learner):
     is used. The published budget is of each block; here it is one of the whole network.
     """
 
+    soft_numbers = 2
     carries = False
 
     def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
@@ -29,6 +35,12 @@ class Rates(Learner):
         for name, unit in self.units.items():
             self.parameters[name] = learned(torch.zeros(len(unit.levels), device=self.device))
             self._masks[name] = level_masks(files, unit, relaxed.shape(unit), self.device)
+
+    @classmethod
+    def footprint(cls, space: Space, network: Network, options: Any, pattern: str | None) -> Footprint:
+        numbers, masks = super().footprint(space, network, options, pattern)
+        # A byte each and, for the mean of all levels, as numbers.
+        return Footprint(numbers, masks + mask_count(space, network) * (1 + FLOAT_BYTES))
 
     def openings(self, moment: Moment) -> Openings:
         found = {}

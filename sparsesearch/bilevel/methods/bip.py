@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sparsesearch.bilevel.base import Decision, Learner, Moment, State, learned
+from sparsesearch.bilevel.base import Decision, Learner, Moment, State, learned, learner
 from sparsesearch.bilevel.relaxed import Openings, Relaxed, opened
 from sparsesearch.bilevel.selection import Ranking
 from sparsesearch.supernet.store import UnitFiles
@@ -27,6 +27,7 @@ class ScoreDescent(torch.optim.SGD):
         return super().step(closure)
 
 
+@learner("bip")
 class BiP(Learner):
     """Real scores m̃ >= 0, 1 in root mean square at first; the mask m is one global top-k of them, straight through.
 
@@ -34,6 +35,9 @@ class BiP(Learner):
     the gradient of the loss at z = m∘θ; second derivatives of l are left out (eq. 7). One backward pass gives both
     terms. An element of several weights sums over them. 1/γ = 0 is HYDRA.
     """
+
+    soft_numbers = 2
+    learns_each_weight = True
 
     def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)

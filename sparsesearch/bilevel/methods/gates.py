@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from sparsesearch.bilevel.base import Decision, Learner, Moment, Size, learned
+from sparsesearch.bilevel.base import Decision, Learner, Moment, Size, learned, learner
 from sparsesearch.bilevel.expected import Chances
 from sparsesearch.bilevel.levels import ranks
 from sparsesearch.bilevel.relaxed import Openings, Relaxed
@@ -36,6 +36,7 @@ def settled(log_alpha: torch.Tensor) -> torch.Tensor:
     return torch.sigmoid(0.8 * log_alpha / BETA)
 
 
+@learner("gates")
 class Gates(Learner):
     """A gate on every element and sublayer; multipliers push the expected cost to its target from both sides.
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import torch
 
-from sparsesearch.bilevel.base import Decision, Learner, Moment, State, learned
+from sparsesearch.bilevel.base import Decision, Learner, Moment, State, learned, learner
 from sparsesearch.bilevel.expected import Chances
 from sparsesearch.bilevel.relaxed import Openings, Relaxed
 from sparsesearch.supernet.store import UnitFiles
 
 
+@learner("lapp")
 class Thresholds(Learner):
     """An element stays while the size of its weights, relative to its unit's mean, exceeds the unit's threshold.
 
     Forward a step, backward a sigmoid. The penalty is w max(0, log(cost / target)); the paper's bypass convolutions
     are left out, since they would stay in the network.
     """
+
+    soft_numbers = 14
 
     def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
 
-from sparsesearch.bilevel.base import Decision, Learner, Moment, learned
+from sparsesearch.bilevel.base import FLOAT_BYTES, Decision, Footprint, Learner, Moment, learned, learner
+from sparsesearch.bilevel.levels import prunable_weights
 from sparsesearch.bilevel.relaxed import Openings, Relaxed
+from sparsesearch.models.network import Network
+from sparsesearch.space import Space
 from sparsesearch.supernet.store import UnitFiles
 
 # Of the first logits; the prior is counted in these.
@@ -21,6 +25,7 @@ def patterns_of(n: int, m: int) -> torch.Tensor:
     return torch.tensor(chosen)
 
 
+@learner("maskllm")
 class Patterns(Learner):
     """Logits over the patterns of every group of M adjacent inputs; weights are what the method is given.
 
@@ -28,6 +33,8 @@ class Patterns(Learner):
     masks of the level store are preferred. The loss is lowered by what the masks keep of the squared weights, less
     and less.
     """
+
+    takes_pattern = True
 
     def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int, pattern: str = "2:4") -> None:
         super().__init__(relaxed, files, options, seed)
@@ -43,6 +50,12 @@ class Patterns(Learner):
             # An overlap that a random pattern has on average changes nothing.
             start += (alike - n * n / m) * SPREAD * self.options.prior
             self.parameters[name] = learned(start)
+
+    @classmethod
+    def footprint(cls, space: Space, network: Network, options: Any, pattern: str | None) -> Footprint:
+        numbers = pattern_count(pattern or "2:4") * sum(prunable_weights(space, network).values())
+        # Logits, their mixture and what it is made of.
+        return Footprint(numbers, 3 * FLOAT_BYTES * numbers)
 
     def openings(self, moment: Moment) -> Openings:
         temperature = moment.between(self.options.temperature, self.options.last_temperature)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import torch
 
-from sparsesearch.bilevel.base import Decision, Learner, Moment, State
+from sparsesearch.bilevel.base import Decision, Learner, Moment, State, learner
 from sparsesearch.bilevel.relaxed import Openings, Relaxed, gathered, opened
 from sparsesearch.bilevel.selection import Ranking
 from sparsesearch.supernet.store import UnitFiles
 
 
+@learner("oto")
 class HalfSpace(Learner):
     """Zero-invariant groups, the parameters that write an element, trained to zero and cut.
 

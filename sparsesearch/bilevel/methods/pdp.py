@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from sparsesearch.bilevel.base import Decision, Learner, Moment, Size, State
+from sparsesearch.bilevel.base import Decision, Learner, Moment, Size, State, learner
 from sparsesearch.bilevel.relaxed import Openings
 from sparsesearch.bilevel.selection import Ranking
 
 
+@learner("pdp")
 class PDP(Learner):
     """Nothing is learned beside the weights: an element is open by sigmoid((w² - t²) / τ).
 
@@ -16,6 +17,8 @@ class PDP(Learner):
     one ranking of the whole network when a size begins, and is approached over the ramp. w² is the mean square of what
     an element holds. Squares are counted in the mean square of their unit, where groups of all units are ranked.
     """
+
+    soft_numbers = 6
 
     def begin(self, size: Size) -> None:
         ranking = self._ranking()

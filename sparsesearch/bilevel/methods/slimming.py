@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sparsesearch.bilevel.base import Decision, Learner, Moment, Size, learned
+from sparsesearch.bilevel.base import Decision, Learner, Moment, Size, learned, learner
 from sparsesearch.bilevel.relaxed import Openings, Relaxed
 from sparsesearch.bilevel.selection import Ranking
 from sparsesearch.supernet.store import UnitFiles
@@ -13,6 +13,7 @@ from sparsesearch.supernet.store import UnitFiles
 TIE = 1e-3
 
 
+@learner("slimming")
 class Scales(Learner):
     """A factor γ in [0, 1] on every element, trained beside the weights; the largest stay, by one ranking.
 
@@ -20,6 +21,9 @@ class Scales(Learner):
     (polarization, Zhuang et al., NeurIPS 2020, t = `tilt`), or of |γ| where sizes of the weights say that an element
     will go (mask sparsity, Jiang et al., 2023); `strength` times it counts once the ramp is behind, less before.
     """
+
+    soft_numbers = 2
+    learns_each_weight = True
 
     def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.nn import functional
 
-from sparsesearch.bilevel.base import Decision, Learner, Moment, learned
+from sparsesearch.bilevel.base import FLOAT_BYTES, Decision, Footprint, Learner, Moment, learned, learner
 from sparsesearch.bilevel.expected import Chances
-from sparsesearch.bilevel.levels import level_masks, ranks
+from sparsesearch.bilevel.levels import level_masks, mask_count, ranks
 from sparsesearch.bilevel.relaxed import Openings, Relaxed
-from sparsesearch.space import Unit
+from sparsesearch.models.network import Network
+from sparsesearch.space import Space, Unit
 from sparsesearch.supernet.store import UnitFiles
 
 
+@learner("tas")
 class Widths(Learner):
     """Logits over the levels of every unit; a step sees the mean of two of them.
 
@@ -20,6 +24,8 @@ class Widths(Learner):
     and 4). A level opens the elements that the store keeps at it, so the argmax is a genome with the store's elements.
     Sparsity levels are masks in the same relaxation, as the sparse operations of DASS.
     """
+
+    soft_numbers = 10
 
     def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
@@ -30,6 +36,15 @@ class Widths(Learner):
                 self._ranks[name] = ranks(files, unit, relaxed.shape(unit), self.device)
             elif not unit.is_drop:
                 self._masks[name] = level_masks(files, unit, relaxed.shape(unit), self.device)
+
+    @classmethod
+    def footprint(cls, space: Space, network: Network, options: Any, pattern: str | None) -> Footprint:
+        numbers, masks = super().footprint(space, network, options, pattern)
+        masks += mask_count(space, network)  # a byte each
+        if options.mix == "interpolate":
+            cuts = [network.cuts[unit.name] for unit in space.units if unit.is_cut]
+            masks += 4 * FLOAT_BYTES * sum(cut.orders * cut.elements**2 for cut in cuts)
+        return Footprint(numbers, masks)
 
     def openings(self, moment: Moment) -> Openings:
         temperature = moment.between(self.options.temperature, self.options.last_temperature)

@@ -31,11 +31,12 @@ def _searchers() -> dict[str, str]:
 def _pruners() -> dict[str, str]:
     from sparsesearch.pruning import EXPERTS, STRUCTURED, UNSTRUCTURED
 
-    def kinds(pruners: dict[str, Any], key: str) -> dict[str, str]:
-        return {f"{key}: {name}": _first_line(pruner) for name, pruner in pruners.items()}
+    def kinds(functions: dict[str, Any], key: str) -> dict[str, str]:
+        return {f"{key}: {name}": _first_line(function) for name, function in functions.items()}
 
-    unstructured = kinds(dict(UNSTRUCTURED), "pruners.sparsity")
-    return unstructured | kinds(dict(STRUCTURED), "pruners.width") | kinds(dict(EXPERTS), "pruners.experts")
+    unstructured = kinds({name: pruner.prune for name, pruner in UNSTRUCTURED.items()}, "pruners.sparsity")
+    structured = kinds({name: pruner.prune for name, pruner in STRUCTURED.items()}, "pruners.width")
+    return unstructured | structured | kinds(dict(EXPERTS), "pruners.experts")
 
 
 def _families() -> dict[str, str]:
@@ -47,7 +48,7 @@ def _families() -> dict[str, str]:
 def _forms() -> dict[str, str]:
     from sparsesearch.export import FORMS
 
-    return FORMS
+    return {name: form.about for name, form in FORMS.items()}
 
 
 def _spaces() -> dict[str, str]:

@@ -14,12 +14,13 @@ from sparsesearch.config import RunConfig
 from sparsesearch.data import Samples
 from sparsesearch.engine.launch.seed_checks import check_allocations
 from sparsesearch.errors import problem
+from sparsesearch.evaluation import qualities_of, quality_class
 from sparsesearch.evaluation.evaluator import USER, UserQuality
 from sparsesearch.models import Network
-from sparsesearch.models.space_builder import sparsity_module
+from sparsesearch.models.space_builder import sparsity_unit_name
 from sparsesearch.models.task import Task
 from sparsesearch.proxies import all_proxies, proxies_named
-from sparsesearch.pruning import expert_order, structured, unstructured
+from sparsesearch.pruning import expert_order_named, structured, unstructured
 from sparsesearch.pruning.pattern import n_of_m
 from sparsesearch.searchers.base import Traits
 from sparsesearch.searchers.registry import SEARCHERS, describe, options_of
@@ -30,7 +31,7 @@ def check_names(config: RunConfig) -> None:
     options_of(config.search.searcher, config.search.options)
     unstructured(config.pruners.sparsity)
     structured(config.pruners.width)
-    expert_order(config.pruners.experts)
+    expert_order_named(config.pruners.experts)
     _, *costs = config.objectives or [""]
     for index, cost in enumerate(costs, 1):
         if cost not in COSTS:
@@ -167,7 +168,7 @@ def check_pattern(config: RunConfig, network: Network, space: Space) -> None:
         return
     units = {unit.name: unit for unit in space.units if unit.kind == "sparsity"}
     for matrix in network.matrices.values():
-        unit = units.get(f"{sparsity_module(matrix)}.sparsity")
+        unit = units.get(sparsity_unit_name(matrix))
         if unit is not None:
             n_of_m(config.pruners.pattern, (matrix.rows * matrix.groups, matrix.columns), unit.levels[1:])
 
@@ -179,7 +180,7 @@ def check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> N
         raise problem(
             "SS102", f"objectives[0] {quality!r}: objective '{USER}' and a function search(..., {USER}=f) go together."
         )
-    allowed = (USER,) if given is not None else task.qualities
+    allowed = (USER,) if given is not None else qualities_of(task)
     if quality not in allowed:
         raise problem(
             "SS102",
@@ -192,8 +193,7 @@ def check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> N
 def check_values(config: RunConfig, network: Network) -> None:
     """Raise InputError SS102 where a quality cannot see any change of what the network puts out."""
     quality = config.objectives[0]
-    blind = quality in ("kl", "sparse_kl") and not network.distribution
-    if blind or (quality == "error" and network.values == 1):
+    if quality_class(quality).is_blind(network):
         single = network.values == 1
         what = "one number a position" if single else "values that are no distribution (several labels, or regression)"
         raise problem(
@@ -228,7 +228,7 @@ def check_objectives(config: RunConfig, space: Space) -> None:
 
 def check_labels(config: RunConfig, network: Network, samples: Mapping[str, Samples]) -> None:
     """Raise InputError SS212 where labels are needed and missing, or are no classes of the network."""
-    needed = ["selection"] if config.objectives[0] == "error" else []
+    needed = ["selection"] if quality_class(config.objectives[0]).needs_labels else []
     if "test" in samples and not network.task.generates:
         needed.append("test")
     for role, found in samples.items():

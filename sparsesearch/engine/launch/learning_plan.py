@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sparsesearch.bilevel.memory import needed_bytes
+from sparsesearch.bilevel.registry import learner_class
 from sparsesearch.config import RunConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.engine.launch.checks import check_targets
@@ -62,9 +63,10 @@ def check_learning(
         return
     training = _training_samples(samples)
     name, options = config.search.searcher, traits.options
-    if traits.method == "maskllm" and config.pruners.pattern is None:
+    takes_pattern = learner_class(traits.method).takes_pattern
+    if takes_pattern and config.pruners.pattern is None:
         raise problem("SS114", f"searcher {name} chooses among N:M patterns.", fix='Set pruners.pattern, to "2:4" say.')
-    if traits.method != "maskllm" and config.pruners.pattern is not None:
+    if not takes_pattern and config.pruners.pattern is not None:
         raise problem("SS114", f"searcher {name} keeps no {config.pruners.pattern} pattern.", fix="Use maskllm.")
     if config.training.distill < 1:
         check_targets(network, training)

@@ -14,7 +14,7 @@ from sparsesearch.engine.phases.stores import sole_builder
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.proxies import Costed, Proxy
 from sparsesearch.proxies.agreement import Floats
-from sparsesearch.proxies.gatherer import scored_by
+from sparsesearch.proxies.gatherer import Failure, Score, scored_by
 from sparsesearch.proxies.score_table import ScoreTable, Tabulated
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome
@@ -69,7 +69,7 @@ def score_tables(job: Job, proxies: list[Proxy]) -> dict[str, ScoreTable]:
     results = executor.map(Worker.tabulate, [(block, proxies) for block in range(blocks)])
     for done, by_proxy in enumerate(results, 1):
         for name, scores in by_proxy.items():
-            if isinstance(scores, str):
+            if isinstance(scores, Failure):
                 _report_failure(name, scores, reporter)
                 failed.add(name)
             else:
@@ -91,13 +91,13 @@ def _network_scores(job: Job, proxy: Proxy, genomes: list[Genome]) -> Floats:
     return _numbers(proxy.name, values, job.reporter)
 
 
-def _numbers(proxy: str, values: Sequence[float | str], reporter: Reporter) -> Floats:
+def _numbers(proxy: str, values: Sequence[Score], reporter: Reporter) -> Floats:
     """Return scores, nan where the proxy failed; the first failure is reported."""
-    failure = next((value for value in values if isinstance(value, str)), None)
+    failure = next((value for value in values if isinstance(value, Failure)), None)
     if failure is not None:
         _report_failure(proxy, failure, reporter)
-    return np.array([np.nan if isinstance(value, str) else value for value in values])
+    return np.array([np.nan if isinstance(value, Failure) else value for value in values])
 
 
-def _report_failure(proxy: str, failure: str, reporter: Reporter) -> None:
-    reporter.message(f"SS407 proxy {proxy}: {failure}")
+def _report_failure(proxy: str, failure: Failure, reporter: Reporter) -> None:
+    reporter.message(f"SS407 proxy {proxy}: {failure.reason}")

@@ -34,7 +34,7 @@ from sparsesearch.logs import logger
 from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import Proxy
 from sparsesearch.proxies.base import Need
-from sparsesearch.proxies.gatherer import Gatherer, NetworkScorer, Tables, tabulate
+from sparsesearch.proxies.gatherer import Gatherer, NetworkScorer, Score, Tables, tabulate
 from sparsesearch.pruning import needs_gradients
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.searchers.learned import LearnedSearcher
@@ -215,15 +215,15 @@ class Worker:
         self._gatherer.gather(needs)
 
     def tabulate(self, block: int, proxies: list[Proxy]) -> dict[str, Tables]:
-        """Scores of all levels of a block's matrices, by proxy and matrix; what one fails with is a text."""
+        """Scores of all levels of a block's matrices, by proxy and matrix, or how one failed."""
         return tabulate(self._gatherer, block, proxies)
 
     @cached_property
     def _scorer(self) -> NetworkScorer:
         return NetworkScorer(self.evaluator, self.run.samples("calibration"))
 
-    def score(self, genome: bytes, proxies: list[Proxy]) -> dict[str, float | str]:
-        """Scores by proxies that run the network, by name; what one fails with is a text."""
+    def score(self, genome: bytes, proxies: list[Proxy]) -> dict[str, Score]:
+        """Scores by proxies that run the network, by name, or how one failed."""
         return self._scorer.scores(Genome(genome), proxies)
 
     @cached_property

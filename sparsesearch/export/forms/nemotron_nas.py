@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from sparsesearch.export.forms import modeling_decilm
+from sparsesearch.export.forms.form import CannotTakeForm, Maker
 from sparsesearch.export.forms.modeling_decilm import WIDTH_MULTIPLE, DeciLMConfig, DeciLMForCausalLM
-from sparsesearch.export.forms.stock import ADDED_BIASES, Maker, kept_blocks, renumbered
+from sparsesearch.export.forms.stock import ADDED_BIASES, kept_blocks, renumbered
 from sparsesearch.models import surgery
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
@@ -23,19 +24,17 @@ from sparsesearch.supernet.stitched import load_exactly
 MODULE, SURGERY = "modeling_decilm", "modeling_sparsesearch"
 
 
-def nemotron_nas(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
-    """What makes the candidate as DeciLM, or why its block configurations cannot say it."""
+def nemotron_nas(supernet: StitchedSupernet, genome: Genome) -> Maker:
+    """Return what makes the candidate as DeciLM, if block configurations can say it."""
     stock: Any = getattr(supernet.model, "config", None)
     if getattr(stock, "model_type", "") != "llama" or not supernet.network.task.generates:
-        return "nemotron_nas is for causal language models of model_type llama"
+        raise CannotTakeForm("nemotron_nas is for causal language models of model_type llama")
     if stock.hidden_act != "silu":
-        return f"nemotron_nas has activation silu, this model {stock.hidden_act}"
+        raise CannotTakeForm(f"nemotron_nas has activation silu, this model {stock.hidden_act}")
     if supernet.gains_biases(genome):
-        return ADDED_BIASES
+        raise CannotTakeForm(ADDED_BIASES)
     layers = [_layer(supernet, genome, block) for block in kept_blocks(supernet, genome)]
-    fault = _problem(layers)
-    if fault:
-        return fault
+    _check(layers)
     heads = layers[0]["groups"] * layers[0]["queries"]
     config = _configuration(stock, layers, heads)
 
@@ -64,22 +63,26 @@ def _layer(supernet: StitchedSupernet, genome: Genome, block: int) -> dict[str, 
     }
 
 
-def _problem(layers: list[dict[str, Any]]) -> str:
+def _check(layers: list[dict[str, Any]]) -> None:
+    """Raise CannotTakeForm for layers that block configurations cannot say."""
     if not layers:
-        return "no layer of this candidate is left"
+        raise CannotTakeForm("no layer of this candidate is left")
     if not layers[0]["groups"]:
-        return f"block {layers[0]['block']} comes first and has no attention, which vLLM's DeciLM cannot run"
+        raise CannotTakeForm(
+            f"block {layers[0]['block']} comes first and has no attention, which vLLM's DeciLM cannot run"
+        )
     heads = {layer["groups"] * layer["queries"] for layer in layers if layer["groups"]}
     if len(heads) > 1:
         counts = ", ".join(map(str, sorted(heads)))
-        return f"attentions of this candidate keep {counts} query heads, and nemotron_nas has one number for all layers"
+        raise CannotTakeForm(
+            f"attentions of this candidate keep {counts} query heads, and nemotron_nas has one number for all layers"
+        )
     for layer in layers:
         if layer["width"] % WIDTH_MULTIPLE:
-            return (
+            raise CannotTakeForm(
                 f"block {layer['block']} has an FFN width of {layer['width']}, and nemotron_nas has multiples of "
                 f"{WIDTH_MULTIPLE} (a recipe's align: nemotron_nas keeps to them)"
             )
-    return ""
 
 
 def _configuration(stock: Any, layers: list[dict[str, Any]], heads: int) -> DeciLMConfig:

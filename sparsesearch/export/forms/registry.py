@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +11,25 @@ from transformers import PreTrainedModel
 
 from sparsesearch.errors import SparseSearchError, problem
 from sparsesearch.export.forms import nemotron_nas
+from sparsesearch.export.forms.form import CannotTakeForm, Form, Maker, Plan
 from sparsesearch.export.forms.graphs import GRAPHS, check_packages
-from sparsesearch.export.forms.stock import Maker, padded, uniform, zeros
+from sparsesearch.export.forms.stock import padded, uniform, zeros
 from sparsesearch.models import surgery
+from sparsesearch.plugins import plugin, unfit
+from sparsesearch.registry import Registry
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.stitched import load_exactly
 
 UNEVEN_MODULE = "modeling_sparsesearch"
 
-Plan = Callable[[StitchedSupernet, Genome], Maker | str]
 
-
-@dataclass(frozen=True)
-class Form:
-    """One way of writing a candidate.
-
-    Attributes:
-        about: one line for `sparsesearch list forms`.
-        plan: what makes the model (float32), or why the candidate cannot take the form.
-        ways: how it is loaded, as `verify.py` names them; each in a fresh process.
-        code: the files of Python, by name, that go with it.
-    """
-
-    about: str
-    plan: Plan
-    ways: tuple[str, ...]
-    code: Callable[[StitchedSupernet], dict[str, str]] | None = None
-
-
-def _smaller(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
+def _smaller(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """The candidate as `materialise` makes it; a graph is traced from it."""
     return lambda: supernet.materialise(genome)
 
 
-def _uneven(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
+def _uneven(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """Every layer as it is, in classes that hold the surgery in their configuration."""
     if not isinstance(supernet.model, PreTrainedModel):
         return lambda: supernet.materialise(genome)
@@ -80,45 +63,101 @@ def stock_classes(supernet: StitchedSupernet) -> tuple[str, str]:
     return type(supernet.model.config).__name__, type(supernet.model).__name__
 
 
+def _padded_notes(counts: Mapping[str, int]) -> list[str]:
+    saved, left = counts["dense"] - counts["candidate"], counts["dense"] - counts["params"]
+    share = f"{left / saved:.0%} of what the candidate saves" if saved else "nothing was saved"
+    return [
+        f"Padded with zeros to {counts['params']:,} parameters (the candidate has {counts['candidate']:,}, the "
+        f"dense model {counts['dense']:,}): {share} is left."
+    ]
+
+
+def _nemotron_nas_notes(_: Mapping[str, int]) -> list[str]:
+    return [
+        "The block configurations follow what vLLM's nemotron_nas.py says; this was checked with transformers, "
+        "vLLM itself was not run. Give it --trust-remote-code: the configuration class is in this directory."
+    ]
+
+
+def _graph_notes(_: Mapping[str, int]) -> list[str]:
+    return ["Weights are float32; the graph has no KV cache."]
+
+
 _STOCK = ("sparsesearch.load", "transformers")
 _OWN_CODE = ("sparsesearch.load", "trust_remote_code")
+# How a checkpoint, which a form of somebody's own is, can be loaded.
+CHECKPOINT_WAYS = ("sparsesearch.load", "transformers", "trust_remote_code")
 
-REGISTRY: dict[str, Form] = {
-    "zeros": Form(
-        "the dense shapes with zeros in place; loads everywhere, gains neither speed nor file size", zeros, _STOCK
-    ),
-    "uniform": Form(
-        "one width for all layers, whole layers removed and renumbered; stock code, real gains", uniform, _STOCK
-    ),
-    "padded": Form(
-        "zeros up to the widest layer of each kind, whole layers removed; stock code, a part of the gains",
-        padded,
-        _STOCK,
-    ),
-    "uneven": Form(
-        "every layer its own sizes, dropped sublayers; sparsesearch.load or trust_remote_code, real gains",
-        _uneven,
-        _OWN_CODE,
-        _uneven_code,
-    ),
-    "nemotron_nas": Form(
-        "Llama with its own FFN width in each layer, dropped sublayers; DeciLM block configurations, which vLLM reads "
-        "(widths in multiples of 256); real gains",
-        nemotron_nas.nemotron_nas,
-        _OWN_CODE,
-        nemotron_nas.code,
-    ),
-    "onnx": Form(
-        "an ONNX graph without a cache, any batch (and length); onnxruntime, real gains", _smaller, ("onnxruntime",)
-    ),
-    "torch_export": Form(
-        "a torch.export program without a cache, any batch (and length); torch alone, real gains",
-        _smaller,
-        ("torch.export.load",),
-    ),
-}
+FORMS: Registry[Form] = Registry(
+    "form",
+    {
+        "zeros": Form(
+            "the dense shapes with zeros in place; loads everywhere, gains neither speed nor file size", zeros, _STOCK
+        ),
+        "uniform": Form(
+            "one width for all layers, whole layers removed and renumbered; stock code, real gains", uniform, _STOCK
+        ),
+        "padded": Form(
+            "zeros up to the widest layer of each kind, whole layers removed; stock code, a part of the gains",
+            padded,
+            _STOCK,
+            notes=_padded_notes,
+        ),
+        "uneven": Form(
+            "every layer its own sizes, dropped sublayers; sparsesearch.load or trust_remote_code, real gains",
+            _uneven,
+            _OWN_CODE,
+            _uneven_code,
+        ),
+        "nemotron_nas": Form(
+            "Llama with its own FFN width in each layer, dropped sublayers; DeciLM block configurations, which vLLM "
+            "reads (widths in multiples of 256); real gains",
+            nemotron_nas.nemotron_nas,
+            _OWN_CODE,
+            nemotron_nas.code,
+            _nemotron_nas_notes,
+        ),
+        "onnx": Form(
+            "an ONNX graph without a cache, any batch (and length); onnxruntime, real gains",
+            _smaller,
+            ("onnxruntime",),
+            notes=_graph_notes,
+        ),
+        "torch_export": Form(
+            "a torch.export program without a cache, any batch (and length); torch alone, real gains",
+            _smaller,
+            ("torch.export.load",),
+            notes=_graph_notes,
+        ),
+    },
+    listed="forms",
+)
 
-FORMS = {name: form.about for name, form in REGISTRY.items()}
+
+def form(
+    name: str,
+    ways: Sequence[str] = _STOCK,
+    code: Callable[[StitchedSupernet], dict[str, str]] | None = None,
+    notes: Callable[[Mapping[str, int]], list[str]] | None = None,
+) -> Callable[[Plan], Plan]:
+    """Register a plan of your own as a form: f(supernet, genome) returns what makes the model, float32, or raises
+    CannotTakeForm; the first line of its docstring is what `sparsesearch list forms` shows.
+
+    Args:
+        ways, code, notes: as the attributes of `Form`; ways are of `CHECKPOINT_WAYS`.
+
+    Raises InputError SS127 for an unknown way.
+    """
+    for way in ways:
+        if way not in CHECKPOINT_WAYS:
+            what = f"form {name!r} is loaded by {way!r}, which is no way to load a checkpoint"
+            raise problem("SS127", what, got=way, allowed=CHECKPOINT_WAYS, fix="Name those that it promises.")
+    return FORMS.register(name, lambda plan: Form(_first_line(plan), plan, tuple(ways), code, notes))
+
+
+def _first_line(plan: Plan) -> str:
+    return next(iter((plan.__doc__ or "").strip().splitlines()), "")
+
 
 # Model types that llama.cpp's convert_hf_to_gguf.py knows, and where llama.cpp takes which layers are different (slide,
 # or have no rotary embedding) from the number of the layer, so that removing layers would move them.
@@ -161,33 +200,46 @@ def choose(form: str, supernet: StitchedSupernet, genome: Genome) -> tuple[str, 
         return _auto(supernet, genome)
     if form == "gguf":
         raise _no_gguf(supernet, genome)
-    if form not in REGISTRY:
-        raise problem("SS102", f"form {form!r} not found.", got=form, allowed=("auto", *FORMS))
+    FORMS.find(form, key="form", besides=("auto",))
     if form in GRAPHS:
         check_packages(form)
-    fault = REGISTRY[form].plan(supernet, genome)
-    if isinstance(fault, str):
-        raise problem("SS502", f"{fault}.", fix=f"Forms it can take: {', '.join(possible(supernet, genome))}.")
+    if reason := obstacle(form, supernet, genome):
+        raise problem("SS502", f"{reason}.", fix=f"Forms it can take: {', '.join(possible(supernet, genome))}.")
     return form, "asked for"
 
 
+def obstacle(form: str, supernet: StitchedSupernet, genome: Genome) -> str:
+    """Return why a candidate cannot take a form, as a clause; '' if it can.
+
+    Raises InputError SS127 from a plug-in's plan.
+    """
+    with plugin(f"form {form!r}"):
+        try:
+            maker = FORMS[form].plan(supernet, genome)
+        except CannotTakeForm as reason:
+            return str(reason) or "no reason was given"
+    if not callable(maker):
+        raise unfit(f"form {form!r}", maker, "a function that makes the model")
+    return ""
+
+
 def possible(supernet: StitchedSupernet, genome: Genome) -> list[str]:
-    """Names of the forms that a candidate can take."""
-    return [name for name, form in REGISTRY.items() if not isinstance(form.plan(supernet, genome), str)]
+    """Return the names of the forms that a candidate can take."""
+    return [name for name in FORMS if not obstacle(name, supernet, genome)]
 
 
 def _auto(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
     changes = supernet.surgery(genome)
     if not changes["shapes"] and not changes["stand_ins"]:
         return "zeros", "no tensor is smaller than in the dense model, which stock code loads as it is"
-    fault = uniform(supernet, genome)
-    if not isinstance(fault, str):
+    reason = obstacle("uniform", supernet, genome)
+    if not reason:
         return "uniform", "stock code loads it with all of its gains"
     if not isinstance(supernet.model, PreTrainedModel):
         return "uneven", "it has all of the gains"
     others = [name for name in possible(supernet, genome) if name in ("padded", "nemotron_nas")]
     more = f"; it could also be {' or '.join(others)}" if others else ""
-    return "uneven", f"not uniform, because {fault}{more}"
+    return "uneven", f"not uniform, because {reason}{more}"
 
 
 def _no_gguf(supernet: StitchedSupernet, genome: Genome) -> SparseSearchError:
@@ -209,24 +261,24 @@ def gguf_source(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
     model_type = getattr(config, "model_type", "")
     if model_type not in GGUF:
         return f"it does not know {model_type or 'modules of your own'}", ""
-    plans = {name: REGISTRY[name].plan(supernet, genome) for name in ("zeros", "uniform", "padded", "nemotron_nas")}
+    reasons = {name: obstacle(name, supernet, genome) for name in ("zeros", "uniform", "padded", "nemotron_nas")}
     changes = supernet.surgery(genome)
     if not changes["shapes"] and not changes["stand_ins"]:
         return "it has the dense shapes", "zeros"
     removed = len({drop.block for drop in supernet.network.drops.values()}) - len(_left(supernet, genome))
     if removed and (model_type in GGUF_BY_NUMBER or getattr(config, "use_sliding_window", False)):
-        if isinstance(plans["zeros"], str):
-            return f"whole layers are gone, which llama.cpp's {model_type} counts, and {plans['zeros']}", ""
+        if reasons["zeros"]:
+            return f"whole layers are gone, which llama.cpp's {model_type} counts, and {reasons['zeros']}", ""
         return f"whole layers are gone, which llama.cpp's {model_type} counts; it gains nothing", "zeros"
-    if not isinstance(plans["uniform"], str):
+    if not reasons["uniform"]:
         return "one size for all layers", "uniform"
-    if not isinstance(plans["nemotron_nas"], str) and _llama_cpp_reads(supernet, genome):
+    if not reasons["nemotron_nas"] and _llama_cpp_reads(supernet, genome):
         return "as the deci architecture, each layer its own width", "nemotron_nas"
-    if not isinstance(plans["padded"], str):
+    if not reasons["padded"]:
         return "zeros up to the widest layer", "padded"
-    if not isinstance(plans["zeros"], str):
-        return f"zeros in place, no gains, since {plans['padded']}", "zeros"
-    return plans["zeros"], ""
+    if not reasons["zeros"]:
+        return f"zeros in place, no gains, since {reasons['padded']}", "zeros"
+    return reasons["zeros"], ""
 
 
 def _left(supernet: StitchedSupernet, genome: Genome) -> list[int]:
@@ -248,26 +300,3 @@ def _llama_cpp_reads(supernet: StitchedSupernet, genome: Genome) -> bool:
     heads = all(whole[cut.name] == cut.elements for cut in cuts)
     square = config.head_dim * config.num_attention_heads == config.hidden_size
     return heads and square and not any(dropped(genome, drop.name) for drop in drops if drop.kind == "ffn")
-
-
-def notes_of(form: str, counts: Mapping[str, int]) -> list[str]:
-    """What a user must know of a form.
-
-    Args:
-        counts: `params` of the file, of the `candidate`, and of the `dense` model.
-    """
-    if form == "padded":
-        saved, left = counts["dense"] - counts["candidate"], counts["dense"] - counts["params"]
-        share = f"{left / saved:.0%} of what the candidate saves" if saved else "nothing was saved"
-        return [
-            f"Padded with zeros to {counts['params']:,} parameters (the candidate has {counts['candidate']:,}, the "
-            f"dense model {counts['dense']:,}): {share} is left."
-        ]
-    if form == "nemotron_nas":
-        return [
-            "The block configurations follow what vLLM's nemotron_nas.py says; this was checked with transformers, "
-            "vLLM itself was not run. Give it --trust-remote-code: the configuration class is in this directory."
-        ]
-    if form in GRAPHS:
-        return ["Weights are float32; the graph has no KV cache."]
-    return []

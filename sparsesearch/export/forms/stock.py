@@ -1,6 +1,6 @@
 """Candidates in shapes that stock code of transformers builds: zeros in place, one size for all layers, padded to one.
 
-Each plan gives a function that makes the model (float32), or says why the candidate cannot take that form.
+Each plan returns a function that makes the model (float32), or raises CannotTakeForm.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
+from sparsesearch.export.forms.form import CannotTakeForm, Maker
 from sparsesearch.models.family import FAMILIES
 from sparsesearch.models.network import Cut, Network, Slot
 from sparsesearch.space import Genome
@@ -22,7 +23,6 @@ from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.compose import select
 from sparsesearch.supernet.stitched import load_exactly, stock_model
 
-Maker = Callable[[], Any]
 State = dict[str, torch.Tensor]
 
 # Lists of a configuration that have an entry for each layer.
@@ -31,11 +31,14 @@ ADDED_BIASES = "biases compensate this candidate's pruning where the stock model
 OWN_MODULE = "a module of your own has no stock configuration"
 
 
-def zeros(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
+def zeros(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """The dense shapes, zeros where something is pruned, cut or dropped."""
-    fault = zeros_problem(supernet, genome)
-    if fault:
-        return fault
+    kept = supernet.kept(genome)
+    if supernet.gains_biases(genome):
+        raise CannotTakeForm(ADDED_BIASES)
+    for cut in supernet.network.cuts.values():
+        if cut.kind == "experts" and kept[cut.name] < cut.elements:
+            raise CannotTakeForm(f"zeros cannot say that {cut.path} lost experts: the router would still choose them")
 
     def make() -> Any:
         model = stock_model(supernet.apply(supernet.space.dense))
@@ -45,18 +48,7 @@ def zeros(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
     return make
 
 
-def zeros_problem(supernet: StitchedSupernet, genome: Genome) -> str:
-    """Why zeros in dense shapes would not be this candidate; empty where they are."""
-    kept = supernet.kept(genome)
-    if supernet.gains_biases(genome):
-        return ADDED_BIASES
-    for cut in supernet.network.cuts.values():
-        if cut.kind == "experts" and kept[cut.name] < cut.elements:
-            return f"zeros cannot say that {cut.path} lost experts: the router would still choose them"
-    return ""
-
-
-def uniform(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
+def uniform(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """The sizes as they are, where a stock configuration can say them."""
     kept = supernet.kept(genome)
     blocks = kept_blocks(supernet, genome)
@@ -64,7 +56,7 @@ def uniform(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
     return _stock(supernet, genome, blocks, sizes, lambda: supernet.state_dict(genome))
 
 
-def padded(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
+def padded(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """Every layer as wide as the widest of its kind, with zeros, and zeros for dropped sublayers of kept layers."""
     blocks = kept_blocks(supernet, genome)
     sizes = widest(supernet, genome, blocks)
@@ -72,7 +64,9 @@ def padded(supernet: StitchedSupernet, genome: Genome) -> Maker | str:
     for name, size in sizes.items():
         cut = supernet.network.cuts[name]
         if cut.kind == "experts" and kept[name] < size:
-            return f"padding cannot say that {cut.path} lost experts: the router would choose the empty ones"
+            raise CannotTakeForm(
+                f"padding cannot say that {cut.path} lost experts: the router would choose the empty ones"
+            )
     return _stock(supernet, genome, blocks, sizes, lambda: _padded_state(supernet, genome, sizes))
 
 
@@ -147,32 +141,33 @@ def _narrowed(tensor: torch.Tensor, slots: list[tuple[Slot, torch.Tensor]]) -> t
 
 def _stock(
     supernet: StitchedSupernet, genome: Genome, blocks: list[int], sizes: Mapping[str, int], state: Callable[[], State]
-) -> Maker | str:
-    """What makes a stock model of these blocks and sizes of cuts, or why no stock configuration can say them."""
+) -> Maker:
+    """Return what makes a stock model of these blocks and sizes of cuts, if a stock configuration can say them."""
     if not isinstance(supernet.model, PreTrainedModel):
-        return OWN_MODULE
+        raise CannotTakeForm(OWN_MODULE)
     if not blocks:
-        return "no layer of this candidate is left"
+        raise CannotTakeForm("no layer of this candidate is left")
     config = copy.deepcopy(supernet.model.config)
     # GPT-2 can divide attention by the number of its layer, which is another one after layers before it are gone.
     if getattr(config, "scale_attn_by_inverse_layer_idx", False) and blocks != list(range(len(blocks))):
-        return "whole layers are gone, and attention is scaled by the number of its layer"
+        raise CannotTakeForm("whole layers are gone, and attention is scaled by the number of its layer")
     try:
-        fault = _set_sizes(config, supernet, sizes, blocks)
-        if fault:
-            return fault
+        _set_sizes(config, supernet, sizes, blocks)
         if hasattr(config, "validate"):
             config.validate()
         with torch.device("meta"):
             stock = type(supernet.model)(config)
     except (StrictDataclassError, ValueError, RuntimeError, TypeError) as error:
-        return f"the stock configuration refuses these shapes ({str(error).strip().splitlines()[-1].strip()})"
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CannotTakeForm(f"the stock configuration refuses these shapes ({reason})") from None
     if supernet.gains_biases(genome):
-        return ADDED_BIASES
+        raise CannotTakeForm(ADDED_BIASES)
     tensors = renumbered(state(), supernet.network, blocks)
     wanted = _shapes(dict(stock.named_parameters()))
     if wanted != {name: shape for name, shape in _shapes(tensors).items() if name in wanted}:
-        return "layers of this candidate differ in size or miss a sublayer, which no stock configuration can say"
+        raise CannotTakeForm(
+            "layers of this candidate differ in size or miss a sublayer, which no stock configuration can say"
+        )
 
     def make() -> Any:
         model = type(supernet.model)._from_config(config, dtype=torch.float32)
@@ -194,8 +189,8 @@ def kept_blocks(supernet: StitchedSupernet, genome: Genome) -> list[int]:
     return [i for i in range(len(supernet.network.blocks)) if any(sublayers[i] or [True])]
 
 
-def _set_sizes(config: Any, supernet: StitchedSupernet, kept: Mapping[str, int], blocks: list[int]) -> str:
-    """Write one size for all layers into a configuration; a problem where layers differ."""
+def _set_sizes(config: Any, supernet: StitchedSupernet, kept: Mapping[str, int], blocks: list[int]) -> None:
+    """Write one size for all layers into a configuration; raises CannotTakeForm if layers differ."""
     family = FAMILIES.get(config.model_type)
     fields = family.uniform if family else {}
     for kind in dict.fromkeys(cut.kind for cut in supernet.network.cuts.values()):
@@ -205,9 +200,9 @@ def _set_sizes(config: Any, supernet: StitchedSupernet, kept: Mapping[str, int],
         if all(dense == left for dense, left in sizes):
             continue
         if len(sizes) > 1:
-            return f"layers of this candidate differ in {kind}, which no stock configuration can say"
+            raise CannotTakeForm(f"layers of this candidate differ in {kind}, which no stock configuration can say")
         if kind not in fields:
-            return f"no stock configuration of {config.model_type} can say fewer {kind}"
+            raise CannotTakeForm(f"no stock configuration of {config.model_type} can say fewer {kind}")
         ((dense, left),) = sizes
         if hasattr(config, "head_dim") and kind in ("kv_groups", "q_heads"):
             config.head_dim = getattr(supernet.model.get_submodule(_first(supernet, kind)), "head_dim", config.head_dim)
@@ -220,7 +215,6 @@ def _set_sizes(config: Any, supernet: StitchedSupernet, kept: Mapping[str, int],
     for name in LAYER_LISTS:
         if getattr(config, name, None):
             setattr(config, name, [getattr(config, name)[i] for i in blocks])
-    return ""
 
 
 def _first(supernet: StitchedSupernet, kind: str) -> str:

@@ -67,7 +67,7 @@ def evaluate_images(
     Raises InputError SS204 (images missing, without classes, or of unknown size), SS504 (no classifier of images).
     """
     opened = open_target(target, access)
-    if opened.task.data != "image" or "error" not in opened.task.qualities:
+    if opened.task.data != "image" or not opened.task.classifies:
         raise problem("SS504", f"{target} is no classifier of images; accuracy is for those.", fix=_OTHER)
     data, right, seen = DataConfig(source=images, take="first", image=opened.image), 0.0, 0
     with _progress("accuracy", first) as step:
