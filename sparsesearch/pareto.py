@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.arrays import Floats
 from sparsesearch.errors import printable, problem
 from sparsesearch.space.limit import Limit
 
-Floats = npt.NDArray[np.float64]
 T = TypeVar("T")
 
 

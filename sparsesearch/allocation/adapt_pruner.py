@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sparsesearch.allocation.density_budget import project
-from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats, measured
+from sparsesearch.allocation.given import AllocationConfig, Evidence, measured
+from sparsesearch.arrays import Floats
 
 LARGEST_SPARSITY = 0.99
 

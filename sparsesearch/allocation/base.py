@@ -11,12 +11,13 @@ from sparsesearch.allocation.block_influence import block_influence
 from sparsesearch.allocation.cfsp import cfsp
 from sparsesearch.allocation.ecoflap import ecoflap
 from sparsesearch.allocation.erk import erk
-from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats
+from sparsesearch.allocation.given import AllocationConfig, Evidence
 from sparsesearch.allocation.global_magnitude import global_magnitude
 from sparsesearch.allocation.lamp import lamp
 from sparsesearch.allocation.owl import owl
 from sparsesearch.allocation.pq_index import pq_index
 from sparsesearch.allocation.uniform import uniform, uniform_plus
+from sparsesearch.arrays import Floats
 from sparsesearch.errors import problem
 
 # (evidence, share of all weights removed in [0, 1], options) -> density of each matrix (M,) in [0, 1], whose total

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sparsesearch.allocation.density_budget import project
-from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats, measured
+from sparsesearch.allocation.given import AllocationConfig, Evidence, measured
+from sparsesearch.arrays import Floats
 
 # The paper's importance is a sum over tokens; means are scaled as if they came from 128 windows of 2,048.
 TOKENS = 128 * 2048

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import bisect
 
-from sparsesearch.allocation.given import Floats, Ints
+from sparsesearch.arrays import Floats, Ints
 
 # Weights by which a total may be off; far above float64 rounding, far below one weight.
 TOLERANCE = 0.01

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sparsesearch.allocation.density_budget import proportional
-from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats, measured
+from sparsesearch.allocation.given import AllocationConfig, Evidence, measured
+from sparsesearch.arrays import Floats
 
 
 def ecoflap(evidence: Evidence, sparsity: float, options: AllocationConfig) -> Floats:

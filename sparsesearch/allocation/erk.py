@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from sparsesearch.allocation.density_budget import proportional
-from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats
+from sparsesearch.allocation.given import AllocationConfig, Evidence
+from sparsesearch.arrays import Floats
 
 
 def erk(evidence: Evidence, sparsity: float, options: AllocationConfig) -> Floats:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sparsesearch.allocation.given import Floats
+from sparsesearch.arrays import Floats
 
 ENTRIES = 4096
 

@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from sparsesearch.arrays import Floats, Ints
 from sparsesearch.config import Fraction, Strict
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Measured = TypeVar("Measured")
 
 

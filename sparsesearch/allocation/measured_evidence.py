@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sparsesearch.allocation import Evidence, distributed, evidence
-from sparsesearch.allocation.given import Floats
+from sparsesearch.arrays import Floats
 from sparsesearch.calibration.gradients import load_gradients
 from sparsesearch.calibration.statistics import load_statistics, load_turns
 from sparsesearch.models.network import Matrix, Network

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sparsesearch.allocation.density_budget import proportional
-from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats, measured
+from sparsesearch.allocation.given import AllocationConfig, Evidence, measured
+from sparsesearch.arrays import Floats
 
 P, Q = 0.5, 1.0
 LARGEST_SPARSITY = 0.9

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sparsesearch.allocation.density_budget import TOLERANCE, project
-from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats
+from sparsesearch.allocation.given import AllocationConfig, Evidence
+from sparsesearch.arrays import Floats
 
 LAST_FLOOR = 0.2
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from sparsesearch.arrays import Floats, Ints
 from sparsesearch.calibration.gradients import loss, sample_gradients
 from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 By = Literal["random", "perplexity", "el2n", "grand", "capability"]
 Take = Literal["hardest", "middle", "easiest"]
 # Groups of like samples that capabilities are told apart by, at most.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.arrays import Ints
 from sparsesearch.errors import DamagedFile, first_line
 from sparsesearch.files import check_regular
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 Array = npt.NDArray[Any]
-Rows = slice | Sequence[int] | npt.NDArray[np.int64]
+Rows = slice | Sequence[int] | Ints
 LABELS = "labels"
 MASK = "attention_mask"
 

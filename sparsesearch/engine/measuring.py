@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from sparsesearch.arrays import Ints
 from sparsesearch.engine.launch.prepare import Launch
 from sparsesearch.engine.memo import Memo
 from sparsesearch.engine.workers.executor import Executor, WorkerDied
@@ -22,8 +22,6 @@ from sparsesearch.runs.ledger import TRAINING_PASSES, Ledger
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.searchers import Evaluation, Proposal
 from sparsesearch.space import Space
-
-Ints = npt.NDArray[np.int64]
 
 # Below this many evaluations, failures are not yet a verdict on the whole run.
 FAILURES_MATTER = 20

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from sparsesearch.arrays import Floats
 from sparsesearch.engine.launch.prepare import Launch
 from sparsesearch.engine.stores import sole_builder
 from sparsesearch.engine.workers.executor import Executor, alive
 from sparsesearch.engine.workers.worker import WorkerSetup
 from sparsesearch.proxies import Costed, Proxy
-from sparsesearch.proxies.agreement import Floats
 from sparsesearch.proxies.gatherer import scored_by
 from sparsesearch.proxies.score_table import ScoreTable, Tabulated
 from sparsesearch.runs.ledger import Ledger

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.arrays import Floats, Ints
 from sparsesearch.data.samples import Samples
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.prefix_cache import PrefixCache
@@ -86,25 +87,25 @@ class Evaluator:
         self._ready = genome
         return model
 
-    def losses(self, genome: Genome, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def losses(self, genome: Genome, samples: Ints) -> Floats:
         """Loss of each of the samples, shape (samples,)."""
         prefixes = self.prefixes
 
-        def shared(rows: npt.NDArray[np.int64]) -> AbstractContextManager[Any]:
+        def shared(rows: Ints) -> AbstractContextManager[Any]:
             return prefixes.shared(genome, rows.tobytes()) if prefixes else nullcontext()
 
         return self._measured(self.ready(genome), samples, shared)
 
-    def losses_of(self, model: Any, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def losses_of(self, model: Any, samples: Ints) -> Floats:
         """The same of a network of its own."""
         return self._measured(model, samples, lambda _: nullcontext())
 
     def _measured(
         self,
         model: Any,
-        samples: npt.NDArray[np.int64],
-        shared: Callable[[npt.NDArray[np.int64]], AbstractContextManager[Any]],
-    ) -> npt.NDArray[np.float64]:
+        samples: Ints,
+        shared: Callable[[Ints], AbstractContextManager[Any]],
+    ) -> Floats:
         found = []
         for start in range(0, len(samples), self.batch):
             rows = samples[start : start + self.batch]
@@ -114,18 +115,16 @@ class Evaluator:
         return np.concatenate(found)
 
 
-def losses_on(
-    model: Any, targets: Targets, task: Task, quality: UserQuality | None, rows: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def losses_on(model: Any, targets: Targets, task: Task, quality: UserQuality | None, rows: Ints) -> Floats:
     """A network's loss of each of a minibatch of the targets' samples, by a user's own quality where there is one."""
     given = targets.samples.rows(rows)
     if quality is not None:
         return _own_losses(quality(model, given), len(rows))
-    found: npt.NDArray[np.float64] = targets.losses(outputs_of(model, task, given), rows).cpu().numpy()
+    found: Floats = targets.losses(outputs_of(model, task, given), rows).cpu().numpy()
     return found
 
 
-def _own_losses(found: Any, count: int) -> npt.NDArray[np.float64]:
+def _own_losses(found: Any, count: int) -> Floats:
     """What a user's function returned, as a loss of each sample; raises InputError SS127 for anything else."""
     given = found.detach().cpu().double() if hasattr(found, "detach") else found
     try:
@@ -138,14 +137,14 @@ def _own_losses(found: Any, count: int) -> npt.NDArray[np.float64]:
 
 
 @lru_cache(maxsize=256)
-def minibatch(count: int, need: int, seed: int, draw: int) -> npt.NDArray[np.int64]:
+def minibatch(count: int, need: int, seed: int, draw: int) -> Ints:
     """Which samples of a pool a draw uses, in its order; smaller needs of the same draw are its prefixes (nested)."""
-    chosen: npt.NDArray[np.int64] = np.random.default_rng([seed, draw]).permutation(count)[:need]
+    chosen: Ints = np.random.default_rng([seed, draw]).permutation(count)[:need]
     chosen.setflags(write=False)
     return chosen
 
 
-def quality_of(losses: npt.NDArray[np.float64], quality: str) -> float:
+def quality_of(losses: Floats, quality: str) -> float:
     """The objective that losses of samples amount to."""
     mean = float(np.mean(losses))
     return float(np.exp(mean)) if quality == "perplexity" else mean

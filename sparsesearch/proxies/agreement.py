@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import bootstrap, rankdata
 
-Floats = npt.NDArray[np.float64]
+from sparsesearch.arrays import Floats
+
 # Below this tau, at equal cost, nothing should be selected by a proxy alone.
 TRUSTED = 0.3
 CONFIDENCE, RESAMPLES = 0.95, 1000

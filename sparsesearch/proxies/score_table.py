@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.arrays import Floats
 from sparsesearch.space import Space
 
 
@@ -49,8 +50,8 @@ class ScoreTable:
         """Arguments of the constructor."""
         return {"levels": self._levels.tolist(), "dropped": self._dropped.tolist()}
 
-    def scores(self, levels: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def scores(self, levels: npt.ArrayLike) -> Floats:
         """Scores of level vectors, (..., units) -> (...)."""
         row, dropped = self._space.costs.rows(levels)
-        found: npt.NDArray[np.float64] = np.where(dropped, self._dropped, self._levels[row]).sum(axis=-1)
+        found: Floats = np.where(dropped, self._dropped, self._levels[row]).sum(axis=-1)
         return found

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.arrays import Bools, Ints
 from sparsesearch.errors import SparseSearchError, problem
 from sparsesearch.space.unit import Unit
 
@@ -31,7 +32,6 @@ COSTS = {
 MEASURED = ("latency_ns", "memory_bytes")
 _INDEX = {name: i for i, name in enumerate(COSTS)}
 
-Ints = npt.NDArray[np.int64]
 # Sums of costs stay below: what 64 bits hold, less the error of adding in floating point.
 _BEYOND = 2.0**62
 
@@ -138,7 +138,7 @@ class CostModel:
         return rows.reshape(len(own.nonzeros), *(levels[cut] for cut in own.cuts))
 
     @cached_property
-    def moves(self) -> npt.NDArray[np.bool_]:
+    def moves(self) -> Bools:
         """Whether a unit's levels change a cost, whatever the others are; shape (units, costs)."""
         found = np.zeros((len(self.units), len(COSTS)), dtype=bool)
         for unit, part in zip(self._pair_unit, self._pair_part, strict=True):
@@ -160,7 +160,7 @@ class CostModel:
         costs: Ints = self._table[row]
         return costs * ~dropped[..., None] if self._drops else costs
 
-    def rows(self, levels: npt.ArrayLike) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    def rows(self, levels: npt.ArrayLike) -> tuple[Ints, Bools]:
         """For each part the row of its combination of levels, and whether its sublayer is dropped, (..., parts) each.
 
         Rows count through all parts in order, each with its combinations of (sparsity, cuts), the last cut fastest.
@@ -168,7 +168,7 @@ class CostModel:
         levels = np.asarray(levels, dtype=np.int64)
         padded = np.concatenate([levels, np.zeros((*levels.shape[:-1], 1), dtype=np.int64)], axis=-1)
         row: Ints = self._offset + (padded[..., self._unit] * self._stride).sum(axis=-2)
-        dropped: npt.NDArray[np.bool_] = padded[..., self._drop] != 0
+        dropped: Bools = padded[..., self._drop] != 0
         return row, dropped
 
     @property

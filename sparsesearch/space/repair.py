@@ -9,13 +9,12 @@ from __future__ import annotations
 from bisect import bisect_left
 
 import numpy as np
-import numpy.typing as npt
 
+from sparsesearch.arrays import Bools, Ints
 from sparsesearch.errors import problem
 from sparsesearch.space.genome import Genome
 from sparsesearch.space.space import Space
 
-Levels = npt.NDArray[np.int64]
 # Steps that are drawn at once; twice as many each time that they do not suffice.
 FEW = 4
 
@@ -43,13 +42,13 @@ def repair(space: Space, genome: Genome, rng: np.random.Generator) -> Genome:
         count *= 2
 
 
-def _moved(space: Space, levels: Levels, units: Levels, step: int) -> Levels:
-    """Levels after moving units, each named once a step, as far as they have levels."""
-    moved: Levels = levels + step * np.bincount(units, minlength=len(levels))
+def _moved(space: Space, levels: Ints, units: Ints, step: int) -> Ints:
+    """Return levels (units,) moved by `step` once for each entry of `units`, clipped to the levels that exist."""
+    moved: Ints = levels + step * np.bincount(units, minlength=len(levels))
     return np.clip(moved, 0, space.max_levels)
 
 
-def _steps(space: Space, levels: Levels, units: Levels, step: int, until: bool) -> int:
+def _steps(space: Space, levels: Ints, units: Ints, step: int, until: bool) -> int:
     """How many moves, in order, until the limits hold (or do not); more than there are where that never happens.
 
     Found by bisection: along the way no cost ever turns.
@@ -62,9 +61,7 @@ def _steps(space: Space, levels: Levels, units: Levels, step: int, until: bool) 
     return bisect_left(range(len(units) + 1), True, key=reached)
 
 
-def fill(
-    space: Space, genome: Genome, rng: np.random.Generator | None = None, only: npt.NDArray[np.bool_] | None = None
-) -> Genome:
+def fill(space: Space, genome: Genome, rng: np.random.Generator | None = None, only: Bools | None = None) -> Genome:
     """Grow units back one level at a time while every limit still holds, so that no budget lies idle.
 
     Args:

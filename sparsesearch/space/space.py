@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.arrays import Bools, Floats, Ints
 from sparsesearch.errors import problem
-from sparsesearch.space.cost import MEASURED, CostModel, Ints, Part, amount, cost_index
+from sparsesearch.space.cost import MEASURED, CostModel, Part, amount, cost_index
 from sparsesearch.space.genome import Genome
 from sparsesearch.space.limit import Bound, Limit
 from sparsesearch.space.unit import Unit
@@ -39,12 +40,12 @@ class Space:
         return CostModel(self.units, self.parts, self.bytes_per_weight)
 
     @cached_property
-    def max_levels(self) -> npt.NDArray[np.int64]:
+    def max_levels(self) -> Ints:
         """Highest (smallest-model) level of each unit, shape (units,)."""
         return np.array([len(u.levels) - 1 for u in self.units], dtype=np.int64)
 
     @cached_property
-    def blocks(self) -> npt.NDArray[np.int64]:
+    def blocks(self) -> Ints:
         """The block of each unit, shape (units,)."""
         return np.array([unit.block for unit in self.units], dtype=np.int64)
 
@@ -54,12 +55,12 @@ class Space:
         return np.array([unit.kind for unit in self.units])
 
     @cached_property
-    def drops(self) -> npt.NDArray[np.bool_]:
+    def drops(self) -> Bools:
         """Which units drop a sublayer, shape (units,)."""
         return np.array([unit.is_drop for unit in self.units])
 
     @cached_property
-    def removed(self) -> list[npt.NDArray[np.float64]]:
+    def removed(self) -> list[Floats]:
         """For each unit, the fraction removed at each of its levels."""
         return [np.array([u.removed(i) for i in range(len(u.levels))]) for u in self.units]
 
@@ -90,7 +91,7 @@ class Space:
         return columns, np.array([b.maximum for b in self.bounds], dtype=np.int64)
 
     @cached_property
-    def bounded_by(self) -> npt.NDArray[np.bool_]:
+    def bounded_by(self) -> Bools:
         """Whether the levels of each unit change the cost of each bound, shape (units, bounds)."""
         columns, _ = self._bound_columns
         return self.costs.moves[:, columns]
@@ -103,9 +104,9 @@ class Space:
     def feasible(self, genome: Genome) -> bool:
         return not self.bounds or bool((self.excess(self.costs.totals(genome.levels)) <= 0).all())
 
-    def fits(self, levels: Ints) -> npt.NDArray[np.bool_]:
+    def fits(self, levels: Ints) -> Bools:
         """Which level vectors meet all limits, (genomes, units) -> (genomes,)."""
-        fits: npt.NDArray[np.bool_] = np.all(self.excess(self.costs.totals(levels)) <= 0, axis=1)
+        fits: Bools = np.all(self.excess(self.costs.totals(levels)) <= 0, axis=1)
         return fits
 
     def with_limits(self, limits: Iterable[Limit]) -> Space:

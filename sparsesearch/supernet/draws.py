@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from sparsesearch.arrays import Ints
 from sparsesearch.config import SupernetConfig
 from sparsesearch.space import Genome, Space
 
-Ints = npt.NDArray[np.int64]
 # Chance that a sublayer is dropped where levels are drawn one by one; half of them would be no network.
 DROPPED = 0.25
 # Genomes drawn for one of a wanted size.

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from sparsesearch.arrays import Floats
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.controller import supernet, write_launch
 from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.engine.scoring import scored
 from sparsesearch.engine.workflows import audit as auditing
-from sparsesearch.proxies.agreement import Floats
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome

@@ -25,8 +25,8 @@ from sparsesearch.allocation import (
 )
 from sparsesearch.allocation.density_budget import proportional, top_share
 from sparsesearch.allocation.genomes import level_of, nearest
-from sparsesearch.allocation.given import Floats
 from sparsesearch.allocation.pq_index import kept_share
+from sparsesearch.arrays import Floats
 from sparsesearch.errors import InputError
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
 

@@ -9,10 +9,11 @@ import pytest
 from scipy.stats import spearmanr
 from support import synthetic_space
 
+from sparsesearch.arrays import Floats
 from sparsesearch.searchers import Evaluation
 from sparsesearch.searchers.auto.searcher import AutoSearcher
 from sparsesearch.searchers.auto.surrogate import Measurements, Surrogate
-from sparsesearch.searchers.exact.additive import Floats, predicted
+from sparsesearch.searchers.exact.additive import predicted
 from sparsesearch.searchers.registry import create
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import random_genome

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sparsesearch.arrays import Floats
 from sparsesearch.config import Rung
 from sparsesearch.engine.controller import AUDIT, supernet, write_launch
 from sparsesearch.engine.launch.checks import check_training
@@ -19,7 +20,7 @@ from sparsesearch.engine.workers import executor as executors
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.proxies import Proxy, all_proxies, proxies_named
-from sparsesearch.proxies.agreement import Agreement, Floats, agreement
+from sparsesearch.proxies.agreement import Agreement, agreement
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
+from sparsesearch.arrays import Floats
 from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.searchers.auto.surrogate import Measurements, Surrogate
 from sparsesearch.searchers.base import Evaluation, Proposal, Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.operators import moves
-from sparsesearch.searchers.exact.additive import Floats, alone, table_of
+from sparsesearch.searchers.exact.additive import alone, table_of
 from sparsesearch.searchers.exact.searchers import pool
 from sparsesearch.searchers.exact.solvers import limits_at, solver_of
 from sparsesearch.space import Genome, Limit, Space

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular
 
+from sparsesearch.arrays import Floats, Ints
 from sparsesearch.searchers.base import Evaluation
-from sparsesearch.searchers.exact.additive import Floats, Table, predicted
+from sparsesearch.searchers.exact.additive import Table, predicted
 from sparsesearch.space import Space
 
-Ints = npt.NDArray[np.int64]
 # Measurements that a model learns from, at most: those nearest to its genome.
 NEAREST = 1000
 # Mean difference in what units remove, of 1, at which a measurement counts half.

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
+from sparsesearch.arrays import Floats
 from sparsesearch.searchers.base import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 
-Floats = npt.NDArray[np.float64]
 # For each unit the predicted rise of the loss at each of its levels, >= 0, level 0 first and 0.
 Table = list[Floats]
 
