@@ -18,7 +18,7 @@ from sparsesearch.data.samples import Samples
 from sparsesearch.errors import problem
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import Task
-from sparsesearch.tensors import is_whole, read_tensors, write_tensors
+from sparsesearch.tensors import is_intact, read_tensors, write_tensors
 
 MEAN, SQUARE = ":mean", ":square"
 # By name.
@@ -28,7 +28,7 @@ Gradients = dict[str, torch.Tensor]
 
 def collect_gradients(model: Any, network: Network, samples: Samples, path: Path) -> None:
     """Write mean and mean squared gradient of every matrix, over samples; does nothing if that is there and whole."""
-    if is_whole(path):
+    if is_intact(path):
         return
     parameters = {name: model.get_parameter(name) for name in network.matrices}
     sums = {
@@ -47,7 +47,7 @@ def collect_curvature(model: Any, network: Network, samples: Samples, gradients:
     Args:
         gradients: file of `collect_gradients`, on these samples or more.
     """
-    if is_whole(path):
+    if is_intact(path):
         return
     parameters = {name: model.get_parameter(name) for name in network.matrices}
     means = {name: mean.to(parameters[name]) for name, (mean, _) in load_gradients(gradients).items()}

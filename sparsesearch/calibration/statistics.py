@@ -17,9 +17,9 @@ from torch import nn
 
 from sparsesearch.calibration.collect import FIELDS, Collector, InputStatistics
 from sparsesearch.data.samples import Samples
-from sparsesearch.files import reserve
+from sparsesearch.files import reserve_disk_space
 from sparsesearch.models.network import Network
-from sparsesearch.tensors import is_whole, read_tensors, write_tensors
+from sparsesearch.tensors import is_intact, read_tensors, write_tensors
 
 # What to do about damaged statistics.
 RECOLLECT = "'sparsesearch resume RUN' collects them again."
@@ -123,7 +123,7 @@ class BlockPass:
                 # float32 even for half-precision models: numpy has no bfloat16.
                 shape = (self.count, *states.shape[1:])
                 try:
-                    reserve(directory / "hidden.tmp", math.prod(shape) * 4)
+                    reserve_disk_space(directory / "hidden.tmp", math.prod(shape) * 4)
                 except BaseException:
                     (directory / "hidden.tmp").unlink(missing_ok=True)
                     raise
@@ -145,7 +145,7 @@ class BlockPass:
     def collect(self, block: int) -> Path:
         """Write the input statistics of a block's matrices, `KEY:FIELD`."""
         path = statistics_path(self.directory, block)
-        if is_whole(path):
+        if is_intact(path):
             return path
         matrices = [m for m in self.network.matrices.values() if m.block == block]
         with Collector(self.model, matrices, self.hidden.shape[1], {block: self.network.blocks[block]}) as collector:

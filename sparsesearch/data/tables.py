@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from sparsesearch.config import DataConfig
 from sparsesearch.data.sources import GZIP, cannot_read, is_json, open_text, reading, regular_file
 from sparsesearch.errors import SparseSearchError, first_line, printable, problem
-from sparsesearch.files import LARGEST_DOCUMENT
+from sparsesearch.files import MAX_DOCUMENT_BYTES
 
 HUB = "datasets:"
 # How many times what is needed is read from sources that may have no end.
@@ -207,9 +207,9 @@ def _json(source: str, role: str) -> Iterator[Row]:
             yield from _json_lines(source, role)
             return
         file.seek(0)
-        text = file.read(LARGEST_DOCUMENT + 1)
-    if len(text) > LARGEST_DOCUMENT:
-        raise cannot_read(source, role, f"it has more than {LARGEST_DOCUMENT:,} characters", "Write JSON lines.")
+        text = file.read(MAX_DOCUMENT_BYTES + 1)
+    if len(text) > MAX_DOCUMENT_BYTES:
+        raise cannot_read(source, role, f"it has more than {MAX_DOCUMENT_BYTES:,} characters", "Write JSON lines.")
     rows = _rows_in(_parsed(text, "", source, role))
     if rows is None:
         reason = "it is no list of objects, object of columns, or object with one such list"

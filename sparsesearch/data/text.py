@@ -24,7 +24,7 @@ from sparsesearch.data.samples import Samples
 from sparsesearch.data.sources import PIECE, document_pieces, existing, pieces, text_lines
 from sparsesearch.data.tables import ENDLESS, HUB, is_table, sources_of, texts_of
 from sparsesearch.demo import corpus
-from sparsesearch.errors import FULL, InputError, SparseSearchError, first_line, machine_problem, problem
+from sparsesearch.errors import DISK_FULL_ERRNOS, InputError, SparseSearchError, first_line, machine_problem, problem
 from sparsesearch.files import load_json
 from sparsesearch.models.load import dense_config, load_tokenizer, meta_model
 from sparsesearch.models.task import Task
@@ -81,7 +81,7 @@ def _temporary_file() -> Iterator[IO[bytes]]:
         with tempfile.TemporaryFile() as file:
             yield file
     except OSError as error:  # also when what is left in memory is written at last
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL_ERRNOS:
             raise
         raise machine_problem(error, f"cannot write to {tempfile.gettempdir()}") or error from None
 

@@ -26,7 +26,7 @@ from sparsesearch.evaluation.targets import (
 )
 from sparsesearch.evaluation.teacher import SparseTeacher, Teacher
 from sparsesearch.models.task import TASKS, Task
-from sparsesearch.plugins import unfit
+from sparsesearch.plugins import wrong_return_value
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 
@@ -132,7 +132,7 @@ def _own_losses(found: Any, count: int) -> Floats:
     except ValueError:  # rows of different lengths
         values = np.empty(0)
     if values.dtype.kind not in "biuf" or values.size not in (1, count):
-        raise unfit("the function `quality`", found, f"a loss, or one of each of {count} samples")
+        raise wrong_return_value("the function `quality`", found, f"a loss, or one of each of {count} samples")
     return np.broadcast_to(values.reshape(-1).astype(np.float64), count).copy()
 
 

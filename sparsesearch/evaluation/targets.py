@@ -12,7 +12,7 @@ import torch
 
 from sparsesearch.data.samples import Rows, Samples
 from sparsesearch.errors import problem
-from sparsesearch.files import reserve
+from sparsesearch.files import reserve_disk_space
 from sparsesearch.models.task import Task
 
 
@@ -64,7 +64,7 @@ class Targets:
 def allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> None:
     """An empty array on disk, whose space is taken; raises EnvironmentProblem SS305."""
     np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
-    reserve(path, path.stat().st_size)
+    reserve_disk_space(path, path.stat().st_size)
 
 
 def outputs_of(model: Any, task: Task, samples: Samples) -> torch.Tensor:

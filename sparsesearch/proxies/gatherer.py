@@ -16,7 +16,7 @@ from sparsesearch.calibration.statistics import load_statistics, load_turns
 from sparsesearch.data import Samples
 from sparsesearch.evaluation import Evaluator
 from sparsesearch.models.network import Matrix
-from sparsesearch.plugins import described
+from sparsesearch.plugins import describe_value
 from sparsesearch.proxies.base import Proxy
 from sparsesearch.proxies.proxy_inputs import Live, PrunedMatrix
 from sparsesearch.proxies.score_table import Tabulated
@@ -115,7 +115,7 @@ def as_number(proxy: Proxy, value: Any) -> float:
     one = tuple(getattr(value, "shape", ())) in ((), (1,)) and (hasattr(value, "shape") or isinstance(value, Real))
     number = float(value) if one else math.nan
     if math.isnan(number):
-        raise ValueError(f"proxy {proxy.name} returned {described(value)}, not one number")
+        raise ValueError(f"proxy {proxy.name} returned {describe_value(value)}, not one number")
     return number
 
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 
 from sparsesearch.config import PrunerConfig
-from sparsesearch.plugins import unfit
+from sparsesearch.plugins import wrong_return_value
 from sparsesearch.pruning.checked import called, check_scores
 from sparsesearch.pruning.dsnot import dsnot
 from sparsesearch.pruning.layer import Layer, Unstructured
@@ -48,7 +48,7 @@ def _scored(score: Score, layer: Layer, options: PrunerConfig) -> tuple[torch.Te
     """What the score says; raises InputError SS127 where it is nothing to sort weights by."""
     name, found = f"score {called(score)!r}", score(layer, options)
     if not isinstance(found, tuple) or len(found) != 2 or found[1] not in get_args(Scope):
-        raise unfit(name, found, "scores of all weights and 'row' or 'layer'")
+        raise wrong_return_value(name, found, "scores of all weights and 'row' or 'layer'")
     check_scores(name, found[0], tuple(layer.weight_OI.shape))
     return found
 

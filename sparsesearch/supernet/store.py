@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import DamagedFile, first_line
-from sparsesearch.files import check_inventory, read_json, replacing
+from sparsesearch.files import atomic_write, check_inventory, read_json
 from sparsesearch.models.network import Matrix, Network
 from sparsesearch.pruning.layer import kept_elements
 from sparsesearch.space import Space, Unit
@@ -98,7 +98,7 @@ def write_cut(path: Path, order: torch.Tensor, levels: list[list[torch.Tensor]],
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(tensors, temporary)
 
 

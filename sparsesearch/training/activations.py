@@ -19,7 +19,7 @@ from sparsesearch.calibration.statistics import Rest, block_arguments, outputs
 from sparsesearch.data.samples import Samples
 from sparsesearch.files import read_json, write_json
 from sparsesearch.models.network import Network
-from sparsesearch.tensors import is_whole, read_tensors, write_tensors
+from sparsesearch.tensors import is_intact, read_tensors, write_tensors
 
 # Samples of a shard.
 SHARD = 64
@@ -62,7 +62,7 @@ def write_arguments(directory: Path, model: Any, network: Network, samples: Samp
 def write_shard(directory: Path, model: Any, network: Network, samples: Samples, shard: int, batch: int) -> None:
     """Run the network on a shard's samples and write what blocks see; nothing where it is written already."""
     paths = [directory / _name(shard, block) for block in range(len(network.blocks) + 1)]
-    if all(is_whole(path) for path in paths):
+    if all(is_intact(path) for path in paths):
         return
     found: list[list[torch.Tensor]] = [[] for _ in range(len(network.blocks) + 1)]
     layers = [model.get_submodule(path) for path in network.blocks]

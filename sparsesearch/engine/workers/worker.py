@@ -47,7 +47,7 @@ from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.propagate import propagated_weights
 from sparsesearch.supernet.store import UnitFiles
-from sparsesearch.tensors import is_whole, read_tensors
+from sparsesearch.tensors import is_intact, read_tensors
 from sparsesearch.training.trainer import RETRAIN, Trials, rounded
 
 
@@ -223,7 +223,7 @@ class Worker:
 
     def _all_collected(self) -> bool:
         blocks = range(len(self.network.blocks))
-        return self._pass is None and all(is_whole(statistics_path(self.statistics, block)) for block in blocks)
+        return self._pass is None and all(is_intact(statistics_path(self.statistics, block)) for block in blocks)
 
     def has_statistics(self) -> bool:
         """Whether all that was collected of the calibration data is there and whole; reads all of it."""

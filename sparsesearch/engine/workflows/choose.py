@@ -15,7 +15,7 @@ from sparsesearch.config import RunConfig
 from sparsesearch.data.text import CHOICE, fits
 from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.errors import InputError, problem
-from sparsesearch.files import replacing_tree
+from sparsesearch.files import atomic_write_tree
 from sparsesearch.runs.directory import check_vacant
 from sparsesearch.runs.progress import Reporter
 
@@ -80,7 +80,7 @@ def choose(
         "source": data.source,
         "fits": fits(network.task, launch.source.directory),
     }
-    with replacing_tree(out) as work:
+    with atomic_write_tree(out) as work:
         samples.rows(rows).save(work)
         scored = told | {"scores": np.round(scores, 6).tolist(), "rows": rows.tolist()}
         (work / CHOICE).write_text(json.dumps(scored))
