@@ -14,7 +14,7 @@ from sparsesearch.runs.progress import Reporter
 from sparsesearch.searchers import Evaluation, Proposal
 from sparsesearch.searchers.screening import Screen
 from sparsesearch.space import Space
-from sparsesearch.space.sampling import equal_cost_genomes, middling
+from sparsesearch.space.sampling import equal_cost_genomes, with_default_limit
 
 # Origin of the candidates that a proxy is compared on.
 SAMPLE = "sample"
@@ -24,7 +24,7 @@ DRAW = 0
 
 def samples_for(space: Space, cost: str, wanted: ScreenConfig, seed: int) -> list[Proposal]:
     """Candidates of equal cost on which the proxy is compared with measurements."""
-    genomes = equal_cost_genomes(middling(space, cost), wanted.candidates, np.random.default_rng(seed))
+    genomes = equal_cost_genomes(with_default_limit(space, cost), wanted.candidates, np.random.default_rng(seed))
     return [Proposal(genome, wanted.tokens, DRAW, SAMPLE) for genome in genomes]
 
 

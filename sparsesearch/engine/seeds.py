@@ -106,6 +106,6 @@ def _genomes(name: str, space: Space, evidence: Evidence, sizes: int) -> dict[st
     """A rule's genome at the limits, and those of even steps of sparsity that are within them."""
     densities = densities_by_name(name, evidence)
     at = at_limits(space, densities) if space.bounds else None
-    top = max(unit.removed(len(unit.levels) - 1) for unit in distributed(space))
+    top = max(unit.removed_fraction(len(unit.levels) - 1) for unit in distributed(space))
     steps = {f"{name}@{step:.0%}": nearest(space, densities(step)) for step in np.linspace(0, top, sizes + 1)[1:]}
     return ({} if at is None else {name: at}) | {n: genome for n, genome in steps.items() if space.feasible(genome)}

@@ -31,7 +31,7 @@ class ScoreTable:
     def __init__(self, space: Space, levels: npt.ArrayLike, dropped: npt.ArrayLike) -> None:
         """
         Args:
-            levels: scores of all parts' combinations of levels, in the order of `CostModel.rows`.
+            levels: scores of all parts' combinations of levels, in the order of `CostModel.part_rows`.
             dropped: of each part where its sublayer is dropped, (parts,).
         """
         self._space = space
@@ -41,7 +41,7 @@ class ScoreTable:
     @classmethod
     def of(cls, space: Space, scores: Mapping[str, Tabulated]) -> ScoreTable:
         """From scores by matrix; the space's other tensors count nothing."""
-        parts, sizes = space.parts, space.costs.sizes.tolist()
+        parts, sizes = space.parts, space.costs.rows_per_part.tolist()
         none = [Tabulated([0.0] * size, 0.0) for size in sizes]
         each = [scores.get(part.name, other) for part, other in zip(parts, none, strict=True)]
         return cls(space, np.concatenate([one.levels for one in each]), [one.dropped for one in each])
@@ -52,6 +52,6 @@ class ScoreTable:
 
     def scores(self, levels: npt.ArrayLike) -> Floats:
         """Scores of level vectors, (..., units) -> (...)."""
-        row, dropped = self._space.costs.rows(levels)
+        row, dropped = self._space.costs.part_rows(levels)
         found: Floats = np.where(dropped, self._dropped, self._levels[row]).sum(axis=-1)
         return found

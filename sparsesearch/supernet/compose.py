@@ -106,7 +106,7 @@ class Composer:
         units = [plan.sparsity, *(use.unit for use in plan.uses)]
         for unit, level in zip(units, levels, strict=True):
             if unit is not None:
-                fraction *= 1.0 - unit.removed(level)
+                fraction *= 1.0 - unit.removed_fraction(level)
         return fraction
 
     def kept(self, use: Use, level: int) -> torch.Tensor:

@@ -147,7 +147,7 @@ class Launch:
         config = self.config
         return {
             "weights": self.weights,
-            "space": hashlib.sha256(self.space.canonical().encode()).hexdigest(),
+            "space": hashlib.sha256(self.space.canonical_text().encode()).hexdigest(),
             **{f"data.{role}": samples.digest for role, samples in self.samples.items()},
             "data.batch_norm": config.data.batch_norm,
             "pruners": config.pruners.model_dump(),

@@ -25,7 +25,7 @@ from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation, Proposal
-from sparsesearch.space.sampling import equal_cost_genomes, middling
+from sparsesearch.space.sampling import equal_cost_genomes, with_default_limit
 
 # What a proxy has to beat.
 CONTROLS = ("params", "macs", "nonzeros", "random")
@@ -60,7 +60,7 @@ class Audit:
 
 def limited(launch: Launch) -> Launch:
     """The launch itself where its recipe has limits, else with one in the middle of the range of its first cost."""
-    space = middling(launch.space, launch.config.objectives[1])
+    space = with_default_limit(launch.space, launch.config.objectives[1])
     if space is launch.space:
         return launch
     config = launch.config.model_copy(update={"limits": [bound.text for bound in space.bounds]})

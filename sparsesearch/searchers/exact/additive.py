@@ -54,7 +54,7 @@ def table_of(space: Space, evaluations: Iterable[Evaluation]) -> Table:
         if len(pruned) == 1:
             level = int(evaluation.genome.levels[pruned[0]])
             known[int(pruned[0])][level] = float(np.mean(evaluation.losses) - dense)
-    return [_curve(space.removed[unit], points) for unit, points in enumerate(known)]
+    return [_curve(space.removed_fractions[unit], points) for unit, points in enumerate(known)]
 
 
 def _curve(removed: Floats, points: dict[int, float]) -> Floats:
