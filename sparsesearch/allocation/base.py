@@ -11,11 +11,11 @@ from sparsesearch.allocation.block_influence import block_influence
 from sparsesearch.allocation.cfsp import cfsp
 from sparsesearch.allocation.ecoflap import ecoflap
 from sparsesearch.allocation.erk import erk
-from sparsesearch.allocation.given import AllocationConfig, Evidence
 from sparsesearch.allocation.global_magnitude import global_magnitude
 from sparsesearch.allocation.lamp import lamp
 from sparsesearch.allocation.owl import owl
 from sparsesearch.allocation.pq_index import pq_index
+from sparsesearch.allocation.rule_inputs import AllocationConfig, Evidence
 from sparsesearch.allocation.uniform import uniform, uniform_plus
 from sparsesearch.arrays import Floats
 from sparsesearch.errors import problem
@@ -55,7 +55,7 @@ ALLOCATIONS: dict[str, Allocation] = {
 
 
 def densities_by_name(name: str, evidence: Evidence) -> Callable[[float], dict[str, float]]:
-    """A rule as `at_limits` takes it, from a sparsity to the density of each unit; raises InputError SS102."""
+    """A rule as `genome_at_limits` takes it, from a sparsity to the density of each unit; raises InputError SS102."""
     rule, options = allocation(name).densities, AllocationConfig()
     return lambda sparsity: dict(zip(evidence.names, rule(evidence, sparsity, options).tolist(), strict=True))
 

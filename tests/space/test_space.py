@@ -15,7 +15,7 @@ from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers.evolutionary.operators import cross, moves, switch, transfer, within_block
 from sparsesearch.space import COSTS, Genome, Limit, Part, Space, Unit
 from sparsesearch.space.repair import fill, repair
-from sparsesearch.space.sampling import uniform_genome, random_genome, starting_genomes, uniform_at_limits
+from sparsesearch.space.sampling import random_genome, starting_genomes, uniform_at_limits, uniform_genome
 
 
 def brute_costs(space: Space, levels: list[int]) -> list[int]:
