@@ -13,7 +13,7 @@ import torch
 from sparsesearch.allocation import Evidence, allocation_units, evidence
 from sparsesearch.arrays import Floats
 from sparsesearch.calibration.gradients import load_gradients
-from sparsesearch.calibration.statistics import load_statistics, load_turns
+from sparsesearch.calibration.statistics import load_cosine_and_angle, load_statistics
 from sparsesearch.models.network import Matrix, Network
 from sparsesearch.models.space_builder import sparsity_module
 from sparsesearch.space import Space, Unit
@@ -61,7 +61,7 @@ def measure_evidence(
         sums = {name: evidence.gradient_square(w.cpu(), squares[name][1]) for name, w in weights.items()}
         fields["gradient_square"] = np.array([sum(sums[m.name] for m in matrices) for matrices in members])
     if {"angles", "cosines"} & set(needs):
-        turns = [load_turns(statistics, block) for block in range(len(network.blocks))]
+        turns = [load_cosine_and_angle(statistics, block) for block in range(len(network.blocks))]
         fields |= {"cosines": np.array([c for c, _ in turns]), "angles": np.array([a for _, a in turns])}
     return Evidence(
         names=tuple(unit.name for unit in units),

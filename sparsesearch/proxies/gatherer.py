@@ -12,7 +12,7 @@ import torch
 
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.calibration.gradients import collect_curvature, collect_gradients, load_curvature, load_gradients
-from sparsesearch.calibration.statistics import load_statistics, load_turns
+from sparsesearch.calibration.statistics import load_cosine_and_angle, load_statistics
 from sparsesearch.data import Samples
 from sparsesearch.evaluation import Evaluator
 from sparsesearch.models.network import Matrix
@@ -126,7 +126,7 @@ class _Given:
         self.composer = gathered.supernet.composer
         self.inputs = load_statistics(gathered.statistics, block)
         self.expected = load_statistics(gathered.expected, block) if "expected" in needs else {}
-        self.turn = 1 - load_turns(gathered.statistics, block)[0]
+        self.turn = 1 - load_cosine_and_angle(gathered.statistics, block)[0]
         self.gradients = load_gradients(gathered.gradients) if "gradients" in needs else {}
         self.curvature = load_curvature(gathered.curvature) if "curvature" in needs else {}
 

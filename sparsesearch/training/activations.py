@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from safetensors import safe_open
 
-from sparsesearch.calibration.statistics import Rest, block_arguments, outputs
+from sparsesearch.calibration.statistics import BlockArguments, block_arguments, outputs
 from sparsesearch.data.samples import Samples
 from sparsesearch.files import read_json, write_json
 from sparsesearch.models.network import Network
@@ -112,7 +112,7 @@ class Activations:
         states: torch.Tensor = self._open[name].get_slice("hidden")[within : within + 1]
         return states
 
-    def arguments(self) -> Rest:
+    def arguments(self) -> BlockArguments:
         """What else the block is given."""
         tensors = read_tensors(self.directory / "arguments.safetensors")
         given = read_json(self.directory / "arguments.json")["blocks"][self.block]

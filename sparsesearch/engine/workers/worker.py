@@ -25,7 +25,7 @@ from sparsesearch.allocation.measured_evidence import measure_evidence
 from sparsesearch.bilevel.chain import Learning, Plan, Surroundings
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.calibration.gradients import collect_gradients
-from sparsesearch.calibration.statistics import BlockPass, WholePass, statistics_path
+from sparsesearch.calibration.statistics import BlockPass, WholeModelPass, statistics_path
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.launch.identity import Outputs, check_same
 from sparsesearch.engine.launch.soundness import check_network, check_sight
@@ -206,7 +206,7 @@ class Worker:
         if self._position == len(self.network.blocks):
             self._end_pass()
 
-    def _collect_next(self, run: BlockPass | WholePass) -> None:
+    def _collect_next(self, run: BlockPass | WholeModelPass) -> None:
         run.collect(self._position)
         if self.config.pruners.propagate == "dense":
             run.advance(self._position)

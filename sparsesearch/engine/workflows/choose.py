@@ -10,7 +10,14 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from sparsesearch.calibration.sample_scores import By, Take, best_rows, mean_outputs, representative_rows, sample_scores
+from sparsesearch.calibration.sample_scores import (
+    Difficulty,
+    SampleScore,
+    best_rows,
+    mean_outputs,
+    representative_rows,
+    sample_scores,
+)
 from sparsesearch.config import RunConfig
 from sparsesearch.data.text import CHOICE, fits
 from sparsesearch.engine.launch.prepare import prepare
@@ -88,7 +95,11 @@ def choose(
 
 
 def _check_names(role: str, by: str, take: str, pruned: bool) -> None:
-    for what, got, allowed in (("--role", role, ROLES), ("--by", by, get_args(By)), ("--take", take, get_args(Take))):
+    for what, got, allowed in (
+        ("--role", role, ROLES),
+        ("--by", by, get_args(SampleScore)),
+        ("--take", take, get_args(Difficulty)),
+    ):
         if got not in allowed:
             raise problem(
                 "SS101",
