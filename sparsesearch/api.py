@@ -184,7 +184,7 @@ def search(
 
     Raises SparseSearchError before anything long starts where something is wrong.
     """
-    from sparsesearch.data.python_inputs import given_roles, given_samples, inputs_of_forward
+    from sparsesearch.data.python_inputs import inputs_of_forward, samples_by_role, samples_from_arrays
     from sparsesearch.engine import controller
     from sparsesearch.engine.launch.prepare import prepare
     from sparsesearch.export.measuring.finalists import is_here, measure_finalists
@@ -197,9 +197,9 @@ def search(
         raise problem("SS101", "search: data= and example_inputs= are for a module.", fix=_TEXTS)
     example = []
     if example_inputs is not None:
-        example = given_samples("example", example_inputs, _as_many(example_inputs)).inputs_on_cpu()
+        example = samples_from_arrays("example", example_inputs, _as_many(example_inputs)).inputs_on_cpu()
     takes = _as_many(example) if example else inputs_of_forward(module) if module is not None else range(1)
-    given: dict[str, Any] = dict(given_roles({} if data is None else data, takes))
+    given: dict[str, Any] = dict(samples_by_role({} if data is None else data, takes))
     given |= {role: text for role, text in texts.items() if not isinstance(text, (str, Path))}
     sources = {role: str(text) for role, text in texts.items()} | dict.fromkeys(given, PYTHON_SOURCE)
     config = _changed(_config(recipe), sources, changes or {})

@@ -19,7 +19,7 @@ from sparsesearch.calibration.sample_scores import (
     sample_scores,
 )
 from sparsesearch.config import RunConfig
-from sparsesearch.data.text import CHOICE, fits
+from sparsesearch.data.text import CHOICE_FILE, compatibility_key
 from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.errors import InputError, problem
 from sparsesearch.files import atomic_write_tree
@@ -85,12 +85,12 @@ def choose(
         "mean_pool": float(scores.mean()),
         "weights": launch.weights,
         "source": data.source,
-        "fits": fits(network.task, launch.source.directory),
+        "fits": compatibility_key(network.task, launch.source.directory),
     }
     with atomic_write_tree(out) as work:
         samples.rows(rows).save(work)
         scored = told | {"scores": np.round(scores, 6).tolist(), "rows": rows.tolist()}
-        (work / CHOICE).write_text(json.dumps(scored))
+        (work / CHOICE_FILE).write_text(json.dumps(scored))
     return told
 
 
