@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sparsesearch.config import ScreenConfig
-from sparsesearch.proxies.agreement import FEW, TRUSTED, agreement
+from sparsesearch.proxies.agreement import MIN_CANDIDATES, MIN_TAU, agreement
 from sparsesearch.proxies.score_table import ScoreTable
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.progress import Reporter
@@ -52,9 +52,9 @@ def screen_of(
     found = agreement(wanted.proxy, scores, np.array([e.quality for e in valid]))
     told = {"proxy": wanted.proxy, "tau": found.tau, "tau_range": found.tau_range, "candidates": len(valid)}
     run.write(run.screen, told | table.to_json())
-    if not found.tau >= TRUSTED or len(valid) < FEW:
+    if not found.tau >= MIN_TAU or len(valid) < MIN_CANDIDATES:
         why = found.note or f"its Kendall tau is {found.tau:.2f} on {len(valid)} candidates"
-        why += f"; from {TRUSTED:g} on at least {FEW} it would"
+        why += f"; from {MIN_TAU:g} on at least {MIN_CANDIDATES} it would"
         reporter.message(f"SS409 proxy {wanted.proxy} screens no children: {why}. Compare proxies: sparsesearch audit.")
         return None
     reporter.message(f"Proxy {wanted.proxy} screens children (Kendall tau {found.tau:.2f} on {len(valid)} candidates).")

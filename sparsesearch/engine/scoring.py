@@ -15,9 +15,9 @@ from sparsesearch.engine.launch.prepare import Launch
 from sparsesearch.engine.stores import sole_builder
 from sparsesearch.engine.workers.executor import Executor, alive
 from sparsesearch.engine.workers.worker import WorkerSetup
-from sparsesearch.proxies import Costed, Proxy
-from sparsesearch.proxies.gatherer import scored_by
-from sparsesearch.proxies.score_table import ScoreTable, Tabulated
+from sparsesearch.proxies import CostedGenome, Proxy
+from sparsesearch.proxies.gatherer import score_or_error
+from sparsesearch.proxies.score_table import MatrixScores, ScoreTable
 from sparsesearch.runs.ledger import Ledger
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome, Space
@@ -39,9 +39,9 @@ def scored(
     reads = {kind: [p for p in proxies if p.reads == kind] for kind in ("costs", "matrix", "network")}
     scores, seconds = {}, {}
     for proxy in reads["costs"]:
-        costed = [Costed(genome, space.costs.named(genome.levels)) for genome in genomes]
+        costed = [CostedGenome(genome, space.costs.named(genome.levels)) for genome in genomes]
         started = time.monotonic()
-        scores[proxy.name] = _numbers(proxy.name, [scored_by(proxy, each) for each in costed], reporter)
+        scores[proxy.name] = _numbers(proxy.name, [score_or_error(proxy, each) for each in costed], reporter)
         seconds[proxy.name] = (time.monotonic() - started) / len(genomes)
     tables = score_tables(launch, setup, space, reads["matrix"], executor, reporter, ledger)
     levels = np.array([genome.levels for genome in genomes])
@@ -79,7 +79,7 @@ def score_tables(
             list(alive(executor.map("gather", [([need],)])))
             reporter.step(done, need)
     reporter.phase("proxy tables", blocks)
-    found: dict[str, dict[str, Tabulated]] = {proxy.name: {} for proxy in proxies}
+    found: dict[str, dict[str, MatrixScores]] = {proxy.name: {} for proxy in proxies}
     failed = set[str]()
     results = alive(executor.map("tabulate", [(block, proxies) for block in range(blocks)]))
     for done, each in enumerate(results, 1):
