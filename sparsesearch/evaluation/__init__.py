@@ -1,4 +1,4 @@
-"""How good a candidate is: what is kept of the dense model, and losses of samples against it."""
+"""Quality of candidates: losses of samples against stored outputs of the dense model."""
 
 from sparsesearch.evaluation.evaluator import QUALITIES, Evaluator, accuracy, perplexity, quality_class
 from sparsesearch.evaluation.targets import Targets, outputs_of

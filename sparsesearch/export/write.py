@@ -29,7 +29,7 @@ from sparsesearch.engine.launch.supernet_plan import check_weights
 from sparsesearch.engine.trials import kept_weights
 from sparsesearch.errors import machine_problem, problem
 from sparsesearch.evaluation.batchnorm import RunningStatistics
-from sparsesearch.evaluation.evaluator import USER
+from sparsesearch.evaluation.evaluator import USER_QUALITY
 from sparsesearch.export import hub, verify
 from sparsesearch.export.card import load_line, model_card
 from sparsesearch.export.card_figure import FIGURE, write_figure
@@ -84,7 +84,7 @@ def open_run(results: RunResults, access: Access = UNTRUSTED) -> Opened:
     where the module is not the one searched.
     """
     run = results.run
-    own = _unused if results.quality == USER else None
+    own = _unused if results.quality == USER_QUALITY else None
     launch = reopen(run, replace(access, quality=own), reread=(), searches=False)
     config = launch.config
     if launch.weights != results.info["fingerprint"]["weights"]:

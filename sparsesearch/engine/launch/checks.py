@@ -13,7 +13,7 @@ from sparsesearch.config import RunConfig
 from sparsesearch.data import Samples
 from sparsesearch.engine.seeds import check_allocations
 from sparsesearch.errors import problem
-from sparsesearch.evaluation.evaluator import USER, UserQuality
+from sparsesearch.evaluation.evaluator import USER_QUALITY, UserQuality
 from sparsesearch.models import Network
 from sparsesearch.models.space_builder import sparsity_module
 from sparsesearch.models.task import Task
@@ -175,11 +175,13 @@ def check_pattern(config: RunConfig, network: Network, space: Space) -> None:
 def check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> None:
     """Raise InputError SS102 where candidates of this task cannot be judged as the recipe wants."""
     quality = config.objectives[0]
-    if (quality == USER) != (given is not None):
+    if (quality == USER_QUALITY) != (given is not None):
         raise problem(
-            "SS102", f"objectives[0] {quality!r}: objective '{USER}' and a function search(..., {USER}=f) go together."
+            "SS102",
+            f"objectives[0] {quality!r}: objective '{USER_QUALITY}' and a function search(..., {USER_QUALITY}=f) go "
+            "together.",
         )
-    allowed = (USER,) if given is not None else task.qualities
+    allowed = (USER_QUALITY,) if given is not None else task.qualities
     if quality not in allowed:
         raise problem(
             "SS102",

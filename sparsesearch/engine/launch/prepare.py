@@ -41,7 +41,7 @@ from sparsesearch.engine.seeds import allocations_of, check_allocations, seed_ru
 from sparsesearch.engine.workers.worker import WorkerSetup, compute_dtype
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import UserQuality
-from sparsesearch.evaluation.teacher import TOP
+from sparsesearch.evaluation.teacher import TOP_K
 from sparsesearch.latency import LatencyTable, with_latency
 from sparsesearch.models import Network
 from sparsesearch.models.source import Factory, Given, Retrained, Source, open_source, open_teacher
@@ -188,7 +188,11 @@ class Launch:
         """
         common = {"weights": self.pruned, "numerics": self.numerics}
         taught = common | {"weights": self.taught_by}
-        teacher = taught | {"data": self.samples["selection"].digest, "quality": self.config.objectives[0], "top": TOP}
+        teacher = taught | {
+            "data": self.samples["selection"].digest,
+            "quality": self.config.objectives[0],
+            "top": TOP_K,
+        }
         store = cache / "stores" / key_hash(self.store_key)
         # What dense blocks see is the same for every space and pruner.
         moments = common | {"data": self.samples["calibration"].digest}

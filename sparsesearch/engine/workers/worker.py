@@ -376,7 +376,11 @@ class Worker:
         found = {"peak_bytes": peak_bytes()}
         used: Evaluator | None = self.__dict__.get("evaluator")  # a fresh worker has none yet
         if used is not None and (prefixes := used.prefixes) is not None:
-            found |= {"prefix_bytes": prefixes.bytes, "blocks_asked": prefixes.asked, "blocks_ran": prefixes.ran}
+            found |= {
+                "prefix_bytes": prefixes.bytes,
+                "blocks_asked": prefixes.blocks_requested,
+                "blocks_ran": prefixes.blocks_run,
+            }
         return found
 
     def test(self, genome: bytes, weights: Path | None = None) -> float | None:

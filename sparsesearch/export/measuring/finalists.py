@@ -14,9 +14,9 @@ from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.errors import InputError
 from sparsesearch.export.write import Opened, open_run
 from sparsesearch.latency import LatencyTable, Setting, setting_of
-from sparsesearch.latency.pieces import inputs_of, request
+from sparsesearch.latency.pieces import request_inputs, run_request
 from sparsesearch.latency.table import hardware_of
-from sparsesearch.latency.timing import Run, compared, peak_bytes, quiet
+from sparsesearch.latency.timing import TimedCall, inference_threads, peak_bytes, time_against
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome
@@ -47,11 +47,11 @@ def measure_finalists(
     genomes = {e.genome.id: e.genome for e in [*results.front, *results.baselines] if e.genome != results.space.dense}
     found: dict[str, Any] = {SETTING: asdict(setting)}
     samples = results.run.samples("calibration")
-    with quiet(setting.threads):
+    with inference_threads(setting.threads):
         reporter.phase(f"measuring finalists on {setting.hardware}", len(genomes))
         held: dict[str, int] = {}
 
-        def asked(name: str, genome: Genome) -> Run:
+        def asked(name: str, genome: Genome) -> TimedCall:
             run, weights = _request(opened, genome, setting, samples)
             held[name] = weights + peak_bytes(run, setting.device)
             reporter.step(len(held) - 1)
@@ -59,7 +59,7 @@ def measure_finalists(
 
         dense = asked(DENSE, results.space.dense)
         makers = [partial(asked, name, genome) for name, genome in genomes.items()]
-        times = compared(dense, makers, setting.device, held[DENSE])
+        times = time_against(dense, makers, setting.device, held[DENSE])
     for (name, genome), ns in zip([(DENSE, results.space.dense), *genomes.items()], times, strict=True):
         predicted = _predicted(results, genome) if predicts else {}
         found[name] = {"measured_ns": ns, "measured_bytes": held[name]} | predicted
@@ -86,13 +86,13 @@ def _setting(results: RunResults, opened: Opened) -> Setting:
     return setting_of(load_config(results.run.config).latency, opened.supernet.network, opened.source.storage)
 
 
-def _request(opened: Opened, genome: Genome, setting: Setting, samples: Samples) -> tuple[Run, int]:
+def _request(opened: Opened, genome: Genome, setting: Setting, samples: Samples) -> tuple[TimedCall, int]:
     """A request to a candidate, and the bytes of its weights."""
     task = opened.supernet.network.task
     network = opened.supernet.materialise(genome).to(setting.device, getattr(torch, setting.dtype)).eval()
-    inputs = inputs_of(samples, task, setting, network)
+    inputs = request_inputs(samples, task, setting, network)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    return lambda: request(network, task, inputs, setting.generated), weights
+    return lambda: run_request(network, task, inputs, setting.generated), weights
 
 
 def _predicted(results: RunResults, genome: Genome) -> dict[str, int]:
