@@ -55,8 +55,8 @@ class RunningStatistics:
         mean, variance = self._dense[path]
         if mean.shape == shape:
             return mean, variance
-        part = self.supernet.composer.part
-        return part(f"{path}.running_mean", genome, mean), part(f"{path}.running_var", genome, variance)
+        kept = self.supernet.composer.slice_value
+        return kept(f"{path}.running_mean", genome, mean), kept(f"{path}.running_var", genome, variance)
 
     def _measure(self, model: Any) -> dict[str, Moments]:
         """Return moments over the samples by layer; the model's layers hold them afterwards."""

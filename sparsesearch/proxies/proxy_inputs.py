@@ -88,9 +88,9 @@ class LiveCandidate:
         parameters = dict(self.model.named_parameters())
         return {name: parameters[name] for name in self.network.matrices if name in parameters}
 
-    def spread(self, name: str, value: torch.Tensor) -> torch.Tensor:
+    def pad_value(self, name: str, value: torch.Tensor) -> torch.Tensor:
         """Return a value of each weight of a matrix in the dense shape, zero for weights removed by cuts."""
-        return self.composer.spread(name, self.genome, value)
+        return self.composer.pad_value(name, self.genome, value)
 
     def gradients(self) -> dict[str, torch.Tensor]:
         """Return gradients of the mean loss over the samples by matrix, float32, in the candidate's shapes.

@@ -24,7 +24,7 @@ def traces(live: LiveCandidate) -> Traces:
     sketches = defaultdict(list)
     for name, gradient in live.gradients().items():
         matrix = live.network.matrices[name]
-        gradient_GOI = matrix.view(live.spread(name, gradient))
+        gradient_GOI = matrix.view(live.pad_value(name, gradient))
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         sketch_IR = torch.randn(matrix.columns, RANK, generator=generator).to(gradient_GOI.device)
         sketches[sublayer(name)].append((gradient_GOI @ sketch_IR).flatten())

@@ -231,7 +231,7 @@ def gguf_source(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
 
 def _left(supernet: StitchedSupernet, genome: Genome) -> list[int]:
     drops = supernet.network.drops.values()
-    return list({drop.block for drop in drops if not supernet.composer.dropped(genome, drop.name)})
+    return list({drop.block for drop in drops if not supernet.composer.is_dropped(genome, drop.name)})
 
 
 def _llama_cpp_reads(supernet: StitchedSupernet, genome: Genome) -> bool:
@@ -239,7 +239,7 @@ def _llama_cpp_reads(supernet: StitchedSupernet, genome: Genome) -> bool:
 
     It loses the attention of a layer without FFN, and takes the size of a head from the hidden size.
     """
-    dropped = supernet.composer.dropped
+    dropped = supernet.composer.is_dropped
     blocks = _left(supernet, genome)
     drops = [drop for drop in supernet.network.drops.values() if drop.block in blocks]
     config = supernet.model.config
