@@ -1,8 +1,8 @@
-"""Files that are written whole or not at all, and readers that turn whatever is wrong with a file into one line.
+"""Files that are written completely or not at all, and readers that turn any fault of a file into a one-line error.
 
-What a run needs to resume is written durably: the file's bytes are on disk before its name is, and its directory after.
-JSON documents carry a checksum of their content under `checksum`, safetensors files one in their metadata, lines of
-JSON one as their last field; files without, of earlier versions, are read as they are.
+Files that a run needs to resume are written durably: the file's bytes are on disk before its name is, and its directory
+after. JSON documents hold a checksum of their content under `checksum`, safetensors files in their metadata, lines of
+JSON as their last field; files of earlier versions, without checksums, are read unchecked.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from sparsesearch.errors import DamagedFile, SparseSearchError, first_line, mach
 CHECKSUM = "checksum"
 _LINE_SUFFIX = ',"crc32":"{:08x}"}}'
 _LINE_END = len(_LINE_SUFFIX.format(0))
-# Bytes of a JSON document of somebody else's (config.json, tokenizer.json, a manifest) that are still read.
-LARGEST_DOCUMENT = 2**28
-# Seconds between two times that a file of lines is forced to disk.
-SYNC = 0.1
-# Turns the reason why a file cannot be read into the error that its reader raises.
+# Larger JSON documents (config.json, tokenizer.json, a manifest) are refused.
+MAX_DOCUMENT_BYTES = 2**28
+# Least time between two syncs of a file of lines.
+SYNC_SECONDS = 0.1
+# Turns the reason why a file cannot be read into the error to raise.
 Failure = Callable[[str], SparseSearchError]
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
-    """A temporary path beside `path` to write to, which takes its place when the block ends well.
+def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path` to write to, which replaces `path` when the block ends without an error.
 
     Args:
-        durable: sync file and directory, so that a power cut leaves the old file or the whole new one.
+        durable: sync file and directory, so that a power cut leaves either the old or the new file.
 
-    Raises EnvironmentProblem SS302 or SS305 if it cannot be written; nothing is left behind then.
+    Raises EnvironmentProblem SS302 or SS305 if it cannot be written; the temporary file is deleted then.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
@@ -62,10 +62,9 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_tree(path: Path) -> Iterator[Path]:
-    """A new temporary directory beside `path` for plain files, which takes its place durably when the block ends well.
-
-    Raises as `replacing` does.
+def atomic_write_tree(path: Path) -> Iterator[Path]:
+    """Yield a new temporary directory beside `path` for plain files, which replaces `path` durably when the block ends
+    without an error; raises as `atomic_write` does.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
@@ -95,25 +94,25 @@ def _sync(path: Path) -> None:
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-    except OSError:  # read-only by now, or no file at all
+    except OSError:  # the file system became read-only, or the path is a directory
         return
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file durably, in UTF-8."""
-    with replacing(path, durable=True) as temporary:
+    with atomic_write(path, durable=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, data: Mapping[str, Any], indent: int | None = None, durable: bool = True) -> None:
     """Write a JSON object with its checksum."""
     text = json.dumps({**data, CHECKSUM: _content_hash(data)}, indent=indent)
-    with replacing(path, durable) as temporary:
+    with atomic_write(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path, hint: str = "", code: str = "SS601") -> dict[str, Any]:
-    """What `write_json` wrote; raises DamagedFile with the code and hint if it is not that any more."""
+    """Read a file that `write_json` wrote; raises DamagedFile with the code and hint if its content changed."""
     data = load_json(path, lambda reason: DamagedFile(path, reason, hint, code))
     expected = data.pop(CHECKSUM, None)
     if expected is not None and expected != _content_hash(data):
@@ -122,27 +121,27 @@ def read_json(path: Path, hint: str = "", code: str = "SS601") -> dict[str, Any]
 
 
 def _content_hash(data: Mapping[str, Any]) -> str:
-    # What JSON makes of the data, so that tuples and number keys hash as they are read back.
+    # Through JSON and back, so that tuples and number keys hash as they will be read.
     return hashlib.sha256(json.dumps(json.loads(json.dumps(data)), sort_keys=True).encode()).hexdigest()
 
 
 def check_regular(path: Path) -> None:
-    """Raise OSError for a pipe, a socket or a device, whose reading may never end, and for what is not there."""
+    """Raise OSError for a pipe, a socket or a device, whose reading may never end, and for a missing file."""
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def load_json(path: Path, failure: Failure) -> dict[str, Any]:
-    """The JSON object in a file of anybody's; raises `failure(reason)` for whatever else it holds."""
+    """Read the JSON object in a file of any origin; raises `failure(reason)` if it holds anything else."""
     try:
         check_regular(path)
-        if path.stat().st_size > LARGEST_DOCUMENT:
-            raise failure(f"it has {path.stat().st_size:,} bytes, at most {LARGEST_DOCUMENT:,} are read")
+        if path.stat().st_size > MAX_DOCUMENT_BYTES:
+            raise failure(f"it has {path.stat().st_size:,} bytes, at most {MAX_DOCUMENT_BYTES:,} are read")
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise failure(error.strerror or str(error)) from None
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or lists in lists in lists
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
         raise failure(f"not JSON: {first_line(error)}") from None
     if not isinstance(data, dict):
         raise failure(f"expected a JSON object, got {type(data).__name__}")
@@ -150,32 +149,32 @@ def load_json(path: Path, failure: Failure) -> dict[str, Any]:
 
 
 def read_lines(path: Path, hint: str = "") -> list[tuple[dict[str, Any], bool]]:
-    """The objects of a file of sealed lines and whether each has a checksum; a last line without its newline, which a
-    crash tore, is left out. A file that is not there has none.
+    """Return the objects of a file of sealed lines, each with whether it has a checksum; [] if there is no file.
 
-    Lines of earlier versions have no checksum; they can only come first. Raises DamagedFile SS601 with the line number.
+    A last line without its newline, left by a crash, is skipped. Lines of earlier versions have no checksum; they can
+    only come first. Raises DamagedFile SS601 with the line number.
     """
     try:
         check_regular(path)
-        whole = path.read_bytes().split(b"\n")[:-1]
+        lines = path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise DamagedFile(path, error.strerror or str(error), hint) from None
-    found: list[tuple[dict[str, Any], bool]] = []
-    for number, line in enumerate(whole, 1):
+    entries: list[tuple[dict[str, Any], bool]] = []
+    for number, line in enumerate(lines, 1):
         try:
             data, sealed = unseal(line.decode())
-            if found and found[-1][1] and not sealed:
+            if entries and entries[-1][1] and not sealed:
                 raise ValueError("it has no checksum, and the line before has one")
         except (ValueError, RecursionError) as error:
             raise DamagedFile(Path(f"{path}:{number}"), first_line(error), hint) from None
-        found.append((data, sealed))
-    return found
+        entries.append((data, sealed))
+    return entries
 
 
 def trim_torn_line(path: Path) -> None:
-    """Drop what follows the last newline of a file, a line whose writer was killed; what is no file is left alone."""
+    """Drop the text after a file's last newline, left by a killed writer; does nothing if there is no such file."""
     if not path.is_file():
         return
     with path.open("r+b") as file:
@@ -187,25 +186,25 @@ def trim_torn_line(path: Path) -> None:
 
 
 class LineWriter:
-    """Adds sealed lines to a file: a killed process loses none, a crash of the machine at most `SYNC` seconds of them.
+    """Appends sealed lines to a file: a killed process loses none, a crash of the machine those of `SYNC_SECONDS`.
 
-    One writer at a time; it does not look at what is in the file.
+    One writer at a time; the file's earlier content is not read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self._synced, self._written = path, 0.0, 0
 
     def append(self, data: Mapping[str, Any]) -> None:
-        """Add an object as a line.
+        """Append an object as a line.
 
-        Raises EnvironmentProblem SS302, SS305 or SS312, DamagedFile SS601 if lines that it added are gone.
+        Raises EnvironmentProblem SS302, SS305 or SS312, and DamagedFile SS601 if lines written earlier are gone.
         """
         line = seal(json.dumps(data, separators=(",", ":"))) + "\n"
-        due = time.monotonic() - self._synced > SYNC
+        due = time.monotonic() - self._synced > SYNC_SECONDS
         try:
             with self.path.open("ab") as file:
                 if file.tell() < self._written:
-                    hint = f"'sparsesearch resume {self.path.parent}' measures again what is gone."
+                    hint = f"'sparsesearch resume {self.path.parent}' repeats the lost measurements."
                     raise DamagedFile(self.path, "it was cut or removed while the run wrote to it", hint)
                 file.write(line.encode())
                 self._written = file.tell()
@@ -218,13 +217,13 @@ class LineWriter:
 
 
 def sync_tree(directory: Path) -> None:
-    """Put a directory of plain files on disk: each file, then the directory itself."""
+    """Sync a directory of plain files to disk: each file, then the directory itself."""
     for path in (*(p for p in directory.iterdir() if p.is_file()), directory):
         _sync(path)
 
 
 def seal(body: str) -> str:
-    """A line of JSON lines, without its newline: an object with a CRC-32 of itself as its last field.
+    """Return a line of JSON lines, without its newline: an object with a CRC-32 of itself as its last field.
 
     Args:
         body: the object as compact JSON; not empty.
@@ -233,7 +232,7 @@ def seal(body: str) -> str:
 
 
 def unseal(line: str) -> tuple[dict[str, Any], bool]:
-    """The object of a line, and whether it has a checksum; raises ValueError if it is no such object or damaged."""
+    """Return the object of a line and whether it has a checksum; raises ValueError if it is damaged or no object."""
     body, end = line[:-_LINE_END] + "}", line[-_LINE_END:]
     sealed = end.startswith(',"crc32":"')
     if sealed and end != _LINE_SUFFIX.format(zlib.crc32(body.encode())):
@@ -244,11 +243,10 @@ def unseal(line: str) -> tuple[dict[str, Any], bool]:
     return data, sealed
 
 
-def reserve(path: Path, size: int) -> None:
-    """Take the disk space of a file's first `size` bytes, making it if it is not there.
+def reserve_disk_space(path: Path, size: int) -> None:
+    """Allocate a file's first `size` bytes on disk, creating the file if needed; raises EnvironmentProblem SS305.
 
-    A memory map of a file with holes kills its process if the disk is full when it is written to. Raises
-    EnvironmentProblem SS305.
+    Writing to a memory map of a sparse file kills the process if the disk is full.
     """
     try:
         with path.open("ab") as file:
@@ -257,25 +255,25 @@ def reserve(path: Path, size: int) -> None:
         raise machine_problem(error, f"cannot write {path}") or error from error
 
 
-# Bytes of a cache up to which all of it is read when it is opened, a second or so for each gigabyte; of larger ones
-# only sizes are compared, unless all is asked for (`sparsesearch doctor RUN`).
-READ_WHOLE = 8 * 2**30
+# Caches up to this size are hashed completely when they are opened, which takes about a second a gigabyte; of larger
+# ones only file sizes are compared, except by `sparsesearch doctor RUN`.
+MAX_HASHED_BYTES = 8 * 2**30
 
 
 def inventory(directory: Path) -> dict[str, Any]:
-    """Bytes and SHA-256 of every file below a directory, by relative path."""
+    """Return the size in bytes and the SHA-256 of every file below a directory, by relative path."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     return {str(p.relative_to(directory)): {"bytes": p.stat().st_size, "sha256": file_hash(p)} for p in files}
 
 
 def check_inventory(directory: Path, files: Mapping[str, Any], hint: str, thorough: bool = False) -> None:
-    """Raise DamagedFile SS306 if a file is missing or not what it was.
+    """Raise DamagedFile SS306 if a file is missing or has changed.
 
     Args:
-        files: what `inventory` gave; `bytes` may be missing.
-        thorough: compare the content of files of any size.
+        files: the result of `inventory`; `bytes` may be missing.
+        thorough: compare contents however large the files are.
     """
-    thorough = thorough or sum(entry.get("bytes", 0) for entry in files.values()) <= READ_WHOLE
+    thorough = thorough or sum(entry.get("bytes", 0) for entry in files.values()) <= MAX_HASHED_BYTES
     for name, entry in files.items():
         path = directory / name
         try:
@@ -288,6 +286,6 @@ def check_inventory(directory: Path, files: Mapping[str, Any], hint: str, thorou
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
-"""How text from outside (names, origins, errors) goes to each medium, as it is: nothing of it is rendered or obeyed.
+"""Escaping of text from outside (names, origins, errors) for each medium, so that none of it acts as markup or control.
 
-Pages are put together from `markupsafe.Markup`, which escapes whatever is no Markup; the texts of their figures are
+Pages are built from `markupsafe.Markup`, which escapes all text that is not Markup; the texts of their figures are
 escaped by `plain` in the script of the page, since plotly renders some HTML.
 """
 
@@ -17,14 +17,14 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.text import Text
 
-from sparsesearch.errors import LONGEST_LINE, printable
-from sparsesearch.files import replacing
+from sparsesearch.errors import MAX_LINE_CHARACTERS, printable
+from sparsesearch.files import atomic_write
 
-# What ends a script element, or a string in older scripts.
-_IN_SCRIPTS = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-# HTML, emphasis, code, links, cells, mathematics, and what GitHub's dialect makes links of by itself.
-_IN_MARKDOWN = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "://": "&#58;//", "www.": "www&#46;", "@": "&#64;"}
-_MARKDOWN = re.compile(r"[<>&@\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|://|www\.")
+# Characters that could end a script element, or a string in older scripts.
+_SCRIPT_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+# HTML, emphasis, code, links, cells, mathematics, and text that GitHub turns into links by itself.
+_MARKDOWN_ESCAPES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "://": "&#58;//", "www.": "www&#46;", "@": "&#64;"}
+_MARKDOWN_SYNTAX = re.compile(r"[<>&@\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|://|www\.")
 
 
 class Terminal(Console):
@@ -34,23 +34,23 @@ class Terminal(Console):
         super().__init__(markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(printable(text, LONGEST_LINE), **options)
+        return super().render_str(printable(text, MAX_LINE_CHARACTERS), **options)
 
 
 def script_json(data: str) -> Markup:
-    """A JSON document for the inside of a script element."""
-    return Markup("".join(_IN_SCRIPTS.get(c, c) for c in data))
+    """Return a JSON document, escaped for the inside of a script element."""
+    return Markup("".join(_SCRIPT_ESCAPES.get(c, c) for c in data))
 
 
 def markdown(text: object) -> str:
-    """Text for a line or a cell of Markdown."""
-    shown = printable(str(text), LONGEST_LINE)
-    return _MARKDOWN.sub(lambda found: _IN_MARKDOWN.get(found[0], f"\\{found[0]}"), shown)
+    """Return text escaped for a line or a cell of Markdown."""
+    line = printable(str(text), MAX_LINE_CHARACTERS)
+    return _MARKDOWN_SYNTAX.sub(lambda match: _MARKDOWN_ESCAPES.get(match[0], f"\\{match[0]}"), line)
 
 
 @contextmanager
 def picture(height: float) -> Iterator[Any]:
-    """A figure of matplotlib, 7 inches wide, in which a dollar sign is no mathematics."""
+    """Yield a figure of matplotlib, 7 by `height` inches, in which a dollar sign starts no formula."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -58,8 +58,8 @@ def picture(height: float) -> Iterator[Any]:
         yield Figure(figsize=(7, height), layout="constrained")
 
 
-def drawn(figure: Any, form: str, **options: Any) -> bytes:
-    """A `picture` as a file of a form, png or svg."""
+def render_picture(figure: Any, form: str, **options: Any) -> bytes:
+    """Return the bytes of a `picture` as a file of a form, png or svg."""
     from matplotlib.text import Text as Label
 
     for label in figure.findobj(Label):
@@ -70,6 +70,6 @@ def drawn(figure: Any, form: str, **options: Any) -> bytes:
 
 
 def save_picture(figure: Any, path: Path, **options: Any) -> None:
-    """Write a `picture` in the form that its suffix says; raises as `files.replacing`."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(drawn(figure, path.suffix[1:], **options))
+    """Write a `picture` in the form of the path's suffix; raises as `files.atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(render_picture(figure, path.suffix[1:], **options))

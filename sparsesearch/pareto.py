@@ -1,4 +1,4 @@
-"""Dominance, hypervolume and picks on objective tables where every column is minimised; pymoo underneath."""
+"""Dominance, hypervolume and picks on tables of objectives, every one minimised, by pymoo."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.arrays import Floats
 from sparsesearch.errors import printable, problem
 from sparsesearch.space.limit import Limit
 
-Floats = npt.NDArray[np.float64]
 T = TypeVar("T")
 
 
 def non_dominated(points: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """Indices of the points (n, objectives) that no other point dominates, ascending; non-finite rows never are."""
+    """Return the indices of the non-dominated points, ascending; points with a non-finite value are left out.
+
+    Args:
+        points: (points, objectives).
+    """
     points = np.asarray(points, dtype=float)
-    # One NaN row would silently corrupt the sorting, so such rows never reach it.
+    # A single NaN row would silently corrupt the sorting.
     finite = np.flatnonzero(np.isfinite(points).all(axis=1)) if points.size else np.array([], dtype=np.intp)
     if finite.size == 0:
         return finite
@@ -30,7 +34,12 @@ def non_dominated(points: npt.ArrayLike) -> npt.NDArray[np.intp]:
 
 
 def hypervolume(points: npt.ArrayLike, reference: npt.ArrayLike) -> float:
-    """Volume that the points dominate below the reference point; points not below it in every objective add nothing."""
+    """Return the volume that the points dominate below the reference point.
+
+    Args:
+        points: (points, objectives); those not below the reference in every objective add nothing.
+        reference: (objectives,).
+    """
     points = np.asarray(points, dtype=float)
     kept = non_dominated(points)
     if kept.size == 0:
@@ -41,7 +50,11 @@ def hypervolume(points: npt.ArrayLike, reference: npt.ArrayLike) -> float:
 
 
 def spread(points: npt.ArrayLike, count: int) -> npt.NDArray[np.intp]:
-    """At most `count` non-dominated points, dropping those in the densest places first (crowding distance)."""
+    """Return indices of at most `count` non-dominated points, the most crowded dropped first (crowding distance).
+
+    Args:
+        points: (points, objectives).
+    """
     points = np.asarray(points, dtype=float)
     front = non_dominated(points)
     from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function
@@ -53,38 +66,44 @@ def spread(points: npt.ArrayLike, count: int) -> npt.NDArray[np.intp]:
 
 
 def best_fronts(points: npt.ArrayLike, count: int) -> list[int]:
-    """Indices of the `count` best points (n, objectives), ascending; all that are finite where there are no more.
+    """Return the indices of the `count` best points, ascending; all finite points if there are fewer.
 
-    Whole non-dominated fronts, and of the one that does not fit the points that are spread best.
+    Takes complete non-dominated fronts, and of the last one its least crowded points.
+
+    Args:
+        points: (points, objectives).
     """
     table = np.asarray(points, dtype=float)
-    left, chosen = np.arange(len(table)), list[int]()
-    while len(chosen) < count and left.size:
-        front = non_dominated(table[left])
-        if not front.size:  # only what has no value is left
+    remaining, best = np.arange(len(table)), list[int]()
+    while len(best) < count and remaining.size:
+        front = non_dominated(table[remaining])
+        if not front.size:  # only points with non-finite values remain
             break
-        if len(chosen) + front.size > count:
-            front = spread(table[left], count - len(chosen))
-        chosen += left[front].tolist()
-        left = np.delete(left, front)
-    return sorted(chosen)
+        if len(best) + front.size > count:
+            front = spread(table[remaining], count - len(best))
+        best += remaining[front].tolist()
+        remaining = np.delete(remaining, front)
+    return sorted(best)
 
 
 def knee(points: npt.ArrayLike) -> int:
-    """Index of the point where giving up a little of one objective gains most in the others.
+    """Return the index of the point where giving up a little of one objective gains most in the others.
 
-    pymoo's high-trade-off points on normalised objectives; where it finds none (small or straight fronts), the point
-    nearest to the ideal.
+    This is the nearest to the ideal of pymoo's high-trade-off points, on normalised objectives; of all points if pymoo
+    finds none (small or straight fronts).
+
+    Args:
+        points: the front, (points, objectives).
     """
     from pymoo.mcdm.high_tradeoff import HighTradeoffPoints
 
     unit = _normalised(np.asarray(points, dtype=float))
     to_ideal = np.linalg.norm(unit, axis=1)
-    found: Any = None
+    trade_offs: Any = None
     if len(unit) > 4:
         with np.errstate(all="ignore"):
-            found = HighTradeoffPoints().do(unit)
-    candidates = np.atleast_1d(found) if found is not None and np.size(found) else np.arange(len(unit))
+            trade_offs = HighTradeoffPoints().do(unit)
+    candidates = np.atleast_1d(trade_offs) if trade_offs is not None and np.size(trade_offs) else np.arange(len(unit))
     return int(candidates[np.argmin(to_ideal[candidates])])
 
 
@@ -100,32 +119,31 @@ def pick(
     objectives: Sequence[str],
     dense: dict[str, int],
 ) -> T:
-    """One candidate of a front by a rule.
+    """Return one candidate of a front, chosen by a rule.
 
     Args:
         rule: `knee`, `min:NAME`, `max-under:LIMIT` (best quality within it, as `max-under:params=60%`) or
-            `weights:NAME=.7,NAME=.3` (the one whose strengths in these are shared most like that: pymoo's
-            pseudo-weights).
+            `weights:NAME=.7,NAME=.3` (the candidate whose pymoo pseudo-weights are nearest to these).
         candidates: the front.
-        values: objectives and costs of a candidate by name.
-        objectives: quality first.
+        values: gives objectives and costs of a candidate by name.
+        objectives: names of the objectives, quality first.
         dense: costs of the dense model, the base of percentages.
 
-    Raises InputError SS501 where the rule is not understood or nothing satisfies it.
+    Raises InputError SS501 if the rule is not understood or no candidate satisfies it.
     """
     if not candidates:
-        raise problem("SS501", "the front is empty: no candidate respects every limit.")
+        raise problem("SS501", "the front is empty: no candidate meets every limit.")
     kind, _, argument = rule.partition(":")
     table = [values(c) for c in candidates]
     if kind == "knee" and not argument:
         return candidates[knee([[row[o] for o in objectives] for row in table])]
     if kind == "min" and argument:
-        name = _known(argument, table[0])
+        name = _checked_name(argument, table[0])
         return candidates[int(np.argmin([row[name] for row in table]))]
     if kind == "weights" and argument:
         weights = _weights(argument, table[0])
         points = np.array([[row[name] for name in weights] for row in table], dtype=float)
-        return candidates[_by_weights(points, np.array(list(weights.values())))]
+        return candidates[_nearest_to_weights(points, np.array(list(weights.values())))]
     if kind == "max-under" and argument:
         return candidates[_best_under(argument, table, objectives[0], dense)]
     raise problem(
@@ -135,23 +153,25 @@ def pick(
     )
 
 
-def _known(name: str, row: dict[str, float]) -> str:
+def _checked_name(name: str, row: dict[str, float]) -> str:
     if name not in row:
         raise problem("SS501", f"pick by {printable(name, 80)!r}: known are {', '.join(row)}.")
     return name
 
 
-def _by_weights(points: Floats, weights: Floats) -> int:
-    """Row whose distances to the worst values, as shares of their sum, are nearest to the weights."""
+def _nearest_to_weights(points: Floats, weights: Floats) -> int:
+    """Return the row of `points` (points, objectives) whose distances to the worst values, as shares of their sum, are
+    nearest to `weights` (objectives,).
+    """
     from pymoo.mcdm.pseudo_weights import PseudoWeights
 
-    # Pseudo-weights are not defined of what is worst in everything, nor along what is the same for all.
+    # Pseudo-weights are undefined for a point that is worst in everything, and for an objective without differences.
     rows = non_dominated(points)
     differs = np.ptp(points[rows], axis=0) > 0
     if not (weights[differs] > 0).any():
         return int(rows[0])
-    wanted = weights[differs] / weights[differs].sum()
-    return int(rows[int(PseudoWeights(wanted).do(points[rows][:, differs]))])
+    shares = weights[differs] / weights[differs].sum()
+    return int(rows[int(PseudoWeights(shares).do(points[rows][:, differs]))])
 
 
 def _weights(argument: str, row: dict[str, float]) -> dict[str, float]:
@@ -160,13 +180,15 @@ def _weights(argument: str, row: dict[str, float]) -> dict[str, float]:
         name, sign, number = item.partition("=")
         if not sign or not re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,18}", number.strip(), re.ASCII):
             raise problem("SS501", f"pick weight {printable(item, 80)!r} is not of the form name=number.")
-        if _known(name.strip(), row) in weights:
+        if _checked_name(name.strip(), row) in weights:
             raise problem("SS501", f"pick weights name {name.strip()!r} twice.", fix="Name each once.")
         weights[name.strip()] = float(number)
     if not any(weights.values()):
-        raise problem("SS501", f"pick weights {argument!r} are all zero.", fix="Give at least one that is not.")
+        raise problem("SS501", f"pick weights {argument!r} are all zero.", fix="Make at least one positive.")
     if len(weights) < 2:
-        raise problem("SS501", f"pick weights {argument!r} share nothing.", fix=f"Name two or more, or use min:{name}.")
+        raise problem(
+            "SS501", f"pick weights {argument!r} name one objective.", fix=f"Name two or more, or use min:{name}."
+        )
     return weights
 
 
@@ -175,8 +197,8 @@ def _best_under(argument: str, table: list[dict[str, float]], quality: str, dens
     if limit.cost not in dense:
         raise problem("SS501", f"pick under {printable(argument, 80)!r}: known costs are {', '.join(dense)}.")
     maximum = limit.bound(dense, 0).maximum
-    inside = [i for i, row in enumerate(table) if row[limit.cost] <= maximum]
-    if not inside:
+    feasible = [i for i, row in enumerate(table) if row[limit.cost] <= maximum]
+    if not feasible:
         smallest = min(table, key=lambda row: row[limit.cost])[limit.cost]
         raise problem("SS501", f"no candidate with {limit.text}. Smallest on the front is {smallest:,.0f}.")
-    return min(inside, key=lambda i: table[i][quality])
+    return min(feasible, key=lambda i: table[i][quality])

@@ -1,4 +1,4 @@
-"""Searchers, pruners, proxies and families of other people's: modules that register them when they are imported."""
+"""Plug-ins: modules that register searchers, pruners, proxies or families of a user when they are imported."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from typing import Any
 
 from sparsesearch.errors import SparseSearchError, first_line, machine_problem, problem
 
-# Group of entry points in which installed packages name such modules.
+# Group of entry points in which installed packages name their plug-in modules.
 ENTRY_POINTS = "sparsesearch.plugins"
 
 
 def check_trust(code: Sequence[str], trusted: bool, what: str) -> None:
-    """Raise InputError SS129 if something that is not trusted would run code.
+    """Raise InputError SS129 if an untrusted input names code to run.
 
     Args:
-        code: names of it (`RunConfig.code`).
-        what: names it, as `the recipe`.
+        code: the modules and files that would run (`RunConfig.code`).
+        trusted: whether the user allowed this.
+        what: the input in a message, such as `the recipe`.
     """
     if code and not trusted:
         raise problem(
             "SS129",
-            f"{what} names code, which is not run unasked: {', '.join(code)}.",
+            f"{what} names code, which runs only if you allow it: {', '.join(code)}.",
             fix="If you trust it, add --trust-remote-code (trust_remote_code=True).",
         )
 
 
 def load_plugins(named: Iterable[str] = ()) -> None:
-    """Import what installed packages name, and what a recipe does; each once in a process.
+    """Import the plug-ins of installed packages and of a recipe, each once in a process.
 
     Args:
-        named: importable modules, or .py files.
+        named: the recipe's plug-ins: importable modules, or .py files.
 
-    Raises InputError SS125 where one cannot be imported.
+    Raises InputError SS125 if one cannot be imported.
     """
     for point in entry_points(group=ENTRY_POINTS):
         with plugin(f"installed plug-in {point.value}"):
@@ -46,9 +47,9 @@ def load_plugins(named: Iterable[str] = ()) -> None:
     for name in named:
         try:
             _load(name)
-        except (Exception, SystemExit) as error:  # whatever other people's code raises
-            known = isinstance(error, FileNotFoundError)
-            reason = "no such file" if known else f"{type(error).__name__}: {first_line(error)}"
+        except (Exception, SystemExit) as error:  # plug-ins may raise anything
+            missing = isinstance(error, FileNotFoundError)
+            reason = "no such file" if missing else f"{type(error).__name__}: {first_line(error)}"
             raise problem(
                 "SS125",
                 f"plugins: {name!r} cannot be imported: {reason}.",
@@ -58,9 +59,9 @@ def load_plugins(named: Iterable[str] = ()) -> None:
 
 @contextmanager
 def plugin(name: str) -> Iterator[None]:
-    """What code of a plug-in raises, `sys.exit` among it, becomes InputError SS127 that names it.
+    """Turn any exception of a plug-in's code, `sys.exit` included, into InputError SS127 with the plug-in's name.
 
-    Errors of ours and of the machine pass as they are.
+    Errors of sparsesearch and of the machine pass unchanged.
     """
     try:
         yield
@@ -68,19 +69,23 @@ def plugin(name: str) -> Iterator[None]:
         if isinstance(error, SparseSearchError) or machine_problem(error) is not None:
             raise
         raise problem(
-            "SS127", f"{name} raised {type(error).__name__}: {first_line(error)}.", fix="Mend it, or choose another."
+            "SS127",
+            f"{name} raised {type(error).__name__}: {first_line(error)}.",
+            fix="Fix the plug-in, or choose another.",
         ) from error
 
 
-def unfit(name: str, got: Any, expected: str) -> SparseSearchError:
-    """The error for a plug-in that returned something else than it should."""
+def wrong_return_value(name: str, got: Any, expected: str) -> SparseSearchError:
+    """Return the error SS127 for a plug-in that returned a value of the wrong kind."""
     return problem(
-        "SS127", f"{name} returned {described(got)}, expected {expected}.", fix="Mend it, or choose another."
+        "SS127",
+        f"{name} returned {describe_value(got)}, expected {expected}.",
+        fix="Fix the plug-in, or choose another.",
     )
 
 
-def described(value: Any) -> str:
-    """A value in a few words: its type, and the shape and type of numbers of an array or the length of a sequence."""
+def describe_value(value: Any) -> str:
+    """Return a value in a few words: its type, with shape and data type of an array, or length of a sequence."""
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
     kind = type(value).__name__
@@ -94,16 +99,16 @@ def _load(name: str) -> None:
         importlib.import_module(name)
         return
     path = Path(name).expanduser().resolve(strict=True)
-    known = f"sparsesearch_plugin_{path.stem}"
-    if getattr(sys.modules.get(known), "__file__", None) == str(path):
+    module_name = f"sparsesearch_plugin_{path.stem}"
+    if getattr(sys.modules.get(module_name), "__file__", None) == str(path):
         return
-    spec = importlib.util.spec_from_file_location(known, path)
+    spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[known] = module
+    sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[known]
+        del sys.modules[module_name]
         raise

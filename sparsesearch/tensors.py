@@ -11,20 +11,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sparsesearch.errors import DamagedFile, first_line
-from sparsesearch.files import CHECKSUM, Failure, check_regular, replacing
+from sparsesearch.files import CHECKSUM, Failure, atomic_write, check_regular
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None, durable: bool = False
 ) -> None:
-    """Write a safetensors file with a checksum of its tensors in its metadata."""
+    """Write tensors of any shapes and types to a safetensors file, with a checksum of them in its metadata."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path, durable) as temporary:
+    with atomic_write(path, durable) as temporary:
         save_file(contiguous, temporary, {**(metadata or {}), CHECKSUM: _tensors_hash(contiguous)})
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file is there and what `write_tensors` wrote; all of it is read."""
+def is_intact(path: Path) -> bool:
+    """Return whether a file exists and is as `write_tensors` wrote it; reads all of it."""
     try:
         read_tensors(path)
     except DamagedFile:
@@ -33,7 +33,7 @@ def is_whole(path: Path) -> bool:
 
 
 def read_tensors(path: Path, hint: str = "") -> dict[str, torch.Tensor]:
-    """What `write_tensors` wrote; raises DamagedFile SS601 if it is not that any more."""
+    """Read a file that `write_tensors` wrote; raises DamagedFile SS601 if its content changed."""
     tensors, metadata = load_tensors(path, lambda reason: DamagedFile(path, reason, hint))
     expected = metadata.get(CHECKSUM)
     if expected is not None and expected != _tensors_hash(tensors):
@@ -42,15 +42,15 @@ def read_tensors(path: Path, hint: str = "") -> dict[str, torch.Tensor]:
 
 
 def load_tensors(path: Path, failure: Failure) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file of anybody's; raises `failure(reason)` if it is none."""
+    """Read the tensors and metadata of a safetensors file of any origin; raises `failure(reason)` if it is invalid."""
     try:
         check_regular(path)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except OSError as error:
         raise failure(error.strerror or first_line(error)) from None
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:  # header, types or sizes make no sense
-        raise failure(f"not a whole safetensors file: {first_line(error)}") from None
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:  # an invalid header, type or size
+        raise failure(f"not a complete safetensors file: {first_line(error)}") from None
 
 
 def _tensors_hash(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -16,7 +16,7 @@ from support import recipe, run_search
 from sparsesearch.config import PrunerConfig, RunConfig
 from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.errors import InputError
-from sparsesearch.evaluation.evaluator import _own_losses
+from sparsesearch.evaluation.evaluator import _user_losses
 from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import Proxy
 from sparsesearch.proxies.gatherer import as_number
@@ -231,12 +231,12 @@ def test_a_searcher_that_cannot_be_made_is_named() -> None:
 
 @pytest.mark.parametrize("found", [None, "high", [1.0, 2.0], torch.ones(2), [[1.0]] * 2, {}, [None] * 3])
 def test_qualities(found: Any) -> None:
-    refused(lambda: _own_losses(found, 3), "the function `quality` returned", "a loss, or one of each of 3 samples")
+    refused(lambda: _user_losses(found, 3), "the function `quality` returned", "a loss, or one of each of 3 samples")
 
 
 @pytest.mark.parametrize("found", [2, 2.0, torch.tensor(2.0), [2.0] * 3, torch.full((3, 1), 2.0), np.full(3, 2.0)])
 def test_qualities_of_all_or_of_each(found: Any) -> None:
-    assert _own_losses(found, 3).tolist() == [2.0] * 3
+    assert _user_losses(found, 3).tolist() == [2.0] * 3
 
 
 @pytest.mark.parametrize("value", [None, "1.5", float("nan"), torch.ones(2), torch.tensor(float("nan")), 1j, [1.0]])

@@ -13,14 +13,15 @@ from sparsesearch.allocation.block_influence import block_influence
 from sparsesearch.allocation.cfsp import cfsp
 from sparsesearch.allocation.ecoflap import ecoflap
 from sparsesearch.allocation.erk import erk
-from sparsesearch.allocation.given import AllocationConfig, Evidence, Floats
 from sparsesearch.allocation.global_magnitude import global_magnitude
 from sparsesearch.allocation.lamp import lamp
 from sparsesearch.allocation.owl import owl
 from sparsesearch.allocation.pq_index import pq_index
+from sparsesearch.allocation.rule_inputs import AllocationConfig, Evidence
 from sparsesearch.allocation.uniform import uniform, uniform_plus
+from sparsesearch.arrays import Floats
 from sparsesearch.errors import problem
-from sparsesearch.plugins import plugin, unfit
+from sparsesearch.plugins import plugin, wrong_return_value
 from sparsesearch.registry import Registry
 
 # (evidence, share of all weights removed in [0, 1], options) -> density of each matrix (M,) in [0, 1], whose total
@@ -99,7 +100,9 @@ def densities_by_name(name: str, evidence: Evidence) -> Callable[[float], dict[s
         with plugin(f"allocation {name!r}"):
             density = rule(evidence, sparsity, options)
         if not _are_densities(density, len(evidence.names)):
-            raise unfit(f"allocation {name!r}", density, f"{len(evidence.names)} densities from 0 to 1, as an array")
+            raise wrong_return_value(
+                f"allocation {name!r}", density, f"{len(evidence.names)} densities from 0 to 1, as an array"
+            )
         return dict(zip(evidence.names, density.tolist(), strict=True))
 
     return densities

@@ -1,4 +1,4 @@
-"""What allocation rules read, measured on one network and its calibration statistics."""
+"""The evidence of allocation rules, measured on one network and its calibration statistics."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparsesearch.allocation import Evidence, distributed, evidence
-from sparsesearch.allocation.given import Floats
+from sparsesearch.allocation import Evidence, allocation_units, evidence
+from sparsesearch.arrays import Floats
 from sparsesearch.calibration.gradients import load_gradients
-from sparsesearch.calibration.statistics import load_statistics, load_turns
+from sparsesearch.calibration.statistics import load_cosine_and_angle, load_statistics
 from sparsesearch.models.network import Matrix, Network
 from sparsesearch.models.space_builder import sparsity_module
 from sparsesearch.space import Space, Unit
@@ -22,55 +22,58 @@ from sparsesearch.space import Space, Unit
 def measure_evidence(
     model: Any, network: Network, space: Space, needs: Collection[str], statistics: Path, gradients: Path
 ) -> Evidence:
-    """Evidence about the units that allocations distribute over, with the fields that `needs` names.
+    """Measure evidence about the units that allocations distribute over, with the fields in `needs`.
 
-    A sparsity unit is its matrix; a width is the matrices that read what it cuts.
+    A sparsity unit stands for its matrix, a width for the matrices that read the elements it cuts.
 
     Args:
+        needs: names of optional fields of `Evidence`.
         statistics: directory of the calibration pass.
-        gradients: file of the gradient pass; read where `gradient_square` is needed.
+        gradients: file of the gradient pass; read if `gradient_square` is needed.
     """
-    units = distributed(space)
+    units = allocation_units(space)
     members = _members(network, units)
     weights = {m.name: model.get_parameter(m.name).data for matrices in members for m in matrices}
 
-    def each(measure: Callable[[torch.Tensor], Any]) -> Iterator[Any]:
-        # One at a time: only what several matrices read is copied.
+    def for_each_unit(measure: Callable[[torch.Tensor], Any]) -> Iterator[Any]:
+        # A unit's weights are copied only if several matrices are joined.
         for first, *rest in members:
-            own = weights[first.name]
-            yield measure(torch.cat([own.flatten(), *(weights[m.name].flatten() for m in rest)]) if rest else own)
+            weight = weights[first.name]
+            yield measure(torch.cat([weight.flatten(), *(weights[m.name].flatten() for m in rest)]) if rest else weight)
 
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if "magnitudes" in needs:
-        found["magnitudes"] = tuple(each(evidence.magnitudes))
+        fields["magnitudes"] = tuple(for_each_unit(evidence.magnitudes))
     if "lamp_thresholds" in needs:
-        found["lamp_thresholds"] = tuple(each(evidence.lamp_thresholds))
+        fields["lamp_thresholds"] = tuple(for_each_unit(evidence.lamp_thresholds))
     if "pq_index" in needs:
-        found["pq_index"] = np.array(list(each(evidence.pq)))
+        fields["pq_index"] = np.array(list(for_each_unit(evidence.pq)))
     if "tail_exponent" in needs:
         tails = {
             name: float(np.mean([evidence.tail_exponent(g) for g in view])) for name, view in _views(members, weights)
         }
-        found["tail_exponent"] = _mean(members, tails)
+        fields["tail_exponent"] = _unit_means(members, tails)
     if "outliers" in needs:
-        found["outliers"] = _mean(members, _outliers(network, members, dict(_views(members, weights)), statistics))
+        shares = _outliers(network, members, dict(_views(members, weights)), statistics)
+        fields["outliers"] = _unit_means(members, shares)
     if "gradient_square" in needs:
         squares = load_gradients(gradients)
         sums = {name: evidence.gradient_square(w.cpu(), squares[name][1]) for name, w in weights.items()}
-        found["gradient_square"] = np.array([sum(sums[m.name] for m in matrices) for matrices in members])
+        fields["gradient_square"] = np.array([sum(sums[m.name] for m in matrices) for matrices in members])
     if {"angles", "cosines"} & set(needs):
-        turns = [load_turns(statistics, block) for block in range(len(network.blocks))]
-        found |= {"cosines": np.array([c for c, _ in turns]), "angles": np.array([a for _, a in turns])}
+        turns = [load_cosine_and_angle(statistics, block) for block in range(len(network.blocks))]
+        fields |= {"cosines": np.array([c for c, _ in turns]), "angles": np.array([a for _, a in turns])}
     return Evidence(
         names=tuple(unit.name for unit in units),
         sizes=np.array([sum(m.size for m in matrices) for matrices in members], dtype=np.int64),
         dims=tuple(_dims(matrices[0]) for matrices in members),
         blocks=np.array([unit.block for unit in units], dtype=np.int64),
-        **found,
+        **fields,
     )
 
 
 def _members(network: Network, units: list[Unit]) -> list[list[Matrix]]:
+    """Return the matrices of each unit."""
     by_module = {sparsity_module(m): m for m in network.matrices.values()}
     return [
         [by_module[unit.module]]
@@ -81,17 +84,18 @@ def _members(network: Network, units: list[Unit]) -> list[list[Matrix]]:
 
 
 def _views(members: list[list[Matrix]], weights: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the name of each matrix and its weights as (groups, rows, columns)."""
     for matrix in itertools.chain.from_iterable(members):
         yield matrix.name, matrix.view(weights[matrix.name])
 
 
-def _mean(members: list[list[Matrix]], values: dict[str, float]) -> Floats:
-    """For each unit the mean over its matrices, by size."""
+def _unit_means(members: list[list[Matrix]], values: dict[str, float]) -> Floats:
+    """Return for each unit the mean over its matrices, weighted by size, (units,)."""
     return np.array([np.average([values[m.name] for m in ms], weights=[m.size for m in ms]) for ms in members])
 
 
 def _dims(matrix: Matrix) -> tuple[int, ...]:
-    """(rows, columns, *kernel) of one group."""
+    """Return (rows, columns, *kernel) of one group of a matrix."""
     kernel = matrix.shape[2:] if matrix.layout == "conv" else ()
     return (matrix.rows, matrix.columns // matrix.kernel, *kernel)
 
@@ -99,13 +103,14 @@ def _dims(matrix: Matrix) -> tuple[int, ...]:
 def _outliers(
     network: Network, members: list[list[Matrix]], views: dict[str, torch.Tensor], statistics: Path
 ) -> dict[str, float]:
+    """Return the share of outliers by name of matrix."""
     matrices = list({m.name: m for m in itertools.chain.from_iterable(members)}.values())
     shares: dict[str, float] = {}
     for block in range(len(network.blocks)):
-        mine = [matrix for matrix in matrices if matrix.block == block]
-        if mine:
+        in_block = [matrix for matrix in matrices if matrix.block == block]
+        if in_block:
             inputs = load_statistics(statistics, block)
-            squares = [inputs[m.reads].second_moment.diagonal(dim1=1, dim2=2) for m in mine]
-            found = evidence.outliers([views[m.name].cpu() for m in mine], squares)
-            shares |= {m.name: float(share) for m, share in zip(mine, found, strict=True)}
+            squares = [inputs[m.reads].second_moment.diagonal(dim1=1, dim2=2) for m in in_block]
+            block_shares = evidence.outliers([views[m.name].cpu() for m in in_block], squares)
+            shares |= {m.name: float(share) for m, share in zip(in_block, block_shares, strict=True)}
     return shares

@@ -54,7 +54,7 @@ def search(
     Raises SparseSearchError before anything long starts if something is wrong, InfeasibleError SS406 in the end if no
     candidate respects every limit.
     """
-    from sparsesearch.data.python_inputs import given_roles, given_samples, inputs_of_forward
+    from sparsesearch.data.python_inputs import inputs_of_forward, samples_by_role, samples_from_arrays
     from sparsesearch.engine.launch.prepare import PythonInputs, prepare
 
     texts = {r: t for r, t in (("calibration", calibration), ("selection", selection), ("test", test)) if t is not None}
@@ -63,9 +63,9 @@ def search(
         raise problem("SS101", "search: data= and example_inputs= are for a module.", fix=_TEXTS)
     example = []
     if example_inputs is not None:
-        example = given_samples("example", example_inputs, _as_many(example_inputs)).inputs_on_cpu()
+        example = samples_from_arrays("example", example_inputs, _as_many(example_inputs)).inputs_on_cpu()
     takes = _as_many(example) if example else inputs_of_forward(module) if module is not None else range(1)
-    given: dict[str, Any] = dict(given_roles({} if data is None else data, takes))
+    given: dict[str, Any] = dict(samples_by_role({} if data is None else data, takes))
     given |= {role: text for role, text in texts.items() if not isinstance(text, (str, Path))}
     sources = {role: str(text) for role, text in texts.items()} | dict.fromkeys(given, PYTHON_SOURCE)
     config = _changed(_config(recipe), sources, changes or {})

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sparsesearch.allocation import at_limits
+from sparsesearch.allocation import genome_at_limits
 from sparsesearch.bilevel.base import Decision
 from sparsesearch.bilevel.levels import nearest_level
 from sparsesearch.bilevel.relaxed import Relaxed
@@ -28,7 +28,7 @@ def genome_of(space: Space, decision: Decision) -> Genome:
     share = {unit.name: decision.kept[unit.name] / unit.total for unit in space.units}
     if not space.bounds:
         return Genome.of(nearest_level(unit.levels, decision.kept[unit.name]) for unit in space.units)
-    found = at_limits(space, lambda sparsity: {n: min(1.0, 2 * (1 - sparsity) * s) for n, s in share.items()})
+    found = genome_at_limits(space, lambda sparsity: {n: min(1.0, 2 * (1 - sparsity) * s) for n, s in share.items()})
     return space.smallest if found is None else found
 
 

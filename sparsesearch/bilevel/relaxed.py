@@ -14,7 +14,7 @@ import torch
 from sparsesearch.models.network import Cut, Network, Slot
 from sparsesearch.models.space_builder import sparsity_unit_name
 from sparsesearch.space import Space, Unit
-from sparsesearch.supernet.elastic import Running
+from sparsesearch.supernet.elastic import FunctionalNetwork
 from sparsesearch.training.weights import Weights
 
 # By name of unit: of a sparsity unit in the shape of its weight; of a cut (orders, elements), or (orders, elements,
@@ -68,8 +68,8 @@ class Relaxed:
             found[name] = value
         return found
 
-    def running(self, tensors: dict[str, torch.Tensor]) -> Running:
-        return Running(self.weights.model, tensors)
+    def running(self, tensors: dict[str, torch.Tensor]) -> FunctionalNetwork:
+        return FunctionalNetwork(self.weights.model, tensors)
 
     def size(self, unit: Unit) -> torch.Tensor:
         """Mean squared weight of each element of a unit over the matrices that hold it, differentiable.

@@ -15,20 +15,20 @@ from torch.nn import functional
 
 from sparsesearch.models.network import Matrix
 
-# What is summed for each input, by the suffix of its key in statistics files.
+# Suffixes of keys in statistics files.
 FIELDS = ("second_moment", "mean", "sequence_square", "routing")
 
 
 @dataclass(frozen=True)
 class InputStatistics:
-    """What is known of the inputs of a matrix; G groups, I inputs.
+    """Statistics of the inputs of a matrix with G groups of I inputs each.
 
     Attributes:
         second_moment: E[x xᵀ], shape (G, I, I).
         mean: E[x], shape (G, I).
         sequence_square: mean over sequences of (mean over the sequence of |x|)², shape (G, I).
-        routing: for experts, sums over the tokens routed to each, shape (G, 3): tokens; gate · ‖f(x)‖; and this product
-            times how much the layer turns the token, 1 - cos(x, x + f(x)). Empty otherwise.
+        routing: for experts, sums over the tokens routed to each, shape (G, 3): of 1; of gate · ‖f(x)‖; and of this
+            product times 1 - cos(x, x + f(x)), the layer's change of the token's direction. Empty otherwise.
     """
 
     second_moment: torch.Tensor
@@ -37,10 +37,11 @@ class InputStatistics:
     routing: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
     def to(self, device: torch.device) -> InputStatistics:
+        """Return these statistics on a device."""
         return InputStatistics(*(getattr(self, name).to(device) for name in FIELDS))
 
     def group(self, index: int) -> InputStatistics:
-        """Those of one group, shapes (I, I), (I,), (I,)."""
+        """Return the statistics of one group, shapes (I, I), (I,), (I,), with `routing` of all groups."""
         return InputStatistics(self.second_moment[index], self.mean[index], self.sequence_square[index], self.routing)
 
 
@@ -52,9 +53,11 @@ class Collector:
     ) -> None:
         """
         Args:
-            matrices: those wanted; of several that read the same input the one is used whose module the key names.
-            length: tokens of a sequence, to tell sequences apart where a module sees only tokens.
-            blocks: paths of blocks by number, to see how far each turns its input.
+            model: the network that will run.
+            matrices: matrices to collect for; of several that read one input, the one whose module is named
+                `Matrix.reads` is hooked.
+            length: tokens of a sequence, to separate sequences in modules that see only tokens.
+            blocks: paths of blocks by number, to collect the angles between their inputs and outputs.
         """
         self._blocks = blocks or {}
         self.model, self.length = model, length
@@ -79,17 +82,17 @@ class Collector:
         self._hooks.clear()
 
     def result(self) -> dict[str, torch.Tensor]:
-        """Means (for `routing` sums) by `KEY:FIELD`, float32 on the CPU."""
-        found = {}
+        """Return means (sums for `routing`) by `KEY:FIELD`, float32 on the CPU."""
+        means = {}
         for name, total in self.sums.items():
             key, _, kind = name.rpartition(":")
             if kind == "routing":
-                found[name] = total.float().cpu()
+                means[name] = total.float().cpu()
                 continue
             counts = self.sequences[key] if kind == "sequence_square" else self.counts[key]
             shape = (-1,) + (1,) * (total.ndim - 1)
-            found[name] = (total / counts.clamp_min(1).view(shape).to(total.device)).float().cpu().contiguous()
-        return found
+            means[name] = (total / counts.clamp_min(1).view(shape).to(total.device)).float().cpu().contiguous()
+        return means
 
     def _add(self, name: str, value: torch.Tensor, group: int | None = None, groups: int = 1) -> None:
         if name not in self.sums:
@@ -109,9 +112,8 @@ class Collector:
 
     def _hook(self, key: str, matrix: Matrix) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            inputs = (
-                unfolded(module, args[0].float(), matrix) if matrix.layout == "conv" else self._grouped(args[0].float())
-            )
+            x = args[0].float()
+            inputs = unfold_patches(module, x, matrix) if matrix.layout == "conv" else self._as_sequences(x)
             groups = inputs.shape[0]  # (G, sequences, positions, I)
             flat = inputs.flatten(1, 2)
             self._add(f"{key}:second_moment", flat.transpose(1, 2) @ flat)
@@ -127,24 +129,24 @@ class Collector:
             output = output[0] if isinstance(output, tuple) else output
             if not args or args[0].shape != output.shape:
                 return
-            found = cosines(args[0], output)
-            self._add(f"{key}:turns", torch.stack([found.sum(), found.arccos().sum() / torch.pi]))
-            self._count(self.counts, key, 1, None, found.numel())
+            by_token = cosines(args[0], output)
+            self._add(f"{key}:turns", torch.stack([by_token.sum(), by_token.arccos().sum() / torch.pi]))
+            self._count(self.counts, key, 1, None, by_token.numel())
 
         return hook
 
-    def _grouped(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(1, sequences, positions, I) of the inputs of a linear, also where a module has flattened sequences."""
+    def _as_sequences(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the inputs of a linear as (1, sequences, positions, I), also if its module flattened the sequences."""
         if inputs.ndim == 2 and inputs.shape[0] % self.length == 0:
             inputs = inputs.view(-1, self.length, inputs.shape[1])
         return inputs.reshape(1, inputs.shape[0], -1, inputs.shape[-1])
 
     def _expert_hook(self, key: str) -> Callable[..., None]:
         def hook(module: Any, args: tuple[Any, ...]) -> None:
-            hidden, chosen, gates = args[0].float(), args[1], args[2].float()
+            hidden, routes, gates = args[0].float(), args[1], args[2].float()
             routed, norms = torch.zeros_like(hidden), []
             for expert in range(len(module.down_proj)):
-                tokens, slot = torch.where(chosen == expert)
+                tokens, slot = torch.where(routes == expert)
                 x = hidden[tokens]
                 gate, up = functional.linear(x, module.gate_up_proj[expert].float()).chunk(2, dim=-1)
                 inner = module.act_fn(gate) * up
@@ -162,23 +164,32 @@ class Collector:
     def _add_expert(self, key: str, expert: int, experts: int, inputs: torch.Tensor) -> None:
         self._add(f"{key}:second_moment", inputs.T @ inputs, expert, experts)
         self._add(f"{key}:mean", inputs.sum(dim=0), expert, experts)
-        # Tokens of a sequence go to different experts: each counts as a sequence of its own.
+        # Tokens of a sequence go to different experts, so each token counts as a sequence.
         self._add(f"{key}:sequence_square", inputs.square().sum(dim=0), expert, experts)
         for table in (self.counts, self.sequences):
             self._count(table, key, experts, expert, len(inputs))
 
 
 def cosines(inputs: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
-    """Cosine of each token's input and output, each (..., hidden), float64 in [-1, 1].
+    """Return the cosine of each token's input and output, (..., hidden) -> (...), float64 in [-1, 1].
 
-    Near 1, where most blocks lie, float32 rounding alone makes angles of 10⁻⁴ π. Outside [-1, 1], where rounding can
-    lead, there is no angle.
+    Cosines of most blocks are near 1, where float32 rounding alone makes angles of 10⁻⁴ π. Rounding can also exceed
+    [-1, 1], where there is no angle, so cosines are clamped.
     """
     return functional.cosine_similarity(inputs.double(), outputs.double(), dim=-1).clamp(-1, 1)
 
 
-def unfolded(module: Any, inputs: torch.Tensor, matrix: Matrix) -> torch.Tensor:
-    """The patches that a convolution reads, shape (groups, samples, positions, inputs of a group)."""
+def unfold_patches(module: Any, inputs: torch.Tensor, matrix: Matrix) -> torch.Tensor:
+    """Return the patches that a convolution reads.
+
+    Args:
+        module: a convolution over any number of spatial axes.
+        inputs: its inputs, (samples, channels, ...).
+        matrix: its matrix.
+
+    Returns:
+        (groups, samples, positions, inputs of a group).
+    """
     padding = module._reversed_padding_repeated_twice
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     padded = functional.pad(inputs, padding, mode=mode)
@@ -191,7 +202,7 @@ def unfolded(module: Any, inputs: torch.Tensor, matrix: Matrix) -> torch.Tensor:
 
 
 def _patches(padded: torch.Tensor, module: Any) -> torch.Tensor:
-    """As `functional.unfold`, of inputs with any number of axes in space: (samples, channels * taps, positions)."""
+    """Unfold inputs (samples, channels, ...) with any number of spatial axes: (samples, channels * taps, positions)."""
     axes = range(2, padded.ndim)
     for axis, kernel, dilation, stride in zip(axes, module.kernel_size, module.dilation, module.stride, strict=True):
         padded = padded.unfold(axis, (kernel - 1) * dilation + 1, stride)[..., ::dilation]

@@ -1,7 +1,7 @@
-"""Gradients of the model's loss, for the pruners, allocations and proxies that weigh what a weight does to it.
+"""Gradients of the model's loss, for pruners, allocations and proxies.
 
-One backward pass a sample: the mean square needs every sample's gradient by itself. Two float32 values a weight are in
-memory while they are summed.
+One backward pass a sample, since the mean square needs the gradient of each. Two float32 values a weight are in memory
+while gradients are summed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from sparsesearch.data.samples import Samples
 from sparsesearch.errors import problem
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import Task
-from sparsesearch.tensors import is_whole, read_tensors, write_tensors
+from sparsesearch.tensors import is_intact, read_tensors, write_tensors
 
 MEAN, SQUARE = ":mean", ":square"
-# By name.
+# By name of the parameter; gradients have its shape.
 Parameters = dict[str, torch.nn.Parameter]
 Gradients = dict[str, torch.Tensor]
 
 
 def collect_gradients(model: Any, network: Network, samples: Samples, path: Path) -> None:
-    """Write mean and mean squared gradient of every matrix, over samples; does nothing if that is there and whole."""
-    if is_whole(path):
+    """Write mean and mean squared gradient of every matrix over samples; does nothing if the file is intact."""
+    if is_intact(path):
         return
     parameters = {name: model.get_parameter(name) for name in network.matrices}
     sums = {
@@ -42,12 +42,13 @@ def collect_gradients(model: Any, network: Network, samples: Samples, path: Path
 
 
 def collect_curvature(model: Any, network: Network, samples: Samples, gradients: Path, path: Path) -> None:
-    """Write the Hessian of the mean loss times the mean gradient, of every matrix; does nothing where that exists.
+    """Write the Hessian of the mean loss times the mean gradient of every matrix; does nothing if the file is intact.
 
     Args:
         gradients: file of `collect_gradients`, on these samples or more.
+        path: file to write.
     """
-    if is_whole(path):
+    if is_intact(path):
         return
     parameters = {name: model.get_parameter(name) for name in network.matrices}
     means = {name: mean.to(parameters[name]) for name, (mean, _) in load_gradients(gradients).items()}
@@ -61,7 +62,7 @@ def collect_curvature(model: Any, network: Network, samples: Samples, gradients:
 
 
 def mean_gradients(model: Any, task: Task, samples: Samples, parameters: Parameters) -> Gradients:
-    """Gradients of the mean loss over samples, float32; only of parameters that the loss depends on."""
+    """Return gradients of the mean loss over samples, float32; only of parameters that the loss depends on."""
     total: Gradients = {}
     for gradients in sample_gradients(model, task, samples, parameters):
         for name, gradient in gradients.items():
@@ -72,10 +73,10 @@ def mean_gradients(model: Any, task: Task, samples: Samples, parameters: Paramet
 def sample_gradients(
     model: Any, task: Task, samples: Samples, parameters: Parameters, along: Gradients | None = None
 ) -> Iterator[Gradients]:
-    """Each sample's gradient of the loss, float32; left out where the loss does not depend on a parameter.
+    """Yield each sample's gradients of the loss, float32, without parameters that the loss does not depend on.
 
     Args:
-        along: a direction; instead of gradients each sample's Hessian times it.
+        along: a direction by name; if given, the Hessian times it is yielded instead of gradients.
     """
     for parameter in parameters.values():
         parameter.requires_grad_(True)
@@ -83,22 +84,22 @@ def sample_gradients(
         for index in range(len(samples)):
             sample = samples.rows(slice(index, index + 1))
             value = loss(task, task.call(model, sample.inputs(model)), sample)
-            own = list(parameters.values())
+            tensors = list(parameters.values())
             if along is not None:
-                first = torch.autograd.grad(value, own, create_graph=True, allow_unused=True)
+                first = torch.autograd.grad(value, tensors, create_graph=True, allow_unused=True)
                 pairs = zip(parameters, first, strict=True)
                 value = torch.stack([(g * along[name]).sum() for name, g in pairs if g is not None]).sum()
-            found = torch.autograd.grad(value, own, allow_unused=True)
-            yield {name: g.float() for name, g in zip(parameters, found, strict=True) if g is not None}
+            gradients = torch.autograd.grad(value, tensors, allow_unused=True)
+            yield {name: g.float() for name, g in zip(parameters, gradients, strict=True) if g is not None}
     finally:
         for parameter in parameters.values():
             parameter.requires_grad_(False)
 
 
 def check_loss(network: Network) -> None:
-    """Raise InputError SS209 where a network has no loss of its own: there is no distribution to take one of."""
+    """Raise InputError SS209 if a network has no loss, because its outputs are not a distribution."""
     if not network.distribution:
-        what = "a model without a head" if network.task.embeds else "a head whose outputs are no distribution"
+        what = "a model without a head" if network.task.embeds else "a head whose outputs are not a distribution"
         raise problem(
             "SS209",
             f"this needs a loss or its gradients, and {what} has none.",
@@ -107,11 +108,14 @@ def check_loss(network: Network) -> None:
 
 
 def loss(task: Task, outputs: torch.Tensor, samples: Samples) -> torch.Tensor:
-    """Cross-entropy of what should come out: the next token, the token itself, the label or, without labels, the
-    class that the model itself prefers.
+    """Return the mean cross-entropy with the task's target, a scalar.
+
+    The target is the next token (causal, seq2seq), the input token (masked), or the label; without labels, the most
+    probable class.
 
     Args:
         outputs: logits (samples, positions, values).
+        samples: the samples of these outputs.
     """
     if task.name == "causal":
         logits, targets = outputs[:, :-1], _tokens(samples, "input_ids")[:, 1:]
@@ -131,12 +135,12 @@ def _tokens(samples: Samples, name: str) -> torch.Tensor:
 
 
 def load_curvature(path: Path) -> Gradients:
-    """What `collect_curvature` wrote, by the name of the matrix."""
+    """Return the products written by `collect_curvature`, by name of the matrix, of its shape."""
     return read_tensors(path, RECOLLECT)
 
 
 def load_gradients(path: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """(mean, mean square) by the name of the matrix."""
-    found = read_tensors(path, RECOLLECT)
-    names = [name.removesuffix(MEAN) for name in found if name.endswith(MEAN)]
-    return {name: (found[f"{name}{MEAN}"], found[f"{name}{SQUARE}"]) for name in names}
+    """Return the gradient's mean and mean square by name of the matrix, of its shape; raises DamagedFile SS601."""
+    tensors = read_tensors(path, RECOLLECT)
+    names = [name.removesuffix(MEAN) for name in tensors if name.endswith(MEAN)]
+    return {name: (tensors[f"{name}{MEAN}"], tensors[f"{name}{SQUARE}"]) for name in names}

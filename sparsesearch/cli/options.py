@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsesearch.errors import LONGEST_LINE, printable, problem
+from sparsesearch.errors import MAX_LINE_CHARACTERS, printable, problem
 
 if TYPE_CHECKING:
     from sparsesearch.runs.results import RunResults
@@ -38,7 +38,7 @@ Pick = Annotated[
 
 def say(text: object, err: bool = False) -> None:
     """Print one line on stdout (or stderr), whatever is in it."""
-    print(printable(str(text), LONGEST_LINE), file=sys.stderr if err else sys.stdout)
+    print(printable(str(text), MAX_LINE_CHARACTERS), file=sys.stderr if err else sys.stdout)
 
 
 def print_json(data: Any) -> None:

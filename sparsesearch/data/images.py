@@ -1,8 +1,9 @@
 """Images as arrays, from a folder, Parquet files with image bytes, or a `datasets` id.
 
-A folder holds images, or a folder for each class: the model's configuration numbers them where it names them, else
-their sorted names are the classes 0, 1, ... Tables have a column of images (bytes, or `{bytes, path}` as `datasets`
-writes them) and perhaps one of integer labels. Arrays are made as the recipe says, or by the model's own processor.
+A folder holds images, or a folder for each class: classes have the numbers of the model's configuration if it names
+them, else those of their sorted names, 0, 1, ... Tables have a column of images (bytes, or `{bytes, path}` as
+`datasets` writes them) and perhaps one of integer labels. Arrays are made by the recipe's image options, or by the
+model's own processor.
 """
 
 from __future__ import annotations
@@ -21,29 +22,31 @@ from PIL import Image
 
 from sparsesearch.config import DataConfig, DataConfigs, ImageConfig
 from sparsesearch.data.samples import Samples
-from sparsesearch.data.sources import existing
+from sparsesearch.data.sources import existing_path
 from sparsesearch.data.tables import HUB, class_of, column_of, is_table, rows_of, sources_of
 from sparsesearch.errors import SparseSearchError, first_line, printable, problem
 from sparsesearch.files import load_json
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-# What Pillow may decode: others would run a program (EPS) or are no pictures.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "PPM")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# Formats that Pillow may decode; others would run a program (EPS) or are not pictures.
+IMAGE_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "PPM")
 PREPROCESSOR = "preprocessor_config.json"
-# Share of unreadable images above which data are refused.
-UNREADABLE = 0.01
+# Data with a larger share of unreadable images are refused.
+MAX_UNREADABLE_SHARE = 0.01
 # An image (bytes, path or PIL image) and its class.
 Item = tuple[Any, int | None]
 Pixels = npt.NDArray[np.float32]
-# Makes (3, height, width) of an RGB image.
+# Turns an RGB image into pixels (3, height, width).
 Process = Callable[[Image.Image], Pixels]
 
 
 def image_samples(data: DataConfig, directory: Path | None, role: str) -> Samples:
-    """`data.sequences` images as float32 (samples, 3, height, width), with labels where there are any.
+    """Read `data.sequences` images as float32 (samples, 3, height, width), with labels if there are any.
 
     Args:
-        directory: of a model, whose image processor serves where the recipe says nothing.
+        data: the sources, and the number of samples.
+        directory: directory of a model, whose image processor is used if `data.image` is not set.
+        role: `calibration`, `selection` or `test`, for messages.
 
     Raises InputError SS204 (missing, too few, too large for the machine) or SS212 (unreadable, or no classes).
     """
@@ -58,12 +61,12 @@ def image_samples(data: DataConfig, directory: Path | None, role: str) -> Sample
 
 
 def image_batches(data: DataConfig, directory: Path | None, role: str, size: int) -> Iterator[Samples]:
-    """All images in batches of `size`; raises as `image_samples` does."""
+    """Yield all images in batches of `size` samples; raises as `image_samples` does."""
     process = _process(data, directory, role, 1 if data.fewer else size)
     readable = _readable(data, directory, process, role)
     while batch := list(itertools.islice(readable, size)):
         labels = [label for _, label in batch]
-        known = None if any(label is None for label in labels) else np.array(labels, dtype=np.int64)
+        classes = None if any(label is None for label in labels) else np.array(labels, dtype=np.int64)
         shapes = {pixels.shape for pixels, _ in batch}
         if len(shapes) > 1:
             raise problem(
@@ -71,24 +74,24 @@ def image_batches(data: DataConfig, directory: Path | None, role: str, size: int
                 f"{role} data: the model's image processor makes images of {len(shapes)} sizes.",
                 fix=f"Set data.{role}.image: {{size: ...}}.",
             )
-        yield Samples({"pixel_values": np.stack([pixels for pixels, _ in batch])}, known)
+        yield Samples({"pixel_values": np.stack([pixels for pixels, _ in batch])}, classes)
 
 
 def _readable(
     data: DataConfig, directory: Path | None, process: Process, role: str
 ) -> Iterator[tuple[Pixels, int | None]]:
-    """Pixels and class of each image that can be read; raises InputError SS212 where too many cannot."""
+    """Yield pixels and class of each readable image; raises InputError SS212 if too many cannot be read."""
     seen, bad = 0, []
-    for seen, (image, label) in enumerate(_chosen(data, directory, role), 1):
+    for seen, (image, label) in enumerate(_ordered_items(data, directory, role), 1):
         try:
             picture = _picture(image)
         except MemoryError:
             raise
-        except Exception as error:  # decoders raise dozens of types for what is damaged
+        except Exception as error:  # decoders raise dozens of types for damaged images
             bad.append(f"{image if isinstance(image, Path) else f'number {seen:,}'} ({first_line(error)})")
         else:
             yield process(picture), label
-        if len(bad) > max(1, UNREADABLE * max(seen, data.sequences)):
+        if len(bad) > max(1, MAX_UNREADABLE_SHARE * max(seen, data.sequences)):
             break
     else:
         if len(bad) < seen:
@@ -101,43 +104,43 @@ def _readable(
 
 
 def _picture(image: Any) -> Image.Image:
-    """The first frame in red, green and blue, 8 bits each; raises whatever Pillow does, and ValueError."""
+    """Return the first frame in red, green and blue, 8 bits each; raises ValueError and any error of Pillow."""
     if isinstance(image, Path) and not image.is_file():
         raise ValueError("not a regular file")
     if isinstance(image, (bytes, Path)):
         image = Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=_formats())
     if not isinstance(image, Image.Image):
         raise ValueError(f"expected the bytes of an image, got {type(image).__name__}")
-    if image.mode.startswith("I;16"):  # Pillow cuts off what is above 255
+    if image.mode.startswith("I;16"):  # Pillow would clip values above 255
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError("32 bits a pixel, of an unknown range")
+        raise ValueError("32 bits a pixel, with an unknown range of values")
     return image.convert("RGB")
 
 
 @cache
 def _formats() -> list[str]:
     Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
+    return [name for name in IMAGE_FORMATS if name in Image.OPEN]
 
 
 def _process(data: DataConfig, directory: Path | None, role: str, count: int) -> Process:
-    """How images become arrays: as the recipe says, else by the model's own processor.
+    """Return the function that turns images into arrays: by `data.image` if set, else by the model's own processor.
 
-    Raises InputError SS204 where neither says so, or `count` images of that size are more than the machine's memory.
+    Raises InputError SS204 if there is neither, or if `count` images of that size need more than the machine's memory.
     """
     if data.image is not None:
         _check_size([data.image.size], count, role)
-        return partial(_pixels, wanted=data.image)
+        return partial(_pixels, options=data.image)
     if directory is None or not (directory / PREPROCESSOR).is_file():
         raise problem(
             "SS204",
-            f"{role} data: how images are resized and normalised is not known.",
+            f"{role} data: size and normalisation of images are not known.",
             fix=f"Set data.{role}.image: {{size: 224, mean: [...], std: [...]}}.",
         )
     processor = _processor(directory, role)
-    sizes = [dict(found) for name in ("size", "crop_size") if (found := getattr(processor, name, None))]
-    _check_size([side for found in sizes for side in found.values() if isinstance(side, int)], count, role)
+    sizes = [dict(size) for name in ("size", "crop_size") if (size := getattr(processor, name, None))]
+    _check_size([side for size in sizes for side in size.values() if isinstance(side, int)], count, role)
     return partial(_processed, processor=processor, directory=directory, role=role)
 
 
@@ -154,70 +157,70 @@ def _check_size(sides: list[int], count: int, role: str) -> None:
 
 
 def _processor(directory: Path, role: str) -> Any:
-    """The image processor that lies with a model; its own code is not run."""
+    """Load the image processor in a model's directory; code in the directory is not run."""
     from transformers import AutoImageProcessor
 
-    load_json(directory / PREPROCESSOR, lambda reason: _unfit(directory, role, reason))
+    load_json(directory / PREPROCESSOR, lambda reason: _processor_error(directory, role, reason))
     try:
         # One implementation everywhere, so that samples are the same on all machines.
         return AutoImageProcessor.from_pretrained(directory, trust_remote_code=False, backend="pil")
-    except Exception as error:  # the library raises dozens of types for keys that make no sense
-        raise _unfit(directory, role, first_line(error)) from None
+    except Exception as error:  # the library raises dozens of types for invalid keys
+        raise _processor_error(directory, role, first_line(error)) from None
 
 
 def _processed(image: Image.Image, processor: Any, directory: Path, role: str) -> Pixels:
     try:
-        found = np.asarray(processor(images=image, return_tensors="np")["pixel_values"][0])
+        pixels = np.asarray(processor(images=image, return_tensors="np")["pixel_values"][0])
     except MemoryError:
         raise
-    except Exception as error:  # as above: values that make no sense are found out here
-        raise _unfit(directory, role, first_line(error)) from None
-    if found.ndim != 3 or found.dtype.kind not in "fui":
-        raise _unfit(directory, role, f"it makes arrays of {found.dtype} {found.shape} of images")
-    return np.ascontiguousarray(found, dtype=np.float32)
+    except Exception as error:  # as above, for invalid values
+        raise _processor_error(directory, role, first_line(error)) from None
+    if pixels.ndim != 3 or pixels.dtype.kind not in "fui":
+        raise _processor_error(directory, role, f"it makes arrays of {pixels.dtype} {pixels.shape} of images")
+    return np.ascontiguousarray(pixels, dtype=np.float32)
 
 
-def _unfit(directory: Path, role: str, reason: str) -> SparseSearchError:
+def _processor_error(directory: Path, role: str, reason: str) -> SparseSearchError:
     return problem(
         "SS204",
         f"{role} data: {directory / PREPROCESSOR} cannot be used: {reason.rstrip('.')}.",
-        fix=f"Mend it, or set data.{role}.image: {{size: 224, mean: [...], std: [...]}}.",
+        fix=f"Correct it, or set data.{role}.image: {{size: 224, mean: [...], std: [...]}}.",
     )
 
 
-def _pixels(image: Image.Image, wanted: ImageConfig) -> Pixels:
-    if image.size != (wanted.size, wanted.size):
-        image = image.resize((wanted.size, wanted.size), Image.Resampling.BILINEAR)
+def _pixels(image: Image.Image, options: ImageConfig) -> Pixels:
+    if image.size != (options.size, options.size):
+        image = image.resize((options.size, options.size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.float32) / 255
-    normalised = (pixels - np.array(wanted.mean, np.float32)) / np.array(wanted.std, np.float32)
+    normalised = (pixels - np.array(options.mean, np.float32)) / np.array(options.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
 
 
-def _chosen(data: DataConfig, directory: Path | None, role: str) -> Iterator[Item]:
-    """Items in the order that they are taken in: the first ones, or spread over all of a known number."""
-    found = _items(data, directory, role)
+def _ordered_items(data: DataConfig, directory: Path | None, role: str) -> Iterator[Item]:
+    """Yield items in order of use: from the first on, or spread over all if their number is known."""
+    source_items = _items(data, directory, role)
     if any(s.startswith(HUB) for s in sources_of(data)):
-        yield from found
+        yield from source_items
         return
-    items = list(found)
+    items = list(source_items)
     if not items:
         raise problem("SS204", f"{role} data: {data.source} holds no images.")
     if data.take == "first" or len(items) <= data.sequences:
         yield from items
         return
     spread = np.linspace(0, len(items) - 1, data.sequences).round().astype(int).tolist()
-    taken = set(spread)
+    used = set(spread)
     yield from (items[i] for i in spread)
-    yield from (item for i, item in enumerate(items) if i not in taken)  # in place of unreadable ones
+    yield from (item for i, item in enumerate(items) if i not in used)  # replacements of unreadable images
 
 
 def _items(data: DataConfig, directory: Path | None, role: str) -> Iterator[Item]:
-    folders = [existing(source, role) for source in sources_of(data) if not is_table(source)]
-    numbers = _numbers({folder: class_folders(folder, role) for folder in folders}, directory, role)
+    folders = [existing_path(source, role) for source in sources_of(data) if not is_table(source)]
+    numbers = _class_numbers({folder: class_folders(folder, role) for folder in folders}, directory, role)
     for source in sources_of(data):
         if is_table(source):
             yield from _table(source, data, role)
-        elif (path := existing(source, role)).is_dir():
+        elif (path := existing_path(source, role)).is_dir():
             yield from _folder(path, numbers, role)
         else:
             raise problem(
@@ -228,81 +231,84 @@ def _items(data: DataConfig, directory: Path | None, role: str) -> Iterator[Item
 
 
 def class_folders(path: Path, role: str) -> list[str]:
-    """Sorted names of the folders in a folder, but for hidden ones; raises InputError SS212 for one without images."""
+    """Return sorted names of the folders in a folder, without hidden ones; raises InputError SS212 for empty ones."""
     if not path.is_dir():
         return []
-    found = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
-    for name in found:
+    names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+    for name in names:
         if path.resolve().is_relative_to((path / name).resolve()):
             raise problem("SS212", f"{role} data: the folder {path / name} leads back to {path}.", fix="Remove it.")
         if not any(_images(path / name)):
             raise problem(
                 "SS212", f"{role} data: {path / name} holds no images, and each folder is a class.", fix="Remove it."
             )
-    return found
+    return names
 
 
-def _numbers(found: dict[Path, list[str]], directory: Path | None, role: str) -> dict[str, int]:
-    """The number of each class by the name of its folder: the model's own, else that of its place among them.
+def _class_numbers(folders: dict[Path, list[str]], directory: Path | None, role: str) -> dict[str, int]:
+    """Return the number of each class by the name of its folder: the model's own, else the index of the sorted name.
 
-    Raises InputError SS212 where folders have different ones, or the model knows only some of them.
+    Args:
+        folders: names of class folders, by source.
+
+    Raises InputError SS212 if sources have different classes, or the model names only some of them.
     """
-    classes = [names for names in found.values() if names]
-    names = sorted({name for one in classes for name in one})
-    known = _known_classes(directory)
-    strange = [name for name in names if name not in known]
-    if not strange:
-        return {name: known[name] for name in names}
-    if len(strange) < len(names):
+    classes = [names for names in folders.values() if names]
+    names = sorted({name for source_names in classes for name in source_names})
+    model_classes = _model_classes(directory)
+    unknown = [name for name in names if name not in model_classes]
+    if not unknown:
+        return {name: model_classes[name] for name in names}
+    if len(unknown) < len(names):
         raise problem(
             "SS212",
-            f"{role} data: the model knows no class {printable(', '.join(strange), 200)}, but the other folders.",
+            f"{role} data: the model names the other folders' classes, but not {printable(', '.join(unknown), 200)}.",
             fix=f"Name folders as label2id in {directory}/config.json does.",
         )
-    for one in classes:
-        check_same_classes(classes[0], one, role, role)
+    for source_names in classes:
+        check_same_classes(classes[0], source_names, role, role)
     return {name: number for number, name in enumerate(names)}
 
 
-def _known_classes(directory: Path | None) -> dict[str, int]:
-    """The numbers of the classes that a model's configuration names."""
+def _model_classes(directory: Path | None) -> dict[str, int]:
+    """Return the numbers of the classes that a model's configuration names."""
     path = None if directory is None else directory / "config.json"
     if path is None or not path.is_file():
         return {}
-    found = load_json(path, lambda reason: problem("SS202", f"{path}: {reason}.")).get("label2id")
-    return {k: int(v) for k, v in found.items() if str(v).isdigit()} if isinstance(found, dict) else {}
+    numbers = load_json(path, lambda reason: problem("SS202", f"{path}: {reason}.")).get("label2id")
+    return {k: int(v) for k, v in numbers.items() if str(v).isdigit()} if isinstance(numbers, dict) else {}
 
 
-def check_same_classes(own: list[str], others: list[str], role: str, other: str) -> None:
-    """Raise InputError SS212 where folders are numbered by their place and two roles have different ones."""
-    if own != others:
-        differ = printable(", ".join(sorted({*own} ^ {*others})), 200)
+def check_same_classes(names: list[str], other_names: list[str], role: str, other_role: str) -> None:
+    """Raise InputError SS212 if two sources, of one or two roles, have folders of different classes."""
+    if names != other_names:
+        differ = printable(", ".join(sorted({*names} ^ {*other_names})), 200)
         raise problem(
             "SS212",
-            f"{role if role == other else f'{role} and {other}'} data have folders of different classes "
+            f"{role if role == other_role else f'{role} and {other_role}'} data have folders of different classes "
             f"({differ}), which would be numbered differently.",
             fix="Give each a folder for every class.",
         )
 
 
 def check_classes(data: DataConfigs, roles: list[str], directory: Path | None) -> None:
-    """Raise InputError SS212 where folders of images that the model does not name are not those of the other roles."""
-    known = _known_classes(directory)
+    """Raise InputError SS212 if roles have different folders of classes that the model does not name."""
+    model_classes = _model_classes(directory)
     first: tuple[str, list[str]] | None = None
     for role in roles:
         for source in sources_of(getattr(data, role)):
-            names = [] if is_table(source) else class_folders(existing(source, role), role)
-            if not names or all(name in known for name in names):
+            names = [] if is_table(source) else class_folders(existing_path(source, role), role)
+            if not names or all(name in model_classes for name in names):
                 continue
             first = first or (role, names)
             check_same_classes(first[1], names, first[0], role)
 
 
 def _images(path: Path) -> Iterator[Path]:
-    """Images below a folder, not through links to other folders, nor hidden ones."""
+    """Yield images below a folder, without hidden ones; links to folders are not followed."""
     for parent, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        images = (name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+        images = (name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
         yield from (Path(parent, name) for name in images)
 
 
@@ -310,7 +316,7 @@ def _folder(path: Path, numbers: dict[str, int], role: str) -> Iterator[Item]:
     classes = class_folders(path, role)
     if not classes:
         yield from ((file, None) for file in sorted(_images(path)))
-    # What lies beside the folders of classes has no class.
+    # Images beside the folders of classes have no class and are skipped.
     for name in classes:
         yield from ((file, numbers[name]) for file in sorted(_images(path / name)))
 

@@ -1,4 +1,4 @@
-"""Files as a source: found, told from what only has their name, opened as text, and read in bounded pieces."""
+"""Files as sources of data: found, checked for their format, opened as text, and read in bounded pieces."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sparsesearch.errors import SparseSearchError, first_line, problem
 
 GZIP = ".gz"
 # Characters of a line that are read at once, and of lines that are tokenised at once.
-PIECE = 2**20
-# Characters of a document that is tokenised whole. Tokenizers take hundreds of bytes of memory a character.
-DOCUMENT = 2**22
-# How files begin that are no text, whatever their name.
-_BEGINNINGS = {
+PIECE_CHARACTERS = 2**20
+# Longer documents are tokenised in pieces, since tokenizers take hundreds of bytes of memory a character.
+MAX_DOCUMENT_CHARACTERS = 2**22
+# First bytes of files that are not text.
+_MAGIC_BYTES = {
     b"PAR1": "a Parquet file (name it .parquet)",
     b"\x1f\x8b": "gzipped (name it .gz)",
     b"%PDF": "a PDF",
@@ -37,9 +37,9 @@ _BEGINNINGS = {
     b"\xff\xd8\xff": "an image",
     b"GIF8": "an image",
 }
-_JSON = re.compile(r'\s*(\[\s*)?\{\s*"(\\.|[^"\\])*"\s*:')
-# The longest first: a mark of UTF-32 begins with that of UTF-16.
-_MARKS = {
+_JSON_BEGINNING = re.compile(r'\s*(\[\s*)?\{\s*"(\\.|[^"\\])*"\s*:')
+# Byte order marks, longest first: that of UTF-32 begins with that of UTF-16.
+_BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF8: "utf-8-sig",
@@ -49,41 +49,41 @@ _MARKS = {
 
 
 def cannot_read(source: object, role: str, reason: str, hint: str = "") -> SparseSearchError:
-    """The error SS204 for a file that is not what is wanted."""
+    """Return the error SS204 for a file that cannot be read."""
     return problem(
         "SS204", f"{role} data: cannot read {source}: {reason.rstrip('.')}.", fix=hint or f"Set data.{role}.source."
     )
 
 
 def is_json(file: TextIO) -> bool:
-    """Whether a file begins like a JSON object, or a list of them."""
+    """Return whether a file begins like a JSON object, or a list of them."""
     head = file.read(4096)
     file.seek(0)
-    return _JSON.match(head) is not None
+    return _JSON_BEGINNING.match(head) is not None
 
 
-def existing(source: str, role: str) -> Path:
-    """The path of a file or folder; raises InputError SS204 where there is none, or no such name can be."""
+def existing_path(source: str, role: str) -> Path:
+    """Return the path of a file or folder; raises InputError SS204 if it does not exist or its name is invalid."""
     try:
         path = Path(source).expanduser()
         path.stat()
-    except (OSError, ValueError, RuntimeError) as error:  # missing; a NUL in it; no such user
+    except (OSError, ValueError, RuntimeError) as error:  # missing; a NUL in the name; no such user
         reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
         raise cannot_read(source, role, reason) from None
     return path
 
 
 def regular_file(source: str, role: str) -> Path:
-    """The path of a file; raises InputError SS204 also for folders, and for devices and pipes, which have no end."""
-    path = existing(source, role)
+    """Return the path of a file; raises InputError SS204 also for folders, devices and pipes."""
+    path = existing_path(source, role)
     if not stat.S_ISREG(path.stat().st_mode):
         raise cannot_read(source, role, "a folder" if path.is_dir() else "not a regular file", "Give a file.")
     return path
 
 
 @contextmanager
-def reading(source: object, role: str) -> Iterator[None]:
-    """Turn what libraries raise about a file's content into InputError SS204."""
+def translate_read_errors(source: object, role: str) -> Iterator[None]:
+    """Turn errors of libraries that read a file into InputError SS204."""
     try:
         yield
     except UnicodeError:
@@ -94,44 +94,44 @@ def reading(source: object, role: str) -> Iterator[None]:
 
 @contextmanager
 def open_text(source: str, role: str, newline: str | None = None) -> Iterator[TextIO]:
-    """A file's text, unzipped where its name ends in .gz: UTF-8, or what its byte order mark says.
+    """Open a file's text, unzipped if its name ends in .gz: UTF-8, or the encoding of its byte order mark.
 
     Args:
-        newline: as of `open`.
+        newline: as in `open`.
 
-    Raises InputError SS204, also while it is read, for what is no text.
+    Raises InputError SS204, also while it is read, for a file that is not text.
     """
     path = regular_file(source, role)
-    with reading(path, role), path.open("rb") as raw:
+    with translate_read_errors(path, role), path.open("rb") as raw:
         binary: BinaryIO = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix.lower() == GZIP else raw
         head = binary.read(16)
         binary.seek(0)
-        for beginning, what in _BEGINNINGS.items():
+        for beginning, content in _MAGIC_BYTES.items():
             if head.startswith(beginning):
-                raise cannot_read(path, role, f"its content is {what}", "Give text, or a table.")
-        encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
+                raise cannot_read(path, role, f"its content is {content}", "Give text, or a table.")
+        encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), "utf-8")
         yield io.TextIOWrapper(binary, encoding=encoding, newline=newline)
 
 
 def text_lines(source: str, role: str) -> Iterator[str]:
-    """Lines of a text with their ends; of long ones parts, which end before a space where there is one.
+    """Yield the lines of a text with their line ends; long lines in parts, cut before a space if there is one.
 
-    Raises InputError SS204 for what cannot be read, holds NUL characters, or is a table under another name.
+    Raises InputError SS204 for a file that cannot be read, holds NUL characters, or is a table under another name.
     """
     with open_text(source, role) as file:
         if is_json(file):
             raise cannot_read(source, role, "its content is JSON", "Name it .jsonl or .json: it is a table.")
-        for line in _parts(file):
+        for line in _bounded_lines(file):
             if "\0" in line:
-                raise cannot_read(source, role, "it holds NUL characters, as no text does", "Give a file of text.")
+                raise cannot_read(source, role, "it holds NUL characters, so it is not text", "Give a file of text.")
             yield line
 
 
-def _parts(file: TextIO) -> Iterator[str]:
+def _bounded_lines(file: TextIO) -> Iterator[str]:
     rest = ""
-    while chunk := file.readline(PIECE):
+    while chunk := file.readline(PIECE_CHARACTERS):
         line, rest = rest + chunk, ""
-        if len(chunk) == PIECE and not chunk.endswith("\n"):
+        if len(chunk) == PIECE_CHARACTERS and not chunk.endswith("\n"):
             cut = line.rfind(" ")
             line, rest = (line[:cut], line[cut:]) if cut > 0 else (line, "")
         yield line
@@ -139,11 +139,11 @@ def _parts(file: TextIO) -> Iterator[str]:
         yield rest
 
 
-def pieces(lines: Iterable[str], size: int) -> Iterator[str]:
-    """Lines joined to pieces of `size` characters or a little more, which end where lines do."""
+def join_lines(lines: Iterable[str], size: int) -> Iterator[str]:
+    """Join lines into pieces of `size` characters or a little more, which end at line ends."""
     piece: list[str] = []
     length = 0
-    for line in (part for longer in lines for part in longer.splitlines(keepends=True)):
+    for line in (part for text in lines for part in text.splitlines(keepends=True)):
         piece.append(line)
         length += len(line)
         if length >= size:
@@ -154,5 +154,7 @@ def pieces(lines: Iterable[str], size: int) -> Iterator[str]:
 
 
 def document_pieces(document: str) -> Iterator[str]:
-    """A document whole, or in pieces where it is a long one."""
-    return iter([document]) if len(document) <= DOCUMENT else pieces(_parts(io.StringIO(document)), PIECE)
+    """Yield a document, in pieces if it is long."""
+    if len(document) <= MAX_DOCUMENT_CHARACTERS:
+        return iter([document])
+    return join_lines(_bounded_lines(io.StringIO(document)), PIECE_CHARACTERS)

@@ -11,32 +11,33 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sparsesearch.config import DataConfig
-from sparsesearch.data.sources import GZIP, cannot_read, is_json, open_text, reading, regular_file
+from sparsesearch.data.sources import GZIP, cannot_read, is_json, open_text, regular_file, translate_read_errors
 from sparsesearch.errors import SparseSearchError, first_line, printable, problem
-from sparsesearch.files import LARGEST_DOCUMENT
+from sparsesearch.files import MAX_DOCUMENT_BYTES
 
+# Prefix of sources that are ids of the `datasets` library.
 HUB = "datasets:"
-# How many times what is needed is read from sources that may have no end.
-ENDLESS = 16
-# Characters of a row of CSV or JSON lines that are still read.
-LONGEST_ROW = 2**26
+# Sources that may have no end are read up to this multiple of the amount needed.
+ENDLESS_READ_FACTOR = 16
+# Longer rows of CSV or JSON lines are refused.
+MAX_ROW_CHARACTERS = 2**26
 # Rows of a Parquet file that are in memory at once.
-BATCH = 1024
-# Rows that are looked at to find the column of texts, and what it is called where several hold text.
-HEAD = 100
-TEXT = DataConfig.model_fields["column"].default
-TEXT_NAMES = ("content", "document", "sentence", "body", "article", "passage")
+PARQUET_BATCH_ROWS = 1024
+# Rows that are searched for the column of texts, and the names that decide if several columns hold text.
+HEAD_ROWS = 100
+TEXT_COLUMN = DataConfig.model_fields["column"].default
+TEXT_COLUMN_NAMES = ("content", "document", "sentence", "body", "article", "passage")
 Row = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
 def sources_of(data: DataConfig) -> list[str]:
-    """Every source by itself."""
+    """Return the sources as a list."""
     return [data.source] if isinstance(data.source, str) else data.source
 
 
 def is_table(source: str) -> bool:
-    """Whether a source has rows with columns."""
+    """Return whether a source has rows with columns."""
     return source.startswith(HUB) or _format(source) in _READERS
 
 
@@ -45,21 +46,21 @@ def _format(source: str) -> str:
 
 
 def rows_of(source: str, role: str) -> Iterator[Row]:
-    """Rows of a table, read as they are asked for; raises InputError SS204 where it cannot be read."""
+    """Yield the rows of a table, read lazily; raises InputError SS204 if it cannot be read."""
     return _dataset(source, role) if source.startswith(HUB) else _READERS[_format(source)](source, role)
 
 
 def column_of(row: Row, column: str, source: str, role: str) -> Any:
-    """A value of a row; raises InputError SS204 where there is no such column."""
+    """Return a value of a row; raises InputError SS204 if there is no such column."""
     if column not in row:
-        raise _no_column(repr(column), row, source, role)
+        raise _column_error(repr(column), row, source, role)
     return row[column]
 
 
-def _no_column(wanted: str, columns: Iterable[str], source: str, role: str) -> SparseSearchError:
+def _column_error(missing: str, columns: Iterable[str], source: str, role: str) -> SparseSearchError:
     return problem(
         "SS204",
-        f"{role} data: {_name(source)} has no column {wanted}, only {printable(', '.join(columns), 400)}.",
+        f"{role} data: {_name(source)} has no column {missing}, only {printable(', '.join(columns), 400)}.",
         fix=f"Set data.{role}.column.",
     )
 
@@ -69,12 +70,12 @@ def _name(source: str) -> str:
 
 
 def texts_of(source: str, data: DataConfig, role: str) -> Iterator[tuple[str, Row]]:
-    """Texts of a table, with the rows that they are of; rows without one are left out, and nulls counted in a warning.
+    """Yield texts of a table with their rows; rows without text are skipped, and nulls are counted in a warning.
 
-    Raises InputError SS204 where there is no column of texts, or something else in it.
+    Raises InputError SS204 if there is no column of texts, or if it holds other values.
     """
     rows = rows_of(source, role)
-    head = list(itertools.islice(rows, HEAD))
+    head = list(itertools.islice(rows, HEAD_ROWS))
     column = _text_column(head, data, source, role) if head else ""
     nulls = 0
     for number, row in enumerate(itertools.chain(head, rows), 1):
@@ -84,28 +85,28 @@ def texts_of(source: str, data: DataConfig, role: str) -> Iterator[tuple[str, Ro
         elif not isinstance(text, str):
             raise problem(
                 "SS204",
-                f"{role} data: column {column!r} of {_name(source)} does not hold text in row {number:,}, but "
-                f"{type(text).__name__}.",
+                f"{role} data: column {column!r} of {_name(source)} holds {type(text).__name__} in row {number:,}, "
+                "not text.",
                 fix=f"Set data.{role}.column.",
             )
         elif text:
             yield text, row
     if nulls:
-        _log.warning("%s data: %s rows of %s have no text and are left out.", role, f"{nulls:,}", _name(source))
+        _log.warning("%s data: %s rows of %s have no text and are skipped.", role, f"{nulls:,}", _name(source))
 
 
 def _text_column(rows: list[Row], data: DataConfig, source: str, role: str) -> str:
-    """The column that is wanted or, where it is not there and nobody asked for it, the one that can be meant."""
+    """Return `data.column` if it exists; if it is the default, else the only column that can hold the texts."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     if data.column in columns:
         return data.column
-    if data.column != TEXT:
-        raise _no_column(repr(data.column), columns, source, role)
+    if data.column != TEXT_COLUMN:
+        raise _column_error(repr(data.column), columns, source, role)
     texts = [name for name in columns if any(_is_prose(row.get(name)) for row in rows)]
-    for likely in ([name for name in texts if name.lower() in (TEXT, *TEXT_NAMES)], texts):
-        if len(likely) == 1:
-            return likely[0]
-    raise _no_column(f"{TEXT!r}, nor exactly one of texts", columns, source, role)
+    for candidates in ([name for name in texts if name.lower() in (TEXT_COLUMN, *TEXT_COLUMN_NAMES)], texts):
+        if len(candidates) == 1:
+            return candidates[0]
+    raise _column_error(f"{TEXT_COLUMN!r}, nor exactly one of texts", columns, source, role)
 
 
 def _is_prose(value: Any) -> bool:
@@ -113,17 +114,16 @@ def _is_prose(value: Any) -> bool:
 
 
 def class_of(row: Row, data: DataConfig, source: str, role: str) -> int:
-    """The class of a row; raises InputError SS212 for what is no integer from 0."""
+    """Return the class of a row; raises InputError SS212 for a label that is not an integer from 0."""
     label = column_of(row, data.label, source, role)
-    if isinstance(label, str) and label.isascii() and label.isdigit() and len(label) < 10:  # of CSV
+    if isinstance(label, str) and label.isascii() and label.isdigit() and len(label) < 10:  # CSV holds only text
         return int(label)
     if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < 2**31:
         got = printable(repr(label), 80)
-        raise problem("SS212", f"{role} data: label {got} is no class, in {_name(source)}.", fix=_CLASSES)
+        raise problem(
+            "SS212", f"{role} data: label {got} is no class, in {_name(source)}.", fix="Labels are integers from 0."
+        )
     return label
-
-
-_CLASSES = "Labels are integers from 0."
 
 
 def _parquet(source: str, role: str) -> Iterator[Row]:
@@ -132,22 +132,22 @@ def _parquet(source: str, role: str) -> Iterator[Row]:
 
     path = regular_file(source, role)
     try:
-        with reading(path, role):
-            for batch in parquet.ParquetFile(path).iter_batches(BATCH):
+        with translate_read_errors(path, role):
+            for batch in parquet.ParquetFile(path).iter_batches(PARQUET_BATCH_ROWS):
                 yield from batch.to_pylist()
-    except (pyarrow.ArrowException, ValueError, OverflowError) as error:  # also values that Python has no type for
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:  # also values without a Python type
         raise cannot_read(path, role, first_line(error)) from None
 
 
-_QUOTES = "Quote texts that hold separators, quotes (doubled) or line ends."
+_QUOTING_HINT = "Quote texts that hold separators, quotes (doubled) or line ends."
 
 
 def _csv(source: str, role: str) -> Iterator[Row]:
-    csv.field_size_limit(LONGEST_ROW)
+    csv.field_size_limit(MAX_ROW_CHARACTERS)
     with open_text(source, role, newline="") as file:
         if is_json(file):
             raise cannot_read(source, role, "its content is JSON", "Name it .jsonl or .json.")
-        first = file.readline(LONGEST_ROW)
+        first = file.readline(MAX_ROW_CHARACTERS)
         file.seek(0)
         separator = "\t" if _format(source) == ".tsv" else max(",;\t|", key=first.count)
         reader = csv.reader(_lines(file, source, role), delimiter=separator, strict=True)
@@ -155,7 +155,7 @@ def _csv(source: str, role: str) -> Iterator[Row]:
             yield from _csv_rows(reader, source, role)
         except csv.Error as error:
             reason = f"line {reader.line_num:,}: {first_line(error)}"
-            raise cannot_read(source, role, reason, _QUOTES) from None
+            raise cannot_read(source, role, reason, _QUOTING_HINT) from None
 
 
 def _csv_rows(reader: Iterator[list[str]], source: str, role: str) -> Iterator[Row]:
@@ -163,20 +163,20 @@ def _csv_rows(reader: Iterator[list[str]], source: str, role: str) -> Iterator[R
     if not header:
         raise cannot_read(source, role, "it is empty")
     if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise cannot_read(source, role, f"two columns are called {printable(twice, 80)!r}", "Rename one.")
+        duplicate = next(name for name in header if header.count(name) > 1)
+        raise cannot_read(source, role, f"two columns are named {printable(duplicate, 80)!r}", "Rename one.")
     for number, values in enumerate(reader, 1):
         if values and len(values) != len(header):
-            reason = f"row {number:,} has {len(values)} values, and the header {len(header)} columns"
-            raise cannot_read(source, role, reason, _QUOTES)
+            reason = f"row {number:,} has {len(values)} values, the header has {len(header)} columns"
+            raise cannot_read(source, role, reason, _QUOTING_HINT)
         if values:
             yield dict(zip(header, values, strict=True))
 
 
 def _lines(file: TextIO, source: str, role: str) -> Iterator[str]:
-    for number, line in enumerate(iter(lambda: file.readline(LONGEST_ROW), ""), 1):
-        if len(line) == LONGEST_ROW:
-            raise cannot_read(source, role, f"line {number:,} has more than {LONGEST_ROW:,} characters")
+    for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_CHARACTERS), ""), 1):
+        if len(line) == MAX_ROW_CHARACTERS:
+            raise cannot_read(source, role, f"line {number:,} has more than {MAX_ROW_CHARACTERS:,} characters")
         yield line
 
 
@@ -189,37 +189,37 @@ def _json_lines(source: str, role: str) -> Iterator[Row]:
 
 def _row(value: Any, number: int, source: str, role: str) -> Row:
     if not isinstance(value, dict):
-        raise cannot_read(source, role, f"row {number:,} is no JSON object, but {type(value).__name__}")
+        raise cannot_read(source, role, f"row {number:,} is {type(value).__name__}, not a JSON object")
     return value
 
 
-def _parsed(text: str, where: str, source: str, role: str) -> Any:
+def _parsed(text: str, place: str, source: str, role: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise cannot_read(source, role, f"{where}not JSON: {first_line(error)}") from None
+        raise cannot_read(source, role, f"{place}not JSON: {first_line(error)}") from None
 
 
 def _json(source: str, role: str) -> Iterator[Row]:
-    """Rows of a document, or of JSON lines under its name."""
+    """Yield the rows of a JSON document, or of JSON lines in a file named .json."""
     with open_text(source, role) as file:
         if _is_lines(file):
             yield from _json_lines(source, role)
             return
         file.seek(0)
-        text = file.read(LARGEST_DOCUMENT + 1)
-    if len(text) > LARGEST_DOCUMENT:
-        raise cannot_read(source, role, f"it has more than {LARGEST_DOCUMENT:,} characters", "Write JSON lines.")
+        text = file.read(MAX_DOCUMENT_BYTES + 1)
+    if len(text) > MAX_DOCUMENT_BYTES:
+        raise cannot_read(source, role, f"it has more than {MAX_DOCUMENT_BYTES:,} characters", "Write JSON lines.")
     rows = _rows_in(_parsed(text, "", source, role))
     if rows is None:
-        reason = "it is no list of objects, object of columns, or object with one such list"
+        reason = "it is not a list of objects, an object of columns, or an object with one such list"
         raise cannot_read(source, role, reason, "Write JSON lines.")
     yield from (_row(row, number, source, role) for number, row in enumerate(rows, 1))
 
 
 def _is_lines(file: TextIO) -> bool:
-    """Whether the first line is an object by itself, and there is another."""
-    first = file.readline(LONGEST_ROW)
+    """Return whether the first line is a complete object and there is another line."""
+    first = file.readline(MAX_ROW_CHARACTERS)
     try:
         return isinstance(json.loads(first), dict) and bool(file.readline(1))
     except (ValueError, RecursionError):
@@ -231,7 +231,7 @@ def _rows_in(document: Any) -> list[Any] | None:
         return document
     if not isinstance(document, dict):
         return None
-    # pandas writes a column as an object with the rows' names.
+    # pandas writes a column as an object from row names to values.
     columns = {k: list(v.values()) if isinstance(v, dict) else v for k, v in document.items()}
     tables = [v for v in document.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
     lengths = {len(v) if isinstance(v, list) else None for v in columns.values()}
@@ -248,7 +248,7 @@ def _dataset(source: str, role: str) -> Iterator[Row]:
     name, config, split, *_ = [*source.removeprefix(HUB).split(":"), "", ""]
     try:
         yield from datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
-    except Exception as error:  # the library raises dozens of types for a missing set, no network, a bad config
+    except Exception as error:  # the library raises dozens of types: a missing set, no network, a wrong configuration
         raise problem("SS204", f"{role} data: cannot load data set {name!r}: {first_line(error)}") from None
 
 

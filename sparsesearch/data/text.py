@@ -21,45 +21,46 @@ from sparsesearch.config import DataConfig
 from sparsesearch.data.documents import labelled_documents
 from sparsesearch.data.images import image_samples
 from sparsesearch.data.samples import Samples
-from sparsesearch.data.sources import PIECE, document_pieces, existing, pieces, text_lines
-from sparsesearch.data.tables import ENDLESS, HUB, is_table, sources_of, texts_of
+from sparsesearch.data.sources import PIECE_CHARACTERS, document_pieces, existing_path, join_lines, text_lines
+from sparsesearch.data.tables import ENDLESS_READ_FACTOR, HUB, is_table, sources_of, texts_of
 from sparsesearch.demo import corpus
-from sparsesearch.errors import FULL, InputError, SparseSearchError, first_line, machine_problem, problem
+from sparsesearch.errors import DISK_FULL_ERRNOS, InputError, SparseSearchError, first_line, machine_problem, problem
 from sparsesearch.files import load_json
 from sparsesearch.models.load import dense_config, load_tokenizer, meta_model
 from sparsesearch.models.task import Task
 
-# In a directory that `sparsesearch choose` wrote: how its samples were chosen.
-CHOICE = "choice.json"
+# File of `sparsesearch choose` that describes how the samples of its directory were chosen.
+CHOICE_FILE = "choice.json"
+# Prefix of sources that are splits of the demo corpus, documents of Python's standard library.
 STDLIB = "stdlib:"
 Tokens = npt.NDArray[np.int32]
 
 
 def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[str] | None = None) -> Tokens:
-    """Windows of consecutive tokens without added special tokens, shape (sequences, length).
+    """Return windows of consecutive tokens without added special tokens, shape (sequences, length).
 
     Args:
-        data: where the text comes from, and how many windows of which length.
+        data: the sources of text, and the number and length of windows.
         tokenizer: a Hugging Face tokenizer.
         role: `calibration`, `selection` or `test`, for messages.
-        texts: documents to use in place of `data.source`.
+        texts: documents to use instead of `data.source`.
 
-    Raises InputError SS204 when a file is missing, a column absent or the text too short.
+    Raises InputError SS204 if a file is missing, a column absent or the text too short.
     """
-    need = data.sequences * data.length
-    # Windows are spread over whole files, but data sets and iterables may be endless: a good deal of them is enough.
+    needed = data.sequences * data.length
+    # Windows are spread over complete files; data sets and iterables may be endless, so only a part of them is read.
     endless = texts is not None or any(s.startswith(HUB) for s in sources_of(data))
-    enough = need if data.take == "first" else ENDLESS * need if endless else None
-    documents = documents_of(data, role) if texts is None else given_documents(texts, role)
+    enough = needed if data.take == "first" else ENDLESS_READ_FACTOR * needed if endless else None
+    documents = documents_of(data, role) if texts is None else checked_documents(texts, role)
     # All tokens of a text may be more than memory holds.
     with _temporary_file() as file:
-        found = 0
+        read = 0
         for ids in token_ids(documents, tokenizer, role):
-            found += len(ids)
+            read += len(ids)
             file.write(ids.tobytes())
-            if enough is not None and found >= enough:
+            if enough is not None and read >= enough:
                 break
-        available = found // data.length
+        available = read // data.length
         count = min(data.sequences, available) if data.fewer else data.sequences
         if available < max(count, 1):
             raise problem(
@@ -76,46 +77,46 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
 
 @contextmanager
 def _temporary_file() -> Iterator[IO[bytes]]:
-    """A file that is gone afterwards; raises EnvironmentProblem SS305 if its disk is full."""
+    """Yield a file that is deleted afterwards; raises EnvironmentProblem SS305 if its disk is full."""
     try:
         with tempfile.TemporaryFile() as file:
             yield file
-    except OSError as error:  # also when what is left in memory is written at last
-        if error.errno not in FULL:
+    except OSError as error:  # also when the last buffer is written on closing
+        if error.errno not in DISK_FULL_ERRNOS:
             raise
         raise machine_problem(error, f"cannot write to {tempfile.gettempdir()}") or error from None
 
 
 def token_ids(documents: Iterable[str], tokenizer: Any, role: str) -> Iterator[Tokens]:
-    """The tokens of each document without added special tokens; of a long one, of its pieces."""
+    """Yield the tokens of each document, or of each piece of a long one, (tokens,), without added special tokens."""
     for text in itertools.chain.from_iterable(map(document_pieces, documents)):
         try:
             ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        except (UnicodeError, TypeError) as error:  # half a character, as JSON can have
+        except (UnicodeError, TypeError) as error:  # a lone surrogate, which JSON can hold
             raise problem("SS204", f"{role} data: a document cannot be tokenised: {first_line(error)}.") from None
         yield np.asarray(ids, dtype=np.int32)
 
 
 def check_vocabulary(samples: Samples, directory: Path, role: str) -> None:
-    """Raise InputError SS204 where the tokenizer is another model's, with tokens that this one has no embedding of."""
+    """Raise InputError SS204 if samples hold tokens outside the model's vocabulary (another model's tokenizer)."""
     try:
-        known = getattr(dense_config(directory).get_text_config(), "vocab_size", None)
-    except InputError:  # code of its own would have to run
+        vocabulary = getattr(dense_config(directory).get_text_config(), "vocab_size", None)
+    except InputError:  # the configuration would run code of the model
         return
     largest = max(int(a.max()) for a in samples.arrays.values() if a.dtype.kind in "iu")
-    if known is not None and largest >= known:
+    if vocabulary is not None and largest >= vocabulary:
         raise problem(
             "SS204",
-            f"{role} data: the tokenizer gives token {largest:,}, and the model has {known:,} tokens.",
+            f"{role} data: the tokenizer gives token {largest:,}, and the model has {vocabulary:,} tokens.",
             fix=f"Put the model's own tokenizer into {directory}.",
         )
 
 
 def check_image_size(samples: Samples, directory: Path, role: str) -> None:
-    """Raise InputError SS204 where images have a size that the model cannot take."""
+    """Raise InputError SS204 if images have a size that the model cannot take."""
     try:
         model = meta_model(dense_config(directory))
-    except InputError:  # code of its own would have to run
+    except InputError:  # the configuration would run code of the model
         return
     shape = samples.arrays["pixel_values"].shape[1:]
     try:
@@ -124,7 +125,7 @@ def check_image_size(samples: Samples, directory: Path, role: str) -> None:
         raise problem(
             "SS204",
             f"{role} data: the model cannot take images of shape {shape}: {first_line(error)}.",
-            fix="Set image.size of these data to the model's, or mend its preprocessor_config.json.",
+            fix="Set image.size of these data to the model's, or correct its preprocessor_config.json.",
         ) from None
 
 
@@ -133,78 +134,84 @@ def _name(data: DataConfig) -> str:
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
-def fits(task: Task, directory: Path | None) -> str:
-    """What samples have to fit: the kind of data, and the tokenizer's vocabulary."""
+def compatibility_key(task: Task, directory: Path | None) -> str:
+    """Return a text that is equal for models that can share samples: the kind of data and a hash of the vocabulary."""
     if task.data == "image" or directory is None:
         return task.data
     vocabulary = sorted(load_tokenizer(directory).get_vocab().items())
     return f"{task.data} {hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()[:16]}"
 
 
-def _chosen(data: DataConfig, task: Task, model: Path | None, role: str) -> Samples | None:
-    """What `sparsesearch choose` wrote, where the source is that; raises InputError SS204 where it does not fit."""
+def _chosen_samples(data: DataConfig, task: Task, model: Path | None, role: str) -> Samples | None:
+    """Return the samples of a directory that `sparsesearch choose` wrote; None if the source is not one.
+
+    Raises InputError SS204 if they do not fit the model or the data options.
+    """
     sources = sources_of(data)
     if len(sources) != 1 or sources[0].startswith((HUB, STDLIB)):
         return None
-    directory = existing(sources[0], role)
-    if not (directory / CHOICE).is_file():
+    directory = existing_path(sources[0], role)
+    if not (directory / CHOICE_FILE).is_file():
         return None
-    choice = load_json(directory / CHOICE, lambda reason: _damaged(directory, role, reason))
-    if choice.get("fits") != fits(task, model):
+    choice = load_json(directory / CHOICE_FILE, lambda reason: _choice_error(directory, role, reason))
+    if choice.get("fits") != compatibility_key(task, model):
         raise problem(
             "SS204",
             f"{role} data ({directory}) were chosen for another kind of model or another tokenizer.",
             fix="Choose again, with this model.",
         )
-    found = Samples.load(directory)
-    if (len(found) < data.sequences and not data.fewer) or found.length not in (data.length, 1):
+    samples = Samples.load(directory)
+    if (len(samples) < data.sequences and not data.fewer) or samples.length not in (data.length, 1):
         raise problem(
             "SS204",
-            f"{role} data ({directory}) has {len(found)} samples of {found.length}, wanted are "
+            f"{role} data ({directory}) has {len(samples)} samples of {samples.length} tokens; the recipe needs "
             f"{data.sequences} of {data.length}.",
-            fix=f"Set data.{role}.sequences and data.{role}.length to what it has.",
+            fix=f"Set data.{role}.sequences and data.{role}.length to the numbers of the directory.",
         )
-    return found.rows(slice(0, data.sequences))
+    return samples.rows(slice(0, data.sequences))
 
 
-def _damaged(directory: Path, role: str, reason: str) -> SparseSearchError:
-    return problem("SS204", f"{role} data: {directory / CHOICE} is damaged: {reason.rstrip('.')}.", fix="Choose again.")
+def _choice_error(directory: Path, role: str, reason: str) -> SparseSearchError:
+    path = directory / CHOICE_FILE
+    return problem("SS204", f"{role} data: {path} is damaged: {reason.rstrip('.')}.", fix="Choose again.")
 
 
 def samples_of(
-    data: DataConfig, task: Task, directory: Path | None, role: str, given: Iterable[Any] | None = None
+    data: DataConfig, task: Task, directory: Path | None, role: str, texts: Iterable[Any] | None = None
 ) -> Samples:
-    """Samples of the kind that a task takes.
+    """Read samples of the kind that a task takes.
 
     Args:
-        directory: of the model, where its tokenizer or its image processor lies.
+        data: the sources, and the number of samples.
+        task: the model's task.
+        directory: the model's directory, with its tokenizer or image processor.
         role: `calibration`, `selection` or `test`, for messages.
-        given: documents (token tasks) to use in place of `data.source`.
+        texts: documents (token tasks) to use instead of `data.source`.
 
     Raises InputError SS204 (missing, unreadable or too short) or SS212 (labels, images).
     """
-    if given is None and (found := _chosen(data, task, directory, role)) is not None:
-        return found
+    if texts is None and (samples := _chosen_samples(data, task, directory, role)) is not None:
+        return samples
     if task.data == "image":
-        found = image_samples(data, directory, role)
+        samples = image_samples(data, directory, role)
         if directory is not None:
-            check_image_size(found, directory, role)
-        return found
+            check_image_size(samples, directory, role)
+        return samples
     assert directory is not None
-    found = _text_samples(data, task, load_tokenizer(directory), role, given)
-    check_vocabulary(found, directory, role)
-    return found
+    samples = _text_samples(data, task, load_tokenizer(directory), role, texts)
+    check_vocabulary(samples, directory, role)
+    return samples
 
 
-def _text_samples(data: DataConfig, task: Task, tokenizer: Any, role: str, given: Iterable[Any] | None) -> Samples:
-    if task.name == "text-classes" and role != "calibration" and given is None:
+def _text_samples(data: DataConfig, task: Task, tokenizer: Any, role: str, texts: Iterable[Any] | None) -> Samples:
+    if task.name == "text-classes" and role != "calibration" and texts is None:
         # Statistics are collected over whole windows, without padding.
-        labelled = labelled_documents(data, tokenizer, role)
-        if labelled is not None:
-            return labelled
-    windows = token_windows(data, tokenizer, role, given)
+        documents = labelled_documents(data, tokenizer, role)
+        if documents is not None:
+            return documents
+    windows = token_windows(data, tokenizer, role, texts)
     if task.data == "pair":
-        # The decoder goes on where the encoder's text ends.
+        # The decoder's text continues the encoder's.
         half = windows.shape[1] // 2
         return Samples({"input_ids": windows[:, :half], "decoder_input_ids": windows[:, half:]})
     if task.special and tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
@@ -213,16 +220,16 @@ def _text_samples(data: DataConfig, task: Task, tokenizer: Any, role: str, given
     return Samples({"input_ids": windows})
 
 
-def given_documents(texts: Iterable[Any], role: str) -> Iterator[str]:
-    """Documents from Python; raises InputError SS204 for what is no string."""
+def checked_documents(texts: Iterable[Any], role: str) -> Iterator[str]:
+    """Yield documents passed in Python; raises InputError SS204 for one that is not a string."""
     for document in texts:
         if not isinstance(document, str):
-            raise problem("SS204", f"{role} data: documents are strings, got {type(document).__name__}.")
+            raise problem("SS204", f"{role} data: documents must be strings, got {type(document).__name__}.")
         yield document
 
 
-def documents_of(data: DataConfig, role: str, piece: int = PIECE) -> Iterator[str]:
-    """The documents of all sources; of files of text, pieces of about `piece` characters."""
+def documents_of(data: DataConfig, role: str, piece: int = PIECE_CHARACTERS) -> Iterator[str]:
+    """Yield the documents of all sources; of files of text, pieces of about `piece` characters."""
     for source in sources_of(data):
         if is_table(source):
             yield from (text for text, _ in texts_of(source, data, role))
@@ -233,4 +240,4 @@ def documents_of(data: DataConfig, role: str, piece: int = PIECE) -> Iterator[st
                 raise problem("SS204", f"{role} data: stdlib split {split!r} is not one of {allowed}.")
             yield from corpus.documents(cast(corpus.Split, split))
         else:
-            yield from pieces(text_lines(source, role), piece)
+            yield from join_lines(text_lines(source, role), piece)

@@ -1,1 +1,1 @@
-"""The embedded default: a small language model of Python source code and the text it is used with."""
+"""The embedded default: a small language model of Python source code, and its text."""

@@ -1,7 +1,7 @@
-"""Text that every Python installation carries: the sources and docstrings of its standard library.
+"""Text of every Python installation: the sources and docstrings of its standard library.
 
 Each file belongs to exactly one split, decided by the SHA-256 of its path below the library's root, so the splits are
-disjoint on every machine and do not move when Python is upgraded.
+disjoint on every machine and a file stays in its split if Python is upgraded.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Literal, get_args
 Split = Literal["train", "calibration", "selection", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
 
-# First byte of the hash below which a file belongs to the split; what is left trains the demo model.
+# Upper bounds of the hash's first byte for each split, in order; the remaining files train the demo model.
 _UPPER_BYTE = {"calibration": 12, "selection": 24, "test": 36, "train": 256}
 
-# Not installed everywhere (tests, Tk, third-party packages) or tables rather than text (encodings).
-_LEFT_OUT = {
+# Directories that are not installed everywhere (tests, Tk, third-party packages) or hold tables (encodings).
+_EXCLUDED = {
     "test",
     "tests",
     "idlelib",
@@ -37,27 +37,27 @@ _LEFT_OUT = {
 
 
 def split_of(relative_path: str) -> str:
-    """The split of a standard-library file, from its POSIX path below the library's root."""
+    """Return the split of a standard-library file, by its POSIX path below the library's root."""
     first_byte = hashlib.sha256(relative_path.encode()).digest()[0]
     return next(split for split, upper in _UPPER_BYTE.items() if first_byte < upper)
 
 
 def files(split: Split) -> list[Path]:
-    """The standard-library source files of one split, sorted by path."""
+    """Return the standard-library source files of one split, sorted by path."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    found = []
-    for directory, below, names in os.walk(root):
-        # Not even looked into: installed packages are many times the library.
-        below[:] = [name for name in below if name not in _LEFT_OUT]
-        found += [Path(directory, name) for name in names if name.endswith(".py")]
+    paths = []
+    for directory, folders, names in os.walk(root):
+        # Pruned here, since installed packages are many times larger than the library.
+        folders[:] = [name for name in folders if name not in _EXCLUDED]
+        paths += [Path(directory, name) for name in names if name.endswith(".py")]
     return [
         path
-        for path in sorted(found)
+        for path in sorted(paths)
         if not path.name.startswith("_sysconfigdata") and split_of(path.relative_to(root).as_posix()) == split
     ]
 
 
 def documents(split: Split) -> Iterator[str]:
-    """The text of every file of one split."""
+    """Yield the text of every file of one split."""
     for path in files(split):
         yield path.read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Train the embedded demo model from nothing: `python -m sparsesearch.demo.train OUT [--steps N]`.
+"""Train the embedded demo model from random weights: `python -m sparsesearch.demo.train OUT [--steps N]`.
 
 A Llama-shaped decoder with grouped-query attention and its own byte-level BPE tokenizer, trained on the `train` split
 of the standard library (`corpus.py`). It takes about half an hour on two CPU cores and is deterministic for one
@@ -19,20 +19,20 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from sparsesearch.demo import corpus
 
 VOCABULARY = 2048
-LENGTH = 256
-BATCH = 32
-PEAK_LR = 4e-3
+TOKENS_PER_WINDOW = 256
+WINDOWS_PER_STEP = 32
+PEAK_LEARNING_RATE = 4e-3
 
 
 def train_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of 2,048 entries, trained on the `train` split."""
+    """Train a byte-level BPE tokenizer of 2,048 entries on the `train` split."""
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(corpus.documents("train"), VOCABULARY, min_frequency=2, special_tokens=["<|end|>"])
     return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token="<|end|>", bos_token="<|end|>")
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, split: corpus.Split) -> torch.Tensor:
-    """All tokens of a split, files separated by the end token; shape (tokens,)."""
+    """Return all tokens of a split, files separated by the end token; shape (tokens,)."""
     ids: list[int] = []
     for document in corpus.documents(split):
         ids += [*tokenizer(document)["input_ids"], tokenizer.eos_token_id]
@@ -40,7 +40,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, split: corpus.Split) -> torch.Ten
 
 
 def config() -> LlamaConfig:
-    """2.8 M parameters: 6 blocks of width 192, 8 query heads over 4 KV heads of 24, FFN 512, tied embeddings."""
+    """Return the configuration: 2.8 M parameters in 6 blocks of width 192, 4 KV heads for 8 query heads, FFN 512."""
     return LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=192,
@@ -57,16 +57,20 @@ def config() -> LlamaConfig:
 
 
 def learning_rate(step: int, steps: int) -> float:
-    """Linear warm-up over 5 % of the steps, then cosine to a twentieth of the peak."""
+    """Return the learning rate of a step: linear warm-up over 5 % of the steps, then cosine to 5 % of the peak."""
     warmup = max(1, steps // 20)
     if step < warmup:
-        return PEAK_LR * (step + 1) / warmup
+        return PEAK_LEARNING_RATE * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
-    return PEAK_LR * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return PEAK_LEARNING_RATE * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def train(tokens: torch.Tensor, steps: int) -> LlamaForCausalLM:
-    """AdamW on random windows of 256 tokens, 32 a step."""
+    """Train a model with AdamW on random windows of 256 tokens, 32 a step.
+
+    Args:
+        tokens: the training text, (tokens,).
+    """
     torch.manual_seed(0)
     model = LlamaForCausalLM(config())
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -79,8 +83,8 @@ def train(tokens: torch.Tensor, steps: int) -> LlamaForCausalLM:
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps)
-        starts = torch.randint(len(tokens) - LENGTH, (BATCH,), generator=generator)
-        batch = torch.stack([tokens[s : s + LENGTH] for s in starts])
+        starts = torch.randint(len(tokens) - TOKENS_PER_WINDOW, (WINDOWS_PER_STEP,), generator=generator)
+        batch = torch.stack([tokens[s : s + TOKENS_PER_WINDOW] for s in starts])
         loss = model(batch, labels=batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -92,6 +96,7 @@ def train(tokens: torch.Tensor, steps: int) -> LlamaForCausalLM:
 
 
 def main() -> None:
+    """Train and write the demo model and its tokenizer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="directory to write the model and tokenizer to")
     parser.add_argument("--steps", type=int, default=1500)

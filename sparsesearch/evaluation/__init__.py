@@ -1,4 +1,4 @@
-"""How good a candidate is: what is kept of the dense model, and losses of samples against it."""
+"""Quality of candidates: losses of samples against stored outputs of the dense model."""
 
 from sparsesearch.evaluation.evaluator import Evaluator, accuracy, perplexity
 from sparsesearch.evaluation.qualities import QUALITIES, qualities_of, quality, quality_class

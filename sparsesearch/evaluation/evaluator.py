@@ -1,4 +1,4 @@
-"""Measuring a genome on selection data: a loss for every sample, so that candidates can be compared in pairs."""
+"""Measurement of genomes on selection data: a loss for every sample, so that candidates can be compared in pairs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.arrays import Floats, Ints
 from sparsesearch.data.samples import Samples
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.prefix_cache import PrefixCache
-from sparsesearch.evaluation.qualities import USER as USER
 from sparsesearch.evaluation.qualities import quality_class
 from sparsesearch.evaluation.targets import Targets, next_token_loss, outputs_of
 from sparsesearch.models.task import TASKS, Task
-from sparsesearch.plugins import unfit
+from sparsesearch.plugins import wrong_return_value
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 
@@ -25,7 +25,7 @@ UserQuality = Callable[[Any, Samples], Any]
 
 
 class Evaluator:
-    """Scores genomes of one supernet against what is kept of the dense model."""
+    """Measures losses of one supernet's genomes against stored outputs of the dense model."""
 
     def __init__(
         self,
@@ -39,17 +39,20 @@ class Evaluator:
     ) -> None:
         """
         Args:
-            batch: samples a forward pass.
+            supernet: turns the network into candidates.
+            targets: stored outputs of the dense model, and the loss.
+            task: the model's task.
+            batch: samples of a forward pass.
             norms: corrects the statistics of batch normalisation of every candidate.
-            quality: the user's own, in place of the targets' losses.
-            prefixes: hidden states that candidates share; results are the same without.
+            quality: a user's function that replaces the targets' losses.
+            prefixes: cache of hidden states that candidates share; it does not change results.
         """
         self.supernet, self.targets, self.task, self.batch = supernet, targets, task, batch
         self.norms, self.quality, self.prefixes = norms, quality, prefixes
         self._ready: Genome | None = None
 
     def ready(self, genome: Genome) -> Any:
-        """The network as the genome, with running statistics of its own."""
+        """Return the network with the genome's weights and corrected running statistics."""
         if genome == self._ready:
             return self.supernet.model
         self._ready = None
@@ -59,66 +62,73 @@ class Evaluator:
         self._ready = genome
         return model
 
-    def losses(self, genome: Genome, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Loss of each of the samples, shape (samples,)."""
+    def losses(self, genome: Genome, samples: Ints) -> Floats:
+        """Return a genome's loss of each sample of the given indices, (samples,) -> (samples,)."""
         prefixes = self.prefixes
 
-        def shared(rows: npt.NDArray[np.int64]) -> AbstractContextManager[Any]:
+        def shared(rows: Ints) -> AbstractContextManager[Any]:
             return prefixes.shared(genome, rows.tobytes()) if prefixes else nullcontext()
 
-        return self._measured(self.ready(genome), samples, shared)
+        return self._minibatch_losses(self.ready(genome), samples, shared)
 
-    def losses_of(self, model: Any, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The same of a network of its own."""
-        return self._measured(model, samples, lambda _: nullcontext())
+    def losses_of(self, model: Any, samples: Ints) -> Floats:
+        """Return another network's loss of each sample of the given indices, (samples,) -> (samples,)."""
+        return self._minibatch_losses(model, samples, lambda _: nullcontext())
 
-    def _measured(
+    def _minibatch_losses(
         self,
         model: Any,
-        samples: npt.NDArray[np.int64],
-        shared: Callable[[npt.NDArray[np.int64]], AbstractContextManager[Any]],
-    ) -> npt.NDArray[np.float64]:
-        found = []
+        samples: Ints,
+        shared: Callable[[Ints], AbstractContextManager[Any]],
+    ) -> Floats:
+        losses = []
         for start in range(0, len(samples), self.batch):
             rows = samples[start : start + self.batch]
-            # A user's function may run the network as often as it likes.
+            # A user's function may run the network any number of times.
             with shared(rows) if self.quality is None else nullcontext():
-                found.append(losses_on(model, self.targets, self.task, self.quality, rows))
-        return np.concatenate(found)
+                losses.append(losses_on(model, self.targets, self.task, self.quality, rows))
+        return np.concatenate(losses)
 
 
-def losses_on(
-    model: Any, targets: Targets, task: Task, quality: UserQuality | None, rows: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """A network's loss of each of a minibatch of the targets' samples, by a user's own quality where there is one."""
-    given = targets.samples.rows(rows)
+def losses_on(model: Any, targets: Targets, task: Task, quality: UserQuality | None, rows: Ints) -> Floats:
+    """Return a network's loss of each sample of a minibatch, (rows,), by the user's quality if there is one.
+
+    Args:
+        rows: indices of the targets' samples, (rows,).
+    """
+    samples = targets.samples.rows(rows)
     if quality is not None:
-        return _own_losses(quality(model, given), len(rows))
-    found: npt.NDArray[np.float64] = targets.losses(outputs_of(model, task, given), rows).cpu().numpy()
-    return found
+        return _user_losses(quality(model, samples), len(rows))
+    return np.asarray(targets.losses(outputs_of(model, task, samples), rows).cpu().numpy())
 
 
-def _own_losses(found: Any, count: int) -> npt.NDArray[np.float64]:
-    """What a user's function returned, as a loss of each sample; raises InputError SS127 for anything else."""
-    given = found.detach().cpu().double() if hasattr(found, "detach") else found
+def _user_losses(result: Any, count: int) -> Floats:
+    """Return a user function's result as a loss of each sample, (count,); raises InputError SS127 for other results."""
+    detached = result.detach().cpu().double() if hasattr(result, "detach") else result
     try:
-        values = np.asarray(given)
+        values = np.asarray(detached)
     except ValueError:  # rows of different lengths
         values = np.empty(0)
     if values.dtype.kind not in "biuf" or values.size not in (1, count):
-        raise unfit("the function `quality`", found, f"a loss, or one of each of {count} samples")
+        raise wrong_return_value("the function `quality`", result, f"a loss, or one of each of {count} samples")
     return np.broadcast_to(values.reshape(-1).astype(np.float64), count).copy()
 
 
 @lru_cache(maxsize=256)
-def minibatch(count: int, need: int, seed: int, draw: int) -> npt.NDArray[np.int64]:
-    """Which samples of a pool a draw uses, in its order; smaller needs of the same draw are its prefixes (nested)."""
-    chosen: npt.NDArray[np.int64] = np.random.default_rng([seed, draw]).permutation(count)[:need]
-    chosen.setflags(write=False)
-    return chosen
+def minibatch(count: int, need: int, seed: int, draw: int) -> Ints:
+    """Return the indices of a draw's samples in its order, (need,), read-only; smaller needs are prefixes (nested).
+
+    Args:
+        count: samples of the pool.
+        need: samples to draw.
+        seed, draw: random seed, and number of the draw.
+    """
+    rows: Ints = np.random.default_rng([seed, draw]).permutation(count)[:need]
+    rows.setflags(write=False)
+    return rows
 
 
-def quality_of(losses: npt.NDArray[np.float64], quality: str) -> float:
+def quality_of(losses: Floats, quality: str) -> float:
     """Return the objective that losses (samples,) amount to; raises InputError SS102 for an unknown quality."""
     return quality_class(quality).objective(losses)
 
@@ -126,9 +136,11 @@ def quality_of(losses: npt.NDArray[np.float64], quality: str) -> float:
 def perplexity(
     model: Any, tokens: npt.NDArray[Any], batch: int, progress: Callable[[int], None] | None = None
 ) -> float:
-    """exp of the mean next-token loss within windows (sequences, length); the first token of a window is given.
+    """Return exp of the mean next-token loss within windows; the first token of a window is not predicted.
 
     Args:
+        tokens: windows, (sequences, length).
+        batch: windows of a forward pass.
         progress: called with the number of windows done.
     """
     total = 0.0
@@ -142,11 +154,11 @@ def perplexity(
 
 
 def accuracy(model: Any, task: Task, samples: Samples, batch: int) -> float:
-    """Share of samples whose largest output is the right class."""
+    """Return the share of samples whose largest output is the right class, in [0, 1]."""
     assert samples.labels is not None
     right = 0
     for start in range(0, len(samples), batch):
         rows = samples.rows(slice(start, start + batch))
-        found = outputs_of(model, task, rows).mean(dim=1).argmax(dim=-1).cpu().numpy()
-        right += int((found == rows.labels).sum())
+        classes = outputs_of(model, task, rows).mean(dim=1).argmax(dim=-1).cpu().numpy()
+        right += int((classes == rows.labels).sum())
     return right / len(samples)

@@ -25,7 +25,7 @@ QUALITIES: Registry[type[Targets]] = Registry(
 )
 # Name of the objective that a function given from Python measures: (model, samples) -> loss, lower is better, of each
 # sample or of all.
-USER = "quality"
+USER_QUALITY = "quality"
 
 
 def quality(name: str) -> Callable[[type[Targets]], type[Targets]]:
@@ -50,7 +50,7 @@ def quality_class(name: str) -> type[Targets]:
 
     Raises InputError SS102 for an unknown name.
     """
-    return Targets if name == USER else QUALITIES.find(name, key="objectives[0]")
+    return Targets if name == USER_QUALITY else QUALITIES.find(name, key="objectives[0]")
 
 
 def qualities_of(task: Task) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What candidates are judged by: for each quality, what is kept of the dense model and the loss of a sample."""
+"""The qualities of candidates: for each, the stored outputs of the dense model and the loss of a sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from sparsesearch.data.samples import Rows, Samples
 from sparsesearch.errors import problem
-from sparsesearch.files import reserve
+from sparsesearch.files import reserve_disk_space
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import Task
 
@@ -45,12 +45,20 @@ class Targets:
 
     @classmethod
     def create(cls, directory: Path, samples: Samples, shape: tuple[int, int]) -> Targets:
-        """Allocate an empty cache for outputs of `shape` (positions, values); `fill` writes it."""
+        """Allocate an empty cache for outputs (samples, positions, values); `fill` writes it.
+
+        Args:
+            shape: (positions, values).
+        """
         samples.save(directory / "samples")
         return cls(directory, "r+")
 
     def fill(self, model: Any, task: Task, start: int, stop: int, batch: int) -> None:
-        """Write samples `start` to `stop` with what the dense model puts out."""
+        """Run the dense model on samples `start` to `stop` and write its outputs; raises InputError SS233.
+
+        Args:
+            batch: samples of a forward pass.
+        """
         for first in range(start, stop, batch):
             rows = slice(first, min(first + batch, stop))
             outputs = outputs_of(model, task, self.samples.rows(rows))
@@ -59,7 +67,7 @@ class Targets:
                     "SS233",
                     f"outputs of the dense network on selection samples {rows.start} to {rows.stop - 1} hold "
                     "values that are not finite (NaN or infinite).",
-                    fix="Mend the model, or leave these samples out.",
+                    fix="Correct the model, or leave these samples out.",
                 )
             self.write(rows, outputs)
         for array in self.arrays.values():
@@ -76,21 +84,21 @@ class Targets:
         return float(np.mean(losses))
 
     def write(self, rows: slice, outputs: torch.Tensor) -> None:
-        """Keep what `losses` needs of dense outputs (samples, positions, values); nothing by default."""
+        """Store the part of dense outputs (samples, positions, values) that `losses` needs; by default none."""
 
     def losses(self, outputs: torch.Tensor, rows: Rows) -> torch.Tensor:
-        """The loss of each sample, float64, of a candidate's outputs (samples, positions, values)."""
+        """Return each sample's loss, float64, of a candidate's outputs, (samples, positions, values) -> (samples,)."""
         raise NotImplementedError
 
 
 def allocate(path: Path, shape: tuple[int, ...], dtype: Any) -> None:
-    """An empty array on disk, whose space is taken; raises EnvironmentProblem SS305."""
+    """Create an empty array on disk and reserve its space; raises EnvironmentProblem SS305."""
     np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
-    reserve(path, path.stat().st_size)
+    reserve_disk_space(path, path.stat().st_size)
 
 
 def outputs_of(model: Any, task: Task, samples: Samples) -> torch.Tensor:
-    """What a model puts out, float32 (samples, positions, values)."""
+    """Return a model's outputs, float32 (samples, positions, values)."""
     with torch.no_grad():
         return task.call(model, samples.inputs(model))
 
@@ -109,7 +117,12 @@ class NextToken(Targets):
 
 
 def next_token_loss(logits: torch.Tensor, tokens: npt.NDArray[Any]) -> torch.Tensor:
-    """Cross-entropy of every token but the first, nats, float64 (sequences, length - 1)."""
+    """Return the cross-entropy of every token but the first in nats, float64 (sequences, length - 1).
+
+    Args:
+        logits: (sequences, length, values).
+        tokens: (sequences, length).
+    """
     targets = torch.from_numpy(np.asarray(tokens[:, 1:], dtype=np.int64)).to(logits.device)
     loss = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), targets, reduction="none")
     return loss.double()
@@ -180,7 +193,7 @@ class Distance(HiddenStates):
 
     @cached_property
     def variance(self) -> float:
-        """Of the dense outputs around the mean of each value, mean over values."""
+        """Variance of the dense outputs around the mean of each value, mean over values."""
         states = self.arrays["states"].reshape(-1, self.arrays["states"].shape[-1])
         return max(float(states.var(axis=0, dtype=np.float64).mean()), 1e-30)
 

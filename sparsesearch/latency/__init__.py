@@ -1,4 +1,4 @@
-"""Measured latency: a table of pieces, what it says of a candidate, and what a network really takes."""
+"""Measured latency: a table of pieces, the latency of candidates by the table, and timing of complete networks."""
 
 from sparsesearch.latency.bench import measure_table
 from sparsesearch.latency.cost_parts import with_latency

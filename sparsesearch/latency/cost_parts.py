@@ -1,9 +1,9 @@
-"""What a table says of any candidate, as parts of the space's costs.
+"""Latency and memory of any candidate by a table, as parts of the space's costs.
 
-latency(genome) = rest + scale * sum of its pieces. The two measurements of the whole network, dense and smallest, give
-rest and scale, so that both ends are right whatever pieces leave out (activations and norms between layers, launches
-that overlap with others). Memory is that of the weights and the KV cache, and of activations as the dense network has
-them, which no candidate exceeds.
+latency(genome) = rest + scale * sum of its pieces. The two measurements of the complete network, dense and smallest,
+give rest and scale, so that both are reproduced in spite of all that pieces do not cover (activations and norms between
+layers, overlapping launches). Memory is that of weights, KV cache, and activations of the dense network, which no
+candidate exceeds.
 """
 
 from __future__ import annotations
@@ -15,28 +15,30 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from sparsesearch.errors import problem
-from sparsesearch.latency.table import LatencyTable, Setting, Timed
+from sparsesearch.latency.table import LatencyTable, Setting, TimedPiece
 from sparsesearch.space import Part, Space, Unit
 
 
 def with_latency(space: Space, context: int, table: LatencyTable) -> Space:
-    """The space with what its candidates take in time and memory among their costs.
+    """Return the space with latency and memory of its candidates among their costs.
 
     Args:
-        context: tokens that the space's KV-cache costs are for.
+        space: the space without them.
+        context: tokens of the space's KV-cache costs.
+        table: the measured pieces.
 
-    Raises InputError SS121 where the table was not measured for these units.
+    Raises InputError SS121 if the table was not measured for these units.
     """
     units = {unit.name: unit for unit in space.units}
     _check(table, units)
-    falling = [_falling(piece) for piece in table.pieces]
-    dense = sum(ns[0] for ns in falling)
-    least = sum(ns[-1] for ns, piece in zip(falling, table.pieces, strict=True) if piece.drop is None)
-    scale = max(table.dense_ns - table.smallest_ns, 0) / max(dense - least, 1)
-    pieces = [_part(piece, [scale * each for each in ns]) for piece, ns in zip(table.pieces, falling, strict=True)]
+    monotone = [_monotone(piece) for piece in table.pieces]
+    dense = sum(ns[0] for ns in monotone)
+    smallest = sum(ns[-1] for ns, piece in zip(monotone, table.pieces, strict=True) if piece.drop is None)
+    scale = max(table.dense_ns - table.smallest_ns, 0) / max(dense - smallest, 1)
+    pieces = [_part(piece, [scale * value for value in ns]) for piece, ns in zip(table.pieces, monotone, strict=True)]
     rest = table.dense_ns - sum(part.latency_ns[0] for part in pieces)
     parts = [_with_memory(part, space.bytes_per_weight * context, table.setting) for part in space.parts]
-    others = Part(
+    rest_part = Part(
         "rest of the network (latency)",
         (0,),
         ((0,),),
@@ -45,57 +47,61 @@ def with_latency(space: Space, context: int, table: LatencyTable) -> Space:
         latency_ns=(rest,),
         memory_bytes=(table.activation_bytes,),
     )
-    return Space(space.units, (*parts, *pieces, others), space.bytes_per_weight, space.limits)
+    return Space(space.units, (*parts, *pieces, rest_part), space.bytes_per_weight, space.limits)
 
 
 def _check(table: LatencyTable, units: Mapping[str, Unit]) -> None:
     timed = {name: levels for piece in table.pieces for name, levels in zip(piece.units, piece.levels, strict=True)}
     timed |= {piece.drop: (1, 0) for piece in table.pieces if piece.drop is not None}
-    strange = [name for name in timed if name not in units or units[name].levels != timed[name]]
-    strange += [name for name, unit in units.items() if (unit.is_cut or unit.is_drop) and name not in timed]
-    if strange:
+    different = [name for name in timed if name not in units or units[name].levels != timed[name]]
+    different += [name for name, unit in units.items() if (unit.is_cut or unit.is_drop) and name not in timed]
+    if different:
         raise problem(
             "SS121",
-            f"the latency table was measured for other units: {strange[0]} is not the same in it.",
+            f"the latency table was measured for other units: {different[0]} is not the same in it.",
             fix="Measure one for this recipe: 'sparsesearch latency SPACE.yaml --out FILE'.",
         )
 
 
-def _part(piece: Timed, ns: Sequence[float]) -> Part:
-    none = (0,) * len(ns)
+def _part(piece: TimedPiece, ns: Sequence[float]) -> Part:
+    zeros = (0,) * len(ns)
     return Part(
         f"{piece.place}: {', '.join((*piece.units, piece.drop or ''))} (latency)",
-        none,
-        (none,),
-        none,
-        none,
+        zeros,
+        (zeros,),
+        zeros,
+        zeros,
         piece.units,
         drop=piece.drop,
         latency_ns=tuple(map(round, ns)),
     )
 
 
-def _falling(piece: Timed) -> list[float]:
-    """The piece's nanoseconds, none of which rises where less is kept: what searches rely on.
+def _monotone(piece: TimedPiece) -> list[float]:
+    """Return the piece's nanoseconds, made non-increasing in every unit's level, as searches require.
 
-    Where a smaller level was measured slower (noise, or sizes that kernels like less), the two are averaged.
+    If a smaller level was measured slower (noise, or sizes that kernels handle worse), the two are averaged.
     """
     grid = np.array(piece.ns, dtype=float).reshape([len(levels) for levels in piece.levels])
     for axis in range(grid.ndim):
         grid = np.apply_along_axis(lambda ns: isotonic_regression(ns, increasing=False).x, axis, grid)
-    for axis in range(grid.ndim):  # one axis may have undone another
+    for axis in range(grid.ndim):  # a later axis may have changed the order along an earlier one
         grid = np.minimum.accumulate(grid, axis=axis)
-    found: list[float] = grid.reshape(-1).tolist()
-    return found
+    ns: list[float] = grid.reshape(-1).tolist()
+    return ns
 
 
-def _with_memory(part: Part, counted: int, setting: Setting) -> Part:
-    """With the memory of its weights, and of a KV cache whose costs are `counted` times its values of a token."""
+def _with_memory(part: Part, kv_bytes_per_value: int, setting: Setting) -> Part:
+    """Return a part with the memory of its weights and KV cache.
+
+    Args:
+        kv_bytes_per_value: the part's `kv_bytes` divided by its KV-cache values of one token.
+    """
     cached = setting.batch * setting.tokens * setting.bytes_per_value if setting.generated else 0
     return replace(
         part,
         memory_bytes=tuple(
-            weights * setting.bytes_per_value + kv * cached // counted
+            weights * setting.bytes_per_value + kv * cached // kv_bytes_per_value
             for weights, kv in zip(part.params, part.kv_bytes, strict=True)
         ),
     )

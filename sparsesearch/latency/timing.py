@@ -1,4 +1,4 @@
-"""Timing of what runs on a device, and the memory that it takes."""
+"""Timing of calls on a device, and the memory that they use."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-Run = Callable[[], Any]
-# A sample is at least this long, so that clocks and launches do not matter.
+TimedCall = Callable[[], Any]
+# Calls are repeated until a sample takes this long, so that clock resolution and launches do not matter.
 SAMPLE_NS = 1_000_000
 WARM_UPS = 2
 ROUNDS = 15
-# Bytes of networks that are held at once beside dense, and how many at most.
-COPY_BYTES, COPIES = 2**30, 8
+# Limits on copies of the network that are in memory at once beside the dense one.
+MAX_COPY_BYTES, MAX_COPIES = 2**30, 8
 
 
 @contextmanager
-def quiet(threads: int) -> Iterator[None]:
-    """Inference on a number of CPU threads."""
+def inference_threads(threads: int) -> Iterator[None]:
+    """Run the block in inference mode on a number of CPU threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -35,99 +35,101 @@ def quiet(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def nanoseconds(run: Run, device: str, repeats: int = 1) -> float:
-    """Of one run, on average over some in a row.
+def nanoseconds(call: TimedCall, device: str, repeats: int = 1) -> float:
+    """Return the nanoseconds of one call, averaged over some in a row.
 
-    On one CPU thread, the time that the processor spent on it: what it takes where nothing else wants that processor.
+    On one CPU thread it is the thread's processor time, which other processes do not affect.
     """
     wait = torch.cuda.synchronize if device.startswith("cuda") else None
-    alone = wait is None and torch.get_num_threads() == 1
-    clock = time.thread_time_ns if alone else time.perf_counter_ns
+    single_thread = wait is None and torch.get_num_threads() == 1
+    clock = time.thread_time_ns if single_thread else time.perf_counter_ns
     if wait:
         wait(device)
     start = clock()
     for _ in range(repeats):
-        run()
+        call()
     if wait:
         wait(device)
     return (clock() - start) / repeats
 
 
-def interleaved(runs: Sequence[Run], device: str) -> list[int]:
-    """Nanoseconds of each run, with the first as reference.
+def time_interleaved(calls: Sequence[TimedCall], device: str) -> list[int]:
+    """Return the nanoseconds of each call, with the first as reference.
 
-    Every round runs all of them in turn. What is taken is the median over rounds of the ratio to the reference of the
-    same round, times the reference's median: what slows a machine down for a while slows both.
+    Every round makes all calls in random order. The result is the median over rounds of the ratio to the reference of
+    the same round, times the reference's median, since a temporary slowdown of the machine affects both.
     """
     repeats = []
-    for run in runs:
+    for call in calls:
         for _ in range(WARM_UPS):
-            run()
-        repeats.append(max(1, math.ceil(SAMPLE_NS / max(nanoseconds(run, device), 1.0))))
+            call()
+        repeats.append(max(1, math.ceil(SAMPLE_NS / max(nanoseconds(call, device), 1.0))))
     rng = np.random.default_rng(0)
-    times = np.zeros((ROUNDS, len(runs)))
+    times = np.zeros((ROUNDS, len(calls)))
     for row in times:
-        for i in rng.permutation(len(runs)):
-            row[i] = nanoseconds(runs[i], device, repeats[i])
+        for i in rng.permutation(len(calls)):
+            row[i] = nanoseconds(calls[i], device, repeats[i])
     reference = np.median(times[:, 0])
-    return [round(float(reference * np.median(times[:, i] / times[:, 0]))) for i in range(len(runs))]
+    return [round(float(reference * np.median(times[:, i] / times[:, 0]))) for i in range(len(calls))]
 
 
-def compared(dense: Run, makers: Sequence[Callable[[], Run]], device: str, size: int) -> list[int]:
-    """Nanoseconds of dense and of others, interleaved with it some at a time; as if dense had always been as fast.
+def time_against(dense: TimedCall, makers: Sequence[Callable[[], TimedCall]], device: str, size: int) -> list[int]:
+    """Return the nanoseconds of dense, then of other calls, scaled to the first measurement of dense.
+
+    The others are timed some at a time, interleaved with dense.
 
     Args:
-        makers: make the others when their turn comes.
-        size: bytes that each of them holds.
+        makers: functions that make the other calls just before they are timed.
+        size: bytes that each of these calls holds.
     """
-    at_once = max(1, min(COPIES, COPY_BYTES // max(size, 1)))
-    found: list[int] = []
+    at_once = max(1, min(MAX_COPIES, MAX_COPY_BYTES // max(size, 1)))
+    times: list[int] = []
     for start in range(0, max(len(makers), 1), at_once):
-        reference, *others = interleaved([dense, *(make() for make in makers[start : start + at_once])], device)
-        found = found or [reference]
-        found += [round(ns * found[0] / reference) for ns in others]
-    return found
+        reference, *others = time_interleaved([dense, *(make() for make in makers[start : start + at_once])], device)
+        times = times or [reference]
+        times += [round(ns * times[0] / reference) for ns in others]
+    return times
 
 
-def peak_bytes(run: Run, device: str) -> int:
-    """Bytes of tensors that a run makes and holds at most, beside those that were there before."""
+def peak_bytes(call: TimedCall, device: str) -> int:
+    """Return the peak of bytes of tensors that a call allocates, without those allocated before."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = int(torch.cuda.memory_allocated(device))
-        run()
+        call()
         return int(torch.cuda.max_memory_allocated(device)) - before
-    with _Held() as held:
-        run()
-    peak: int = held.peak
+    with _LiveBytes() as counter:
+        call()
+    peak: int = counter.peak
     return peak
 
 
-class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of live tensors that operations make on a CPU."""
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of live tensors that operations allocate on a CPU."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
-        self._known: set[int] = set()
+        self.live = self.peak = 0
+        self._counted: set[int] = set()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         outputs = function(*args, **(kwargs or {}))
-        given = {id(t.untyped_storage()) for t in tree_iter((args, kwargs)) if isinstance(t, torch.Tensor)}
+        inputs = {id(t.untyped_storage()) for t in tree_iter((args, kwargs)) if isinstance(t, torch.Tensor)}
         for tensor in tree_iter(outputs):
             if isinstance(tensor, torch.Tensor):
-                self._add(tensor.untyped_storage(), given)
+                self._count(tensor.untyped_storage(), inputs)
         return outputs
 
-    def _add(self, storage: torch.UntypedStorage, given: set[int]) -> None:
+    def _count(self, storage: torch.UntypedStorage, inputs: set[int]) -> None:
         key = id(storage)
-        if key in given or key in self._known:  # a view, or written in place
+        if key in inputs or key in self._counted:  # a view, or written in place
             return
-        self._known.add(key)
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._gone, key, storage.nbytes())
+        self._counted.add(key)
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._release, key, storage.nbytes())
 
-    def _gone(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.now -= size
+    def _release(self, key: int, size: int) -> None:
+        self._counted.discard(key)
+        self.live -= size

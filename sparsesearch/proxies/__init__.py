@@ -1,4 +1,4 @@
-"""Zero-shot proxies: scores of a genome without training, lower is better. `sparsesearch audit` says which to trust."""
+"""Zero-shot proxies: scores of a genome without training, lower is better; `sparsesearch audit` measures them."""
 
 from sparsesearch.proxies import (
     accumulated_error,
@@ -17,12 +17,12 @@ from sparsesearch.proxies import (
     wanda,
 )
 from sparsesearch.proxies.base import PROXIES, Proxy, all_proxies, proxies_named, proxy
-from sparsesearch.proxies.proxy_inputs import Costed, Live, PrunedMatrix
+from sparsesearch.proxies.proxy_inputs import CostedGenome, LiveCandidate, PrunedMatrix
 
 __all__ = [
     "PROXIES",
-    "Costed",
-    "Live",
+    "CostedGenome",
+    "LiveCandidate",
     "Proxy",
     "PrunedMatrix",
     "accumulated_error",

@@ -1,4 +1,4 @@
-"""How well a proxy ranks candidates: Kendall's tau and Spearman's rho with bootstrap intervals."""
+"""Agreement of a proxy's ranking with measurements: Kendall's tau and Spearman's rho with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import bootstrap, rankdata
 
-Floats = npt.NDArray[np.float64]
-# Below this tau, at equal cost, nothing should be selected by a proxy alone.
-TRUSTED = 0.3
+from sparsesearch.arrays import Floats
+
+# A proxy with a lower tau among candidates of equal cost should not select candidates alone.
+MIN_TAU = 0.3
 CONFIDENCE, RESAMPLES = 0.95, 1000
-# Fewest candidates with an interval, and pairs of candidates that are compared at once.
-FEW, PAIRS = 8, 4_000_000
+# Fewer candidates get no interval.
+MIN_CANDIDATES = 8
+# Pairs of candidates that are compared at once, which bounds memory.
+PAIRS_PER_BATCH = 4_000_000
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a proxy's scores agree with measured values; nan where they cannot be compared.
+    """Rank correlations of a proxy's scores with measured values; nan if they cannot be compared.
 
     Attributes:
-        tau, rho: Kendall's tau-b and Spearman's rho in [-1, 1]; 1 where both rank alike.
+        tau, rho: Kendall's tau-b and Spearman's rho in [-1, 1]; 1 for equal rankings.
         tau_range, rho_range: their 95 % bootstrap intervals over candidates.
-        note: why there is no number.
+        note: the reason for a nan.
     """
 
     proxy: str
@@ -36,21 +38,24 @@ class Agreement:
 
 
 def agreement(proxy: str, scores: Floats, values: Floats) -> Agreement:
-    """Of scores and values of the same candidates, (candidates,); a proxy with a score that is no number has none."""
-    nothing = (float("nan"), float("nan"))
+    """Return the agreement of a proxy's scores with values of the same candidates, (candidates,) each.
+
+    It is nan if a score is not finite.
+    """
+    nans = (float("nan"), float("nan"))
     if not len(values):
-        return Agreement(proxy, *nothing, nothing, nothing, "no candidate has a value")
-    broken = int((~np.isfinite(scores)).sum())
-    if broken:
-        return Agreement(proxy, *nothing, nothing, nothing, f"no finite score for {broken} of {len(scores)}")
+        return Agreement(proxy, *nans, nans, nans, "no candidate has a value")
+    not_finite = int((~np.isfinite(scores)).sum())
+    if not_finite:
+        return Agreement(proxy, *nans, nans, nans, f"no finite score for {not_finite} of {len(scores)}")
     if np.ptp(scores) == 0 or np.ptp(values) == 0:
-        return Agreement(proxy, *nothing, nothing, nothing, "all candidates alike")
+        return Agreement(proxy, *nans, nans, nans, "all candidates alike")
     tau, rho = float(kendall(scores, values)), float(spearman(scores, values))
     return Agreement(proxy, tau, rho, _interval(kendall, scores, values), _interval(spearman, scores, values))
 
 
 def kendall(scores: Floats, values: Floats, axis: int = -1) -> Floats:
-    """Kendall's tau-b along the last axis, of as many resamples at once as the other axes hold; nan where all tie."""
+    """Return Kendall's tau-b along the last axis, (..., candidates) -> (...); nan if all tie."""
     signs = [np.sign(x[..., :, None] - x[..., None, :]) for x in (scores, values)]
     agreeing: Floats = (signs[0] * signs[1]).sum((-2, -1))
     untied: Floats = np.sqrt(np.prod([np.abs(sign).sum((-2, -1)) for sign in signs], axis=0))
@@ -58,28 +63,28 @@ def kendall(scores: Floats, values: Floats, axis: int = -1) -> Floats:
 
 
 def spearman(scores: Floats, values: Floats, axis: int = -1) -> Floats:
-    """Spearman's rho along the last axis; nan where all tie."""
+    """Return Spearman's rho along the last axis, (..., candidates) -> (...); nan if all tie."""
     ranks = [rankdata(x, axis=-1) for x in (scores, values)]
     centred = [rank - rank.mean(-1, keepdims=True) for rank in ranks]
-    found: Floats = (centred[0] * centred[1]).sum(-1) / np.sqrt(np.prod([(c**2).sum(-1) for c in centred], axis=0))
-    return found
+    norms: Floats = np.sqrt(np.prod([(c**2).sum(-1) for c in centred], axis=0))
+    return np.asarray((centred[0] * centred[1]).sum(-1) / norms)
 
 
 def _interval(statistic: Callable[..., Floats], scores: Floats, values: Floats) -> tuple[float, float]:
-    if len(scores) < FEW:
+    if len(scores) < MIN_CANDIDATES:
         return float("nan"), float("nan")
-    with np.errstate(invalid="ignore"):  # a resample in which all are alike has no rank correlation
-        found = bootstrap(
+    with np.errstate(invalid="ignore"):  # a resample of equal values has no rank correlation
+        result = bootstrap(
             (scores, values),
             statistic,
             paired=True,
             vectorized=True,
             n_resamples=RESAMPLES,
             axis=-1,
-            batch=max(PAIRS // len(scores) ** 2, 1),
+            batch=max(PAIRS_PER_BATCH // len(scores) ** 2, 1),
             confidence_level=CONFIDENCE,
             method="percentile",
             rng=0,
         )
-    interval = found.confidence_interval
+    interval = result.confidence_interval
     return float(interval.low), float(interval.high)

@@ -1,4 +1,4 @@
-"""Controls: what a candidate's size alone says, and chance. A proxy that does no better has found nothing else."""
+"""Controls: a candidate's size, and random numbers. A proxy that ranks no better than these is of no use."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import zlib
 import numpy as np
 
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.proxy_inputs import Costed
+from sparsesearch.proxies.proxy_inputs import CostedGenome
 
 
 @proxy("params", reads="costs")
-def params(candidate: Costed) -> float:
+def params(candidate: CostedGenome) -> float:
     """Control: minus the parameters."""
     return -float(candidate.costs["params"])
 
 
 @proxy("macs", reads="costs")
-def macs(candidate: Costed) -> float:
+def macs(candidate: CostedGenome) -> float:
     """Control: minus the multiply-accumulates."""
     return -float(candidate.costs["macs"])
 
 
 @proxy("nonzeros", reads="costs")
-def nonzeros(candidate: Costed) -> float:
-    """Control: minus the weights that are not zero."""
+def nonzeros(candidate: CostedGenome) -> float:
+    """Control: minus the number of nonzero weights."""
     return -float(candidate.costs["nonzeros"])
 
 
 @proxy("random", reads="costs")
-def random(candidate: Costed) -> float:
-    """Control: chance, the same for the same genome."""
+def random(candidate: CostedGenome) -> float:
+    """Control: a random number, the same for the same genome."""
     return float(np.random.default_rng(zlib.crc32(candidate.genome.data)).random())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from sparsesearch.proxies.base import proxy
-from sparsesearch.proxies.proxy_inputs import Live
+from sparsesearch.proxies.proxy_inputs import LiveCandidate
 
 
 @proxy("grad_norm", reads="network", supervised=True)
-def grad_norm(live: Live) -> float:
-    """Σ over matrices of |∂L/∂W|₂ of the candidate: a pruned network that was trained should be near its optimum.
+def grad_norm(live: LiveCandidate) -> float:
+    """Σ over matrices of |∂L/∂W|₂ of the candidate: the norm is small near the optimum of a trained network.
 
-    For networks that are not trained, large norms are the good ones (Abdelfattah et al., 2021).
+    For untrained networks, higher norms are better (Abdelfattah et al., 2021).
     """
     return sum(float(gradient.norm()) for gradient in live.gradients().values())

@@ -1,4 +1,4 @@
-"""Output error of each matrix by itself, free from the calibration statistics."""
+"""Output error of each matrix alone, computed from the calibration statistics without a forward pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sparsesearch.pruning import layer_error
 
 
 def relative_error(matrix: PrunedMatrix, inputs: InputStatistics) -> float:
-    """Mean over groups of tr(Δ H Δᵀ) / tr(W H Wᵀ), for inputs of second moment H."""
+    """Return the mean over groups of tr(Δ H Δᵀ) / tr(W H Wᵀ), for inputs of second moment H, (G, I, I)."""
     pairs = zip(matrix.dense_GOI, matrix.narrowed_GOI, inputs.second_moment, strict=True)
     errors = [layer_error(dense, pruned, moment) for dense, pruned, moment in pairs]
     return sum(errors) / len(errors)

@@ -1,4 +1,4 @@
-"""PQ index, a control that sees no data."""
+"""PQ index, a control that reads no data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sparsesearch.proxies.proxy_inputs import PrunedMatrix
 
 @proxy("pq_index", reads="matrix")
 def pq_index(matrix: PrunedMatrix) -> float:
-    """PQ index of what each matrix keeps, times the share that it keeps, summed: sparser weights could lose more.
+    """PQ index of each matrix's kept weights times their share, summed: sparser weights could lose more.
 
     Diao et al., 2023 (arXiv 2302.05601), with p = 1/2 and q = 1.
     """

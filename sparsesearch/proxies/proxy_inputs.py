@@ -1,4 +1,4 @@
-"""What proxies are given."""
+"""The arguments of proxies: a genome's costs, one pruned matrix, or the live network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sparsesearch.supernet.compose import Composer
 
 
 @dataclass(frozen=True)
-class Costed:
+class CostedGenome:
     """A genome and its exact costs.
 
     Attributes:
-        costs: by name (`params`, `macs`, `nonzeros`, ...).
+        costs: costs by name (`params`, `macs`, `nonzeros`, ...).
     """
 
     genome: Genome
@@ -30,16 +30,17 @@ class Costed:
 
 @dataclass(frozen=True)
 class PrunedMatrix:
-    """One matrix of a candidate, float32, as (G groups, O outputs, I inputs); zeros where it is pruned.
+    """One matrix of a candidate, float32, as (G groups, O outputs, I inputs); pruned weights are zero.
 
     Attributes:
-        dense_GOI, pruned_GOI: before and after.
-        narrowed_GOI: after, but with the outputs that cuts remove still there: their loss shows in what reads them.
-        inputs: statistics of the dense network's inputs to it.
-        turn: 1 - mean cosine between what goes into its block and what comes out, in [0, 2].
+        name: the parameter's dotted path.
+        dense_GOI, pruned_GOI: the weights before and after pruning.
+        narrowed_GOI: pruned weights without the cuts of outputs, whose error counts in the matrices that read them.
+        inputs: statistics of its inputs in the dense network.
+        turn: 1 - mean cosine between the input and the output of its block, in [0, 2].
         gradient_GOI, square_GOI: mean and mean square over samples of the dense network's loss gradient (`gradients`).
         curvature_GOI: Hessian of the loss times the mean gradient (`curvature`).
-        expected: statistics of its inputs where all before it is pruned to the expectation over levels (`expected`).
+        expected: statistics of its inputs if all earlier blocks hold their mean over all levels (`expected`).
     """
 
     name: str
@@ -55,23 +56,23 @@ class PrunedMatrix:
 
     @property
     def removed_GOI(self) -> torch.Tensor:
-        """Where weights were and are no longer, bool."""
+        """Mask of the nonzero weights that pruning removed."""
         return (self.pruned_GOI == 0) & (self.dense_GOI != 0)
 
     def removes(self, value_GOI: torch.Tensor | None) -> float:
-        """The sum of a value of each dense weight over those that are removed."""
+        """Return the sum over removed weights of a value of each dense weight, (G, O, I)."""
         assert value_GOI is not None
         return float(value_GOI.double()[self.removed_GOI].sum())
 
 
 @dataclass(frozen=True)
-class Live:
-    """The network as a candidate.
+class LiveCandidate:
+    """The network with a candidate's weights.
 
     Attributes:
-        model: holds the candidate's weights; to be left as it was found.
+        model: the network; a proxy must leave it unchanged.
         samples: calibration samples, the same for every candidate.
-        dense: what the proxy's `prepare` returned for the dense network.
+        dense: the result of the proxy's `prepare` for the dense network.
     """
 
     model: Any
@@ -83,14 +84,17 @@ class Live:
 
     @cached_property
     def matrices(self) -> dict[str, torch.nn.Parameter]:
-        """The candidate's matrices that are not dropped, by name, in the shapes that it has."""
-        own = dict(self.model.named_parameters())
-        return {name: own[name] for name in self.network.matrices if name in own}
+        """The candidate's matrices that are not dropped, by name, in the candidate's shapes."""
+        parameters = dict(self.model.named_parameters())
+        return {name: parameters[name] for name in self.network.matrices if name in parameters}
 
-    def spread(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        """A value of each of a matrix's weights in the dense shape, zero where the candidate's cuts removed some."""
-        return self.composer.spread(name, self.genome, value)
+    def pad_value(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """Return a value of each weight of a matrix in the dense shape, zero for weights removed by cuts."""
+        return self.composer.pad_value(name, self.genome, value)
 
     def gradients(self) -> dict[str, torch.Tensor]:
-        """Gradients of the mean loss over the samples, one backward pass a sample, float32, in its shapes."""
+        """Return gradients of the mean loss over the samples by matrix, float32, in the candidate's shapes.
+
+        Runs one backward pass a sample.
+        """
         return mean_gradients(self.model, self.network.task, self.samples, self.matrices)

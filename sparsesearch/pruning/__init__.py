@@ -1,4 +1,4 @@
-"""Local pruners: one matrix or one group of elements and its statistics in, its levels out."""
+"""Local pruners: each turns one matrix, or one group of elements, and its statistics into levels."""
 
 from sparsesearch.pruning.base import (
     STRUCTURED,

@@ -1,4 +1,4 @@
-"""Bias compensation: what a pruned matrix's bias has to gain so that the mean output stays (FLAP, An et al., 2023)."""
+"""Bias compensation: the change of a pruned matrix's bias that preserves its mean output (FLAP, An et al., 2023)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 
 
 def bias_shift(weight: torch.Tensor, pruned: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-    """(W - Ŵ) E[x], shape (..., O): added to the bias it preserves the mean output over the calibration tokens exactly.
+    """Return (W - Ŵ) E[x], shape (..., O); added to the bias, it preserves the mean output over calibration tokens.
 
     Args:
         weight: dense weights, (..., O, I).
-        pruned: pruned weights at full width, zero where inputs were removed, likewise.
+        pruned: pruned weights of the same shape, zero for removed inputs.
         mean: E[x] of the inputs, (..., I).
     """
     shift: torch.Tensor = ((weight - pruned) @ mean[..., None])[..., 0]

@@ -25,5 +25,5 @@ def cfsp(group: Group, options: PrunerConfig) -> torch.Tensor:
 
 
 def _share(size: torch.Tensor, dim: int) -> torch.Tensor:
-    """Parts of the sum along a dimension; zero where the sum is."""
+    """Return shares of the sum along a dimension; zero if the sum is zero."""
     return size / size.sum(dim=dim, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)

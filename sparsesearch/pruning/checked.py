@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sparsesearch.config import PrunerConfig
-from sparsesearch.plugins import plugin, unfit
+from sparsesearch.plugins import plugin, wrong_return_value
 from sparsesearch.pruning.layer import Group, Layer, Structured, Unstructured, kept_inputs
 
 
@@ -22,11 +22,11 @@ def checked_unstructured(name: str, prune: Unstructured) -> Unstructured:
             levels = prune(layer, kept, options)
         shape = (len(kept), *layer.weight_OI.shape)
         if not _is_tensor(levels, shape):
-            raise unfit(name, levels, f"levels of shape {shape}")
+            raise wrong_return_value(name, levels, f"levels of shape {shape}")
         counts = [int(torch.count_nonzero(level)) for level in levels]
         for count, most in zip(counts, kept, strict=True):
             if count > most:
-                raise unfit(name, levels, f"at most {most:,} nonzeros in a level, got {count:,}")
+                raise wrong_return_value(name, levels, f"at most {most:,} nonzeros in a level, got {count:,}")
         return levels
 
     return checked
@@ -42,21 +42,21 @@ def checked_structured(name: str, prune: Structured) -> Structured:
         with plugin(name):
             found = prune(group, kept, options)
         if not isinstance(found, tuple) or len(found) != 2:
-            raise unfit(name, found, "an order and levels")
+            raise wrong_return_value(name, found, "an order and levels")
         order, levels = found
         removed = group.elements - min(kept, default=group.elements)
         check_order(name, order, group.elements, removed)
         if not isinstance(levels, (list, tuple)) or len(levels) != len(kept):
-            raise unfit(name, levels, f"{len(kept)} levels")
+            raise wrong_return_value(name, levels, f"{len(kept)} levels")
         for count, weights in zip(kept, levels, strict=True):
             shapes = [
                 (len(reader.layer.weight_OI), len(kept_inputs(reader.index, order, count))) for reader in group.readers
             ]
             if not isinstance(weights, (list, tuple)) or len(weights) != len(shapes):
-                raise unfit(name, weights, f"weights of {len(shapes)} matrices in each level")
+                raise wrong_return_value(name, weights, f"weights of {len(shapes)} matrices in each level")
             for weight, shape in zip(weights, shapes, strict=True):
                 if not _is_tensor(weight, shape):
-                    raise unfit(name, weight, f"weights of shape {shape}")
+                    raise wrong_return_value(name, weight, f"weights of shape {shape}")
         return order, list(levels)
 
     return checked
@@ -84,16 +84,16 @@ def check_order(name: str, order: Any, count: int, least: int) -> None:
     """Raise InputError SS127 for what are not at least `least` different indices below `count`."""
     expected = f"{least} different indices from 0 to {count - 1}, as a tensor of integers"
     if not isinstance(order, torch.Tensor) or order.dim() != 1 or order.is_floating_point() or order.is_complex():
-        raise unfit(name, order, expected)
+        raise wrong_return_value(name, order, expected)
     given = order.tolist()
     if len(given) < least or len(set(given)) < len(given) or not all(0 <= i < count for i in given):
-        raise unfit(name, order, expected)
+        raise wrong_return_value(name, order, expected)
 
 
 def check_scores(name: str, scores: Any, shape: tuple[int, ...]) -> None:
     """Raise InputError SS127 for scores that cannot be put in order."""
     if not _is_tensor(scores, shape) or bool(scores.isnan().any()):
-        raise unfit(name, scores, f"a tensor of scores of shape {shape}, none of them nan")
+        raise wrong_return_value(name, scores, f"a tensor of scores of shape {shape}, none of them nan")
 
 
 def _is_tensor(value: Any, shape: tuple[int, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""From a score of each element to an order of removal and levels: what structured pruners by score share."""
+"""An order of removal and levels from a score of each element, for all structured pruners by score."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import torch
 from sparsesearch.config import PrunerConfig
 from sparsesearch.pruning.checked import called, check_scores
 from sparsesearch.pruning.layer import Group, Structured, kept_inputs
-from sparsesearch.pruning.obs import refits, system
+from sparsesearch.pruning.obs import damped_system, refit_levels
 
-# (group, options) -> score_E, the lowest go first
+# (group, options) -> scores (E,), of which the lowest are removed first
 ElementScore = Callable[[Group, PrunerConfig], torch.Tensor]
 
 
 def by_element_score(score: ElementScore) -> Structured:
-    """The pruner that removes elements of lowest score first, ties by index; it has the score's name and docstring.
+    """Return the pruner that removes elements of lowest score first, ties by index.
 
-    Weights of kept inputs stay as they are, or with `options.refit` become the least-squares refit.
+    It has the score's name and docstring. Weights of kept inputs stay unchanged, or with `options.refit` become the
+    least-squares refit.
     """
 
     @wraps(score)
@@ -31,8 +32,8 @@ def by_element_score(score: ElementScore) -> Structured:
         check_scores(f"score {called(score)!r}", scores, (group.elements,))
         order = scores.argsort(stable=True)[:removed].cpu()
         if options.refit:
-            systems = [system(reader, options.damp) for reader in group.readers]
-            return order, refits(group.readers, systems, order, kept)
+            systems = [damped_system(reader, options.damp) for reader in group.readers]
+            return order, refit_levels(group.readers, systems, order, kept)
         return order, [
             [reader.layer.weight_OI[:, kept_inputs(reader.index, order, count)] for reader in group.readers]
             for count in kept

@@ -1,4 +1,4 @@
-"""FLAP (An et al., 2023, arXiv 2312.11983): how much a reader's output fluctuates with an input."""
+"""FLAP (An et al., 2023, arXiv 2312.11983): the fluctuation of a reader's output with an input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparsesearch.pruning.layer import Group
 def flap(group: Group, options: PrunerConfig) -> torch.Tensor:
     """FLAP: remove elements by Var(x_j) ‖W_:j‖² (WIFV), summed over their inputs and readers.
 
-    That is the squared output error of removing input j alone once its mean is moved into the bias; see `bias_shift`.
+    This is the squared output error of removing input j alone if its mean is moved into the bias; see `bias_shift`.
     """
     fluctuations = [
         reader.by_element(variance(reader.layer.inputs) * reader.layer.weight_OI.square().sum(dim=0))

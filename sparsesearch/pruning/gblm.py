@@ -1,4 +1,4 @@
-"""GBLM (Das et al., 2023, arXiv 2311.04902): Wanda's score with the loss gradient beside the input's norm."""
+"""GBLM (Das et al., 2023, arXiv 2311.04902): Wanda's score with the loss gradient added to the input's norm."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.pruning.input_moments import norm
-from sparsesearch.pruning.layer import Layer, needed
+from sparsesearch.pruning.layer import Layer, require_gradient
 from sparsesearch.pruning.score import Scope
 
 
@@ -16,5 +16,5 @@ def gblm(layer: Layer, options: PrunerConfig) -> tuple[torch.Tensor, Scope]:
     ‖X_j‖ is a root mean square over tokens and G = sqrt(E[g²]) one over samples, so that their number does not matter.
     Raises InputError SS209 without gradients.
     """
-    gradient_OI = needed(layer.gradient_square_OI, "gblm").sqrt()
+    gradient_OI = require_gradient(layer.gradient_square_OI, "gblm").sqrt()
     return layer.weight_OI.abs() * (norm(layer.inputs) + options.alpha * gradient_OI), "row"

@@ -1,4 +1,4 @@
-"""What local pruners are given: one matrix and its inputs, or one group of elements with the matrices around it.
+"""The arguments of local pruners: one matrix and its inputs, or one group of elements with the matrices around it.
 
 Shape suffixes: O outputs, I inputs, L levels, E elements.
 """
@@ -17,13 +17,13 @@ from sparsesearch.errors import problem
 
 @dataclass(frozen=True)
 class Layer:
-    """One matrix of dense weights (O, I), float32, and what is known of its inputs and of the loss around it.
+    """One matrix, with statistics of its inputs and of the loss gradient.
 
     Attributes:
-        weight_OI: the dense weights.
+        weight_OI: the dense weights, (O, I), float32.
         inputs: statistics of its inputs.
-        gradient_square_OI: mean over calibration samples of the squared loss gradient of each weight.
-        gradient_OI: mean over calibration samples of the loss gradient of each weight.
+        gradient_square_OI: mean over calibration samples of the squared loss gradient of each weight, (O, I).
+        gradient_OI: mean over calibration samples of the loss gradient of each weight, (O, I).
     """
 
     weight_OI: torch.Tensor
@@ -32,10 +32,10 @@ class Layer:
     gradient_OI: torch.Tensor | None = None
 
     def inputs_only(self, columns: torch.Tensor) -> Layer:
-        """The same for some of the inputs alone."""
-        given = self.inputs
+        """Return the layer of some of the inputs, of indices (inputs,)."""
+        full = self.inputs
         inputs = InputStatistics(
-            given.second_moment[columns][:, columns], given.mean[columns], given.sequence_square[columns]
+            full.second_moment[columns][:, columns], full.mean[columns], full.sequence_square[columns]
         )
         square, mean = (g if g is None else g[:, columns] for g in (self.gradient_square_OI, self.gradient_OI))
         return Layer(self.weight_OI[:, columns], inputs, square, mean)
@@ -43,19 +43,24 @@ class Layer:
 
 @dataclass(frozen=True)
 class Reader:
-    """A matrix all of whose inputs belong to the elements of a cut; element e is the inputs `index[e]`, (E, span)."""
+    """A matrix whose inputs all belong to the elements of a cut.
+
+    Attributes:
+        layer: the matrix.
+        index: the inputs of each element, (E, span).
+    """
 
     layer: Layer
     index: torch.Tensor
 
     def by_element(self, value_I: torch.Tensor) -> torch.Tensor:
-        """A value of each input, summed over the inputs of each element, shape (E,)."""
+        """Return the sum over the inputs of each element of a value of each input, (I,) -> (E,)."""
         return value_I[self.index].sum(dim=1)
 
 
 @dataclass(frozen=True)
 class Writer:
-    """The rows by which a matrix writes each element, and the mean and mean square of their loss gradients.
+    """The rows of a matrix that write each element, and mean and mean square of their loss gradients.
 
     All of shape (E, span, inputs).
     """
@@ -79,18 +84,19 @@ class Group:
 
     @property
     def elements(self) -> int:
+        """Number of elements, E."""
         return len(self.readers[0].index)
 
 
-# (layer, weights kept at each level, options) -> weight_LOI with at most that many nonzeros each
+# (layer, weights kept at each level, options) -> weights of every level, (L, O, I), with at most that many nonzeros
 Unstructured = Callable[[Layer, Sequence[int], PrunerConfig], torch.Tensor]
 # (group, elements kept at each level, options)
-#   -> elements in order of removal, and for each level the weights of the kept inputs of every reader
+#   -> elements in order of removal, and for each level the weights (O, kept inputs) of every reader
 Structured = Callable[[Group, Sequence[int], PrunerConfig], tuple[torch.Tensor, list[list[torch.Tensor]]]]
 
 
-def needed(gradient: torch.Tensor | None, pruner: str) -> torch.Tensor:
-    """The gradients, or InputError SS209 where none were gathered."""
+def require_gradient(gradient: torch.Tensor | None, pruner: str) -> torch.Tensor:
+    """Return the gradients, of any shape; raises InputError SS209 if none were gathered."""
     if gradient is None:
         raise problem(
             "SS209",
@@ -101,12 +107,18 @@ def needed(gradient: torch.Tensor | None, pruner: str) -> torch.Tensor:
 
 
 def kept_elements(order: torch.Tensor, elements: int, count: int) -> torch.Tensor:
-    """The `count` elements that are left after the first removals of an order, ascending."""
-    alive = torch.ones(elements, dtype=torch.bool)
-    alive[order[: elements - count]] = False
-    return alive.nonzero().flatten()
+    """Return the `count` elements that remain after the first removals of an order, ascending, (count,)."""
+    kept = torch.ones(elements, dtype=torch.bool)
+    kept[order[: elements - count]] = False
+    return kept.nonzero().flatten()
 
 
 def kept_inputs(index: torch.Tensor, order: torch.Tensor, count: int) -> torch.Tensor:
-    """The inputs of the elements that are left, ascending."""
+    """Return the inputs of the `count` elements that remain, ascending, (count * span,).
+
+    Args:
+        index: the inputs of each element, (E, span).
+        order: elements in order of removal, (removed,).
+        count: number of elements that remain.
+    """
     return index[kept_elements(order, len(index), count)].flatten().sort().values

@@ -7,10 +7,10 @@ import torch
 from sparsesearch.errors import problem
 
 
-def damped(second_moment_II: torch.Tensor, damp: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """H + λI with λ = damp * mean diagonal, and which inputs never fire.
+def add_damping(second_moment_II: torch.Tensor, damp: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return H + λI, (I, I), with λ = damp * mean diagonal, and the mask of dead inputs, which are always zero, (I,).
 
-    Dead inputs get a unit diagonal, so that they neither make H singular nor touch other inputs.
+    Dead inputs get a unit diagonal, so that they neither make H singular nor affect other inputs.
     """
     matrix = second_moment_II.clone()
     dead = matrix.diagonal() <= 0
@@ -20,12 +20,13 @@ def damped(second_moment_II: torch.Tensor, damp: float) -> tuple[torch.Tensor, t
 
 
 def inverse_cholesky(second_moment_II: torch.Tensor, damp: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Upper Cholesky factor U of the damped inverse (Uᵀ U = H⁻¹) and the dead inputs.
+    """Return the upper Cholesky factor U, (I, I), of the damped inverse (Uᵀ U = H⁻¹), and the mask of dead inputs.
 
-    Damping rises tenfold, up to three times, where H is not numerically positive definite; raises InputError SS208.
+    While H is not numerically positive definite, damping rises tenfold, up to three times; then raises InputError
+    SS208.
     """
     for attempt in range(4):
-        matrix, dead = damped(second_moment_II, damp * 10**attempt)
+        matrix, dead = add_damping(second_moment_II, damp * 10**attempt)
         lower, failed = torch.linalg.cholesky_ex(matrix)
         if failed:
             continue
@@ -35,5 +36,5 @@ def inverse_cholesky(second_moment_II: torch.Tensor, damp: float) -> tuple[torch
     raise problem(
         "SS208",
         f"second moments of {len(second_moment_II)} inputs are not positive definite, even damped.",
-        fix="Are the model's activations finite? Otherwise give more calibration text.",
+        fix="Check that the model's activations are finite, or give more calibration text.",
     )

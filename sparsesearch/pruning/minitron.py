@@ -1,4 +1,4 @@
-"""Minitron (Muralidharan et al., 2024, arXiv 2407.14679): how strongly an element is activated; forward passes only."""
+"""Minitron (Muralidharan et al., 2024, arXiv 2407.14679): an element's activation, from forward passes only."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ import torch
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.pruning.layer import Group, Reader, kept_inputs
-from sparsesearch.pruning.linalg import damped
+from sparsesearch.pruning.linalg import add_damping
 
-# weights (O, I) and second moments (I, I), damped
+# Weights (O, I) and damped second moments (I, I).
 System = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -32,16 +32,23 @@ def obs(group: Group, kept: Sequence[int], options: PrunerConfig) -> tuple[torch
         The elements removed, in order, as many as the smallest level needs; and for each level and reader the weights
         of the kept inputs in ascending order, (O, inputs).
     """
-    systems = [system(reader, options.damp) for reader in group.readers]
+    systems = [damped_system(reader, options.damp) for reader in group.readers]
     sweeps = [Sweep(w, torch.linalg.inv(m), r.index) for (w, m), r in zip(systems, group.readers, strict=True)]
     order = removal_order(sweeps, group.elements - min(kept, default=group.elements))
-    return order, refits(group.readers, systems, order, kept)
+    return order, refit_levels(group.readers, systems, order, kept)
 
 
-def refits(
+def refit_levels(
     readers: Sequence[Reader], systems: Sequence[System], order: torch.Tensor, kept: Sequence[int]
 ) -> list[list[torch.Tensor]]:
-    """For each level and reader the refit weights of the inputs that an order of removal leaves."""
+    """Return for each level and reader the refit weights of the inputs that remain, (O, kept inputs).
+
+    Args:
+        readers: the matrices that read the elements.
+        systems: the system of each reader.
+        order: elements in order of removal, (removed,).
+        kept: elements kept at each level.
+    """
     levels = []
     for count in kept:
         level = []
@@ -53,37 +60,48 @@ def refits(
 
 
 def refit(weight_OI: torch.Tensor, matrix_II: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Least-squares weights of the kept inputs, W_S = (W H)_S H_SS⁻¹, shape (O, kept)."""
-    system, product = matrix_II[columns][:, columns], (weight_OI @ matrix_II)[:, columns]
-    solution: torch.Tensor = torch.linalg.solve(system, product.T)
+    """Return the least-squares weights of the kept inputs, W_S = (W H)_S H_SS⁻¹, shape (O, kept).
+
+    Args:
+        weight_OI: dense weights W, (O, I).
+        matrix_II: damped second moments H, (I, I).
+        columns: the kept inputs S, (kept,).
+    """
+    damped_system, product = matrix_II[columns][:, columns], (weight_OI @ matrix_II)[:, columns]
+    solution: torch.Tensor = torch.linalg.solve(damped_system, product.T)
     return solution.T.contiguous()
 
 
-def system(reader: Reader, damp: float) -> System:
-    """Weights and damped second moments in float64."""
-    matrix, dead = damped(reader.layer.inputs.second_moment.double(), damp)
-    # Inputs that never fire carry nothing: with zero weights they are the first to go.
+def damped_system(reader: Reader, damp: float) -> System:
+    """Return a reader's weights (O, I) and damped second moments (I, I) in float64."""
+    matrix, dead = add_damping(reader.layer.inputs.second_moment.double(), damp)
+    # Inputs that are always zero get zero weights, so that they are removed first.
     return reader.layer.weight_OI.double().masked_fill(dead, 0.0), matrix
 
 
 class Sweep:
-    """One reader's weights and inverse second moments while elements are removed, exactly downdated."""
+    """One reader's weights and inverse second moments, updated exactly while elements are removed."""
 
     def __init__(self, weight_OI: torch.Tensor, inverse_II: torch.Tensor, index_ES: torch.Tensor) -> None:
         self.weight, self.inverse, self.index = weight_OI.clone(), inverse_II.clone(), index_ES.to(weight_OI.device)
 
-    def costs(self, alive: torch.Tensor) -> torch.Tensor:
-        """What removing each element alone adds to the squared output error, shape (E,); any value where removed."""
+    def costs(self, present: torch.Tensor) -> torch.Tensor:
+        """Return the squared output error that removing each element alone adds, shape (E,).
+
+        Args:
+            present: mask of the elements not removed so far, (E,); costs of the others have no meaning.
+        """
         if self.index.shape[1] == 1:
             columns = self.index[:, 0]
             return self.weight.square().sum(dim=0)[columns] / self.inverse.diagonal()[columns]
         blocks = self.inverse[self.index[:, :, None], self.index[:, None, :]]
-        blocks[~alive] = torch.eye(self.index.shape[1], dtype=blocks.dtype, device=blocks.device)
+        blocks[~present] = torch.eye(self.index.shape[1], dtype=blocks.dtype, device=blocks.device)
         grouped = self.weight[:, self.index].permute(1, 2, 0)  # (E, span, O)
         costs: torch.Tensor = (torch.linalg.solve(blocks, grouped) * grouped).sum(dim=(1, 2))
         return costs
 
     def remove(self, element: int) -> None:
+        """Remove an element's inputs and update all other weights."""
         columns = self.index[element]
         gain = torch.linalg.solve(self.inverse[columns][:, columns], self.inverse[columns])  # (span, I)
         self.weight -= self.weight[:, columns] @ gain
@@ -92,14 +110,14 @@ class Sweep:
 
 
 def removal_order(sweeps: Sequence[Sweep], remove: int) -> torch.Tensor:
-    """The first `remove` elements in order of removal, cheapest over all readers first."""
-    alive = torch.ones(len(sweeps[0].index), dtype=torch.bool, device=sweeps[0].weight.device)
+    """Return the first `remove` elements in order of removal, cheapest over all readers first, (remove,)."""
+    present = torch.ones(len(sweeps[0].index), dtype=torch.bool, device=sweeps[0].weight.device)
     order = []
     for _ in range(remove):
-        costs = torch.stack([sweep.costs(alive) for sweep in sweeps]).sum(dim=0)
-        chosen = int(costs.masked_fill(~alive, torch.inf).argmin())
+        costs = torch.stack([sweep.costs(present) for sweep in sweeps]).sum(dim=0)
+        cheapest = int(costs.masked_fill(~present, torch.inf).argmin())
         for sweep in sweeps:
-            sweep.remove(chosen)
-        alive[chosen] = False
-        order.append(chosen)
+            sweep.remove(cheapest)
+        present[cheapest] = False
+        order.append(cheapest)
     return torch.tensor(order, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""The first elements stay: for networks whose elements are sorted already, as those of an elastic supernet are."""
+"""Keep the first elements, for networks whose elements are already sorted, as those of an elastic supernet are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random pruning, the control that every criterion has to beat."""
+"""Random pruning, the control for all other criteria."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sparsesearch.pruning.score import Scope
 
 def random(layer: Layer, options: PrunerConfig) -> tuple[torch.Tensor, Scope]:
     """Random: keep weights drawn by `seed` and the matrix's shape, values unchanged."""
-    return _drawn(options.seed, *layer.weight_OI.shape).to(layer.weight_OI.device), "layer"
+    return _random_scores(options.seed, *layer.weight_OI.shape).to(layer.weight_OI.device), "layer"
 
 
 def element_random(group: Group, options: PrunerConfig) -> torch.Tensor:
     """Random: remove elements drawn by `seed` and their number."""
-    return _drawn(options.seed, group.elements)
+    return _random_scores(options.seed, group.elements)
 
 
-def _drawn(seed: int, *shape: int) -> torch.Tensor:
-    """Uniform in [0, 1), a function of seed and shape alone, so that no order of calls changes it."""
+def _random_scores(seed: int, *shape: int) -> torch.Tensor:
+    """Return numbers of this shape, uniform in [0, 1); they depend only on seed and shape, not on earlier calls."""
     return torch.from_numpy(np.random.default_rng([seed, *shape]).random(shape))

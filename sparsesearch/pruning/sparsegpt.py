@@ -16,18 +16,18 @@ from sparsesearch.pruning.layer import Layer
 from sparsesearch.pruning.linalg import inverse_cholesky
 from sparsesearch.pruning.pattern import keep_n_of_m, n_of_m
 
-BLOCK = 128
+COLUMNS_PER_BLOCK = 128
 
 
 def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch.Tensor:
     """SparseGPT: prune column by column and let the weights that stay make up for the error.
 
     The mask is chosen in column blocks of 128 on w² / U_jj² over all rows; each block keeps its share of the level's
-    count, so the total is exact. With a pattern N:M it is chosen group by group when the sweep comes to the group, on
-    the weights as updated by then. The summed squared errors equal tr(Δ (H + λI) Δᵀ).
+    count, so the total is exact. With a pattern N:M it is chosen group by group when the sweep reaches the group, on
+    the weights as updated so far. The summed squared errors equal tr(Δ (H + λI) Δᵀ).
 
     Args:
-        layer: dense weights, and H = E[x xᵀ]; inputs that never fire have their weights set to zero.
+        layer: dense weights, and H = E[x xᵀ]; weights of inputs that are always zero are set to zero.
         kept: weights kept at each level.
         options: `damp` is λ as a fraction of the mean diagonal of H; `pattern`.
 
@@ -35,7 +35,7 @@ def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch
         Pruned weights, shape (L, O, I).
 
     Raises:
-        InputError: SS104 where a pattern does not fit, or with a polish, whose masks are for unchanged weights.
+        InputError: SS104 if a pattern does not fit, or with `options.polish`, whose masks are for unchanged weights.
     """
     if options.polish:
         raise problem(
@@ -47,7 +47,7 @@ def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch
     upper, dead = inverse_cholesky(layer.inputs.second_moment, options.damp)
     inputs = layer.weight_OI.shape[1]
     work = layer.weight_OI.masked_fill(dead, 0.0).repeat(len(kept), 1, 1)
-    width = max(BLOCK // m * m, m)  # whole groups
+    width = max(COLUMNS_PER_BLOCK // m * m, m)  # a multiple of m
     for start in range(0, inputs, width):
         stop = min(start + width, inputs)
         block, factor = work[:, :, start:stop], upper[start:stop, start:stop]
@@ -69,7 +69,7 @@ def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch
 
 
 def _largest(score_LOJ: torch.Tensor, quotas: Sequence[int]) -> torch.Tensor:
-    """A mask of the `quotas[l]` largest scores at each level l, shape like the scores."""
+    """Return the mask of the `quotas[l]` largest scores at each level l, of the shape of the scores."""
     flat = score_LOJ.flatten(1)
     keep = torch.zeros_like(flat, dtype=torch.bool)
     for level, quota in enumerate(quotas):

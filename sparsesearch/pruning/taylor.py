@@ -1,4 +1,4 @@
-"""Taylor criteria: how much the loss changes when a weight is set to zero (Molchanov et al., 2019; LLM-Pruner, 2023).
+"""Taylor criteria: the loss change of setting a weight to zero (Molchanov et al., 2019; LLM-Pruner, 2023).
 
 First order |w E[g]|; second order w² E[g²], with the diagonal of the empirical Fisher matrix for the Hessian. An
 element's score sums those of its weights, each taken as a magnitude, so that opposite signs do not cancel.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from sparsesearch.config import PrunerConfig
-from sparsesearch.pruning.layer import Group, Layer, needed
+from sparsesearch.pruning.layer import Group, Layer, require_gradient
 from sparsesearch.pruning.score import Scope
 
 
@@ -38,5 +38,5 @@ def _change(
     weight: torch.Tensor, gradient: torch.Tensor | None, gradient_square: torch.Tensor | None, order: int
 ) -> torch.Tensor:
     if order == 1:
-        return (weight * needed(gradient, "taylor")).abs()
-    return weight.square() * needed(gradient_square, "taylor")
+        return (weight * require_gradient(gradient, "taylor")).abs()
+    return weight.square() * require_gradient(gradient_square, "taylor")

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import bootstrap
 
 from sparsesearch import pareto
+from sparsesearch.arrays import Floats
 from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.workflows.compare import Contender, Moment, judge, moments
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome, Space
 
-Floats = npt.NDArray[np.float64]
 # Of intervals over seeds.
 CONFIDENCE = 0.95
 

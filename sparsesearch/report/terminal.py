@@ -88,7 +88,7 @@ def unit_bars(space: Space, candidate: Evaluation) -> Table:
     table.add_column("kept", justify="right")
     table.add_column("")
     for unit, level in zip(space.units, candidate.genome.levels.tolist(), strict=True):
-        kept = 1 - unit.removed(level)
+        kept = 1 - unit.removed_fraction(level)
         count = f"{unit.levels[level]:,} of {unit.total:,}"
         table.add_row(unit.name.removeprefix("model."), count, f"{_bar(kept, 20):<20} {kept:.0%}")
     return table
@@ -129,7 +129,7 @@ def block_bars(space: Space, candidate: Evaluation, width: int) -> Table | None:
     """
     rows = list(dict.fromkeys(row_name(u.module, u.kind) for u in space.units))
     kept = {
-        (u.block, row_name(u.module, u.kind)): 1 - u.removed(level)
+        (u.block, row_name(u.module, u.kind)): 1 - u.removed_fraction(level)
         for u, level in zip(space.units, candidate.genome.levels.tolist(), strict=True)
     }
     # A column holds a bar, a space and `100%`; two spaces lie between columns.

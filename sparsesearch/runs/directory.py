@@ -39,10 +39,10 @@ from sparsesearch.errors import (
 )
 from sparsesearch.files import (
     LineWriter,
+    atomic_write_tree,
     check_regular,
     read_json,
     read_lines,
-    replacing_tree,
     trim_torn_line,
     write_json,
     write_text,
@@ -277,7 +277,7 @@ class RunDirectory:
             if target.exists() and self._read_samples(role).digest == digest:
                 return role
         self._samples.pop(role, None)
-        with replacing_tree(target) as temporary:
+        with atomic_write_tree(target) as temporary:
             samples.save(temporary)
             write_json(temporary / DIGEST, {"sha256": digest})
         return role

@@ -13,7 +13,7 @@ from sparsesearch import pareto
 from sparsesearch.config import Strict
 from sparsesearch.config.base import LARGEST
 from sparsesearch.errors import problem
-from sparsesearch.plugins import described, plugin, unfit
+from sparsesearch.plugins import describe_value, plugin, wrong_return_value
 from sparsesearch.searchers.records import ROLES, Evaluation, Proposal
 from sparsesearch.searchers.screening import Screen
 from sparsesearch.space import Genome, Space
@@ -160,7 +160,7 @@ class Searcher(ABC):
         with plugin(name):
             found = self.generation(self.index, np.random.default_rng([self.seed, self.index]))
         if not isinstance(found, (list, tuple)):
-            raise unfit(name, found, "a list of proposals")
+            raise wrong_return_value(name, found, "a list of proposals")
         for proposal in found:
             if fault := _problem(proposal, self.space):
                 raise problem("SS127", f"{name} proposed what cannot be measured: {fault}.", fix="Mend it.")
@@ -220,10 +220,10 @@ class Searcher(ABC):
 def _problem(proposal: Proposal, space: Space) -> str:
     """Why a proposal cannot be measured in a space; '' where it can."""
     if not isinstance(proposal, Proposal):
-        return f"{described(proposal)} is no Proposal"
+        return f"{describe_value(proposal)} is no Proposal"
     genome = proposal.genome
     if not isinstance(genome, Genome):
-        return f"{described(genome)} is no Genome"
+        return f"{describe_value(genome)} is no Genome"
     if len(genome.data) != 2 * len(space.units):
         return f"a genome of {len(genome)} levels, the space has {len(space.units)} units"
     outside = np.flatnonzero((genome.levels < 0) | (genome.levels > space.max_levels))
@@ -235,8 +235,8 @@ def _problem(proposal: Proposal, space: Space) -> str:
     for name in ("tokens", "draw", "trained"):
         value = getattr(proposal, name)
         if not isinstance(value, (int, np.integer)) or not 0 <= value <= LARGEST:
-            return f"{name} {described(value)}, not an integer from 0"
-    return "" if isinstance(proposal.origin, str) else f"an origin that is no text: {described(proposal.origin)}"
+            return f"{name} {describe_value(value)}, not an integer from 0"
+    return "" if isinstance(proposal.origin, str) else f"an origin that is no text: {describe_value(proposal.origin)}"
 
 
 def rank(evaluation: Evaluation) -> float:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sparsesearch import pareto
+from sparsesearch.arrays import Floats
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.cost import cost_index
 
@@ -25,7 +25,7 @@ class Screen:
             never be found out otherwise.
     """
 
-    scores: Callable[[Any], npt.NDArray[np.float64]]
+    scores: Callable[[Any], Floats]
     children: int
     unscreened: float
 

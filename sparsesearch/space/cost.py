@@ -1,8 +1,8 @@
 """Exact integer costs of any genome, from tables.
 
-A model is a sum of parts (its tensors). A part's cost depends on the *cuts* that narrow it along its axes (FFN width,
-KV groups, experts, channels), the *sparsity* of its weights, and the *drop* of its sublayer. Nonzeros are counted
-inside the cuts, so costs of a mixed space are exact although they are not additive over units.
+A model's cost is the sum over its parts (its tensors). A part's cost depends on the *cuts* that narrow it along its
+axes (FFN width, KV groups, experts, channels), the *sparsity* of its weights, and the *drop* of its sublayer. Nonzeros
+are counted inside the cuts, so costs of a mixed space are exact although they are not additive over units.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from sparsesearch.arrays import Bools, Ints
 from sparsesearch.errors import SparseSearchError, problem
 from sparsesearch.space.unit import Unit
 
@@ -27,16 +28,14 @@ COSTS = {
     "latency_ns": "nanoseconds of one request, put together from what was measured on the device that `latency` names",
     "memory_bytes": "memory of that request: weights, KV cache and, as measured on the dense network, activations",
 }
-# What is known only where a device was measured.
+# Costs that are known only after measuring on a device.
 MEASURED = ("latency_ns", "memory_bytes")
 _INDEX = {name: i for i, name in enumerate(COSTS)}
 
-Ints = npt.NDArray[np.int64]
-# Sums of costs stay below: what 64 bits hold, less the error of adding in floating point.
-_BEYOND = 2.0**62
+# Sums of costs must stay below this: the range of int64, less the error of adding in floating point.
+_MAX_TOTAL = 2.0**62
 
-
-# How many cuts may narrow one tensor.
+# Largest number of cuts that may narrow one tensor.
 CUTS = 4
 
 
@@ -49,9 +48,9 @@ class Part:
         params, macs, kv_bytes: one value for each combination of levels of `cuts`, the last cut running fastest.
         nonzeros: for each level of `sparsity`, one value for each such combination.
         cuts: names of the units that narrow the tensor, at most `CUTS`.
-        sparsity, drop: names of further units that touch it, or None.
-        latency_ns, memory_bytes: like params, where they were measured; else empty.
-        free: whether it is not there at the dense levels of everything (a bias that only compensates pruning).
+        sparsity, drop: names of the units that prune its weights and drop its sublayer, or None.
+        latency_ns, memory_bytes: like params, if they were measured; else empty.
+        free: whether the dense model does not have it (a bias that only compensates pruning).
         prunable: whether it is a matrix that some unit prunes (embeddings, norms and biases are not).
     """
 
@@ -69,7 +68,7 @@ class Part:
     memory_bytes: tuple[int, ...] = ()
 
     def with_nonzeros(self, nonzeros: Sequence[Sequence[int]]) -> Part:
-        """The same part with measured nonzeros in place of nominal ones."""
+        """Return the same part with measured nonzeros instead of nominal ones."""
         return replace(self, nonzeros=tuple(tuple(row) for row in nonzeros))
 
 
@@ -79,7 +78,7 @@ class CostModel:
     def __init__(self, units: Sequence[Unit], parts: Sequence[Part], bytes_per_weight: int) -> None:
         self.units, self.parts, self.bytes_per_weight = tuple(units), tuple(parts), bytes_per_weight
         position = {unit.name: i for i, unit in enumerate(units)}
-        absent = len(units)  # index of an appended column of zeros: "no such unit" reads as level 0
+        absent = len(units)  # index of an appended column of zeros, so that an absent unit reads as level 0
         # The units whose levels choose a part's row in its table, and how far one level moves that row.
         self._unit = np.full((CUTS + 1, len(parts)), absent)
         self._stride = np.zeros((CUTS + 1, len(parts)), dtype=np.int64)
@@ -98,10 +97,10 @@ class CostModel:
         self._offset = np.cumsum([0, *sizes[:-1]])
         self._table = np.concatenate([self._rows(p) for p in parts])
         largest = np.maximum.reduceat(self._table, self._offset).astype(float).sum(axis=0)
-        if (largest >= _BEYOND).any():
+        if (largest >= _MAX_TOTAL).any():
             raise _too_large("the network")
         self._max_level = np.array([len(u.levels) - 1 for u in units], dtype=np.int64)
-        # (unit, part) pairs, grouped by unit: what changes when one unit moves.
+        # (unit, part) pairs, grouped by unit: the parts whose costs change when one unit moves.
         touching = [*self._unit, self._drop]
         pairs = sorted({(int(c[p]), p) for p in range(len(parts)) for c in touching if c[p] != absent})
         self._pair_unit = np.array([u for u, _ in pairs], dtype=np.int64)
@@ -126,68 +125,83 @@ class CostModel:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The costs that are known here."""
+        """Names of the known costs, in the order of `COSTS`."""
         measured = any(part.latency_ns for part in self.parts)
         return tuple(name for name in COSTS if measured or name not in MEASURED)
 
     def table(self, part: int, cost: str) -> Ints:
-        """A cost of one part at all levels of what touches it, (levels of its sparsity, of its first cut, ...)."""
-        own = self.parts[part]
-        rows = self._table[self._offset[part] :][: self.sizes[part], cost_index(cost)]
+        """Return a cost of one part at all levels of its units, (levels of its sparsity, of its first cut, ...)."""
+        rows = self._table[self._offset[part] :][: self.rows_per_part[part], cost_index(cost)]
         levels = {unit.name: len(unit.levels) for unit in self.units}
-        return rows.reshape(len(own.nonzeros), *(levels[cut] for cut in own.cuts))
+        return rows.reshape(len(self.parts[part].nonzeros), *(levels[cut] for cut in self.parts[part].cuts))
 
     @cached_property
-    def moves(self) -> npt.NDArray[np.bool_]:
-        """Whether a unit's levels change a cost, whatever the others are; shape (units, costs)."""
-        found = np.zeros((len(self.units), len(COSTS)), dtype=bool)
+    def cost_depends_on_unit(self) -> Bools:
+        """Whether a unit's level can change a cost, at any levels of the other units; shape (units, costs)."""
+        depends = np.zeros((len(self.units), len(COSTS)), dtype=bool)
         for unit, part in zip(self._pair_unit, self._pair_part, strict=True):
-            rows = self._table[self._offset[part] :][: self.sizes[part]]
+            rows = self._table[self._offset[part] :][: self.rows_per_part[part]]
             if self._drop[part] == unit:
-                found[unit] |= rows.any(axis=0)
+                depends[unit] |= rows.any(axis=0)
             for axis in np.flatnonzero(self._unit[:, part] == unit):
                 by_level = rows.reshape(-1, self._max_level[unit] + 1, self._stride[axis, part], len(COSTS))
-                found[unit] |= (by_level != by_level[:, :1]).any(axis=(0, 1, 2))
-        return found
+                depends[unit] |= (by_level != by_level[:, :1]).any(axis=(0, 1, 2))
+        return depends
 
     def totals(self, levels: npt.ArrayLike) -> Ints:
-        """Costs in the order of `COSTS` of level vectors, shape (..., units) -> (..., costs)."""
-        total: Ints = self._by_part(levels).sum(axis=-2)
+        """Return costs in the order of `COSTS` of level vectors, shape (..., units) -> (..., costs)."""
+        total: Ints = self._part_costs(levels).sum(axis=-2)
         return total
 
-    def _by_part(self, levels: npt.ArrayLike) -> Ints:
-        row, dropped = self.rows(levels)
+    def _part_costs(self, levels: npt.ArrayLike) -> Ints:
+        """Return costs of each part, shape (..., units) -> (..., parts, costs)."""
+        row, dropped = self.part_rows(levels)
         costs: Ints = self._table[row]
         return costs * ~dropped[..., None] if self._drops else costs
 
-    def rows(self, levels: npt.ArrayLike) -> tuple[Ints, npt.NDArray[np.bool_]]:
-        """For each part the row of its combination of levels, and whether its sublayer is dropped, (..., parts) each.
+    def part_rows(self, levels: npt.ArrayLike) -> tuple[Ints, Bools]:
+        """Return for each part the row of its combination of levels, and whether its sublayer is dropped.
 
         Rows count through all parts in order, each with its combinations of (sparsity, cuts), the last cut fastest.
+
+        Args:
+            levels: level vectors, (..., units).
+
+        Returns:
+            Rows and drops, (..., parts) each.
         """
         levels = np.asarray(levels, dtype=np.int64)
         padded = np.concatenate([levels, np.zeros((*levels.shape[:-1], 1), dtype=np.int64)], axis=-1)
         row: Ints = self._offset + (padded[..., self._unit] * self._stride).sum(axis=-2)
-        dropped: npt.NDArray[np.bool_] = padded[..., self._drop] != 0
+        dropped: Bools = padded[..., self._drop] != 0
         return row, dropped
 
     @property
-    def sizes(self) -> Ints:
-        """Combinations of levels of each part, (parts,)."""
+    def rows_per_part(self) -> Ints:
+        """Number of combinations of levels of each part, (parts,)."""
         return np.diff([*self._offset, len(self._table)])
 
-    def by_unit(self, levels: npt.ArrayLike) -> tuple[Ints, Ints]:
-        """Costs of what each unit touches, (units, costs), and of the rest, (costs,); several may touch the same."""
-        costs = self._by_part(levels)
+    def totals_by_unit(self, levels: npt.ArrayLike) -> tuple[Ints, Ints]:
+        """Return costs of the parts that each unit touches and of the parts that no unit touches.
+
+        A part that several units touch counts for each of them.
+
+        Args:
+            levels: one level vector, (units,).
+
+        Returns:
+            (units, costs) and (costs,).
+        """
+        costs = self._part_costs(levels)
         touched = np.zeros((len(self.units), len(COSTS)), dtype=np.int64)
         np.add.at(touched, self._pair_unit, costs[self._pair_part])
-        rest = np.delete(costs, self._pair_part, axis=0).sum(axis=0)
-        return touched, rest
+        untouched = np.delete(costs, self._pair_part, axis=0).sum(axis=0)
+        return touched, untouched
 
     def neighbours(self, levels: npt.ArrayLike, step: int) -> Ints:
-        """Costs after moving each unit alone by `step` levels, shape (units, costs).
+        """Return costs after moving each unit alone by `step` levels, shape (units,) -> (units, costs).
 
-        A unit that cannot move that far keeps the costs of `levels` itself.
+        A unit moves at most to its first or last level.
         """
         levels = np.asarray(levels, dtype=np.int64)
         moved = np.clip(levels + step, 0, self._max_level)
@@ -206,7 +220,7 @@ class CostModel:
         return self.totals(levels) + change
 
     def named(self, levels: npt.ArrayLike) -> dict[str, int]:
-        """Costs of one level vector by name."""
+        """Return the costs of one level vector (units,) by name."""
         totals = self.totals(levels)
         return {name: int(totals[cost_index(name)]) for name in self.names}
 
@@ -219,14 +233,14 @@ def _int64(name: str, rows: list[tuple[int, ...]]) -> Ints:
 
 
 def _too_large(name: str) -> SparseSearchError:
-    return problem("SS128", f"costs of {name} do not fit 64 bits.", fix="Lower context, or mend latency.table.")
+    return problem("SS128", f"costs of {name} do not fit 64 bits.", fix="Lower context, or correct latency.table.")
 
 
-def amount(name: str, value: int) -> str:
-    """A cost as messages say it: latency in milliseconds, all others as they are counted."""
+def format_cost(name: str, value: int) -> str:
+    """Return a cost as shown in messages: latency in milliseconds, all others as counts."""
     return f"{value / 1e6:.4g} ms" if name == "latency_ns" else f"{value:,}"
 
 
 def cost_index(name: str) -> int:
-    """Column of a cost in what `CostModel.totals` returns."""
+    """Return the column of a cost in the result of `CostModel.totals`."""
     return _INDEX[name]

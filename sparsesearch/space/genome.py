@@ -25,6 +25,7 @@ class Genome:
 
     @classmethod
     def of(cls, levels: Iterable[int] | npt.NDArray[np.integer]) -> Genome:
+        """Return the genome of a vector of level indices, (units,)."""
         array = levels if isinstance(levels, np.ndarray) else np.array(list(levels))
         return cls(array.astype("<i2").tobytes())
 
@@ -35,7 +36,7 @@ class Genome:
 
     @cached_property
     def id(self) -> str:
-        """Ten hexadecimal digits that name the candidate."""
+        """The candidate's name: ten hexadecimal digits."""
         return hashlib.sha256(self.data).hexdigest()[:10]
 
     def __len__(self) -> int:

@@ -29,16 +29,16 @@ KINDS: dict[Kind, str] = {
     "drop_attention": "one attention sublayer, kept (1) or dropped (0)",
     "drop_ffn": "one feed-forward sublayer, kept (1) or dropped (0)",
 }
-# Kinds whose levels remove whole neurons, heads or experts, so that tensors really shrink.
+# Kinds whose levels remove complete neurons, heads or experts, so that tensors shrink.
 CUT_KINDS = ("ffn_width", "kv_groups", "q_heads", "experts", "expert_width", "channels", "kernel")
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A choice at one module.
+    """A place in the model where one of several levels is chosen.
 
     Attributes:
-        module: dotted path of the module that the choice is about.
+        module: dotted path of the module.
         kind: one of `KINDS`.
         block: index of the transformer block, from 0.
         total: elements of the dense module: weights, neurons, KV groups, experts, or 1.
@@ -61,17 +61,19 @@ class Unit:
 
     @property
     def name(self) -> str:
+        """`MODULE.KIND`, unique in a space."""
         return f"{self.module}.{self.kind}"
 
     @property
     def is_drop(self) -> bool:
+        """Whether it drops a sublayer."""
         return self.kind in ("drop_attention", "drop_ffn")
 
     @property
     def is_cut(self) -> bool:
-        """Whether its levels remove whole elements, so that tensors really shrink."""
+        """Whether its levels remove complete elements, so that tensors shrink."""
         return self.kind in CUT_KINDS
 
-    def removed(self, level: int) -> float:
-        """Fraction of the elements that a level removes, in [0, 1]."""
+    def removed_fraction(self, level: int) -> float:
+        """Return the fraction of the elements that a level removes, in [0, 1]."""
         return 1.0 - self.levels[level] / self.total

@@ -1,4 +1,4 @@
-"""The weights behind every genome: the level store on disk and the supernet stitched together from it."""
+"""The weights of every genome: the level store on disk, and supernets that run genomes."""
 
 from sparsesearch.supernet.build import StoreBuilder
 from sparsesearch.supernet.stitched import StitchedSupernet

@@ -1,4 +1,4 @@
-"""Building the level store, block by block; any worker can build any block whose statistics are there."""
+"""Building of the level store, block by block; any worker can build any block whose statistics exist."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from sparsesearch.supernet.store import (
 )
 
 Entry = dict[str, Any]
-# (mean, mean square) by matrix
+# (mean, mean square) by matrix, of its shape.
 Gradients = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -62,10 +62,14 @@ class StoreBuilder:
     ) -> None:
         """
         Args:
-            directory: of the store.
-            statistics: of the calibration pass.
-            storage: type that levels are kept in.
-            gradients: file of the gradient pass, where a pruner needs it.
+            model: the dense network.
+            network: its description.
+            space: the units and their levels.
+            pruners: the pruners and their options.
+            directory: directory of the store.
+            statistics: directory of the calibration pass.
+            storage: data type of stored levels.
+            gradients: file of the gradient pass, if a pruner needs it.
         """
         self._gradient_file = gradients
         self.model, self.network, self.space = model, network, space
@@ -75,7 +79,7 @@ class StoreBuilder:
         self.units = {unit.name: unit for unit in space.units}
 
     def build(self, block: int) -> None:
-        """Write all unit files of a block, then `blocks/NNN.json`; does nothing if they are there and whole."""
+        """Write all unit files of a block, then `blocks/NNN.json`; does nothing if they exist and are intact."""
         done = block_path(self.directory, block)
         if self._is_built(done):
             return
@@ -93,8 +97,8 @@ class StoreBuilder:
             means = {matrix.reads: self._inputs(matrix).mean for matrix in matrices}
             write_means(means_path(self.directory, block), means)
         prefix = self.network.blocks[block] + "."
-        mine = [name for name in self._parameters if name.startswith(prefix) and self._is_within(name, block)]
-        write_json(done, {"units": units, "nonzeros": self._nonzeros(mine)}, durable=False)
+        names = [name for name in self._parameters if name.startswith(prefix) and self._is_within(name, block)]
+        write_json(done, {"units": units, "nonzeros": self._nonzeros(names)}, durable=False)
 
     def _is_built(self, done: Path) -> bool:
         try:
@@ -107,9 +111,9 @@ class StoreBuilder:
         """Write `index.json` from all block files."""
         index: Entry = {"key": key, "units": {}, "nonzeros": {}}
         for block in range(len(self.network.blocks)):
-            part = read_json(block_path(self.directory, block))
-            index["units"] |= part["units"]
-            index["nonzeros"] |= part["nonzeros"]
+            block_index = read_json(block_path(self.directory, block))
+            index["units"] |= block_index["units"]
+            index["nonzeros"] |= block_index["nonzeros"]
         index["nonzeros"] |= self._nonzeros([name for name in self._parameters if name not in index["nonzeros"]])
         write_json(self.directory / "index.json", index, durable=False)
 
@@ -119,24 +123,24 @@ class StoreBuilder:
         return dict(self.model.named_parameters()) | dict.fromkeys(self.composer.added, torch.empty(0))
 
     def _is_within(self, name: str, block: int) -> bool:
-        """Whether a tensor's levels depend on units of this block alone."""
+        """Return whether a tensor's levels depend only on units of this block."""
         plan = self.composer.plans.get(name)
         return plan is None or all(use.unit.block == block for use in plan.uses)
 
     def _inputs(self, matrix: Matrix) -> InputStatistics:
-        """Statistics of a matrix's inputs, also where a cut of this block is read in another."""
+        """Return the statistics of a matrix's inputs; the matrix may be in another block than the cut."""
         if matrix.block not in self._moments:
             self._moments[matrix.block] = load_statistics(self.statistics, matrix.block)
         if matrix.reads not in self._moments[matrix.block]:
             raise problem(
                 "SS210",
-                f"layer {matrix.reads} does not run on the calibration data; nothing is known of its inputs.",
+                f"layer {matrix.reads} does not run on the calibration data, so its inputs have no statistics.",
                 fix="Give data that reach it, or targets that leave it out.",
             )
         return self._moments[matrix.block][matrix.reads]
 
     def _layers(self, matrix: Matrix) -> list[Layer]:
-        """The matrix group by group, float32, with its inputs."""
+        """Return the layer of each group of a matrix, float32."""
         weight = matrix.view(self.composer.dense[matrix.name].float())
         inputs = self._inputs(matrix).to(weight.device)
         if matrix.name not in self.gradients:
@@ -146,13 +150,13 @@ class StoreBuilder:
 
     @cached_property
     def gradients(self) -> Gradients:
-        """Mean and mean squared gradients by matrix; empty where no pruner needs them."""
+        """Mean and mean squared gradients by matrix; empty if no pruner needs them."""
         return {} if self._gradient_file is None else load_gradients(self._gradient_file)
 
     def _sparsify(self, matrix: Matrix, unit: Unit) -> dict[str, Entry]:
         prune, layers = unstructured(self.pruners.sparsity), self._layers(matrix)
         groups = len(layers)
-        # Groups keep equally many; where a count does not divide, the first groups keep one more.
+        # All groups keep the same number, the first ones one more if a count is not divisible.
         pruned = [
             prune(layer, [k // groups + (i < k % groups) for k in unit.levels[1:]], self.pruners)
             for i, layer in enumerate(layers)
@@ -173,9 +177,9 @@ class StoreBuilder:
         prune = structured(self.pruners.width)
         layers = {slot.tensor: self._layers(self.network.matrices[slot.tensor]) for slot in cut.readers}
         groups = self._groups(cut, layers)
-        found = [prune(group, unit.levels[1:], self.pruners) for group in groups]
-        levels = [self._stacked(cut, [weights[i] for _, weights in found]) for i in range(len(unit.levels) - 1)]
-        write_cut(path, torch.stack([order for order, _ in found]), levels, self.storage)
+        results = [prune(group, unit.levels[1:], self.pruners) for group in groups]
+        levels = [self._stacked(cut, [weights[i] for _, weights in results]) for i in range(len(unit.levels) - 1)]
+        write_cut(path, torch.stack([order for order, _ in results]), levels, self.storage)
         errors = [
             sum(self._cut_error(cut, slot, layers[slot.tensor], level) for slot in cut.readers)
             for level in range(1, len(unit.levels))
@@ -183,18 +187,19 @@ class StoreBuilder:
         return {unit.name: self._entry(unit, errors, path)}
 
     def _stacked(self, cut: Cut, weights: list[list[torch.Tensor]]) -> list[torch.Tensor]:
-        """The refitted matrices (groups, rows, columns) of each reader, from those of each order of the cut."""
+        """Return the refitted matrices (groups, rows, columns) of each reader, from those of each order of the cut."""
         if cut.orders > 1:
-            # Slices of one tensor, or columns of one matrix, in which each order refits its own.
-            joins = [torch.stack if slot.batched else _beside for slot in cut.readers]
+            # Each order refits its own slices of a tensor, or its own columns of a matrix.
+            joins = [torch.stack if slot.batched else _join_columns for slot in cut.readers]
             return [join([order[i] for order in weights]) for i, join in enumerate(joins)]
-        each = iter(weights[0])
+        matrices = iter(weights[0])
         return [
-            torch.stack([next(each) for _ in range(self.network.matrices[slot.tensor].groups)]) for slot in cut.readers
+            torch.stack([next(matrices) for _ in range(self.network.matrices[slot.tensor].groups)])
+            for slot in cut.readers
         ]
 
     def _expert_orders(self, cut: Cut) -> torch.Tensor:
-        """Experts in order of removal, within each routing group."""
+        """Return experts in order of removal within each routing group, (groups, experts)."""
         router, inputs, _ = (slot.tensor for slot in cut.writers[:3])
         routing = self._inputs(self.network.matrices[inputs]).routing
         weight = self.composer.dense[router].float().cpu()
@@ -205,7 +210,7 @@ class StoreBuilder:
         return torch.stack(orders)
 
     def _groups(self, cut: Cut, layers: dict[str, list[Layer]]) -> list[Group]:
-        """What a structured pruner is given for each order of a cut."""
+        """Return the elements of each order of a cut, as a structured pruner takes them."""
         written = [(slot, self._written(slot)) for slot in cut.writers if slot.tensor in self.network.matrices]
         groups = []
         for order in range(cut.orders):
@@ -214,25 +219,25 @@ class StoreBuilder:
         return groups
 
     def _readers(self, slot: Slot, layers: list[Layer], order: int) -> list[Reader]:
-        """What reads the elements: one matrix, or all groups of a grouped convolution."""
+        """Return the readers of the elements: one matrix, or all groups of a grouped convolution."""
         matrix = self.network.matrices[slot.tensor]
         columns = matrix_columns(matrix, slot.index[0 if slot.batched else order])
-        chosen = [layers[order]] if slot.batched else layers
+        reading = [layers[order]] if slot.batched else layers
         if columns.numel() == matrix.columns:
-            return [Reader(layer, columns) for layer in chosen]
-        # Inputs of other layers, joined in a concatenation, are left as they are.
-        own, index = columns.flatten().sort()
-        places = torch.empty_like(index).scatter_(0, index, torch.arange(len(index))).view_as(columns)
-        return [Reader(layer.inputs_only(own), places) for layer in chosen]
+            return [Reader(layer, columns) for layer in reading]
+        # Inputs from other layers, joined in a concatenation, stay unchanged.
+        inputs, index = columns.flatten().sort()
+        positions = torch.empty_like(index).scatter_(0, index, torch.arange(len(index))).view_as(columns)
+        return [Reader(layer.inputs_only(inputs), positions) for layer in reading]
 
     def _written(self, slot: Slot) -> list[torch.Tensor]:
-        """A matrix that writes elements, and its gradients: (orders, rows, inputs) if batched, else (rows, inputs)."""
+        """Return a writing matrix and its gradients, (orders, rows, inputs) if batched, else (rows, inputs)."""
         weight = self.composer.dense[slot.tensor].float()
         tensors = [weight, *(gradient.to(weight.device) for gradient in self.gradients.get(slot.tensor, ()))]
         return tensors if slot.batched else [tensor.movedim(slot.axis, 0).flatten(1) for tensor in tensors]
 
     def _error(self, matrix: Matrix, layers: list[Layer], tensor: torch.Tensor) -> float:
-        """Mean relative output error over a matrix's groups."""
+        """Return the mean relative output error over a matrix's groups."""
         groups = matrix.view(tensor.float())
         errors = [
             layer_error(layer.weight_OI, group, layer.inputs.second_moment)
@@ -250,7 +255,7 @@ class StoreBuilder:
         return {"levels": list(unit.levels), "errors": [0.0, *errors], "bytes": size, "sha256": file_hash(path)}
 
     def _nonzeros(self, names: Sequence[str]) -> dict[str, list[list[int]]]:
-        """Counted nonzeros of parameters, for each sparsity level one value a combination of cut levels."""
+        """Count the nonzeros of parameters: for each sparsity level one value for each combination of cut levels."""
         table: dict[str, list[list[int]]] = {}
         for name in names:
             if name not in self.composer.plans:
@@ -263,21 +268,22 @@ class StoreBuilder:
 
 
 def _writer(slot: Slot, tensors: list[torch.Tensor], order: int) -> Writer:
-    """The rows of `StoreBuilder._written` by which each element of an order is written."""
+    """Return the rows of `StoreBuilder._written` that write each element of an order."""
     index = torch.from_numpy(slot.index[0 if slot.batched else order])
     rows = (tensor[order] if slot.batched else tensor for tensor in tensors)
     return Writer(*(row[index.to(row.device)] for row in rows))
 
 
-def _beside(parts: list[torch.Tensor]) -> torch.Tensor:
+def _join_columns(parts: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat(parts, dim=1)[None]
 
 
 def matrix_columns(matrix: Matrix, index: Index) -> torch.Tensor:
-    """The columns of a matrix that belong to inputs (elements, span), (elements, span * kernel)."""
+    """Return the columns of a matrix that belong to inputs, (elements, span) -> (elements, span * kernel)."""
     taps = torch.arange(matrix.kernel)
     return (torch.from_numpy(index)[:, :, None] * matrix.kernel + taps).flatten(1)
 
 
 def block_path(directory: Path, block: int) -> Path:
+    """Return the path of a finished block's index."""
     return directory / "blocks" / f"{block:03d}.json"

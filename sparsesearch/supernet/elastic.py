@@ -1,6 +1,6 @@
-"""The elastic supernet: one network of sorted elements, of which a genome has the first ones of each cut.
+"""The elastic supernet: one network with sorted elements, of which a genome keeps the first ones of each cut.
 
-Tensors of a genome are views of the network's own, so gradients of any sub-network land in the one set of weights.
+Tensors of a genome are views of the network's own, so gradients of any sub-network add up in the shared weights.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sparsesearch.models.network import Cut, Drop, Network
 from sparsesearch.models.surgery import set_attribute, stand_in
 from sparsesearch.space import Genome, Space
 
-# How a sub-network runs: with really smaller tensors, or with zeros in tensors of the dense shape.
+# Form of a sub-network's tensors: with smaller shapes, or with zeros in the dense shape.
 Execution = Literal["sliced", "masked"]
 
 
-class Running:
-    """A network with other tensors in the place of its own; it is called as the network is."""
+class FunctionalNetwork:
+    """A network with other tensors instead of its own; it is called like the network."""
 
     def __init__(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
         self.model, self.tensors = model, tensors
@@ -32,17 +32,20 @@ class Running:
 
     @property
     def forward(self) -> Any:
-        """The network's own, which says what arguments it takes."""
+        """The network's `forward`, for its signature."""
         return self.model.forward
 
     @property
     def config(self) -> Any:
+        """The network's configuration."""
         return self.model.config
 
     def parameters(self) -> Iterator[nn.Parameter]:
+        """Return the network's own parameters."""
         return self.model.parameters()
 
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the network's modules by path."""
         yield from self.model.named_modules()
 
 
@@ -60,9 +63,12 @@ class Elastic:
     ) -> None:
         """
         Args:
-            tensor: of a parameter by name, such as one with a low-rank update; the network's own where None.
-            execution: whole experts always leave, since a router would still choose one that is masked.
-            block: the one block that is run, whose units alone matter; the whole network where None.
+            model: the network, with sorted elements.
+            network: its description.
+            space: the space of genomes.
+            tensor: gives a parameter's value by name, such as one with a low-rank update; None for the network's own.
+            execution: form of tensors; cut experts are always sliced, since a router would still choose a masked one.
+            block: index of the only block to run, with its units; None for the complete network.
         """
         self.model, self.network, self.space, self.execution = model, network, space, execution
         self.root = "" if block is None else network.blocks[block]
@@ -73,8 +79,8 @@ class Elastic:
         self._drops = [(i, network.drops[u.name]) for i, u in units if u.is_drop]
 
     @contextmanager
-    def running(self, genome: Genome) -> Iterator[Running]:
-        """The network as a genome, for one forward pass; its gradients may be taken later."""
+    def running(self, genome: Genome) -> Iterator[FunctionalNetwork]:
+        """Yield the network as a genome, for one forward pass; gradients may be computed after the block."""
         dropped = [drop for position, drop in self._drops if genome.levels[position]]
         active = [(cut, self._kept(position, genome)) for position, cut in self._cuts if genome.levels[position]]
         tensors = self._tensors(active, dropped)
@@ -84,20 +90,20 @@ class Elastic:
             for drop in dropped:
                 for path, name in drop.stand_ins:
                     self.model.set_submodule(path, stand_in(name, stock[path]))
-        sized = [(cut, kept) for cut, kept in active if self._slices(cut) and not _gone(cut, dropped, stock)]
+        sized = [(cut, kept) for cut, kept in active if self._slices(cut) and not _is_dropped(cut, dropped, stock)]
         self._resize(sized)
         for name, tensor in tensors.items():
-            self._keep_in_step(name, tensor.shape)
+            self._set_weight_shape(name, tensor.shape)
         try:
             target = self.model.get_submodule(self.root)
-            within = f"{self.root}." if self.root else ""
-            yield Running(target, {n.removeprefix(within): t for n, t in tensors.items()})
+            prefix = f"{self.root}." if self.root else ""
+            yield FunctionalNetwork(target, {n.removeprefix(prefix): t for n, t in tensors.items()})
         finally:
             self._resize([(cut, cut.elements) for cut, _ in sized])
             for path, module in stock.items():
                 self.model.set_submodule(path, module)
             for name in tensors:
-                self._keep_in_step(name, self._own[name].shape)
+                self._set_weight_shape(name, self._own[name].shape)
 
     def _kept(self, position: int, genome: Genome) -> int:
         return self.space.units[position].levels[int(genome.levels[position])]
@@ -106,27 +112,27 @@ class Elastic:
         return self.execution == "sliced" or not cut.readers
 
     def _tensors(self, active: list[tuple[Cut, int]], dropped: list[Drop]) -> dict[str, torch.Tensor]:
-        """What differs from the network's own tensors, by name."""
-        within = f"{self.root}." if self.root else ""
-        values = ((name, self._value(name)) for name in self._own if name.startswith(within))
-        found = {name: value for name, value in values if value is not self._own[name]}
+        """Return the tensors that differ from the network's own, by name."""
+        prefix = f"{self.root}." if self.root else ""
+        values = ((name, self._value(name)) for name in self._own if name.startswith(prefix))
+        tensors = {name: value for name, value in values if value is not self._own[name]}
         for slices in (True, False):
-            for (name, axis), stays in self._staying(active, slices).items():
-                part = narrowed if slices else masked
-                found[name] = part(found.get(name, self._own[name]), axis, stays)
+            for (name, axis), stays in self._kept_masks(active, slices).items():
+                restrict = slice_axis if slices else mask_axis
+                tensors[name] = restrict(tensors.get(name, self._own[name]), axis, stays)
         if self.execution == "masked":
-            silent = (name for drop in dropped for name in drop.outputs)
-            found |= {name: torch.zeros_like(found.get(name, self._own[name])) for name in silent}
-            return found
-        return {n: t for n, t in found.items() if not any(drop.takes(n) for drop in dropped)}
+            outputs = (name for drop in dropped for name in drop.outputs)
+            tensors |= {name: torch.zeros_like(tensors.get(name, self._own[name])) for name in outputs}
+            return tensors
+        return {n: t for n, t in tensors.items() if not any(drop.takes(n) for drop in dropped)}
 
     def _value(self, name: str) -> torch.Tensor:
         own = self._own[name]
         return self._tensor(name) if isinstance(own, nn.Parameter) else own
 
-    def _staying(self, active: list[tuple[Cut, int]], slices: bool) -> dict[tuple[str, int], torch.Tensor]:
-        """Which positions stay along the axes of tensors that cuts slice, or else mask: several may meet in one."""
-        found: dict[tuple[str, int], torch.Tensor] = {}
+    def _kept_masks(self, active: list[tuple[Cut, int]], slices: bool) -> dict[tuple[str, int], torch.Tensor]:
+        """Return masks of kept positions by (tensor, axis), of all cuts that slice (or mask) tensors."""
+        masks: dict[tuple[str, int], torch.Tensor] = {}
         for cut, kept in active:
             if self._slices(cut) != slices:
                 continue
@@ -134,38 +140,46 @@ class Elastic:
                 place = slot.tensor, slot.axis
                 first = torch.arange(kept).expand(cut.orders, -1)
                 stays = slot.staying(first, self._own[slot.tensor].shape[slot.axis])
-                found[place] = found[place] & stays if place in found else stays
-        return found
+                masks[place] = masks[place] & stays if place in masks else stays
+        return masks
 
     def _resize(self, sized: list[tuple[Cut, int]]) -> None:
         for cut, kept in sized:
             for a in cut.attributes:
                 set_attribute(self.model.get_submodule(a.module), a.name, a.per_element * kept)
 
-    def _keep_in_step(self, name: str, shape: torch.Size) -> None:
-        """Set what transformers' Conv1D reads of its weight's shape; other layers read the weight."""
+    def _set_weight_shape(self, name: str, shape: torch.Size) -> None:
+        """Set the attributes in which transformers' Conv1D holds its weight's shape; other layers have none."""
         path, _, leaf = name.rpartition(".")
         module: Any = self.model.get_submodule(path)
         if leaf == "weight" and hasattr(module, "nf"):
             module.nx, module.nf = shape
 
 
-def _gone(cut: Cut, dropped: list[Drop], stock: dict[str, nn.Module]) -> bool:
-    """Whether a cut lies in a sublayer that has left."""
+def _is_dropped(cut: Cut, dropped: list[Drop], stock: dict[str, nn.Module]) -> bool:
+    """Return whether a cut is in a sublayer that was replaced by its stand-in."""
     return bool(stock) and any(drop.takes(f"{cut.path}.") for drop in dropped)
 
 
-def narrowed(value: torch.Tensor, axis: int, stays: torch.Tensor) -> torch.Tensor:
-    """The positions of a tensor along an axis that stay; a view where they lie side by side."""
-    places = stays.nonzero().flatten()
-    first, count = int(places[0]), len(places)
-    if int(places[-1]) - first + 1 == count:
+def slice_axis(value: torch.Tensor, axis: int, stays: torch.Tensor) -> torch.Tensor:
+    """Return the positions of a tensor along an axis that stay; a view if they are contiguous.
+
+    Args:
+        stays: mask of positions along the axis.
+    """
+    positions = stays.nonzero().flatten()
+    first, count = int(positions[0]), len(positions)
+    if int(positions[-1]) - first + 1 == count:
         return value.narrow(axis, first, count)
-    return value.index_select(axis, places.to(value.device))
+    return value.index_select(axis, positions.to(value.device))
 
 
-def masked(value: torch.Tensor, axis: int, stays: torch.Tensor) -> torch.Tensor:
-    """A tensor with zeros at the positions along an axis that do not stay."""
+def mask_axis(value: torch.Tensor, axis: int, stays: torch.Tensor) -> torch.Tensor:
+    """Return a tensor with zeros at the positions along an axis that do not stay.
+
+    Args:
+        stays: mask of positions along the axis.
+    """
     shape = [1] * value.ndim
     shape[axis] = len(stays)
     return value * stays.to(value).view(shape)

@@ -1,7 +1,7 @@
-"""Error propagation while a level store is built: what a block hands to the next one.
+"""Error propagation while a level store is built: the weights by which a block computes the next block's inputs.
 
-`dense` propagates nothing. `sequential` lets the middle level of every unit act. `expectation` uses the mean weight
-over all levels, each weighted by the fraction it keeps (Týr-the-Pruner, Li et al., NeurIPS 2025, arXiv 2503.09657).
+`dense` propagates no error. `sequential` uses the middle level of every unit. `expectation` uses the mean weight over
+all levels, each weighted by the fraction it keeps (Týr-the-Pruner, Li et al., NeurIPS 2025, arXiv 2503.09657).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sparsesearch.supernet.compose import Composer
 
 @contextmanager
 def propagated_weights(composer: Composer, mode: str, block: int) -> Iterator[None]:
-    """For the duration, the block's matrices hold their propagated weights in the dense shapes.
+    """Give the block's matrices their propagated weights, in the dense shapes, while the `with` block runs.
 
-    Only tensors' contents change, in place, and come back exactly.
+    Only the contents of tensors change, in place, and are restored exactly.
     """
     names = [name for name, matrix in composer.network.matrices.items() if matrix.block == block]
     saved = {name: composer.dense[name].clone() for name in names}
-    # All computed before any is written: composing reads the dense weights.
-    replaced = {name: propagated(composer, name, mode) for name in names}
+    # Compute all before writing any, since composing reads the dense weights.
+    weights = {name: propagated_weight(composer, name, mode) for name in names}
     try:
-        for name, weight in replaced.items():
+        for name, weight in weights.items():
             composer.dense[name].copy_(weight)
         yield
     finally:
@@ -33,10 +33,11 @@ def propagated_weights(composer: Composer, mode: str, block: int) -> Iterator[No
             composer.dense[name].copy_(weight)
 
 
-def propagated(composer: Composer, name: str, mode: str) -> torch.Tensor:
-    """One matrix as error propagation sees it, in the parameter's dense shape.
+def propagated_weight(composer: Composer, name: str, mode: str) -> torch.Tensor:
+    """Return the propagated weight of a matrix, in the parameter's dense shape.
 
-    A cut acts through the matrices that read its elements alone, whose removed columns silence the rest.
+    A cut changes only the matrices that read its elements, since their removed columns make the other tensors' slices
+    irrelevant.
     """
     counts = [
         count if use is None or use.reader >= 0 else 1
@@ -45,7 +46,7 @@ def propagated(composer: Composer, name: str, mode: str) -> torch.Tensor:
     if mode == "sequential":
         return composer.padded_weight(name, tuple(count // 2 for count in counts)).clone()
     total, weights = torch.zeros_like(composer.dense[name]), 0.0
-    # One kind of level at a time: sparsity where there is any, else the cut.
+    # The mean is over levels of one unit: of sparsity if there is any, else of the cut.
     axis = 0 if counts[0] > 1 else counts.index(max(counts))
     for level in range(counts[axis]):
         levels = tuple(level if i == axis else 0 for i in range(len(counts)))

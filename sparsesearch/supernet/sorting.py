@@ -1,7 +1,7 @@
-"""Sort once: elements of every cut in the order of their importance, so that any width is the first ones.
+"""Sorting of every cut's elements by importance, so that any width keeps the first ones.
 
-A permutation of neurons, KV groups, experts or channels in everything that writes and reads them changes nothing that
-the network computes; a network where it does (channels that are shuffled, or split by position) is refused.
+A permutation of neurons, KV groups, experts or channels in all tensors that write and read them does not change the
+network's outputs; a network whose outputs change (channels that are shuffled, or split by position) is refused.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from sparsesearch.models.network import Cut, Network, Slot
 from sparsesearch.space import Space
 from sparsesearch.supernet.store import UnitFiles
 
-# By the name of a cut: its elements, the most important first, (orders, elements). In the order of sorting.
+# Elements of each cut by its name, the most important first, (orders, elements); cuts in the order of sorting.
 Rankings = dict[str, torch.Tensor]
-# How far outputs may move, relative to the largest, in units of the rounding error of the arithmetic.
-ROUNDINGS = 5000
+# Allowed change of outputs relative to the largest, in units of float32's machine epsilon.
+TOLERANCE_EPSILONS = 5000
 
 
 def rankings(network: Network, space: Space, files: UnitFiles) -> Rankings:
-    """What a level store's pruners found: elements that stay longest first."""
+    """Return the rankings of a level store's pruners: the elements that are removed last come first."""
     units = [unit for unit in space.units if unit.is_cut]
-    # Neurons of each expert before the experts: rankings know experts by where they were.
+    # Neurons of each expert before the experts, since their rankings refer to the experts' original positions.
     units.sort(key=lambda unit: not any(slot.batched for slot in network.cuts[unit.name].readers))
     return {u.name: files.ranking(u, network.cuts[u.name].elements) for u in units}
 
@@ -36,21 +36,21 @@ def sort_elements(model: Any, network: Network, ranked: Rankings) -> None:
             cut = network.cuts[name]
             for slot in {id(s): s for s in (*cut.writers, *cut.readers)}.values():
                 tensor = _tensor(model, slot.tensor)
-                tensor.copy_(_permuted(tensor, slot, ranking))
+                tensor.copy_(_permute(tensor, slot, ranking))
 
 
-def _permuted(tensor: torch.Tensor, slot: Slot, ranking: torch.Tensor) -> torch.Tensor:
+def _permute(tensor: torch.Tensor, slot: Slot, ranking: torch.Tensor) -> torch.Tensor:
     index = torch.from_numpy(slot.index)
     if slot.batched:
-        places = torch.arange(tensor.shape[slot.axis]).repeat(len(ranking), 1)
-        places[:, index[0].flatten()] = index[0][ranking].flatten(1)
+        positions = torch.arange(tensor.shape[slot.axis]).repeat(len(ranking), 1)
+        positions[:, index[0].flatten()] = index[0][ranking].flatten(1)
         shape = [len(ranking)] + [1] * (tensor.ndim - 1)
-        shape[slot.axis] = places.shape[1]
-        return tensor.take_along_dim(places.view(shape).to(tensor.device), dim=slot.axis)
-    places = torch.arange(tensor.shape[slot.axis])
-    for own, order in zip(index, ranking, strict=True):
-        places[own.flatten()] = own[order].flatten()
-    return tensor.index_select(slot.axis, places.to(tensor.device))
+        shape[slot.axis] = positions.shape[1]
+        return tensor.take_along_dim(positions.view(shape).to(tensor.device), dim=slot.axis)
+    positions = torch.arange(tensor.shape[slot.axis])
+    for elements, order in zip(index, ranking, strict=True):
+        positions[elements.flatten()] = elements[order].flatten()
+    return tensor.index_select(slot.axis, positions.to(tensor.device))
 
 
 def _tensor(model: Any, name: str) -> torch.Tensor:
@@ -60,44 +60,46 @@ def _tensor(model: Any, name: str) -> torch.Tensor:
 
 
 def sort_exactly(model: Any, network: Network, ranked: Rankings, outputs: Any) -> None:
-    """Sort, and see that the network still computes the same.
+    """Sort, and check that the network's outputs are the same.
 
     Args:
-        model: is restored where it does not.
-        outputs: a function of no arguments that runs it on some samples.
+        model: the network; it is restored if its outputs change.
+        network: its description.
+        ranked: the elements of each cut in their new order.
+        outputs: a function without arguments that runs the model on some samples.
 
     Raises InputError SS218, which names the first block that cannot be sorted.
     """
-    wanted = outputs()
+    expected = outputs()
     sort_elements(model, network, ranked)
-    if _same(outputs(), wanted):
+    if _are_equal(outputs(), expected):
         return
-    sort_elements(model, network, inverse(ranked))
+    sort_elements(model, network, inverse_rankings(ranked))
     for name in sorted(ranked, key=lambda name: network.cuts[name].block):
-        alone = {name: ranked[name]}
-        sort_elements(model, network, alone)
-        moved = not _same(outputs(), wanted)
-        sort_elements(model, network, inverse(alone))
-        if moved:
-            raise _not_sortable(network, network.cuts[name])
-    raise _not_sortable(network, network.cuts[next(iter(ranked))])
+        ranking = {name: ranked[name]}
+        sort_elements(model, network, ranking)
+        changed = not _are_equal(outputs(), expected)
+        sort_elements(model, network, inverse_rankings(ranking))
+        if changed:
+            raise _sorting_error(network, network.cuts[name])
+    raise _sorting_error(network, network.cuts[next(iter(ranked))])
 
 
-def inverse(ranked: Rankings) -> Rankings:
-    """Rankings that undo these."""
+def inverse_rankings(ranked: Rankings) -> Rankings:
+    """Return the rankings that undo these."""
     return {name: ranking.argsort(dim=1) for name, ranking in reversed(ranked.items())}
 
 
-def _same(outputs: torch.Tensor, wanted: torch.Tensor) -> bool:
-    """Within what another order of sums may move."""
-    rounding = torch.finfo(torch.float32).eps * ROUNDINGS
-    return bool((outputs - wanted).abs().max() <= rounding * wanted.abs().max().clamp_min(1e-6))
+def _are_equal(outputs: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Return whether outputs are equal up to the rounding of another order of sums."""
+    tolerance = torch.finfo(torch.float32).eps * TOLERANCE_EPSILONS
+    return bool((outputs - expected).abs().max() <= tolerance * expected.abs().max().clamp_min(1e-6))
 
 
-def _not_sortable(network: Network, cut: Cut) -> SparseSearchError:
+def _sorting_error(network: Network, cut: Cut) -> SparseSearchError:
     block = network.blocks[cut.block] if cut.block < len(network.blocks) else "the network"
     return problem(
         "SS218",
-        f"{block}: sorting the elements of {cut.name} changes what the network computes.",
+        f"{block}: sorting the elements of {cut.name} changes the network's outputs.",
         fix=f"Leave {cut.path} out of units, or use supernet: stitched.",
     )

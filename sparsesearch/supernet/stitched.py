@@ -1,4 +1,4 @@
-"""The stitched supernet: one live network that becomes any genome by swapping what changed."""
+"""The stitched supernet: one live network that becomes any genome by swapping the tensors that differ."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sparsesearch.space import Genome, Space
 from sparsesearch.supernet.compose import Composer, TensorLevels
 from sparsesearch.supernet.store import UnitFiles
 
-# How cut units run: `sliced` with really smaller tensors, `in_place` with zeros in tensors of the dense shape.
+# Form of cut tensors: `sliced` with smaller shapes, `in_place` with zeros in the dense shape.
 Execution = Literal["sliced", "in_place"]
 
 
 class StitchedSupernet:
     """Executes genomes on one network.
 
-    `apply` touches only tensors whose levels differ from those last applied. It is transactional per tensor: a tensor's
+    `apply` changes only tensors whose levels differ from those last applied. It is transactional per tensor: a tensor's
     state is forgotten before it changes, so after an exception the next `apply` sets it again.
     """
 
@@ -37,15 +37,19 @@ class StitchedSupernet:
     ) -> None:
         """
         Args:
-            files: of a level store.
-            compensate: whether biases make up for what pruning takes from mean outputs (`pruners.compensate`).
+            model: the dense network.
+            network: its description.
+            space: the space of genomes.
+            files: levels of a level store.
+            execution: form of cut tensors.
+            compensate: whether biases compensate the change of mean outputs by pruning (`pruners.compensate`).
         """
         self.model, self.network, self.space, self.execution = model, network, space, execution
         self.composer = Composer(model, network, space, files, compensate)
         position = {unit.name: i for i, unit in enumerate(space.units)}
         self._cuts = [(cut, position[cut.name]) for cut in network.cuts.values() if cut.name in position]
         self._drops = [drop for drop in network.drops.values() if drop.name in position]
-        # Modules and tensors are remembered as they are now: what is swapped in later hides them from the model.
+        # Kept here, since tensors and modules that are swapped in later hide them from the model.
         self._tensors = state_of(model)
         self._owner = {name: model.get_submodule(name.rpartition(".")[0]) for name in self.composer.plans}
         self._stock = {p: model.get_submodule(p) for drop in self._drops for p, _ in drop.stand_ins}
@@ -55,29 +59,28 @@ class StitchedSupernet:
         self._applied: dict[str, Any] = {name: (0,) * len(self.composer.counts(name)) for name in self.composer.plans}
         self._sizes = {cut.name: 0 for cut, _ in self._cuts}
         self._dropped = {drop.name: False for drop in self._drops}
-        # Weights that training gave to candidates, in the shapes of `state_dict`; what is executed in place of `apply`
-        # is their `materialise`.
+        # Trained weights of candidates, in the shapes of `state_dict`; `materialise` uses them, `apply` does not.
         self.trained: dict[Genome, dict[str, torch.Tensor]] = {}
 
     def apply(self, genome: Genome) -> Any:
         """Turn the network into the genome and return it; the network stays the supernet's own."""
         if self.execution == "sliced":
             for drop in self._drops:
-                self._swap(drop, self.composer.dropped(genome, drop.name))
+                self._swap(drop, self.composer.is_dropped(genome, drop.name))
             for cut, position in self._cuts:
                 self._resize(cut, position, int(genome.levels[position]))
         for name in self.composer.plans:
             dropped = self._is_dropped(genome, name)
             if dropped and self.execution == "sliced":
                 continue
-            beside = self.composer.plans[name].compensates
-            outputs = {name} if beside is None else {name, beside.name}
-            silent = dropped and any(outputs & set(drop.outputs) for drop in self._drops_of[name])
-            self._set(name, None if silent else self.composer.levels(genome, name))
+            compensated = self.composer.plans[name].compensates
+            outputs = {name} if compensated is None else {name, compensated.name}
+            zero = dropped and any(outputs & set(drop.outputs) for drop in self._drops_of[name])
+            self._set(name, None if zero else self.composer.levels(genome, name))
         return self.model
 
     def _is_dropped(self, genome: Genome, name: str) -> bool:
-        return any(self.composer.dropped(genome, drop.name) for drop in self._drops_of[name])
+        return any(self.composer.is_dropped(genome, drop.name) for drop in self._drops_of[name])
 
     def _swap(self, drop: Drop, dropped: bool) -> None:
         if self._dropped[drop.name] == dropped:
@@ -95,17 +98,17 @@ class StitchedSupernet:
         self._sizes[cut.name] = level
 
     def _sizes_at(self, cut: Cut, position: int, level: int) -> list[tuple[str, str, int]]:
-        """The attributes of a cut, whose unit stands at a position, at one of its levels: (module, name, value)."""
+        """Return the attributes of a cut at a level, (module, name, value), by the position of its unit."""
         kept = self.space.units[position].levels[level]
         return [(a.module, a.name, a.per_element * kept) for a in cut.attributes]
 
     def forget_norms(self) -> None:
-        """Running statistics are not what they were set to: the next genome sets them again."""
+        """Mark running statistics as changed, so that the next genome sets them again."""
         for name in self.composer.norms:
             self._applied[name] = "measured again"
 
     def _set(self, name: str, levels: TensorLevels | None) -> None:
-        """Set a tensor to its levels, or, where None, to zero."""
+        """Set a tensor to its levels, or to zero if None."""
         if self._applied[name] == levels:
             return
         self._applied[name] = "changing"
@@ -116,47 +119,47 @@ class StitchedSupernet:
         else:
             tensor = self._at(name, levels, padded=self.execution == "in_place")
         if tensor is not None and name in self.composer.norms:
-            tensor = tensor.clone()  # measuring again writes into it
+            tensor = tensor.clone()  # re-estimation writes into it
         set_tensor(self._owner[name], name.rpartition(".")[2], tensor)
         self._applied[name] = levels
 
     def _at(self, name: str, levels: TensorLevels, padded: bool) -> torch.Tensor | None:
-        return self.composer.padded(name, levels) if padded else self.composer.tensor(name, levels)
+        return self.composer.padded_tensor(name, levels) if padded else self.composer.tensor(name, levels)
 
     def kept(self, genome: Genome) -> dict[str, int]:
-        """Elements that every cut of the network keeps in each order, by the cut's name."""
+        """Return the number of elements that every cut of the network keeps in each order, by the cut's name."""
         kept = {cut.name: cut.elements for cut in self.network.cuts.values()}
         return kept | {u.name: u.levels[i] for u, i in zip(self.space.units, genome.levels, strict=True) if u.is_cut}
 
     def gains_biases(self, genome: Genome) -> bool:
-        """Whether biases that the stock model does not have compensate the genome's pruning."""
+        """Return whether the genome has biases, to compensate its pruning, that the stock model does not have."""
         added = (name for name in self.composer.added if not self._is_dropped(genome, name))
         return any(any(self.composer.levels(genome, name)) for name in added)
 
     def surgery(self, genome: Genome) -> Surgery:
-        """What `models.surgery` must do to the stock model so that `state_dict` fits it."""
+        """Return the changes that `models.surgery` must make to the stock model so that `state_dict` fits it."""
         state = self.state_dict(genome)
         dense = {name: tensor.shape for name, tensor in self._tensors.items()}
         shapes = {name: list(t.shape) for name, t in state.items() if t.shape != dense.get(name)}
-        gone = [drop for drop in self._drops if self.composer.dropped(genome, drop.name)]
+        dropped = [drop for drop in self._drops if self.composer.is_dropped(genome, drop.name)]
         attributes = [
             list(item)
             for cut, position in self._cuts
-            if genome.levels[position] and not any(drop.takes(f"{cut.path}.") for drop in gone)
+            if genome.levels[position] and not any(drop.takes(f"{cut.path}.") for drop in dropped)
             for item in self._sizes_at(cut, position, int(genome.levels[position]))
         ]
-        stand_ins = [list(pair) for drop in gone for pair in drop.stand_ins]
+        stand_ins = [list(pair) for drop in dropped for pair in drop.stand_ins]
         return {"shapes": shapes, "attributes": attributes, "stand_ins": stand_ins}
 
     def state_dict(self, genome: Genome, padded: bool = False) -> dict[str, torch.Tensor]:
-        """Every tensor of the genome as a model of its own would hold it.
+        """Return every tensor of the genome by name, as a separate model would hold it.
 
         Args:
-            padded: keep dense shapes, with zeros for what is cut or dropped; else leave those out.
+            padded: keep dense shapes, with zeros for cut and dropped weights; else these are left out.
         """
         if genome in self.trained:
-            own = self.trained[genome]
-            return self._padded(genome, own) if padded else own
+            trained = self.trained[genome]
+            return self._padded(genome, trained) if padded else trained
         state: dict[str, torch.Tensor | None] = {}
         for name in (*self._tensors, *self.composer.added):
             if self._is_dropped(genome, name):
@@ -168,13 +171,13 @@ class StitchedSupernet:
         return {name: tensor for name, tensor in state.items() if tensor is not None}
 
     def _padded(self, genome: Genome, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A state in the dense shapes, zeros where something is cut or dropped."""
-        found = {name: torch.zeros_like(tensor) for name, tensor in self._tensors.items()}
+        """Return a state in the dense shapes, with zeros for cut and dropped weights."""
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in self._tensors.items()}
         plans = self.composer.plans
-        return found | {n: self.composer.spread(n, genome, t) if n in plans else t for n, t in state.items()}
+        return zeros | {n: self.composer.pad_value(n, genome, t) if n in plans else t for n, t in state.items()}
 
     def materialise(self, genome: Genome) -> Any:
-        """A new, really smaller network of the genome, independent of the supernet."""
+        """Return a new, smaller network of the genome, independent of the supernet."""
         model = stock_model(self.apply(self.space.dense))
         apply_surgery(model, self.surgery(genome))
         load_exactly(model, self.state_dict(genome))
@@ -182,10 +185,10 @@ class StitchedSupernet:
 
 
 def stock_model(model: Any) -> Any:
-    """A new dense network of the same class, configuration, type and device; weights are not meant to be used.
+    """Return a new dense network of the same class, configuration, type and device, with undefined weights.
 
     Args:
-        model: in its dense state, since a module without a configuration can only be copied.
+        model: a network in its dense state, since a module without a configuration is copied.
     """
     if isinstance(model, PreTrainedModel):
         return type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype).to(model.device)
@@ -193,18 +196,18 @@ def stock_model(model: Any) -> Any:
 
 
 def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters, tied ones once, and the buffers that checkpoints hold."""
+    """Return parameters, tied ones once, and the buffers that checkpoints hold, by name."""
     parameters = {name: parameter.data for name, parameter in model.named_parameters()}
     saved = model.state_dict(keep_vars=True)
     return parameters | {name: buffer for name, buffer in model.named_buffers() if name in saved}
 
 
 def load_exactly(model: Any, state: dict[str, torch.Tensor]) -> None:
-    """Copy a state into a model; every tensor must be there and none be left over (tied ones follow)."""
+    """Copy a state into a model; raises ValueError unless both have the same tensors (tied ones need not be given)."""
     if isinstance(model, PreTrainedModel):
         model.tie_weights()
     missing, unexpected = model.load_state_dict(state, strict=False)
-    own = {name for name, _ in model.named_parameters()}
-    absent = [name for name in missing if name in own]
+    parameters = {name for name, _ in model.named_parameters()}
+    absent = [name for name in missing if name in parameters]
     if absent or unexpected:
         raise ValueError(f"state does not fit the model: missing {absent[:3]}, unexpected {unexpected[:3]}")

@@ -2,13 +2,13 @@
 
 Layout of a store directory::
 
-    index.json            schema, key (what the levels depend on), and for each unit its levels, errors and SHA-256
+    index.json            schema, key (all that the levels depend on), and for each unit its levels, errors and SHA-256
     units/NAME.safetensors
         kind sparsity     `mask` uint8 (levels, ceil(weights / 8)), `values.L` the kept values of level L, row by row
         a cut             `order` int32 (orders, removals), elements in order of removal; `weight.L.R` the refitted
                           matrices (groups, rows, kept columns) of reader R at level L
-    means/NNN.safetensors mean inputs (groups, inputs) of the matrices, where biases compensate pruning
-    blocks/NNN.json       what index.json is made of, written when all units of a block are; makes builds resumable
+    means/NNN.safetensors mean inputs (groups, inputs) of the matrices, if biases compensate pruning
+    blocks/NNN.json       a block's share of index.json, written after all its units; makes builds resumable
 
 Level 0 is the dense model and is not stored. Values have the checkpoint's data type.
 """
@@ -30,24 +30,24 @@ from safetensors.torch import save_file
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import DamagedFile, first_line
-from sparsesearch.files import check_inventory, read_json, replacing
+from sparsesearch.files import atomic_write, check_inventory, read_json
 from sparsesearch.models.network import Matrix, Network
 from sparsesearch.pruning.layer import kept_elements
 from sparsesearch.space import Space, Unit
 
 SCHEMA = 2
-# What to do about a damaged store.
+# Hint of the error for a damaged store.
 REBUILD = "'sparsesearch resume RUN' builds it again."
 
 
 def store_key(
     space: Space, pruners: PrunerConfig, weights: str, calibration: str, numerics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that the levels depend on.
+    """Return a store's key: all that its levels depend on.
 
     Args:
-        weights, calibration: hashes.
-        numerics: what decides the order and precision of sums (data type, device, batch, threads).
+        weights, calibration: hashes of the model's weights and of the calibration data.
+        numerics: settings that affect the order and precision of sums (data type, device, batch, threads).
     """
     return {
         "schema": SCHEMA,
@@ -60,25 +60,32 @@ def store_key(
 
 
 def key_hash(key: dict[str, Any]) -> str:
-    """Sixteen hexadecimal digits that name a store's directory."""
+    """Return the name of a store's directory, sixteen hexadecimal digits."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def unit_path(directory: Path, unit: Unit) -> Path:
+    """Return the path of a unit's levels."""
     return directory / "units" / f"{unit.name}.safetensors"
 
 
 def means_path(directory: Path, block: int) -> Path:
+    """Return the path of a block's mean inputs."""
     return directory / "means" / f"{block:03d}.safetensors"
 
 
 def write_means(path: Path, means: dict[str, torch.Tensor]) -> None:
-    """Store mean inputs by `Matrix.reads`."""
+    """Write mean inputs, (groups, inputs) each, by `Matrix.reads`."""
     _write(path, {name: mean.float().cpu().contiguous() for name, mean in means.items()})
 
 
 def write_sparse(path: Path, levels_LOI: torch.Tensor, dtype: torch.dtype) -> None:
-    """Store pruned weights of levels 1, 2, ... as bitmasks and packed values; a value rounded to zero is not kept."""
+    """Write pruned weights of levels 1, 2, ... as bitmasks and packed values; values that round to zero are not stored.
+
+    Args:
+        levels_LOI: weights of each level in the matrix's shape, (levels, ...).
+        dtype: data type of the values.
+    """
     levels = levels_LOI.to(dtype).flatten(1).cpu()
     masks = levels != 0
     tensors = {f"values.{i + 1}": level[mask] for i, (level, mask) in enumerate(zip(levels, masks, strict=True))}
@@ -87,7 +94,13 @@ def write_sparse(path: Path, levels_LOI: torch.Tensor, dtype: torch.dtype) -> No
 
 
 def write_cut(path: Path, order: torch.Tensor, levels: list[list[torch.Tensor]], dtype: torch.dtype) -> None:
-    """Store removal orders (orders, removals) and, for levels 1, 2, ..., the refitted matrices of each reader."""
+    """Write removal orders and, for levels 1, 2, ..., the refitted matrices of each reader.
+
+    Args:
+        order: elements in order of removal, (orders, removals).
+        levels: for each level and reader the matrices (groups, rows, kept columns).
+        dtype: data type of the matrices.
+    """
     tensors = {
         f"weight.{i + 1}.{reader}": weight.to(dtype).cpu().contiguous()
         for i, level in enumerate(levels)
@@ -98,23 +111,24 @@ def write_cut(path: Path, order: torch.Tensor, levels: list[list[torch.Tensor]],
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(tensors, temporary)
 
 
 def check_units(directory: Path, units: dict[str, Any], thorough: bool = False) -> None:
-    """Raise DamagedFile SS306 if the file of a unit is missing or not what was written.
+    """Raise DamagedFile SS306 if the file of a unit is missing or changed.
 
     Args:
         units: entries of `index.json`, or of a block's file, by unit.
+        thorough: compare contents however large the files are.
     """
     files = {f"units/{name}.safetensors": entry for name, entry in units.items() if "sha256" in entry}
     check_inventory(directory, files, REBUILD, thorough)
 
 
 @contextmanager
-def _opening(path: Path) -> Iterator[None]:
-    """Raise DamagedFile SS306 if a file of levels cannot be opened or read."""
+def _translate_errors(path: Path) -> Iterator[None]:
+    """Raise DamagedFile SS306 if a file of levels cannot be opened."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -122,23 +136,23 @@ def _opening(path: Path) -> Iterator[None]:
 
 
 class UnitFiles:
-    """Reads levels from unit files; files stay memory-mapped, only what is asked for is read."""
+    """Reads levels from unit files; files stay memory-mapped, and only requested tensors are read."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._open: dict[Path, Any] = {}
 
     def _file(self, unit: Unit) -> Any:
-        return self._opened(unit_path(self.directory, unit))
+        return self._open_file(unit_path(self.directory, unit))
 
-    def _opened(self, path: Path) -> Any:
+    def _open_file(self, path: Path) -> Any:
         if path not in self._open:
-            with _opening(path):
+            with _translate_errors(path):
                 self._open[path] = safe_open(path, framework="pt")
         return self._open[path]
 
     def sparse(self, unit: Unit, level: int, shape: tuple[int, ...]) -> torch.Tensor:
-        """The pruned weight of a sparsity level >= 1, in storage type, dense layout."""
+        """Return the pruned weight of a sparsity level >= 1, of `shape`, in the storage type."""
         file = self._file(unit)
         packed = file.get_slice("mask")[level - 1 : level][0]
         mask = torch.from_numpy(np.unpackbits(packed.numpy(), count=unit.total).view(np.bool_))
@@ -147,12 +161,12 @@ class UnitFiles:
         return weight.masked_scatter_(mask, values).view(shape)
 
     def kept(self, unit: Unit, level: int, elements: int) -> torch.Tensor:
-        """The elements that a cut level keeps in each order, ascending, shape (orders, kept)."""
+        """Return the elements that a cut level keeps in each order, ascending, (orders, kept)."""
         orders = self._file(unit).get_tensor("order").long()
         return torch.stack([kept_elements(order, elements, unit.levels[level]) for order in orders])
 
     def ranking(self, unit: Unit, elements: int) -> torch.Tensor:
-        """All elements of a cut, those that stay longest first, (orders, elements)."""
+        """Return all elements of a cut, those removed last first, (orders, elements)."""
         return torch.stack(
             [
                 torch.cat([kept_elements(order, elements, elements - len(order)), order.flip(0)])
@@ -161,12 +175,12 @@ class UnitFiles:
         )
 
     def mean(self, matrix: Matrix) -> torch.Tensor:
-        """Mean inputs of a matrix over calibration data, (groups, inputs)."""
-        mean: torch.Tensor = self._opened(means_path(self.directory, matrix.block)).get_tensor(matrix.reads)
+        """Return the mean inputs of a matrix over calibration data, (groups, inputs)."""
+        mean: torch.Tensor = self._open_file(means_path(self.directory, matrix.block)).get_tensor(matrix.reads)
         return mean
 
     def cut(self, unit: Unit, level: int, reader: int) -> torch.Tensor:
-        """The refitted matrix (groups, rows, kept columns) of one reader at a cut level >= 1."""
+        """Return the refitted matrix (groups, rows, kept columns) of one reader at a cut level >= 1."""
         weight: torch.Tensor = self._file(unit).get_tensor(f"weight.{level}.{reader}")
         return weight
 
@@ -180,12 +194,11 @@ class LevelStore:
 
     @classmethod
     def open(cls, directory: Path, key: dict[str, Any], thorough: bool = False) -> LevelStore:
-        """Open a store, refusing one made of other weights, data or options, or with damaged files.
+        """Open a store; raises DamagedFile SS306 if it was made of other weights, data or options, or is damaged.
 
         Args:
-            thorough: compare the content of stores of any size with their checksums.
-
-        Raises DamagedFile SS306.
+            key: the expected key.
+            thorough: compare contents with checksums however large the store is.
         """
         path = directory / "index.json"
         index = read_json(path, REBUILD, "SS306")
@@ -203,7 +216,7 @@ class LevelStore:
 
 
 def estimated_bytes(space: Space, network: Network, bytes_per_weight: int) -> int:
-    """Disk that a store of this space will need, within a few percent."""
+    """Return the bytes on disk of a store of this space, within a few percent."""
     total = 0
     for unit in space.units:
         if unit.kind == "sparsity":

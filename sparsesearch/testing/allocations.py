@@ -10,7 +10,7 @@ import torch
 
 from sparsesearch.allocation import ALLOCATIONS, AllocationConfig, Evidence, allocation_named, evidence, project
 from sparsesearch.allocation.base import MEASURED
-from sparsesearch.allocation.given import Floats
+from sparsesearch.arrays import Floats
 
 SHAPES = ((24, 16), (8, 16), (40, 12), (16, 16), (6, 5), (32, 20), (10, 4, 3, 3))
 BLOCKS = (0, 0, 1, 1, 2, 2, 3)

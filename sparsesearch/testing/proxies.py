@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sparsesearch.arrays import Floats
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.controller import with_supernet, write_launch
 from sparsesearch.engine.job import open_job
@@ -14,7 +15,6 @@ from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.engine.phases.scoring import scored
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.engine.workflows import audit as auditing
-from sparsesearch.proxies.agreement import Floats
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import torch
 from safetensors import safe_open
 
-from sparsesearch.calibration.statistics import Rest, block_arguments, outputs
+from sparsesearch.calibration.statistics import BlockArguments, block_arguments, outputs
 from sparsesearch.data.samples import Samples
 from sparsesearch.files import read_json, write_json
 from sparsesearch.models.network import Network
-from sparsesearch.tensors import is_whole, read_tensors, write_tensors
+from sparsesearch.tensors import is_intact, read_tensors, write_tensors
 
 # Samples of a shard.
 SHARD = 64
@@ -62,7 +62,7 @@ def write_arguments(directory: Path, model: Any, network: Network, samples: Samp
 def write_shard(directory: Path, model: Any, network: Network, samples: Samples, shard: int, batch: int) -> None:
     """Run the network on a shard's samples and write what blocks see; nothing where it is written already."""
     paths = [directory / _name(shard, block) for block in range(len(network.blocks) + 1)]
-    if all(is_whole(path) for path in paths):
+    if all(is_intact(path) for path in paths):
         return
     found: list[list[torch.Tensor]] = [[] for _ in range(len(network.blocks) + 1)]
     layers = [model.get_submodule(path) for path in network.blocks]
@@ -112,7 +112,7 @@ class Activations:
         states: torch.Tensor = self._open[name].get_slice("hidden")[within : within + 1]
         return states
 
-    def arguments(self) -> Rest:
+    def arguments(self) -> BlockArguments:
         """What else the block is given."""
         tensors = read_tensors(self.directory / "arguments.safetensors")
         given = read_json(self.directory / "arguments.json")["blocks"][self.block]

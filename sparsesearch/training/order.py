@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from sparsesearch.arrays import Ints
 
 
 def rows_at(step: int, batch: int, count: int, seed: int) -> Ints:

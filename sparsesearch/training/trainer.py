@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from sparsesearch.arrays import Ints
 from sparsesearch.config import TrainingConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.evaluation import Evaluator
@@ -23,7 +23,6 @@ from sparsesearch.training.loop import Diverged, TrainingRun, steps_of
 from sparsesearch.training.objective import Objective
 from sparsesearch.training.trainee import METHODS, trainee
 
-Ints = npt.NDArray[np.int64]
 CHECKPOINT = "checkpoint"
 # What to do about a damaged file of weights.
 RETRAIN = "Delete it, then resume: the candidate is trained again."

@@ -21,15 +21,15 @@ from sparsesearch.allocation import (
     Evidence,
     allocation,
     allocation_named,
-    at_limits,
     densities_by_name,
     evidence,
+    genome_at_limits,
     project,
 )
-from sparsesearch.allocation.density_budget import proportional, top_share
-from sparsesearch.allocation.genomes import level_of, nearest
-from sparsesearch.allocation.given import Floats
+from sparsesearch.allocation.density_budget import global_top_k, proportional_shares
+from sparsesearch.allocation.genomes import genome_at_densities, level_at_density
 from sparsesearch.allocation.pq_index import kept_share
+from sparsesearch.arrays import Floats
 from sparsesearch.errors import InputError
 from sparsesearch.searchers.registry import SEARCHERS
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
@@ -183,8 +183,8 @@ def test_thinned_tables_rank_nearly_like_all_weights() -> None:
     weights = [torch.randn(300, 200, generator=generator) * scale for scale in (1.0, 2.0, 0.5)]
     sizes = np.array([w.numel() for w in weights])
     floor = np.zeros(3)
-    full = top_share([evidence.lamp_thresholds(w, 10**6) for w in weights], sizes, 0.6, floor)
-    thin = top_share([evidence.lamp_thresholds(w, 1024) for w in weights], sizes, 0.6, floor)
+    full = global_top_k([evidence.lamp_thresholds(w, 10**6) for w in weights], sizes, 0.6, floor)
+    thin = global_top_k([evidence.lamp_thresholds(w, 1024) for w in weights], sizes, 0.6, floor)
     assert sizes @ thin == pytest.approx(0.4 * sizes.sum(), abs=0.01)
     assert thin == pytest.approx(full, abs=2 / 1024)
 
@@ -349,7 +349,7 @@ def test_project_refuses_budgets_outside_the_bounds() -> None:
 def test_proportional_is_exact_and_ordered(case: tuple[Floats, np.ndarray, float, float, float]) -> None:
     wanted, sizes, sparsity, low, high = case
     raw = np.abs(wanted)
-    share = proportional(raw, sizes, 1 - sparsity, low, high)
+    share = proportional_shares(raw, sizes, 1 - sparsity, low, high)
     assert ((share >= low) & (share <= high)).all()
     assert abs(sizes @ share - (1 - sparsity) * sizes.sum()) < 1
     assert (np.diff(share[raw.argsort()]) >= -1e-9).all()
@@ -404,9 +404,9 @@ def test_at_limits_is_the_least_sparse_step_grown_into_the_budget(seed: int, per
         share = project(wanted, sizes, sparsity)
         return dict(zip((u.name for u in pruned), share.tolist(), strict=True))
 
-    steps = [nearest(space, densities(s)) for s in np.linspace(0, 1, 201)]
+    steps = [genome_at_densities(space, densities(s)) for s in np.linspace(0, 1, 201)]
     feasible = [g for g in steps if space.feasible(g)]
-    genome = at_limits(space, densities)
+    genome = genome_at_limits(space, densities)
     if genome is None:
         assert not feasible
         return
@@ -414,33 +414,33 @@ def test_at_limits_is_the_least_sparse_step_grown_into_the_budget(seed: int, per
     assert cannot_grow(space, genome)
     assert (genome.levels <= feasible[0].levels).all()
     assert all(level == 0 for u, level in zip(space.units, genome.levels, strict=True) if u.is_cut)
-    assert at_limits(space, densities) == genome
+    assert genome_at_limits(space, densities) == genome
 
 
 def test_at_limits_is_none_where_sparsity_alone_is_not_enough() -> None:
     space = make_space(0, "params<=90%")
     densities = {u.name: 0.5 for u in space.units if u.kind == "sparsity"}
-    assert at_limits(space, lambda sparsity: densities) is None
+    assert genome_at_limits(space, lambda sparsity: densities) is None
 
 
 def test_without_limits_at_limits_is_dense() -> None:
     space = make_space(3)
     half = {u.name: 0.5 for u in space.units if u.kind == "sparsity"}
-    assert nearest(space, {}) == space.dense
-    assert at_limits(space, lambda sparsity: dict.fromkeys(half, 1 - sparsity)) == space.dense
+    assert genome_at_densities(space, {}) == space.dense
+    assert genome_at_limits(space, lambda sparsity: dict.fromkeys(half, 1 - sparsity)) == space.dense
 
 
 @pytest.mark.parametrize(
     ("density", "level"), [(1.0, 0), (0.9, 0), (0.85, 1), (0.7, 1), (0.6999999999, 1), (0.69, 2), (0.3, 2), (0.0, 2)]
 )
 def test_level_keeps_no_more_than_the_density_unless_dense_is_nearer_than_level_1(density: float, level: int) -> None:
-    assert level_of(Unit("m", "sparsity", 0, 100, (100, 70, 30)), density) == level
+    assert level_at_density(Unit("m", "sparsity", 0, 100, (100, 70, 30)), density) == level
 
 
 @given(seeds, st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_density_never_gets_a_sparser_level(seed: int, one: float, other: float) -> None:
     for unit in make_space(seed).units:
-        assert level_of(unit, max(one, other)) <= level_of(unit, min(one, other))
+        assert level_at_density(unit, max(one, other)) <= level_at_density(unit, min(one, other))
 
 
 @given(seeds)
@@ -448,4 +448,4 @@ def test_a_higher_density_never_gets_a_sparser_level(seed: int, one: float, othe
 def test_every_level_is_its_own_nearest(seed: int) -> None:
     for unit in make_space(seed).units:
         for level, count in enumerate(unit.levels):
-            assert level_of(unit, count / unit.total) == level
+            assert level_at_density(unit, count / unit.total) == level

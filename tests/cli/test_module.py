@@ -123,7 +123,7 @@ def test_evaluate_refuses_what_it_cannot_judge(
 ) -> None:
     monkeypatch.chdir(place)
     for arguments, code, words in (
-        (["networks:padded", "--images", "test"], "SS204", "how images are resized and normalised is not known"),
+        (["networks:padded", "--images", "test"], "SS204", "size and normalisation of images are not known"),
         (["networks:padded", "--text", "cnn.yaml"], "SS504", "neither a causal language model"),
         (["demo", "--images", "test"], "SS504", "no classifier of images"),
         (["demo"], "SS101", "needs one of --text, --images and --tasks"),
@@ -171,7 +171,7 @@ def spoilt(place: Path) -> Path:
         (["--set", "units.0.target=blocks.0.conv2"], "SS103", "blocks.0.conv2"),
         (["--set", "units.1.target=nothing"], "SS103", "matched 0 of 6 modules"),
         (["--set", "objectives.0=perplexity"], "SS102", "not a quality for module"),
-        (["--set", "data.calibration.image=null"], "SS204", "how images are resized"),
+        (["--set", "data.calibration.image=null"], "SS204", "size and normalisation of images"),
     ],
     ids=lambda value: value if isinstance(value, str) and value.startswith("SS") else None,
 )

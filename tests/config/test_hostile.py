@@ -66,7 +66,7 @@ RECIPES = {
     "a type as a key": (UNITS + "int: 1", "int: unknown key"),
     "NUL": ("a: \0", "special characters are not allowed"),
     "NUL in a name": (UNITS + 'model: {id: "\\0"}', "control characters"),
-    "half a character": (UNITS + 'model: {id: "\\uD800"}', "no UTF-8"),
+    "half a character": (UNITS + 'model: {id: "\\uD800"}', "not UTF-8"),
     "a long name": (UNITS + f"model: {{id: {'x' * 5000}}}", "too long"),
     "a user that is none": (UNITS + "model: {id: ~nosuchuser/model}", "no such user"),
     "no name": (UNITS + "model: {id: ''}", "is empty"),

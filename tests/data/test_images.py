@@ -77,7 +77,7 @@ def test_classes_are_numbered_as_the_model_names_them(tmp_path: Path) -> None:
     assert labels(folder(tmp_path / "all", "cat", "dog", "eel"), known) == [2, 2, 1, 1, 0, 0]
     assert labels(folder(tmp_path / "some", "cat", "dog"), known) == [2, 2, 1, 1]
     assert labels(folder(tmp_path / "others", "n01", "n02"), known) == [0, 0, 1, 1]
-    with pytest.raises(InputError, match="SS212 selection data: the model knows no class fox, but the other folders"):
+    with pytest.raises(InputError, match=r"SS212 selection data: .* names the other folders' classes, but not fox"):
         labels(folder(tmp_path / "one", "cat", "fox"), known)
 
 

@@ -15,8 +15,8 @@ from torch import nn
 
 import sparsesearch as ss
 from sparsesearch.data import Samples
-from sparsesearch.data.python_inputs import given_roles, given_samples, inputs_of_forward
-from sparsesearch.data.samples import ordered
+from sparsesearch.data.python_inputs import inputs_of_forward, samples_by_role, samples_from_arrays
+from sparsesearch.data.samples import ordered_names
 from sparsesearch.errors import DamagedFile, InputError
 from sparsesearch.export.verify import outputs_of
 
@@ -67,7 +67,7 @@ def test_inputs_are_counted_by_the_signature() -> None:
 def test_labels_are_what_follows_the_inputs(
     takes: str, calibration: Any, selection: Any, inputs: int, labelled: bool
 ) -> None:
-    found = given_roles({"selection": selection, "calibration": calibration}, Takes.as_many(takes))["selection"]
+    found = samples_by_role({"selection": selection, "calibration": calibration}, Takes.as_many(takes))["selection"]
     assert len(found.arrays) == inputs
     assert (found.labels is not None) == labelled
     if found.labels is not None:
@@ -81,14 +81,14 @@ def test_labels_are_what_follows_the_inputs(
         (Y.float(), r"float32 \(6,\)"),
         (Y.bool(), r"bool \(6,\)"),
         (Y[:, None], r"int64 \(6, 1\)"),
-        (Y - 1, r"int64 \(6,\) with negative ones"),
+        (Y - 1, r"int64 \(6,\) with negative values"),
         (torch.zeros(6, 4, 4, dtype=torch.long), r"int64 \(6, 4, 4\)"),
     ],
 )
 @pytest.mark.parametrize("takes", ["one", "perhaps", "any"])
 def test_labels_that_are_none_get_one_line(labels: Any, words: str, takes: str) -> None:
-    with pytest.raises(InputError, match=f"SS212 selection data: labels are a vector of classes.*{words}"):
-        given_roles({"calibration": X, "selection": (X, labels)}, Takes.as_many(takes))
+    with pytest.raises(InputError, match=f"SS212 selection data: labels must be a vector of classes.*{words}"):
+        samples_by_role({"calibration": X, "selection": (X, labels)}, Takes.as_many(takes))
 
 
 @pytest.mark.parametrize(
@@ -96,20 +96,20 @@ def test_labels_that_are_none_get_one_line(labels: Any, words: str, takes: str) 
     [
         ((X, X, X, Y), "4 arrays of inputs are given, the network takes 1"),
         ((), "0 arrays of inputs are given"),
-        (None, "inputs are arrays or tensors"),
-        ("text", "inputs are arrays or tensors"),
-        ({"x": X}, "inputs are arrays or tensors"),
+        (None, "inputs must be arrays or tensors"),
+        ("text", "inputs must be arrays or tensors"),
+        ({"x": X}, "inputs must be arrays or tensors"),
         ([[1, 2], [3]], "arrays"),
-        (torch.tensor(1.0), "the first axis counts samples"),
+        (torch.tensor(1.0), "whose first axis counts samples"),
         (X[:0], r"arrays have \[0\] samples"),
         ((X, Y[:4]), r"arrays have \[4, 6\] samples"),
-        (np.array(["a", "b"]), "inputs are arrays or tensors"),
-        (X.to_sparse(), "inputs are arrays or tensors"),
+        (np.array(["a", "b"]), "inputs must be arrays or tensors"),
+        (X.to_sparse(), "inputs must be arrays or tensors"),
     ],
 )
 def test_what_is_no_array_gets_one_line(given_data: Any, words: str) -> None:
     with pytest.raises(InputError, match="SS204 selection data: ") as caught:
-        given_samples("selection", given_data, range(1, 2))
+        samples_from_arrays("selection", given_data, range(1, 2))
     assert words.replace("\\", "") in str(caught.value)
 
 
@@ -125,7 +125,7 @@ def test_a_search_refuses_data_before_anything_runs(tmp_path: Path) -> None:
 
 def test_more_than_ten_inputs_keep_their_order(tmp_path: Path) -> None:
     arrays = tuple(torch.full((2, 1), float(i)) for i in range(12))
-    found = given_samples("calibration", arrays)
+    found = samples_from_arrays("calibration", arrays)
     found.save(tmp_path)
     again = Samples.load(tmp_path)
     assert again.digest == found.digest
@@ -142,12 +142,12 @@ def test_more_than_ten_inputs_keep_their_order(tmp_path: Path) -> None:
 
 @given(st.permutations([*map(str, range(13)), "mask", "input_ids"]))
 def test_names_are_in_the_order_of_numbers(names: list[str]) -> None:
-    assert ordered(names) == [*map(str, range(13)), "input_ids", "mask"]
+    assert ordered_names(names) == [*map(str, range(13)), "input_ids", "mask"]
 
 
 def test_booleans_stay_booleans_and_complex_numbers_complex() -> None:
     arrays = (X > 0, torch.view_as_complex(torch.randn(6, 2)), X.double(), Y.int(), X.bfloat16())
-    found = list(given_samples("calibration", arrays, range(5, 6)).inputs(nn.Linear(2, 2).half()).values())
+    found = list(samples_from_arrays("calibration", arrays, range(5, 6)).inputs(nn.Linear(2, 2).half()).values())
     kinds = [torch.bool, torch.complex64, torch.float16, torch.int64, torch.float16]
     assert [t.dtype for t in found] == kinds
     assert torch.equal(found[0], X > 0)

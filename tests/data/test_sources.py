@@ -25,7 +25,7 @@ from sparsesearch.config import DataConfig
 from sparsesearch.data import sources
 from sparsesearch.data.documents import labelled_documents
 from sparsesearch.data.samples import Samples
-from sparsesearch.data.sources import document_pieces, pieces, text_lines
+from sparsesearch.data.sources import document_pieces, join_lines, text_lines
 from sparsesearch.data.tables import is_table, rows_of
 from sparsesearch.data.text import check_vocabulary, samples_of, token_windows
 from sparsesearch.demo import corpus
@@ -120,7 +120,7 @@ def test_rows_without_text_are_left_out_and_counted(
         token_windows(DataConfig(source="x", sequences=4, length=16), tokenizer, "", DOCUMENTS),
     )
     assert [record.message for record in caplog.records] == [
-        f"selection data: 3 rows of {source} have no text and are left out."
+        f"selection data: 3 rows of {source} have no text and are skipped."
     ]
 
 
@@ -156,17 +156,17 @@ def as_parquet() -> bytes:
         ("t.csv", "text\nÜberschrift\n".encode("latin-1"), "not UTF-8 text"),
         ("t.jsonl", b'{"text": "\xff"}', "not UTF-8 text"),
         ("t.jsonl", '{"text": "a"}\n{"text": "b"\n', "line 2: not JSON"),
-        ("t.jsonl", '{"text": "a"}\n["b"]\n', "row 2 is no JSON object, but list"),
+        ("t.jsonl", '{"text": "a"}\n["b"]\n', "row 2 is list, not a JSON object"),
         ("t.jsonl", "[" * 100_000, "line 1: not JSON"),
-        ("t.jsonl", '{"text": "a"}\n{"text": ["b"]}\n', "does not hold text in row 2, but list"),
+        ("t.jsonl", '{"text": "a"}\n{"text": ["b"]}\n', "holds list in row 2, not text"),
         ("t.json", "", "not JSON"),
-        ("t.json", "3", "it is no list of objects"),
-        ("t.json", '{"text": ["a"], "label": [1, 2]}', "it is no list of objects"),
-        ("t.json", '["a", "b"]', "row 1 is no JSON object, but str"),
+        ("t.json", "3", "it is not a list of objects"),
+        ("t.json", '{"text": ["a"], "label": [1, 2]}', "it is not a list of objects"),
+        ("t.json", '["a", "b"]', "row 1 is str, not a JSON object"),
         ("t.csv", "", "it is empty"),
-        ("t.csv", "id,text,text\n1,a,b\n", "two columns are called 'text'"),
-        ("t.csv", "id,text\n1,a\n2,a,b\n", "row 2 has 3 values, and the header 2 columns"),
-        ("t.csv", "id,text\n1\n", "row 1 has 1 values, and the header 2 columns"),
+        ("t.csv", "id,text,text\n1,a,b\n", "two columns are named 'text'"),
+        ("t.csv", "id,text\n1,a\n2,a,b\n", "row 2 has 3 values, the header has 2 columns"),
+        ("t.csv", "id,text\n1\n", "row 1 has 1 values, the header has 2 columns"),
         ("t.csv", 'id,text\n1,"a\n', "unexpected end of data"),
         ("t.csv", 'id,text\n1,"a" b\n', "line 2: ',' expected after '\"'"),
         ("t.csv", "id,text\n", "has 0 of 4 sequences"),
@@ -247,7 +247,7 @@ def whole_pieces(text: str, size: int) -> list[str]:
 
 @given(st.text(st.sampled_from("ab \n\r\x0b\u2028é"), max_size=200), st.integers(1, 30))
 def test_pieces_of_a_stream_are_those_of_the_whole_text(text: str, size: int) -> None:
-    assert list(pieces(io.StringIO(text, newline=None), size)) == whole_pieces(
+    assert list(join_lines(io.StringIO(text, newline=None), size)) == whole_pieces(
         io.StringIO(text, newline=None).read(), size
     )
 
@@ -255,14 +255,14 @@ def test_pieces_of_a_stream_are_those_of_the_whole_text(text: str, size: int) ->
 def test_long_lines_are_cut_before_spaces_where_there_are_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any
 ) -> None:
-    monkeypatch.setattr(sources, "PIECE", 64)
+    monkeypatch.setattr(sources, "PIECE_CHARACTERS", 64)
     words = "one two three " * 40
     lines = list(text_lines(put(tmp_path / "t.txt", f"short\n{words}\n{'x' * 300}\nlast"), "selection"))
     assert "".join(lines) == f"short\n{words}\n{'x' * 300}\nlast"
     assert lines[0] == "short\n"
     assert max(map(len, lines)) <= 2 * 64
     assert all(line[0] == " " for line in lines[2:9])
-    monkeypatch.setattr(sources, "DOCUMENT", 100)
+    monkeypatch.setattr(sources, "MAX_DOCUMENT_CHARACTERS", 100)
     assert list(document_pieces("a b")) == ["a b"]
     assert "".join(document_pieces(words)) == words
     assert len(list(document_pieces(words))) > 4
@@ -276,7 +276,7 @@ def test_a_text_of_many_megabytes_in_one_line(tmp_path: Path, tokenizer: Any) ->
 def test_rows_of_endless_length_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> None:
     from sparsesearch.data import tables
 
-    monkeypatch.setattr(tables, "LONGEST_ROW", 64)
+    monkeypatch.setattr(tables, "MAX_ROW_CHARACTERS", 64)
     for name, content in (("t.jsonl", json.dumps({"text": "x" * 99})), ("t.csv", "text\n" + "x" * 99)):
         with pytest.raises(InputError, match=r"SS204 .* has more than 64 characters"):
             windows(put(tmp_path / name, content), tokenizer)

@@ -119,7 +119,7 @@ def test_documents_are_padded_and_masked(tmp_path: Path, tokenizer: Any) -> None
     [
         ({"text": ["a b"] * 3, "label": [0] * 3}, {"sequences": 4}, "has 3 of 4 documents"),
         ({"text": ["a b"] * 4, "label": ["good"] * 4}, {}, "label 'good' is no class"),
-        ({"text": [1, 2, 3, 4], "label": [0] * 4}, {}, "does not hold text"),
+        ({"text": [1, 2, 3, 4], "label": [0] * 4}, {}, "not text"),
         ({"body": ["a b"] * 4, "label": [0] * 4}, {"column": "prose"}, "has no column 'prose', only body, label"),
         ({"a": ["a b"] * 4, "b": ["a b"] * 4}, {}, "has no column 'text', nor exactly one of texts, only a, b"),
         ({"text": ["a b"] * 4, "label": [0.0] * 4}, {}, "label 0.0 is no class"),

@@ -26,7 +26,7 @@ from sparsesearch.files import read_json, read_lines, seal, unseal, write_json
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
-from sparsesearch.tensors import is_whole, write_tensors
+from sparsesearch.tensors import is_intact, write_tensors
 
 Make = Callable[[str], Path]
 QUIET = Reporter(quiet=True)
@@ -526,11 +526,11 @@ def test_whole_files_are_told_from_others(tmp_path: Path) -> None:
 
     path = tmp_path / "a.safetensors"
     write_tensors(path, {"a": torch.arange(6).bfloat16(), "b": torch.tensor(1.5)}, {"note": "x"})
-    assert is_whole(path)
+    assert is_intact(path)
     for damage in DAMAGES:
         write_tensors(path, {"a": torch.arange(6).bfloat16(), "b": torch.tensor(1.5)}, {"note": "x"})
         damage(path, random.Random(3))
-        assert not is_whole(path)
+        assert not is_intact(path)
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     write_json(tmp_path / "a.json", {"x": (1, 2), "y": {1: 0.1}})
     assert read_json(tmp_path / "a.json") == {"x": [1, 2], "y": {"1": 0.1}}

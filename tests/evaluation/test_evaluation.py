@@ -25,7 +25,7 @@ from sparsesearch.evaluation import (
     quality_class,
 )
 from sparsesearch.evaluation.evaluator import minibatch, next_token_loss, quality_of
-from sparsesearch.evaluation.teacher import SparseTeacher, split
+from sparsesearch.evaluation.teacher import SparseTeacher, log_probabilities
 from sparsesearch.models import load_model
 from sparsesearch.models.task import TASKS
 from sparsesearch.testing import check_quality
@@ -39,7 +39,7 @@ def windows(tokens: np.ndarray) -> Samples:
 
 def teacher_of(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     index = logits.topk(k, -1).indices
-    return index, *split(logits, index)
+    return index, *log_probabilities(logits, index)
 
 
 def full_kl(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:

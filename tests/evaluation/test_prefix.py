@@ -48,7 +48,7 @@ def test_outputs_are_those_of_a_whole_pass(built: Built) -> None:
             with cache.shared(genome, str(rows).encode()):
                 found = outputs_of(model, network.task, samples.rows(rows))
             assert torch.equal(found, expected)
-    assert cache.ran < cache.asked
+    assert cache.blocks_run < cache.blocks_requested
     assert outputs_of(cached.apply(built.space.dense), network.task, samples).isfinite().all()
 
 
@@ -63,8 +63,8 @@ def test_memory_stays_within_its_bound(family_dir: Callable[[str], Path], tmp_pa
             with cache.shared(genome, b"all"):
                 assert torch.equal(outputs_of(supernet.model, built.launch.network.task, samples), expected)
             assert cache.bytes <= maximum
-            assert cache.bytes == sum(t.nbytes for t in cache._kept.values())
-        assert (cache.ran == cache.asked) == (maximum == 0)
+            assert cache.bytes == sum(t.nbytes for t in cache._states.values())
+        assert (cache.blocks_run == cache.blocks_requested) == (maximum == 0)
 
 
 def test_an_exception_leaves_the_model_whole(family_dir: Callable[[str], Path], tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return call
 
 
-NOT_UNASKED = "names code, which is not run unasked: "
+NEEDS_TRUST = "names code, which runs only if you allow it: "
 
 
 def _foreign(tmp_path: Path, model: Path, kind: str) -> tuple[Path, dict[str, Any]]:
@@ -207,7 +207,7 @@ def test_a_check_of_a_recipe_runs_nothing_that_it_names(
     for call in (["space", "check", path], ["space", "show", path], ["search", path, "--dry-run"]):
         code, said = command(*call)
         assert code == 2, call
-        assert f"SS129 the recipe {NOT_UNASKED}" in said
+        assert f"SS129 the recipe {NEEDS_TRUST}" in said
         assert not mark.exists()
     command("space", "check", path, "--trust-remote-code")
     assert mark.exists()
@@ -258,7 +258,7 @@ def test_what_a_run_directory_names_is_not_run_unasked(
     call = [names.get(word, word) for word in verb]
     code, said = command(*call)
     assert code == 2
-    assert f"SS129 run {run} {NOT_UNASKED}" in said
+    assert f"SS129 run {run} {NEEDS_TRUST}" in said
     assert not mark.exists()
     assert not (tmp_path / "out").exists()
     command(*call, "--trust-remote-code")
@@ -279,7 +279,7 @@ def test_from_python_a_run_needs_trust_as_well(family_dir: Make, searched: Path,
     _edited(tmp_path / "run", named)
     run = ss.Run.open(tmp_path / "run")
     for use in (lambda: run.export(run.pick(), tmp_path / "out"), lambda: run.resume()):
-        with pytest.raises(InputError, match=f"SS129 run .* {NOT_UNASKED}.*evil.py.*trust_remote_code=True"):
+        with pytest.raises(InputError, match=f"SS129 run .* {NEEDS_TRUST}.*evil.py.*trust_remote_code=True"):
             use()
     assert not mark.exists()
     assert ss.Run.open(tmp_path / "run", trust_remote_code=True).export(run.pick(), tmp_path / "out")["verified"]
@@ -293,7 +293,7 @@ def test_a_run_that_is_gone_on_with_by_a_recipe_names_no_other_code(
     mark, named = _foreign(tmp_path, family_dir("llama"), "plugin")
     _edited(tmp_path / "run", named)
     launch = launched(family_dir("llama"))
-    with pytest.raises(InputError, match=f"SS129 run .* {NOT_UNASKED}.*evil.py"):
+    with pytest.raises(InputError, match=f"SS129 run .* {NEEDS_TRUST}.*evil.py"):
         searched_stage(launch, tmp_path / "run", Reporter(quiet=True))
     assert not mark.exists()
 

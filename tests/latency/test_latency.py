@@ -22,7 +22,7 @@ from sparsesearch.errors import InputError
 from sparsesearch.export.measuring.finalists import measure_finalists
 from sparsesearch.files import read_json
 from sparsesearch.latency import LatencyTable, Setting, measure_table, setting_of, timing, with_latency
-from sparsesearch.latency.pieces import copy_of, inputs_of, pieces_of, request, signature
+from sparsesearch.latency.pieces import copy_module, pieces_of, request_inputs, run_request, signature
 from sparsesearch.latency.timing import peak_bytes
 from sparsesearch.models.load import load_model
 from sparsesearch.models.space_builder import build_space
@@ -127,7 +127,8 @@ def test_what_is_timed_is_the_cut_network(family: str, family_dir: Make) -> None
     with torch.no_grad():
         before = network.task.call(model, inputs)
         for genome in (space.smallest, Genome.of(rng.integers(0, space.max_levels + 1))):
-            copied, wanted = copy_of(model, "", Elastic(model, network, space), genome), stitched.materialise(genome)
+            copied = copy_module(model, "", Elastic(model, network, space), genome)
+            wanted = stitched.materialise(genome)
             assert {n: p.shape for n, p in copied.named_parameters()} == {
                 n: p.shape for n, p in wanted.named_parameters()
             }
@@ -176,11 +177,11 @@ def test_generating_asks_for_a_token_at_a_time(family_dir: Make) -> None:
     launch = launched(family_dir("llama"))
     model = load_model(family_dir("llama"), torch.float32)
     setting = setting_of(LatencyConfig(batch=3, prompt=5, generated=2), launch.network, torch.float32)
-    inputs = inputs_of(launch.samples["calibration"], launch.network.task, setting, model)
+    inputs = request_inputs(launch.samples["calibration"], launch.network.task, setting, model)
     seen: list[tuple[int, ...]] = []
     model.model.layers[0].register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))
     with torch.no_grad():
-        request(model, launch.network.task, inputs, setting.generated)
+        run_request(model, launch.network.task, inputs, setting.generated)
     assert seen == [(3, 5), (3, 1), (3, 1)]
 
 
@@ -268,7 +269,7 @@ def test_a_table_of_something_else_is_refused_unless_asked(family_dir: Make, tmp
     with pytest.raises(InputError, match=r"SS121 .* measured for other units: model.layers.0.mlp.ffn_width"):
         opened([{"kind": "ffn_width", "levels": 3}])
     path.write_text("{}")
-    with pytest.raises(InputError, match=r"SS121 .* is no latency table"):
+    with pytest.raises(InputError, match=r"SS121 .* is not a latency table"):
         opened()
 
 

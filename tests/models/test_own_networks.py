@@ -35,7 +35,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 import sparsesearch as ss
-from sparsesearch.calibration.collect import unfolded
+from sparsesearch.calibration.collect import unfold_patches
 from sparsesearch.engine.launch.access import Access
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError
@@ -326,7 +326,7 @@ def test_what_is_not_counted_or_not_pruned_is_named() -> None:
 )
 def test_patches_times_the_matrix_are_the_convolution(layer: Any, data: torch.Tensor) -> None:
     matrix = matrix_of(layer, "layer", 0, "layer", 1)
-    patches = unfolded(layer, data, matrix)  # (groups, samples, positions, inputs)
+    patches = unfold_patches(layer, data, matrix)  # (groups, samples, positions, inputs)
     with torch.no_grad():
         found = torch.einsum("gnpi,goi->ngop", patches, matrix.view(layer.weight)).reshape(len(data), 6, -1)
         assert torch.allclose(found + layer.bias[:, None], layer(data).flatten(2), atol=1e-5)

@@ -326,7 +326,7 @@ class Broken(nn.Module):
         (Broken(), DATA, "SS210", "does not run on inputs of shape (1, 3, 16, 16)"),
         (nn.Flatten(), DATA, "SS210", "has no linear or convolution layer"),
         (make("joined"), DATA | {"selection": (IMAGES[8:16], LABELS[8:16] + 3)}, "SS212", "labels from 3 to 7"),
-        (make("joined"), DATA | {"selection": (IMAGES[8:16], LABELS[:3])}, "SS204", "equally many"),
+        (make("joined"), DATA | {"selection": (IMAGES[8:16], LABELS[:3])}, "SS204", "the same number"),
     ],
 )
 def test_modules_and_data_that_do_not_fit(

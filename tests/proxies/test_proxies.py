@@ -23,11 +23,11 @@ from sparsesearch.engine.workflows import audit as auditing
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.models.task import TASKS
-from sparsesearch.proxies import PROXIES, Live, Proxy, proxies_named, proxy
+from sparsesearch.proxies import PROXIES, LiveCandidate, Proxy, proxies_named, proxy
 from sparsesearch.proxies.gatherer import Gatherer, as_number, tabulate
 from sparsesearch.proxies.jacob_cov import jacob_cov
 from sparsesearch.proxies.nwot import nwot
-from sparsesearch.proxies.proxy_inputs import Costed
+from sparsesearch.proxies.proxy_inputs import CostedGenome
 from sparsesearch.proxies.score_table import ScoreTable
 from sparsesearch.proxies.synflow import saliencies
 from sparsesearch.proxies.trace_nas import correlation, retention, sublayer, trace_nas, traces
@@ -59,9 +59,9 @@ class Tabled:
     def genomes(self, count: int) -> list[Genome]:
         return [random_genome(self.space, np.random.default_rng(i)) for i in range(count)]
 
-    def live(self, genome: Genome, samples: Samples | None = None, dense: Any = None) -> Live:
+    def live(self, genome: Genome, samples: Samples | None = None, dense: Any = None) -> LiveCandidate:
         model, network = self.supernet.apply(genome), self.supernet.network
-        return Live(model, network, genome, samples or self.samples, self.supernet.composer, dense)
+        return LiveCandidate(model, network, genome, samples or self.samples, self.supernet.composer, dense)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_gradients_of_the_dense_network_agree_with_themselves(tabled: Tabled) ->
     assert set(retention(live).values()) == {1.0}
 
 
-def module_live(model: nn.Module, inputs: torch.Tensor) -> Live:
+def module_live(model: nn.Module, inputs: torch.Tensor) -> LiveCandidate:
     """A live network around a module that was not traced."""
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     network: Any = type(
@@ -183,7 +183,7 @@ def module_live(model: nn.Module, inputs: torch.Tensor) -> Live:
         (),
         {"task": TASKS["module"], "matrices": dict.fromkeys(n for n in shapes if "weight" in n), "blocks": ()},
     )
-    return Live(model, network, Genome.of([0]), Samples({"0": inputs.numpy()}), None)  # type: ignore[arg-type]
+    return LiveCandidate(model, network, Genome.of([0]), Samples({"0": inputs.numpy()}), None)  # type: ignore[arg-type]
 
 
 def test_synflow_is_conserved_from_layer_to_layer() -> None:
@@ -217,14 +217,14 @@ def test_jacobians_that_are_alike_score_worse() -> None:
 
 
 def test_chance_and_size() -> None:
-    costed = Costed(Genome.of([1, 2]), {"params": 10, "macs": 20, "nonzeros": 5})
+    costed = CostedGenome(Genome.of([1, 2]), {"params": 10, "macs": 20, "nonzeros": 5})
     scores = {name: PROXIES[name].score(costed) for name in ("params", "macs", "nonzeros", "random")}
     assert scores | {"random": 0} == {"params": -10, "macs": -20, "nonzeros": -5, "random": 0}
     assert PROXIES["random"].score(costed) == scores["random"]
 
 
 def test_names() -> None:
-    def mine(candidate: Costed) -> float:
+    def mine(candidate: CostedGenome) -> float:
         """Minus one."""
         return -1.0
 
@@ -271,7 +271,7 @@ def test_conformance_on_a_convolutional_network(name: str, tmp_path: Path) -> No
 
 
 def test_errors_accumulate_only_where_blocks_follow_one_another(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="SS116 proxy accumulated_error: blocks do not simply follow one another"):
+    with pytest.raises(InputError, match="SS116 proxy accumulated_error: its blocks do not follow one another"):
         check_proxy("accumulated_error", tmp_path / "run", CNN | {"data": image_data(tmp_path)})
 
 

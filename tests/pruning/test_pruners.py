@@ -12,7 +12,7 @@ from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import InputError
 from sparsesearch.pruning import STRUCTURED, UNSTRUCTURED, Group, Layer, layer_error
 from sparsesearch.pruning.layer import kept_inputs
-from sparsesearch.pruning.linalg import damped, inverse_cholesky
+from sparsesearch.pruning.linalg import add_damping, inverse_cholesky
 from sparsesearch.pruning.obs import Sweep, obs, refit, removal_order
 from sparsesearch.pruning.sparsegpt import sparsegpt
 from sparsesearch.testing import check_pruner
@@ -72,7 +72,7 @@ class TestStructured:
             options = OPTIONS.model_copy(update={"refit": refits})
             order, levels = STRUCTURED[name].prune(given, [3], options)
             columns = kept_inputs(given.readers[0].index, order, 3)
-            expected = refit(weight.double(), damped(moment.double(), DAMP)[0], columns).float()
+            expected = refit(weight.double(), add_damping(moment.double(), DAMP)[0], columns).float()
             assert torch.equal(levels[0][0], expected if refits else weight[:, columns])
 
     def test_missing_gradients_are_named(self, name: str, span: int) -> None:
@@ -132,14 +132,14 @@ def test_sparsegpts_summed_errors_equal_the_trace_form() -> None:
         work[:, j] = torch.where(level[:, j] != 0, work[:, j], 0.0)
     assert torch.allclose(work, level, atol=1e-8)
     change = weight - level
-    trace = float(((change @ damped(moment, DAMP)[0]) * change).sum())
+    trace = float(((change @ add_damping(moment, DAMP)[0]) * change).sum())
     assert total == pytest.approx(trace, rel=1e-8)
 
 
 def test_least_squares_on_sparsegpts_mask_is_a_lower_bound() -> None:
     weight, moment = (x.double() for x in layer())
     level = sparsegpt(made(weight, moment), [700], OPTIONS)[0]
-    matrix = damped(moment, DAMP)[0]
+    matrix = add_damping(moment, DAMP)[0]
     refit = torch.zeros_like(weight)
     for row in range(O):
         kept = level[row] != 0
@@ -174,7 +174,7 @@ def test_obs_removes_inputs_that_never_fire_first() -> None:
 def test_obs_removes_greedily_what_adds_least_error(span: int) -> None:
     """Every removal is the one that brute force over the remaining elements finds."""
     weight, moment = (x.double() for x in layer(outputs=4, inputs=8))
-    matrix = damped(moment, DAMP)[0]
+    matrix = add_damping(moment, DAMP)[0]
     sweep = Sweep(weight, torch.linalg.inv(matrix), torch.arange(8).view(-1, span))
     order = removal_order([sweep], 8 // span - 1).tolist()
 
@@ -192,7 +192,7 @@ def test_obs_removes_greedily_what_adds_least_error(span: int) -> None:
 
 def test_one_removal_costs_what_the_formula_says() -> None:
     weight, moment = (x.double() for x in layer(outputs=4, inputs=6))
-    matrix = damped(moment, DAMP)[0]
+    matrix = add_damping(moment, DAMP)[0]
     inverse = torch.linalg.inv(matrix)
     dense = float(((weight @ matrix) * weight).sum())
     for a, b in itertools.combinations(range(6), 2):

@@ -19,7 +19,7 @@ SCREENED = [name for name, cls in SEARCHERS.items() if cls.screens]
 
 def harm(space: Space, levels: Any) -> np.ndarray:
     levels = np.asarray(levels)
-    return np.sum([r[levels[..., u]] ** 2 for u, r in enumerate(space.removed)], axis=0)
+    return np.sum([r[levels[..., u]] ** 2 for u, r in enumerate(space.removed_fractions)], axis=0)
 
 
 def test_those_that_are_not_blind_are_the_best() -> None:

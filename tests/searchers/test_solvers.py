@@ -45,7 +45,7 @@ def brute(space: Space, table: Table, near: Box | None = None) -> float:
     every = np.array(list(itertools.product(*(range(top + 1) for top in space.max_levels))))
     if near is not None:
         every = every[((every >= near[0]) & (every <= near[1])).all(axis=1)]
-    feasible = space.fits(every)
+    feasible = space.feasible_rows(every)
     return float(predicted(table, every)[feasible].min()) if feasible.any() else math.inf
 
 
@@ -176,7 +176,7 @@ def test_between_probes_squares_of_what_is_removed_are_met() -> None:
     units = tuple(Unit(f"u{i}", "sparsity", 0, 100, tuple(range(100, 4, -5))) for i in range(2))
     parts = tuple(Part(u.name, (100,), tuple((k,) for k in u.levels), (100,), (0,), sparsity=u.name) for u in units)
     space = Space(units, parts, 4)
-    laws = [3.0 * space.removed[0] ** 2, 0.2 * space.removed[1] ** 2]
+    laws = [3.0 * space.removed_fractions[0] ** 2, 0.2 * space.removed_fractions[1] ** 2]
     losses = {g: 1.0 + sum(h[int(x)] for h, x in zip(laws, g.levels, strict=True)) for g in probes(space, 3)}
     told = [evaluation(space, genome, loss) for genome, loss in losses.items()]
     table = table_of(space, [evaluation(space, space.dense, 1.0), *told])

@@ -9,10 +9,11 @@ import pytest
 from scipy.stats import spearmanr
 from support import synthetic_space
 
+from sparsesearch.arrays import Floats
 from sparsesearch.searchers import Evaluation
 from sparsesearch.searchers.auto.searcher import AutoSearcher
 from sparsesearch.searchers.auto.surrogate import Measurements, Surrogate
-from sparsesearch.searchers.exact.additive import Floats, predicted
+from sparsesearch.searchers.exact.additive import predicted
 from sparsesearch.searchers.registry import create
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import random_genome
@@ -24,7 +25,7 @@ def drawn(space: Space, count: int, seed: int) -> np.ndarray:
 
 
 def removed(space: Space, levels: np.ndarray) -> Floats:
-    return np.stack([r[levels[:, u]] for u, r in enumerate(space.removed)], axis=1)
+    return np.stack([r[levels[:, u]] for u, r in enumerate(space.removed_fractions)], axis=1)
 
 
 def quality(space: Space, levels: np.ndarray) -> Floats:
@@ -43,7 +44,7 @@ def measured(space: Space, levels: np.ndarray, noise: float, seed: int = 0) -> M
 
 
 def squares(space: Space) -> list[Floats]:
-    return [r**2 for r in space.removed]
+    return [r**2 for r in space.removed_fractions]
 
 
 def test_it_learns_what_units_do_although_draws_differ() -> None:

@@ -16,7 +16,7 @@ from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers.evolutionary.operators import cross, moves, switch, transfer, within_block
 from sparsesearch.space import COSTS, KINDS, Genome, Limit, Part, Space, Unit
 from sparsesearch.space.repair import fill, repair
-from sparsesearch.space.sampling import at_fraction, random_genome, starting_genomes, uniform_at_limits
+from sparsesearch.space.sampling import random_genome, starting_genomes, uniform_at_limits, uniform_genome
 from sparsesearch.space.unit import Kind
 
 
@@ -147,13 +147,13 @@ def test_uniform_at_limits_is_the_largest_feasible_uniform_genome(seed: int) -> 
     space = synthetic_space(seed, limits=("nonzeros<=60%",))
     kinds = ("sparsity",)
     genome = uniform_at_limits(space, kinds)
-    feasible = [f for f in np.linspace(0, 1, 101) if space.feasible(at_fraction(space, f, kinds))]
+    feasible = [f for f in np.linspace(0, 1, 101) if space.feasible(uniform_genome(space, f, kinds))]
     if genome is None:
         assert not feasible
         return
     assert space.feasible(genome)
     assert all(level == 0 for u, level in zip(space.units, genome.levels, strict=True) if u.kind != "sparsity")
-    largest = at_fraction(space, feasible[0], kinds)
+    largest = uniform_genome(space, feasible[0], kinds)
     assert (genome.levels <= largest.levels).all()
 
 
@@ -179,7 +179,7 @@ def test_space_survives_json() -> None:
     space = synthetic_space(3, limits=("params<=90%",))
     again = Space.from_json(json.loads(json.dumps(space.to_json())))
     assert again == space
-    assert again.canonical() == space.canonical()
+    assert again.canonical_text() == space.canonical_text()
 
 
 def test_genome_is_a_value() -> None:

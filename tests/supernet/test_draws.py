@@ -12,7 +12,7 @@ from support import synthetic_space
 
 from sparsesearch.config import SupernetConfig
 from sparsesearch.space import Genome
-from sparsesearch.supernet.draws import DROPPED, Draws
+from sparsesearch.supernet.draws import DROP_CHANCE, Draws
 
 SPACE = synthetic_space(3, blocks=3)
 
@@ -64,7 +64,7 @@ def test_levels_are_drawn_evenly_or_the_likelier_the_less_they_keep() -> None:
     chances = 1 / np.array(unit.levels, dtype=float)
     assert counts == pytest.approx(chances / chances.sum(), abs=0.04)
     dropped = sampled(draws(subnets=2), 1500)[:, SPACE.drops].mean()
-    assert dropped == pytest.approx(DROPPED, abs=0.03)
+    assert dropped == pytest.approx(DROP_CHANCE, abs=0.03)
 
 
 def test_balanced_spreads_sizes_evenly() -> None:

@@ -21,7 +21,7 @@ from sparsesearch.models.trace import describe_module
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.elastic import Elastic
-from sparsesearch.supernet.sorting import inverse, rankings, sort_elements, sort_exactly
+from sparsesearch.supernet.sorting import inverse_rankings, rankings, sort_elements, sort_exactly
 
 Make = Callable[[str], Path]
 TRACED = sorted(NETWORKS)
@@ -87,7 +87,7 @@ def test_sorting_changes_nothing_and_is_undone(case: tuple[Case, dict[str, torch
     torch.testing.assert_close(here.outputs(here.model), wanted, atol=1e-4, rtol=1e-3)
     moved = [n for n, t in here.model.state_dict().items() if not torch.equal(t, before[n])]
     assert moved
-    sort_elements(here.model, here.network, inverse(ranked))
+    sort_elements(here.model, here.network, inverse_rankings(ranked))
     assert all(torch.equal(t, before[n]) for n, t in here.model.state_dict().items())
 
 
@@ -132,7 +132,7 @@ def test_gradients_land_in_the_full_weights(name: str, execution: Any, family_di
         if name_ not in own:
             assert not grad.any(), name_
         elif name_ in stitched.composer.plans:
-            padded = stitched.composer.spread(name_, genome, own[name_])
+            padded = stitched.composer.pad_value(name_, genome, own[name_])
             torch.testing.assert_close(grad, padded, atol=2e-5, rtol=2e-3)
         else:
             torch.testing.assert_close(grad, own[name_], atol=2e-5, rtol=2e-3)
@@ -182,6 +182,6 @@ def test_what_sorting_changes_is_refused() -> None:
     model.ordered = True
     ranked = {name: torch.arange(cut.elements).flip(0)[None] for name, cut in network.cuts.items()}
     before = {n: t.clone() for n, t in model.state_dict().items()}
-    with pytest.raises(InputError, match=r"SS218 .*c1\.channels changes what the network computes"):
+    with pytest.raises(InputError, match=r"SS218 .*c1\.channels changes the network's outputs"):
         sort_exactly(model, network, ranked, lambda: model(x).detach())
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())

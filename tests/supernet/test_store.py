@@ -135,7 +135,7 @@ def test_the_disk_estimate_is_close(store: tuple[Path, StoreBuilder, Any]) -> No
 
 
 def test_expectation_over_one_level_and_dense_lies_between_them(family_dir: Make, tmp_path: Path) -> None:
-    from sparsesearch.supernet.propagate import propagated
+    from sparsesearch.supernet.propagate import propagated_weight
 
     units = [{"kind": "sparsity", "levels": ["75%"]}]
     build, _ = build_all(family_dir("llama"), tmp_path, units=units)
@@ -143,8 +143,8 @@ def test_expectation_over_one_level_and_dense_lies_between_them(family_dir: Make
         dense, level = build.composer.tensor(name, (0,)), build.composer.tensor(name, (1,))
         kept = build.composer.kept_fraction(name, (1,))
         expected = (dense + kept * level) / (1 + kept)
-        assert torch.allclose(propagated(build.composer, name, "expectation"), expected, atol=1e-6)
-        assert torch.equal(propagated(build.composer, name, "sequential"), level)
+        assert torch.allclose(propagated_weight(build.composer, name, "expectation"), expected, atol=1e-6)
+        assert torch.equal(propagated_weight(build.composer, name, "sequential"), level)
 
 
 @pytest.mark.parametrize("mode", ["sequential", "expectation"])

@@ -104,7 +104,7 @@ def test_gradients_are_the_mean_of_those_of_the_sub_networks(case: Case) -> None
         for name, parameter in cut.named_parameters():
             if parameter.grad is not None:
                 touched = name in stitched.composer.plans
-                grad = stitched.composer.spread(name, genome, parameter.grad) if touched else parameter.grad
+                grad = stitched.composer.pad_value(name, genome, parameter.grad) if touched else parameter.grad
                 wanted[name] = wanted.get(name, 0) + grad
     assert loss == pytest.approx(total, rel=1e-4)
     for name, parameter in run.trained.parameters().items():

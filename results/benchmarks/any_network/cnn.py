@@ -22,7 +22,7 @@ import torch
 from common import commit
 
 import sparsesearch as ss
-from sparsesearch.allocation import allocation_named, at_limits, densities_by_name
+from sparsesearch.allocation import allocation_named, densities_by_name, genome_at_limits
 from sparsesearch.allocation.measured_evidence import measure_evidence
 from sparsesearch.config import DataConfig
 from sparsesearch.data.images import image_samples
@@ -87,7 +87,7 @@ def rules(opened: ReopenedRun, run: Any, limit: Limit) -> dict[str, Genome]:
     model = opened.supernet.apply(space.dense)
     evidence = measure_evidence(model, opened.supernet.network, space, needs, Path(), Path())
     for name in ALLOCATIONS:
-        found[name] = at_limits(space, densities_by_name(name, evidence))
+        found[name] = genome_at_limits(space, densities_by_name(name, evidence))
     return {name: genome for name, genome in found.items() if genome is not None}
 
 

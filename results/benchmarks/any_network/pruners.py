@@ -19,7 +19,7 @@ import torch
 from common import TextMeasure, commit
 
 import sparsesearch as ss
-from sparsesearch.allocation import allocation_named, at_limits, densities_by_name
+from sparsesearch.allocation import allocation_named, densities_by_name, genome_at_limits
 from sparsesearch.allocation.measured_evidence import measure_evidence
 from sparsesearch.runs.results import RunResults
 
@@ -75,7 +75,7 @@ def rows(args: argparse.Namespace, pruner: str) -> Any:
             continue
         found = {}
         for name in args.allocations:
-            genome = at_limits(results.space, densities_by_name(name, evidence))
+            genome = genome_at_limits(results.space, densities_by_name(name, evidence))
             found[name] = None if genome is None else measure(genome)
         best = min(results.front, key=lambda e: e.quality)
         found["search"] = measure(best.genome)

@@ -24,7 +24,7 @@ from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.export import FORMS, export
 from sparsesearch.export.forms.graphs import GRAPHS
-from sparsesearch.latency.timing import compared, quiet
+from sparsesearch.latency.timing import inference_threads, time_against
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
@@ -67,8 +67,8 @@ def main() -> None:
             told, whole = base[kind]
             model = ss.load(found["out"], torch.float32)
             dense_run, run = (asked(net, samples.inputs(net), results.info["task"]) for net in (whole, model))
-            with quiet(1):
-                dense_ns, ns = compared(dense_run, [lambda run=run: run], "cpu", 0)
+            with inference_threads(1):
+                dense_ns, ns = time_against(dense_run, [lambda run=run: run], "cpu", 0)
             rows.append(
                 {
                     "form": form,

@@ -23,8 +23,8 @@ from sparsesearch.config import load_config, parse_assignment
 from sparsesearch.engine.launch.latency_table import measure_now
 from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.latency import with_latency
-from sparsesearch.latency.pieces import copy_of, inputs_of, request
-from sparsesearch.latency.timing import Run, compared, peak_bytes, quiet
+from sparsesearch.latency.pieces import copy_module, request_inputs, run_request
+from sparsesearch.latency.timing import TimedCall, inference_threads, peak_bytes, time_against
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet.elastic import Elastic
@@ -52,18 +52,18 @@ def main() -> None:
     model = launch.source.load(getattr(torch, setting.dtype), setting.device)
     elastic, held = Elastic(model, network, space), []
 
-    def asked(genome: Genome) -> Run:
-        cut = copy_of(model, "", elastic, genome)
-        inputs = inputs_of(samples, network.task, setting, cut)
-        run = partial(request, cut, network.task, inputs, setting.generated)
+    def asked(genome: Genome) -> TimedCall:
+        cut = copy_module(model, "", elastic, genome)
+        inputs = request_inputs(samples, network.task, setting, cut)
+        run = partial(run_request, cut, network.task, inputs, setting.generated)
         weights = sum(p.numel() * p.element_size() for p in cut.parameters())
         held.append(weights + peak_bytes(run, setting.device))
         return run
 
     genomes = drawn(space, args.candidates)
-    with quiet(setting.threads):
+    with inference_threads(setting.threads):
         dense = asked(space.dense)
-        times = compared(dense, [partial(asked, genome) for genome in genomes], setting.device, held[0])
+        times = time_against(dense, [partial(asked, genome) for genome in genomes], setting.device, held[0])
     rows = []
     for genome, ns, most in zip([space.dense, *genomes], times, held, strict=True):
         costs = space.costs.named(genome.levels)

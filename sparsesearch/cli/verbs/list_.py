@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sparsesearch.cli.options import Json, print_json, say
-from sparsesearch.errors import LONGEST_LINE, problem
+from sparsesearch.errors import MAX_LINE_CHARACTERS, problem
 
 
 def _first_line(thing: Any) -> str:
@@ -130,7 +130,7 @@ def _print_entries(entries: dict[str, str]) -> None:
     """Print names and texts in two columns, wrapped to the width of a terminal."""
     indent = max(map(len, entries), default=0) + 2
     # Without a terminal lines are not wrapped, so that other programs can read them.
-    columns = shutil.get_terminal_size((LONGEST_LINE, 1)).columns
+    columns = shutil.get_terminal_size((MAX_LINE_CHARACTERS, 1)).columns
     for name, text in entries.items():
         lines = textwrap.wrap(text, max(columns - indent, 20), break_on_hyphens=False) or [""]
         for number, line in enumerate(lines):

@@ -15,7 +15,8 @@ from sparsesearch.data import Samples
 from sparsesearch.engine.launch.seed_checks import check_allocations
 from sparsesearch.errors import problem
 from sparsesearch.evaluation import qualities_of, quality_class
-from sparsesearch.evaluation.evaluator import USER, UserQuality
+from sparsesearch.evaluation.evaluator import UserQuality
+from sparsesearch.evaluation.qualities import USER_QUALITY
 from sparsesearch.models import Network
 from sparsesearch.models.space_builder import sparsity_unit_name
 from sparsesearch.models.task import Task
@@ -176,11 +177,13 @@ def check_pattern(config: RunConfig, network: Network, space: Space) -> None:
 def check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> None:
     """Raise InputError SS102 where candidates of this task cannot be judged as the recipe wants."""
     quality = config.objectives[0]
-    if (quality == USER) != (given is not None):
+    if (quality == USER_QUALITY) != (given is not None):
         raise problem(
-            "SS102", f"objectives[0] {quality!r}: objective '{USER}' and a function search(..., {USER}=f) go together."
+            "SS102",
+            f"objectives[0] {quality!r}: objective '{USER_QUALITY}' and a function search(..., {USER_QUALITY}=f) go "
+            "together.",
         )
-    allowed = (USER,) if given is not None else qualities_of(task)
+    allowed = (USER_QUALITY,) if given is not None else qualities_of(task)
     if quality not in allowed:
         raise problem(
             "SS102",

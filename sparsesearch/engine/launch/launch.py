@@ -15,7 +15,7 @@ from sparsesearch.engine.launch.identity import Outputs, identity
 from sparsesearch.engine.launch.learning_plan import check_learning, learning_tokens
 from sparsesearch.engine.launch.seed_checks import allocations_of, check_allocations
 from sparsesearch.evaluation.evaluator import UserQuality
-from sparsesearch.evaluation.teacher import TOP
+from sparsesearch.evaluation.teacher import TOP_K
 from sparsesearch.latency import LatencyTable
 from sparsesearch.models import Network
 from sparsesearch.models.source import Source
@@ -151,7 +151,7 @@ class Launch:
         """Key of the teacher cache."""
         key = {"weights": self.teacher_weights, "numerics": self.numerics}
         selection, quality = self.samples["selection"].digest, self.config.objectives[0]
-        return key_hash(key | {"data": selection, "quality": quality, "top": TOP})
+        return key_hash(key | {"data": selection, "quality": quality, "top": TOP_K})
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class Launch:
         config = self.config
         return {
             "weights": self.weights,
-            "space": hashlib.sha256(self.space.canonical().encode()).hexdigest(),
+            "space": hashlib.sha256(self.space.canonical_text().encode()).hexdigest(),
             **{f"data.{role}": samples.digest for role, samples in self.samples.items()},
             "data.batch_norm": config.data.batch_norm,
             "pruners": config.pruners.model_dump(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparsesearch.allocation import allocation_named, distributed
+from sparsesearch.allocation import allocation_named, allocation_units
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.launch.identity import weights_in
 from sparsesearch.errors import problem
@@ -41,7 +41,7 @@ def check_allocations(config: RunConfig, space: Space) -> list[str]:
     """The evidence that the rules need; raises InputError SS102 for an unknown one, SS111 where none can work."""
     names = allocations_of(config)
     needs = sorted({need for name in names for need in allocation_named(name).needs})
-    if names and not distributed(space):
+    if names and not allocation_units(space):
         raise problem(
             "SS111",
             f"allocation {names[0]!r} distributes sparsity or widths, and this space has units of neither.",

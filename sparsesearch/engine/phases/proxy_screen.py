@@ -11,11 +11,11 @@ from sparsesearch.engine.job import Job
 from sparsesearch.engine.phases.scoring import score_tables
 from sparsesearch.errors import problem
 from sparsesearch.proxies import proxies_named
-from sparsesearch.proxies.agreement import FEW, TRUSTED, agreement
+from sparsesearch.proxies.agreement import MIN_CANDIDATES, MIN_TAU, agreement
 from sparsesearch.proxies.score_table import ScoreTable
 from sparsesearch.searchers import Evaluation, Proposal
 from sparsesearch.searchers.screening import Screen
-from sparsesearch.space.sampling import equal_cost_genomes, middling
+from sparsesearch.space.sampling import equal_cost_genomes, with_default_limit
 
 # The draw of sequences that sample candidates are measured on.
 DRAW = 0
@@ -24,7 +24,7 @@ DRAW = 0
 def screen_samples(job: Job, options: ScreenConfig) -> list[Proposal]:
     """Return candidates of equal cost on which the proxy is compared with measurements."""
     config = job.launch.config
-    space = middling(job.space, config.objectives[1])
+    space = with_default_limit(job.space, config.objectives[1])
     genomes = equal_cost_genomes(space, options.candidates, np.random.default_rng(config.search.seed))
     return [Proposal(genome, options.tokens, DRAW, "sample", role="probe") for genome in genomes]
 
@@ -48,9 +48,9 @@ def make_screen(job: Job, options: ScreenConfig, samples: Sequence[Evaluation]) 
     result = agreement(name, scores, np.array([e.quality for e in valid]))
     summary = {"proxy": name, "tau": result.tau, "tau_range": result.tau_range, "candidates": len(valid)}
     run.write(run.screen, summary | table.to_json())
-    if not result.tau >= TRUSTED or len(valid) < FEW:
+    if not result.tau >= MIN_TAU or len(valid) < MIN_CANDIDATES:
         reason = result.note or f"its Kendall tau is {result.tau:.2f} on {len(valid)} candidates"
-        reason += f"; from {TRUSTED:g} on at least {FEW} it would"
+        reason += f"; from {MIN_TAU:g} on at least {MIN_CANDIDATES} it would"
         text = f"SS409 proxy {name} screens no children: {reason}. Compare proxies: sparsesearch audit."
         reporter.message(text)
         return None

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from sparsesearch.arrays import Floats
 from sparsesearch.engine.job import Job
 from sparsesearch.engine.phases.stores import sole_builder
 from sparsesearch.engine.workers.worker import Worker
-from sparsesearch.proxies import Costed, Proxy
-from sparsesearch.proxies.agreement import Floats
+from sparsesearch.proxies import CostedGenome, Proxy
 from sparsesearch.proxies.gatherer import Failure, Score, scored_by
-from sparsesearch.proxies.score_table import ScoreTable, Tabulated
+from sparsesearch.proxies.score_table import MatrixScores, ScoreTable
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome
 
@@ -31,7 +31,7 @@ def scored(job: Job, proxies: Sequence[Proxy], genomes: list[Genome]) -> tuple[S
     reads = {kind: [p for p in proxies if p.reads == kind] for kind in ("costs", "matrix", "network")}
     scores, seconds = {}, {}
     for proxy in reads["costs"]:
-        costed = [Costed(genome, job.space.costs.named(genome.levels)) for genome in genomes]
+        costed = [CostedGenome(genome, job.space.costs.named(genome.levels)) for genome in genomes]
         started = time.monotonic()
         scores[proxy.name] = _numbers(proxy.name, [scored_by(proxy, candidate) for candidate in costed], job.reporter)
         seconds[proxy.name] = (time.monotonic() - started) / len(genomes)
@@ -64,7 +64,7 @@ def score_tables(job: Job, proxies: list[Proxy]) -> dict[str, ScoreTable]:
             executor.run(Worker.gather, [need])
             reporter.step(done, need)
     reporter.phase("proxy tables", blocks)
-    tables: dict[str, dict[str, Tabulated]] = {proxy.name: {} for proxy in proxies}
+    tables: dict[str, dict[str, MatrixScores]] = {proxy.name: {} for proxy in proxies}
     failed = set[str]()
     results = executor.map(Worker.tabulate, [(block, proxies) for block in range(blocks)])
     for done, by_proxy in enumerate(results, 1):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsesearch.allocation import at_limits, densities_by_name, distributed, nearest
-from sparsesearch.allocation.given import Evidence
+from sparsesearch.allocation import allocation_units, densities_by_name, genome_at_densities, genome_at_limits
+from sparsesearch.allocation.rule_inputs import Evidence
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.job import Job
 from sparsesearch.engine.launch.refinement import coarse_genomes, front_genomes
@@ -63,7 +63,9 @@ def _sizes(config: RunConfig, space: Space) -> int:
 def _genomes(name: str, space: Space, evidence: Evidence, sizes: int) -> dict[str, Genome]:
     """A rule's genome at the limits, and those of even steps of sparsity that are within them."""
     densities = densities_by_name(name, evidence)
-    at = at_limits(space, densities) if space.bounds else None
-    top = max(unit.removed(len(unit.levels) - 1) for unit in distributed(space))
-    steps = {f"{name}@{step:.0%}": nearest(space, densities(step)) for step in np.linspace(0, top, sizes + 1)[1:]}
+    at = genome_at_limits(space, densities) if space.bounds else None
+    top = max(unit.removed_fraction(len(unit.levels) - 1) for unit in allocation_units(space))
+    steps = {
+        f"{name}@{step:.0%}": genome_at_densities(space, densities(step)) for step in np.linspace(0, top, sizes + 1)[1:]
+    }
     return ({} if at is None else {name: at}) | {n: genome for n, genome in steps.items() if space.feasible(genome)}

@@ -25,7 +25,7 @@ from sparsesearch.supernet.elastic import Elastic
 from sparsesearch.supernet.sorting import rankings, sort_exactly
 from sparsesearch.supernet.stitched import load_exactly, state_of
 from sparsesearch.supernet.store import UnitFiles
-from sparsesearch.tensors import is_whole, read_tensors, write_tensors
+from sparsesearch.tensors import is_intact, read_tensors, write_tensors
 from sparsesearch.training.activations import Activations, write_arguments, write_shard
 from sparsesearch.training.block_local import BlockRun, block_tensors, only_block
 from sparsesearch.training.loop import Diverged
@@ -88,7 +88,7 @@ class SupernetWorker:
     def sort(self) -> None:
         """Write the network with its elements sorted, as the level store ranks them, or as the start has them."""
         target = self.directory / SORTED
-        if is_whole(target):
+        if is_intact(target):
             return
         if self.options.start is not None:
             write_tensors(target, read_tensors(weights_of(directory_of(self.options.start))))
@@ -169,7 +169,7 @@ class SupernetWorker:
             count: samples whose hidden states are on disk.
         """
         done, path = self._block_path(block, "trained"), self.network.blocks[block]
-        if is_whole(done):
+        if is_intact(done):
             with safe_open(done, framework="pt") as file:
                 return BlockProgress(**json.loads(file.metadata()["told"]))
         assert isinstance(self.setup.source, Checkpoint)

@@ -20,7 +20,7 @@ from sparsesearch.allocation.measured_evidence import measure_evidence
 from sparsesearch.bilevel.chain import Learning, Plan, Surroundings
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.calibration.gradients import collect_gradients
-from sparsesearch.calibration.statistics import BlockPass, WholePass, statistics_path
+from sparsesearch.calibration.statistics import BlockPass, WholeModelPass, statistics_path
 from sparsesearch.engine.launch.numerics import compute_dtype
 from sparsesearch.engine.launch.soundness import check_network, check_sight
 from sparsesearch.engine.workers.process import peak_bytes, set_up_process
@@ -43,7 +43,7 @@ from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.propagate import propagated_weights
 from sparsesearch.supernet.store import UnitFiles
-from sparsesearch.tensors import is_whole, read_tensors
+from sparsesearch.tensors import is_intact, read_tensors
 from sparsesearch.training.trainer import RETRAIN, Trials, rounded
 
 
@@ -124,7 +124,7 @@ class Worker:
         if self._position == len(self.network.blocks):
             self._end_pass()
 
-    def _collect_next(self, run: BlockPass | WholePass) -> None:
+    def _collect_next(self, run: BlockPass | WholeModelPass) -> None:
         run.collect(self._position)
         if self.config.pruners.propagate == "dense":
             run.advance(self._position)
@@ -141,7 +141,7 @@ class Worker:
 
     def _all_collected(self) -> bool:
         blocks = range(len(self.network.blocks))
-        return self._pass is None and all(is_whole(statistics_path(self.statistics, block)) for block in blocks)
+        return self._pass is None and all(is_intact(statistics_path(self.statistics, block)) for block in blocks)
 
     def has_statistics(self) -> bool:
         """Whether all that was collected of the calibration data is there and whole; reads all of it."""
@@ -304,7 +304,11 @@ class Worker:
         found = {"peak_bytes": peak_bytes()}
         used: Evaluator | None = self.__dict__.get("evaluator")  # a fresh worker has none yet
         if used is not None and (prefixes := used.prefixes) is not None:
-            found |= {"prefix_bytes": prefixes.bytes, "blocks_asked": prefixes.asked, "blocks_ran": prefixes.ran}
+            found |= {
+                "prefix_bytes": prefixes.bytes,
+                "blocks_asked": prefixes.blocks_requested,
+                "blocks_ran": prefixes.blocks_run,
+            }
         return found
 
     def test(self, genome: bytes, weights: Path | None = None) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sparsesearch.arrays import Floats
 from sparsesearch.config import Rung
 from sparsesearch.engine.controller import AUDIT, with_supernet, write_launch
 from sparsesearch.engine.job import Job, open_job
@@ -21,12 +22,12 @@ from sparsesearch.engine.workers.results import Trained
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.proxies import Proxy, all_proxies, proxies_named
-from sparsesearch.proxies.agreement import Agreement, Floats, agreement
+from sparsesearch.proxies.agreement import Agreement, agreement
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation, Proposal
-from sparsesearch.space.sampling import equal_cost_genomes, middling
+from sparsesearch.space.sampling import equal_cost_genomes, with_default_limit
 
 # What a proxy has to beat.
 CONTROLS = ("params", "macs", "nonzeros", "random")
@@ -61,7 +62,7 @@ class Audit:
 
 def with_limits(launch: Launch) -> Launch:
     """Return the launch, with a limit in the middle of the range of its first cost if its recipe has none."""
-    space = middling(launch.space, launch.config.objectives[1])
+    space = with_default_limit(launch.space, launch.config.objectives[1])
     if space is launch.space:
         return launch
     config = launch.config.model_copy(update={"limits": [bound.text for bound in space.bounds]})

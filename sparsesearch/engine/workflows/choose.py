@@ -10,15 +10,22 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from sparsesearch.calibration.sample_scores import By, Take, best_rows, mean_outputs, representative_rows, sample_scores
+from sparsesearch.calibration.sample_scores import (
+    Difficulty,
+    SampleScore,
+    best_rows,
+    mean_outputs,
+    representative_rows,
+    sample_scores,
+)
 from sparsesearch.config import DataConfig, RunConfig
 from sparsesearch.data import Samples, samples_of
-from sparsesearch.data.text import CHOICE, fits
+from sparsesearch.data.text import CHOICE_FILE, compatibility_key
 from sparsesearch.engine.launch.checks import check_disjoint, check_names
 from sparsesearch.engine.launch.identity import identity
 from sparsesearch.engine.launch.prepare import PythonInputs, describe_network, read_samples, source_of
 from sparsesearch.errors import InputError, problem
-from sparsesearch.files import replacing_tree
+from sparsesearch.files import atomic_write_tree
 from sparsesearch.models.source import Source
 from sparsesearch.plugins import load_plugins
 from sparsesearch.runs.directory import check_vacant
@@ -82,12 +89,12 @@ def choose(
         "mean_pool": float(scores.mean()),
         "weights": weights,
         "source": data.source,
-        "fits": fits(network.task, source.directory),
+        "fits": compatibility_key(network.task, source.directory),
     }
-    with replacing_tree(out) as work:
+    with atomic_write_tree(out) as work:
         samples.rows(rows).save(work)
         scored = told | {"scores": np.round(scores, 6).tolist(), "rows": rows.tolist()}
-        (work / CHOICE).write_text(json.dumps(scored))
+        (work / CHOICE_FILE).write_text(json.dumps(scored))
     return told
 
 
@@ -101,7 +108,11 @@ def _read_pool(data: DataConfig, source: Source, role: str) -> Samples:
 
 
 def _check_names(role: str, by: str, take: str, pruned: bool) -> None:
-    for what, got, allowed in (("--role", role, ROLES), ("--by", by, get_args(By)), ("--take", take, get_args(Take))):
+    for what, got, allowed in (
+        ("--role", role, ROLES),
+        ("--by", by, get_args(SampleScore)),
+        ("--take", take, get_args(Difficulty)),
+    ):
         if got not in allowed:
             raise problem(
                 "SS101",

@@ -52,7 +52,7 @@ def _layer(supernet: StitchedSupernet, genome: Genome, block: int) -> dict[str, 
     kept, network = supernet.kept(genome), supernet.network
     sizes = {cut.kind: kept[cut.name] for cut in network.cuts.values() if cut.block == block}
     for drop in network.drops.values():
-        if drop.block == block and supernet.composer.dropped(genome, drop.name):
+        if drop.block == block and supernet.composer.is_dropped(genome, drop.name):
             sizes["kv_groups" if drop.kind == "attention" else "ffn_width"] = 0
     queries = next(a.query_heads for a in network.attentions if a.path.startswith(f"{network.blocks[block]}."))
     return {

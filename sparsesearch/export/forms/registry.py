@@ -15,7 +15,7 @@ from sparsesearch.export.forms.form import CannotTakeForm, Form, Maker, Plan
 from sparsesearch.export.forms.graphs import GRAPHS, check_packages
 from sparsesearch.export.forms.stock import padded, uniform, zeros
 from sparsesearch.models import surgery
-from sparsesearch.plugins import plugin, unfit
+from sparsesearch.plugins import plugin, wrong_return_value
 from sparsesearch.registry import Registry
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
@@ -219,7 +219,7 @@ def obstacle(form: str, supernet: StitchedSupernet, genome: Genome) -> str:
         except CannotTakeForm as reason:
             return str(reason) or "no reason was given"
     if not callable(maker):
-        raise unfit(f"form {form!r}", maker, "a function that makes the model")
+        raise wrong_return_value(f"form {form!r}", maker, "a function that makes the model")
     return ""
 
 
@@ -283,7 +283,7 @@ def gguf_source(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
 
 def _left(supernet: StitchedSupernet, genome: Genome) -> list[int]:
     drops = supernet.network.drops.values()
-    return list({drop.block for drop in drops if not supernet.composer.dropped(genome, drop.name)})
+    return list({drop.block for drop in drops if not supernet.composer.is_dropped(genome, drop.name)})
 
 
 def _llama_cpp_reads(supernet: StitchedSupernet, genome: Genome) -> bool:
@@ -291,7 +291,7 @@ def _llama_cpp_reads(supernet: StitchedSupernet, genome: Genome) -> bool:
 
     It loses the attention of a layer without FFN, and takes the size of a head from the hidden size.
     """
-    dropped = supernet.composer.dropped
+    dropped = supernet.composer.is_dropped
     blocks = _left(supernet, genome)
     drops = [drop for drop in supernet.network.drops.values() if drop.block in blocks]
     config = supernet.model.config

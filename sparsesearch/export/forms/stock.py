@@ -87,7 +87,7 @@ def widest(supernet: StitchedSupernet, genome: Genome, blocks: list[int]) -> dic
 def _is_dropped(supernet: StitchedSupernet, genome: Genome, cut: Cut) -> bool:
     tensor = (*cut.writers, *cut.readers)[0].tensor
     drops = supernet.network.drops.values()
-    return any(drop.takes(tensor) and supernet.composer.dropped(genome, drop.name) for drop in drops)
+    return any(drop.takes(tensor) and supernet.composer.is_dropped(genome, drop.name) for drop in drops)
 
 
 def _padded_state(supernet: StitchedSupernet, genome: Genome, sizes: Mapping[str, int]) -> State:
@@ -185,7 +185,7 @@ def kept_blocks(supernet: StitchedSupernet, genome: Genome) -> list[int]:
     """Blocks that keep at least one sublayer."""
     sublayers: dict[int, list[bool]] = defaultdict(list)
     for drop in supernet.network.drops.values():
-        sublayers[drop.block].append(not supernet.composer.dropped(genome, drop.name))
+        sublayers[drop.block].append(not supernet.composer.is_dropped(genome, drop.name))
     return [i for i in range(len(supernet.network.blocks)) if any(sublayers[i] or [True])]
 
 

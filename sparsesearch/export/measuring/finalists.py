@@ -12,9 +12,9 @@ from sparsesearch.data import Samples
 from sparsesearch.engine.reopen import ReopenedRun
 from sparsesearch.errors import InputError
 from sparsesearch.latency import LatencyTable, Setting, setting_of
-from sparsesearch.latency.pieces import inputs_of, request
+from sparsesearch.latency.pieces import request_inputs, run_request
 from sparsesearch.latency.table import hardware_of
-from sparsesearch.latency.timing import Run, compared, peak_bytes, quiet
+from sparsesearch.latency.timing import TimedCall, inference_threads, peak_bytes, time_against
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome
@@ -42,11 +42,11 @@ def measure_finalists(reopened: ReopenedRun, reporter: Reporter, device: str | N
     genomes = {e.genome.id: e.genome for e in [*results.front, *results.baselines] if e.genome != results.space.dense}
     found: dict[str, Any] = {SETTING: asdict(setting)}
     samples = results.run.samples("calibration")
-    with quiet(setting.threads):
+    with inference_threads(setting.threads):
         reporter.phase(f"measuring finalists on {setting.hardware}", len(genomes))
         held: dict[str, int] = {}
 
-        def asked(name: str, genome: Genome) -> Run:
+        def asked(name: str, genome: Genome) -> TimedCall:
             run, weights = _request(reopened, genome, setting, samples)
             held[name] = weights + peak_bytes(run, setting.device)
             reporter.step(len(held) - 1)
@@ -54,7 +54,7 @@ def measure_finalists(reopened: ReopenedRun, reporter: Reporter, device: str | N
 
         dense = asked(DENSE, results.space.dense)
         makers = [partial(asked, name, genome) for name, genome in genomes.items()]
-        times = compared(dense, makers, setting.device, held[DENSE])
+        times = time_against(dense, makers, setting.device, held[DENSE])
     for (name, genome), ns in zip([(DENSE, results.space.dense), *genomes.items()], times, strict=True):
         predicted = _predicted(results, genome) if predicts else {}
         found[name] = {"measured_ns": ns, "measured_bytes": held[name]} | predicted
@@ -82,13 +82,13 @@ def _setting(reopened: ReopenedRun) -> Setting:
     return setting_of(launch.config.latency, launch.network, launch.source.storage)
 
 
-def _request(reopened: ReopenedRun, genome: Genome, setting: Setting, samples: Samples) -> tuple[Run, int]:
-    """A request to a candidate, and the bytes of its weights."""
+def _request(reopened: ReopenedRun, genome: Genome, setting: Setting, samples: Samples) -> tuple[TimedCall, int]:
+    """Return a request to a candidate, and the bytes of its weights."""
     task = reopened.launch.network.task
     network = reopened.supernet.materialise(genome).to(setting.device, getattr(torch, setting.dtype)).eval()
-    inputs = inputs_of(samples, task, setting, network)
+    inputs = request_inputs(samples, task, setting, network)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    return lambda: request(network, task, inputs, setting.generated), weights
+    return lambda: run_request(network, task, inputs, setting.generated), weights
 
 
 def _predicted(results: RunResults, genome: Genome) -> dict[str, int]:

@@ -14,7 +14,7 @@ from sparsesearch.config.base import LONGEST
 from sparsesearch.data import Samples
 from sparsesearch.data.documents import labelled_documents
 from sparsesearch.data.images import image_batches
-from sparsesearch.data.sources import DOCUMENT
+from sparsesearch.data.sources import MAX_DOCUMENT_CHARACTERS
 from sparsesearch.data.text import check_vocabulary, documents_of, token_ids
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.errors import first_line, problem
@@ -110,7 +110,7 @@ def _progress(phase: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 def text_windows(tokenizer: Any, text: Path, length: int) -> np.ndarray[Any, np.dtype[np.int32]]:
     """All whole windows of a text file or a table; raises InputError SS204 for what is neither, or too short."""
-    documents = documents_of(DataConfig(source=str(text)), "--text", DOCUMENT)
+    documents = documents_of(DataConfig(source=str(text)), "--text", MAX_DOCUMENT_CHARACTERS)
     found = list(token_ids(documents, tokenizer, "--text"))
     ids = np.concatenate([*found, np.empty(0, dtype=np.int32)])
     count = len(ids) // length

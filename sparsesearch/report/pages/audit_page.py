@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sparsesearch.engine.workflows.audit import CONTROLS, Audit
 from sparsesearch.media import picture, save_picture
-from sparsesearch.proxies.agreement import TRUSTED, Agreement
+from sparsesearch.proxies.agreement import MIN_TAU, Agreement
 from sparsesearch.report.pages.page import LAYOUT, card, figure_div, html_table, page
 from sparsesearch.report.pages.proxy_agreement import agreement_figure, colour
 
@@ -45,7 +45,7 @@ def verdict(one: Agreement, controls: Sequence[Agreement]) -> str:
         return one.note
     if one.proxy in CONTROLS:
         return "control"
-    if one.tau < TRUSTED:
+    if one.tau < MIN_TAU:
         return "not alone"
     best = max(controls, key=lambda control: control.tau if math.isfinite(control.tau) else -math.inf)
     return f"no better than {best.proxy}" if best.tau >= one.tau else "usable"
@@ -142,7 +142,7 @@ def write_picture(found: Audit, path: Path) -> None:
                 axes.plot(one.tau_range, [height, height], color=drawn, linewidth=1.5)
                 face, label = ("none" if number else drawn), (None if row else name)
                 axes.plot(one.tau, height, marker, color=drawn, markerfacecolor=face, linestyle="none", label=label)
-        axes.axvline(TRUSTED, linestyle=":", color="black", linewidth=1)
+        axes.axvline(MIN_TAU, linestyle=":", color="black", linewidth=1)
         axes.axvline(0, color="black", linewidth=0.5)
         axes.set(
             yticks=range(len(names)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from sparsesearch.media import drawn, picture
+from sparsesearch.media import picture, render_picture
 from sparsesearch.report.pages.page import html_table
 from sparsesearch.report.pages.png import draw_front
 from sparsesearch.report.terminal import front_table
@@ -35,4 +35,4 @@ def run_html(results: RunResults) -> Markup:
 def _picture(results: RunResults) -> bytes:
     with picture(4.5) as figure:
         draw_front(results, figure.subplots())
-        return drawn(figure, "png", dpi=100)
+        return render_picture(figure, "png", dpi=100)

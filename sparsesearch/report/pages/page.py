@@ -16,7 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from rich.table import Table
 
-from sparsesearch.files import replacing, write_text
+from sparsesearch.files import atomic_write, write_text
 from sparsesearch.media import script_json
 
 # Okabe-Ito: told apart by colour-blind readers.
@@ -59,7 +59,7 @@ class Cell:
 
 
 def page(path: Path, title: str, sections: Sequence[Markup], offline: bool = False) -> Path:
-    """Write a page; raises as `files.replacing`.
+    """Write a page; raises as `files.atomic_write`.
 
     Args:
         sections: what is no Markup is shown as text.
@@ -87,7 +87,7 @@ def page(path: Path, title: str, sections: Sequence[Markup], offline: bool = Fal
         Markup("\n").join(sections),
         Markup(script),
     )
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         # Names of files may hold bytes that are no text.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     return path

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from sparsesearch.errors import SparseSearchError
-from sparsesearch.proxies.agreement import TRUSTED
+from sparsesearch.proxies.agreement import MIN_TAU
 from sparsesearch.report.pages.page import BLUE, GREY, LAYOUT, VERMILION
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.results import RunResults
@@ -43,7 +43,7 @@ def colour(tau: float, control: bool) -> str:
     """Of a proxy that can be trusted, a control, or a proxy below the line."""
     if control:
         return GREY
-    return BLUE if tau >= TRUSTED else VERMILION
+    return BLUE if tau >= MIN_TAU else VERMILION
 
 
 def agreement_figure(found: Mapping[str, Any]) -> go.Figure:
@@ -70,7 +70,7 @@ def agreement_figure(found: Mapping[str, Any]) -> go.Figure:
             marker={"color": colours, "size": 9, "symbol": symbol},
             error_x={"array": high, "arrayminus": low, "color": "#888", "thickness": 1},
         )
-    figure.add_vline(x=TRUSTED, line_dash="dot", line_color="#888", annotation_text=f"{TRUSTED:g}")
+    figure.add_vline(x=MIN_TAU, line_dash="dot", line_color="#888", annotation_text=f"{MIN_TAU:g}")
     figure.add_vline(x=0, line_width=1, line_color="#888")
     figure.update_layout(height=120 + 26 * len(shown), scattermode="group", **LAYOUT)
     figure.update_xaxes(title=f"Kendall's tau with {found['quality']}", range=[-1, 1])

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
+from sparsesearch.arrays import Floats
 from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.searchers.auto.surrogate import Measurements, Surrogate
 from sparsesearch.searchers.base import Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.operators import moves
-from sparsesearch.searchers.exact.additive import Floats, alone, table_of
+from sparsesearch.searchers.exact.additive import alone, table_of
 from sparsesearch.searchers.exact.searchers import pool
 from sparsesearch.searchers.exact.solvers import limits_at, solver_of
 from sparsesearch.searchers.option_types import SelectionTokens
@@ -49,7 +50,7 @@ def safe(model: Surrogate) -> Floats:
 
 def leading(model: Surrogate, space: Space) -> list[Genome]:
     """The measured genomes within a space's limits, the one that is expected to be best first."""
-    inside = np.flatnonzero(space.fits(model.levels))
+    inside = np.flatnonzero(space.feasible_rows(model.levels))
     return list(dict.fromkeys(Genome.of(model.levels[i]) for i in inside[safe(model)[inside].argsort()]))
 
 
@@ -113,7 +114,7 @@ class AutoSearcher(Searcher):
     ) -> None:
         super().__init__(space, objectives, seed, options, seeds)
         self.cost = space.bounds[0].cost if space.bounds else self.objectives[1]
-        self.table = [removed**2 for removed in space.removed]
+        self.table = [removed**2 for removed in space.removed_fractions]
         # Children so far, and what was expected of those that are not measured yet.
         self._asked = 0
         self._expected: dict[tuple[Genome, int], float] = {}
@@ -194,13 +195,13 @@ class AutoSearcher(Searcher):
 
     def _best(self, known: Measurements, space: Space) -> tuple[Genome, Surrogate | None]:
         """The measured genome within a space's limits that is expected to be the best, and the model around it."""
-        inside = np.flatnonzero(space.fits(known.levels))
+        inside = np.flatnonzero(space.feasible_rows(known.levels))
         if not len(inside):
             return self.space.smallest, None
         center = int(inside[known.quality[inside].argmin()])
         for _ in range(2):
             model = Surrogate(self.space, self.table, known, center)
-            center = model.rows[np.where(space.fits(model.levels), safe(model), np.inf).argmin()]
+            center = model.rows[np.where(space.feasible_rows(model.levels), safe(model), np.inf).argmin()]
         return Genome.of(known.levels[center]), model
 
     # What is learned

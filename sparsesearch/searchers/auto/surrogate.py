@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular
 
-from sparsesearch.searchers.exact.additive import Floats, Table, predicted
+from sparsesearch.arrays import Floats, Ints
+from sparsesearch.searchers.exact.additive import Table, predicted
 from sparsesearch.searchers.records import Evaluation
 from sparsesearch.space import Space
 
-Ints = npt.NDArray[np.int64]
 # Measurements that a model learns from, at most: those nearest to its genome.
 NEAREST = 1000
 # Mean difference in what units remove, of 1, at which a measurement counts half.
@@ -154,7 +154,7 @@ class Surrogate:
 
     def _closeness(self, levels: Ints) -> Floats:
         """How much genomes count, (genomes, units) -> (genomes,): 1 for the center."""
-        away = [np.abs(r[levels[:, u]] - r[self._origin[u]]) for u, r in enumerate(self.space.removed)]
+        away = [np.abs(r[levels[:, u]] - r[self._origin[u]]) for u, r in enumerate(self.space.removed_fractions)]
         closeness: Floats = 1 / (1 + (np.mean(away, axis=0) / HALF) ** 2)
         return closeness
 
@@ -169,8 +169,8 @@ class Surrogate:
         """All units together, each alone, and what each removes; relative to the center, (genomes, 1 + 2 units)."""
         units = range(len(self.space.units))
         alone = np.stack([self.table[u][levels[:, u]] - self.table[u][self._origin[u]] for u in units], axis=1)
-        removed = np.stack([self.space.removed[u][levels[:, u]] for u in units], axis=1)
-        removed -= [self.space.removed[u][self._origin[u]] for u in units]
+        removed = np.stack([self.space.removed_fractions[u][levels[:, u]] for u in units], axis=1)
+        removed -= [self.space.removed_fractions[u][self._origin[u]] for u in units]
         alone *= UNIT / self._harm
         slopes = removed * SLOPE / len(units)
         return np.concatenate([CERTAIN / UNIT * alone.sum(axis=1, keepdims=True), alone, slopes], axis=1)
@@ -182,7 +182,7 @@ class Surrogate:
         tables: list[Table] = [[] for _ in range(coefficients.shape[1])]
         for u, at in enumerate(self._origin):
             harm = (self.table[u] - self.table[u][at]) / self._harm
-            removed = (self.space.removed[u] - self.space.removed[u][at]) * SLOPE / count
+            removed = (self.space.removed_fractions[u] - self.space.removed_fractions[u][at]) * SLOPE / count
             change = (np.outer(harm, CERTAIN * whole[0] + UNIT * alone[u]) + np.outer(removed, slope[u])) * self._scale
             for table, column in zip(tables, change.T, strict=True):
                 table.append(column)

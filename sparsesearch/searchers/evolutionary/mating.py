@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from pymoo.core.crossover import Crossover
 from pymoo.core.mutation import Mutation
 from pymoo.core.repair import Repair
 from pymoo.core.sampling import Sampling
 
+from sparsesearch.arrays import Ints
 from sparsesearch.searchers.evolutionary.operators import cross, moves
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.repair import repair
 from sparsesearch.space.sampling import random_genome
 
-Matrix = npt.NDArray[np.int64]
 # A move keeps at least this share of an equal share of the children.
 FLOOR = 0.25
 # Weight of the newest child in a move's success rate.
@@ -48,7 +47,7 @@ class SpaceSampling(Sampling):
         super().__init__()
         self.space, self.seeds = space, seeds
 
-    def _do(self, problem: Any, n_samples: int, *_: Any, random_state: Any = None, **__: Any) -> Matrix:
+    def _do(self, problem: Any, n_samples: int, *_: Any, random_state: Any = None, **__: Any) -> Ints:
         drawn = [random_genome(self.space, random_state) for _ in range(n_samples - len(self.seeds))]
         return np.array([g.levels for g in [*self.seeds, *drawn]], dtype=np.int64)
 
@@ -61,7 +60,7 @@ class BlockCrossover(Crossover):
         self.space = space
         self.parents: dict[Genome, tuple[Genome, ...]] = {}
 
-    def _do(self, problem: Any, X: Matrix, *_: Any, random_state: Any = None, **__: Any) -> Matrix:
+    def _do(self, problem: Any, X: Ints, *_: Any, random_state: Any = None, **__: Any) -> Ints:
         children = []
         for a, b in zip(map(Genome.of, X[0]), map(Genome.of, X[1]), strict=True):
             child = cross(self.space, a, b, random_state)
@@ -87,7 +86,7 @@ class LearnedMutation(Mutation):
         self.choice = LearnedChoice(self.moves)
         self.made: dict[Genome, Made] = {}
 
-    def _do(self, problem: Any, X: Matrix, *_: Any, random_state: Any = None, **__: Any) -> Matrix:
+    def _do(self, problem: Any, X: Ints, *_: Any, random_state: Any = None, **__: Any) -> Ints:
         names = list(self.choice.probabilities)
         chosen = random_state.choice(len(names), size=len(X), p=list(self.choice.probabilities.values()))
         crossed, self.crossover.parents = self.crossover.parents, {}
@@ -114,5 +113,5 @@ class LimitRepair(Repair):
         super().__init__()
         self.space = space
 
-    def _do(self, problem: Any, X: Matrix, random_state: Any = None, **_: Any) -> Matrix:
+    def _do(self, problem: Any, X: Ints, random_state: Any = None, **_: Any) -> Ints:
         return np.array([repair(self.space, Genome.of(row), random_state).levels for row in X], dtype=np.int64)

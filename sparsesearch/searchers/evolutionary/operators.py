@@ -6,14 +6,12 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from sparsesearch.arrays import Bools, Ints
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.cost import cost_index
 from sparsesearch.space.repair import fill, repair
 
-Levels = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 Move = Callable[[Space, Genome, np.random.Generator], Genome]
 # Draws of a move before another one takes over.
 TRIES = 20
@@ -60,14 +58,14 @@ def within_block(space: Space, parent: Genome, rng: np.random.Generator) -> Geno
     return switch(space, parent, rng, full=False)
 
 
-def _switched(space: Space, parent: Genome, rng: np.random.Generator, most: int, among: Mask) -> Genome:
+def _switched(space: Space, parent: Genome, rng: np.random.Generator, most: int, among: Bools) -> Genome:
     levels = parent.levels.astype(np.int64)
     for _ in range(min(rng.integers(1, most + 1), rng.integers(1, most + 1))):
         _switch_once(space, levels, rng, among)
     return repair(space, Genome.of(levels), rng)
 
 
-def _switch_once(space: Space, levels: Levels, rng: np.random.Generator, among: Mask) -> None:
+def _switch_once(space: Space, levels: Ints, rng: np.random.Generator, among: Bools) -> None:
     denser = np.flatnonzero((levels > 0) & among)
     sparser = np.flatnonzero((levels < space.max_levels) & among)
     if denser.size:
@@ -98,7 +96,7 @@ def transfer(space: Space, parent: Genome, rng: np.random.Generator) -> Genome:
     return shift(space, parent, rng)
 
 
-def _pay(space: Space, levels: Levels, parent: Genome, rng: np.random.Generator, among: Mask) -> None:
+def _pay(space: Space, levels: Ints, parent: Genome, rng: np.random.Generator, among: Bools) -> None:
     """Make random units sparser, at most as many as there are, until the weights are no more than the parent's."""
     budget = space.costs.totals(parent.levels)[CURRENCY]
     for unit in rng.permutation(np.flatnonzero(among & (levels < space.max_levels))):

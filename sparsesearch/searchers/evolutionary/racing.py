@@ -7,15 +7,15 @@ Differences between two candidates on one sequence vary far less than their loss
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import stdtr
 
-Floats = npt.NDArray[np.float64]
+from sparsesearch.arrays import Bools, Floats
+
 # Sequences below which no verdict is given.
 FEWEST = 4
 
 
-def losers(losses: Floats, keep: int, confidence: float, looks: int) -> npt.NDArray[np.bool_]:
+def losers(losses: Floats, keep: int, confidence: float, looks: int) -> Bools:
     """Which candidates are worse than the `keep`-th best.
 
     Args:

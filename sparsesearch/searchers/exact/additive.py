@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
+from sparsesearch.arrays import Floats
 from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 
-Floats = npt.NDArray[np.float64]
 # For each unit the predicted rise of the loss at each of its levels, >= 0, level 0 first and 0.
 Table = list[Floats]
 
@@ -54,7 +54,7 @@ def table_of(space: Space, evaluations: Iterable[Evaluation]) -> Table:
         if len(pruned) == 1:
             level = int(evaluation.genome.levels[pruned[0]])
             known[int(pruned[0])][level] = float(np.mean(evaluation.losses) - dense)
-    return [_curve(space.removed[unit], points) for unit, points in enumerate(known)]
+    return [_curve(space.removed_fractions[unit], points) for unit, points in enumerate(known)]
 
 
 def _curve(removed: Floats, points: dict[int, float]) -> Floats:

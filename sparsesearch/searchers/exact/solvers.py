@@ -20,10 +20,11 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from sparsesearch.arrays import Floats, Ints
 from sparsesearch.errors import InputError, problem
-from sparsesearch.searchers.exact.additive import Floats, Table
+from sparsesearch.searchers.exact.additive import Table
 from sparsesearch.space import COSTS, Genome, Limit, Part, Space
-from sparsesearch.space.cost import CostModel, Ints, cost_index
+from sparsesearch.space.cost import CostModel, cost_index
 from sparsesearch.space.repair import fill, repair
 
 # Buckets of the budget in dynamic programming, where exact steps would be more.
@@ -274,7 +275,7 @@ class IntegerProgram:
         size = (len(self._equals), self.columns)
         self.ties = coo_array((self._values, (self._rows, self._at)), shape=size).tocsr()
 
-    def _tie(self, plus: npt.NDArray[np.int64], minus: Sequence[int], equals: float) -> None:
+    def _tie(self, plus: Ints, minus: Sequence[int], equals: float) -> None:
         """A row: the sum of some variables less that of others is a number."""
         row = len(self._equals)
         self._rows += [row] * (len(plus) + len(minus))
