@@ -7,8 +7,7 @@ import math
 from sparsesearch.bilevel.methods.maskllm import pattern_count
 from sparsesearch.config import RunConfig
 from sparsesearch.data.samples import Samples
-from sparsesearch.models.network import Network
-from sparsesearch.models.space_builder import sparsity_module
+from sparsesearch.models.network import Network, sparsity_module
 from sparsesearch.searchers.learned import LearnedSearcher
 from sparsesearch.space import Space
 

@@ -60,7 +60,7 @@ class LearnedFiles:
         """The kept columns of one reader at a cut level >= 1, (groups, rows, kept columns)."""
         cut = self._network.cuts[unit.name]
         slot = cut.readers[reader]
-        matrix, kept = self._network.matrices[slot.tensor], slot.own(self.kept(unit, level, cut.elements))
+        matrix, kept = self._network.matrices[slot.tensor], slot.positions_of(self.kept(unit, level, cut.elements))
         return matrix.view(select(self._own[slot.tensor], slot, kept))
 
     def mean(self, matrix: Matrix) -> torch.Tensor:

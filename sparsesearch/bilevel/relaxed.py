@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from sparsesearch.models.network import Cut, Network, Slot
-from sparsesearch.models.space_builder import sparsity_module
+from sparsesearch.models.network import Cut, Network, Slot, sparsity_module
 from sparsesearch.space import Space, Unit
 from sparsesearch.supernet.elastic import Running
 from sparsesearch.training.weights import Weights

@@ -32,7 +32,7 @@ def plan_json(launch: Launch) -> dict[str, Any]:
         "smallest": space.costs.named(space.smallest.levels),
         "limits": {b.text: b.maximum for b in space.bounds},
         "outputs": outputs_json(launch),
-        "not_searched": list(launch.network.limits),
+        "not_searched": list(launch.network.unsearchable),
         "supernet": supernet_plan(launch),
         "store_bytes": estimated_bytes(space, launch.network, launch.storage_bytes),
         "config": launch.config.model_dump(mode="json"),
@@ -84,7 +84,7 @@ def print_plan(launch: Launch, path: Path | None = None) -> None:
     if note := idle_gpu(launch.config.executor):
         console.print(note, highlight=False, soft_wrap=True)
     console.print(_outputs_text(plan["outputs"]), highlight=False, soft_wrap=True)
-    for reason in launch.network.limits:
+    for reason in launch.network.unsearchable:
         console.print(f"Not searched: {reason}.", highlight=False, soft_wrap=True)
     if path is not None:
         console.print(f"Run: {path}", highlight=False, soft_wrap=True)

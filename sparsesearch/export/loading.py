@@ -16,9 +16,9 @@ from sparsesearch.errors import first_line, problem
 from sparsesearch.export.forms.graphs import GRAPHS, Graph
 from sparsesearch.export.forms.modeling_decilm import DeciLMForCausalLM
 from sparsesearch.files import load_json
-from sparsesearch.models.copying import own_copy, placed
-from sparsesearch.models.load import load_whole
-from sparsesearch.models.source import build
+from sparsesearch.models.copying import move_module, plain_copy
+from sparsesearch.models.load import load_strictly
+from sparsesearch.models.source import call_factory
 from sparsesearch.models.surgery import apply_surgery, define
 from sparsesearch.models.task import TASKS
 from sparsesearch.tensors import load_tensors
@@ -91,7 +91,7 @@ def load(
             )
         return Graph(directory, told).eval()
     if "classes" not in told:
-        return placed(_load_module(directory, told, module, trust_remote_code), device, dtype).eval()
+        return move_module(_load_module(directory, told, module, trust_remote_code), device, dtype).eval()
     if told["form"] == "uneven":
         config = directory / "config.json"
         found = load_json(
@@ -103,7 +103,7 @@ def load(
         model_class = DeciLMForCausalLM
     else:
         model_class = getattr(transformers, told["classes"][1])
-    model = load_whole(model_class, directory, dtype=dtype or "auto")
+    model = load_strictly(model_class, directory, dtype=dtype or "auto")
     return model.to(device).eval()
 
 
@@ -121,7 +121,7 @@ def _load_module(directory: Path, told: dict[str, Any], module: nn.Module | None
             "run unasked.",
             fix="Give module=m, or trust_remote_code=True.",
         )
-    model = own_copy(build(told["factory"], (str(Path.cwd()),)) if module is None else module)
+    model = plain_copy(call_factory(told["factory"], (str(Path.cwd()),)) if module is None else module)
     path = directory / STATE
     state, _ = load_tensors(
         path, lambda reason: problem("SS504", f"cannot read {path}: {reason}.", fix="Export again.")

@@ -39,8 +39,8 @@ from sparsesearch.export.forms.graphs import save as save_graph
 from sparsesearch.export.forms.registry import REGISTRY, choose, notes_of, stock_classes
 from sparsesearch.export.loading import MANIFEST, STATE, load
 from sparsesearch.models import load_tokenizer
-from sparsesearch.models.checkpoint import Types
-from sparsesearch.models.source import Checkpoint, Factory, Given, Source
+from sparsesearch.models.checkpoint import TensorTypes
+from sparsesearch.models.source import Checkpoint, Factory, ModuleSource, Source
 from sparsesearch.runs.directory import RunDirectory, check_vacant, is_alive
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
@@ -268,7 +268,7 @@ def _write(
     return {"more": {"factory": getattr(opened.source, "name", None), "surgery": changes}}
 
 
-def _in_types(model: Any, types: Types) -> Any:
+def _in_types(model: Any, types: TensorTypes) -> Any:
     """The model with each tensor in the type that the checkpoint has it in, such as a router's bias in float32."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point():
@@ -278,7 +278,7 @@ def _in_types(model: Any, types: Types) -> Any:
 
 def _in_own_types(state: dict[str, torch.Tensor], source: Source) -> dict[str, torch.Tensor]:
     """Copies of tensors in the types that the module keeps them in; biases that it has not in that of its weights."""
-    assert isinstance(source, (Given, Factory))
+    assert isinstance(source, (ModuleSource, Factory))
     types = source.types
     return {name: t.to(types.get(name, source.storage), copy=True).contiguous() for name, t in state.items()}
 
@@ -377,7 +377,7 @@ def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: R
             save_file(inputs | {"outputs": outputs.contiguous()}, reference, told)
         except Exception as error:  # safetensors' own type for what the disk says
             raise machine_problem(error, f"cannot write to {directory}") or error from error
-        if isinstance(opened.source, Given) and form not in GRAPHS:
+        if isinstance(opened.source, ModuleSource) and form not in GRAPHS:
             # Nothing but the user's own process can make this module.
             again = load(work, torch.float32, module=opened.source.module)
             ways = {"sparsesearch.load": verify.check(again, inputs, outputs)}

@@ -113,7 +113,13 @@ MISTAKES: list[tuple[dict[str, Any], list[str], int, str, str]] = [
         "SS101",
         "units[0].levles: unknown key. Did you mean 'levels'",
     ),
-    ({"units": [{"kind": "kv_group"}]}, [], 2, "SS102", "units[0].kind: 'kv_group' is no kind of unit. Did you mean 'kv_groups'"),
+    (
+        {"units": [{"kind": "kv_group"}]},
+        [],
+        2,
+        "SS102",
+        "units[0].kind: 'kv_group' is no kind of unit. Did you mean 'kv_groups'",
+    ),
     ({"units": []}, [], 2, "SS101", "units"),
     (
         {"units": [{"kind": "sparsity", "levels": [50]}]},

@@ -15,7 +15,7 @@ from sparsesearch.engine.seeds import check_allocations
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import USER, UserQuality
 from sparsesearch.models import Network
-from sparsesearch.models.space_builder import sparsity_module
+from sparsesearch.models.network import sparsity_module
 from sparsesearch.models.task import Task
 from sparsesearch.proxies import all_proxies, proxies_named
 from sparsesearch.pruning import expert_order, structured, unstructured

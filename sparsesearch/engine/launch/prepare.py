@@ -44,7 +44,7 @@ from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.teacher import TOP
 from sparsesearch.latency import LatencyTable, with_latency
 from sparsesearch.models import Network
-from sparsesearch.models.source import Factory, Given, Retrained, Source, open_source, open_teacher
+from sparsesearch.models.source import Factory, ModuleSource, Source, SupernetSource, open_source, open_teacher
 from sparsesearch.models.space_builder import build_space
 from sparsesearch.plugins import load_plugins
 from sparsesearch.pruning import needs_gradients
@@ -118,7 +118,7 @@ class Launch:
         if self.teacher is None:
             return self.weights
         # A teacher of the user's own is run by the same code.
-        return self.teacher.weights if self.known is None else f"{self.weights} {self.teacher.weights}"
+        return self.teacher.weights_hash if self.known is None else f"{self.weights} {self.teacher.weights_hash}"
 
     @property
     def pruned(self) -> str:
@@ -156,7 +156,7 @@ class Launch:
             "search.options": config.search.options,
             "search.seed": config.search.seed,
             "search.seeds": config.search.seeds,
-            "teacher": None if self.teacher is None else self.teacher.weights,
+            "teacher": None if self.teacher is None else self.teacher.weights_hash,
             "search.asynchronous": config.search.asynchronous,
             "search.screen": None if config.search.screen is None else config.search.screen.model_dump(),
             **{f"numerics.{name}": value for name, value in self.numerics.items()},
@@ -198,7 +198,7 @@ class Launch:
         elastic = supernet is not None
         return WorkerSetup(
             config=self.config.model_copy(update={"pruners": self.pruners}),
-            source=self.source if supernet is None else Retrained(self.source, weights_of(supernet), self.pruned),
+            source=self.source if supernet is None else SupernetSource(self.source, weights_of(supernet), self.pruned),
             network=self.network,
             quality=self.quality,
             taught_by=self.source if elastic and self.teacher is None else self.teacher,
@@ -242,7 +242,7 @@ def prepare(
         reporter.message(f"Runs code that the recipe names: {', '.join(named)}")
     load_plugins(config.plugins)
     check_names(config)
-    source = open_source(config.model) if module is None else Given(module, tuple(example))
+    source = open_source(config.model) if module is None else ModuleSource(module, tuple(example))
     check_quality(config, source.task, quality)
     read = partial(_samples, config, source, given=given or {}, saved=saved, reread=reread)
     # A module is traced with a sample of its data, so these come first.
@@ -254,7 +254,7 @@ def prepare(
     check_values(config, network)
     check_propagation(config, network)
     dtype = source.storage
-    space = build_space(config, network, dtype.itemsize, coarse_levels(config, source.weights))
+    space = build_space(config, network, dtype.itemsize, coarse_levels(config, source.weights_hash))
     check_objectives(config, space)
     check_pattern(config, network, space)
     if samples is None:
@@ -265,7 +265,7 @@ def prepare(
         space.check()
         check_objectives(config, space)
     _check_use(config, network, space, samples, searches)
-    seed_runs(config, source.weights)
+    seed_runs(config, source.weights_hash)
     compute = str(compute_dtype(config, dtype))
     teacher = open_teacher(config.model, network)
     launch = Launch(
@@ -340,7 +340,7 @@ def supernet_key(base: Launch, options: SupernetConfig) -> str:
             "start": start,
             "options": options.model_dump(exclude={"start"}),
             "data": base.samples.get("training", base.samples["calibration"]).digest,
-            "teacher": base.teacher and base.teacher.weights,
+            "teacher": base.teacher and base.teacher.weights_hash,
         }
     )
 

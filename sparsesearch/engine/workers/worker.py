@@ -35,7 +35,7 @@ from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.prefix_cache import PrefixCache
 from sparsesearch.models.network import Network
-from sparsesearch.models.source import Retrained, Source
+from sparsesearch.models.source import Source, SupernetSource
 from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import Proxy
 from sparsesearch.proxies.gatherer import Gatherer, NetworkScorer, Tables, tabulate
@@ -84,7 +84,7 @@ class WorkerSetup:
 def load_network(setup: WorkerSetup, dtype: torch.dtype) -> Any:
     """The dense network in this process; raises InputError SS230 where it is not the one that was started with."""
     model = setup.source.load(dtype, setup.config.executor.device)
-    if setup.known is not None and not isinstance(setup.source, Retrained):
+    if setup.known is not None and not isinstance(setup.source, SupernetSource):
         check_same(model, setup.network.task, RunDirectory(Path(setup.run)).samples("calibration"), setup.known)
     return model
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sparsesearch.models.space_builder import sparsity_module
+from sparsesearch.models.network import sparsity_module
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 

@@ -134,7 +134,7 @@ def _narrowed(tensor: torch.Tensor, slots: list[tuple[Slot, torch.Tensor]]) -> t
     # Slices of axis 0 are still all there while each selects for itself.
     for slot, elements in slots:
         if slot.batched:
-            tensor = select(tensor, slot, slot.own(elements))
+            tensor = select(tensor, slot, slot.positions_of(elements))
     staying: dict[int, torch.Tensor] = {}
     for slot, elements in slots:
         if not slot.batched:
