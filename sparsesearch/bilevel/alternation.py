@@ -16,12 +16,12 @@ from sparsesearch.config import TrainingConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.evaluation.batchnorm import batch_norms
 from sparsesearch.training.loop import (
-    SPARING,
-    optimizer_of,
-    rate,
+    CHECKPOINT_TIME_FACTOR,
+    learning_rate_at,
+    load_optimizer,
+    make_optimizer,
+    optimizer_tensors,
     read_checkpoint,
-    restore,
-    tensors_of,
     write_checkpoint,
 )
 from sparsesearch.training.order import rows_at
@@ -89,7 +89,7 @@ class Loop:
         """Learn for a while, at least a step, at most to the end of the size, and save; whether the size has ended."""
         self.begin()
         # Where writing a checkpoint takes long, they are further apart.
-        until = time.monotonic() + (max(seconds, SPARING * self._took) if seconds else 0)
+        until = time.monotonic() + (max(seconds, CHECKPOINT_TIME_FACTOR * self._took) if seconds else 0)
         while not self.ended:
             self.advance()
             if time.monotonic() > until:
@@ -125,7 +125,7 @@ class Loop:
         learner, options = self.learner, self.learner.options
         learner.begin(self.sizes[self.size])
         self._optimizers: list[torch.optim.Optimizer | None] = [
-            optimizer_of(list(self._weights.values()), self.training) if self._weights else None,
+            make_optimizer(list(self._weights.values()), self.training) if self._weights else None,
             learner.optimizer(list(learner.parameters.values())) if learner.parameters else None,
             torch.optim.SGD(list(learner.multipliers.values()), lr=options.multiplier_rate, maximize=True)
             if learner.multipliers
@@ -187,7 +187,7 @@ class Loop:
         if optimizer is None:
             return True
         for group in optimizer.param_groups:
-            group["lr"] = rate(moment.done, self.training)
+            group["lr"] = learning_rate_at(moment.done, self.training)
         for name, parameter in self._weights.items():
             parameter.grad = gradients[name]
         norm = torch.nn.utils.clip_grad_norm_(list(self._weights.values()), self.training.clip)
@@ -227,7 +227,7 @@ class Loop:
         """Write a checkpoint; the one before stays until it is complete."""
         files = {STATE: self._moving()}
         for file, optimizer in zip(OPTIMIZERS, self._optimizers, strict=True):
-            files[file] = {} if optimizer is None else tensors_of(optimizer)
+            files[file] = {} if optimizer is None else optimizer_tensors(optimizer)
         write_checkpoint(
             directory, files, {"size": self.size, "step": self.step, "stopped": self.stopped, "tokens": self.tokens}
         )
@@ -248,7 +248,7 @@ class Loop:
                 tensor.copy_(files[STATE][name])
         for file, optimizer in zip(OPTIMIZERS, self._optimizers, strict=True):
             if optimizer is not None:
-                restore(optimizer, files[file])
+                load_optimizer(optimizer, files[file])
         self._keep()
 
 

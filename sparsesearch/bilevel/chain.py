@@ -25,7 +25,7 @@ from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.stitched import state_of
 from sparsesearch.tensors import write_tensors
 from sparsesearch.training.objective import Objective
-from sparsesearch.training.trainer import rounded
+from sparsesearch.training.trainer import round_to_storage
 from sparsesearch.training.weights import Weights
 
 CHECKPOINT = "checkpoint"
@@ -158,13 +158,11 @@ class Learning:
         model = learned_network(self.relaxed, around.supernet.space, self._files, decision, genome)
         if batch_norms(model):
             reestimate(model, around.supernet.network.task, around.statistics, around.batch)
-        state = {name: tensor.contiguous() for name, tensor in rounded(state_of(model), around.storage).items()}
-        supernet = around.supernet
-        supernet.trained[genome] = state
-        try:
-            losses = around.losses(supernet.materialise(genome))
-        finally:
-            del supernet.trained[genome]
+        state = {
+            name: tensor.contiguous() for name, tensor in round_to_storage(state_of(model), around.storage).items()
+        }
+        with around.supernet.with_weights(genome, state):
+            losses = around.losses(around.supernet.materialise(genome))
         write_tensors(path, state, durable=True)
         return losses
 

@@ -9,7 +9,7 @@ import torch
 from sparsesearch.bilevel.relaxed import Relaxed
 from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
-from sparsesearch.training.objective import relative
+from sparsesearch.training.objective import relative_squared_error
 
 
 class BlockLoss:
@@ -39,7 +39,7 @@ class BlockLoss:
             def compare(_: Any, args: Any, kwargs: Any, output: Any, dense: Any = dense) -> None:
                 with torch.no_grad():
                     wanted = dense(*args, **kwargs)
-                losses.append(relative(_first(output), _first(wanted)))
+                losses.append(relative_squared_error(_first(output), _first(wanted)))
 
             handles.append(block.register_forward_pre_hook(cut_off, with_kwargs=True))
             handles.append(block.register_forward_hook(compare, with_kwargs=True))

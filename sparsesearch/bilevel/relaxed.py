@@ -58,7 +58,7 @@ class Relaxed:
 
     def tensors(self, openings: Openings) -> dict[str, torch.Tensor]:
         """Weights times their factors, differentiable in both, by name; what nothing touches is left out."""
-        found = self.weights.moved()
+        found = self.weights.updated()
         for name, touching in self.touched.items():
             value = found.get(name, self.weights.own[name])
             for unit, slot in touching:

@@ -148,10 +148,10 @@ def export(
     opened = open_run(results, access)
     supernet, genome = opened.supernet, candidate.genome
     trained = trained or trained_weights(results, candidate)
-    if trained is not None:
-        supernet.trained[genome] = read_tensors(trained, RETRAIN)
-    form, why = choose(form, supernet, genome)
-    with _appearing(out) as work:
+    state = None if trained is None else read_tensors(trained, RETRAIN)
+    with supernet.with_weights(genome, state):
+        form, why = choose(form, supernet, genome)
+    with supernet.with_weights(genome, state), _appearing(out) as work:
         report: dict[str, Any] = {"form": form, "why": why, "out": str(out), "id": genome.id}
         report |= _write(form, work, opened, candidate, results.run, corrects=trained is None)
         report |= {"bytes": _size(work), "load": load_line(form, out, supernet.network.task.auto_class), "notes": []}
@@ -360,7 +360,7 @@ def _verify(form: str, work: Path, opened: Opened, candidate: Evaluation, run: R
     """Reload in fresh processes, every way the form promises, and compare; raises SparseSearchError SS506."""
     supernet, samples = opened.supernet, _samples(run)
     task, genome = supernet.network.task, candidate.genome
-    if genome in supernet.trained:
+    if supernet.has_weights(genome):
         model = supernet.materialise(genome)
     else:
         # What the search judged, which has nothing to do with how exports are put together.

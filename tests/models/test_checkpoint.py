@@ -58,7 +58,10 @@ NAME = "model.layers.1.mlp.up_proj.weight"
     [
         (lambda tensors: tensors.pop(NAME), f"misses {NAME}"),
         (lambda tensors: [tensors.pop(n) for n in list(tensors) if ".layers.2." in n], r"misses model.layers.2.* and"),
-        (lambda tensors: tensors.update({NAME: tensors[NAME][1:].clone()}), rf"other shapes: {NAME} \(47, 32\) instead"),
+        (
+            lambda tensors: tensors.update({NAME: tensors[NAME][1:].clone()}),
+            rf"other shapes: {NAME} \(47, 32\) instead",
+        ),
         (lambda tensors: tensors.update({"model.layers.3.mlp.up_proj.weight": torch.zeros(48, 32)}), "unexpected mod"),
         (lambda tensors: tensors.update({"visual.weight": torch.zeros(2)}), "unexpected visual.weight"),
     ],

@@ -48,7 +48,7 @@ from sparsesearch.supernet import StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.propagate import propagated_weights
 from sparsesearch.supernet.store import UnitFiles
 from sparsesearch.tensors import is_whole, read_tensors
-from sparsesearch.training.trainer import RETRAIN, Trials, rounded
+from sparsesearch.training.trainer import RETRAIN, CandidateTrainer, round_to_storage
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ class Worker:
         try:
             if trained:
                 self.evaluator.ready(self.space.dense)
-                return {"losses": self._trials.shortly(candidate, trained, rows)}
+                return {"losses": self._trials.train_and_score(candidate, trained, rows)}
             return {"losses": self.evaluator.losses(candidate, rows).tolist()}
         except Exception as error:  # whatever a candidate does must not end the search
             fault = error if isinstance(error, EnvironmentProblem) else machine_problem(error)
@@ -305,16 +305,16 @@ class Worker:
         return self._scorer.scores(Genome(genome), proxies)
 
     @cached_property
-    def _trials(self) -> Trials:
+    def _trials(self) -> CandidateTrainer:
         self.evaluator.ready(self.space.dense)
         samples, compute = self.run.samples(self.setup.training), compute_dtype(self.config, self.storage)
         teacher = None if self.setup.taught_by is None else self._teacher
-        return Trials(self.evaluator, samples, self.config.training, compute, self.storage, teacher)
+        return CandidateTrainer(self.evaluator, samples, self.config.training, compute, self.storage, teacher)
 
     def train(
         self, genome: bytes, tokens: int, whole: int, directory: Path, start: Path | None, tell: Callable[[], None]
     ) -> dict[str, Any]:
-        """Train a candidate to a number of tokens and measure it; see `Trials.train`."""
+        """Train a candidate to a number of tokens and measure it; see `CandidateTrainer.train`."""
         trials = self._trials
         self.evaluator.ready(self.space.dense)
         return trials.train(Genome(genome), tokens, whole, directory, start, tell)
@@ -355,21 +355,15 @@ class Worker:
     def losses_of(self, genome: bytes, state: dict[str, torch.Tensor]) -> list[float]:
         """Losses on all selection samples of a candidate with weights that training gave it, as they will be stored."""
         supernet, candidate = self.evaluator.supernet, Genome(genome)
-        supernet.trained[candidate] = rounded(state, self.storage)
-        try:
+        with supernet.with_weights(candidate, round_to_storage(state, self.storage)):
             return self._trials.losses(supernet.materialise(candidate))
-        finally:
-            del supernet.trained[candidate]
 
     def _with_weights(self, genome: Genome, weights: Path) -> Any:
         """A network of its own with the weights in a file."""
         supernet = self.evaluator.supernet
         self.evaluator.ready(self.space.dense)
-        supernet.trained[genome] = read_tensors(weights, RETRAIN)
-        try:
+        with supernet.with_weights(genome, read_tensors(weights, RETRAIN)):
             return supernet.materialise(genome)
-        finally:
-            del supernet.trained[genome]
 
     def usage(self) -> dict[str, int]:
         """Bytes this process held at most, bytes of kept hidden states, and blocks that ran of those asked for."""

@@ -29,7 +29,7 @@ from sparsesearch.searchers import Evaluation
 from sparsesearch.supernet import LevelStore
 from sparsesearch.tensors import read_tensors, write_tensors
 from sparsesearch.training import greedy_soup
-from sparsesearch.training.trainer import RETRAIN, rounded, weights_path
+from sparsesearch.training.trainer import RETRAIN, round_to_storage, weights_path
 
 # What of a run's fingerprint may be another for its recovery.
 TRAINING = ("training", "data.training", "search.rungs", "learning.tokens")
@@ -180,6 +180,6 @@ def _recovered(candidate: Evaluation, trials: Sequence[Trial], tokens: int, setu
         lambda state: quality_of(np.array(worker.losses_of(identity, state)), quality),
     )
     path = sound[0] / f"soup-{len(trials)}.safetensors"
-    write_tensors(path, rounded(soup, worker.storage), durable=True)
+    write_tensors(path, round_to_storage(soup, worker.storage), durable=True)
     final = quality_of(np.array(worker.losses_of(identity, soup)), quality)
     return Recovered(candidate, final, path, spent, len(chosen))

@@ -119,9 +119,9 @@ def _candidate(results: RunResults, candidate: Evaluation, access: Access) -> Ta
     """A candidate as its highest rung left it; raises InputError SS501 where the weights of that are not kept."""
     opened, genome = open_run(results, access), candidate.genome
     weights = trained_weights(results, candidate)
-    if weights is not None:
-        opened.supernet.trained[genome] = read_tensors(weights, RETRAIN)
-    model = opened.supernet.materialise(genome)
+    state = None if weights is None else read_tensors(weights, RETRAIN)
+    with opened.supernet.with_weights(genome, state):
+        model = opened.supernet.materialise(genome)
     if weights is None:
         opened.norms.correct(model, genome)
     return Target(model, opened.source.task, opened.source.directory, opened.image)
