@@ -1,1 +1,1 @@
-"""Searches by gradient: a choice is relaxed, learned on a worker, and ends as genomes of the same space."""
+"""Searches by gradient: a worker learns a relaxed choice, which becomes genomes of the same space."""

@@ -1,4 +1,4 @@
-"""What a learned search holds in memory, before it begins."""
+"""Estimates the memory of a learned search before it begins."""
 
 from __future__ import annotations
 
@@ -11,48 +11,49 @@ from sparsesearch.models.network import Network, sparsity_module
 from sparsesearch.searchers.learned import LearnedSearcher
 from sparsesearch.space import Space
 
-# float32, and what Adam keeps beside each parameter: the gradient and two moments.
-FLOAT, ADAM = 4, 3
-# Hidden states of a block that a backward pass needs, counted in its inputs, and copies of the logits; of a network
-# without blocks, what is kept for each output of a matrix.
-ACTIVATIONS, LOGITS, OUTPUTS = 20, 4, 4
-# Numbers that are made of each weight that can be pruned on the way to its mask, and that the backward pass needs; as
-# measured on llama-7m (results/benchmarks/bilevel).
-SOFT = {"bip": 2, "slimming": 2, "pdp": 6, "lapp": 14, "tas": 10, "besa": 2}
+# Bytes of a float32, and numbers that training keeps beside each parameter: the gradient and Adam's two moments.
+FLOAT_BYTES, ADAM_NUMBERS = 4, 3
+# Numbers that a backward pass keeps: per block, in multiples of its inputs; copies of the logits; and, for a network
+# without blocks, per output of a matrix.
+ACTIVATIONS_PER_INPUT, LOGIT_COPIES, NUMBERS_PER_OUTPUT = 20, 4, 4
+# Numbers per prunable weight that lead to its mask and that the backward pass keeps, by method; as measured on llama-7m
+# (results/benchmarks/bilevel).
+MASK_NUMBERS = {"bip": 2, "slimming": 2, "pdp": 6, "lapp": 14, "tas": 10, "besa": 2}
 
 
 def needed_bytes(
     config: RunConfig, network: Network, space: Space, searcher: LearnedSearcher, samples: dict[str, Samples]
 ) -> float:
-    """Bytes of one worker: the networks, what is learned with its optimizer, masks, and activations; an estimate."""
+    """Estimate the bytes of one worker: networks, learned parameters with their optimizer, masks, and activations."""
     options = searcher.options
     params = sum(math.prod(shape) for shape in network.shapes.values())
-    pruned = {f"{sparsity_module(m)}.sparsity": m.size for m in network.matrices.values()}
-    sizes = {unit.name: pruned[unit.name] for unit in space.units if unit.kind == "sparsity"}
-    read = sum(m.size for m in network.matrices.values())
-    weights = {"frozen": 0.0, "full": float(params), "lora": 0.1 * read}[options.weights]
-    weighed = sum(sizes.values())
-    learned = float(weighed) if searcher.method in ("bip", "slimming") else 0.0
-    masks = float(SOFT.get(searcher.method, 0) * FLOAT * weighed)
+    matrix_sizes = {f"{sparsity_module(m)}.sparsity": m.size for m in network.matrices.values()}
+    unit_sizes = {unit.name: matrix_sizes[unit.name] for unit in space.units if unit.kind == "sparsity"}
+    matrix_weights = sum(m.size for m in network.matrices.values())
+    trained = {"frozen": 0.0, "full": float(params), "lora": 0.1 * matrix_weights}[options.weights]
+    prunable = sum(unit_sizes.values())
+    learned = float(prunable) if searcher.method in ("bip", "slimming") else 0.0
+    masks = float(MASK_NUMBERS.get(searcher.method, 0) * FLOAT_BYTES * prunable)
     if searcher.method == "maskllm":
-        # Logits, their mixture and what it is made of.
-        learned = pattern_count(config.pruners.pattern or "2:4") * weighed
-        masks = 3 * FLOAT * learned
+        # Logits, their mixture, and the numbers that it is computed from.
+        learned = pattern_count(config.pruners.pattern or "2:4") * prunable
+        masks = 3 * FLOAT_BYTES * learned
     if searcher.method in ("tas", "besa"):
-        # Which weights each level keeps, a byte each; for the mean of all levels also as numbers.
+        # A mask for each level, a byte per weight; besa also has them as floats for the mean of all levels.
         levels = {unit.name: len(unit.levels) for unit in space.units}
-        copies = FLOAT if searcher.method == "besa" else 0
-        masks += sum(size * levels[name] * (1 + copies) for name, size in sizes.items())
+        float_copies = FLOAT_BYTES if searcher.method == "besa" else 0
+        masks += sum(size * levels[name] * (1 + float_copies) for name, size in unit_sizes.items())
     if getattr(options, "mix", "") == "interpolate":
         cuts = [network.cuts[unit.name] for unit in space.units if unit.is_cut]
-        masks += 4 * FLOAT * sum(cut.orders * cut.elements**2 for cut in cuts)
+        masks += 4 * FLOAT_BYTES * sum(cut.orders * cut.elements**2 for cut in cuts)
     data = samples.get("training", samples["calibration"])
     positions = (options.batch or config.training.batch) * data.length * network.positions
-    kept = ACTIVATIONS * network.hidden * len(network.blocks)
+    kept = ACTIVATIONS_PER_INPUT * network.hidden * len(network.blocks)
     if not network.blocks:
-        kept = OUTPUTS * sum(m.rows * m.groups * m.positions for m in network.matrices.values())
-    activations = positions * (kept + LOGITS * max(network.values, 1))
-    # Dense, learned and (when a size ends) a copy; tensors that are open, and their gradients. What moves is also
-    # remembered as it was a step before.
-    networks = 3 * params + 2 * read
-    return FLOAT * (networks + (2 + ADAM) * learned + (1 + ADAM) * weights + activations) + masks
+        kept = NUMBERS_PER_OUTPUT * sum(m.rows * m.groups * m.positions for m in network.matrices.values())
+    activations = positions * (kept + LOGIT_COPIES * max(network.values, 1))
+    # The dense network, the learned one and (when a size ends) a copy; tensors with factors, and their gradients. The
+    # learned and trained numbers are also kept as they were a step before.
+    networks = 3 * params + 2 * matrix_weights
+    numbers = networks + (2 + ADAM_NUMBERS) * learned + (1 + ADAM_NUMBERS) * trained + activations
+    return FLOAT_BYTES * numbers + masks

@@ -1,4 +1,4 @@
-"""Which methods there are, by the name that a searcher gives."""
+"""The methods, by the name that a searcher gives."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ LEARNERS: dict[str, Callable[..., Learner]] = {
 }
 
 
-def learner(method: str, *args: Any, pattern: str | None = None) -> Learner:
-    """A learner by name.
+def create_learner(method: str, *args: Any, pattern: str | None = None) -> Learner:
+    """Create the learner of a method.
 
     Args:
-        args: of `Learner`.
+        args: arguments of `Learner`.
         pattern: N:M, for methods that choose among patterns.
     """
     return LEARNERS[method](*args, pattern) if method == "maskllm" else LEARNERS[method](*args)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.bilevel.chain import CHECKPOINT, Plan, plans_of
+from sparsesearch.bilevel.chain import CHECKPOINT, SizeChain, size_chains
 from sparsesearch.engine.launch.learning_plan import memory_note, searcher_of, tokens_of
 from sparsesearch.engine.launch.prepare import Launch
 from sparsesearch.engine.workers.executor import Executor, alive
@@ -58,7 +58,7 @@ def learn(
         return NOTHING
     options, tokens = searcher.options, tokens_of(launch.config, searcher, launch.samples)
     targets = list(searcher.targets().items())
-    plans = plans_of(targets, options.warm, options.repeats, tokens, launch.config.search.seed)
+    plans = size_chains(targets, options.warm, options.repeats, tokens, launch.config.search.seed)
     reporter.message(memory_note(launch.config, launch.network, space, launch.samples))
     whole = sum(len(plan.sizes) * tokens for plan in plans)
     reporter.phase(f"learning ({launch.config.search.searcher}), tokens", whole)
@@ -77,13 +77,18 @@ def learn(
     return _taken_in(plans, searcher, run, reporter, space, launch)
 
 
-def _behind(plans: list[Plan], directory: Path) -> int:
+def _behind(plans: list[SizeChain], directory: Path) -> int:
     """Gradient tokens that are behind all plans, by their files."""
     return sum(tokens_of_checkpoint(directory / plan.name / CHECKPOINT) for plan in plans)
 
 
 def _taken_in(
-    plans: list[Plan], searcher: LearnedSearcher, run: RunDirectory, reporter: Reporter, space: Space, launch: Launch
+    plans: list[SizeChain],
+    searcher: LearnedSearcher,
+    run: RunDirectory,
+    reporter: Reporter,
+    space: Space,
+    launch: Launch,
 ) -> Learned:
     """Genomes by name, and weights where recovery and export look for them."""
     genomes, spent = dict[str, Genome](), 0
@@ -105,7 +110,13 @@ def _taken_in(
 
 
 def _archive(
-    trained: Archive, run: RunDirectory, plan: Plan, number: int, found: dict[str, Any], space: Space, launch: Launch
+    trained: Archive,
+    run: RunDirectory,
+    plan: SizeChain,
+    number: int,
+    found: dict[str, Any],
+    space: Space,
+    launch: Launch,
 ) -> None:
     """The network that a size ended with, as training leaves a candidate: weights in a file, quality in the archive."""
     genome, losses = Genome.of(found["genome"]), np.array(found["losses"])

@@ -71,19 +71,19 @@ def modules_of(kind: str, network: Network) -> dict[str, Module]:
     return {c.path: c for c in network.cuts.values() if c.kind == kind}
 
 
-def _expand(family: UnitConfig, where: str, network: Network, coarse: Coarse) -> list[Unit]:
+def _expand(family: UnitConfig, key: str, network: Network, coarse: Coarse) -> list[Unit]:
     modules = modules_of(family.kind, network)
     count = len(network.blocks)
     out_of_range = [b for b in family.protect if not -count <= b < count]
     if out_of_range:
-        raise problem("SS103", f"{where}.protect: {out_of_range[0]} is not a block; the model has {count}.")
+        raise problem("SS103", f"{key}.protect: {out_of_range[0]} is not a block; the model has {count}.")
     protected = {b % count for b in family.protect}
     if family.align == "nemotron_nas":
-        _check_nemotron_nas(family, where, network)
+        _check_nemotron_nas(family, key, network)
     matched = [path for path in modules if _matches(path, family.target)]
     if not matched:
-        raise _nothing_matched(family, where, network, modules)
-    units = [_unit(family, where, p, modules[p], network) for p in matched if modules[p].block not in protected]
+        raise _nothing_matched(family, key, network, modules)
+    units = [_unit(family, key, p, modules[p], network) for p in matched if modules[p].block not in protected]
     # A unit with one level, such as a single KV group, leaves no choice.
     units = [unit for unit in units if len(unit.levels) > 1]
     aligns = {unit.name: _align(family, modules[unit.module]) for unit in units}
@@ -94,14 +94,14 @@ def _align(family: UnitConfig, module: Module) -> int:
     return math.lcm(family.multiple, module.align) if isinstance(module, Cut) else 1
 
 
-def _check_nemotron_nas(family: UnitConfig, where: str, network: Network) -> None:
+def _check_nemotron_nas(family: UnitConfig, key: str, network: Network) -> None:
     if network.model_type != "llama":
-        raise problem("SS104", f"{where}.align: nemotron_nas needs model_type llama, not {network.model_type}.")
+        raise problem("SS104", f"{key}.align: nemotron_nas needs model_type llama, not {network.model_type}.")
     for cut in network.cuts.values():
         if cut.kind == family.kind and cut.elements % family.multiple:
             raise problem(
                 "SS104",
-                f"{where}.align: nemotron_nas needs widths in multiples of {family.multiple}, and the dense "
+                f"{key}.align: nemotron_nas needs widths in multiples of {family.multiple}, and the dense "
                 f"{cut.path} has {cut.elements}.",
                 fix="Use a number for align, and another export form.",
             )
@@ -122,21 +122,21 @@ def _matches(path: str, target: str) -> bool:
     return fnmatch.fnmatchcase(path, target) or fnmatch.fnmatchcase(path, f"*.{target}")
 
 
-def _nothing_matched(family: UnitConfig, where: str, network: Network, modules: dict[str, Module]) -> SparseSearchError:
+def _nothing_matched(family: UnitConfig, key: str, network: Network, modules: dict[str, Module]) -> SparseSearchError:
     """Return the InputError SS103 that says why a family's target matches no module."""
     if not modules:
         kinds = sorted({"sparsity", *(c.kind for c in network.cuts.values())})
         kinds += sorted({f"drop_{d.kind}" for d in network.drops.values()})
         return problem(
             "SS103",
-            f"{where}.kind {family.kind}: {network.model_type} has nothing of that kind.",
+            f"{key}.kind {family.kind}: {network.model_type} has nothing of that kind.",
             fix=f"It has: {', '.join(kinds)}. {' '.join(f'{reason}.' for reason in network.unsearchable)}".strip(),
         )
     reasons = [r for r in network.unsearchable if any(_matches(path, family.target) for path in _layers_in(r))]
     if family.kind == "channels" and reasons:
         return problem(
             "SS103",
-            f"{where}.target {family.target!r}: {reasons[0]}.",
+            f"{key}.target {family.target!r}: {reasons[0]}.",
             fix=f"channels applies to, for example: {next(iter(modules))}",
         )
     other_kinds = [
@@ -145,7 +145,7 @@ def _nothing_matched(family: UnitConfig, where: str, network: Network, modules: 
     if other_kinds:
         return problem(
             "SS103",
-            f"{where}.target {family.target!r} matches modules of another kind ({', '.join(other_kinds)}), "
+            f"{key}.target {family.target!r} matches modules of another kind ({', '.join(other_kinds)}), "
             f"none that {family.kind} applies to.",
             fix=f"{family.kind} applies to, for example: {next(iter(modules))}",
         )
@@ -153,7 +153,7 @@ def _nothing_matched(family: UnitConfig, where: str, network: Network, modules: 
     near = difflib.get_close_matches(f"{head}.{family.target.removeprefix(f'{head}.')}", modules, n=1, cutoff=0)
     return problem(
         "SS103",
-        f"{where}.target {family.target!r} matched 0 of {len(modules)} modules that {family.kind} applies to.",
+        f"{key}.target {family.target!r} matched 0 of {len(modules)} modules that {family.kind} applies to.",
         fix=f"Nearest: {near[0]}" if near else "",
     )
 
@@ -163,7 +163,7 @@ def _layers_in(reason: str) -> list[str]:
     return reason.removeprefix("channels of ").partition(" cannot be cut")[0].replace(" and ", ", ").split(", ")
 
 
-def _unit(family: UnitConfig, where: str, path: str, module: Module, network: Network) -> Unit:
+def _unit(family: UnitConfig, key: str, path: str, module: Module, network: Network) -> Unit:
     if isinstance(module, Matrix):
         total = module.size
         kept = _sparsity_levels(family, total, network.hidden)
@@ -171,12 +171,12 @@ def _unit(family: UnitConfig, where: str, path: str, module: Module, network: Ne
         total, kept = 1, [0]
     else:
         total = module.elements
-        kept = _width_levels(family, f"{where} {path}", module)
+        kept = _width_levels(family, f"{key} {path}", module)
     levels = (total, *sorted({k for k in kept if k < total}, reverse=True))
     if isinstance(module, Cut) and len(levels) == 1 and total > module.minimum and family.multiple > 1:
         raise problem(
             "SS104",
-            f"{where} {path}: align={family.align} leaves no level below its {total} elements.",
+            f"{key} {path}: align={family.align} leaves no level below its {total} elements.",
             fix="Use a smaller align.",
         )
     return Unit(path, family.kind, module.block, total, levels)
@@ -195,10 +195,10 @@ def _sparsity_levels(family: UnitConfig, total: int, hidden: int) -> list[int]:
     return [math.floor(total * (1 - s) + 1e-6) for s in levels]
 
 
-def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
+def _width_levels(family: UnitConfig, key: str, cut: Cut) -> list[int]:
     levels, align, total = family.levels, _align(family, cut), cut.elements
     if isinstance(levels, Grid):
-        raise problem("SS104", f"{where}: a grid of weights needs kind sparsity, not {family.kind}.")
+        raise problem("SS104", f"{key}: a grid of weights needs kind sparsity, not {family.kind}.")
     if isinstance(levels, list):
         if family.align == "nemotron_nas":
             return [max(round(fraction * total / align), 1) * align for fraction in levels]
@@ -208,7 +208,7 @@ def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
                 below = math.floor(exact / align) * align
                 raise problem(
                     "SS104",
-                    f"{where}: {fraction:g} x {total} = {exact:g} is not a multiple of align={align}.",
+                    f"{key}: {fraction:g} x {total} = {exact:g} is not a multiple of align={align}.",
                     fix=f"Use {below / total:.4g} ({below}) or {(below + align) / total:.4g} ({below + align}).",
                 )
         kept = [round(fraction * total) for fraction in levels]
@@ -216,7 +216,7 @@ def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
         if too_few:
             raise problem(
                 "SS110",
-                f"{where}: a level keeps {too_few[0]} of {total}, but the router picks {cut.minimum}.",
+                f"{key}: a level keeps {too_few[0]} of {total}, but the router picks {cut.minimum}.",
                 fix=f"Keep at least {cut.minimum / total:.4g}.",
             )
     else:
@@ -229,5 +229,5 @@ def _width_levels(family: UnitConfig, where: str, cut: Cut) -> list[int]:
             for i in range(1, count + 1)
         ]
     if any(k == 0 for k in kept):
-        raise problem("SS104", f"{where}: a level keeps nothing.", fix="Use drop_attention or drop_ffn for that.")
+        raise problem("SS104", f"{key}: a level keeps nothing.", fix="Use drop_attention or drop_ffn for that.")
     return kept

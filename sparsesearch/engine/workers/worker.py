@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from sparsesearch.allocation import Evidence
 from sparsesearch.allocation.measured_evidence import measure_evidence
-from sparsesearch.bilevel.chain import Learning, Plan, Surroundings
+from sparsesearch.bilevel.chain import Learning, LearningContext, SizeChain
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.calibration.gradients import collect_gradients
 from sparsesearch.calibration.statistics import BlockPass, WholePass, statistics_path
@@ -319,15 +319,15 @@ class Worker:
         self.evaluator.ready(self.space.dense)
         return trials.train(Genome(genome), tokens, whole, directory, start, tell)
 
-    def learn(self, plan: Plan, seconds: float) -> str:
+    def learn(self, plan: SizeChain, seconds: float) -> str:
         """Learn a plan for a while, from where its files stand; what it is at, for whoever watches."""
         evaluator, config = self.evaluator, self.config
         dense = evaluator.ready(self.space.dense)
-        if self._learning is None or self._learning.plan.name != plan.name:
+        if self._learning is None or self._learning.chain.name != plan.name:
             search = config.search
             searcher = create(search.searcher, self.space, config.objectives, search.seed, search.options)
             assert isinstance(searcher, LearnedSearcher)
-            around = Surroundings(
+            context = LearningContext(
                 evaluator.supernet,
                 self.run.samples(self.setup.training),
                 self.run.samples("calibration").rows(slice(0, config.data.batch_norm)),
@@ -339,9 +339,9 @@ class Worker:
                 self.storage,
                 self._all_losses,
             )
-            self._learning = Learning(plan, searcher, around, self.run.learning)
-        self._learning.go_on(seconds)
-        told = self._learning.told
+            self._learning = Learning(plan, searcher, context, self.run.learning)
+        self._learning.run_for(seconds)
+        told = self._learning.progress_text
         if self._learning.done:
             self._learning = None
         return told
