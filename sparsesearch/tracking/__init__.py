@@ -1,6 +1,6 @@
-"""A run in the trackers that people have: views of its files, which can follow a search.
+"""Copies a run to experiment trackers, once or while it goes on, by reading its files.
 
-Rooms see `follow` and `open_tracker`; a tracker is a small file and a line of the registry.
+The interface is `follow` and `open_tracker`; each tracker is a small file and a line of the registry.
 """
 
 from sparsesearch.tracking.base import Point

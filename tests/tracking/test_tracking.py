@@ -13,7 +13,7 @@ import pytest
 from support import as_if_running
 
 from sparsesearch.errors import EnvironmentProblem, InputError
-from sparsesearch.report.series import Series
+from sparsesearch.report.series import SearchSeries
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.results import RunResults
 from sparsesearch.tracking import TRACKERS, follow, open_tracker
@@ -64,7 +64,7 @@ def test_following_gives_what_reading_afterwards_gives(small_run: RunResults, co
 
 
 def test_tensorboard_holds_the_series_and_is_made_anew(copy: Path) -> None:
-    results, series = RunResults(copy), Series(RunResults(copy))
+    results, series = RunResults(copy), SearchSeries(RunResults(copy))
     expected = {
         (name, number): value
         for number, evaluation in enumerate(results.evaluations, 1)
@@ -81,7 +81,7 @@ def test_tensorboard_holds_the_series_and_is_made_anew(copy: Path) -> None:
 
 
 def test_watching_ends_when_nobody_works_on_the_run(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparsesearch.tracking.following.INTERVAL", 0.01)
+    monkeypatch.setattr("sparsesearch.tracking.following.SECONDS_BETWEEN_READS", 0.01)
     archive = copy / "archive.jsonl"
     text = archive.read_text()
     archive.write_text("")

@@ -46,7 +46,7 @@ def compare(
     from sparsesearch.config import load_config
     from sparsesearch.engine.launch.prepare import check_disk, prepare
     from sparsesearch.engine.workflows import compare as comparing
-    from sparsesearch.report.comparison import measured
+    from sparsesearch.report.comparison import compare_results
     from sparsesearch.runs.progress import Reporter
 
     config = load_config(recipe, recipe_changes(model, limit, calibration, selection, set_))
@@ -64,7 +64,7 @@ def compare(
     check_disk(launch, path)
     reporter = Reporter()
     found = comparing.run_all(launches, reporter)
-    _show(measured(launches, found, spaces, tokens, path / "judged", reporter), path, json_)
+    _show(compare_results(launches, found, spaces, tokens, path / "judged", reporter), path, json_)
 
 
 def _show(numbers: Comparison, path: Path, json_: bool) -> None:
