@@ -37,7 +37,7 @@ class TensorBoard(Tracker):
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise EnvironmentProblem SS302 or SS305 if the folder is not writable; the writer's thread would fail silently."""
+    """Raise EnvironmentProblem SS302 or SS305 if a folder is not writable; the writer's thread fails silently."""
     probe = folder / "probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)

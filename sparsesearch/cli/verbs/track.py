@@ -26,4 +26,4 @@ def track(
     path = Path(run)
     tracker = open_tracker(to, RunResults(path))
     count = follow(path, tracker, watch)
-    say(f"{count} points: {tracker.place}")
+    say(f"{count} points: {tracker.location}")

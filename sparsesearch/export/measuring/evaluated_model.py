@@ -14,7 +14,7 @@ from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.engine.launch.identity import weights_in
 from sparsesearch.errors import InputError, problem
 from sparsesearch.export.forms.graphs import GRAPHS, Graph
-from sparsesearch.export.loading import MANIFEST, load, manifest
+from sparsesearch.export.loading import MANIFEST, load, read_manifest
 from sparsesearch.export.verify import counts
 from sparsesearch.export.write import open_run, trained_weights
 from sparsesearch.models.source import open_source
@@ -85,7 +85,7 @@ def locate(target: str, access: Access = UNTRUSTED) -> Place:
     """
     path = Path(target).expanduser()
     if (path / MANIFEST).is_file():
-        told = manifest(path)
+        told = read_manifest(path)
         image, task = told["image"], TASKS[told["task"]]
         dense = Dense(ModelConfig(id=told["model"]), told["weights_sha256"], access.trusted)
 
