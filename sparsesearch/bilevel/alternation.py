@@ -251,7 +251,7 @@ class Loop:
         if not math.isfinite(float(norm)):
             return self._stop(f"gradient norm {float(norm):g}")
         self._take_snapshot()
-        before = {name: weights.own[name].detach().clone() for name in learner.remembered_parameters}
+        before = {name: weights.model_parameters[name].detach().clone() for name in learner.remembered_parameters}
         optimizer.step()
         learner.after_weight_step(state, before)
         return True

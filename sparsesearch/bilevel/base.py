@@ -109,7 +109,7 @@ class Learner(ABC):
         """
         self.relaxed, self.files, self.options, self.seed = relaxed, files, options, seed
         self.units: dict[str, Unit] = relaxed.units
-        self.device = next(iter(relaxed.weights.own.values())).device
+        self.device = next(iter(relaxed.weights.model_parameters.values())).device
         self.parameters: State = {}
         self.multipliers: State = {}
         self.buffers: State = {}

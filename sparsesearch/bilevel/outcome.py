@@ -72,7 +72,7 @@ def learned_network(relaxed: Relaxed, space: Space, store: UnitFiles, decision: 
     """Return a new, really smaller network of the genome with the learned elements and weights."""
     model = copy.deepcopy(relaxed.weights.model)
     with torch.no_grad():
-        for name in relaxed.weights.own:
+        for name in relaxed.weights.model_parameters:
             model.get_parameter(name).copy_(decision.weights.get(name, relaxed.weights.tensor(name)))
     model.eval().requires_grad_(False)
     files: Any = LearnedFiles(model, relaxed.network, space, store, decision)

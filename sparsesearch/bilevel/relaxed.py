@@ -66,7 +66,7 @@ class Relaxed:
         """Return weights times their factors, differentiable in both, by name; weights without factors are left out."""
         tensors = self.weights.updated()
         for name, touching in self.touched.items():
-            value = tensors.get(name, self.weights.own[name])
+            value = tensors.get(name, self.weights.model_parameters[name])
             for unit, slot in touching:
                 if unit.name in factors:
                     value = apply_factor(value, slot, factors[unit.name])
@@ -96,7 +96,7 @@ class Relaxed:
     def writers(self, unit: Unit) -> Iterator[tuple[str, Slot]]:
         """Yield (name, slot) of the parameters that write the elements of a cut."""
         for slot in self.network.cuts[unit.name].writers:
-            if slot.tensor in self.weights.own:
+            if slot.tensor in self.weights.model_parameters:
                 yield slot.tensor, slot
 
 

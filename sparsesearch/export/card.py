@@ -48,7 +48,7 @@ _TEXT = """# {{ title }}
 
 ## How it was found
 
-{{ found }}
+{{ origin }}
 
 {{ notes }}
 """
@@ -98,7 +98,7 @@ def model_card(report: dict[str, Any], manifest: dict[str, Any], results: RunRes
         quality=_qualities(results, candidate),
         costs=costs,
         layers=_layers(results, candidate),
-        found=markdown(
+        origin=markdown(
             f"Candidate {candidate.genome.id} of {len(results.evaluations)} evaluations by "
             f"sparsesearch {results.info['versions']['sparsesearch']} "
             f"({results.info['fingerprint']['searcher']}, seed {results.info['fingerprint']['search.seed']}). "

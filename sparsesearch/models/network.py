@@ -60,6 +60,7 @@ class Matrix:
 
     @property
     def columns(self) -> int:
+        """Columns of one group."""
         return self.shape[self.input_axis] * self.kernel
 
     @property
@@ -69,6 +70,7 @@ class Matrix:
 
     @property
     def size(self) -> int:
+        """Number of weights."""
         return math.prod(self.shape)
 
     def view(self, tensor: torch.Tensor) -> torch.Tensor:

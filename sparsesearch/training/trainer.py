@@ -68,6 +68,7 @@ class CandidateTrainer:
 
     @property
     def network(self) -> Network:
+        """The description of the supernet's network."""
         return self.supernet.network
 
     def train(

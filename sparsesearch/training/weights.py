@@ -17,7 +17,7 @@ class Weights:
     """All parameters of one network.
 
     Attributes:
-        own: parameters of the network, by name.
+        model_parameters: parameters of the network, by name.
         parameters: trained parameters, by name; empty if weights are frozen.
     """
 
@@ -29,16 +29,18 @@ class Weights:
         """
         self.model, self.scale = model, options.alpha / options.rank
         model.requires_grad_(False)
-        self.own: dict[str, nn.Parameter] = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
+        self.model_parameters: dict[str, nn.Parameter] = {
+            n: p for n, p in model.named_parameters() if p.is_floating_point()
+        }
         self.parameters: dict[str, nn.Parameter] = {}
         self._low_rank: list[str] = []
         if mode == "full":
-            self.parameters = self.own
+            self.parameters = self.model_parameters
         elif mode == "lora":
-            self._low_rank = [name for name in network.matrices if name in self.own]
+            self._low_rank = [name for name in network.matrices if name in self.model_parameters]
             generator = torch.Generator().manual_seed(options.seed)
             for name in self._low_rank:
-                weight, is_experts = self.own[name], network.matrices[name].layout == "experts"
+                weight, is_experts = self.model_parameters[name], network.matrices[name].layout == "experts"
                 *lead, rows, columns = weight.shape if is_experts else weight.flatten(1).shape
                 first = torch.randn(*lead, options.rank, columns, generator=generator) / columns**0.5
                 self.parameters[f"{name}:a"] = nn.Parameter(first.to(weight))
@@ -48,7 +50,7 @@ class Weights:
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a parameter with its low-rank update, in the parameter's shape."""
-        weight = self.own[name]
+        weight = self.model_parameters[name]
         if f"{name}:a" not in self.parameters:
             return weight
         update = self.parameters[f"{name}:b"] @ self.parameters[f"{name}:a"]
@@ -62,5 +64,5 @@ class Weights:
         """Add low-rank updates to the network's own parameters and set the updates to zero."""
         with torch.no_grad():
             for name, value in self.updated().items():
-                self.own[name].copy_(value)
+                self.model_parameters[name].copy_(value)
                 self.parameters[f"{name}:b"].zero_()

@@ -179,7 +179,7 @@ class OneMatrix:
         self.units, self.touched = {"w.sparsity": unit}, {"w": [(unit, None)]}
         self.theta = theta.clone().requires_grad_(True)
         self.weights: Any = self
-        self.own = {"w": self.theta}
+        self.model_parameters = {"w": self.theta}
 
     def mean_squares(self, unit: Unit) -> torch.Tensor:
         return self.theta.square()
@@ -449,7 +449,7 @@ def test_patterns_settle_and_large_weights_are_preferred(made: Any) -> None:
     opening.retain_grad()
     penalty = found.penalty(moment_of(size, 0.0))
     penalty.backward()
-    weight = relaxed.weights.own[relaxed.matrices[name].name]
+    weight = relaxed.weights.model_parameters[relaxed.matrices[name].name]
     order = weight.detach().square().flatten().argsort()
     pushed = -opening.grad.flatten()[order] * opening.detach().flatten()[order].clamp_min(1e-9)
     kept = opening.detach().flatten()[order] > 0.5
@@ -511,7 +511,7 @@ def test_equal_scales_are_told_apart_by_their_weights(made: Any) -> None:
     assert case.space.costs.named(genome.levels)["params"] > 0.9 * case.space.bounds[0].maximum
     assert len({decision.kept[u.name] / u.total for u in case.space.units}) > 1
     for name, tensor in decision.weights.items():
-        torch.testing.assert_close(tensor, found.relaxed.weights.own[name].detach())
+        torch.testing.assert_close(tensor, found.relaxed.weights.model_parameters[name].detach())
 
 
 def test_higher_thresholds_never_cost_more_and_nothing_is_paid_below_the_size(made: Any) -> None:
@@ -553,7 +553,7 @@ def test_projected_groups_are_zero_and_the_network_is_the_cut_one(made: Any, tmp
     for name, unit in relaxed.units.items():
         stays = decision.scores[name] >= 2
         for tensor, slot in relaxed.writers(unit):
-            last = relaxed.weights.own[tensor].detach().movedim(slot.axis, -1)
+            last = relaxed.weights.model_parameters[tensor].detach().movedim(slot.axis, -1)
             gone = torch.from_numpy(slot.index)[~stays]
             assert not last[..., gone.flatten()].any()
 
@@ -586,12 +586,12 @@ def test_weights_that_a_step_ruined_are_put_back(made: Any, tmp_path: Path) -> N
     case = made("bip", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%")
     learning = case.learning(tmp_path, sizes=2)
     learning.loop.training = TRAINING.model_copy(update={"learning_rate": 1e30})
-    dense = {name: parameter.detach().clone() for name, parameter in learning.relaxed.weights.own.items()}
+    dense = {name: parameter.detach().clone() for name, parameter in learning.relaxed.weights.model_parameters.items()}
     while not learning.done:
         learning.run_for(1e9)
     found = learning.chain.results(tmp_path)
     assert [one["stopped"].rpartition(" at ")[2] for one in found] == ["step 1", "step 1"]
-    assert all(torch.equal(learning.relaxed.weights.own[name], weight) for name, weight in dense.items())
+    assert all(torch.equal(learning.relaxed.weights.model_parameters[name], weight) for name, weight in dense.items())
 
 
 def test_sizes_start_where_the_same_cost_was_left(made: Any) -> None:

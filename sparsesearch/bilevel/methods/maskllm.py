@@ -62,7 +62,7 @@ class Patterns(Learner):
         return matrix.unview(mask).reshape(matrix.shape)
 
     def penalty(self, step: StepState) -> torch.Tensor:
-        weights, matrices = self.relaxed.weights.own, self.relaxed.matrices
+        weights, matrices = self.relaxed.weights.model_parameters, self.relaxed.matrices
         kept = [(weights[matrices[n].name].detach() * mask).square().sum() for n, mask in self._last_masks.items()]
         return -float(self.options.large_weights) * (1 - step.progress) * torch.stack(kept).sum()
 

@@ -50,7 +50,7 @@ class HalfSpace(Learner):
         self._zero_removed()
 
     def _add_saliencies(self, before: Mapping[str, torch.Tensor]) -> None:
-        weights = self.relaxed.weights.own
+        weights = self.relaxed.weights.model_parameters
         for name, unit in self.units.items():
             total = torch.zeros(self.relaxed.shape(unit), device=self.device)
             for tensor, slot in self.relaxed.writers(unit):
@@ -76,7 +76,7 @@ class HalfSpace(Learner):
         # Equal steps to zero: the factor is the rest of the way after this step over the rest before it.
         rest = 1.0 - step.ramp - step.ramp_step / 2
         shrink = rest / (rest + step.ramp_step) if rest > 1e-9 else 0.0
-        weights = self.relaxed.weights.own
+        weights = self.relaxed.weights.model_parameters
         for name, unit in self.units.items():
             stays, alive = self.buffers[f"{name}:stays"], self.buffers[f"{name}:alive"]
             product, square = torch.zeros_like(stays), torch.zeros_like(stays)
@@ -96,7 +96,7 @@ class HalfSpace(Learner):
     def _multiply(self, name: str, factor: torch.Tensor) -> None:
         with torch.no_grad():
             for tensor, slot in self.relaxed.writers(self.units[name]):
-                parameter = self.relaxed.weights.own[tensor]
+                parameter = self.relaxed.weights.model_parameters[tensor]
                 parameter.copy_(apply_factor(parameter, slot, factor))
 
     def decide(self, step: StepState) -> Decision:
