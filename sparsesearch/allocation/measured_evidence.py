@@ -14,8 +14,7 @@ from sparsesearch.allocation import Evidence, distributed, evidence
 from sparsesearch.allocation.given import Floats
 from sparsesearch.calibration.gradients import load_gradients
 from sparsesearch.calibration.statistics import load_statistics, load_turns
-from sparsesearch.models.network import Matrix, Network
-from sparsesearch.models.space_builder import sparsity_module
+from sparsesearch.models.network import Matrix, Network, sparsity_module
 from sparsesearch.space import Space, Unit
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from sparsesearch.models.network import Cut, Matrix, Network, Slot
-from sparsesearch.models.space_builder import compensated, sparsity_unit_name
+from sparsesearch.models.network import Cut, Matrix, Network, Slot, sparsity_unit_name
+from sparsesearch.models.parameter_costs import compensated
 from sparsesearch.pruning import bias_shift
 from sparsesearch.space import Genome, Space, Unit
 from sparsesearch.supernet.store import UnitFiles
@@ -113,7 +113,7 @@ class Composer:
         """The positions along the slot's axis that elements kept at a cut level >= 1 have (`Slot.own`)."""
         key = (use.unit.name, level, id(use.slot))
         if key not in self._kept:
-            self._kept[key] = use.slot.own(self.files.kept(use.unit, level, use.cut.elements))
+            self._kept[key] = use.slot.positions_of(self.files.kept(use.unit, level, use.cut.elements))
         return self._kept[key]
 
     def tensor(self, name: str, levels: TensorLevels) -> torch.Tensor | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -55,9 +57,27 @@ class StitchedSupernet:
         self._applied: dict[str, Any] = {name: (0,) * len(self.composer.counts(name)) for name in self.composer.plans}
         self._sizes = {cut.name: 0 for cut, _ in self._cuts}
         self._dropped = {drop.name: False for drop in self._drops}
-        # Weights that training gave to candidates, in the shapes of `state_dict`; what is executed in place of `apply`
-        # is their `materialise`.
-        self.trained: dict[Genome, dict[str, torch.Tensor]] = {}
+        self._trained: dict[Genome, dict[str, torch.Tensor]] = {}
+
+    @contextmanager
+    def with_weights(self, genome: Genome, state: dict[str, torch.Tensor] | None) -> Iterator[None]:
+        """Give a genome trained weights in `state_dict`, `surgery` and `materialise`; `apply` does not use them.
+
+        Args:
+            state: weights by name, in the shapes of `state_dict`; None: those of the supernet.
+        """
+        if state is None:
+            yield
+            return
+        self._trained[genome] = state
+        try:
+            yield
+        finally:
+            del self._trained[genome]
+
+    def has_weights(self, genome: Genome) -> bool:
+        """Return whether a genome has trained weights inside `with_weights`."""
+        return genome in self._trained
 
     def apply(self, genome: Genome) -> Any:
         """Turn the network into the genome and return it; the network stays the supernet's own."""
@@ -154,9 +174,9 @@ class StitchedSupernet:
         Args:
             padded: keep dense shapes, with zeros for what is cut or dropped; else leave those out.
         """
-        if genome in self.trained:
-            own = self.trained[genome]
-            return self._padded(genome, own) if padded else own
+        if genome in self._trained:
+            trained = self._trained[genome]
+            return self._padded(genome, trained) if padded else trained
         state: dict[str, torch.Tensor | None] = {}
         for name in (*self._tensors, *self.composer.added):
             if self._is_dropped(genome, name):
