@@ -253,7 +253,9 @@ class First:
     def cut(self, unit: Unit, level: int, reader: int) -> torch.Tensor:
         slot = self.network.cuts[unit.name].readers[reader]
         value = self.model.get_parameter(slot.tensor).data
-        return self.network.matrices[slot.tensor].view(select(value, slot, slot.own(self.kept(unit, level, 0))))
+        return self.network.matrices[slot.tensor].view(
+            select(value, slot, slot.positions_of(self.kept(unit, level, 0)))
+        )
 
 
 def relaxed_of(built: Built, moves: Any = "frozen") -> Relaxed:

@@ -14,8 +14,7 @@ from sparsesearch.allocation import Evidence, allocation_units, evidence
 from sparsesearch.arrays import Floats
 from sparsesearch.calibration.gradients import load_gradients
 from sparsesearch.calibration.statistics import load_cosine_and_angle, load_statistics
-from sparsesearch.models.network import Matrix, Network
-from sparsesearch.models.space_builder import sparsity_module
+from sparsesearch.models.network import Matrix, Network, sparsity_module
 from sparsesearch.space import Space, Unit
 
 

@@ -44,7 +44,7 @@ def compare(
     from sparsesearch.engine.launch.disk import check_disk
     from sparsesearch.engine.launch.prepare import prepare
     from sparsesearch.engine.workflows.compare import check_runs, contenders, run_all, search_of, sized
-    from sparsesearch.report.comparison import measured
+    from sparsesearch.report.comparison import compare_results
     from sparsesearch.report.pages.compare_page import comparison_json, write_page, write_picture
 
     reporter, options = Reporter(quiet), options or {}
@@ -59,7 +59,7 @@ def compare(
     path.mkdir(parents=True, exist_ok=True)
     check_disk(launch, path)
     results = run_all(launches, reporter)
-    comparison = measured(launches, results, spaces, tokens, path / "judged", reporter)
+    comparison = compare_results(launches, results, spaces, tokens, path / "judged", reporter)
     write_page(comparison, path / "compare.html", path.name)
     write_picture(comparison, path / "compare.png")
     write_text(path / "compare.json", json.dumps(comparison_json(comparison), indent=1))

@@ -110,7 +110,7 @@ class Run:
         from sparsesearch.tracking import follow, open_tracker
 
         tracker = open_tracker(to, self.results)
-        return follow(self.path, tracker, watch), tracker.place
+        return follow(self.path, tracker, watch), tracker.location
 
     # Going on
 

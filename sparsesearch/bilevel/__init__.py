@@ -1,5 +1,5 @@
-"""Searches by gradient: a choice is relaxed, learned on a worker, and ends as genomes of the same space."""
+"""Searches by gradient: a worker learns a relaxed choice, which becomes genomes of the same space."""
 
-from sparsesearch.bilevel.base import LEARNERS, Decision, Learner, Moment, learner
+from sparsesearch.bilevel.base import LEARNERS, Decision, Learner, StepState, learner
 
-__all__ = ["LEARNERS", "Decision", "Learner", "Moment", "learner"]
+__all__ = ["LEARNERS", "Decision", "Learner", "StepState", "learner"]

@@ -1,4 +1,4 @@
-"""The seam between the loop and the methods: what is learned, what it opens, and what it ends as."""
+"""The interface between the loop and the methods: learned parameters, their factors, the final decision."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from sparsesearch.bilevel.expected import Chances, ExpectedCost, between
+from sparsesearch.bilevel.expected import ExpectedCost, LevelProbabilities, interpolated_levels
 from sparsesearch.bilevel.levels import prunable_weights
-from sparsesearch.bilevel.relaxed import Openings, Relaxed
+from sparsesearch.bilevel.relaxed import Factors, Relaxed
 from sparsesearch.models.network import Network
 from sparsesearch.registry import Registry
 from sparsesearch.space import Space, Unit
@@ -21,68 +21,69 @@ State = dict[str, torch.Tensor]
 FLOAT_BYTES = 4
 
 
-class Size:
-    """What is to be reached: the bounds of a space, approached from where the size before ended.
+class CostTarget:
+    """The cost bounds of a space, which a learner approaches from the bounds of the target before.
 
     Attributes:
         name: as the user wrote it.
-        names: of the costs that are bounded.
+        costs: names of the bounded costs.
         start, end: shares of the dense costs, one for each bound.
     """
 
-    def __init__(self, name: str, space: Space, before: Size | None = None) -> None:
+    def __init__(self, name: str, space: Space, previous: CostTarget | None = None) -> None:
         self.name, self.space = name, space
-        self.names = [bound.cost for bound in space.bounds]
-        self.costs = [ExpectedCost(space, name) for name in self.names]
-        self.end = [b.maximum / c.dense for b, c in zip(space.bounds, self.costs, strict=True)]
-        reached = {} if before is None else dict(zip(before.names, before.end, strict=True))
-        self.start = [reached.get(name, 1.0) for name in self.names]
+        self.costs = [bound.cost for bound in space.bounds]
+        self._expected_costs = [ExpectedCost(space, cost) for cost in self.costs]
+        self.end = [b.maximum / c.dense for b, c in zip(space.bounds, self._expected_costs, strict=True)]
+        reached = {} if previous is None else dict(zip(previous.costs, previous.end, strict=True))
+        self.start = [reached.get(cost, 1.0) for cost in self.costs]
 
-    def shares(self, chances: Chances) -> torch.Tensor:
-        """Expected shares of the dense costs, (bounds,)."""
-        return torch.stack([cost(chances) for cost in self.costs])
+    def expected_shares(self, probabilities: LevelProbabilities) -> torch.Tensor:
+        """Return the expected costs as shares of the dense costs, (bounds,)."""
+        return torch.stack([cost(probabilities) for cost in self._expected_costs])
 
-    def wanted(self, ramped: float) -> torch.Tensor:
-        """The shares to reach where a part `ramped`, in [0, 1], of the way is behind, (bounds,)."""
+    def shares_at(self, ramp: float) -> torch.Tensor:
+        """Return the shares of the dense costs to reach after a share `ramp`, in [0, 1], of the way, (bounds,)."""
         pairs = zip(self.start, self.end, strict=True)
-        return torch.tensor([first + (last - first) * min(ramped, 1.0) for first, last in pairs], dtype=torch.float64)
+        return torch.tensor([first + (last - first) * min(ramp, 1.0) for first, last in pairs], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Where a learning stands.
+class StepState:
+    """The state of learning at one step.
 
     Attributes:
-        done: share of the steps that are behind, in [0, 1].
-        ramped: share of the way to the size, in [0, 1].
-        stride: share of that way that one step goes.
-        generator: for everything random of this step.
+        progress: share of the steps that are done, in [0, 1].
+        ramp: share of the way to the target, in [0, 1].
+        ramp_step: share of that way per step.
+        generator: for all random draws of this step.
     """
 
-    size: Size
-    done: float
-    ramped: float
-    stride: float
+    target: CostTarget
+    progress: float
+    ramp: float
+    ramp_step: float
     generator: torch.Generator
 
     @property
-    def wanted(self) -> torch.Tensor:
-        """The shares of dense costs to reach by now, (bounds,)."""
-        return self.size.wanted(self.ramped)
+    def target_shares(self) -> torch.Tensor:
+        """Shares of the dense costs to reach by this step, (bounds,)."""
+        return self.target.shares_at(self.ramp)
 
-    def between(self, first: float, last: float) -> float:
-        """A number that goes linearly from the first step to the last."""
-        return first + (last - first) * self.done
+    def interpolate(self, first: float, last: float) -> float:
+        """Return a number that changes linearly from `first` at the first step to `last` at the last step."""
+        return first + (last - first) * self.progress
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a choice ends as.
+    """The final choice at a cost target.
 
     Attributes:
-        kept: elements to keep of each unit, by name; any real number.
-        scores: which of them, the highest, in the shapes of openings; units without keep what the store keeps.
-        weights: parameters that are not what they were, by name.
+        kept: number of elements to keep of each unit, by name; any real number.
+        scores: scores of elements, in the shapes of factors; the highest are kept. Units without scores keep the
+            elements that the store keeps.
+        weights: changed parameters, by name.
     """
 
     kept: dict[str, float]
@@ -103,20 +104,23 @@ class Footprint(NamedTuple):
 
 
 class Learner(ABC):
-    """A method: parameters of a choice, and what the network is while they are learned.
+    """A method: the parameters of a choice, and the factors that they put on the network while they are learned.
 
     Attributes:
-        local: whether the loss is that of each block on its own inputs.
-        carries: whether it ends with weights or masks of its own, not only with a genome.
+        blockwise_loss: whether the loss is that of each block on its own inputs.
+        returns_weights: whether it returns weights or masks, not only a genome.
         takes_pattern: whether it chooses among the patterns of N:M groups; its constructor then takes the recipe's
             pattern after the seed, and no other method may be given one.
-        learns_each_weight: whether it learns a number for each weight that can be pruned.
-        soft_numbers: numbers that are made of each weight that can be pruned on the way to its mask, and that the
-            backward pass needs; of the methods here as measured on llama-7m (results/benchmarks/bilevel).
+        learns_each_weight: whether it learns a number for each prunable weight.
+        soft_numbers: numbers per prunable weight that lead to its mask and that the backward pass keeps; of the
+            methods here as measured on llama-7m (results/benchmarks/bilevel).
+        parameters: tensors that are learned by descent, by name.
+        multipliers: tensors that are learned by gradient ascent, by name.
+        buffers: other tensors that belong to a checkpoint, by name.
     """
 
-    local: bool = False
-    carries: bool = True
+    blockwise_loss: bool = False
+    returns_weights: bool = True
     takes_pattern: ClassVar[bool] = False
     learns_each_weight: ClassVar[bool] = False
     soft_numbers: ClassVar[int] = 0
@@ -137,74 +141,76 @@ class Learner(ABC):
         """
         Args:
             files: levels of the store, for methods that choose among these.
-            options: of the searcher.
+            options: options of the searcher.
         """
         self.relaxed, self.files, self.options, self.seed = relaxed, files, options, seed
         self.units: dict[str, Unit] = relaxed.units
-        self.device = next(iter(relaxed.weights.own.values())).device
-        # What is learned by descent; what rises by gradient ascent (multipliers); what is only kept, by name.
+        self.device = next(iter(relaxed.weights.model_parameters.values())).device
         self.parameters: State = {}
         self.multipliers: State = {}
-        self.kept_beside: State = {}
+        self.buffers: State = {}
 
-    def begin(self, size: Size) -> None:
-        """A size begins; called once for each, before its first step."""
+    def begin(self, target: CostTarget) -> None:
+        """Prepare for a target; called once for each, before its first step."""
 
     @abstractmethod
-    def openings(self, moment: Moment) -> Openings:
-        """What is open at this step, differentiable in what is learned."""
+    def factors(self, step: StepState) -> Factors:
+        """Return the factors of this step, differentiable in the parameters."""
 
-    def chances(self) -> Chances:
-        """Expected levels of every unit; for methods whose cost is a loss."""
+    def probabilities(self) -> LevelProbabilities:
+        """Return the probabilities of every unit's levels; for methods whose cost is part of the loss."""
         raise NotImplementedError
 
-    def penalty(self, moment: Moment) -> torch.Tensor | None:
-        """What is added to the loss of a step on the choice."""
+    def penalty(self, step: StepState) -> torch.Tensor | None:
+        """Return the term that is added to the loss of a step on the choice, a scalar; None: no term."""
         return None
 
     def gradients(self, loss: torch.Tensor, tensors: State) -> State:
-        """Gradients of the parameters, by name; multipliers have theirs in the same graph.
+        """Return the gradients of parameters and multipliers, by name.
 
         Args:
-            loss: with the penalty.
-            tensors: what the network ran with.
+            loss: loss with the penalty, a scalar.
+            tensors: tensors that the network ran with, by name.
         """
         return gradients_of(loss, self.parameters | self.multipliers)
 
     def optimizer(self, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
-        """Of what is learned."""
+        """Return the optimizer of the parameters."""
         return torch.optim.Adam(parameters, lr=self.options.learning_rate)
 
-    def project(self, moment: Moment) -> None:
-        """After a step on the choice: back into what is allowed."""
+    def project(self, step: StepState) -> None:
+        """Project the parameters onto their allowed values; called after a step on the choice."""
 
-    def weights_stepped(self, moment: Moment, before: Mapping[str, torch.Tensor]) -> None:
-        """After a step on the weights.
+    def after_weight_step(self, step: StepState, before: Mapping[str, torch.Tensor]) -> None:
+        """Update buffers or weights after a step on the weights.
 
         Args:
-            before: values of the parameters in `remembers`, before the step.
+            before: values of `remembered_parameters` before the step, by name.
         """
 
     @property
-    def remembers(self) -> list[str]:
-        """Names of parameters whose values before a step `weights_stepped` reads."""
+    def remembered_parameters(self) -> list[str]:
+        """Names of network parameters whose values before a step `after_weight_step` reads."""
         return []
 
     @abstractmethod
-    def decide(self, moment: Moment) -> Decision:
-        """The choice at the end of a size."""
+    def decide(self, step: StepState) -> Decision:
+        """Return the choice at the end of a target."""
 
     def note(self) -> str:
-        """What a user should know of how the size went; empty where there is nothing."""
+        """Return a warning about how learning went, for the user; empty if there is none."""
         return ""
 
-    def counted(self, name: str, values: torch.Tensor) -> torch.Tensor:
-        """The sum over a unit's elements; of a cut of several orders, which keep equally many, that of one order."""
+    def element_count(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum of values, in the shape of a unit's factors, over its elements, a scalar.
+
+        For a cut it is the mean over orders, since these keep equally many elements.
+        """
         return values.sum() / (len(values) if self.units[name].is_cut else 1)
 
-    def chances_of(self, kept: Mapping[str, torch.Tensor]) -> Chances:
-        """Chances of the levels around numbers of kept elements (of each order)."""
-        return {name: between(unit, kept[name]) for name, unit in self.units.items()}
+    def probabilities_around(self, kept: Mapping[str, torch.Tensor]) -> LevelProbabilities:
+        """Return probabilities of the levels around numbers of kept elements (of each order), scalars by unit."""
+        return {name: interpolated_levels(unit, kept[name]) for name, unit in self.units.items()}
 
 
 LEARNERS: Registry[type[Learner]] = Registry("learner", base=Learner)
@@ -215,17 +221,17 @@ def learner(method: str) -> Callable[[type[Learner]], type[Learner]]:
     return LEARNERS.register(method)
 
 
-def gradients_of(loss: torch.Tensor, wanted: Mapping[str, torch.Tensor]) -> State:
-    """Gradients by name, zero where the loss does not depend on something; none where there is nothing to move."""
-    if not wanted or not loss.requires_grad:
-        return {name: torch.zeros_like(tensor) for name, tensor in wanted.items()}
-    found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+def gradients_of(loss: torch.Tensor, parameters: Mapping[str, torch.Tensor]) -> State:
+    """Return the gradients of a scalar loss by name; zero for parameters that it does not depend on."""
+    if not parameters or not loss.requires_grad:
+        return {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return {
         name: torch.zeros_like(tensor) if gradient is None else gradient
-        for (name, tensor), gradient in zip(wanted.items(), found, strict=True)
+        for (name, tensor), gradient in zip(parameters.items(), gradients, strict=True)
     }
 
 
-def learned(tensor: torch.Tensor) -> torch.Tensor:
-    """The start of a parameter."""
+def new_parameter(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a float32 parameter that starts at a copy of a tensor."""
     return tensor.detach().clone().float().requires_grad_(True)

@@ -1,4 +1,4 @@
-"""What a worker does for a learned search: sizes one after another, each ended by a genome and what was learned."""
+"""A worker's part of a learned search: learns sizes one after another; each ends with a genome and maybe weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from sparsesearch.bilevel.alternation import Loop, Loss
-from sparsesearch.bilevel.base import Decision, Size
+from sparsesearch.bilevel.alternation import Batches, Loop, Loss
+from sparsesearch.bilevel.base import CostTarget, Decision
 from sparsesearch.bilevel.outcome import genome_of, learned_network
 from sparsesearch.bilevel.reconstruction import BlockLoss
 from sparsesearch.bilevel.registry import create_learner
@@ -25,19 +25,19 @@ from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.stitched import state_of
 from sparsesearch.tensors import write_tensors
 from sparsesearch.training.objective import Objective
-from sparsesearch.training.trainer import rounded
+from sparsesearch.training.trainer import round_to_storage
 from sparsesearch.training.weights import Weights
 
 CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Sizes that are learned one after another, each from where the one before ended.
+class SizeChain:
+    """Sizes that are learned one after another, each starting where the one before ended.
 
     Attributes:
-        name: of its directory.
-        sizes: limits of each beyond those of the space, by name.
+        name: name of its directory.
+        sizes: (name, space with the limits of the size) of each size.
         tokens: gradient tokens for each size.
     """
 
@@ -47,137 +47,141 @@ class Plan:
     seed: int
 
     def result_path(self, directory: Path, number: int) -> Path:
+        """Return the path of the result of a size."""
         return directory / self.name / f"{number}.json"
 
     def results(self, directory: Path) -> list[dict[str, Any]]:
-        """What the sizes that are done ended with."""
+        """Read the results of the sizes that are done."""
         paths = (self.result_path(directory, number) for number in range(len(self.sizes)))
         hint = f"Delete {directory / self.name}, then resume: its sizes are learned again."
         return [read_json(path, hint) for path in paths if path.exists()]
 
     def weights_path(self, directory: Path, number: int) -> Path:
+        """Return the path of the weights of a size."""
         return directory / self.name / f"{number}.safetensors"
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a plan is learned on.
+class LearningContext:
+    """The network, data and settings that sizes are learned with.
 
     Attributes:
-        supernet: its store's levels serve methods that choose among them.
+        supernet: supernet on the level store; its levels serve methods that choose among these.
         samples: training data.
-        statistics: samples that batch statistics of results are measured on.
-        dense: what is distilled.
-        compute, storage: types of the arithmetic, and of the weights that are written.
-        losses: of a network on selection data.
+        norm_samples: samples on which batch statistics of results are measured.
+        training: how weights are trained.
+        batch: samples per minibatch when batch statistics are measured.
+        pattern: N:M, for methods that choose among patterns.
+        teacher: network that is distilled.
+        compute, storage: data types of the arithmetic, and of the weights that are written.
+        losses: returns the losses of a network on selection data.
     """
 
     supernet: StitchedSupernet
     samples: Samples
-    statistics: Samples
+    norm_samples: Samples
     training: TrainingConfig
     batch: int
     pattern: str | None
-    dense: Any
+    teacher: Any
     compute: torch.dtype
     storage: torch.dtype
     losses: Callable[[Any], list[float]]
 
 
 class Learning:
-    """One plan on one worker, from where its files stand."""
+    """Learns one chain of sizes on one worker, resumed from its files."""
 
-    def __init__(self, plan: Plan, searcher: LearnedSearcher, around: Surroundings, directory: Path) -> None:
-        self.plan, self.around, self.directory = plan, around, directory
-        supernet, options = around.supernet, searcher.options
+    def __init__(self, chain: SizeChain, searcher: LearnedSearcher, context: LearningContext, directory: Path) -> None:
+        self.chain, self.context, self.directory = chain, context, directory
+        supernet, options, training = context.supernet, searcher.options, context.training
         self._files = supernet.composer.files
         model = supernet.materialise(supernet.space.dense).float()
-        weights = Weights(model, supernet.network, options.weights, around.training)
+        weights = Weights(model, supernet.network, options.weights, training)
         self.relaxed = Relaxed(supernet.network, supernet.space, weights)
-        self.learner = create_learner(searcher.method, self.relaxed, self._files, options, plan.seed, around.pattern)
-        sizes: list[Size] = []
-        for name, space in plan.sizes:
-            sizes.append(Size(name, space, sizes[-1] if sizes else None))
-        self.loop = Loop(
-            self.learner, self._loss(), around.samples, around.training, sizes, plan.tokens, plan.seed, around.compute
-        )
-        (directory / plan.name).mkdir(parents=True, exist_ok=True)
-        self.loop.load(directory / plan.name / CHECKPOINT)
+        self.learner = create_learner(searcher.method, self.relaxed, self._files, options, chain.seed, context.pattern)
+        targets: list[CostTarget] = []
+        for name, space in chain.sizes:
+            targets.append(CostTarget(name, space, targets[-1] if targets else None))
+        batches = Batches(context.samples, options, training.batch, chain.seed)
+        self.loop = Loop(self.learner, self._loss(), batches, training, targets, chain.tokens, context.compute)
+        (directory / chain.name).mkdir(parents=True, exist_ok=True)
+        self.loop.load(directory / chain.name / CHECKPOINT)
 
     def _loss(self) -> Loss:
-        around, network = self.around, self.around.supernet.network
-        if self.learner.local:
-            return BlockLoss(network, self.relaxed, around.dense)
-        objective = Objective(network, around.dense, around.training)
+        context, network = self.context, self.context.supernet.network
+        if self.learner.blockwise_loss:
+            return BlockLoss(network, self.relaxed, context.teacher)
+        objective = Objective(network, context.teacher, context.training)
         return lambda tensors, samples: objective(self.relaxed.running(tensors), samples)
 
     @property
     def done(self) -> bool:
-        return self.loop.size == len(self.loop.sizes)
+        """Whether all sizes are learned."""
+        return self.loop.index == len(self.loop.targets)
 
-    def go_on(self, seconds: float) -> None:
-        """Learn for a while; a size that ends is decided, measured and written."""
-        place = self.directory / self.plan.name / CHECKPOINT
-        if self.done or not self.loop.go_on(place, seconds):
+    def run_for(self, seconds: float) -> None:
+        """Learn for some seconds; a size that ends is decided, measured and written."""
+        checkpoint = self.directory / self.chain.name / CHECKPOINT
+        if self.done or not self.loop.run_for(seconds, checkpoint):
             return
-        self._conclude()
-        self.loop.next_size()
+        self._write_result()
+        self.loop.next_target()
         if not self.done:
             self.loop.begin()
-        self.loop.save(place)
+        self.loop.save(checkpoint)
 
     @property
-    def told(self) -> str:
-        """Where it is, in a few words."""
-        return "" if self.done else f"{self.loop.sizes[self.loop.size].name}  loss {self.loop.last:.4g}"
+    def progress_text(self) -> str:
+        """The current size and its last loss, for progress bars; empty when all sizes are done."""
+        return "" if self.done else f"{self.loop.targets[self.loop.index].name}  loss {self.loop.last_loss:.4g}"
 
-    def _conclude(self) -> None:
-        number, plan = self.loop.size, self.plan
-        name, space = plan.sizes[number]
-        path = plan.result_path(self.directory, number)
-        if path.exists():  # written before the checkpoint that says so
+    def _write_result(self) -> None:
+        number, chain = self.loop.index, self.chain
+        name, space = chain.sizes[number]
+        path = chain.result_path(self.directory, number)
+        if path.exists():  # written by a session that ended before its checkpoint
             return
         with torch.no_grad():
-            decision = self.learner.decide(self.loop.moment())
+            decision = self.learner.decide(self.loop.state())
         genome = genome_of(space, decision)
-        # The last steps of a size that could not go on are not paid for.
-        found = {
+        result = {
             "size": name,
             "genome": genome.levels.tolist(),
-            "tokens": self.loop.spent,
+            "tokens": self.loop.spent,  # without the remaining steps of a size that stopped early
             "stopped": self.loop.stopped,
             "note": self.learner.note(),
         }
-        if self.learner.carries:
-            found["losses"] = self._write(decision, genome, plan.weights_path(self.directory, number))
-        write_json(path, found)
+        if self.learner.returns_weights:
+            result["losses"] = self._write_weights(decision, genome, chain.weights_path(self.directory, number))
+        write_json(path, result)
 
-    def _write(self, decision: Decision, genome: Genome, path: Path) -> list[float]:
-        """Write the network as it will be stored, and measure it so."""
-        around = self.around
-        model = learned_network(self.relaxed, around.supernet.space, self._files, decision, genome)
+    def _write_weights(self, decision: Decision, genome: Genome, path: Path) -> list[float]:
+        """Write the learned network and return its losses with the weights as written."""
+        context, supernet = self.context, self.context.supernet
+        model = learned_network(self.relaxed, supernet.space, self._files, decision, genome)
         if batch_norms(model):
-            reestimate(model, around.supernet.network.task, around.statistics, around.batch)
-        state = {name: tensor.contiguous() for name, tensor in rounded(state_of(model), around.storage).items()}
-        supernet = around.supernet
-        supernet.trained[genome] = state
-        try:
-            losses = around.losses(supernet.materialise(genome))
-        finally:
-            del supernet.trained[genome]
+            reestimate(model, supernet.network.task, context.norm_samples, context.batch)
+        rounded = round_to_storage(state_of(model), context.storage)
+        state = {name: tensor.contiguous() for name, tensor in rounded.items()}
+        with supernet.with_weights(genome, state):
+            losses = context.losses(supernet.materialise(genome))
         write_tensors(path, state, durable=True)
         return losses
 
 
-def plans_of(targets: Sequence[tuple[str, Space]], warm: bool, repeats: int, tokens: int, seed: int) -> list[Plan]:
-    """Chains of sizes that can be learned side by side.
+def size_chains(
+    targets: Sequence[tuple[str, Space]], warm: bool, repeats: int, tokens: int, seed: int
+) -> list[SizeChain]:
+    """Return chains of sizes that can be learned in parallel.
 
     Args:
-        warm: whether each size goes on from the one before; else every size is a plan of its own.
+        warm: whether each size starts where the one before ended; else every size is its own chain.
+        repeats: number of times that all sizes are learned, each with its own seed.
     """
     chains = [tuple(targets)] if warm else [(target,) for target in targets]
     return [
-        Plan(f"{number}-{index}", chain, tokens, seed + number)
+        SizeChain(f"{number}-{index}", chain, tokens, seed + number)
         for number in range(repeats)
         for index, chain in enumerate(chains)
     ]

@@ -1,4 +1,4 @@
-"""Costs of a distribution over levels, exact for any table: multilinear in the chances of every unit's levels."""
+"""Expected costs of a distribution over levels, exact for any table: multilinear in every unit's probabilities."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 
 from sparsesearch.space import Space, Unit
 
-# Chances of each level, (levels,), by name of unit; they sum to 1.
-Chances = Mapping[str, torch.Tensor]
+# Probability of each level, (levels,), by name of unit; they sum to 1.
+LevelProbabilities = Mapping[str, torch.Tensor]
 
 
 class ExpectedCost:
     """The expected cost of genomes whose units are drawn independently, as a share of the dense cost.
 
-    At chances of 0 and 1 it is the counted cost.
+    At probabilities of 0 and 1 it is the counted cost.
     """
 
     def __init__(self, space: Space, cost: str) -> None:
@@ -33,26 +33,26 @@ class ExpectedCost:
             for (units, drop, _), table in tables.items()
         ]
 
-    def __call__(self, chances: Chances) -> torch.Tensor:
-        """The share of dense, a scalar, differentiable in the chances."""
+    def __call__(self, probabilities: LevelProbabilities) -> torch.Tensor:
+        """Return the share of the dense cost, a scalar, differentiable in the probabilities."""
         total = torch.zeros((), dtype=torch.float64)
         for units, drop, table in self._tables:
             value = table
             for unit in reversed(units):
-                value = value @ chances[unit].double().cpu()
-            total = total + (value if drop is None else value * chances[drop][0].double().cpu())
+                value = value @ probabilities[unit].double().cpu()
+            total = total + (value if drop is None else value * probabilities[drop][0].double().cpu())
         return total
 
 
-def between(unit: Unit, kept: torch.Tensor) -> torch.Tensor:
-    """Chances of the two levels around a number of kept elements, whose mean it is; (levels,).
+def interpolated_levels(unit: Unit, kept: torch.Tensor) -> torch.Tensor:
+    """Return probabilities of the two levels around a number of kept elements, which is their mean; (levels,).
 
     Args:
-        kept: a scalar; what lies outside the levels counts as the nearest one.
+        kept: a scalar; numbers outside the levels count as the nearest level.
     """
     levels = torch.tensor(unit.levels, dtype=torch.float64, device=kept.device)
     inside = kept.double().clamp(levels[-1], levels[0])
     upper = int((levels[1:] > inside.detach()).sum().clamp(max=len(levels) - 2))
     share = (inside - levels[upper + 1]) / (levels[upper] - levels[upper + 1])
-    hats = torch.zeros(len(levels), dtype=torch.float64, device=kept.device)
-    return hats.index_put((torch.tensor([upper, upper + 1]),), torch.stack([share, 1 - share]))
+    zeros = torch.zeros(len(levels), dtype=torch.float64, device=kept.device)
+    return zeros.index_put((torch.tensor([upper, upper + 1]),), torch.stack([share, 1 - share]))

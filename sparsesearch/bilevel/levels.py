@@ -1,4 +1,4 @@
-"""Levels of the store as masks, and how many weights they are of."""
+"""The elements that the level store keeps at each level, as masks and ranks, and the number of weights they cover."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sparsesearch.models.network import Network
-from sparsesearch.models.space_builder import sparsity_unit_name
+from sparsesearch.models.network import Network, sparsity_unit_name
 from sparsesearch.space import Space, Unit
 from sparsesearch.supernet.store import UnitFiles
 
@@ -25,25 +24,25 @@ def mask_count(space: Space, network: Network) -> int:
 
 
 def level_masks(files: UnitFiles, unit: Unit, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Which weights each level of a sparsity unit keeps, bool, (levels, *shape)."""
+    """Return masks of the weights that each level of a sparsity unit keeps, (levels, *shape) bool."""
     masks = [torch.ones(shape, dtype=torch.bool)]
     masks += [files.sparse(unit, level, shape) != 0 for level in range(1, len(unit.levels))]
     return torch.stack(masks).to(device)
 
 
 def nearest_level(levels: Sequence[int], kept: float) -> int:
-    """The level that keeps about so many elements."""
+    """Return the index of the level that keeps the number of elements nearest to `kept`."""
     return min(range(len(levels)), key=lambda level: abs(levels[level] - kept))
 
 
-def ranks(files: UnitFiles, unit: Unit, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Place of each element of a cut, 0 for the one that goes last, by the smallest level that keeps it.
+def element_ranks(files: UnitFiles, unit: Unit, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Return the rank of each element of a cut, (orders, elements) int64; rank 0 is removed last.
 
-    A level keeps the elements whose place is below its count. (orders, elements).
+    A level keeps the elements whose rank is below its count.
     """
-    kept_at = torch.zeros(shape, dtype=torch.int64)
+    smallest_level = torch.zeros(shape, dtype=torch.int64)  # the smallest level that keeps an element
     for level in range(1, len(unit.levels)):
-        kept_at.scatter_(1, files.kept(unit, level, shape[1]), level)
-    places = torch.arange(shape[1]).expand(shape)
-    order = kept_at.argsort(dim=1, descending=True, stable=True)
-    return torch.empty_like(order).scatter_(1, order, places).to(device)
+        smallest_level.scatter_(1, files.kept(unit, level, shape[1]), level)
+    ranks = torch.arange(shape[1]).expand(shape)
+    order = smallest_level.argsort(dim=1, descending=True, stable=True)
+    return torch.empty_like(order).scatter_(1, order, ranks).to(device)

@@ -1,4 +1,4 @@
-"""What a learned search holds in memory, before it begins."""
+"""Estimates the memory of a learned search before it begins."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from sparsesearch.searchers.learned import LearnedTraits
 from sparsesearch.space import Space
 
 # Numbers that Adam keeps beside each parameter: the gradient and two moments.
-ADAM = 3
-# Hidden states of a block that a backward pass needs, counted in its inputs, and copies of the logits; of a network
-# without blocks, what is kept for each output of a matrix.
-ACTIVATIONS, LOGITS, OUTPUTS = 20, 4, 4
+ADAM_NUMBERS = 3
+# Numbers that a backward pass keeps: per block, in multiples of its inputs; copies of the logits; and, for a network
+# without blocks, per output of a matrix.
+ACTIVATIONS_PER_INPUT, LOGIT_COPIES, NUMBERS_PER_OUTPUT = 20, 4, 4
 
 
 def needed_bytes(
     config: RunConfig, network: Network, space: Space, searcher: LearnedTraits, samples: Mapping[str, Samples]
 ) -> float:
-    """Bytes of one worker: the networks, what is learned with its optimizer, masks, and activations; an estimate."""
+    """Estimate the bytes of one worker: networks, learned parameters with their optimizer, masks, and activations."""
     options = searcher.options
     params = sum(math.prod(shape) for shape in network.shapes.values())
-    read = sum(m.size for m in network.matrices.values())
-    weights = {"frozen": 0.0, "full": float(params), "lora": 0.1 * read}[options.weights]
+    matrix_weights = sum(m.size for m in network.matrices.values())
+    trained = {"frozen": 0.0, "full": float(params), "lora": 0.1 * matrix_weights}[options.weights]
     learned, masks = learner_class(searcher.method).footprint(space, network, options, config.pruners.pattern)
     data = samples.get("training", samples["calibration"])
     positions = (options.batch or config.training.batch) * data.length * network.positions
-    kept = ACTIVATIONS * network.hidden * len(network.blocks)
+    kept = ACTIVATIONS_PER_INPUT * network.hidden * len(network.blocks)
     if not network.blocks:
-        kept = OUTPUTS * sum(m.rows * m.groups * m.positions for m in network.matrices.values())
-    activations = positions * (kept + LOGITS * max(network.values, 1))
-    # Dense, learned and (when a size ends) a copy; tensors that are open, and their gradients. What moves is also
-    # remembered as it was a step before.
-    networks = 3 * params + 2 * read
-    return FLOAT_BYTES * (networks + (2 + ADAM) * learned + (1 + ADAM) * weights + activations) + masks
+        kept = NUMBERS_PER_OUTPUT * sum(m.rows * m.groups * m.positions for m in network.matrices.values())
+    activations = positions * (kept + LOGIT_COPIES * max(network.values, 1))
+    # The dense network, the learned one and (when a size ends) a copy; tensors with factors, and their gradients. The
+    # learned and trained numbers are also kept as they were a step before.
+    networks = 3 * params + 2 * matrix_weights
+    numbers = networks + (2 + ADAM_NUMBERS) * learned + (1 + ADAM_NUMBERS) * trained + activations
+    return FLOAT_BYTES * numbers + masks

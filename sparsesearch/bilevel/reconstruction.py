@@ -1,4 +1,4 @@
-"""The loss of every block on its own inputs: how far its outputs are from what the dense block makes of them."""
+"""The loss of every block on its own inputs: the distance of its outputs from those of the dense block."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ import torch
 from sparsesearch.bilevel.relaxed import Relaxed
 from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
-from sparsesearch.training.objective import relative
+from sparsesearch.training.objective import relative_squared_error
 
 
 class BlockLoss:
-    """Mean over blocks of |f(x) - f_dense(x)|² / |f_dense(x)|², x what the blocks before it put out (BESA, eq. 4).
+    """Mean over blocks of |f(x) - f_dense(x)|² / |f_dense(x)|² on the output x of the block before (BESA, eq. 4).
 
-    Gradients stay inside each block.
+    Gradients do not cross blocks.
     """
 
     def __init__(self, network: Network, relaxed: Relaxed, dense: Any) -> None:
         """
         Args:
-            dense: the dense network; its blocks are run on the same inputs.
+            dense: the dense network, whose blocks run on the same inputs.
         """
         self.network, self.relaxed, self.dense = network, relaxed, dense
 
     def __call__(self, tensors: dict[str, torch.Tensor], samples: Samples) -> torch.Tensor:
+        """Return the loss, a scalar, of the network that runs with these tensors."""
         losses: list[torch.Tensor] = []
         model, handles = self.relaxed.weights.model, []
         for path in self.network.blocks:
             block, dense = model.get_submodule(path), self.dense.get_submodule(path)
 
-            def cut_off(
+            def detach_inputs(
                 _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
             ) -> tuple[tuple[Any, ...], dict[str, Any]]:
                 return _detached(args), {name: _detached((value,))[0] for name, value in kwargs.items()}
 
             def compare(_: Any, args: Any, kwargs: Any, output: Any, dense: Any = dense) -> None:
                 with torch.no_grad():
-                    wanted = dense(*args, **kwargs)
-                losses.append(relative(_first(output), _first(wanted)))
+                    dense_output = dense(*args, **kwargs)
+                losses.append(relative_squared_error(_first(output), _first(dense_output)))
 
-            handles.append(block.register_forward_pre_hook(cut_off, with_kwargs=True))
+            handles.append(block.register_forward_pre_hook(detach_inputs, with_kwargs=True))
             handles.append(block.register_forward_hook(compare, with_kwargs=True))
         try:
             self.network.task.call(self.relaxed.running(tensors), samples.inputs(model))

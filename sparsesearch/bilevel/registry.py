@@ -1,4 +1,4 @@
-"""Methods by name: every module of `methods` registers its own, plug-ins theirs."""
+"""The methods by name: each module of `methods` registers its own, plug-ins register theirs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def learner_class(method: str) -> type[Learner]:
 def create_learner(
     method: str, relaxed: Relaxed, files: UnitFiles, options: Any, seed: int, pattern: str | None = None
 ) -> Learner:
-    """Return a method's learner; arguments as those of `Learner`.
+    """Create the learner of a method; arguments as those of `Learner`.
 
     Args:
         pattern: N:M of the recipe, for methods that take it.

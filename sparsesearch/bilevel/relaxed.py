@@ -1,8 +1,8 @@
-"""The dense network with a factor on everything that units may take away.
+"""The dense network with a factor on everything that units may remove.
 
-An opening of 1 leaves an element as it is; at 0 the network computes what it computes without it: the columns of all
-matrices that read a neuron, KV group or channel are zero then, the parameters that a sublayer puts out, or the weight
-itself. Experts are the exception: a closed one adds nothing, but the router still chooses it.
+A factor of 1 leaves an element as it is; with 0 the network computes what it computes without the element: the columns
+of all matrices that read a neuron, KV group or channel become zero, or the output parameters of a sublayer, or the
+weight itself. Experts are the exception: an expert with factor 0 adds nothing, but the router can still choose it.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from sparsesearch.models.network import Cut, Network, Slot
-from sparsesearch.models.space_builder import sparsity_unit_name
+from sparsesearch.models.network import Cut, Network, Slot, sparsity_unit_name
 from sparsesearch.space import Space, Unit
 from sparsesearch.supernet.elastic import FunctionalNetwork
 from sparsesearch.training.weights import Weights
 
-# By name of unit: of a sparsity unit in the shape of its weight; of a cut (orders, elements), or (orders, elements,
-# elements) to mix elements; of a sublayer a scalar.
-Openings = Mapping[str, torch.Tensor]
+# Factors by name of unit: for a sparsity unit in the shape of its weight; for a cut (orders, elements), or (orders,
+# elements, elements) to mix elements; for a sublayer a scalar.
+Factors = Mapping[str, torch.Tensor]
 
 
 class Relaxed:
-    """A network whose units are open to any degree."""
+    """A network whose units can be removed to any degree.
+
+    Attributes:
+        units: units of the space, by name.
+        matrices: matrix of each sparsity unit, by name of the unit.
+        touched: (unit, slot) pairs whose factors multiply a tensor, by name of the tensor; no slot: the whole tensor.
+    """
 
     def __init__(self, network: Network, space: Space, weights: Weights) -> None:
         self.network, self.space, self.weights = network, space, weights
@@ -35,7 +40,7 @@ class Relaxed:
                 self.touched.setdefault(name, []).append((unit, slot))
 
     def _places(self, unit: Unit) -> Iterator[tuple[str, Slot | None]]:
-        """The tensors that an opening of a unit multiplies, and where in them."""
+        """Yield the tensors, with their slots, that a unit's factor multiplies."""
         if unit.kind == "sparsity":
             yield self.matrices[unit.name].name, None
         elif unit.is_drop:
@@ -43,13 +48,13 @@ class Relaxed:
                 yield name, None
         else:
             cut = self.network.cuts[unit.name]
-            # Experts are read by no matrix: the last one that holds them is what they put out.
-            held = [slot for slot in cut.writers if slot.tensor in self.network.matrices]
-            for slot in cut.readers or held[-1:]:
+            # No matrix reads experts: their last matrix writes their outputs.
+            matrices = [slot for slot in cut.writers if slot.tensor in self.network.matrices]
+            for slot in cut.readers or matrices[-1:]:
                 yield slot.tensor, slot
 
     def shape(self, unit: Unit) -> tuple[int, ...]:
-        """Of what has a value for each element of a unit."""
+        """Return the shape of a unit's factors: that of its weight, (orders, elements), or () for a sublayer."""
         if unit.kind == "sparsity":
             return self.matrices[unit.name].shape
         if unit.is_drop:
@@ -57,83 +62,87 @@ class Relaxed:
         cut = self.network.cuts[unit.name]
         return cut.orders, cut.elements
 
-    def tensors(self, openings: Openings) -> dict[str, torch.Tensor]:
-        """Weights times their factors, differentiable in both, by name; what nothing touches is left out."""
-        found = self.weights.moved()
+    def tensors(self, factors: Factors) -> dict[str, torch.Tensor]:
+        """Return weights times their factors, differentiable in both, by name; weights without factors are left out."""
+        tensors = self.weights.updated()
         for name, touching in self.touched.items():
-            value = found.get(name, self.weights.own[name])
+            value = tensors.get(name, self.weights.model_parameters[name])
             for unit, slot in touching:
-                if unit.name in openings:
-                    value = opened(value, slot, openings[unit.name])
-            found[name] = value
-        return found
+                if unit.name in factors:
+                    value = apply_factor(value, slot, factors[unit.name])
+            tensors[name] = value
+        return tensors
 
     def running(self, tensors: dict[str, torch.Tensor]) -> FunctionalNetwork:
+        """Return the network as a function that runs with these tensors instead of its own."""
         return FunctionalNetwork(self.weights.model, tensors)
 
-    def size(self, unit: Unit) -> torch.Tensor:
-        """Mean squared weight of each element of a unit over the matrices that hold it, differentiable.
+    def mean_squares(self, unit: Unit) -> torch.Tensor:
+        """Return the mean squared weight of each element of a unit, in the shape of its factors, differentiable.
 
-        Of a sublayer, of the matrices that it puts out.
+        The mean is over the matrices that hold the element; for a sublayer, over the matrices that write its output.
         """
-        own = self.weights.tensor
+        tensor = self.weights.tensor
         if unit.kind == "sparsity":
-            return own(self.matrices[unit.name].name).square()
+            return tensor(self.matrices[unit.name].name).square()
         if unit.is_drop:
             outputs = [n for n in self.network.drops[unit.name].outputs if n in self.network.matrices]
-            return torch.stack([own(name).square().mean() for name in outputs]).mean()
+            return torch.stack([tensor(name).square().mean() for name in outputs]).mean()
         cut = self.network.cuts[unit.name]
         slots = [slot for slot in (*cut.writers, *cut.readers) if slot.tensor in self.network.matrices]
-        return _weighted([gathered(own(slot.tensor).square(), slot, cut) for slot in slots])
+        sums = [element_sums(tensor(slot.tensor).square(), slot, cut) for slot in slots]
+        return torch.stack([total for total, _ in sums]).sum(0) / sum(count for _, count in sums)
 
     def writers(self, unit: Unit) -> Iterator[tuple[str, Slot]]:
-        """What writes the elements of a cut: parameters that are all zero where an element is, by name."""
+        """Yield (name, slot) of the parameters that write the elements of a cut."""
         for slot in self.network.cuts[unit.name].writers:
-            if slot.tensor in self.weights.own:
+            if slot.tensor in self.weights.model_parameters:
                 yield slot.tensor, slot
 
 
-def opened(value: torch.Tensor, slot: Slot | None, opening: torch.Tensor) -> torch.Tensor:
-    """A tensor times the openings of what lies along an axis of it; whole where there is no slot."""
+def apply_factor(value: torch.Tensor, slot: Slot | None, factor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor times the factors of the elements in a slot, or of the whole tensor if there is no slot.
+
+    Args:
+        value: parameter, in its own shape.
+        factor: (orders, elements), or (orders, elements, elements) to mix elements; without a slot, a scalar or the
+            shape of the parameter.
+    """
     if slot is None:
-        return value * opening
+        return value * factor
     index = torch.from_numpy(slot.index).to(value.device)
-    if opening.ndim == 3:
-        return _mixed(value, slot, index, opening)
+    if factor.ndim == 3:
+        return _mixed(value, slot, index, factor)
     full = value.shape[slot.axis]
     if slot.batched:
-        spread = opening[:, :, None].expand(-1, -1, index.shape[2]).flatten(1)
-        factor = opening.new_ones(len(opening), full).index_copy(1, index[0].flatten(), spread)
+        spread = factor[:, :, None].expand(-1, -1, index.shape[2]).flatten(1)
+        along_axis = factor.new_ones(len(factor), full).index_copy(1, index[0].flatten(), spread)
         shape = [1] * value.ndim
-        shape[0], shape[slot.axis] = factor.shape
-        return value * factor.view(shape)
-    spread = opening[:, :, None].expand(index.shape).flatten()
-    factor = opening.new_ones(full).index_copy(0, index.flatten(), spread)
+        shape[0], shape[slot.axis] = along_axis.shape
+        return value * along_axis.view(shape)
+    spread = factor[:, :, None].expand(index.shape).flatten()
+    along_axis = factor.new_ones(full).index_copy(0, index.flatten(), spread)
     shape = [1] * value.ndim
     shape[slot.axis] = full
-    return value * factor.view(shape)
+    return value * along_axis.view(shape)
 
 
-def _mixed(value: torch.Tensor, slot: Slot, index: torch.Tensor, opening: torch.Tensor) -> torch.Tensor:
-    """What reads elements h reads `opening @ h` instead."""
+def _mixed(value: torch.Tensor, slot: Slot, index: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Return the matrix that applied to elements h equals the given one applied to `factor @ h`."""
     last = value.movedim(slot.axis, -1)
-    mixed = torch.einsum("...oes,oef->...ofs", last[..., index], opening.to(value))
+    mixed = torch.einsum("...oes,oef->...ofs", last[..., index], factor.to(value))
     return last.index_copy(last.ndim - 1, index.flatten(), mixed.flatten(-3)).movedim(-1, slot.axis)
 
 
-def gathered(value: torch.Tensor, slot: Slot, cut: Cut) -> tuple[torch.Tensor, int]:
-    """A value summed over what each element of a cut holds of a tensor, (orders, elements), and how much that is."""
+def element_sums(value: torch.Tensor, slot: Slot, cut: Cut) -> tuple[torch.Tensor, int]:
+    """Return the sum of a tensor's entries of each element of a cut, (orders, elements), and the number of entries."""
     index = torch.from_numpy(slot.index).to(value.device)
     last = value.movedim(slot.axis, -1)
     if slot.batched:
-        chosen = last[..., index[0]]  # (orders, ..., elements, span)
-        summed = chosen.sum(-1).flatten(1, -2).sum(1) if chosen.ndim > 3 else chosen.sum(-1)
+        entries = last[..., index[0]]  # (orders, ..., elements, span)
+        sums = entries.sum(-1).flatten(1, -2).sum(1) if entries.ndim > 3 else entries.sum(-1)
     else:
-        chosen = last[..., index]
-        summed = chosen.sum(-1)
-        summed = summed.flatten(0, -3).sum(0) if summed.ndim > 2 else summed
-    return summed, value.numel() // value.shape[slot.axis] // (cut.orders if slot.batched else 1) * index.shape[2]
-
-
-def _weighted(parts: list[tuple[torch.Tensor, int]]) -> torch.Tensor:
-    return torch.stack([total for total, _ in parts]).sum(0) / sum(count for _, count in parts)
+        entries = last[..., index]
+        sums = entries.sum(-1)
+        sums = sums.flatten(0, -3).sum(0) if sums.ndim > 2 else sums
+    return sums, value.numel() // value.shape[slot.axis] // (cut.orders if slot.batched else 1) * index.shape[2]

@@ -1,4 +1,4 @@
-"""One ranking over all units: the highest scores stay, as many as the size allows."""
+"""One ranking over all units: the elements with the highest scores are kept, as many as the cost target allows."""
 
 from __future__ import annotations
 
@@ -6,49 +6,48 @@ from collections.abc import Mapping
 
 import torch
 
-from sparsesearch.bilevel.base import Size
-from sparsesearch.bilevel.expected import between
+from sparsesearch.bilevel.base import CostTarget
+from sparsesearch.bilevel.expected import interpolated_levels
 from sparsesearch.space import Unit
 
-# Halvings of the range of scores: enough to tell any two floats of the upper half of it apart.
+# Halvings of the range of scores: enough to separate any two floats in the upper half of the range.
 HALVINGS = 40
 Scores = Mapping[str, torch.Tensor]
 
 
 class Ranking:
-    """Scores of the elements of all units, and which stay above a threshold."""
+    """Scores of the elements of all units, of which those above a threshold are kept."""
 
     def __init__(self, units: Mapping[str, Unit], scores: Scores) -> None:
         """
         Args:
-            scores: by name of unit: of a cut (orders, elements), each order keeping equally many; else in any shape.
+            scores: by name of unit; for a cut (orders, elements), where each order keeps equally many; else any shape.
         """
         self.units, self.scores = units, {name: score.detach() for name, score in scores.items()}
-        # Orders keep equally many: the n-th best of all of them count as one element.
         self._profiles = {n: _profile(units[n], score) for n, score in self.scores.items()}
 
     def counts(self, threshold: float) -> dict[str, int]:
-        """Elements of each unit (of each order) above a threshold, within what its levels allow."""
-        return self._allowed({name: int((profile > threshold).sum()) for name, profile in self._profiles.items()})
+        """Return the elements of each unit (of each order) above a threshold, clipped to the range of its levels."""
+        return self._clipped({name: int((profile > threshold).sum()) for name, profile in self._profiles.items()})
 
-    def _allowed(self, counts: Mapping[str, int]) -> dict[str, int]:
+    def _clipped(self, counts: Mapping[str, int]) -> dict[str, int]:
         levels = {name: self.units[name].levels for name in counts}
         return {name: min(max(count, levels[name][-1]), levels[name][0]) for name, count in counts.items()}
 
-    def threshold(self, size: Size, wanted: torch.Tensor) -> float:
-        """The lowest threshold at which no cost exceeds what is wanted, (bounds,) shares of dense."""
+    def threshold(self, target: CostTarget, shares: torch.Tensor) -> float:
+        """Return the lowest threshold at which no cost exceeds its share of dense; `shares` has shape (bounds,)."""
         low = min(float(p.min()) for p in self._profiles.values())
         high = max(float(p.max()) for p in self._profiles.values())
         low -= abs(low) * 1e-6 + 1e-12
-        # What lies above `high` is counted, what lies between the two is still to be told apart.
+        # Scores above `high` are only counted; those between `low` and `high` are undecided.
         undecided, above = dict(self._profiles), dict.fromkeys(self._profiles, 0)
-        if self._fits({name: len(profile) for name, profile in undecided.items()}, size, wanted):
+        if self._fits({name: len(profile) for name, profile in undecided.items()}, target, shares):
             return low
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             higher = {name: profile > middle for name, profile in undecided.items()}
             counts = {name: above[name] + int(mask.sum()) for name, mask in higher.items()}
-            if self._fits(counts, size, wanted):
+            if self._fits(counts, target, shares):
                 high, above = middle, counts
                 undecided = {name: profile[~higher[name]] for name, profile in undecided.items()}
             else:
@@ -56,20 +55,26 @@ class Ranking:
                 undecided = {name: profile[higher[name]] for name, profile in undecided.items()}
         return high
 
-    def _fits(self, counts: Mapping[str, int], size: Size, wanted: torch.Tensor) -> bool:
-        allowed = self._allowed(counts)
-        chances = {
-            name: between(unit, torch.tensor(float(allowed.get(name, unit.total)))) for name, unit in self.units.items()
-        }
-        return bool((size.shares(chances) <= wanted + 1e-12).all())
+    def _fits(self, counts: Mapping[str, int], target: CostTarget, shares: torch.Tensor) -> bool:
+        """Return whether no expected cost exceeds its share if units keep these counts."""
+        clipped = self._clipped(counts)
+        kept = {name: torch.tensor(float(clipped.get(name, unit.total))) for name, unit in self.units.items()}
+        probabilities = {name: interpolated_levels(unit, kept[name]) for name, unit in self.units.items()}
+        return bool((target.expected_shares(probabilities) <= shares + 1e-12).all())
 
     def masks(self, counts: Mapping[str, int]) -> dict[str, torch.Tensor]:
-        """The highest scores, exactly so many of each unit (of each order), as 0 and 1."""
-        return {name: best(self.units[name], score, counts[name]) for name, score in self.scores.items()}
+        """Return masks (0 and 1) of the highest scores, exactly so many of each unit (of each order)."""
+        return {name: top_mask(self.units[name], score, counts[name]) for name, score in self.scores.items()}
 
 
-def best(unit: Unit, score: torch.Tensor, count: int) -> torch.Tensor:
-    """1 where a unit's `count` highest scores (of each order) are, else 0; ties fall to the earlier element."""
+def top_mask(unit: Unit, score: torch.Tensor, count: int) -> torch.Tensor:
+    """Return 1 for a unit's `count` highest scores (of each order), else 0, in the shape of `score`.
+
+    Of equal scores the earlier element is kept.
+
+    Args:
+        score: for a cut (orders, elements), else any shape.
+    """
     rows = score if unit.is_cut else score.reshape(1, -1)
     total = rows.shape[1]
     if not 0 < count < total:
@@ -81,6 +86,7 @@ def best(unit: Unit, score: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _profile(unit: Unit, score: torch.Tensor) -> torch.Tensor:
+    """Return the scores that are ranked, (elements,); orders of a cut keep equally many, so their n-th best are one."""
     if unit.is_cut and len(score) > 1:
         return score.sort(dim=1, descending=True).values.mean(0)
     return score.flatten()

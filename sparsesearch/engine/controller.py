@@ -189,6 +189,6 @@ def _info(launch: Launch) -> dict[str, Any]:
         "model": launch.config.model.id,
         "task": launch.network.task.name,
         "blocks": len(launch.network.blocks),
-        "not_searched": list(launch.network.limits),
+        "not_searched": list(launch.network.unsearchable),
         "versions": versions(),
     }

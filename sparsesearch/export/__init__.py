@@ -1,4 +1,4 @@
-"""Writing candidates as real models, and proving that they load."""
+"""Writes candidates as real models, and verifies that they load."""
 
 from sparsesearch.export.forms.form import CannotTakeForm, Form
 from sparsesearch.export.forms.registry import FORMS, choose, form

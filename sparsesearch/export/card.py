@@ -30,9 +30,9 @@ _TEXT = """# {{ title }}
 
 {{ why }}
 
-## What is lost
+## Quality
 
-{{ lost }}
+{{ quality }}
 
 ## Costs
 
@@ -48,7 +48,7 @@ _TEXT = """# {{ title }}
 
 ## How it was found
 
-{{ found }}
+{{ origin }}
 
 {{ notes }}
 """
@@ -60,10 +60,10 @@ _GRAPH_LINES = {
 
 
 def load_line(form: str, out: Path, auto_class: str) -> str:
-    """The line of Python that loads an export.
+    """Return the line of Python that loads an export.
 
     Args:
-        auto_class: of transformers; empty for a module of one's own.
+        auto_class: name of the Auto class of transformers; empty for a user's module.
     """
     if form in _GRAPH_LINES:
         return _GRAPH_LINES[form].format(out)
@@ -72,12 +72,12 @@ def load_line(form: str, out: Path, auto_class: str) -> str:
     return f'transformers.{auto_class}.from_pretrained("{out}")'
 
 
-def model_card(report: dict[str, Any], told: dict[str, Any], results: RunResults, candidate: Evaluation) -> str:
-    """Markdown with metadata: what it is, how to load it, what each layer keeps, what it costs and what is lost.
+def model_card(report: dict[str, Any], manifest: dict[str, Any], results: RunResults, candidate: Evaluation) -> str:
+    """Return a model card in Markdown: how to load it, its quality, its costs, and how much each layer keeps.
 
     Args:
-        report: what `export` returns.
-        told: what the manifest holds beside it.
+        report: report that `export` returns.
+        manifest: further entries of the export's manifest.
     """
     dense = results.space.dense_costs
     costs = "\n".join(
@@ -87,18 +87,18 @@ def model_card(report: dict[str, Any], told: dict[str, Any], results: RunResults
     base = None if results.info["model"] == "demo" else results.info["model"]
     form = report["form"]
     card = ModelCard.from_template(
-        ModelCardData(library_name=_library(form, told), tags=["pruned", "sparsesearch"]),
+        ModelCardData(library_name=_library(form, manifest), tags=["pruned", "sparsesearch"]),
         template_str=f"---\n{{{{ card_data }}}}\n---\n\n{_TEXT}",
         title=markdown(f"{results.info['model']}, pruned ({candidate.genome.id})"),
         summary=f"A pruned version of {markdown(base or 'the sparsesearch demo model')}: "
         f"{_quality(results, candidate)}, form `{form}` ({FORMS[form].about}).",
         figure=FIGURE,
-        load=_how_to_load(report, told),
+        load=_how_to_load(report, manifest),
         why=markdown(f"This form: {report['why']}."),
-        lost=_lost(results, candidate),
+        quality=_qualities(results, candidate),
         costs=costs,
         layers=_layers(results, candidate),
-        found=markdown(
+        origin=markdown(
             f"Candidate {candidate.genome.id} of {len(results.evaluations)} evaluations by "
             f"sparsesearch {results.info['versions']['sparsesearch']} "
             f"({results.info['fingerprint']['searcher']}, seed {results.info['fingerprint']['search.seed']}). "
@@ -109,19 +109,19 @@ def model_card(report: dict[str, Any], told: dict[str, Any], results: RunResults
     return str(card)
 
 
-def _library(form: str, told: dict[str, Any]) -> str:
+def _library(form: str, manifest: dict[str, Any]) -> str:
     if form == "onnx":
         return "onnx"
-    return "transformers" if "classes" in told else "pytorch"
+    return "transformers" if "classes" in manifest else "pytorch"
 
 
-def _how_to_load(report: dict[str, Any], told: dict[str, Any]) -> str:
-    """Every way that was verified."""
-    form, auto_class = report["form"], TASKS[told["task"]].auto_class
+def _how_to_load(report: dict[str, Any], manifest: dict[str, Any]) -> str:
+    """Return the code of every verified way of loading."""
+    form, auto_class = report["form"], TASKS[manifest["task"]].auto_class
     line = load_line(form, Path(), auto_class)
     text = f"import {line.partition('.')[0]}\nmodel = {line}"
     if form in _GRAPH_LINES:
-        return f'{text}  # inputs: {printable(", ".join(told["inputs"]))}\n# or: sparsesearch.load(".")'
+        return f'{text}  # inputs: {printable(", ".join(manifest["inputs"]))}\n# or: sparsesearch.load(".")'
     if form in ("uneven", "nemotron_nas") and auto_class:
         text += f'\n# or: transformers.{auto_class}.from_pretrained(".", trust_remote_code=True)'
     elif auto_class:
@@ -136,8 +136,8 @@ def _quality(results: RunResults, candidate: Evaluation) -> str:
     return f"{text} after {candidate.trained:,} tokens of training" if candidate.trained else text
 
 
-def _lost(results: RunResults, candidate: Evaluation) -> str:
-    """Quality against the dense model's, and what test data say where the run has them."""
+def _qualities(results: RunResults, candidate: Evaluation) -> str:
+    """Return quality, and test values if the run has them, with those of the dense model."""
     lines = [f"{_quality(results, candidate)}"]
     if results.dense:
         lines[0] += f" (dense {results.dense.quality:.4g})"
@@ -153,7 +153,7 @@ def _lost(results: RunResults, candidate: Evaluation) -> str:
 
 
 def _layers(results: RunResults, candidate: Evaluation) -> str:
-    """A row for each block: what every unit of it keeps that does not keep all."""
+    """Return a row for each block with what its pruned units keep."""
     rows: dict[int, list[str]] = {block: [] for block in range(results.info["blocks"])}
     for unit, level in zip(results.space.units, candidate.genome.levels.tolist(), strict=True):
         if level:

@@ -1,4 +1,4 @@
-"""The picture of an export's model card: where the candidate lies among what its run found."""
+"""The figure of an export's model card: the candidate among the other candidates of its run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from sparsesearch.searchers import Evaluation
 
 FIGURE = "front.png"
 
-
-# Okabe-Ito: told apart by colour-blind readers.
+# Okabe and Ito's palette, which colour-blind readers can distinguish.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 
 def write_figure(results: RunResults, candidate: Evaluation, path: Path) -> None:
-    """Draw the run's front, uniform candidates, dense, and the candidate."""
+    """Write a PNG of the run's front, uniform candidates, dense, and the candidate."""
     cost = results.objectives[1] if len(results.objectives) > 1 else "params"
 
     def draw(axes: Any, evaluations: Sequence[Evaluation], label: str, style: str, **options: Any) -> None:

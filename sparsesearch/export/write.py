@@ -34,8 +34,8 @@ from sparsesearch.export.forms.graphs import save as save_graph
 from sparsesearch.export.forms.registry import FORMS, choose, stock_classes
 from sparsesearch.export.loading import MANIFEST, STATE, load
 from sparsesearch.models import load_tokenizer
-from sparsesearch.models.checkpoint import Types
-from sparsesearch.models.source import Checkpoint, Factory, Given, Source
+from sparsesearch.models.checkpoint import TensorTypes
+from sparsesearch.models.source import Checkpoint, Factory, ModuleSource, Source
 from sparsesearch.runs.directory import RunDirectory, check_vacant, is_alive
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
@@ -88,10 +88,10 @@ def export(
     results = reopened.results
     supernet, genome = reopened.supernet, candidate.genome
     trained = trained or trained_weights(results, candidate)
-    if trained is not None:
-        supernet.trained[genome] = read_tensors(trained, RETRAIN)
-    form, why = choose(form, supernet, genome)
-    with _appearing(out) as work:
+    state = None if trained is None else read_tensors(trained, RETRAIN)
+    with supernet.with_weights(genome, state):
+        form, why = choose(form, supernet, genome)
+    with supernet.with_weights(genome, state), _appearing(out) as work:
         report: dict[str, Any] = {"form": form, "why": why, "out": str(out), "id": genome.id}
         report |= _write(form, work, reopened, candidate, results.run, corrects=trained is None)
         report |= {"bytes": _size(work), "load": load_line(form, out, supernet.network.task.auto_class), "notes": []}
@@ -234,7 +234,7 @@ def _write(
     return {"more": {"factory": getattr(reopened.launch.source, "name", None), "surgery": changes}}
 
 
-def _in_types(model: Any, types: Types) -> Any:
+def _in_types(model: Any, types: TensorTypes) -> Any:
     """The model with each tensor in the type that the checkpoint has it in, such as a router's bias in float32."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point():
@@ -244,7 +244,7 @@ def _in_types(model: Any, types: Types) -> Any:
 
 def _in_own_types(state: dict[str, torch.Tensor], source: Source) -> dict[str, torch.Tensor]:
     """Copies of tensors in the types that the module keeps them in; biases that it has not in that of its weights."""
-    assert isinstance(source, (Given, Factory))
+    assert isinstance(source, (ModuleSource, Factory))
     types = source.types
     return {name: t.to(types.get(name, source.storage), copy=True).contiguous() for name, t in state.items()}
 
@@ -329,7 +329,7 @@ def _verify(form: str, work: Path, reopened: ReopenedRun, candidate: Evaluation,
     """Reload in fresh processes, every way the form promises, and compare; raises SparseSearchError SS506."""
     supernet, samples = reopened.supernet, _samples(run)
     task, genome = supernet.network.task, candidate.genome
-    if genome in supernet.trained:
+    if supernet.has_weights(genome):
         model = supernet.materialise(genome)
     else:
         # What the search judged, which has nothing to do with how exports are put together.
@@ -346,7 +346,7 @@ def _verify(form: str, work: Path, reopened: ReopenedRun, candidate: Evaluation,
             save_file(inputs | {"outputs": outputs.contiguous()}, reference, told)
         except Exception as error:  # safetensors' own type for what the disk says
             raise machine_problem(error, f"cannot write to {directory}") or error from error
-        if isinstance(reopened.launch.source, Given) and form not in GRAPHS:
+        if isinstance(reopened.launch.source, ModuleSource) and form not in GRAPHS:
             # Nothing but the user's own process can make this module.
             again = load(work, torch.float32, module=reopened.launch.source.module)
             ways = {"sparsesearch.load": verify.check(again, inputs, outputs)}

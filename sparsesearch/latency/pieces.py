@@ -21,7 +21,7 @@ from transformers import DynamicCache
 
 from sparsesearch.data.samples import Samples
 from sparsesearch.latency.table import Setting
-from sparsesearch.models.builder import CONVOLUTIONS
+from sparsesearch.models.layers import CONVOLUTIONS
 from sparsesearch.models.network import Network
 from sparsesearch.models.surgery import set_tensor
 from sparsesearch.models.task import Inputs, Task

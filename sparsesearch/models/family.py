@@ -1,4 +1,4 @@
-"""Family maps: which modules of an architecture make a unit, and which tensors move together when it is cut.
+"""Family maps: which modules of an architecture make a unit, and which tensors are cut together.
 
 A map describes stock modules by name and shape and never rewrites modeling code. `FAMILIES` maps a `model_type` to the
 function that describes it; to add a family, write such a function in a file of `families/` and add its line here, or
@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModel, PretrainedConfig
 
 from sparsesearch.errors import problem
-from sparsesearch.models.builder import Parts, meetings, weighted
+from sparsesearch.models.builder import NetworkBuilder
 from sparsesearch.models.families import (
     bert,
     convnext,
@@ -30,13 +30,14 @@ from sparsesearch.models.families import (
     t5,
     vit,
 )
+from sparsesearch.models.layers import count_positions, weighted_layers
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import Task, task_of
 from sparsesearch.plugins import plugin
 from sparsesearch.registry import Registry
 
-# Image side where a configuration names none, and the length of what has no limit.
-DRY_IMAGE, UNBOUNDED = 224, 1_000_000
+# Image side if a configuration names none, and tokens of a window if the model sets no limit.
+DRY_RUN_IMAGE, UNBOUNDED_LENGTH = 224, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Family:
         uniform: for each unit kind, the configuration fields that say its size for all layers at once.
     """
 
-    describe: Callable[[Any, Parts], None]
+    describe: Callable[[Any, NetworkBuilder], None]
     blocks: str
     uniform: dict[str, tuple[str, ...]]
     blockwise: bool = True
@@ -120,7 +121,7 @@ FAMILIES: Registry[Family] = Registry(
 
 def family(
     model_type: str, blocks: str, uniform: dict[str, tuple[str, ...]] | None = None, blockwise: bool = True
-) -> Callable[[Callable[[Any, Parts], None]], Callable[[Any, Parts], None]]:
+) -> Callable[[Callable[[Any, NetworkBuilder], None]], Callable[[Any, NetworkBuilder], None]]:
     """Register the map of a family of your own; arguments as the attributes of `Family`."""
     return FAMILIES.register(model_type, lambda describe: Family(describe, blocks, uniform or {}, blockwise))
 
@@ -130,27 +131,27 @@ TRACED = ("resnet",)
 
 
 def family_of(config: PretrainedConfig) -> Family:
-    """The family of a configuration; raises InputError SS202 where its `model_type` has none."""
+    """Return the family of a configuration; raises InputError SS202 if its `model_type` has none."""
     if config.model_type not in FAMILIES:
-        known = ", ".join((*FAMILIES, *TRACED))
+        supported = ", ".join((*FAMILIES, *TRACED))
         raise problem(
             "SS202",
-            f"no family map for model_type {config.model_type!r}{_by_masks(config)}. Supported: {known}.",
+            f"no family map for model_type {config.model_type!r}{_mask_hint(config)}. Supported: {supported}.",
             fix="A new family is one function: see README, 'Your own parts'.",
         )
     return FAMILIES[config.model_type]
 
 
-def _by_masks(config: PretrainedConfig) -> str:
-    """What could be searched of an unknown model without knowing what moves together."""
+def _mask_hint(config: PretrainedConfig) -> str:
+    """Return the part of the error text that says what a model without a family map could still be pruned by."""
     try:
         with torch.device("meta"):
             model = AutoModel.from_config(config)
-    except Exception:  # not even transformers can build it
+    except Exception:  # transformers cannot build it either
         return ""
     return (
-        f": its {len(weighted(model))} linear and convolution layers could only be pruned by masks (as a module of "
-        "your own, see README), its widths, heads and experts not at all"
+        f": its {len(weighted_layers(model))} linear and convolution layers could only be pruned by masks (as a module "
+        "of your own, see README), its widths, heads and experts not at all"
     )
 
 
@@ -169,15 +170,15 @@ def check_family(config: PretrainedConfig) -> None:
 
 
 def describe(model: Any) -> Network:
-    """The parts of a network of a known family; weights may be on the meta device."""
+    """Describe a network of a known family; weights may be on the meta device."""
     config = model.config
     check_family(config)
     family, task = FAMILIES[config.model_type], task_of(config)
-    met, positions, values = _dry_run(model, task) if task.data == "image" else ({}, 1, _values(config, task))
-    parts = Parts(model, met)
+    counts, positions, values = _dry_run(model, task) if task.data == "image" else ({}, 1, _values(config, task))
+    builder = NetworkBuilder(model, counts)
     with plugin(f"family {config.model_type!r}"):
-        family.describe(model, parts)
-    blocks = [f"{parts.root}{pattern}" for pattern in family.blocks.split()]
+        family.describe(model, builder)
+    blocks = [f"{builder.root}{pattern}" for pattern in family.blocks.split()]
     paths = [f"{path}.{i}" for path in blocks for i in range(len(model.get_submodule(path)))] if family.blocks else []
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     return Network(
@@ -187,59 +188,59 @@ def describe(model: Any) -> Network:
         values=values,
         positions=positions,
         max_length=positions_of(config),
-        blocks=tuple(parts.blocks or paths),
+        blocks=tuple(builder.blocks or paths),
         blockwise=family.blockwise,
-        matrices=parts.matrices,
-        cuts=parts.cuts,
-        drops=parts.drops,
-        attentions=tuple(parts.attentions),
+        matrices=builder.matrices,
+        cuts=builder.cuts,
+        drops=builder.drops,
+        attentions=tuple(builder.attentions),
         shapes=shapes,
-        applied=_applied(model, parts, met, task),
-        limits=tuple(parts.limits),
+        applied=_applied(model, builder, counts, task),
+        unsearchable=tuple(builder.unsearchable),
         distribution=_is_distribution(config, task, values),
     )
 
 
 def positions_of(config: Any) -> int:
-    """The longest window in tokens that a model takes."""
-    positions = getattr(config, "max_position_embeddings", None) or UNBOUNDED
-    # RoBERTa counts positions from behind the padding token's.
+    """Return the longest window, in tokens, that a model takes."""
+    positions = getattr(config, "max_position_embeddings", None) or UNBOUNDED_LENGTH
+    # RoBERTa counts positions from the one after the padding token's.
     return int(positions - config.pad_token_id - 1 if config.model_type == "roberta" else positions)
 
 
 def _is_distribution(config: Any, task: Task, values: int) -> bool:
-    """Whether the values of a position are logits of one distribution."""
-    apart = getattr(config, "problem_type", None) in ("regression", "multi_label_classification")
-    return values > 1 and not task.embeds and not apart
+    """Return whether the values of a position are logits of one distribution."""
+    independent_values = getattr(config, "problem_type", None) in ("regression", "multi_label_classification")
+    return values > 1 and not task.embeds and not independent_values
 
 
 def _values(config: Any, task: Task) -> int:
-    """Numbers that come out at a position, for token sequences."""
+    """Return how many numbers a model of token sequences puts out per position."""
     if task.name == "embedding":
         return int(config.hidden_size)
     return int(config.num_labels if task.pooled else config.vocab_size)
 
 
 def _dry_run(model: Any, task: Task) -> tuple[dict[str, int], int, int]:
-    """How often one image meets each linear and convolution; positions and values that come out."""
-    size, device = getattr(model.config, "image_size", DRY_IMAGE), next(model.parameters()).device
+    """Return how often each linear and convolution is applied to one image, and the positions and values put out."""
+    size, device = getattr(model.config, "image_size", DRY_RUN_IMAGE), next(model.parameters()).device
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     image = torch.zeros((1, model.config.num_channels, height, width), device=device)
-    with torch.no_grad(), meetings(model) as found:
+    with torch.no_grad(), count_positions(model) as counts:
         outputs = task.call(model, {"pixel_values": image})
-    return found, int(outputs.shape[1]), int(outputs.shape[2])
+    return counts, int(outputs.shape[1]), int(outputs.shape[2])
 
 
-def _applied(model: Any, parts: Parts, met: dict[str, int], task: Task) -> dict[str, int]:
-    """How often a token, or an image, meets each weight that is no unit's matrix.
+def _applied(model: Any, builder: NetworkBuilder, counts: dict[str, int], task: Task) -> dict[str, int]:
+    """Return how often each weight that is no unit's matrix is applied to one token, or one image.
 
-    The head acts once a token, wherever it is tied; poolers and classifiers act once on a whole text and are no part of
-    the cost of a token.
+    The head is applied once to a token, even if its weight is tied; poolers and classifiers are applied once to a whole
+    text and do not count in the cost of a token.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     once = task.pooled or task.name == "embedding"
-    if not met:
-        met = {path: 0 if once else 1 for path, _ in weighted(model)}
-    found = {names[id(model.get_submodule(path).weight)]: count for path, count in met.items()}
-    found |= {names[id(m.gate.weight)]: 1 for m in model.modules() if hasattr(m, "experts") and hasattr(m, "gate")}
-    return {name: times for name, times in found.items() if name not in parts.matrices}
+    if not counts:
+        counts = {path: 0 if once else 1 for path, _ in weighted_layers(model)}
+    applied = {names[id(model.get_submodule(path).weight)]: count for path, count in counts.items()}
+    applied |= {names[id(m.gate.weight)]: 1 for m in model.modules() if hasattr(m, "experts") and hasattr(m, "gate")}
+    return {name: count for name, count in applied.items() if name not in builder.matrices}

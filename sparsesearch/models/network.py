@@ -1,4 +1,4 @@
-"""What the search needs to know of a network: its matrices, what can be cut out of it, and what can be dropped.
+"""The description of a network that a search works on: its matrices, cuts and sublayers that can be dropped.
 
 A family map (`models/families/`) or a trace writes this description of a stock module; nothing rewrites modeling code.
 """
@@ -31,8 +31,8 @@ class Matrix:
         groups: matrices that read different inputs: convolution groups, or experts.
         block: index of the block it lies in.
         reads: key of its input statistics, equal for matrices that share one input.
-        positions: times it acts on a token, or on a sample where samples are not token sequences; for experts, how
-            many of them act.
+        positions: times it is applied to a token, or to a sample if samples are not token sequences; for experts, how
+            many of them are applied.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Matrix:
 
     @property
     def kernel(self) -> int:
-        """Columns that belong to one input: the taps of a convolution kernel, else 1."""
+        """Columns per input: the taps of a convolution kernel, else 1."""
         return math.prod(self.shape[2:]) if self.layout == "conv" else 1
 
     @property
@@ -60,19 +60,21 @@ class Matrix:
 
     @property
     def columns(self) -> int:
+        """Columns of one group."""
         return self.shape[self.input_axis] * self.kernel
 
     @property
     def bias(self) -> str:
-        """Name of the bias beside it, whether it has one or not; empty for experts."""
+        """Name of the layer's bias, whether the layer has one or not; empty for experts."""
         return "" if self.layout == "experts" else f"{self.name.removesuffix('weight')}bias"
 
     @property
     def size(self) -> int:
+        """Number of weights."""
         return math.prod(self.shape)
 
     def view(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The parameter, perhaps narrowed, as (groups, rows, columns)."""
+        """Return the parameter, which may be narrowed and has the axes of `shape`, as (groups, rows, columns)."""
         if self.layout == "experts":
             return tensor
         if self.layout == "transposed":
@@ -80,7 +82,7 @@ class Matrix:
         return tensor.reshape(self.groups, tensor.shape[0] // self.groups, -1)
 
     def unview(self, matrix_GOI: torch.Tensor) -> torch.Tensor:
-        """The parameter that `view` would show as these matrices."""
+        """Return the parameter, with the axes of `shape`, of matrices (groups, rows, columns): inverse of `view`."""
         if self.layout == "experts":
             return matrix_GOI
         if self.layout == "transposed":
@@ -91,16 +93,26 @@ class Matrix:
         return matrix_GOI.reshape(groups * rows, columns // self.kernel, *self.shape[2:])
 
 
+def sparsity_module(matrix: Matrix) -> str:
+    """Return the path by which sparsity units name a matrix: that of its module, or of the tensor of all experts."""
+    return matrix.name.removesuffix(".weight")
+
+
+def sparsity_unit_name(matrix: Matrix) -> str:
+    """Return the name of a matrix's sparsity unit, as in `Unit.name`."""
+    return f"{sparsity_module(matrix)}.sparsity"
+
+
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """Where the elements of a cut lie in one tensor (a parameter or a buffer).
+    """The positions of a cut's elements in one tensor (a parameter or a buffer).
 
     Attributes:
         tensor: dotted path.
         axis: along which they lie.
         index: positions along the axis, shape (orders, elements, span).
-        batched: order i selects within slice i of axis 0 only (neurons of expert i), not along the whole tensor;
-            the index is then one for all orders, shape (1, elements, span).
+        batched: whether order i selects within slice i of axis 0 only (neurons of expert i), not along the whole
+            tensor; the index is then shared by all orders, shape (1, elements, span).
     """
 
     tensor: str
@@ -108,26 +120,39 @@ class Slot:
     index: Index
     batched: bool = False
 
-    def own(self, kept: torch.Tensor) -> torch.Tensor:
-        """Ascending positions of kept elements (orders, count): (positions,), or (orders, positions) where batched."""
+    def positions_of(self, kept: torch.Tensor) -> torch.Tensor:
+        """Return the ascending positions of kept elements.
+
+        Args:
+            kept: kept elements, (orders, count).
+
+        Returns:
+            Shape (positions,), or (orders, positions) if batched.
+        """
         index = torch.from_numpy(self.index)
         rows = index.expand(len(kept), -1, -1) if self.batched else index
-        chosen = torch.stack([row[elements].flatten() for row, elements in zip(rows, kept, strict=True)])
-        return chosen.sort(dim=1).values if self.batched else chosen.flatten().sort().values
+        positions = torch.stack([row[elements].flatten() for row, elements in zip(rows, kept, strict=True)])
+        return positions.sort(dim=1).values if self.batched else positions.flatten().sort().values
 
     def staying(self, kept: torch.Tensor, full: int) -> torch.Tensor:
-        """Which of the `full` positions along the axis stay, bool: what belongs to no element always does."""
+        """Return which of the `full` positions along the axis stay, (full,) bool.
+
+        Positions that belong to no element always stay.
+
+        Args:
+            kept: kept elements, (orders, count).
+        """
         stays = torch.ones(full, dtype=torch.bool)
         stays[torch.from_numpy(self.index).flatten()] = False
-        stays[self.own(kept)] = True
+        stays[self.positions_of(kept)] = True
         return stays
 
     def covers(self, full: int) -> bool:
-        """Whether all positions along the axis belong to elements."""
+        """Return whether all `full` positions along the axis belong to elements."""
         return int(self.index.size) == full
 
     def size(self, full: int, elements: int) -> int:
-        """Length of the axis, dense length `full`, where `elements` are kept in each order."""
+        """Return the length of the axis, `full` if dense, if `elements` are kept in each order."""
         orders, total, span = map(int, self.index.shape)
         return full - (total - elements) * span * (1 if self.batched else orders)
 
@@ -136,7 +161,7 @@ class Slot:
 class Attribute:
     """A number that a module keeps about its size: `per_element` times the elements kept.
 
-    `name` may be `config.NAME`: the module then gets a configuration of its own.
+    `name` may be `config.NAME`: the module then gets its own copy of the configuration.
     """
 
     module: str
@@ -149,15 +174,17 @@ class Cut:
     """A set of equal elements that can be removed one by one: FFN neurons, KV groups, experts, channels.
 
     Attributes:
-        kind: of the unit that cuts.
-        path: the module that the unit is about.
-        elements: in each order.
-        writers: tensors from which removed elements leave.
-        readers: matrices that read the elements, along their input axis; their columns leave, the rest is refitted.
-        attributes: sizes to keep in step.
-        orders: independent orders of removal; each keeps equally many elements.
+        kind: kind of the unit that cuts.
+        path: module that the unit belongs to.
+        block: index of the block it lies in.
+        elements: number of elements in each order.
+        writers: tensors that lose the removed elements.
+        readers: matrices that read the elements, along their input axis; they lose the columns of removed elements, and
+            the other columns are refitted.
+        attributes: sizes that modules keep, to be updated.
+        orders: number of independent orders of removal; each keeps equally many elements.
         minimum: fewest elements that may stay in each order.
-        align: elements stay in multiples of this, because kernels need it.
+        align: elements are kept in multiples of this, because kernels need it.
     """
 
     kind: str
@@ -173,7 +200,7 @@ class Cut:
 
     @property
     def name(self) -> str:
-        """Name of the unit that cuts, where a space has it."""
+        """Name of the unit that cuts, if a space has it."""
         return f"{self.path}.{self.kind}"
 
 
@@ -183,9 +210,10 @@ class Drop:
 
     Attributes:
         kind: `attention` or `ffn`.
-        path: the module that the unit is about.
-        stand_ins: (module path, name in `surgery.STAND_INS`): what takes whose place; all their parameters leave.
-        outputs: parameters that silence the sublayer where they are zero, for forms that keep dense shapes.
+        path: module that the unit belongs to.
+        stand_ins: (path of a module, name of its replacement in `surgery.stand_in`); all parameters of these modules
+            leave.
+        outputs: parameters that silence the sublayer if they are zero, for forms that keep dense shapes.
     """
 
     kind: Literal["attention", "ffn"]
@@ -196,27 +224,28 @@ class Drop:
 
     @property
     def name(self) -> str:
-        """Name of the unit that drops, where a space has it."""
+        """Name of the unit that drops, if a space has it."""
         return f"{self.path}.drop_{self.kind}"
 
     def takes(self, tensor: str) -> bool:
-        """Whether a tensor leaves with it."""
+        """Return whether a tensor is removed with the sublayer."""
         return any(tensor.startswith(f"{path}.") for path, _ in self.stand_ins)
 
 
 @dataclass(frozen=True)
 class Attention:
-    """What attention costs beside its matrices.
+    """The products and the KV cache of an attention sublayer, which costs count beside its matrices.
 
     Attributes:
-        path: of the attention module.
-        cut, heads, drop: names of the units that may touch it; `heads` is the one of query heads.
-        elements: KV groups.
-        query_heads: of each KV group.
-        macs: of one KV group, for each pair of a query and a key.
-        cached: values that one KV group keeps in the KV cache for a token.
-        cached_always: values kept for a token whatever is cut.
-        queries, keys: of one sample; None where they are tokens, and keys as many as the context has.
+        path: path of the attention module.
+        cut, heads, drop: names of the units that may change it: KV groups, query heads, the whole sublayer.
+        elements: number of KV groups.
+        query_heads: query heads of each KV group.
+        macs: multiply-accumulates of one KV group, per pair of a query and a key.
+        cached: values per token that one KV group keeps in the KV cache.
+        cached_always: values per token that are cached whatever is cut.
+        queries: queries of one token, or of one image.
+        keys: keys of one image; None for tokens, which have as many as the context.
     """
 
     path: str
@@ -234,24 +263,26 @@ class Attention:
 
 @dataclass(frozen=True)
 class Network:
-    """What the search needs to know of a network.
+    """The description of a network that a search works on.
 
     Attributes:
+        hidden: size of the hidden states; 0 if there is no single one.
+        values: numbers that it puts out per position: words, classes, or the size of an embedding.
+        positions: positions of its output per image or per sample of a module; 1 for token sequences, whose outputs
+            have a position per token.
+        max_length: longest window, in tokens.
         blocks: dotted paths of its blocks, in order.
         blockwise: whether each block's output is the next one's first argument, so that statistics can be collected
             block by block.
-        matrices: by name; those that sparsity applies to and pruners read.
-        shapes: of every parameter, tied ones once, and of the buffers that cuts touch.
-        applied: times that a token (or a sample) meets each weight that is no matrix of a unit: head, router.
-        values: numbers that it puts out at a position: words, classes, or the size of an embedding.
-        positions: positions of its output for an image or a sample of a module's; 1 for token sequences, which have as
-            many as tokens.
-        axis: of what it returns, along which the values lie.
-        distribution: whether the values of a position are logits of one distribution; not where there is one value,
-            and not of embeddings and heads for regression or several labels.
-        rest_macs: multiply-accumulates a sample of layers and products that no unit touches, beside `applied`.
-        max_length: longest window, in tokens.
-        limits: what cannot be searched here, and why, one sentence each.
+        matrices: matrices that sparsity applies to and pruners read, by name.
+        cuts, drops: cuts and sublayers that can be dropped, by the name of their unit.
+        shapes: shape of every parameter, tied ones once, and of the buffers that cuts touch.
+        applied: times that each weight that is no matrix of a unit (head, router) is applied to a token or a sample.
+        unsearchable: parts that cannot be searched, and why, one sentence each.
+        axis: axis of the returned tensor along which the values lie.
+        distribution: whether the values of a position are logits of one distribution; false if there is one value, for
+            embeddings, and for heads of regression or several labels.
+        rest_macs: multiply-accumulates per sample of layers and products that no unit touches, beside `applied`.
     """
 
     model_type: str
@@ -268,13 +299,13 @@ class Network:
     attentions: tuple[Attention, ...]
     shapes: dict[str, tuple[int, ...]]
     applied: dict[str, int]
-    limits: tuple[str, ...] = ()
+    unsearchable: tuple[str, ...] = ()
     axis: int = -1
     distribution: bool = True
     rest_macs: int = 0
 
     def output_shape(self, length: int) -> tuple[int, int]:
-        """(positions, values) that come out for a sample of `length` tokens."""
+        """Return (positions, values) of the output for a sample of `length` tokens."""
         if self.task.data == "pair":
             length //= 2
         if self.task.name == "module":

@@ -13,18 +13,18 @@ import torch
 import transformers
 from torch import nn
 
-# What a configuration's `sparsesearch` entry holds. All names are dotted paths:
-#   shapes      {tensor: shape} of parameters and buffers that differ from the stock model's
+# The `sparsesearch` entry of a configuration. All names are dotted paths:
+#   shapes      {tensor: shape} of parameters and buffers whose shapes differ from the stock model's
 #   attributes  [[module, name, value], ...] sizes that modules keep; `config.NAME` gives a module its own configuration
-#   stand_ins   [[module, name in STAND_INS], ...] modules that were dropped, and what stands in their place
+#   stand_ins   [[module, name of its replacement in `stand_in`], ...] modules that were dropped
 Surgery = dict[str, Any]
 
 
 class NoAttention(nn.Module):
-    """Stands where an attention sublayer was dropped and adds exactly nothing to the residual stream.
+    """Replaces a dropped attention sublayer; adds exactly zero to the residual stream.
 
-    transformers reads the length of the KV cache from the first layer of each kind, so a dropped layer still tells its
-    cache slot how many tokens passed, with keys and values of one number: it takes empty ones for no tokens.
+    transformers reads the length of the KV cache from the first layer of each kind, so a dropped layer still writes
+    keys and values of one number per token to its cache slot: transformers counts empty ones as no tokens.
     """
 
     def __init__(self, layer_idx: int | None) -> None:
@@ -32,23 +32,23 @@ class NoAttention(nn.Module):
         self.layer_idx = layer_idx
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, None]:
-        # `cache`, `past_key_values` or `layer_past`, as the version of transformers names it.
+        # Named `cache`, `past_key_values` or `layer_past`, depending on the version of transformers.
         cache = next((a for a in (*args, *kwargs.values()) if hasattr(a, "get_seq_length")), None)
         if cache is not None:
-            nothing = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 1))
-            cache.update(nothing, nothing, self.layer_idx)
+            zeros = hidden_states.new_zeros((hidden_states.shape[0], 1, hidden_states.shape[1], 1))
+            cache.update(zeros, zeros, self.layer_idx)
         return torch.zeros_like(hidden_states), None
 
 
 class NoFFN(nn.Module):
-    """Stands where a feed-forward sublayer, or its last linear, was dropped: adds exactly nothing."""
+    """Replaces a dropped feed-forward sublayer, or its last linear; adds exactly zero."""
 
     def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return torch.zeros_like(hidden_states)
 
 
 class NoBiasedAttention(nn.Module):
-    """Stands where a T5 attention was dropped: adds exactly nothing and hands its position biases on."""
+    """Replaces a dropped T5 attention; adds exactly zero and passes its position biases on."""
 
     def __init__(self, layer_idx: int | None) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class NoBiasedAttention(nn.Module):
 
 
 def stand_in(name: str, stock: nn.Module) -> nn.Module:
-    """The module that stands for a dropped one: `attention`, `biased_attention`, `ffn` or `identity`."""
+    """Return the replacement of a dropped module: `attention`, `biased_attention`, `ffn` or `identity`."""
     if name in ("attention", "biased_attention"):
         attention = NoAttention if name == "attention" else NoBiasedAttention
         return attention(getattr(stock, "layer_idx", None))
@@ -69,17 +69,17 @@ def stand_in(name: str, stock: nn.Module) -> nn.Module:
 
 
 def set_tensor(module: nn.Module, leaf: str, tensor: torch.Tensor | None) -> None:
-    """Put a tensor, perhaps of another shape, in the place of a parameter or buffer, and keep stock sizes in step."""
+    """Replace a parameter or buffer by a tensor, which may have another shape, and update the sizes of stock layers."""
     if leaf in module._parameters:
         module._parameters[leaf] = None if tensor is None else nn.Parameter(tensor, requires_grad=False)
     else:
         module._buffers[leaf] = tensor
     if leaf == "weight":
-        keep_in_step(module)
+        update_sizes(module)
 
 
-def keep_in_step(module: Any) -> None:
-    """Set what stock layers remember of their weight's shape."""
+def update_sizes(module: Any) -> None:
+    """Set the size attributes of a stock layer from the shape of its weight."""
     shape = module.weight.shape
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = shape
@@ -93,32 +93,32 @@ def keep_in_step(module: Any) -> None:
 
 
 def set_attribute(module: Any, name: str, value: Any) -> None:
-    """Set a size that a module keeps; `config.NAME` is set on a configuration of the module's own.
+    """Set a size that a module keeps; `config.NAME` is set on the module's own copy of the configuration.
 
-    Raises ValueError for what is no size: surgery may come from somebody else's file.
+    Raises ValueError if the name or the value is not a size: the surgery may come from an untrusted file.
     """
     owner, _, leaf = name.rpartition(".")
-    known = getattr(module.config if owner == "config" else module, leaf, None)
-    sizes = known if isinstance(known, tuple) else (known,)
+    current = getattr(module.config if owner == "config" else module, leaf, None)
+    sizes = current if isinstance(current, tuple) else (current,)
     if owner not in ("", "config") or any(type(size) is not int for size in (*sizes, value)):
-        raise ValueError(f"surgery sets {name!r:.80} to {value!r:.80}, which is no size")
+        raise ValueError(f"surgery sets {name!r:.80} to {value!r:.80}, which is not a size")
     if owner == "config":
         if not getattr(module, "_own_config", False):
             module.config, module._own_config = copy.copy(module.config), True
         module = module.config
-    # Such as padding, the same along both sides.
-    setattr(module, leaf, (value,) * len(known) if isinstance(known, tuple) else value)
+    # A tuple, such as padding, is the same along all axes.
+    setattr(module, leaf, (value,) * len(current) if isinstance(current, tuple) else value)
 
 
 def apply_surgery(model: nn.Module, surgery: Surgery) -> None:
-    """Change a stock model in place; tensors of another shape are left uninitialised."""
+    """Change a stock model in place; tensors whose shape changes are left uninitialised."""
     for path, name in surgery["stand_ins"]:
         model.set_submodule(path, stand_in(name, model.get_submodule(path)))
     for name, shape in surgery["shapes"].items():
         path, _, leaf = name.rpartition(".")
         module = model.get_submodule(path)
         stock = getattr(module, leaf)
-        if stock is None:  # a bias that the stock model does not have
+        if stock is None:  # a bias that only the changed model has
             stock = module.weight
         set_tensor(module, leaf, torch.empty(shape, dtype=stock.dtype, device=stock.device))
     for path, name, value in surgery["attributes"]:
@@ -126,9 +126,9 @@ def apply_surgery(model: nn.Module, surgery: Surgery) -> None:
 
 
 def define(config_name: str, model_name: str, module: str = __name__) -> tuple[type[Any], type[Any]]:
-    """Configuration and model classes of uneven models of a stock class, by the names that transformers knows them by.
+    """Return configuration and model classes for uneven models of a stock class, given by their names in transformers.
 
-    The configuration has a `model_type` of its own: stock code refuses the checkpoint instead of loading it wrongly.
+    The configuration has its own `model_type`: stock code refuses the checkpoint instead of loading it wrongly.
     """
     base_config, base_model = getattr(transformers, config_name), getattr(transformers, model_name)
 

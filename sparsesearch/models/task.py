@@ -1,4 +1,4 @@
-"""What a network is for: what it is given, what it puts out, and how that can be judged."""
+"""The task of a network: its inputs, its outputs, and the qualities that candidates can be judged by."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Task:
     """A kind of network.
 
     Attributes:
-        auto_class: the Auto class of transformers that loads it.
-        data: what a sample is: a window of `tokens`, a `pair` of windows (encoder, decoder), or an `image`.
-        call: outputs for a batch, float32, shape (samples, positions, values).
-        pooled: whether there is one position for a whole sample.
+        auto_class: name of the Auto class of transformers that loads it; empty for a user's module.
+        data: kind of sample: a window of `tokens`, a `pair` of windows (encoder, decoder), or an `image`.
+        call: runs a model on a batch of inputs and returns its outputs, (samples, positions, values) float32.
+        pooled: whether a whole sample has one position.
         special: whether windows start and end with the tokenizer's special tokens.
     """
 
@@ -37,6 +37,7 @@ class Task:
 
     @property
     def generates(self) -> bool:
+        """Whether it is a causal language model."""
         return self.name == "causal"
 
     @property
@@ -46,12 +47,12 @@ class Task:
 
     @property
     def embeds(self) -> bool:
-        """Whether it has no head, and so neither a loss nor a distribution."""
+        """Whether it has no head, and therefore neither a loss nor a distribution."""
         return self.name.endswith("embedding")
 
 
 def _without_cache(model: Any) -> dict[str, bool]:
-    """The argument that keeps a model from making a KV cache, if it takes one."""
+    """Return the argument that switches the KV cache off, if the model has it."""
     return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
 
@@ -63,7 +64,7 @@ def _logits(model: Any, inputs: Inputs) -> torch.Tensor:
 def _classes(model: Any, inputs: Inputs) -> torch.Tensor:
     rows = [inputs]
     if _without_cache(model) and model.config.pad_token_id is None:
-        # A decoder looks for the last token that is no padding, and without a padding token takes one text at a time.
+        # A decoder classifies the last token that is not padding; without a padding token it takes one text at a time.
         rows = [{name: t[i : i + 1] for name, t in inputs.items()} for i in range(len(next(iter(inputs.values()))))]
     return torch.cat([_logits(model, row) for row in rows])[:, None]
 
@@ -74,34 +75,34 @@ def _hidden(model: Any, inputs: Inputs) -> torch.Tensor:
 
 
 def module_outputs(model: Any, inputs: Inputs) -> torch.Tensor:
-    """What a module of the user's own returns; raises InputError SS211 where that is not a row of floats a sample."""
+    """Return a user's module's outputs, (samples, ...) float; raises InputError SS211 if it returns anything else."""
     outputs = model(*inputs.values())
     if not isinstance(outputs, torch.Tensor):
         raise problem("SS211", f"the module returns {type(outputs).__name__}, not a tensor of logits.")
     if not outputs.is_floating_point():
         raise problem(
-            "SS211", f"the module returns {outputs.dtype}, not logits.", fix="Return what argmax is taken of."
+            "SS211", f"the module returns {outputs.dtype}, not logits.", fix="Return logits, floating-point numbers."
         )
     samples = len(next(iter(inputs.values())))
     if not outputs.ndim or len(outputs) != samples:
         raise problem(
             "SS211",
             f"the module returns shape {tuple(outputs.shape)} for {samples} samples.",
-            fix="The first axis counts samples.",
+            fix="The first axis must be the samples.",
         )
     return outputs
 
 
 def _module(model: Any, inputs: Inputs, axis: int = 1) -> torch.Tensor:
-    """Outputs whose values (classes, words) lie along an axis; the other axes are positions."""
+    """Return (samples, positions, values) outputs; `axis` of the module's outputs holds the values (classes, words)."""
     outputs = module_outputs(model, inputs).float()
     if outputs.ndim < 3:
         return outputs.reshape(len(outputs), 1, -1)
     return outputs.movedim(axis, 1).flatten(2).transpose(1, 2)
 
 
-def along(task: Task, axis: int) -> Task:
-    """The task of a module whose values lie along another axis than 1."""
+def with_value_axis(task: Task, axis: int) -> Task:
+    """Return the task of a module whose values lie along `axis` of its outputs."""
     return task if axis == 1 else replace(task, call=partial(_module, axis=axis))
 
 
@@ -142,15 +143,15 @@ _SUFFIXES = {
 
 
 def task_of(config: PretrainedConfig) -> Task:
-    """The task of a checkpoint, by the class that wrote it; raises InputError SS202 for heads without one."""
-    written = (config.architectures or [""])[0]
+    """Return the task of a checkpoint, by the class that wrote it; raises InputError SS202 for unsupported heads."""
+    class_name = (config.architectures or [""])[0]
     for suffix, name in _SUFFIXES.items():
-        if written.endswith(suffix):
+        if class_name.endswith(suffix):
             return TASKS[name]
-    if not written.endswith("Model") and written:
+    if not class_name.endswith("Model") and class_name:
         raise problem(
             "SS202",
-            f"checkpoint of {written}: no task for that head.",
+            f"checkpoint of {class_name}: this head is not supported.",
             fix=f"Supported: {', '.join(_SUFFIXES)}, and models without a head.",
         )
     return TASKS["image-embedding" if hasattr(config, "image_size") or hasattr(config, "num_channels") else "embedding"]

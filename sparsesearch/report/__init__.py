@@ -1,1 +1,1 @@
-"""Terminal tables, an HTML page with plotly, and PNG twins."""
+"""Reports: terminal tables, HTML pages with plotly, and PNG figures."""

@@ -1,4 +1,4 @@
-"""What reports show, computed once for HTML and PNG."""
+"""The numbers that reports show, for HTML and PNG."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CURVE_POINTS = 200
 
 @dataclass(frozen=True)
 class Layers:
-    """What a candidate keeps, in the order of the network.
+    """The shares of its elements that a candidate keeps, in the order of the network.
 
     Attributes:
-        rows: a name for each kind of unit.
-        blocks: those that have units.
-        kept: share of the elements, (rows, blocks); nan where a block has no such unit.
+        rows: name of each kind of unit.
+        blocks: indices of the blocks that have units.
+        kept: share of the elements, (rows, blocks); nan if a block has no such unit.
     """
 
     rows: list[str]
@@ -36,7 +36,7 @@ class Layers:
 
 @dataclass(frozen=True)
 class Rung:
-    """What one fidelity of a search cost: candidates measured (or trained), and tokens."""
+    """The cost of one fidelity of a search: number of candidates measured (or trained), and tokens."""
 
     name: str
     count: int
@@ -45,30 +45,30 @@ class Rung:
 
 @dataclass(frozen=True)
 class Curve:
-    """A value over selection tokens spent."""
+    """Values after numbers of selection tokens spent, both (points,)."""
 
     tokens: list[int]
     values: list[float]
 
 
 def rows_of(space: Space) -> list[str]:
-    """Names of the kinds of units that a space has, in its order."""
+    """Return the names of the kinds of units of a space, in its order."""
     return list(dict.fromkeys(row_name(u.module, u.kind) for u in space.units))
 
 
 def layers(space: Space, genome: Genome) -> Layers:
-    """What a genome keeps; units of one kind in one block, such as experts, are counted together."""
+    """Return the shares that a genome keeps; units of one kind in one block, such as experts, are counted together."""
     rows, blocks = rows_of(space), sorted({u.block for u in space.units})
     kept, total = np.zeros((len(rows), len(blocks))), np.zeros((len(rows), len(blocks)))
     for unit, level in zip(space.units, genome.levels.tolist(), strict=True):
-        place = rows.index(row_name(unit.module, unit.kind)), blocks.index(unit.block)
-        kept[place] += unit.levels[level]
-        total[place] += unit.total
+        cell = rows.index(row_name(unit.module, unit.kind)), blocks.index(unit.block)
+        kept[cell] += unit.levels[level]
+        total[cell] += unit.total
     return Layers(rows, blocks, np.divide(kept, total, out=np.full_like(kept, np.nan), where=total > 0))
 
 
 def row_name(module: str, kind: str) -> str:
-    """A unit's name without its block."""
+    """Return a unit's name without its block."""
     leaf = printable(module.rsplit(".", 1)[-1])
     names = {
         "sparsity": f"{leaf} sparsity",
@@ -80,18 +80,18 @@ def row_name(module: str, kind: str) -> str:
 
 
 def search_evaluations(results: RunResults) -> list[tuple[int, Evaluation]]:
-    """Evaluations at the search's most expensive rung with the tokens spent when they were made."""
-    spent, found = 0, []
+    """Return (tokens spent until then, evaluation) of the evaluations at the search's most expensive rung."""
+    spent, evaluations = 0, []
     for evaluation in results.evaluations:
         spent += (evaluation.sequences - evaluation.known) * results.info["length"]
-        found.append((spent, evaluation))
-    sizes = {e.sequences for _, e in found if e.sequences < results.info["selection_sequences"]}
+        evaluations.append((spent, evaluation))
+    sizes = {e.sequences for _, e in evaluations if e.sequences < results.info["selection_sequences"]}
     top = max(sizes, default=results.info["selection_sequences"])
-    return [(tokens, e) for tokens, e in found if e.sequences == top and e.status == "ok"]
+    return [(tokens, e) for tokens, e in evaluations if e.sequences == top and e.status == "ok"]
 
 
 def best_so_far(results: RunResults) -> Curve:
-    """Best quality among candidates within every limit, measured on the search's own samples."""
+    """Return the best quality so far among candidates within all limits, measured on the search's own samples."""
     tokens, values = [], []
     for spent, evaluation in search_evaluations(results):
         if results.space.feasible(evaluation.genome):
@@ -101,42 +101,43 @@ def best_so_far(results: RunResults) -> Curve:
 
 
 def hypervolume_so_far(results: RunResults, reference: Sequence[float] | None = None) -> Curve:
-    """Hypervolume of what was found up to each point, on the search's own samples.
+    """Return the hypervolume of the candidates measured so far, on the search's own samples.
 
     Args:
-        reference: the point that it reaches up to; the run's own where None.
+        reference: reference point of the hypervolume, (objectives,); None: the run's own.
     """
-    made = [(t, e) for t, e in search_evaluations(results) if results.space.feasible(e.genome)]
-    points = np.array([results.point(e) for _, e in made])
-    up_to = results.reference() if reference is None else reference
-    ends = np.unique(np.linspace(1, max(len(made), 1), min(len(made), CURVE_POINTS)).astype(int)).tolist()
-    return Curve([made[n - 1][0] for n in ends], [pareto.hypervolume(points[:n], up_to) for n in ends])
+    evaluations = [(t, e) for t, e in search_evaluations(results) if results.space.feasible(e.genome)]
+    points = np.array([results.point(e) for _, e in evaluations])
+    reference = results.reference() if reference is None else reference
+    count = len(evaluations)
+    ends = np.unique(np.linspace(1, max(count, 1), min(count, CURVE_POINTS)).astype(int)).tolist()
+    return Curve([evaluations[n - 1][0] for n in ends], [pareto.hypervolume(points[:n], reference) for n in ends])
 
 
 def rungs(results: RunResults) -> list[Rung]:
-    """What every fidelity cost, the cheapest first: measurements by their samples, then training."""
+    """Return the cost of every fidelity, the cheapest first: measurements by number of samples, then training."""
     length, pool = int(results.info["length"]), results.info["selection_sequences"]
-    measured: dict[int, list[int]] = {}
+    tokens_by_size: dict[int, list[int]] = {}
     for evaluation in results.evaluations:
-        measured.setdefault(evaluation.sequences, []).append((evaluation.sequences - evaluation.known) * length)
-    found = []
-    for sequences, spent in sorted(measured.items()):
-        each = f"{sequences * length:,} {counted(results)}"
-        name = f"all selection data ({each})" if sequences == pool else f"search, {each}"
-        found.append(Rung(name, len(spent), sum(spent)))
+        tokens_by_size.setdefault(evaluation.sequences, []).append((evaluation.sequences - evaluation.known) * length)
+    fidelities = []
+    for sequences, spent in sorted(tokens_by_size.items()):
+        size = f"{sequences * length:,} {count_unit(results)}"
+        name = f"all selection data ({size})" if sequences == pool else f"search, {size}"
+        fidelities.append(Rung(name, len(spent), sum(spent)))
     trained = {e.trained for e in results.climbed}
     for tokens in sorted(trained):
         lines = [line for line in results.lines(results.run.ledger) if line["phase"] == f"training {tokens}"]
         count = sum(e.trained == tokens for e in results.climbed)
-        found.append(Rung(f"trained to {tokens:,} tokens", count, sum(line["tokens"] for line in lines)))
-    return found
+        fidelities.append(Rung(f"trained to {tokens:,} tokens", count, sum(line["tokens"] for line in lines)))
+    return fidelities
 
 
-def counted(results: RunResults) -> str:
-    """What selection data are counted in."""
+def count_unit(results: RunResults) -> str:
+    """Return the unit in which selection data are counted."""
     return "tokens" if results.info["length"] > 1 else "samples"
 
 
-def scale(cost: str) -> tuple[float, str]:
-    """What a figure multiplies a cost by, and what it calls that."""
+def axis_scale(cost: str) -> tuple[float, str]:
+    """Return the factor by which a figure multiplies a cost, and the text of the axis."""
     return 1e-6 if cost == LATENCY else 1.0, axis_text(cost)

@@ -1,4 +1,4 @@
-"""A run as an Optuna study in a journal file, which `optuna-dashboard FILE` opens; a view, made anew each time."""
+"""Writes a run as an Optuna study into a journal file, which `optuna-dashboard FILE` opens; rewritten each time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sparsesearch.runs.results import RunResults
 
 
 class Mirror:
-    """`optuna.journal` of a run: a trial for every measured candidate within the limits.
+    """The `optuna.journal` of a run, with a trial for every measured candidate within the limits.
 
     Parameters are the levels of all units, values the objectives, user attributes the id, origin and sequences.
     """
 
     def __init__(self, results: RunResults) -> None:
-        """Begin the file anew, with what the run has so far."""
+        """Start a new file with the run's evaluations so far."""
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
@@ -37,16 +37,16 @@ class Mirror:
             unit.name: optuna.distributions.IntDistribution(0, int(top))
             for unit, top in zip(results.space.units, results.space.max_levels, strict=True)
         }
-        self._seen = 0
+        self._written = 0
         self.update(results)
 
     def update(self, results: RunResults) -> None:
-        """Add what the run has measured since."""
+        """Add the evaluations that the run made since the last update."""
         import optuna
 
         space = results.space
-        new, self._seen = results.evaluations[self._seen :], len(results.evaluations)
-        inside = [e for e in new if e.status == "ok" and space.feasible(e.genome)]
+        new, self._written = results.evaluations[self._written :], len(results.evaluations)
+        feasible = [e for e in new if e.status == "ok" and space.feasible(e.genome)]
         self._study.add_trials(
             optuna.create_trial(
                 params={unit.name: int(level) for unit, level in zip(space.units, e.genome.levels, strict=True)},
@@ -54,7 +54,7 @@ class Mirror:
                 values=results.point(e),
                 user_attrs={"id": e.genome.id, "origin": e.origin, "sequences": e.sequences},
             )
-            for e in inside
+            for e in feasible
         )
 
 

@@ -1,4 +1,4 @@
-"""The files of a run that reports alone read, with types and ranges checked: they may be anybody's."""
+"""Reads the files of a run that only reports use; types and ranges are checked, since files are not trusted."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Share = Annotated[Number, Field(ge=-1, le=1)]
 T = TypeVar("T")
 
 
-class Screened(TypedDict):
+class Screening(TypedDict):
     proxy: str
     tau: Share
     tau_range: Annotated[list[Share], Field(min_length=2, max_length=2)]
     candidates: Count
 
 
-class Timed(TypedDict):
+class Latency(TypedDict):
     measured_ns: Annotated[Number, Field(gt=0)]
     measured_bytes: Number
     predicted_ns: NotRequired[Annotated[Number, Field(gt=0)]]
@@ -52,7 +52,7 @@ class Progress(TypedDict):
     error: str
 
 
-class Proxy(TypedDict):
+class ProxyAgreement(TypedDict):
     tau: Share | None
     tau_range: Annotated[list[Share | None], Field(min_length=2, max_length=2)]
     control: bool
@@ -64,14 +64,14 @@ class Training(TypedDict):
     tokens: Count
 
 
-class Audited(TypedDict):
+class AuditFile(TypedDict):
     quality: str
-    proxies: dict[str, Proxy]
+    proxies: dict[str, ProxyAgreement]
     training: NotRequired[Training]
 
 
-_SCREENED, _PROGRESS, _AUDITED = TypeAdapter(Screened), TypeAdapter(Progress), TypeAdapter(Audited)
-_TIMED, _REQUEST, _TESTS = TypeAdapter(dict[str, Timed]), TypeAdapter(Request), TypeAdapter(dict[str, Number])
+_SCREENING, _PROGRESS, _AUDIT = TypeAdapter(Screening), TypeAdapter(Progress), TypeAdapter(AuditFile)
+_LATENCIES, _REQUEST, _TESTS = TypeAdapter(dict[str, Latency]), TypeAdapter(Request), TypeAdapter(dict[str, Number])
 
 
 def _document(results: RunResults, path: Path, kind: TypeAdapter[T]) -> T | None:
@@ -81,36 +81,36 @@ def _document(results: RunResults, path: Path, kind: TypeAdapter[T]) -> T | None
         return kind.validate_python(results.run.read(path), strict=True)
 
 
-def screened(results: RunResults) -> Screened | None:
-    """How a proxy agreed with measurements; None if none was asked."""
-    return _document(results, results.run.screen, _SCREENED)
+def read_screening(results: RunResults) -> Screening | None:
+    """Read the agreement of the screening proxy with measurements; None if there was no screening."""
+    return _document(results, results.run.screen, _SCREENING)
 
 
-def test_values(results: RunResults) -> dict[str, float]:
-    """What was measured on test data, by name there; empty if nothing was."""
+def read_test_values(results: RunResults) -> dict[str, float]:
+    """Read the measurements on test data, by `name_in_tests`; empty if there are none."""
     return _document(results, results.run.test, _TESTS) or {}
 
 
-def progress(results: RunResults) -> Progress | None:
-    """What the controller keeps of itself; None for runs of before it did."""
+def read_progress(results: RunResults) -> Progress | None:
+    """Read the controller's progress; None for old runs, which have none."""
     return _document(results, results.run.progress, _PROGRESS)
 
 
-def latencies(results: RunResults) -> dict[str, Any]:
-    """What finalists took, by candidate id, `dense` and `setting`; empty if nothing was measured."""
+def read_latencies(results: RunResults) -> dict[str, Any]:
+    """Read the measured latencies, by candidate id and `dense`, with the `setting`; empty if there are none."""
     run = results.run
     if not run.latency_measured.exists():
         return {}
     with sound(run.latency_measured):
-        found = dict(run.read(run.latency_measured))
-        setting = _REQUEST.validate_python(found.pop("setting"), strict=True)
-        timed = _TIMED.validate_python(found, strict=True)
-        if len({len(each) for each in timed.values()}) != 1 or "dense" not in timed:
-            raise ValueError("the same numbers are expected of each candidate, and of dense")
-        return {**timed, "setting": setting}
+        document = dict(run.read(run.latency_measured))
+        setting = _REQUEST.validate_python(document.pop("setting"), strict=True)
+        latencies = _LATENCIES.validate_python(document, strict=True)
+        if len({len(latency) for latency in latencies.values()}) != 1 or "dense" not in latencies:
+            raise ValueError("each candidate, and dense, must have the same numbers")
+        return {**latencies, "setting": setting}
 
 
-def audited(path: Path) -> Audited:
-    """What an `audit.json` says; raises DamagedFile SS601."""
+def read_audit(path: Path) -> AuditFile:
+    """Read an `audit.json`; raises DamagedFile SS601."""
     with sound(path):
-        return _AUDITED.validate_python(read_json(path), strict=True)
+        return _AUDIT.validate_python(read_json(path), strict=True)

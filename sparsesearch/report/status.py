@@ -1,4 +1,4 @@
-"""What a run is doing, or how it ended: read from its files by a process that has nothing to do with it."""
+"""The status of a run: what it is doing, or how it ended, read from its files by another process."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ from rich.text import Text
 
 from sparsesearch.config import RunConfig, load_config
 from sparsesearch.errors import DamagedFile, printable, problem
-from sparsesearch.report.run_files import progress
-from sparsesearch.report.series import Series, per_second, searched, series_of
+from sparsesearch.report.run_files import read_progress
+from sparsesearch.report.series import SearchSeries, budgeted_evaluations, evaluation_rates, series_of
 from sparsesearch.report.texts import cost_text
 from sparsesearch.runs.ledger import TRAINING_PASSES
 from sparsesearch.runs.results import RunResults
 
-# What each state means, and what can be done about it.
+# Explanation of each state, and what to do.
 STATES = {
     "running": "",
-    "busy": "a command that trains or measures its candidates",
+    "busy": "a command is training or measuring its candidates",
     "finished": "",
-    "interrupted": "'sparsesearch resume {path}' goes on",
+    "interrupted": "continue with 'sparsesearch resume {path}'",
     "failed": "{error}",
-    "crashed": "its controller ended without a word; 'sparsesearch resume {path}' goes on",
+    "crashed": "the controller died without recording an exit; continue with 'sparsesearch resume {path}'",
 }
 STYLES = {"running": "green", "busy": "green", "finished": "bold", "failed": "red", "crashed": "red"}
 
 
 def status_json(path: Path) -> dict[str, Any]:
-    """What `status --json` prints.
+    """Return the document that `status --json` prints.
 
-    Times are seconds, dates ISO 8601 in local time; null is what nobody knows (yet).
+    Times are seconds, dates ISO 8601 in local time; unknown values are null.
 
-    Raises InputError SS600 where there is no run, SS602 where it is no search.
+    Raises InputError SS600 if there is no run, SS602 if the run is not a search.
     """
     results = RunResults(path)
     run, now = results.run, time.time()
     if (kind := results.info.get("kind", "search")) != "search":
-        raise problem("SS602", f"{path} is an {kind}; status is of searches.")
+        raise problem("SS602", f"{path} is an {kind}; status shows searches only.")
     holder = run.holder()
-    kept = _kept(results)
+    progress = _read_progress(results)
     config, series = load_config(run.config), series_of(results)
-    state = _state(kept, holder, run.front.exists())
-    phase = _phase(kept, now) if state not in ("busy", "finished") and kept else None
+    state = _state(progress, holder, run.front.exists())
+    phase = _phase(progress, now) if state not in ("busy", "finished") and progress else None
     evaluations, tokens = _evaluations_json(results, config, state, phase), _tokens_json(results, config)
     ledger = results.lines(results.run.ledger)
-    rates, seconds = per_second(ledger), sum(line["seconds"] for line in ledger)
+    rates, seconds = evaluation_rates(ledger), sum(line["seconds"] for line in ledger)
     running = state == "running"
     return {
         "run": str(run.path),
         "state": state,
         "controller": holder,
-        "error": kept.get("error") or None,
+        "error": progress.get("error") or None,
         "searcher": config.search.searcher,
         "executor": {"kind": config.executor.kind, "workers": _workers(config)},
         "phase": phase if running else None,
@@ -77,25 +77,25 @@ def status_json(path: Path) -> dict[str, Any]:
 def _evaluations_json(
     results: RunResults, config: RunConfig, state: str, phase: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """How many the search has made, and may make."""
-    begun = len({(e.genome, e.draw) for e in searched(results)})
-    done = results.info.get("search_evaluations", begun) if state == "finished" else begun
-    # The phase knows the default budget too.
-    asked = (phase["total"] if phase and phase["name"].startswith("search") else None) or config.search.evals
-    return {"done": done, "budget": asked}
+    """Return the number of evaluations of the search, and its budget."""
+    started = len({(e.genome, e.draw) for e in budgeted_evaluations(results)})
+    done = results.info.get("search_evaluations", started) if state == "finished" else started
+    # The total of the phase includes a default budget, which the configuration does not have.
+    budget = (phase["total"] if phase and phase["name"].startswith("search") else None) or config.search.evals
+    return {"done": done, "budget": budget}
 
 
 def _tokens_json(results: RunResults, config: RunConfig) -> dict[str, Any]:
-    """Tokens that count against the search's budget, those of gradients as often as they do there."""
+    """Return the tokens that count against the search's budget, where those of training count several times."""
     spent = sum(
         (e.sequences - e.known) * results.info["length"] + TRAINING_PASSES * e.trained * (e.sequences > e.known)
-        for e in searched(results)
+        for e in budgeted_evaluations(results)
     )
     return {"spent": spent + results.learning_tokens, "budget": config.search.tokens}
 
 
-def _front_json(results: RunResults, series: Series, state: str) -> dict[str, Any]:
-    """The front: the final one where there is one and nobody searches, else what the search has reached."""
+def _front_json(results: RunResults, series: SearchSeries, state: str) -> dict[str, Any]:
+    """Return the front: the final one if there is one and the search has ended, else the search's front so far."""
     front = results.front if results.final else []
     at_end = bool(front) and state in ("finished", "busy")
     shown = front if at_end else series.front
@@ -105,49 +105,50 @@ def _front_json(results: RunResults, series: Series, state: str) -> dict[str, An
         "front": len(shown),
         "hypervolume": results.hypervolume() if at_end else _finite(series.hypervolume),
         "best": {
-            name: {"id": one.genome.id} | {o: results.values(one)[o] for o in results.objectives}
-            for name, one in best.items()
+            name: {"id": evaluation.genome.id} | {o: results.values(evaluation)[o] for o in results.objectives}
+            for name, evaluation in best.items()
         },
     }
 
 
-def _kept(results: RunResults) -> dict[str, Any]:
-    """What the controller keeps of itself; nothing if that is missing or damaged, since nothing else depends on it."""
+def _read_progress(results: RunResults) -> dict[str, Any]:
+    """Read the controller's progress; empty if the file is missing or damaged, since nothing else depends on it."""
     with suppress(DamagedFile):
-        return dict(progress(results) or {})
+        return dict(read_progress(results) or {})
     return {}
 
 
-def _state(kept: dict[str, Any], holder: str | None, has_front: bool) -> str:
-    said = kept.get("state")
+def _state(progress: dict[str, Any], holder: str | None, has_front: bool) -> str:
+    recorded = progress.get("state")
     if holder:
-        return "running" if said in (None, "running") else "busy"
-    if said == "running":
+        return "running" if recorded in (None, "running") else "busy"
+    if recorded == "running":
         return "crashed"
-    return str(said or ("finished" if has_front else "interrupted"))
+    return str(recorded or ("finished" if has_front else "interrupted"))
 
 
-def _phase(kept: dict[str, Any], now: float) -> dict[str, Any]:
+def _phase(progress: dict[str, Any], now: float) -> dict[str, Any]:
     return {
-        "name": kept["phase"],
-        "done": kept["done"],
-        "total": kept["total"] or None,
-        "seconds": now - kept["phase_began"],
-        # Steps a second, without those that a resumed run had made before.
-        "per_second": _rate(kept),
+        "name": progress["phase"],
+        "done": progress["done"],
+        "total": progress["total"] or None,
+        "seconds": now - progress["phase_began"],
+        "per_second": _rate(progress),
     }
 
 
-def _rate(kept: dict[str, Any]) -> float | None:
-    if kept["first"] is None or kept["done"] <= kept["first"] or kept["updated"] <= kept["first_at"]:
+def _rate(progress: dict[str, Any]) -> float | None:
+    """Return steps per second of this phase, without those that a resumed run had made before."""
+    first, first_at = progress["first"], progress["first_at"]
+    if first is None or progress["done"] <= first or progress["updated"] <= first_at:
         return None
-    return float((kept["done"] - kept["first"]) / (kept["updated"] - kept["first_at"]))
+    return float((progress["done"] - first) / (progress["updated"] - first_at))
 
 
 def _eta(
     phase: dict[str, Any] | None, evals: int, tokens: dict[str, Any], config: RunConfig, spent: float
 ) -> float | None:
-    """Seconds until the phase ends, by the budget that ends it first."""
+    """Return the seconds until the phase ends, by the budget that ends it first."""
     if phase is None or not phase["per_second"]:
         return None
     left = []
@@ -178,65 +179,65 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def status_view(found: dict[str, Any]) -> RenderableType:
-    """The same for a terminal."""
-    said = STATES[found["state"]].format(path=found["run"], error=found["error"])
-    name, style = printable(Path(found["run"]).name), STYLES.get(found["state"], "yellow")
-    head = Text.assemble(name, "  ", (found["state"], style), printable(f"  {said}".rstrip()))
+def status_view(status: dict[str, Any]) -> RenderableType:
+    """Return the document of `status_json` as a table for the terminal."""
+    explanation = STATES[status["state"]].format(path=status["run"], error=status["error"])
+    name, style = printable(Path(status["run"]).name), STYLES.get(status["state"], "yellow")
+    head = Text.assemble(name, "  ", (status["state"], style), printable(f"  {explanation}".rstrip()))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
-    for name, text in _rows(found):
+    for name, text in _rows(status):
         table.add_row(name, text)
     return Group(head, table)
 
 
-def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
-    executor, rows = found["executor"], []
+def _rows(status: dict[str, Any]) -> list[tuple[str, str]]:
+    executor, rows = status["executor"], []
     workers = f"{executor['workers']} {executor['kind']} worker{'s' if executor['workers'] > 1 else ''}"
-    if found["controller"]:
-        rows.append(("controller", f"{found['controller']}, {workers}"))
-    if phase := found["phase"]:
+    if status["controller"]:
+        rows.append(("controller", f"{status['controller']}, {workers}"))
+    if phase := status["phase"]:
         of = f" of {phase['total']:,}" if phase["total"] else ""
         rows.append(("phase", f"{phase['name']}: {phase['done']:,}{of}, {_duration(phase['seconds'])}"))
-    elif found["stopped_in"]:
-        rows.append(("stopped in", found["stopped_in"]))
-    rows.append(("evaluations", _evaluations(found)))
-    rows.append(("tokens", _tokens(found["tokens"])))
-    if found["hours"]["budget"]:
-        spent = _duration(found["hours"]["spent"] * 3600)
-        rows.append(("time", f"{spent} of {_duration(found['hours']['budget'] * 3600)}"))
-    if found["state"] == "running":
-        eta = found["eta_seconds"]
+    elif status["stopped_in"]:
+        rows.append(("stopped in", status["stopped_in"]))
+    rows.append(("evaluations", _evaluations(status)))
+    rows.append(("tokens", _tokens(status["tokens"])))
+    if status["hours"]["budget"]:
+        spent = _duration(status["hours"]["spent"] * 3600)
+        rows.append(("time", f"{spent} of {_duration(status['hours']['budget'] * 3600)}"))
+    if status["state"] == "running":
+        eta = status["eta_seconds"]
         rows.append(("left", f"about {_duration(eta)} of this phase" if eta is not None else "unknown"))
-    limits = f" within {', '.join(found['limits'])}" if found["limits"] else ""
-    if found["front"]:
-        volume = "" if found["hypervolume"] is None else f", hypervolume {found['hypervolume']:.4g}"
-        rows.append(("front", f"{found['front']} candidates{limits}, on {found['measured_on']}{volume}"))
-        for name, best in found["best"].items():
-            values = ", ".join(f"{n} {_value(n, best[n])}" for n in found["objectives"])
+    limits = f" within {', '.join(status['limits'])}" if status["limits"] else ""
+    if status["front"]:
+        volume = "" if status["hypervolume"] is None else f", hypervolume {status['hypervolume']:.4g}"
+        rows.append(("front", f"{status['front']} candidates{limits}, on {status['measured_on']}{volume}"))
+        for name, best in status["best"].items():
+            values = ", ".join(f"{n} {_value(n, best[n])}" for n in status["objectives"])
             rows.append((f"best {name}", f"{values}  ({best['id']})"))
     else:
         rows.append(("front", f"nothing measured{limits} yet"))
-    ago = time.time() - datetime.fromisoformat(found["last_activity"]).timestamp()
-    rows.append(("last activity", f"{found['last_activity'].replace('T', ' ')[:19]} ({_duration(max(ago, 0))} ago)"))
+    ago = time.time() - datetime.fromisoformat(status["last_activity"]).timestamp()
+    rows.append(("last activity", f"{status['last_activity'].replace('T', ' ')[:19]} ({_duration(max(ago, 0))} ago)"))
     return rows
 
 
-def _evaluations(found: dict[str, Any]) -> str:
-    evaluations, rate = found["evaluations"], found["evaluations_per_second"]
+def _evaluations(status: dict[str, Any]) -> str:
+    evaluations, rate = status["evaluations"], status["evaluations_per_second"]
     of = f" of {evaluations['budget']:,}" if evaluations["budget"] else ""
     text = f"{evaluations['done']:,}{of}"
     if evaluations["measured"] != evaluations["done"]:
-        text += f"; {evaluations['measured']:,} measurements in all"
+        text += f"; {evaluations['measured']:,} measurements in total"
     text += f", {evaluations['failed']} failed" if evaluations["failed"] else ""
-    return text + (f", {rate:.3g}/s" if rate and found["state"] == "running" else "")
+    return text + (f", {rate:.3g}/s" if rate and status["state"] == "running" else "")
 
 
 def _tokens(tokens: dict[str, Any]) -> str:
     of = f" of {tokens['budget']:,} ({tokens['spent'] / tokens['budget']:.0%})" if tokens["budget"] else ""
     text = f"{tokens['spent']:,}{of}"
-    text += f"; {tokens['measured']:,} in all" if tokens["measured"] > tokens["spent"] else ""
-    return text + (f"; {tokens['supernet']:,} of training the supernet" if tokens["supernet"] else "")
+    text += f"; {tokens['measured']:,} in total" if tokens["measured"] > tokens["spent"] else ""
+    return text + (f"; {tokens['supernet']:,} for training the supernet" if tokens["supernet"] else "")
 
 
 def _value(name: str, value: float) -> str:
@@ -244,8 +245,9 @@ def _value(name: str, value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """As `42 s`, `3 min 5 s` or `2 h 7 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+    """Return a text such as `42 s`, `3 min 5 s` or `2 h 7 min`."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    minutes = rounded // 60
+    return f"{minutes} min {rounded % 60} s" if rounded < 3600 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,4 +1,4 @@
-"""Rich tables and bars for the terminal."""
+"""Tables and bars for the terminal."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from rich.console import Console
 from rich.table import Table
 
 from sparsesearch.report.facts import row_name
-from sparsesearch.report.payload import named
-from sparsesearch.report.run_files import test_values
-from sparsesearch.report.texts import cost_name, cost_text, request_text, short
+from sparsesearch.report.payload import listed_candidates
+from sparsesearch.report.run_files import read_test_values
+from sparsesearch.report.texts import cost_name, cost_text, request_text, short_number
 from sparsesearch.runs.results import RunResults, name_in_tests
 from sparsesearch.searchers import Evaluation
 from sparsesearch.space import COSTS, Space
 
-# Columns of the shortest bar that still says something.
-LEAST_BAR = 3
+# Fewest columns of a bar.
+MIN_BAR_WIDTH = 3
 
 
 def front_table(results: RunResults, candidates: list[Evaluation], title: str, within: Space | None = None) -> Table:
-    """Candidates with quality, and each cost as a count and as a share of dense; dense and uniform for comparison.
+    """Return a table of candidates with quality and costs, as counts and shares of dense; then uniform ones and dense.
 
-    Where rungs of training were climbed, how many tokens each was trained on.
+    If the run has rungs of training, the table has the tokens that each candidate was trained on.
 
     Args:
         within: a space whose limits uniform candidates must respect to be shown; None shows all.
@@ -33,7 +33,7 @@ def front_table(results: RunResults, candidates: list[Evaluation], title: str, w
     costs = [c for c in COSTS if c in results.objectives[1:]] or ["params"]
     costs += [c for c in ("params", "nonzeros") if c not in costs]
     table = Table(title=title, title_justify="left")
-    # An id that is cut short names nothing; names of picks may take several lines.
+    # An id must not be cut short; names of picks may take several lines.
     table.add_column("id", no_wrap=True)
     table.add_column("pick", overflow="fold")
     for name in (results.quality, *map(cost_name, costs)):
@@ -41,13 +41,13 @@ def front_table(results: RunResults, candidates: list[Evaluation], title: str, w
     climbed = any(e.trained for e in candidates)
     if climbed:
         table.add_column("trained", justify="right")
-    names = {e.genome: name for e, name in named(results)}
+    names = {e.genome: name for e, name in listed_candidates(results)}
     picks = {e.genome for e in results.picks().values()}
 
     def add(evaluation: Evaluation, name: str, style: str = "") -> None:
         cells = [f"{cost_text(c, evaluation.costs[c])} ({evaluation.costs[c] / dense[c]:.0%})" for c in costs]
         if climbed:
-            cells.append(short(evaluation.trained) if evaluation.trained else "")
+            cells.append(short_number(evaluation.trained) if evaluation.trained else "")
         table.add_row(evaluation.genome.id, name, f"{evaluation.quality:.4f}", *cells, style=style)
 
     for evaluation in candidates:
@@ -63,18 +63,18 @@ def front_table(results: RunResults, candidates: list[Evaluation], title: str, w
 
 
 def print_summary(results: RunResults, console: Console) -> None:
-    """What a finished search prints: the front, the picks, test perplexities, and where everything is."""
+    """Print the summary of a finished search: its front, picks, test values, and the paths of its files."""
     limits = ", ".join(b.text for b in results.space.bounds) or "none"
     title = f"Front of {results.run.path.name}: {len(results.front)} candidates, limits: {limits}"
     console.print(front_table(results, results.front, title))
-    if test := test_values(results):
-        named = {"dense": results.dense, **results.picks()}
-        named |= {b.origin: b for b in results.compared_baselines()}
-        parts = [f"{name} {test[name_in_tests(e)]:.4g}" for name, e in named.items() if e and name_in_tests(e) in test]
+    if test := read_test_values(results):
+        tested = {"dense": results.dense, **results.picks()}
+        tested |= {b.origin: b for b in results.compared_baselines()}
+        parts = [f"{name} {test[name_in_tests(e)]:.4g}" for name, e in tested.items() if e and name_in_tests(e) in test]
         console.print(f"Test {results.test_metric}: {', '.join(parts)}", highlight=False, soft_wrap=True)
     path = results.run.path
-    learned = f", {results.learning_tokens:,} of learning" if results.learning_tokens else ""
-    learned += f", {results.supernet_tokens:,} of training the supernet" if results.supernet_tokens else ""
+    learned = f", {results.learning_tokens:,} for learning" if results.learning_tokens else ""
+    learned += f", {results.supernet_tokens:,} for training the supernet" if results.supernet_tokens else ""
     console.print(f"{len(results.evaluations)} evaluations, {results.tokens:,} tokens{learned}.", highlight=False)
     console.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)
     export = f"sparsesearch export {path} --pick knee --out smaller-model"
@@ -82,7 +82,7 @@ def print_summary(results: RunResults, console: Console) -> None:
 
 
 def unit_bars(space: Space, candidate: Evaluation) -> Table:
-    """A bar for every unit: what is kept."""
+    """Return a table with a bar for every unit, showing the share that a candidate keeps."""
     table = Table(title=f"Candidate {candidate.genome.id}", title_justify="left")
     table.add_column("unit")
     table.add_column("kept", justify="right")
@@ -94,47 +94,47 @@ def unit_bars(space: Space, candidate: Evaluation) -> Table:
     return table
 
 
-def latency_table(results: RunResults, found: dict[str, Any]) -> Table:
-    """Milliseconds and megabytes of finalists as measured, and the share of dense that was predicted.
+def latency_table(results: RunResults, latencies: dict[str, Any]) -> Table:
+    """Return a table of measured milliseconds and megabytes of finalists, and of predicted shares of dense.
 
-    The error is that of the share: how fast the machine was when the table was made plays no part in it.
+    The error is that of the share, so it does not depend on the speed of the machine when the table was made.
 
     Args:
-        found: of `export.latency.measure_finalists`.
+        latencies: as `run_files.read_latencies` returns them.
     """
-    setting, dense = found["setting"], found["dense"]
+    setting, dense = latencies["setting"], latencies["dense"]
     table = Table(title=f"Measured: {request_text(setting)}", title_justify="left")
     predicted = "predicted_ns" in dense
     heads = ["ms", "of dense", *(["predicted", "error"] if predicted else [])]
     heads += ["MB", *(["MB predicted at most"] if predicted else [])]
     for head in ("id", *heads):
         table.add_column(head, justify="left" if head == "id" else "right")
-    for name, taken in found.items():
+    for name, latency in latencies.items():
         if name == "setting":
             continue
-        ns = taken["measured_ns"]
+        ns = latency["measured_ns"]
         cells = [f"{ns / 1e6:.3g}", f"{ns / dense['measured_ns']:.0%}"]
         if predicted:
-            share = taken["predicted_ns"] / dense["predicted_ns"]
+            share = latency["predicted_ns"] / dense["predicted_ns"]
             cells += [f"{share:.0%}", f"{share * dense['measured_ns'] / ns - 1:+.1%}"]
         memory = ["measured_bytes", *(["predicted_bytes"] if predicted else [])]
-        table.add_row(name, *cells, *(f"{taken[kind] / 1e6:.3g}" for kind in memory))
+        table.add_row(name, *cells, *(f"{latency[kind] / 1e6:.3g}" for kind in memory))
     return table
 
 
 def block_bars(space: Space, candidate: Evaluation, width: int) -> Table | None:
-    """The same with a row for each block, so that a deep network fits on a screen of `width` columns.
+    """Return a table with a row for each block, so that a deep network fits on a screen of `width` columns.
 
-    None where it does not: where there are more kinds of units than columns, or several of one kind in a block.
+    None if it does not fit: if there are too many kinds of units, or several units of one kind in a block.
     """
     rows = list(dict.fromkeys(row_name(u.module, u.kind) for u in space.units))
     kept = {
         (u.block, row_name(u.module, u.kind)): 1 - u.removed_fraction(level)
         for u, level in zip(space.units, candidate.genome.levels.tolist(), strict=True)
     }
-    # A column holds a bar, a space and `100%`; two spaces lie between columns.
+    # A column is a bar, a space and `100%`; two spaces separate columns.
     size = min((width - len("block")) // len(rows) - 7, 16)
-    if size < LEAST_BAR or len(kept) < len(space.units):
+    if size < MIN_BAR_WIDTH or len(kept) < len(space.units):
         return None
     table = Table(
         title=f"Candidate {candidate.genome.id}: what each block keeps",
@@ -156,11 +156,11 @@ def block_bars(space: Space, candidate: Evaluation, width: int) -> Table | None:
 
 
 def _share(kept: float | None, size: int) -> str:
-    """A bar and a percentage; nothing where a block has no such unit."""
+    """Return a bar and a percentage; empty if a block has no such unit."""
     return "" if kept is None else f"{_bar(kept, size):<{size}} {kept:>4.0%}"
 
 
 def _bar(kept: float, size: int) -> str:
-    """A bar of `size` columns at most, to an eighth of one; what is kept at all shows."""
+    """Return a bar of at most `size` columns, with a resolution of an eighth; any share above zero is visible."""
     eighths = max(round(kept * size * 8), int(kept > 0))
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

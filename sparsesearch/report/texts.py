@@ -1,14 +1,14 @@
-"""Numbers and names of costs as tables, pages and figures show them."""
+"""Texts of numbers and names of costs for tables, pages and figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# The cost that is counted in nanoseconds.
+# The cost in nanoseconds.
 LATENCY = "latency_ns"
-# What axes say of a quality or a cost; others are called by their names.
-AXES = {
+# Axis texts of qualities and costs; others are shown by their names.
+AXIS_TEXTS = {
     "kl": "KL divergence to dense",
     "sparse_kl": "KL divergence to dense, its top outcomes",
     "error": "share classified wrongly",
@@ -24,12 +24,12 @@ AXES = {
 
 
 def axis_text(name: str) -> str:
-    """A quality or a cost in the words of an axis."""
-    return AXES.get(name, name)
+    """Return the axis text of a quality or a cost."""
+    return AXIS_TEXTS.get(name, name)
 
 
 def request_text(setting: Mapping[str, Any]) -> str:
-    """The request that was timed and the device, in one line; `setting` as latency tables have it."""
+    """Return the timed request and the device in one line; `setting` as in latency tables."""
     tokens = f", {setting['prompt']} tokens read" if setting["prompt"] else ""
     tokens += f", {setting['generated']} generated" if setting["generated"] else ""
     threads = setting["threads"]
@@ -37,9 +37,9 @@ def request_text(setting: Mapping[str, Any]) -> str:
     return f"batch {setting['batch']}{tokens}, {setting['dtype']}{cpu}, on {setting['hardware']}"
 
 
-def short(value: float) -> str:
-    """A count with three significant digits and K, M, G."""
-    value = float(f"{value:.3g}")  # rounded first: 999,600 is 1M, not 1000K
+def short_number(value: float) -> str:
+    """Return a count with three significant digits and K, M or G."""
+    value = float(f"{value:.3g}")  # rounded first, so that 999,600 is 1M, not 1000K
     for scale, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
         if abs(value) >= scale:
             return f"{value / scale:.3g}{suffix}"
@@ -47,10 +47,10 @@ def short(value: float) -> str:
 
 
 def cost_text(name: str, value: float) -> str:
-    """A cost as tables show it: counts shortened, times in milliseconds."""
-    return f"{value / 1e6:.3g} ms" if name == LATENCY else short(value)
+    """Return a cost as tables show it: counts shortened, times in milliseconds."""
+    return f"{value / 1e6:.3g} ms" if name == LATENCY else short_number(value)
 
 
 def cost_name(name: str) -> str:
-    """What goes before `cost_text`, which has the unit."""
+    """Return the name of a cost that goes with `cost_text`, which has the unit."""
     return "latency" if name == LATENCY else name

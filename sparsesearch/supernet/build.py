@@ -16,8 +16,7 @@ from sparsesearch.calibration.statistics import Statistics, load_statistics
 from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import DamagedFile, problem
 from sparsesearch.files import file_hash, read_json, write_json
-from sparsesearch.models.network import Cut, Index, Matrix, Network, Slot
-from sparsesearch.models.space_builder import sparsity_unit_name
+from sparsesearch.models.network import Cut, Index, Matrix, Network, Slot, sparsity_unit_name
 from sparsesearch.pruning import (
     Experts,
     Group,

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from sparsesearch.models.network import Cut, Matrix, Network, Slot
-from sparsesearch.models.space_builder import compensated, sparsity_unit_name
+from sparsesearch.models.network import Cut, Matrix, Network, Slot, sparsity_unit_name
+from sparsesearch.models.parameter_costs import compensated
 from sparsesearch.pruning import bias_shift
 from sparsesearch.space import Genome, Space, Unit
 from sparsesearch.supernet.store import UnitFiles
@@ -115,7 +115,7 @@ class Composer:
         """Return the positions along the slot's axis of the elements kept at a cut level >= 1 (`Slot.own`)."""
         key = (use.unit.name, level, id(use.slot))
         if key not in self._positions:
-            self._positions[key] = use.slot.own(self.files.kept(use.unit, level, use.cut.elements))
+            self._positions[key] = use.slot.positions_of(self.files.kept(use.unit, level, use.cut.elements))
         return self._positions[key]
 
     def tensor(self, name: str, levels: TensorLevels) -> torch.Tensor | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -59,8 +61,27 @@ class StitchedSupernet:
         self._applied: dict[str, Any] = {name: (0,) * len(self.composer.counts(name)) for name in self.composer.plans}
         self._sizes = {cut.name: 0 for cut, _ in self._cuts}
         self._dropped = {drop.name: False for drop in self._drops}
-        # Trained weights of candidates, in the shapes of `state_dict`; `materialise` uses them, `apply` does not.
-        self.trained: dict[Genome, dict[str, torch.Tensor]] = {}
+        self._trained: dict[Genome, dict[str, torch.Tensor]] = {}
+
+    @contextmanager
+    def with_weights(self, genome: Genome, state: dict[str, torch.Tensor] | None) -> Iterator[None]:
+        """Give a genome trained weights in `state_dict`, `surgery` and `materialise`; `apply` does not use them.
+
+        Args:
+            state: weights by name, in the shapes of `state_dict`; None: those of the supernet.
+        """
+        if state is None:
+            yield
+            return
+        self._trained[genome] = state
+        try:
+            yield
+        finally:
+            del self._trained[genome]
+
+    def has_weights(self, genome: Genome) -> bool:
+        """Return whether a genome has trained weights inside `with_weights`."""
+        return genome in self._trained
 
     def apply(self, genome: Genome) -> Any:
         """Turn the network into the genome and return it; the network stays the supernet's own."""
@@ -157,8 +178,8 @@ class StitchedSupernet:
         Args:
             padded: keep dense shapes, with zeros for cut and dropped weights; else these are left out.
         """
-        if genome in self.trained:
-            trained = self.trained[genome]
+        if genome in self._trained:
+            trained = self._trained[genome]
             return self._padded(genome, trained) if padded else trained
         state: dict[str, torch.Tensor | None] = {}
         for name in (*self._tensors, *self.composer.added):

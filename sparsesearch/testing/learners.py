@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sparsesearch.bilevel.chain import Learning, Plan, Surroundings
+from sparsesearch.bilevel.chain import Learning, LearningContext, SizeChain
 from sparsesearch.bilevel.registry import learner_class
 from sparsesearch.config import TrainingConfig
 from sparsesearch.models.load import DEMO
@@ -55,8 +55,8 @@ class LearnerCase:
         """
         built, supernet = self.built, self.built.supernet("sliced")
         targets = tuple(self.searcher.targets().items())
-        plan = Plan("0-0", targets * sizes, self.tokens(steps), 0)
-        around = Surroundings(
+        chain = SizeChain("0-0", targets * sizes, self.tokens(steps), 0)
+        context = LearningContext(
             supernet,
             self.samples,
             self.samples,
@@ -68,7 +68,7 @@ class LearnerCase:
             torch.float32,
             lambda model: [0.0],
         )
-        return Learning(plan, self.searcher, around, directory)
+        return Learning(chain, self.searcher, context, directory)
 
 
 def check_learner(
@@ -125,13 +125,13 @@ def _searcher_class(name: str) -> type[LearnedSearcher]:
 
 def _learned(learning: Learning) -> Learning:
     while not learning.done:
-        learning.go_on(1e9)
+        learning.run_for(1e9)
     return learning
 
 
 def _check_end(case: LearnerCase, directory: Path, used: float) -> None:
     learning = _learned(case.learning(directory))
-    (result,) = learning.plan.results(directory)
+    (result,) = learning.chain.results(directory)
     genome = Genome.of(result["genome"])
     assert case.space.feasible(genome), f"the genome is within the limit, got {case.space.describe(genome)}"
     assert not result["stopped"], f"learning goes on to the end, stopped: {result['stopped']}"
@@ -139,9 +139,9 @@ def _check_end(case: LearnerCase, directory: Path, used: float) -> None:
     costs = case.space.costs.named(genome.levels)
     for bound in case.space.bounds:
         assert costs[bound.cost] >= used * bound.maximum, f"{used:.0%} of {bound.text} are used, got {costs}"
-    assert ("losses" in result) == learning.learner.carries, "weights of its own are measured"
-    if learning.learner.carries:
-        state = read_tensors(learning.plan.weights_path(directory, 0), "")
+    assert ("losses" in result) == learning.learner.returns_weights, "weights of its own are measured"
+    if learning.learner.returns_weights:
+        state = read_tensors(learning.chain.weights_path(directory, 0), "")
         params, nonzeros = (sum(map(count, state.values())) for count in (torch.numel, _nonzeros))
         assert params == costs["params"], f"its weights are {params}, the genome's {costs['params']}"
         assert nonzeros <= costs["nonzeros"], f"its nonzeros are {nonzeros}, the genome's {costs['nonzeros']}"
@@ -157,13 +157,13 @@ def _check_going_on(case: LearnerCase, work: Path) -> None:
     whole = _learned(case.learning(at_once, steps=3, sizes=2))
     parts = case.learning(in_steps, steps=3, sizes=2)
     while not parts.done:
-        parts.go_on(0)
+        parts.run_for(0)
         parts = case.learning(in_steps, steps=3, sizes=2)
     for number in range(2):
-        first, second = (whole.plan.result_path(directory, number).read_bytes() for directory in (at_once, in_steps))
+        first, second = (whole.chain.result_path(directory, number).read_bytes() for directory in (at_once, in_steps))
         assert first == second, f"size {number} ends alike after interruptions"
-        if whole.learner.carries:
-            weights = [whole.plan.weights_path(directory, number).read_bytes() for directory in (at_once, in_steps)]
+        if whole.learner.returns_weights:
+            weights = [whole.chain.weights_path(directory, number).read_bytes() for directory in (at_once, in_steps)]
             assert weights[0] == weights[1], f"size {number} has the same weights after interruptions"
 
 

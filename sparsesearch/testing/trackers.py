@@ -14,20 +14,20 @@ from sparsesearch.tracking.following import Follower
 def check_tracker(name: str, results: RunResults) -> None:
     """Check a registered tracker on a finished run, in whose directory it may write.
 
-    It says where its points are to be seen, takes none, some and all of a run's points, can be opened again for the
+    It names the location of its points, takes none, some and all of a run's points, can be opened again for the
     same run, and changes no file of the run.
 
     Raises AssertionError, InputError SS102, or EnvironmentProblem SS307 if its package is not installed.
     """
     path = results.run.path
     before = _contents(file for file in path.rglob("*") if file.is_file())
-    points = Follower(path).new()
+    points = Follower(path).new_points()
     assert points, f"{path} has no points; check a tracker on a finished run"
     count = follow(path, open_tracker(name, results), watch=False)
     assert count == len(points), f"it is given all {len(points)} points of the run, got {count}"
 
     again = open_tracker(name, results)
-    assert isinstance(again.place, str) and again.place, f"`place` says where points are seen, got {again.place!r}"
+    assert isinstance(again.location, str) and again.location, f"`location` is no text, got {again.location!r}"
     portions: list[list[Point]] = [[], points[:1], points[1:]]
     for portion in portions:
         again.log(portion)

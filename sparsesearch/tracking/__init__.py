@@ -1,7 +1,7 @@
-"""A run in the trackers that people have: views of its files, which can follow a search.
+"""Copies a run to experiment trackers, once or while it goes on, by reading its files.
 
-Rooms see `follow` and `open_tracker`; a tracker is a small file and a line of the registry, or one of your own that
-`tracker` registers.
+The interface is `follow` and `open_tracker`; each tracker is a small file and a line of the registry, or one of your
+own that `tracker` registers.
 """
 
 from sparsesearch.tracking.base import Point, Tracker

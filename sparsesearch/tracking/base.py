@@ -1,4 +1,4 @@
-"""The seam between runs and trackers."""
+"""The interface between runs and trackers."""
 
 from __future__ import annotations
 
@@ -20,25 +20,29 @@ class Point:
 
 
 class Tracker(ABC):
-    """Takes points of one run; `place` says where they are to be seen."""
+    """Takes points of one run.
 
-    place: str
+    Attributes:
+        location: where the run can be viewed, with the command that shows it.
+    """
+
+    location: str
 
     @abstractmethod
     def __init__(self, results: RunResults) -> None:
-        """Begin anew: what the same run had left in this tracker before is replaced, where the tracker can do that."""
+        """Start a new record of a run; replaces an earlier record of the same run, if the tracker can do that."""
 
     @abstractmethod
     def log(self, points: Sequence[Point]) -> None:
-        """Take in points; the steps of each name rise."""
+        """Log points; the steps of each name must rise."""
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is still held back."""
+        """Write points that are not written yet."""
 
 
 def settings_of(results: RunResults) -> dict[str, Any]:
-    """What a run was started with, for trackers that show settings."""
+    """Return the settings of a run, for trackers that show them."""
     config = load_config(results.run.config)
     return {
         "model": results.info["model"],

@@ -1,4 +1,4 @@
-"""TensorBoard: event files in the run, written by tensorboardX."""
+"""TensorBoard: writes event files into the run, with tensorboardX."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsesearch.tracking.base import Point, Tracker, settings_of
 
 
 class TensorBoard(Tracker):
-    """`tensorboard --logdir RUN` (or a folder of runs) shows it."""
+    """Logs a run to TensorBoard; `tensorboard --logdir RUN` (or a folder of runs) shows it."""
 
     def __init__(self, results: RunResults) -> None:
         folder = results.run.path / "tensorboard"
@@ -24,7 +24,7 @@ class TensorBoard(Tracker):
         self._writer = SummaryWriter(str(folder))
         rows = "".join(f"| {name} | {markdown(value)} |\n" for name, value in settings_of(results).items())
         self._writer.add_text("settings", f"| | |\n|---|---|\n{rows}")
-        self.place = f"{folder}  (tensorboard --logdir {results.run.path})"
+        self.location = f"{folder}  (tensorboard --logdir {results.run.path})"
 
     def log(self, points: Sequence[Point]) -> None:
         for point in points:
@@ -37,7 +37,7 @@ class TensorBoard(Tracker):
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise EnvironmentProblem SS302 or SS305 where the writer's own thread would fail later, without a word."""
+    """Raise EnvironmentProblem SS302 or SS305 if a folder is not writable; the writer's thread fails silently."""
     probe = folder / "probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Weights & Biases: a new run of the project `sparsesearch` each time; offline where nobody is logged in."""
+"""Weights & Biases: logs to a new run of the project `sparsesearch` each time; offline if nobody is logged in."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sparsesearch.runs.results import RunResults
 from sparsesearch.tracking.base import Point, Tracker, settings_of
 
 PROJECT = "sparsesearch"
-# What steps are counted in.
+# Name of the metric that counts steps.
 STEP = "evaluations"
 
 
 class WandB(Tracker):
-    """WANDB_MODE, WANDB_PROJECT and all other variables of its own hold."""
+    """Logs a run to Weights & Biases; its environment variables, such as WANDB_MODE and WANDB_PROJECT, apply."""
 
     def __init__(self, results: RunResults) -> None:
         path = results.run.path
@@ -30,10 +30,10 @@ class WandB(Tracker):
             config=settings_of(results),
             settings=wandb.Settings(silent=True, console="off"),
         )
-        # Its own steps must never fall, and rates come later than the evaluations that they are of.
+        # wandb's own steps must never fall, but rates are logged after the evaluations that they belong to.
         self._run.define_metric("*", step_metric=STEP)
-        here = f"{path / 'wandb'}  (wandb sync {path}/wandb/offline-run-* uploads it)"
-        self.place = here if self._run.offline else str(self._run.url)
+        offline = f"{path / 'wandb'}  (wandb sync {path}/wandb/offline-run-* uploads it)"
+        self.location = offline if self._run.offline else str(self._run.url)
 
     def log(self, points: Sequence[Point]) -> None:
         for point in points:

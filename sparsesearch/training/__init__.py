@@ -1,9 +1,9 @@
-"""Short training runs and recovery: a candidate's network is trained while its masks hold."""
+"""Short training runs and recovery: trains a candidate's network and keeps its pruned weights at zero."""
 
 from sparsesearch.training.loop import Diverged, TrainingRun
 from sparsesearch.training.masks import Masks
 from sparsesearch.training.objective import Objective
 from sparsesearch.training.soup import averaged, greedy_soup
-from sparsesearch.training.trainee import Trainee, trainee
+from sparsesearch.training.trainee import Trainee, make_trainee
 
-__all__ = ["Diverged", "Masks", "Objective", "Trainee", "TrainingRun", "averaged", "greedy_soup", "trainee"]
+__all__ = ["Diverged", "Masks", "Objective", "Trainee", "TrainingRun", "averaged", "greedy_soup", "make_trainee"]

@@ -1,6 +1,7 @@
-"""Recovery without gradients: biases and batch statistics make up for what pruning took from mean outputs.
+"""Recovery without gradients: biases and batch statistics compensate the change of mean outputs by pruning.
 
-Bias correction (Nagel et al., 2019, arXiv 1906.04721, section 4.2), measured instead of derived, one after another.
+Bias correction (Nagel et al., 2019, arXiv 1906.04721, section 4.2), with measured instead of derived means, module
+after module.
 """
 
 from __future__ import annotations
@@ -19,34 +20,35 @@ Means = dict[str, torch.Tensor]
 
 
 def compensate(model: Any, dense: Any, network: Network, samples: Samples, batch: int) -> list[str]:
-    """Shift biases until mean outputs on samples are the dense network's; paths of the modules it could do that for.
+    """Shift biases until mean outputs on samples equal the dense network's; return the paths of corrected modules.
 
-    These are the modules with a bias whose outputs are all kept. Later ones see what earlier ones have become.
+    Corrects modules that have a bias and keep all their outputs; each sees the effect of the corrections before it.
     """
-    own, theirs = dict(model.named_modules()), dict(dense.named_modules())
-    found = [path for path in _paths(network) if _fits(own.get(path), theirs.get(path))]
+    modules, dense_modules = dict(model.named_modules()), dict(dense.named_modules())
+    corrected = [path for path in _paths(network) if _same_biases(modules.get(path), dense_modules.get(path))]
     reads = {name.rpartition(".")[0]: matrix.reads for name, matrix in network.matrices.items()}
-    wanted = _mean_outputs(dense, network, found, samples, batch)
-    # What reads one input does not depend on one another.
-    for _, together in groupby(found, key=reads.__getitem__):
-        paths = list(together)
+    dense_means = _mean_outputs(dense, network, corrected, samples, batch)
+    # Modules that read one input do not depend on each other and are measured together.
+    for _, group in groupby(corrected, key=reads.__getitem__):
+        paths = list(group)
         means = _mean_outputs(model, network, paths, samples, batch)
         for path in paths:
-            own[path].bias.data += (wanted[path] - means[path]).to(own[path].bias)
-    return found
+            modules[path].bias.data += (dense_means[path] - means[path]).to(modules[path].bias)
+    return corrected
 
 
 def _paths(network: Network) -> list[str]:
     return [path for path, _, leaf in (name.rpartition(".") for name in network.matrices) if leaf == "weight"]
 
 
-def _fits(module: Any, dense: Any) -> bool:
-    own, theirs = getattr(module, "bias", None), getattr(dense, "bias", None)
-    return isinstance(own, nn.Parameter) and isinstance(theirs, nn.Parameter) and own.shape == theirs.shape
+def _same_biases(module: Any, dense: Any) -> bool:
+    """Return whether both modules have a bias, of the same shape."""
+    bias, dense_bias = getattr(module, "bias", None), getattr(dense, "bias", None)
+    return isinstance(bias, nn.Parameter) and isinstance(dense_bias, nn.Parameter) and bias.shape == dense_bias.shape
 
 
 def _mean_outputs(model: Any, network: Network, paths: Sequence[str], samples: Samples, batch: int) -> Means:
-    """Of modules by path, over samples and positions, (outputs,) float64."""
+    """Return the mean output of each module over samples and positions, (outputs,) float64, by path."""
     sums: Means = {}
     counts: dict[str, int] = {}
 

@@ -1,4 +1,4 @@
-"""One training run: steps, schedule, divergence, and checkpoints from which it goes on as if it had never stopped."""
+"""One training run: steps, schedule, divergence, and checkpoints from which it resumes without any difference."""
 
 from __future__ import annotations
 
@@ -21,60 +21,59 @@ from sparsesearch.training.objective import Objective
 from sparsesearch.training.order import rows_at
 from sparsesearch.training.trainee import Trainee
 
-# Seconds between two checkpoints at least; where writing one takes long, this many times as long.
-PAUSE, SPARING = 10.0, 20
-# A loss this many times the first ones', averaged over as many steps, has diverged.
-DIVERGED, STEADY = 3.0, 5
-# Share of steps over which the schedule wsd falls.
-FALL = 0.2
+# Fewest seconds between two checkpoints, and the same as a multiple of the seconds that writing the last one took.
+MIN_CHECKPOINT_SECONDS, CHECKPOINT_TIME_FACTOR = 10.0, 20
+# Training has diverged if the loss is more than this many times that of the first steps, both averaged over some steps.
+MAX_LOSS_RATIO, STEPS_AVERAGED = 3.0, 5
+# Share of steps over which the schedule wsd decays.
+WSD_DECAY_SHARE = 0.2
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 
 
 class Diverged(Exception):
-    """Training led nowhere; what the network was before still holds."""
+    """Training diverged."""
 
 
 def steps_of(tokens: int, options: TrainingConfig, length: int) -> int:
-    """Whole steps that a number of training tokens allows; 0 where it is less than one."""
+    """Return the number of whole steps in a number of training tokens; `length` is the tokens of a sample."""
     return tokens // (options.batch * length)
 
 
 def tokens_of(directory: Path) -> int:
-    """Training tokens behind a checkpoint; 0 where there is none."""
+    """Return the training tokens of a checkpoint; 0 if there is none."""
     try:
         return int(read_json(directory / STATE)["tokens"])
     except (DamagedFile, ValueError, KeyError, TypeError):
         return 0
 
 
-def rate(done: float, options: TrainingConfig) -> float:
-    """The learning rate where a share `done`, in [0, 1], of all steps is behind."""
-    if done < options.warmup:
-        return options.learning_rate * done / options.warmup
+def learning_rate_at(progress: float, options: TrainingConfig) -> float:
+    """Return the learning rate after a share `progress`, in [0, 1], of all steps."""
+    if progress < options.warmup:
+        return options.learning_rate * progress / options.warmup
     if options.schedule == "constant":
         return options.learning_rate
     if options.schedule == "wsd":
-        return options.learning_rate * min(1.0, (1 - done) / FALL)
-    rest = (done - options.warmup) / max(1 - options.warmup, 1e-9)
+        return options.learning_rate * min(1.0, (1 - progress) / WSD_DECAY_SHARE)
+    rest = (progress - options.warmup) / max(1 - options.warmup, 1e-9)
     return options.learning_rate * (1 + math.cos(math.pi * rest)) / 2
 
 
 class TrainingRun:
-    """Trains one network.
+    """Trains one network, in segments that each end at a step; an interrupted segment is resumed.
 
     Attributes:
         step: steps taken.
-        begun: step at which the stretch began that is being trained, whatever interrupted it.
-        tokens: of training data, consumed so far.
-        losses: of every step.
-        tolerance: how many times its first losses a loss may become.
+        losses: loss of every step.
+        segment_start: step at which the current segment began.
+        max_loss_ratio: largest ratio of the last losses to the first ones before training counts as diverged.
     """
 
-    tolerance = DIVERGED
+    max_loss_ratio = MAX_LOSS_RATIO
 
     def __init__(
         self,
-        trained: Trainee,
+        trainee: Trainee,
         objective: Objective,
         samples: Samples,
         options: TrainingConfig,
@@ -83,122 +82,128 @@ class TrainingRun:
     ) -> None:
         """
         Args:
-            steps: of the whole schedule.
-            compute: type of the arithmetic; weights are float32.
+            steps: steps of the whole schedule.
+            compute: data type of the arithmetic; weights are float32.
         """
-        self.trained, self.objective, self.samples, self.options = trained, objective, samples, options
+        self.trainee, self.objective, self.samples, self.options = trainee, objective, samples, options
         self.steps, self.step, self.losses = steps, 0, list[float]()
-        self.begun, self._until = 0, 0
-        self._saved, self._took = time.monotonic(), 0.0  # the last checkpoint
-        self._parameters = trained.parameters()
+        self.segment_start, self._segment_end = 0, 0
+        self._saved_at, self._saving_seconds = time.monotonic(), 0.0
+        self._parameters = trainee.parameters()
         device = next(iter(self._parameters.values())).device
         self._cast = nullcontext() if compute == torch.float32 else torch.autocast(device.type, compute)
-        self._optimizer = optimizer_of(list(self._parameters.values()), options)
+        self._optimizer = make_optimizer(list(self._parameters.values()), options)
 
     @property
     def tokens(self) -> int:
+        """Training tokens consumed so far."""
         return self.step * self.options.batch * self.samples.length
 
     @property
-    def stretch(self) -> int:
-        """Tokens of the stretch that is being trained."""
-        return (self.step - self.begun) * self.options.batch * self.samples.length
+    def segment_tokens(self) -> int:
+        """Training tokens consumed in the current segment."""
+        return (self.step - self.segment_start) * self.options.batch * self.samples.length
 
-    def run(self, until: int) -> None:
-        """Train to a step; raises Diverged."""
-        while self.step < min(until, self.steps):
+    def run(self, end: int) -> None:
+        """Train until step `end`; raises Diverged."""
+        while self.step < min(end, self.steps):
             self._one_step()
 
-    def run_saving(self, until: int, directory: Path, tell: Callable[[], None]) -> None:
-        """Train a stretch, with a checkpoint now and then, of each of which is told, and one at the end."""
-        if until != self._until:
-            self._until, self.begun = until, self.step
-        self._saved, self._took = time.monotonic(), 0.0
-        while self.step < min(until, self.steps):
+    def run_saving(self, end: int, directory: Path, on_checkpoint: Callable[[], None]) -> None:
+        """Train a segment until step `end`, with checkpoints on the way and one at the end; raises Diverged.
+
+        Args:
+            on_checkpoint: called after each checkpoint on the way.
+        """
+        if end != self._segment_end:
+            self._segment_end, self.segment_start = end, self.step
+        self._saved_at, self._saving_seconds = time.monotonic(), 0.0
+        while self.step < min(end, self.steps):
             self._one_step()
-            if self._save_sparingly(directory):
-                tell()
+            if self._save_if_due(directory):
+                on_checkpoint()
         self.save(directory)
 
     def run_for(self, seconds: float, directory: Path) -> bool:
-        """Train for a while, at least a step, with a checkpoint now and then; whether all steps are done."""
-        ends = time.monotonic() + seconds
+        """Train for some seconds, at least a step, with checkpoints on the way; return whether all steps are done."""
+        deadline = time.monotonic() + seconds
         while self.step < self.steps:
             self._one_step()
             if self.step == self.steps:
                 self.save(directory)
                 break
-            self._save_sparingly(directory)
-            if time.monotonic() >= ends:
+            self._save_if_due(directory)
+            if time.monotonic() >= deadline:
                 break
         return self.step >= self.steps
 
-    def _save_sparingly(self, directory: Path) -> bool:
-        """Write a checkpoint where the last one is long enough ago; whether it was."""
+    def _save_if_due(self, directory: Path) -> bool:
+        """Write a checkpoint if the last one is old enough; return whether it was written."""
         now = time.monotonic()
-        if now - self._saved <= max(PAUSE, SPARING * self._took):
+        if now - self._saved_at <= max(MIN_CHECKPOINT_SECONDS, CHECKPOINT_TIME_FACTOR * self._saving_seconds):
             return False
         self.save(directory)
-        self._saved = time.monotonic()
-        self._took = self._saved - now
+        self._saved_at = time.monotonic()
+        self._saving_seconds = self._saved_at - now
         return True
 
     def gradients(self) -> float:
-        """Compute gradients of the next step's minibatch, at pruned weights too; its loss."""
+        """Compute gradients of the next step's minibatch, also of pruned weights, and return its loss."""
         rows = rows_at(self.step, self.options.batch, len(self.samples), self.options.seed)
         with self._cast:
-            value = self.objective(self.trained.model, self.samples.rows(rows))
+            value = self.objective(self.trainee.model, self.samples.rows(rows))
         self._optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         return float(value.detach())
 
     def _one_step(self) -> None:
         for group in self._optimizer.param_groups:
-            # In the middle of the step, so that no step is without effect.
-            group["lr"] = rate((self.step + 0.5) / self.steps, self.options)
+            # The middle of the step: the rate of its start or end may be zero.
+            group["lr"] = learning_rate_at((self.step + 0.5) / self.steps, self.options)
         value = self.gradients()
-        self.trained.settle()  # gradients, before they enter momentum and the norm
+        self.trainee.enforce_masks()  # on gradients, before the norm and momentum use them
         norm = torch.nn.utils.clip_grad_norm_(list(self._parameters.values()), self.options.clip)
         self._check(value, float(norm))
         self._optimizer.step()
-        self.trained.settle()
+        self.trainee.enforce_masks()
         self.step += 1
 
     def _check(self, value: float, norm: float) -> None:
         self.losses.append(value)
         if not math.isfinite(value) or not math.isfinite(norm):
             raise Diverged(f"loss {value:g}, gradient norm {norm:g} at step {self.step + 1}")
-        if len(self.losses) >= 2 * STEADY:
-            first, last = sum(self.losses[:STEADY]), sum(self.losses[-STEADY:])
-            if last > self.tolerance * first:
-                raise Diverged(f"loss rose from {first / STEADY:.3g} to {last / STEADY:.3g} by step {self.step + 1}")
+        count = STEPS_AVERAGED
+        if len(self.losses) >= 2 * count:
+            first, last = sum(self.losses[:count]), sum(self.losses[-count:])
+            if last > self.max_loss_ratio * first:
+                raise Diverged(f"loss rose from {first / count:.3g} to {last / count:.3g} by step {self.step + 1}")
 
     def save(self, directory: Path) -> None:
         """Write a checkpoint; the previous one stays until it is complete."""
-        told = {"step": self.step, "begun": self.begun, "until": self._until, "tokens": self.tokens}
-        files = {WEIGHTS: self._moving(), OPTIMIZER: tensors_of(self._optimizer)}
-        write_checkpoint(directory, files, told | {"losses": self.losses})
+        state = {"step": self.step, "begun": self.segment_start, "until": self._segment_end, "tokens": self.tokens}
+        files = {WEIGHTS: self._changing_tensors(), OPTIMIZER: optimizer_tensors(self._optimizer)}
+        write_checkpoint(directory, files, state | {"losses": self.losses})
 
-    def _moving(self) -> dict[str, torch.Tensor]:
-        return self._parameters | dict(_statistics(self.trained.model))
+    def _changing_tensors(self) -> dict[str, torch.Tensor]:
+        return self._parameters | dict(_running_statistics(self.trainee.model))
 
     def load(self, directory: Path) -> bool:
-        """Go on from a checkpoint, or from the one before where it is torn; whether there was one."""
-        found = read_checkpoint(directory, (WEIGHTS, OPTIMIZER))
-        if found is None:
+        """Resume from a checkpoint, or from the one before if it is damaged; return whether there was one."""
+        checkpoint = read_checkpoint(directory, (WEIGHTS, OPTIMIZER))
+        if checkpoint is None:
             return False
-        files, state = found
+        files, state = checkpoint
         with torch.no_grad():
-            for name, tensor in self._moving().items():
+            for name, tensor in self._changing_tensors().items():
                 tensor.copy_(files[WEIGHTS][name])
-        restore(self._optimizer, files[OPTIMIZER])
+        load_optimizer(self._optimizer, files[OPTIMIZER])
         self.step, self.losses = state["step"], state["losses"]
-        self.begun, self._until = state["begun"], state["until"]
+        self.segment_start, self._segment_end = state["begun"], state["until"]
         return True
 
 
 def write_checkpoint(directory: Path, files: Mapping[str, Mapping[str, torch.Tensor]], state: dict[str, Any]) -> None:
-    """Write tensors by file, and a state; the previous checkpoint stays until this one is complete."""
+    """Write files of tensors, and a state as JSON; the previous checkpoint stays until this one is complete."""
     temporary, previous = (directory.with_name(directory.name + end) for end in (".tmp", ".old"))
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -219,29 +224,30 @@ def write_checkpoint(directory: Path, files: Mapping[str, Mapping[str, torch.Ten
 def read_checkpoint(
     directory: Path, files: Sequence[str]
 ) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]] | None:
-    """What was written, or what was before where that is torn; None where there is nothing."""
-    for place in (directory, directory.with_name(directory.name + ".old")):
+    """Read a checkpoint's files of tensors and its state, or the one before if it is damaged; None without any."""
+    for candidate in (directory, directory.with_name(directory.name + ".old")):
         try:
-            return {file: read_tensors(place / file) for file in files}, read_json(place / STATE)
+            return {file: read_tensors(candidate / file) for file in files}, read_json(candidate / STATE)
         except DamagedFile:
             continue
     return None
 
 
-def _statistics(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Running statistics, which move while batch normalisation trains."""
+def _running_statistics(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Return the running statistics, which change while batch normalisation trains, by name."""
     return [(n, b) for n, b in model.named_buffers() if n.rpartition(".")[2].startswith(("running_", "num_batches"))]
 
 
-def optimizer_of(parameters: list[torch.nn.Parameter], options: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(parameters: list[torch.nn.Parameter], options: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the optimizer that the options name."""
     common: dict[str, Any] = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
     if options.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **common)
     return torch.optim.AdamW(parameters, **common)
 
 
-def tensors_of(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """An optimizer's tensors by `INDEX.NAME`."""
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return an optimizer's tensors by `INDEX.NAME`."""
     state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
     return {
         f"{index}.{name}": value
@@ -251,7 +257,8 @@ def tensors_of(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     }
 
 
-def restore(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Load tensors of `optimizer_tensors` into an optimizer."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")

@@ -1,4 +1,4 @@
-"""Training a supernet: each step runs some of its sub-networks, whose gradients meet in the one set of weights.
+"""Trains a supernet: each step runs some of its sub-networks and adds up their gradients of the shared weights.
 
 The sandwich rule trains the largest, the smallest and some random ones (Yu and Huang, 2019, arXiv 1903.05134), whose
 teacher may be the largest of the same step (in-place distillation); Once-for-All opens kinds in stages (Cai et al.,
@@ -29,31 +29,31 @@ from sparsesearch.training.weights import Weights
 Rows = npt.NDArray[np.int64]
 
 
-class Nested:
-    """The trainee: all sub-networks of one network. Batch normalisation uses each minibatch's own statistics."""
+class SupernetTrainee:
+    """The trainee of a supernet: all its weights. Batch normalisation uses each minibatch's own statistics."""
 
     def __init__(self, weights: Weights) -> None:
         self.model, self._weights = weights.model, weights
         for layer in batch_norms(self.model).values():
             layer.train()
-            layer.momentum = 0.0  # what is kept of them is measured in the end
+            layer.momentum = 0.0  # running statistics are measured at the end instead
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return self._weights.parameters
 
-    def settle(self) -> None:
-        """Nothing: all weights may move."""
+    def enforce_masks(self) -> None:
+        """Do nothing: a supernet has no masks."""
 
-    def merged(self) -> Any:
+    def merge(self) -> Any:
         self._weights.merge()
         return self.model.eval().requires_grad_(False)
 
 
 class NestedRun(TrainingRun):
-    """Trains the sub-networks that `draws` names at every step, each on the same samples."""
+    """Trains the sub-networks that `draws` gives for every step, each on the same samples."""
 
-    # Smaller networks join as training goes on.
-    tolerance = float("inf")
+    # Losses may rise: smaller networks join as training goes on.
+    max_loss_ratio = float("inf")
 
     def __init__(
         self,
@@ -65,29 +65,35 @@ class NestedRun(TrainingRun):
         options: SupernetConfig,
         compute: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(Nested(weights), objective, samples, options.training, draws.steps, compute)
-        self.elastic, self.draws, self.nesting = elastic, draws, options
+        super().__init__(SupernetTrainee(weights), objective, samples, options.training, draws.steps, compute)
+        self.elastic, self.draws, self.supernet_options = elastic, draws, options
 
     def gradients(self) -> float:
-        """Add up the gradients of the next step's sub-networks; their mean loss."""
+        """Add up the gradients of the next step's sub-networks; return their mean loss."""
         rows = rows_at(self.step, self.options.batch, len(self.samples), self.options.seed)
         genomes = self.draws.at(self.step)
         self._optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for value in self.nested_losses(rows, genomes):
-            if value.requires_grad:  # of a block that both sublayers were dropped from, nothing is left to train
+            if value.requires_grad:  # a block whose sublayers are both dropped has no weight to train
                 (value / len(genomes)).backward()  # type: ignore[no-untyped-call]
             total += float(value.detach()) / len(genomes)
         return total
 
     def nested_losses(self, rows: Rows, genomes: list[Genome]) -> Iterator[torch.Tensor]:
-        """The loss of each sub-network on the samples of a step; the largest first teaches the others, if wanted."""
+        """Yield the loss, a scalar, of each sub-network on the samples of a step.
+
+        With `distill_from: largest` the first sub-network, the largest, is the teacher of the others.
+
+        Args:
+            rows: rows of samples, (batch,).
+        """
         samples = self.samples.rows(rows)
         with self._cast:
-            wanted = self.objective.wanted(samples)
+            targets = self.objective.targets(samples)
         for number, genome in enumerate(genomes):
             with self._cast, self.elastic.running(genome) as running:
                 outputs, blocks = self.objective.outputs(running, samples)
-            yield self.objective.loss((outputs, blocks), wanted, samples)
-            if number == 0 and self.nesting.distill_from == "largest":
-                wanted = outputs.detach(), [block.detach() for block in blocks]
+            yield self.objective.loss((outputs, blocks), targets, samples)
+            if number == 0 and self.supernet_options.distill_from == "largest":
+                targets = outputs.detach(), [block.detach() for block in blocks]

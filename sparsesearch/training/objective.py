@@ -1,4 +1,4 @@
-"""What training minimises: the task's own loss, and how far the network is from the dense one."""
+"""The training loss: the task's own loss, and the distance of the network's outputs from those of the dense one."""
 
 from __future__ import annotations
 
@@ -14,86 +14,92 @@ from sparsesearch.config import TrainingConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
 
-# Outputs of a network, and of its blocks where they are compared.
+# Outputs of a network (samples, positions, values), and of its blocks (samples, positions, hidden) if these are
+# compared.
 Outputs = tuple[torch.Tensor, list[torch.Tensor]]
 
 
 class Objective:
-    """A loss of a minibatch.
+    """The loss of a minibatch.
 
     (1 - d) times the task's loss + d T² KL(dense ‖ network), both softened by the temperature T (Hinton et al., 2015)
-    + h times the mean relative squared difference of the blocks' outputs. Where outputs are no distribution, as those
-    of embeddings and of heads with one output, their relative squared difference stands for the KL divergence.
+    + h times the mean relative squared difference of the blocks' outputs. If outputs are not a distribution, as those
+    of embeddings and of heads with one output, their relative squared difference replaces the KL divergence.
     """
 
     def __init__(self, network: Network, dense: Any, options: TrainingConfig) -> None:
         """
         Args:
-            dense: the dense network, which is not trained; None where nothing is distilled.
+            dense: the dense network, which is not trained; None if nothing is distilled.
         """
         self.network, self.dense, self.options = network, dense, options
 
     def __call__(self, model: Any, samples: Samples) -> torch.Tensor:
-        """The loss of the network on samples, a scalar."""
-        return self.loss(self.outputs(model, samples), self.wanted(samples), samples)
+        """Return the loss of the network on samples, a scalar."""
+        return self.loss(self.outputs(model, samples), self.targets(samples), samples)
 
     def outputs(self, model: Any, samples: Samples) -> Outputs:
-        """What a network puts out, and its blocks where they are compared."""
+        """Return the outputs of a network, and those of its blocks if these are compared."""
         with _block_outputs(model, self.network, bool(self.options.hidden)) as blocks:
             return self.network.task.call(model, samples.inputs(model)), blocks
 
-    def wanted(self, samples: Samples) -> Outputs | None:
-        """What the dense network puts out; None where nothing is distilled."""
+    def targets(self, samples: Samples) -> Outputs | None:
+        """Return the outputs of the dense network; None if nothing is distilled."""
         if self.dense is None:
             return None
         with torch.no_grad():
             return self.outputs(self.dense, samples)
 
-    def loss(self, found: Outputs, wanted: Outputs | None, samples: Samples) -> torch.Tensor:
-        """The loss of what a network puts out, a scalar."""
+    def loss(self, outputs: Outputs, targets: Outputs | None, samples: Samples) -> torch.Tensor:
+        """Return the loss of a network's outputs, a scalar."""
         task, options = self.network.task, self.options
-        outputs, own = found
-        total = outputs.new_zeros(())
+        values, blocks = outputs
+        total = values.new_zeros(())
         if options.distill < 1:
-            total = total + (1 - options.distill) * loss(task, outputs, samples)
-        if wanted is None:
+            total = total + (1 - options.distill) * loss(task, values, samples)
+        if targets is None:
             return total
-        theirs, blocks = wanted
+        dense_values, dense_blocks = targets
         if options.distill:
-            known = self.network.distribution
-            apart = softened_kl(outputs, theirs, options.temperature) if known else relative(outputs, theirs)
-            total = total + options.distill * apart
+            if self.network.distribution:
+                distance = softened_kl(values, dense_values, options.temperature)
+            else:
+                distance = relative_squared_error(values, dense_values)
+            total = total + options.distill * distance
         if options.hidden:
-            pairs = zip(own, blocks, strict=True)
-            total = total + options.hidden * torch.stack([relative(mine, dense) for mine, dense in pairs]).mean()
+            pairs = zip(blocks, dense_blocks, strict=True)
+            errors = torch.stack([relative_squared_error(block, dense) for block, dense in pairs])
+            total = total + options.hidden * errors.mean()
         return total
 
 
 def softened_kl(logits: torch.Tensor, dense: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T² KL(dense ‖ logits) of softmax(· / T), mean over positions; logits (samples, positions, values)."""
-    own = functional.log_softmax(logits / temperature, dim=-1).flatten(0, -2)
-    theirs = functional.log_softmax(dense / temperature, dim=-1).flatten(0, -2)
-    return functional.kl_div(own, theirs, reduction="batchmean", log_target=True) * temperature**2
+    """Return T² KL(dense ‖ logits) of softmax(· / T), mean over positions; both (samples, positions, values)."""
+    log_probs = functional.log_softmax(logits / temperature, dim=-1).flatten(0, -2)
+    dense_log_probs = functional.log_softmax(dense / temperature, dim=-1).flatten(0, -2)
+    return functional.kl_div(log_probs, dense_log_probs, reduction="batchmean", log_target=True) * temperature**2
 
 
-def relative(own: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
-    """|own - dense|² / |dense|², a scalar."""
-    return (own.float() - dense.float()).square().sum() / dense.float().square().sum().clamp_min(1e-30)
+def relative_squared_error(outputs: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
+    """Return |outputs - dense|² / |dense|², a scalar; both of one shape, any."""
+    return (outputs.float() - dense.float()).square().sum() / dense.float().square().sum().clamp_min(1e-30)
 
 
 @contextmanager
-def _block_outputs(model: Any, network: Network, wanted: bool) -> Iterator[list[torch.Tensor]]:
-    """The outputs of all blocks of the forward passes inside, where wanted."""
-    found: list[torch.Tensor] = []
-    own = dict(model.named_modules())
-    paths = [p for path in network.blocks for p in (path, f"base_model.model.{path}") if p in own] if wanted else []
+def _block_outputs(model: Any, network: Network, enabled: bool) -> Iterator[list[torch.Tensor]]:
+    """Collect the outputs of all blocks in the forward passes inside, if enabled."""
+    outputs: list[torch.Tensor] = []
+    modules = dict(model.named_modules())
+    paths: list[str] = []
+    if enabled:  # peft puts the network inside `base_model.model`
+        paths = [p for path in network.blocks for p in (path, f"base_model.model.{path}") if p in modules]
 
     def hook(_: Any, __: Any, output: Any) -> None:
-        found.append(output[0] if isinstance(output, tuple) else output)
+        outputs.append(output[0] if isinstance(output, tuple) else output)
 
-    handles = [own[path].register_forward_hook(hook) for path in paths]
+    handles = [modules[path].register_forward_hook(hook) for path in paths]
     try:
-        yield found
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()

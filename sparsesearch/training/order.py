@@ -1,4 +1,4 @@
-"""In which order samples are seen: the same for all rivals, and known at every step, so that training can go on."""
+"""The order of training samples: the same for all networks that are compared, and known at any step for resuming."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sparsesearch.arrays import Ints
 
 
 def rows_at(step: int, batch: int, count: int, seed: int) -> Ints:
-    """Samples of a step, (batch,): passes over all samples follow one another, each in an order of its own."""
+    """Return the rows of samples for a step, (batch,) int64: passes over all `count` samples, each in its own order."""
     places = np.arange(step * batch, (step + 1) * batch)
     orders = {e: np.random.default_rng([seed, e]).permutation(count) for e in set((places // count).tolist())}
     return np.array([orders[place // count][place % count] for place in places.tolist()], dtype=np.int64)

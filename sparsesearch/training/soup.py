@@ -1,6 +1,6 @@
 """Sparse model soups: averages of networks that were trained from one parent and share its masks.
 
-Zimmer et al., 2024 (arXiv 2306.16788): zeros average to zeros, so that a soup is as sparse as its ingredients.
+Zimmer et al., 2024 (arXiv 2306.16788): zeros average to zero, so a soup is as sparse as its ingredients.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ State = dict[str, torch.Tensor]
 
 
 def averaged(states: Sequence[State]) -> State:
-    """The mean of states of equal names and shapes; tensors that are no floats are the first one's.
+    """Return the mean of states with equal names and shapes; tensors that are not floats are taken from the first.
 
-    Summed in float64, so that identical copies give themselves.
+    Sums are taken in float64, so the mean of identical copies is equal to them.
     """
     first = states[0]
     means = {
@@ -27,19 +27,19 @@ def averaged(states: Sequence[State]) -> State:
 
 
 def greedy_soup(states: Sequence[State], quality: Callable[[State], float]) -> tuple[State, list[int]]:
-    """Ingredients added from the best on, for as long as the average gets no worse (Wortsman et al., 2022).
+    """Add ingredients, the best first, while the average gets no worse (Wortsman et al., 2022).
 
     Args:
-        quality: of a state on validation data, lower is better.
+        quality: returns the quality of a state on validation data, lower is better.
 
     Returns:
-        The soup, never worse than the best single one, and the positions of its ingredients.
+        The soup, never worse than the best single state, and the positions of its ingredients.
     """
-    alone = [quality(state) for state in states]
-    order = sorted(range(len(states)), key=alone.__getitem__)
-    chosen, best = order[:1], alone[order[0]]
+    qualities = [quality(state) for state in states]
+    order = sorted(range(len(states)), key=qualities.__getitem__)
+    ingredients, best = order[:1], qualities[order[0]]
     for index in order[1:]:
-        value = quality(averaged([states[i] for i in (*chosen, index)]))
+        value = quality(averaged([states[i] for i in (*ingredients, index)]))
         if value <= best:
-            chosen, best = [*chosen, index], value
-    return averaged([states[i] for i in chosen]), chosen
+            ingredients, best = [*ingredients, index], value
+    return averaged([states[i] for i in ingredients]), ingredients

@@ -1,4 +1,4 @@
-"""What of a candidate is trained, and how it becomes a plain network again."""
+"""Training methods: which weights of a candidate are trained, and how it becomes a plain network again."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ class Trainee(Protocol):
     """A network that is being trained by one method.
 
     Attributes:
-        model: runs like the candidate's own.
+        model: is called like the candidate's network.
     """
 
     model: Any
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What is trained, by name."""
+        """Return the trained parameters by name."""
 
-    def settle(self) -> None:
-        """After each step: what must not have changed is put back."""
+    def enforce_masks(self) -> None:
+        """Set pruned weights and their gradients to zero; called before and after each optimizer step."""
 
-    def merged(self) -> Any:
-        """A plain network of the candidate's shapes; training ends."""
+    def merge(self) -> Any:
+        """End training and return a plain network of the candidate's shapes."""
 
 
-class Whole:
-    """All weights, inside the masks."""
+class AllWeights:
+    """Trains all weights that the masks keep."""
 
     def __init__(self, model: Any, network: Network, masks: Masks, options: TrainingConfig) -> None:
         self.model, self.masks = model, masks
@@ -46,22 +46,25 @@ class Whole:
     def parameters(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.model.named_parameters() if p.is_floating_point()}
 
-    def settle(self) -> None:
-        self.masks.hold(self.model)
+    def enforce_masks(self) -> None:
+        self.masks.apply(self.model)
 
-    def merged(self) -> Any:
+    def merge(self) -> Any:
         return self.model.requires_grad_(False)
 
 
-class BiasesAndNorms(Whole):
-    """Biases and norms alone (PERP, Zimmer et al., 2023, arXiv 2312.15230)."""
+class BiasesAndNorms(AllWeights):
+    """Trains only biases and norms (PERP, Zimmer et al., 2023, arXiv 2312.15230)."""
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in super().parameters().items() if p.ndim == 1}
 
 
 class LoRA:
-    """Low-rank updates of all linears (peft); merging fills zeros, so that masks refuse it."""
+    """Trains low-rank updates of all linears (peft); refuses masks, since merging would fill zeros.
+
+    Raises InputError SS117 if the candidate has pruned weights.
+    """
 
     def __init__(self, model: Any, network: Network, masks: Masks, options: TrainingConfig) -> None:
         if masks.kept:
@@ -78,15 +81,15 @@ class LoRA:
     def parameters(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
-    def settle(self) -> None:
-        """Nothing: only the updates move."""
+    def enforce_masks(self) -> None:
+        """Do nothing: there are no masks."""
 
-    def merged(self) -> Any:
+    def merge(self) -> Any:
         return self.model.merge_and_unload().requires_grad_(False)
 
 
 class MaskedLoRA:
-    """Low-rank updates inside the masks, beside biases and norms: W + M (B A) α / r (PERP's MaskLoRA)."""
+    """Trains masked low-rank updates, biases and norms: W + M (B A) α / r (PERP's MaskLoRA)."""
 
     def __init__(self, model: Any, network: Network, masks: Masks, options: TrainingConfig) -> None:
         self.model, self._masks = model, masks
@@ -102,17 +105,17 @@ class MaskedLoRA:
     def parameters(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
-    def settle(self) -> None:
-        """Nothing: updates are masked where they are made."""
+    def enforce_masks(self) -> None:
+        """Do nothing: the updates are computed with masks."""
 
-    def merged(self) -> Any:
+    def merge(self) -> Any:
         for path in self._paths:
             parametrize.remove_parametrizations(self.model.get_submodule(path), "weight")
         return self.model.requires_grad_(False)
 
 
 class _MaskedUpdate(nn.Module):
-    """W + M (B A) α / r of a weight whose first axis counts outputs, or inputs; B is zero at first."""
+    """W + M (B A) α / r of a weight W whose first axis is outputs or inputs; B starts at zero."""
 
     def __init__(
         self, weight: torch.Tensor, kept: torch.Tensor | None, options: TrainingConfig, generator: torch.Generator
@@ -131,7 +134,7 @@ class _MaskedUpdate(nn.Module):
 
 @dataclass(frozen=True)
 class TrainingMethod:
-    """What `training.method` names.
+    """A way to train, as `training.method` names it.
 
     Attributes:
         trainee: makes a network ready for steps by gradient; None for the method without, `compensation.compensate`.
@@ -145,7 +148,7 @@ class TrainingMethod:
 
 
 METHODS = {
-    "full": TrainingMethod(Whole),
+    "full": TrainingMethod(AllWeights),
     "perp": TrainingMethod(BiasesAndNorms),
     "lora": TrainingMethod(LoRA),
     "masked_lora": TrainingMethod(MaskedLoRA),
@@ -153,32 +156,32 @@ METHODS = {
 }
 
 
-def trainee(model: Any, network: Network, options: TrainingConfig) -> Trainee:
-    """A candidate's network, made ready for training in float32 in place.
+def make_trainee(model: Any, network: Network, options: TrainingConfig) -> Trainee:
+    """Prepare a candidate's network for training, in place and in float32.
 
     Args:
-        model: of the candidate, a network of its own; its zeros in matrices stay zero.
+        model: materialised network of the candidate; zeros in its matrices stay zero.
 
-    Raises InputError SS117 where the method does not fit.
+    Raises InputError SS117 if the method does not fit the network.
     """
-    # Batch statistics stay too: those of a few short minibatches would be worse than what the candidate is judged with.
+    # Batch statistics are frozen: those of a few short minibatches would be worse than the candidate's own.
     model.float().requires_grad_(False).eval()
     make = METHODS[options.method].trainee
     assert make is not None, f"{options.method} takes no steps"
-    trained = make(model, network, Masks.of_zeros(model, network.matrices), options)
-    if not trained.parameters():
+    prepared = make(model, network, Masks.of_zeros(model, network.matrices), options)
+    if not prepared.parameters():
         raise problem(
             "SS117",
-            f"training.method {options.method}: the network has nothing of that kind to train.",
+            f"training.method {options.method}: the network has no parameters of that kind to train.",
             fix="Use full.",
         )
-    return trained
+    return prepared
 
 
 def _matrices(model: nn.Module, network: Network) -> Iterator[tuple[str, Any]]:
-    """(path, module) of the matrices that a network still has and that are the weight of a module."""
-    own = dict(model.named_modules())
+    """Yield (path, module) of the modules whose weight is a matrix that the network still has."""
+    modules = dict(model.named_modules())
     for name in network.matrices:
         path, _, leaf = name.rpartition(".")
-        if leaf == "weight" and isinstance(getattr(own.get(path), "weight", None), nn.Parameter):
-            yield path, own[path]
+        if leaf == "weight" and isinstance(getattr(modules.get(path), "weight", None), nn.Parameter):
+            yield path, modules[path]

@@ -10,18 +10,18 @@ from torch import nn
 from sparsesearch.config import TrainingConfig
 from sparsesearch.models.network import Network
 
-Moves = Literal["frozen", "lora", "full"]
+WeightsMode = Literal["frozen", "lora", "full"]
 
 
 class Weights:
     """All parameters of one network.
 
     Attributes:
-        own: parameters of the network, by name.
-        parameters: what is trained, by name; empty where weights are frozen.
+        model_parameters: parameters of the network, by name.
+        parameters: trained parameters, by name; empty if weights are frozen.
     """
 
-    def __init__(self, model: Any, network: Network, moves: Moves, options: TrainingConfig) -> None:
+    def __init__(self, model: Any, network: Network, mode: WeightsMode, options: TrainingConfig) -> None:
         """
         Args:
             model: dense, float32; trained in place.
@@ -29,17 +29,19 @@ class Weights:
         """
         self.model, self.scale = model, options.alpha / options.rank
         model.requires_grad_(False)
-        self.own: dict[str, nn.Parameter] = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
+        self.model_parameters: dict[str, nn.Parameter] = {
+            n: p for n, p in model.named_parameters() if p.is_floating_point()
+        }
         self.parameters: dict[str, nn.Parameter] = {}
         self._low_rank: list[str] = []
-        if moves == "full":
-            self.parameters = self.own
-        elif moves == "lora":
-            self._low_rank = [name for name in network.matrices if name in self.own]
+        if mode == "full":
+            self.parameters = self.model_parameters
+        elif mode == "lora":
+            self._low_rank = [name for name in network.matrices if name in self.model_parameters]
             generator = torch.Generator().manual_seed(options.seed)
             for name in self._low_rank:
-                weight, experts = self.own[name], network.matrices[name].layout == "experts"
-                *lead, rows, columns = weight.shape if experts else weight.flatten(1).shape
+                weight, is_experts = self.model_parameters[name], network.matrices[name].layout == "experts"
+                *lead, rows, columns = weight.shape if is_experts else weight.flatten(1).shape
                 first = torch.randn(*lead, options.rank, columns, generator=generator) / columns**0.5
                 self.parameters[f"{name}:a"] = nn.Parameter(first.to(weight))
                 self.parameters[f"{name}:b"] = nn.Parameter(weight.new_zeros(*lead, rows, options.rank))
@@ -47,20 +49,20 @@ class Weights:
             parameter.requires_grad_(True)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """A parameter with its update."""
-        weight = self.own[name]
+        """Return a parameter with its low-rank update, in the parameter's shape."""
+        weight = self.model_parameters[name]
         if f"{name}:a" not in self.parameters:
             return weight
         update = self.parameters[f"{name}:b"] @ self.parameters[f"{name}:a"]
         return weight + self.scale * update.view_as(weight)
 
-    def moved(self) -> dict[str, torch.Tensor]:
-        """Those that have low-rank updates."""
+    def updated(self) -> dict[str, torch.Tensor]:
+        """Return the parameters that have low-rank updates, with these updates, by name."""
         return {name: self.tensor(name) for name in self._low_rank}
 
     def merge(self) -> None:
-        """Write low-rank updates into the network's own parameters; they are zero then."""
+        """Add low-rank updates to the network's own parameters and set the updates to zero."""
         with torch.no_grad():
-            for name, value in self.moved().items():
-                self.own[name].copy_(value)
+            for name, value in self.updated().items():
+                self.model_parameters[name].copy_(value)
                 self.parameters[f"{name}:b"].zero_()

@@ -19,17 +19,17 @@ from support import Built, relaxed_of
 
 from sparsesearch.bilevel import LEARNERS
 from sparsesearch.bilevel.alternation import split
-from sparsesearch.bilevel.base import Decision, Moment, Size
+from sparsesearch.bilevel.base import CostTarget, Decision, StepState
 from sparsesearch.bilevel.chain import Learning
 from sparsesearch.bilevel.methods import gates
 from sparsesearch.bilevel.methods.besa import soft_mask
 from sparsesearch.bilevel.methods.bip import BiP
 from sparsesearch.bilevel.methods.maskllm import patterns_of
 from sparsesearch.bilevel.methods.pdp import soft_mask as pdp_mask
-from sparsesearch.bilevel.methods.tas import two_of
+from sparsesearch.bilevel.methods.tas import draw_two
 from sparsesearch.bilevel.outcome import genome_of, learned_network
 from sparsesearch.bilevel.registry import create_learner
-from sparsesearch.bilevel.selection import Ranking, best
+from sparsesearch.bilevel.selection import Ranking, top_mask
 from sparsesearch.data import Samples
 from sparsesearch.searchers.learned import LEARNED
 from sparsesearch.space import Genome, Limit, Space, Unit
@@ -76,12 +76,12 @@ def made(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> Callable
     return make
 
 
-def moment_of(size: Size, done: float = 0.5, seed: int = 0) -> Moment:
-    return Moment(size, done, done, 0.1, torch.Generator().manual_seed(seed))
+def moment_of(size: CostTarget, done: float = 0.5, seed: int = 0) -> StepState:
+    return StepState(size, done, done, 0.1, torch.Generator().manual_seed(seed))
 
 
 def state_of(learning: Learning) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in learning.loop._moving().items()}
+    return {name: tensor.detach().clone() for name, tensor in learning.loop._changing_tensors().items()}
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ class OneMatrix:
         self.units, self.touched = {"w.sparsity": unit}, {"w": [(unit, None)]}
         self.theta = theta.clone().requires_grad_(True)
         self.weights: Any = self
-        self.own = {"w": self.theta}
+        self.model_parameters = {"w": self.theta}
 
-    def size(self, unit: Unit) -> torch.Tensor:
+    def mean_squares(self, unit: Unit) -> torch.Tensor:
         return self.theta.square()
 
     def tensors(self, openings: Any) -> dict[str, torch.Tensor]:
@@ -123,8 +123,8 @@ def hypergradient(theta: torch.Tensor, mask: torch.Tensor, inverse: float, loss:
     relaxed: Any = OneMatrix(theta)
     options: Any = LEARNED["bip"].Options(gamma_inverse=inverse)
     bip = BiP(relaxed, None, options, 0)  # type: ignore[arg-type]
-    bip.kept_beside["w.sparsity"] = mask
-    tensors = relaxed.tensors(bip.openings(None))  # type: ignore[arg-type]
+    bip.buffers["w.sparsity"] = mask
+    tensors = relaxed.tensors(bip.factors(None))  # type: ignore[arg-type]
     return bip.gradients(loss(tensors["w"]), tensors)["w.sparsity"]
 
 
@@ -179,8 +179,8 @@ def test_where_units_meet_in_a_weight_either_closes_it() -> None:
     relaxed.tensors = lambda openings: {"w": relaxed.theta * openings["w.sparsity"] * openings["v.sparsity"]}
     bip = BiP(relaxed, None, LEARNED["bip"].Options(gamma_inverse=1 / gamma), 0)  # type: ignore[arg-type]
     a, b = (torch.rand(12) > 0.4).float(), (torch.rand(12) > 0.4).float()
-    bip.kept_beside |= {"w.sparsity": a, "v.sparsity": b}
-    tensors = relaxed.tensors(bip.openings(None))  # type: ignore[arg-type]
+    bip.buffers |= {"w.sparsity": a, "v.sparsity": b}
+    tensors = relaxed.tensors(bip.factors(None))  # type: ignore[arg-type]
     found = bip.gradients((c * tensors["w"]).sum(), tensors)
     torch.testing.assert_close(found["w.sparsity"], b * theta * c - a * b * c**2 / gamma)
     torch.testing.assert_close(found["v.sparsity"], a * theta * c - a * b * c**2 / gamma)
@@ -197,8 +197,8 @@ def test_a_ranking_keeps_exactly_what_the_size_allows(made: Any) -> None:
     relaxed = relaxed_of(case.built)
     generator = torch.Generator().manual_seed(0)
     scores = {n: torch.rand(relaxed.shape(u), generator=generator) for n, u in relaxed.units.items()}
-    ranking, size = Ranking(relaxed.units, scores), Size("s", case.space)
-    counts = ranking.counts(ranking.threshold(size, size.wanted(1.0)))
+    ranking, size = Ranking(relaxed.units, scores), CostTarget("s", case.space)
+    counts = ranking.counts(ranking.threshold(size, size.shares_at(1.0)))
     assert sum(counts.values()) == case.space.bounds[0].maximum
     for name, mask in ranking.masks(counts).items():
         assert int(mask.sum()) == counts[name]
@@ -209,15 +209,15 @@ def test_a_ranking_keeps_exactly_what_the_size_allows(made: Any) -> None:
 def test_the_best_are_so_many_and_ties_fall_to_the_earlier(values: list[int], count: int, cut: bool) -> None:
     unit = Unit("u", "ffn_width" if cut else "sparsity", 0, len(values), (len(values), 0))
     scores = torch.tensor([values, values[::-1]] if cut else [values]).float()
-    for row, mask in zip(scores.tolist(), best(unit, scores, min(count, len(values))).tolist(), strict=True):
+    for row, mask in zip(scores.tolist(), top_mask(unit, scores, min(count, len(values))).tolist(), strict=True):
         chosen = sorted(range(len(row)), key=lambda i: (-row[i], i))[:count]
         assert [i for i, kept in enumerate(mask) if kept] == sorted(chosen)
 
 
 @pytest.mark.parametrize("log_alpha", [-2.0, 0.7, 3.0])
 def test_gates_close_as_often_as_they_say(log_alpha: float) -> None:
-    drawn = gates.sampled(torch.full((200_000,), log_alpha), torch.Generator().manual_seed(0))
-    open_ = float(gates.open_chance(torch.tensor(log_alpha)))
+    drawn = gates.sample_gates(torch.full((200_000,), log_alpha), torch.Generator().manual_seed(0))
+    open_ = float(gates.open_probability(torch.tensor(log_alpha)))
     assert float((drawn > 0).float().mean()) == pytest.approx(open_, abs=0.005)
     if log_alpha == 0.7:
         assert 1 - open_ == pytest.approx(0.0912, abs=1e-4)
@@ -226,15 +226,15 @@ def test_gates_close_as_often_as_they_say(log_alpha: float) -> None:
 def test_gates_at_their_ends_cost_what_is_counted(made: Any) -> None:
     case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%")
     learning_ = create_learner("gates", relaxed_of(case.built), case.built.store.files, case.options, 0)
-    size, rng = Size("s", case.space), np.random.default_rng(0)
+    size, rng = CostTarget("s", case.space), np.random.default_rng(0)
     levels = rng.integers(0, case.space.max_levels + 1)
     for unit, level in zip(case.space.units, levels.tolist(), strict=True):
         gate = torch.full(learning_.relaxed.shape(unit), -1e3)
         gate.view(-1)[: unit.levels[level]] = 1e3
         learning_.parameters[unit.name] = gate
-    share = float(size.shares(learning_.chances())[0])
+    share = float(size.expected_shares(learning_.probabilities())[0])
     assert share * case.space.dense_costs["params"] == pytest.approx(case.space.costs.named(levels)["params"])
-    assert all(bool((gate == 0).logical_or(gate == 1).all()) for gate in learning_.openings(moment_of(size)).values())
+    assert all(bool((gate == 0).logical_or(gate == 1).all()) for gate in learning_.factors(moment_of(size)).values())
 
 
 def test_gates_start_in_the_order_of_the_store(made: Any) -> None:
@@ -257,24 +257,24 @@ def test_gates_start_in_the_order_of_the_store(made: Any) -> None:
 def test_multipliers_push_towards_the_size(made: Any) -> None:
     case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%")
     learning_ = create_learner("gates", relaxed_of(case.built), case.built.store.files, case.options, 0)
-    size = Size("s", case.space)
+    size = CostTarget("s", case.space)
     learning_.begin(size)
     for done, sign in ((1.0, 1), (0.0, 0)):
         gradient = torch.autograd.grad(learning_.penalty(moment_of(size, done)), learning_.multipliers["linear"])[0]
-        off = float(size.shares(learning_.chances())[0]) - float(size.wanted(done)[0])
+        off = float(size.expected_shares(learning_.probabilities())[0]) - float(size.shares_at(done)[0])
         assert float(gradient) == pytest.approx(off)
         assert (off > 0) == bool(sign)
-    assert float(size.wanted(0)[0]) == 1
-    assert float(size.wanted(1)[0]) == pytest.approx(case.space.bounds[0].maximum / case.space.dense_costs["params"])
+    assert float(size.shares_at(0)[0]) == 1
+    assert float(size.shares_at(1)[0]) == pytest.approx(case.space.bounds[0].maximum / case.space.dense_costs["params"])
 
 
 def test_two_levels_are_drawn_and_become_one_as_the_temperature_falls() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0])
     for seed in range(20):
-        levels, shares = two_of(logits, 5.0, torch.Generator().manual_seed(seed))
+        levels, shares = draw_two(logits, 5.0, torch.Generator().manual_seed(seed))
         assert len(set(levels)) == 2
         assert float(shares.sum()) == pytest.approx(1)
-        cold, one = two_of(logits, 1e-4, torch.Generator().manual_seed(seed))
+        cold, one = draw_two(logits, 1e-4, torch.Generator().manual_seed(seed))
         assert float(one.max()) == pytest.approx(1)
         assert 1 <= len(cold) <= 2
 
@@ -287,7 +287,7 @@ def test_one_level_of_each_unit_is_that_network(made: Any, mix: str) -> None:
     levels = np.random.default_rng(1).integers(0, case.space.max_levels + 1)
     levels[[unit.is_drop for unit in case.space.units]] = 0
     openings = {
-        u.name: widths._opening(u, [level], torch.ones(1))
+        u.name: widths._factor(u, [level], torch.ones(1))
         for u, level in zip(case.space.units, levels.tolist(), strict=True)
     }
     network, rows = case.built.launch.network, case.samples.rows(slice(0, 2))
@@ -300,12 +300,12 @@ def test_one_level_of_each_unit_is_that_network(made: Any, mix: str) -> None:
 def test_the_cost_of_widths_is_a_loss_outside_its_zone_only(made: Any) -> None:
     case = made("tas", BOTH, {}, "nonzeros<=85%")
     widths: Any = create_learner("tas", relaxed_of(case.built), case.built.store.files, case.options, 0)
-    size = Size("s", case.space)
+    size = CostTarget("s", case.space)
     smallest = {
         n: torch.nn.functional.one_hot(torch.tensor(len(p) - 1), len(p)) * 9.0 for n, p in widths.parameters.items()
     }
     moment = moment_of(size, 1.0)
-    assert float(widths.penalty(moment)) < 0 or float(size.shares(widths.chances())[0]) < 1
+    assert float(widths.penalty(moment)) < 0 or float(size.expected_shares(widths.probabilities())[0]) < 1
     dense = {n: torch.nn.functional.one_hot(torch.tensor(0), len(p)) * 9.0 for n, p in widths.parameters.items()}
 
     def slope(start: dict[str, torch.Tensor]) -> float:
@@ -343,9 +343,9 @@ def test_soft_rates_keep_what_they_say_and_follow_the_rank(made: Any) -> None:
     for level in range(len(unit.levels)):
         one = torch.nn.functional.one_hot(torch.tensor(level), len(unit.levels)).float()
         assert torch.equal(soft_mask(masks, one), masks[level].float())
-    size = Size("s", case.space)
-    wanted = float(size.shares(rates.chances())[0])
-    moment = Moment(size, 1.0, (1 - wanted) / (1 - size.end[0]), 0.1, torch.Generator())
+    size = CostTarget("s", case.space)
+    wanted = float(size.expected_shares(rates.probabilities())[0])
+    moment = StepState(size, 1.0, (1 - wanted) / (1 - size.end[0]), 0.1, torch.Generator())
     gradient = torch.autograd.grad(rates.penalty(moment), list(rates.parameters.values()))
     assert max(float(g.abs().max()) for g in gradient) < 1e-6
 
@@ -369,8 +369,8 @@ def test_patterns_settle_and_large_weights_are_preferred(made: Any) -> None:
     )
     relaxed = relaxed_of(case.built)
     found: Any = create_learner("maskllm", relaxed, case.built.store.files, case.options, 0, pattern="2:4")
-    size = Size("pattern", case.space)
-    openings = found.openings(moment_of(size))
+    size = CostTarget("pattern", case.space)
+    openings = found.factors(moment_of(size))
     for mask in openings.values():
         # But where two patterns are drawn alike.
         assert float(((mask - mask.round()).abs() < 1e-3).float().mean()) > 0.99
@@ -380,7 +380,7 @@ def test_patterns_settle_and_large_weights_are_preferred(made: Any) -> None:
     opening.retain_grad()
     penalty = found.penalty(moment_of(size, 0.0))
     penalty.backward()
-    weight = relaxed.weights.own[relaxed.matrices[name].name]
+    weight = relaxed.weights.model_parameters[relaxed.matrices[name].name]
     order = weight.detach().square().flatten().argsort()
     pushed = -opening.grad.flatten()[order] * opening.detach().flatten()[order].clamp_min(1e-9)
     kept = opening.detach().flatten()[order] > 0.5
@@ -407,7 +407,7 @@ def test_pdp_masks_are_one_half_at_the_threshold_and_harden() -> None:
 def test_scales_are_pushed_as_the_regulariser_says(made: Any, regulariser: str) -> None:
     case = made("slimming", WIDTHS, {}, "params<=85%", regulariser=regulariser, strength=3.0, tilt=1.5)
     found: Any = create_learner("slimming", relaxed_of(case.built), case.built.store.files, case.options, 0)
-    size, generator = Size("s", case.space), torch.Generator().manual_seed(0)
+    size, generator = CostTarget("s", case.space), torch.Generator().manual_seed(0)
     found.begin(size)
     with torch.no_grad():
         for scale in found.parameters.values():
@@ -423,10 +423,10 @@ def test_scales_are_pushed_as_the_regulariser_says(made: Any, regulariser: str) 
         sides = np.sign(flat - flat.mean())
         wanted = 1.5 - sides + sides.mean()
     else:  # the elements with the smallest weights, as many as the size takes, whatever their scales are
-        goes = {name: found.kept_beside[name] for name in scales}
+        goes = {name: found.buffers[name] for name in scales}
         assert 0 < sum(int(g.sum()) for g in goes.values()) < len(flat)
         for name, unit in found.units.items():
-            weights, gone = found.relaxed.size(unit).detach(), goes[name] > 0
+            weights, gone = found.relaxed.mean_squares(unit).detach(), goes[name] > 0
             for row, out in zip(weights, gone, strict=True):
                 assert not out.any() or out.all() or float(row[out].max()) <= float(row[~out].min())
         wanted = np.concatenate([g.numpy().ravel() for g in goes.values()])
@@ -436,22 +436,22 @@ def test_scales_are_pushed_as_the_regulariser_says(made: Any, regulariser: str) 
 def test_equal_scales_are_told_apart_by_their_weights(made: Any) -> None:
     case = made("slimming", WIDTHS, {}, "params<=85%")
     found: Any = create_learner("slimming", relaxed_of(case.built), case.built.store.files, case.options, 0)
-    size = Size("s", case.space)
+    size = CostTarget("s", case.space)
     decision = found.decide(moment_of(size, 1.0))  # all scales are 1 still
     genome = genome_of(case.space, decision)
     assert case.space.costs.named(genome.levels)["params"] > 0.9 * case.space.bounds[0].maximum
     assert len({decision.kept[u.name] / u.total for u in case.space.units}) > 1
     for name, tensor in decision.weights.items():
-        torch.testing.assert_close(tensor, found.relaxed.weights.own[name].detach())
+        torch.testing.assert_close(tensor, found.relaxed.weights.model_parameters[name].detach())
 
 
 def test_higher_thresholds_never_cost_more_and_nothing_is_paid_below_the_size(made: Any) -> None:
     case = made("lapp", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%")
     found: Any = create_learner("lapp", relaxed_of(case.built), None, case.options, 0)
-    size, last = Size("s", case.space), math.inf
+    size, last = CostTarget("s", case.space), math.inf
     for threshold in (0.0, 0.3, 0.6, 1.0, 2.0):
         found.parameters = {name: torch.tensor(threshold, requires_grad=True) for name in found.units}
-        share = float(size.shares(found.chances())[0])
+        share = float(size.expected_shares(found.probabilities())[0])
         assert share <= last
         last = share
         penalty = found.penalty(moment_of(size, 1.0))
@@ -468,7 +468,7 @@ def test_projected_groups_are_zero_and_the_network_is_the_cut_one(made: Any, tmp
     while learning.loop.step < learning.loop.steps:
         learning.loop.begin()
         learning.loop.advance()
-    moment, relaxed = learning.loop.moment(), learning.relaxed
+    moment, relaxed = learning.loop.state(), learning.relaxed
     decision = learning.learner.decide(moment)
     # Not repaired: exactly the groups that were pushed away, whether or not a level keeps so many.
     kept = {name: int(count) for name, count in decision.kept.items()}
@@ -484,7 +484,7 @@ def test_projected_groups_are_zero_and_the_network_is_the_cut_one(made: Any, tmp
     for name, unit in relaxed.units.items():
         stays = decision.scores[name] >= 2
         for tensor, slot in relaxed.writers(unit):
-            last = relaxed.weights.own[tensor].detach().movedim(slot.axis, -1)
+            last = relaxed.weights.model_parameters[tensor].detach().movedim(slot.axis, -1)
             gone = torch.from_numpy(slot.index)[~stays]
             assert not last[..., gone.flatten()].any()
 
@@ -504,8 +504,8 @@ def test_a_loss_that_is_no_number_ends_the_size_with_the_last_good_state(made: A
         straight.loop.begin()
         straight.loop.advance()
     wanted = state_of(straight)
-    learning.go_on(1e9)
-    (found,) = learning.plan.results(tmp_path / "a")
+    learning.run_for(1e9)
+    (found,) = learning.chain.results(tmp_path / "a")
     assert found["stopped"] == "loss nan at step 6"
     assert found["tokens"] == case.tokens(5)
     assert learning.done
@@ -517,20 +517,20 @@ def test_weights_that_a_step_ruined_are_put_back(made: Any, tmp_path: Path) -> N
     case = made("bip", SPARSITY, {"sparsity": "wanda"}, "nonzeros<=85%")
     learning = case.learning(tmp_path, sizes=2)
     learning.loop.training = TRAINING.model_copy(update={"learning_rate": 1e30})
-    dense = {name: parameter.detach().clone() for name, parameter in learning.relaxed.weights.own.items()}
+    dense = {name: parameter.detach().clone() for name, parameter in learning.relaxed.weights.model_parameters.items()}
     while not learning.done:
-        learning.go_on(1e9)
-    found = learning.plan.results(tmp_path)
+        learning.run_for(1e9)
+    found = learning.chain.results(tmp_path)
     assert [one["stopped"].rpartition(" at ")[2] for one in found] == ["step 1", "step 1"]
-    assert all(torch.equal(learning.relaxed.weights.own[name], weight) for name, weight in dense.items())
+    assert all(torch.equal(learning.relaxed.weights.model_parameters[name], weight) for name, weight in dense.items())
 
 
 def test_sizes_start_where_the_same_cost_was_left(made: Any) -> None:
     space = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%").built.space
-    sizes: list[Size] = []
+    sizes: list[CostTarget] = []
     for limits in (["params<=90%"], ["macs<=90%"], ["params<=85%", "macs<=85%"]):
         bounded = space.with_limits([Limit.parse(limit) for limit in limits])
-        sizes.append(Size(limits[0], bounded, sizes[-1] if sizes else None))
+        sizes.append(CostTarget(limits[0], bounded, sizes[-1] if sizes else None))
     assert sizes[0].start == sizes[1].start == [1.0]
     assert sizes[2].start == [1.0, sizes[1].end[0]]
 
@@ -540,7 +540,7 @@ def test_multipliers_of_another_cost_begin_anew(made: Any) -> None:
     found: Any = create_learner("gates", relaxed_of(case.built), case.built.store.files, case.options, 0)
     both = case.built.space.with_limits([Limit.parse("params<=85%"), Limit.parse("macs<=85%")])
     for space, fresh in ((case.space, True), (case.space, False), (both, True)):
-        size = Size("s", space)
+        size = CostTarget("s", space)
         found.begin(size)
         assert (float(found.multipliers["linear"].detach().abs().max()) == 0) == fresh
         assert torch.autograd.grad(found.penalty(moment_of(size)), found.multipliers["linear"])[0].shape == (
@@ -557,7 +557,7 @@ def test_groups_are_gone_when_a_ramp_of_all_steps_ends(made: Any, tmp_path: Path
     while not learning.loop.ended:
         learning.loop.advance()
     for name in learning.relaxed.units:
-        stays, alive = (learning.learner.kept_beside[f"{name}:{what}"] for what in ("stays", "alive"))
+        stays, alive = (learning.learner.buffers[f"{name}:{what}"] for what in ("stays", "alive"))
         assert torch.equal(stays, alive)
 
 
@@ -565,8 +565,8 @@ def test_a_multiplier_that_runs_away_is_bounded_and_told(made: Any, tmp_path: Pa
     case = made("gates", [*WIDTHS, {"kind": "drop_attention"}], {}, "params<=85%", multiplier_rate=1e9)
     learning = case.learning(tmp_path)
     while not learning.done:
-        learning.go_on(1e9)
-    (found,) = learning.plan.results(tmp_path)
+        learning.run_for(1e9)
+    (found,) = learning.chain.results(tmp_path)
     assert "a multiplier reached" in found["note"]
     assert case.space.feasible(Genome.of(found["genome"]))
 

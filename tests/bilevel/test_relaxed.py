@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from networks import NETWORKS, make
 from support import Built, First, relaxed_of, synthetic_space
 
-from sparsesearch.bilevel.expected import ExpectedCost, between
-from sparsesearch.bilevel.levels import ranks
+from sparsesearch.bilevel.expected import ExpectedCost, interpolated_levels
+from sparsesearch.bilevel.levels import element_ranks
 from sparsesearch.bilevel.methods.tas import pooling
 from sparsesearch.bilevel.relaxed import Relaxed
 from sparsesearch.config import RunConfig, TrainingConfig, UnitConfig
@@ -43,7 +43,7 @@ def opening(built: Built, relaxed: Relaxed, unit: Unit, level: int) -> torch.Ten
         return torch.tensor(1.0 - level)
     if unit.kind == "sparsity":
         return (files.sparse(unit, level, shape) != 0).float()
-    return (ranks(files, unit, shape, torch.device("cpu")) < unit.levels[level]).float()
+    return (element_ranks(files, unit, shape, torch.device("cpu")) < unit.levels[level]).float()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -135,7 +135,7 @@ def test_expected_cost_is_the_mean_of_counted_costs() -> None:
 @given(st.floats(-3, 12, allow_nan=False))
 def test_chances_around_a_count_have_it_as_mean(kept: float) -> None:
     unit = Unit("m", "ffn_width", 0, 8, (8, 5, 4, 1))
-    chances = between(unit, torch.tensor(kept, requires_grad=True))
+    chances = interpolated_levels(unit, torch.tensor(kept, requires_grad=True))
     mean = float((chances * torch.tensor(unit.levels)).sum())
     assert mean == pytest.approx(min(max(kept, 1), 8))
     assert float(chances.sum()) == pytest.approx(1)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from sparsesearch.cli import app
 from sparsesearch.engine.workflows.compare import Contender, Moment
 from sparsesearch.errors import InputError
-from sparsesearch.report.comparison import compared, interval
+from sparsesearch.report.comparison import build_comparison, interval
 from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome
 
@@ -200,7 +200,7 @@ def test_numbers_by_hand() -> None:
         Contender("a", 0, Path()): [Moment(10, 1.0, (large, None)), Moment(20, 2.0, (large, small))],
         Contender("a", 1, Path()): [Moment(10, 3.0, (large, small)), Moment(20, 4.0, (large, small))],
     }
-    numbers = compared(found, {small: 2.0, large: 1.0}, {"big": 0.8, "little": 0.4}, "kl")
+    numbers = build_comparison(found, {small: 2.0, large: 1.0}, {"big": 0.8, "little": 0.4}, "kl")
     big, little = numbers.at_size["big"]["a"], numbers.at_size["little"]["a"]
     assert big.mean.tolist() == [1.0, 1.0]
     assert big.seconds.tolist() == [2.0, 3.0]

@@ -27,7 +27,7 @@ from sparsesearch.engine.launch.identity import _hash, agree, check_same, identi
 from sparsesearch.engine.workers.setup import load_network
 from sparsesearch.errors import InputError
 from sparsesearch.models.load import weights_hash
-from sparsesearch.models.source import Factory, Given
+from sparsesearch.models.source import Factory, ModuleSource
 from sparsesearch.models.task import TASKS
 
 TESTS = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def search(module: nn.Module, place: Path, name: str) -> ss.Run:
 
 
 def name_of(module: nn.Module, samples: Samples = SAMPLES) -> str:
-    source = Given(module)
+    source = ModuleSource(module)
     return identity(source, known_outputs(source, TASK, samples))
 
 
@@ -123,11 +123,11 @@ import torch, sys
 from own import Texts
 from sparsesearch.data import Samples
 from sparsesearch.engine.launch.identity import identity, known_outputs
-from sparsesearch.models.source import Given
+from sparsesearch.models.source import ModuleSource
 from sparsesearch.models.task import TASKS
 torch.set_num_threads(int(sys.argv[1]))
 torch.manual_seed(0)
-source = Given(Texts())
+source = ModuleSource(Texts())
 tokens = torch.randint(0, 50, (6, 12), generator=torch.Generator().manual_seed(1))
 print(identity(source, known_outputs(source, TASKS["module"], Samples({"0": tokens.numpy()}))))
 """
@@ -185,7 +185,7 @@ def test_a_worker_with_another_network_is_refused(tmp_path: Path) -> None:
     nn.init.normal_(other[0].weight)  # type: ignore[arg-type]
     for dtype in (torch.float32, torch.bfloat16):
         with pytest.raises(InputError, match="SS230 Sequential is another network in a worker"):
-            load_network(replace(setup, source=Given(other)), dtype)
+            load_network(replace(setup, source=ModuleSource(other)), dtype)
 
 
 def test_outputs_that_are_nan_are_no_networks() -> None:

@@ -175,8 +175,8 @@ def test_a_killed_run_goes_on_to_the_same_result(climbed: RunResults, tmp_path: 
 def test_a_run_killed_while_it_trains_pays_once(
     climbed: RunResults, family_dir: Make, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(loop, "PAUSE", 0)
-    monkeypatch.setattr(loop, "SPARING", 0)
+    monkeypatch.setattr(loop, "MIN_CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_TIME_FACTOR", 0)
     save, saved = TrainingRun.save, list[int]()
 
     def killed(self: TrainingRun, directory: Path) -> None:

@@ -38,7 +38,7 @@ from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.supernet.draws import Draws
 from sparsesearch.supernet.elastic import Elastic
-from sparsesearch.training.block_local import BlockRun
+from sparsesearch.training.block_local import BlockRun, LocalBlock
 from sparsesearch.training.nested import NestedRun
 
 Make = Callable[[str], Path]
@@ -278,8 +278,8 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     runs: dict[str, RunResults], kind: str, family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in the middle (of the second block), with a checkpoint after each step."""
-    monkeypatch.setattr("sparsesearch.training.loop.PAUSE", -1.0)
-    monkeypatch.setattr("sparsesearch.training.loop.SPARING", -1.0)
+    monkeypatch.setattr("sparsesearch.training.loop.MIN_CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("sparsesearch.training.loop.CHECKPOINT_TIME_FACTOR", -1.0)
     monkeypatch.setattr(supernet_building, "SECONDS_PER_CALL", 0.0)
     own, taken = NestedRun.gradients, []
     steps = supernet_checks.steps_of(launched(family_dir("llama"), **supernet(kind)))
@@ -330,10 +330,10 @@ def test_a_block_task_never_holds_the_network(
     there: list[tuple[int, int]] = []
     own = BlockRun.__init__
 
-    def looking(self: BlockRun, skeleton: Any, *given: Any) -> None:
-        own(self, skeleton, *given)
-        real = sum(p.numel() for p in skeleton.parameters() if not p.is_meta)
-        there.append((real, sum(p.numel() for p in skeleton.parameters())))
+    def looking(self: BlockRun, block: LocalBlock, *given: Any) -> None:
+        own(self, block, *given)
+        real = sum(p.numel() for p in block.skeleton.parameters() if not p.is_meta)
+        there.append((real, sum(p.numel() for p in block.skeleton.parameters())))
 
     monkeypatch.setattr(BlockRun, "__init__", looking)
     run_search(tmp_path / "run", family_dir("llama"), **supernet("block_local"))

@@ -183,7 +183,7 @@ def test_padding_is_to_the_widest_layer_and_says_what_is_left(runs: Runs, tmp_pa
     ("kind", "levels", "words"),
     [
         ("qwen3_moe", {"experts": (1, 2)}, "the router would choose the empty ones"),
-        ("gpt2", {"kv_groups": (1, 2, 1)}, "no stock configuration of gpt2 can say fewer kv_groups"),
+        ("gpt2", {"kv_groups": (1, 2, 1)}, "no stock configuration of gpt2 can express fewer kv_groups"),
         ("cnn", {"channels": (1, 2)}, "a module of your own has no stock configuration"),
     ],
 )
@@ -292,8 +292,8 @@ def test_block_configurations_are_read_as_vllm_reads_them(runs: Runs, tmp_path: 
     ("kind", "levels", "words"),
     [
         ("wide", {"drop_attention": (1, 0, 0)}, "block 0 comes first and has no attention"),
-        ("wide", {"kv_groups": (1, 0, 0)}, "keep 6, 8 query heads, and nemotron_nas has one number for all"),
-        ("llama", {"ffn_width": (0, 1, 0)}, "block 0 has an FFN width of 48, and nemotron_nas has multiples of 256"),
+        ("wide", {"kv_groups": (1, 0, 0)}, "keep 6, 8 query heads, but nemotron_nas has one number for all"),
+        ("llama", {"ffn_width": (0, 1, 0)}, "block 0 has an FFN width of 48, but nemotron_nas needs multiples of 256"),
         ("bert", {"ffn_width": (1,)}, "for causal language models of model_type llama"),
     ],
 )
@@ -318,7 +318,7 @@ def test_any_width_that_the_formula_gives_can_be_said() -> None:
     [
         ("llama", "kv_groups", "align: nemotron_nas is for kind ffn_width"),
         ("llama", "ffn_width", "multiples of 256, and the dense model.layers.0.mlp has 48"),
-        ("qwen3", "ffn_width", "is for model_type llama, not qwen3"),
+        ("qwen3", "ffn_width", "needs model_type llama, not qwen3"),
     ],
 )
 def test_align_that_makes_no_sense_is_refused(family: str, kind: str, words: str, family_dir: Make) -> None:
@@ -387,7 +387,7 @@ def test_auto_says_why(runs: Runs) -> None:
     form, why = chosen(**UNEVEN)
     assert (form, why) == (
         "uneven",
-        "not uniform, because layers of this candidate differ in kv_groups, which no stock configuration can say; "
+        "not uniform, because layers of this candidate differ in kv_groups, which no stock configuration can express; "
         "it could also be padded",
     )
 
@@ -523,7 +523,7 @@ def test_a_verified_export_is_uploaded(runs: Runs, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("repo", "words"), [("org/name", "not logged in"), ("name", "names no organisation"), ("a/b/c", "Give ORG/NAME")]
+    ("repo", "words"), [("org/name", "not logged in"), ("name", "has no organisation"), ("a/b/c", "Give ORG/NAME")]
 )
 def test_who_is_not_logged_in_hears_it_before_any_work(
     repo: str, words: str, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

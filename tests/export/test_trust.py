@@ -50,7 +50,9 @@ def test_a_factory_in_a_manifest_is_not_imported(tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(tmp_path)
     _manifest(tmp_path, form="zeros", factory="evil_factory:make")
     save_file(nn.Linear(2, 2).state_dict(), tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match=r"SS504 .*names 'evil_factory:make' .*not run unasked.*trust_remote_code"):
+    with pytest.raises(
+        InputError, match=r"SS504 .* the factory 'evil_factory:make' .*not run unasked.*trust_remote_code"
+    ):
         ss.load(tmp_path)
     assert not mark.exists()
     assert "evil_factory" not in sys.modules

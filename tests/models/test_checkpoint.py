@@ -22,7 +22,7 @@ from support import launched, recipe, run_search, saved_model
 import sparsesearch as ss
 from sparsesearch.config import ModelConfig
 from sparsesearch.errors import InputError
-from sparsesearch.models.checkpoint import INDEX, WEIGHTS, Types
+from sparsesearch.models.checkpoint import INDEX, WEIGHTS, TensorTypes
 from sparsesearch.models.source import open_source
 
 Make = Callable[[str], Path]
@@ -58,7 +58,10 @@ NAME = "model.layers.1.mlp.up_proj.weight"
     [
         (lambda tensors: tensors.pop(NAME), f"misses {NAME}"),
         (lambda tensors: [tensors.pop(n) for n in list(tensors) if ".layers.2." in n], r"misses model.layers.2.* and"),
-        (lambda tensors: tensors.update({NAME: tensors[NAME][1:].clone()}), rf"other shapes: {NAME} \(47, 32\) where"),
+        (
+            lambda tensors: tensors.update({NAME: tensors[NAME][1:].clone()}),
+            rf"other shapes: {NAME} \(47, 32\) instead",
+        ),
         (lambda tensors: tensors.update({"model.layers.3.mlp.up_proj.weight": torch.zeros(48, 32)}), "unexpected mod"),
         (lambda tensors: tensors.update({"visual.weight": torch.zeros(2)}), "unexpected visual.weight"),
     ],
@@ -153,7 +156,7 @@ def test_images_of_one_channel_are_refused(family_dir: Make, tmp_path: Path) -> 
     model = shutil.copytree(family_dir("vit"), tmp_path / "model")
     config = json.loads((model / "config.json").read_text()) | {"num_channels": 1}
     (model / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=r"SS202 .* images of 1 channels; they are read in three"):
+    with pytest.raises(InputError, match=r"SS202 .* images of 1 channels; only images of three"):
         described(model)
 
 
@@ -201,7 +204,7 @@ def test_the_type_is_the_files(copy: Path, said: str | None, real: torch.dtype, 
 def test_tensors_of_another_type_keep_it(copy: Path) -> None:
     norm = "model.norm.weight"
     change(copy, lambda t: t.update({n: v if n == norm else v.bfloat16() for n, v in t.items()}))
-    types = Types(copy)
+    types = TensorTypes(copy)
     assert (types.main, types.of(norm), types.of("a.new.bias")) == (torch.bfloat16, torch.float32, torch.bfloat16)
 
 

@@ -41,10 +41,10 @@ from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError
 from sparsesearch.files import read_lines, seal
 from sparsesearch.models import load_tokenizer
-from sparsesearch.models.builder import matrix_of
-from sparsesearch.models.copying import own_copy, placed
+from sparsesearch.models.copying import move_module, plain_copy
+from sparsesearch.models.layers import matrix_of
 from sparsesearch.models.load import DEMO
-from sparsesearch.models.source import Given
+from sparsesearch.models.source import ModuleSource
 from sparsesearch.models.trace import describe_module
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -243,14 +243,14 @@ def test_a_last_sample_alone_is_no_batch_of_its_own(count: int, tmp_path: Path) 
 
 def test_norms_over_the_batch_are_refused(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16, track_running_stats=False), nn.Linear(16, 4))
-    with pytest.raises(InputError, match=r"SS232 layer 1 normalises by the batch .*track_running_stats"):
+    with pytest.raises(InputError, match=r"SS232 layer 1 normalises by batch statistics .*track_running_stats"):
         search(module, NUMBERS, tmp_path, recipe())
 
 
 def test_tensors_that_repeat_one_value_have_an_identity() -> None:
     module = small()
     module.register_buffer("scale", torch.ones(1).expand(4))
-    assert Given(module).weights == Given(module).weights
+    assert ModuleSource(module).weights_hash == ModuleSource(module).weights_hash
 
 
 def test_the_probe_of_a_quality_leaves_no_trace() -> None:
@@ -303,11 +303,11 @@ def test_macs_are_what_torch_counts_dense_and_pruned(
 
 
 def test_what_is_not_counted_or_not_pruned_is_named() -> None:
-    told = " ".join(describe_module(made(UNet), [IMAGES[:1]]).limits)
+    told = " ".join(describe_module(made(UNet), [IMAGES[:1]]).unsearchable)
     assert "up (ConvTranspose2d) hold weights that nothing prunes" in told
-    told = " ".join(describe_module(made(Recurrent), [SERIES[:1]]).limits)
+    told = " ".join(describe_module(made(Recurrent), [SERIES[:1]]).unsearchable)
     assert "cells (LSTM) hold weights that nothing prunes" in told
-    told = " ".join(describe_module(made(Attending), [WIDE_SERIES[:1]]).limits)
+    told = " ".join(describe_module(made(Attending), [WIDE_SERIES[:1]]).unsearchable)
     assert "layer.self_attn.out_proj do not run as layers" in told
     assert f"products of activations (attention), {2 * 7 * 7 * 16:,} multiply-accumulates, are not among macs" in told
 
@@ -375,7 +375,7 @@ def test_parametrised_layers_are_pruned_as_what_they_compute(name: str, tmp_path
     module(NUMBERS)  # old hooks leave tensors with gradients behind
     with torch.no_grad():
         expected = module(NUMBERS)
-        plain = own_copy(module)
+        plain = plain_copy(module)
         assert torch.allclose(plain(NUMBERS), expected, atol=1e-6)
     assert type(plain[2]) is nn.Linear
     assert isinstance(plain[2].weight, nn.Parameter)
@@ -393,7 +393,7 @@ def test_parametrised_layers_are_pruned_as_what_they_compute(name: str, tmp_path
 def test_layers_that_are_not_linear_in_their_weight_are_left_out() -> None:
     network = describe_module(small(Standardised(32, 32)), [NUMBERS[:1]])
     assert "2.weight" not in network.matrices
-    assert "2 do something else with their weight than multiply by it and stay as they are" in network.limits
+    assert "2 do something else with their weight than multiply by it and stay as they are" in network.unsearchable
 
     class Same(nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -420,17 +420,17 @@ def test_every_level_of_every_cut_runs(make: Callable[[], nn.Module], tmp_path: 
 def test_cuts_that_hold_at_one_size_alone_are_not_believed() -> None:
     network = describe_module(made(Multiplied), [IMAGES[:1]])
     assert {cut.path for cut in network.cuts.values()} == {"d", "p"}
-    assert any("channels of a" in reason and "cannot be cut" in reason for reason in network.limits)
+    assert any("channels of a" in reason and "cannot be cut" in reason for reason in network.unsearchable)
 
 
 def test_layers_that_data_reach_are_pruned_and_the_others_named() -> None:
     module = made(Mixture)
     with torch.no_grad():
         chosen = set(module.router(torch.relu(module.i(NUMBERS))).argmax(-1).tolist())  # type: ignore[operator]
-    network = Given(module).describe([NUMBERS[:1]], [[part] for part in NUMBERS.split(8)])
+    network = ModuleSource(module).describe([NUMBERS[:1]], [[part] for part in NUMBERS.split(8)])
     assert 1 < len(chosen) < 6
     assert {name for name in network.matrices if "expert" in name} == {f"experts.{k}.weight" for k in chosen}
-    (told,) = (reason for reason in network.limits if "do not run as layers" in reason)
+    (told,) = (reason for reason in network.unsearchable if "do not run as layers" in reason)
     assert all(f"experts.{k}" in told for k in {*range(6)} - chosen)
 
 
@@ -527,7 +527,7 @@ def test_each_tensor_keeps_its_type(dtype: torch.dtype, tmp_path: Path) -> None:
 
 
 def test_moving_a_module_changes_the_type_of_floats_alone() -> None:
-    module = placed(Waves("saved"), "cpu", torch.float64)
+    module = move_module(Waves("saved"), "cpu", torch.float64)
     assert module.a.weight.dtype == torch.float64  # type: ignore[union-attr]
     assert module.turns.dtype == torch.complex64
 

@@ -86,7 +86,7 @@ def outputs(model: nn.Module, images: torch.Tensor = IMAGES) -> torch.Tensor:
 def test_groups_are_found_and_nothing_that_changes_the_function(name: str) -> None:
     network = describe_module(make(name), [IMAGES[:1]])
     assert {cut.path for cut in network.cuts.values()} == EXPECTED[name]
-    assert any("cannot be cut" in reason for reason in network.limits)
+    assert any("cannot be cut" in reason for reason in network.unsearchable)
     assert network.values == CLASSES
 
 
@@ -248,8 +248,10 @@ def test_tied_weights_stay_tied(tmp_path: Path) -> None:
     searched = Searched("shared", tmp_path)
     network, module = searched.opened.supernet.network, searched.module
     assert not {"narrow.weight", "again.weight"} & set(network.matrices)
-    assert "again, narrow share weights with each other and stay as they are" in network.limits
-    assert any("channels of wide cannot be cut: again, narrow share weights" in reason for reason in network.limits)
+    assert "again, narrow share weights with each other and stay as they are" in network.unsearchable
+    assert any(
+        "channels of wide cannot be cut: again, narrow share weights" in reason for reason in network.unsearchable
+    )
     smaller = searched.opened.supernet.materialise(searched.space.smallest)
     assert smaller.narrow.weight is smaller.again.weight
     report = searched.run.export(searched.run.pick("knee"), tmp_path / "out")

@@ -15,7 +15,7 @@ from support import as_if_running, rewritten
 
 from sparsesearch import pareto
 from sparsesearch.errors import InputError
-from sparsesearch.report.series import Series, per_second
+from sparsesearch.report.series import SearchSeries, evaluation_rates
 from sparsesearch.report.status import status_json, status_view
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.progress import Reporter
@@ -53,7 +53,7 @@ def test_running_busy_and_killed(copy: Path) -> None:
     now = 1_000_000_000.0
     _say(copy, state="running", phase="search (random)", done=9, total=12, first=3, first_at=now, updated=now + 2)
     assert status_json(copy)["state"] == "crashed"
-    assert f"'sparsesearch resume {copy}' goes on" in _shown(copy)
+    assert f"continue with 'sparsesearch resume {copy}'" in _shown(copy)
     assert "stopped in" in _shown(copy)
     with RunDirectory(copy).locked():
         found = status_json(copy)
@@ -125,7 +125,7 @@ def test_only_searches_have_a_status(copy: Path, tmp_path: Path) -> None:
 
 
 def test_series_say_what_brute_force_says(small_run: RunResults) -> None:
-    series, pool = Series(small_run), small_run.info["selection_sequences"]
+    series, pool = SearchSeries(small_run), small_run.info["selection_sequences"]
     for evaluation in small_run.evaluations:
         values = series.add(evaluation)
     searched = [e for e in small_run.evaluations if e.sequences < pool]
@@ -146,4 +146,4 @@ def test_rates_count_evaluations_alone() -> None:
         {"phase": "searcher", "seconds": 1.0, "count": 1},
         {"phase": "evaluation", "seconds": 0.5, "count": 1},
     ]
-    assert per_second(lines) == [(8, 4.0), (9, 2.0)]
+    assert evaluation_rates(lines) == [(8, 4.0), (9, 2.0)]

@@ -13,7 +13,7 @@ import pytest
 from support import as_if_running
 
 from sparsesearch.errors import EnvironmentProblem, InputError
-from sparsesearch.report.series import Series
+from sparsesearch.report.series import SearchSeries
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.results import RunResults
 from sparsesearch.testing import check_tracker
@@ -50,7 +50,7 @@ def _events(folder: Path) -> Scalars:
 
 
 def test_following_gives_what_reading_afterwards_gives(small_run: RunResults, copy: Path) -> None:
-    whole = Follower(small_run.run.path).new()
+    whole = Follower(small_run.run.path).new_points()
     as_if_running(copy)
     files = {name: (copy / name).read_text().splitlines(True) for name in ("archive.jsonl", "ledger.jsonl")}
     for name in files:
@@ -59,13 +59,13 @@ def test_following_gives_what_reading_afterwards_gives(small_run: RunResults, co
     for count in (1, 2, 5, 11, 10_000):
         for name, lines in files.items():
             (copy / name).write_text("".join(lines[:count]))
-        found += follower.new()
+        found += follower.new_points()
     assert _scalars(found) == _scalars(whole)
     assert len(found) == len(whole)
 
 
 def test_tensorboard_holds_the_series_and_is_made_anew(copy: Path) -> None:
-    results, series = RunResults(copy), Series(RunResults(copy))
+    results, series = RunResults(copy), SearchSeries(RunResults(copy))
     expected = {
         (name, number): value
         for number, evaluation in enumerate(results.evaluations, 1)
@@ -78,11 +78,11 @@ def test_tensorboard_holds_the_series_and_is_made_anew(copy: Path) -> None:
         assert {key: value for key, value in found.items() if key[0] != "evaluations_per_second"} == {
             key: pytest.approx(value, rel=1e-6) for key, value in expected.items()
         }
-    assert str(copy / "tensorboard") in tracker.place
+    assert str(copy / "tensorboard") in tracker.location
 
 
 def test_watching_ends_when_nobody_works_on_the_run(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparsesearch.tracking.following.INTERVAL", 0.01)
+    monkeypatch.setattr("sparsesearch.tracking.following.SECONDS_BETWEEN_READS", 0.01)
     archive = copy / "archive.jsonl"
     text = archive.read_text()
     archive.write_text("")
@@ -96,7 +96,7 @@ def test_watching_ends_when_nobody_works_on_the_run(copy: Path, monkeypatch: pyt
         archive.write_text(text)
         assert not counted
     thread.join(10)
-    assert counted == [len(Follower(copy).new())]
+    assert counted == [len(Follower(copy).new_points())]
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_other_trackers(copy: Path, name: str) -> None:
     (experiment,) = client.search_experiments(filter_string="name = 'sparsesearch'")
     (run,) = client.search_runs([experiment.experiment_id])
     volumes = {m.step: m.value for m in client.get_metric_history(run.info.run_id, "hypervolume")}
-    expected = {step: v for (n, step), v in _scalars(Follower(copy).new()).items() if n == "hypervolume"}
+    expected = {step: v for (n, step), v in _scalars(Follower(copy).new_points()).items() if n == "hypervolume"}
     assert volumes == pytest.approx(expected)
     assert run.data.params["searcher"] == "random"
 

@@ -15,7 +15,7 @@ from support import Built
 from sparsesearch.config import TrainingConfig
 from sparsesearch.training import Masks, Objective, TrainingRun
 from sparsesearch.training.gradual_magnitude import (
-    all_there,
+    dense_masks,
     gradual,
     grow_largest,
     keep_largest,
@@ -55,7 +55,7 @@ class Watched:
 def network_of(built: Built) -> tuple[Any, int]:
     """A dense network of its own, and how many weights its matrices have."""
     model = built.supernet("sliced").materialise(built.space.dense).float()
-    return model, sum(mask.numel() for mask in all_there(model, built.launch.network).kept.values())
+    return model, sum(mask.numel() for mask in dense_masks(model, built.launch.network).kept.values())
 
 
 def nonzeros(model: Any, built: Built) -> int:
@@ -86,7 +86,7 @@ def test_without_growing_back_masks_nest(built: Built, monkeypatch: pytest.Monke
     monkeypatch.setattr(magnitude, "keep_largest", watched)
     model, size = network_of(built)
     gradual(Watched(built), model, built.launch.network, size // 4, STEPS)
-    assert len(seen) == magnitude.TIMES
+    assert len(seen) == magnitude.PRUNING_EVENTS
     for earlier, later in itertools.pairwise(seen):
         assert all(bool((later[name] <= earlier[name]).all()) for name in later)
 
@@ -97,7 +97,7 @@ def test_the_schedule_is_cubic() -> None:
 
 def test_what_is_kept_and_grown_is_the_largest(built: Built) -> None:
     model, size = network_of(built)
-    masks = all_there(model, built.launch.network)
+    masks = dense_masks(model, built.launch.network)
     weights = torch.cat([model.get_parameter(name).detach().abs().flatten() for name in masks.kept])
     keep_largest(model, masks, size // 2)
     kept = torch.cat([mask.flatten() for mask in masks.kept.values()])

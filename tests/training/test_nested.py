@@ -26,7 +26,7 @@ from sparsesearch.supernet.draws import Draws
 from sparsesearch.supernet.elastic import Elastic
 from sparsesearch.training import Diverged, Objective
 from sparsesearch.training.activations import Activations, cache_bytes, shards, write_arguments, write_shard
-from sparsesearch.training.block_local import BlockRun, block_tensors, only_block
+from sparsesearch.training.block_local import BlockRun, LocalBlock, block_tensors, only_block
 from sparsesearch.training.nested import NestedRun
 from sparsesearch.training.objective import softened_kl
 from sparsesearch.training.order import rows_at
@@ -72,8 +72,8 @@ class Case:
         skeleton = only_block(meta_model(dense_config(self.directory)), path, block_tensors(model, path))
         training = {"batch": 3, "learning_rate": 3e-3, "rank": 2} | changes.pop("training", {})
         options = SupernetConfig.model_validate({"kind": "block_local", "training": training} | changes)
-        seen = Activations(work, block)
-        return BlockRun(skeleton, self.network, self.space, block, seen, self.samples, options, steps)
+        local = LocalBlock(skeleton, self.network, block, Activations(work, block))
+        return BlockRun(local, self.space, self.samples, options, steps)
 
 
 @pytest.fixture(scope="module", params=["llama", "vit", "qwen3_moe"])
@@ -107,7 +107,7 @@ def test_gradients_are_the_mean_of_those_of_the_sub_networks(case: Case) -> None
                 grad = stitched.composer.pad_value(name, genome, parameter.grad) if touched else parameter.grad
                 wanted[name] = wanted.get(name, 0) + grad
     assert loss == pytest.approx(total, rel=1e-4)
-    for name, parameter in run.trained.parameters().items():
+    for name, parameter in run.trainee.parameters().items():
         if parameter.grad is not None:
             torch.testing.assert_close(parameter.grad, wanted[name], atol=2e-5, rtol=5e-3)
 
@@ -117,13 +117,13 @@ def test_the_largest_teaches_the_others_of_its_step(case: Case) -> None:
     run = case.run(distill_from="largest")
     # As if some steps were behind: the largest is no longer the dense network.
     with torch.no_grad():
-        for parameter in run.trained.parameters().values():
+        for parameter in run.trainee.parameters().values():
             parameter.add_(torch.randn_like(parameter) * 0.02)
     some, genomes = case.samples.rows(rows(run)), run.draws.at(0)
 
     def logits(genome: Genome) -> torch.Tensor:
         with run.elastic.running(genome) as running:
-            return case.network.task.call(running, some.inputs(run.trained.model))
+            return case.network.task.call(running, some.inputs(run.trainee.model))
 
     found = [float(value.detach()) for value in run.nested_losses(rows(run), genomes)]
     largest = logits(case.space.dense).detach()
@@ -134,9 +134,9 @@ def test_the_largest_teaches_the_others_of_its_step(case: Case) -> None:
         assert value == pytest.approx(float(softened_kl(logits(genome), largest, 1.0)), rel=1e-4)
     _, smallest, *_ = run.nested_losses(rows(run), genomes)
     smallest.backward()
-    cut_away = [n for n, p in run.trained.parameters().items() if p.grad is not None and "mlp" in n and p.ndim == 2]
+    cut_away = [n for n, p in run.trainee.parameters().items() if p.grad is not None and "mlp" in n and p.ndim == 2]
     for name in cut_away[:1]:
-        grad = run.trained.parameters()[name].grad
+        grad = run.trainee.parameters()[name].grad
         assert grad is not None
         assert not grad.all()
 
@@ -146,13 +146,13 @@ def test_the_largest_teaches_the_others_of_its_step(case: Case) -> None:
 def test_training_makes_small_networks_better(case: Case, weights: str, execution: str) -> None:
     rate = {"full": 1e-2, "lora": 3e-2}[weights]
     run = case.run(30, weights=weights, execution=execution, training={"learning_rate": rate, "rank": 8})
-    before = {n: p.detach().clone() for n, p in run.trained.model.named_parameters()}
+    before = {n: p.detach().clone() for n, p in run.trainee.model.named_parameters()}
     first = [float(v.detach()) for v in run.nested_losses(rows(run), [narrowest(case)])]
     run.run(30)
     last = [float(v.detach()) for v in run.nested_losses(rows(run), [narrowest(case)])]
     assert last[0] < 0.9 * first[0]
     full = next(run.nested_losses(rows(run), [case.space.dense]))
-    merged = run.trained.merged()
+    merged = run.trainee.merge()
     moved = {n for n, p in merged.named_parameters() if not torch.equal(p, before[n])}
     assert moved
     if weights == "lora":
@@ -166,8 +166,8 @@ def test_masks_train_what_slices_train(case: Case) -> None:
     sliced, masked = (case.run(execution=execution) for execution in ("sliced", "masked"))
     for run in (sliced, masked):
         run.run(3)
-    for name, parameter in sliced.trained.parameters().items():
-        torch.testing.assert_close(parameter, masked.trained.parameters()[name], atol=2e-3, rtol=2e-2)
+    for name, parameter in sliced.trainee.parameters().items():
+        torch.testing.assert_close(parameter, masked.trainee.parameters()[name], atol=2e-3, rtol=2e-2)
 
 
 def test_a_run_goes_on_as_if_it_had_never_stopped(case: Case, tmp_path: Path) -> None:
@@ -177,19 +177,19 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(case: Case, tmp_path: Path) ->
     begun.save(tmp_path / "checkpoint")
     assert again.load(tmp_path / "checkpoint")
     assert again.run_for(1e9, tmp_path / "checkpoint")
-    for name, parameter in whole.trained.parameters().items():
-        assert torch.equal(parameter, again.trained.parameters()[name])
+    for name, parameter in whole.trainee.parameters().items():
+        assert torch.equal(parameter, again.trainee.parameters()[name])
 
 
 def test_what_is_no_number_changes_nothing(case: Case) -> None:
     run = case.run()
     run.run(2)
-    before = {n: p.detach().clone() for n, p in run.trained.parameters().items()}
+    before = {n: p.detach().clone() for n, p in run.trainee.parameters().items()}
     own = run.objective.loss
     run.objective.loss = lambda *given: own(*given) * float("nan")  # type: ignore[method-assign]
     with pytest.raises(Diverged):
         run.run(3)
-    assert all(torch.equal(p, before[n]) for n, p in run.trained.parameters().items())
+    assert all(torch.equal(p, before[n]) for n, p in run.trainee.parameters().items())
 
 
 def test_batch_normalisation_uses_each_minibatch(case: Case) -> None:
@@ -211,7 +211,7 @@ def test_batch_normalisation_uses_each_minibatch(case: Case) -> None:
     with torch.no_grad(), elastic.running(space.smallest) as running:
         together, alone = running(x), running(x[:2])
     assert not torch.allclose(together[:2], alone, atol=1e-4)
-    assert not run.trained.merged().training
+    assert not run.trainee.merge().training
 
 
 def test_hidden_states_on_disk_are_what_blocks_see(case: Case, tmp_path: Path) -> None:
@@ -240,8 +240,8 @@ def test_a_block_is_alone_in_memory_and_learns(case: Case, tmp_path: Path) -> No
     block = len(case.network.blocks) - 1
     run = case.block(tmp_path, block, steps=40, training={"learning_rate": 1e-2})
     own = sum(p.numel() for p in case.model.get_submodule(case.network.blocks[block]).parameters())
-    there = sum(p.numel() for p in run.trained.model.parameters() if not p.is_meta)
-    assert there == own == sum(p.numel() for p in run.trained.parameters().values())
+    there = sum(p.numel() for p in run.trainee.model.parameters() if not p.is_meta)
+    assert there == own == sum(p.numel() for p in run.trainee.parameters().values())
     mine = case.space.blocks == block
     widths = mine & ~case.space.drops
     smallest = Genome.of(np.where(widths, case.space.max_levels, 0))
@@ -261,5 +261,5 @@ def test_a_blocks_run_goes_on(case: Case, tmp_path: Path) -> None:
     begun.save(tmp_path / "checkpoint")
     assert again.load(tmp_path / "checkpoint")
     again.run(STEPS)
-    for name, parameter in whole.trained.parameters().items():
-        assert torch.equal(parameter, again.trained.parameters()[name])
+    for name, parameter in whole.trainee.parameters().items():
+        assert torch.equal(parameter, again.trainee.parameters()[name])

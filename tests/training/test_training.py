@@ -19,9 +19,9 @@ from sparsesearch.data import Samples
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.space import Genome
-from sparsesearch.training import Diverged, Masks, Objective, TrainingRun, averaged, greedy_soup, loop, trainee
+from sparsesearch.training import Diverged, Masks, Objective, TrainingRun, averaged, greedy_soup, loop, make_trainee
 from sparsesearch.training.compensation import _mean_outputs, compensate
-from sparsesearch.training.loop import rate, steps_of
+from sparsesearch.training.loop import learning_rate_at, steps_of
 from sparsesearch.training.objective import softened_kl
 from sparsesearch.training.order import rows_at
 
@@ -45,7 +45,7 @@ def run_of(built: Built, model: Any, **changes: Any) -> TrainingRun:
     options = TrainingConfig.model_validate({"batch": 3, "learning_rate": 1e-2, "rank": 2} | changes)
     network, dense = built.launch.network, built.supernet("sliced").model
     samples = built.launch.samples["calibration"]
-    return TrainingRun(trainee(model, network, options), Objective(network, dense, options), samples, options, 6)
+    return TrainingRun(make_trainee(model, network, options), Objective(network, dense, options), samples, options, 6)
 
 
 def zeros(model: Any, built: Built) -> dict[str, torch.Tensor]:
@@ -82,12 +82,12 @@ def test_pruned_weights_stay_zero(built: Built, method: str, optimizer: str) -> 
     assert sum(counts.values()) > 100
     start = copy.deepcopy(model.state_dict())
     run = run_of(built, model, method=method, optimizer=optimizer, weight_decay=0.1)
-    average = {name: p.detach().clone() for name, p in run.trained.parameters().items()}
+    average = {name: p.detach().clone() for name, p in run.trainee.parameters().items()}
     for step in range(1, 5):
         run.run(step)
-        for name, parameter in run.trained.parameters().items():
+        for name, parameter in run.trainee.parameters().items():
             average[name].lerp_(parameter.detach(), 0.5)
-    merged = run.trained.merged()
+    merged = run.trainee.merge()
     after = zeros(merged, built)
     assert all((after[name] & zero == zero).all() for name, zero in before.items()), "what was zero is zero"
     assert {name: int(zero.sum()) for name, zero in after.items()} == counts, "and nothing else is"
@@ -113,10 +113,10 @@ def test_masked_lora_starts_where_it_is_and_merges_exactly(built: Built) -> None
     sample, task = built.launch.samples["selection"].rows(slice(0, 2)), built.launch.network.task
     plain = outputs_of(model, task, sample)
     run = run_of(built, model, method="masked_lora")
-    assert torch.equal(outputs_of(run.trained.model, task, sample), plain)
+    assert torch.equal(outputs_of(run.trainee.model, task, sample), plain)
     run.run(3)
-    apart = outputs_of(run.trained.model, task, sample)
-    merged = run.trained.merged()
+    apart = outputs_of(run.trainee.model, task, sample)
+    merged = run.trainee.merge()
     assert torch.allclose(outputs_of(merged, task, sample), apart, atol=1e-5)
     assert not torch.allclose(apart, plain, atol=1e-3)
 
@@ -131,16 +131,16 @@ def test_lora_is_for_networks_without_unstructured_sparsity(built: Built) -> Non
     run = run_of(built, model, method="lora")
     run.run(3)
     task, sample = built.launch.network.task, built.launch.samples["selection"]
-    adapted = outputs_of(run.trained.model, task, sample)
-    merged = run.trained.merged()
+    adapted = outputs_of(run.trainee.model, task, sample)
+    merged = run.trainee.merge()
     assert {*merged.state_dict()} == names
     assert torch.allclose(outputs_of(merged, task, sample), adapted, atol=1e-4)
 
 
 def test_nothing_to_train() -> None:
     network: Any = type("Network", (), {"matrices": {}})
-    with pytest.raises(InputError, match=r"SS117 .* has nothing of that kind"):
-        trainee(nn.Linear(2, 2, bias=False), network, TrainingConfig(method="perp"))
+    with pytest.raises(InputError, match=r"SS117 .* has no parameters of that kind"):
+        make_trainee(nn.Linear(2, 2, bias=False), network, TrainingConfig(method="perp"))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -160,7 +160,7 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_been(built: Built, method: str, 
     assert torn.step == 2, "a torn checkpoint falls back on the one before"
     torn.run(5)
     assert torn.losses == whole.losses
-    own, expected = torn.trained.merged().state_dict(), whole.trained.merged().state_dict()
+    own, expected = torn.trainee.merge().state_dict(), whole.trainee.merge().state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in expected.items())
     assert not run_of(built, copy.deepcopy(model)).load(tmp_path / "none")
 
@@ -168,8 +168,8 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_been(built: Built, method: str, 
 def test_a_kill_on_the_way_costs_what_came_after_the_last_checkpoint(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "PAUSE", 0)
-    monkeypatch.setattr(loop, "SPARING", 0)
+    monkeypatch.setattr(loop, "MIN_CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_TIME_FACTOR", 0)
     model, place, told = candidate(built), tmp_path / "checkpoint", list[int]()
 
     def killed() -> None:
@@ -189,7 +189,7 @@ def test_a_kill_on_the_way_costs_what_came_after_the_last_checkpoint(
     assert again.step == 4
     again.run_saving(5, place, lambda: None)
     assert again.losses == whole.losses
-    assert again.stretch == 4 * step, "all since the first stretch, whoever paid for it"
+    assert again.segment_tokens == 4 * step, "all since the first stretch, whoever paid for it"
 
 
 def test_objectives(built: Built) -> None:
@@ -223,10 +223,10 @@ def test_every_pass_sees_every_sample_once() -> None:
 def test_schedules() -> None:
     for schedule, middle, end in (("constant", 1.0, 1.0), ("cosine", 0.5, 0.0), ("wsd", 1.0, 0.0)):
         options = TrainingConfig.model_validate({"schedule": schedule, "learning_rate": 1.0, "warmup": 0.0})
-        assert rate(0.5, options) == pytest.approx(middle)
-        assert rate(1.0, options) == pytest.approx(end)
+        assert learning_rate_at(0.5, options) == pytest.approx(middle)
+        assert learning_rate_at(1.0, options) == pytest.approx(end)
     warm = TrainingConfig(learning_rate=1.0, warmup=0.1)
-    assert rate(0.05, warm) == pytest.approx(0.5)
+    assert learning_rate_at(0.05, warm) == pytest.approx(0.5)
     assert steps_of(1000, TrainingConfig(batch=4), 50) == 5
 
 
@@ -250,15 +250,15 @@ def test_soups() -> None:
     states = []
     for _ in range(3):
         nn.init.normal_(model.weight)
-        masks.hold(model)
+        masks.apply(model)
         states.append(copy.deepcopy(model.state_dict()))
     copies = averaged([states[0]] * 7)
     assert all(torch.equal(copies[name], tensor) for name, tensor in states[0].items())
     soup = averaged(states)
     assert torch.allclose(soup["weight"], torch.stack([s["weight"] for s in states]).mean(dim=0))
-    assert not masks.broken(model)
+    assert not masks.violations(model)
     model.load_state_dict(soup)
-    assert not masks.broken(model)
+    assert not masks.violations(model)
 
     def quality(state: dict[str, torch.Tensor]) -> float:
         return float(state["weight"].square().sum())
@@ -268,7 +268,7 @@ def test_soups() -> None:
     assert len(chosen) >= 1
     with torch.no_grad():
         model.weight.fill_(1.0)
-    assert masks.broken(model) == ["weight"]
+    assert masks.violations(model) == ["weight"]
 
 
 def test_batch_statistics_stay() -> None:
@@ -279,7 +279,7 @@ def test_batch_statistics_stay() -> None:
     network.task = TASKS["module"]
     options = TrainingConfig(batch=4, distill=0.0, learning_rate=1e-2)
     samples = Samples({"0": np.random.default_rng(0).normal(size=(8, 3, 6, 6)).astype("f")}, np.arange(8) % 5)
-    run = TrainingRun(trainee(model, network, options), Objective(network, None, options), samples, options, 4)
+    run = TrainingRun(make_trainee(model, network, options), Objective(network, None, options), samples, options, 4)
     run.run(4)
     assert torch.equal(model[1].running_mean, torch.zeros(4))
     assert not torch.equal(model[1].weight, torch.ones(4))

@@ -50,10 +50,8 @@ def tested(
 ) -> float:
     """Perplexity, or accuracy, of a candidate with weights that training gave it, or as it was found."""
     supernet, genome = opened.supernet, evaluation.genome
-    if weights is not None:
-        supernet.trained[genome] = load_file(weights)
-    model = supernet.materialise(genome).float()
+    with supernet.with_weights(genome, None if weights is None else load_file(weights)):
+        model = supernet.materialise(genome).float()
     if weights is None:
         opened.norms.correct(model, genome)
-    supernet.trained.pop(genome, None)
     return metric(opened, model, test, config)

@@ -6,44 +6,44 @@ import math
 
 import torch
 
-from sparsesearch.bilevel.base import Decision, Learner, Moment, Size, learned, learner
-from sparsesearch.bilevel.expected import Chances
-from sparsesearch.bilevel.levels import ranks
-from sparsesearch.bilevel.relaxed import Openings, Relaxed
+from sparsesearch.bilevel.base import CostTarget, Decision, Learner, StepState, learner, new_parameter
+from sparsesearch.bilevel.expected import LevelProbabilities
+from sparsesearch.bilevel.levels import element_ranks
+from sparsesearch.bilevel.relaxed import Factors, Relaxed
 from sparsesearch.supernet.store import UnitFiles
 
 BETA, GAMMA, ZETA, EPSILON = 2 / 3, -0.1, 1.1, 1e-6
-# log α stays where gates can still move.
+# Range of log α in which gates can still change.
 LOWEST, HIGHEST = math.log(0.01), math.log(100)
-# A multiplier beyond this has run away: the loss no longer counts.
-RUNAWAY = 1e3
+# Largest multiplier; beyond it the loss would no longer matter.
+MAX_MULTIPLIER = 1e3
 
 
-def open_chance(log_alpha: torch.Tensor) -> torch.Tensor:
-    """P(gate != 0) = sigmoid(log α - β ln(-γ / ζ))."""
+def open_probability(log_alpha: torch.Tensor) -> torch.Tensor:
+    """Return P(gate != 0) = sigmoid(log α - β ln(-γ / ζ)), in the shape of log α, any."""
     return torch.sigmoid(log_alpha - BETA * math.log(-GAMMA / ZETA))
 
 
-def sampled(log_alpha: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A gate drawn from the hard-concrete distribution, in [0, 1], differentiable in log α."""
+def sample_gates(log_alpha: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw gates in [0, 1] from the hard-concrete distribution, in the shape of log α and differentiable in it."""
     uniform = torch.rand(log_alpha.shape, generator=generator).clamp(EPSILON, 1 - EPSILON).to(log_alpha)
     stretched = torch.sigmoid((uniform.logit() + log_alpha) / BETA) * (ZETA - GAMMA) + GAMMA
     return stretched.clamp(0, 1)
 
 
-def settled(log_alpha: torch.Tensor) -> torch.Tensor:
-    """What a gate that stays is worth in the end: sigmoid(0.8 log α / β), CoFi's evaluation."""
+def final_gates(log_alpha: torch.Tensor) -> torch.Tensor:
+    """Return the final values of kept gates, in the shape of log α: sigmoid(0.8 log α / β), as CoFi evaluates."""
     return torch.sigmoid(0.8 * log_alpha / BETA)
 
 
 @learner("gates")
 class Gates(Learner):
-    """A gate on every element and sublayer; multipliers push the expected cost to its target from both sides.
+    """Learns a gate on every element and sublayer; multipliers push the expected cost to its target from both sides.
 
-    Gates of what the level store takes away first start further closed (`prior`), so that not all close alike and the
-    loss has to tell units apart before elements.
+    Gates of elements that the level store removes first start further closed (`prior`), so that gates of a unit do not
+    all close alike.
 
-    loss + λ₁ (ŝ - t) + λ₂ (ŝ - t)², with ŝ the expected and t the wanted share of the dense cost; λ by ascent.
+    Minimises loss + λ₁ (ŝ - t) + λ₂ (ŝ - t)² with ŝ the expected and t the target share of the dense cost; λ by ascent.
     """
 
     def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
@@ -52,44 +52,45 @@ class Gates(Learner):
         for name, unit in self.units.items():
             start = torch.full(relaxed.shape(unit), float(self.options.start), device=self.device)
             if unit.is_cut and self.options.prior:
-                places = ranks(files, unit, relaxed.shape(unit), self.device) / max(start.shape[1] - 1, 1)
-                start += self.options.prior * (1 - 2 * places)
-            self.parameters[name] = learned(start.clamp(LOWEST, HIGHEST))
+                ranks = element_ranks(files, unit, relaxed.shape(unit), self.device) / max(start.shape[1] - 1, 1)
+                start += self.options.prior * (1 - 2 * ranks)
+            self.parameters[name] = new_parameter(start.clamp(LOWEST, HIGHEST))
 
-    def begin(self, size: Size) -> None:
-        if self._costs != size.names:
-            self._costs = size.names
-            self.multipliers = {name: learned(torch.zeros(len(size.end))) for name in ("linear", "square")}
-        self.kept_beside["ran_away"] = torch.zeros(())
+    def begin(self, target: CostTarget) -> None:
+        if self._costs != target.costs:
+            self._costs = target.costs
+            self.multipliers = {name: new_parameter(torch.zeros(len(target.end))) for name in ("linear", "square")}
+        self.buffers["ran_away"] = torch.zeros(())
 
-    def openings(self, moment: Moment) -> Openings:
-        return {name: sampled(log_alpha, moment.generator) for name, log_alpha in self.parameters.items()}
+    def factors(self, step: StepState) -> Factors:
+        return {name: sample_gates(log_alpha, step.generator) for name, log_alpha in self.parameters.items()}
 
-    def chances(self) -> Chances:
-        return self.chances_of({name: self.counted(name, open_chance(a)) for name, a in self.parameters.items()})
+    def probabilities(self) -> LevelProbabilities:
+        kept = {name: self.element_count(name, open_probability(a)) for name, a in self.parameters.items()}
+        return self.probabilities_around(kept)
 
-    def penalty(self, moment: Moment) -> torch.Tensor:
-        off = moment.size.shares(self.chances()) - moment.wanted
+    def penalty(self, step: StepState) -> torch.Tensor:
+        excess = step.target.expected_shares(self.probabilities()) - step.target_shares
         linear, square = self.multipliers["linear"].double(), self.multipliers["square"].double()
-        return (linear * off + square * off.square()).sum()
+        return (linear * excess + square * excess.square()).sum()
 
-    def project(self, moment: Moment) -> None:
+    def project(self, step: StepState) -> None:
         with torch.no_grad():
             for log_alpha in self.parameters.values():
                 log_alpha.clamp_(LOWEST, HIGHEST)
             for multiplier in self.multipliers.values():
-                if bool((multiplier.abs() > RUNAWAY).any()):
-                    self.kept_beside["ran_away"].fill_(1)
-                multiplier.clamp_(-RUNAWAY, RUNAWAY)
+                if bool((multiplier.abs() > MAX_MULTIPLIER).any()):
+                    self.buffers["ran_away"].fill_(1)
+                multiplier.clamp_(-MAX_MULTIPLIER, MAX_MULTIPLIER)
 
     def note(self) -> str:
-        if not self.kept_beside["ran_away"]:
+        if not self.buffers["ran_away"]:
             return ""
-        return f"a multiplier reached {RUNAWAY:g}: gates could not follow the size, the repair did the rest"
+        return f"a multiplier reached {MAX_MULTIPLIER:g}: gates could not follow the size, the repair did the rest"
 
-    def decide(self, moment: Moment) -> Decision:
-        """Counts as expected; what a surviving gate is worth is folded into the weights that it multiplies."""
+    def decide(self, step: StepState) -> Decision:
+        """Keep the expected counts, and multiply weights by their final gates."""
         gates = {name: log_alpha.detach() for name, log_alpha in self.parameters.items()}
-        kept = {name: float(self.counted(name, open_chance(gate))) for name, gate in gates.items()}
-        tensors = self.relaxed.tensors({name: settled(gate) for name, gate in gates.items()})
+        kept = {name: float(self.element_count(name, open_probability(gate))) for name, gate in gates.items()}
+        tensors = self.relaxed.tensors({name: final_gates(gate) for name, gate in gates.items()})
         return Decision(kept, gates, {name: tensor.detach() for name, tensor in tensors.items()})

@@ -8,30 +8,30 @@ from typing import Any
 
 import torch
 
-from sparsesearch.bilevel.base import FLOAT_BYTES, Decision, Footprint, Learner, Moment, learned, learner
+from sparsesearch.bilevel.base import FLOAT_BYTES, Decision, Footprint, Learner, StepState, learner, new_parameter
 from sparsesearch.bilevel.levels import prunable_weights
-from sparsesearch.bilevel.relaxed import Openings, Relaxed
+from sparsesearch.bilevel.relaxed import Factors, Relaxed
 from sparsesearch.models.network import Network
 from sparsesearch.space import Space
 from sparsesearch.supernet.store import UnitFiles
 
-# Of the first logits; the prior is counted in these.
-SPREAD = 0.01
+# Standard deviation of the first logits; the prior is a multiple of it.
+INITIAL_STD = 0.01
 
 
 def patterns_of(n: int, m: int) -> torch.Tensor:
-    """All ways to keep N of M, (patterns, M), as 0 and 1."""
-    chosen = [[float(i in kept) for i in range(m)] for kept in itertools.combinations(range(m), n)]
-    return torch.tensor(chosen)
+    """Return all patterns that keep N of M, (patterns, M), 0 and 1."""
+    patterns = [[float(i in kept) for i in range(m)] for kept in itertools.combinations(range(m), n)]
+    return torch.tensor(patterns)
 
 
 @learner("maskllm")
 class Patterns(Learner):
-    """Logits over the patterns of every group of M adjacent inputs; weights are what the method is given.
+    """Learns logits over the patterns of every group of M adjacent inputs.
 
-    A step draws a soft pattern softmax((κ logits + Gumbel) / τ) of each; every mixture keeps N in sum. At first the
-    masks of the level store are preferred. The loss is lowered by what the masks keep of the squared weights, less
-    and less.
+    A step draws a mixture of patterns softmax((κ logits + Gumbel) / τ) for each group; every mixture keeps N in sum.
+    The first logits prefer the masks of the level store. A reward for the squared weights that the masks keep is
+    subtracted from the loss and falls to zero over the steps.
     """
 
     takes_pattern = True
@@ -45,50 +45,50 @@ class Patterns(Learner):
             matrix = relaxed.matrices[name]
             mask = (files.sparse(unit, 1, matrix.shape) != 0).float().to(self.device)
             groups = matrix.view(mask).reshape(-1, m)
-            start = SPREAD * torch.randn(len(groups), len(self._patterns), generator=generator).to(self.device)
-            alike = groups @ self._patterns.T
-            # An overlap that a random pattern has on average changes nothing.
-            start += (alike - n * n / m) * SPREAD * self.options.prior
-            self.parameters[name] = learned(start)
+            start = INITIAL_STD * torch.randn(len(groups), len(self._patterns), generator=generator).to(self.device)
+            overlap = groups @ self._patterns.T
+            # Relative to n²/m, the mean overlap of two random patterns.
+            start += (overlap - n * n / m) * INITIAL_STD * self.options.prior
+            self.parameters[name] = new_parameter(start)
 
     @classmethod
     def footprint(cls, space: Space, network: Network, options: Any, pattern: str | None) -> Footprint:
         numbers = pattern_count(pattern or "2:4") * sum(prunable_weights(space, network).values())
-        # Logits, their mixture and what it is made of.
+        # Logits, their mixture, and the numbers that it is computed from.
         return Footprint(numbers, 3 * FLOAT_BYTES * numbers)
 
-    def openings(self, moment: Moment) -> Openings:
-        temperature = moment.between(self.options.temperature, self.options.last_temperature)
-        scale = moment.between(self.options.scale, self.options.last_scale)
-        found = {}
+    def factors(self, step: StepState) -> Factors:
+        temperature = step.interpolate(self.options.temperature, self.options.last_temperature)
+        scale = step.interpolate(self.options.scale, self.options.last_scale)
+        masks = {}
         for name, logits in self.parameters.items():
-            uniform = torch.rand(logits.shape, generator=moment.generator).clamp(1e-9, 1 - 1e-9).to(logits)
+            uniform = torch.rand(logits.shape, generator=step.generator).clamp(1e-9, 1 - 1e-9).to(logits)
             mixture = torch.softmax((scale * logits - (-uniform.log()).log()) / temperature, dim=1)
-            found[name] = self._mask(name, mixture)
-        self._open = found
-        return found
+            masks[name] = self._mask(name, mixture)
+        self._last_masks = masks
+        return masks
 
     def _mask(self, name: str, mixture: torch.Tensor) -> torch.Tensor:
-        """The mask of mixtures (groups, patterns), in the shape of the weight."""
+        """Return the mask of mixtures (groups, patterns), in the shape of the weight."""
         matrix = self.relaxed.matrices[name]
         mask = (mixture @ self._patterns).reshape(matrix.groups, matrix.rows, -1)
         return matrix.unview(mask).reshape(matrix.shape)
 
-    def penalty(self, moment: Moment) -> torch.Tensor:
-        own = self.relaxed.weights.own
-        kept = [(own[self.relaxed.matrices[n].name].detach() * mask).square().sum() for n, mask in self._open.items()]
-        return -float(self.options.large_weights) * (1 - moment.done) * torch.stack(kept).sum()
+    def penalty(self, step: StepState) -> torch.Tensor:
+        weights, matrices = self.relaxed.weights.model_parameters, self.relaxed.matrices
+        kept = [(weights[matrices[n].name].detach() * mask).square().sum() for n, mask in self._last_masks.items()]
+        return -float(self.options.large_weights) * (1 - step.progress) * torch.stack(kept).sum()
 
-    def decide(self, moment: Moment) -> Decision:
-        """The most likely pattern of every group."""
+    def decide(self, step: StepState) -> Decision:
+        """Keep the most likely pattern of every group."""
         scores = {}
         for name, logits in self.parameters.items():
-            chosen = torch.nn.functional.one_hot(logits.detach().argmax(dim=1), logits.shape[1])
-            scores[name] = self._mask(name, chosen.to(logits))
+            most_likely = torch.nn.functional.one_hot(logits.detach().argmax(dim=1), logits.shape[1])
+            scores[name] = self._mask(name, most_likely.to(logits))
         return Decision({name: float(score.sum()) for name, score in scores.items()}, scores)
 
 
 def pattern_count(pattern: str) -> float:
-    """Logits for each weight that a pattern takes."""
+    """Return the number of logits per weight of an N:M pattern."""
     n, m = map(int, pattern.split(":"))
     return math.comb(m, n) / m

@@ -1,65 +1,64 @@
-"""PDP: soft masks made of the weights themselves (Cho et al., NeurIPS 2023)."""
+"""PDP: soft masks computed from the weights (Cho et al., NeurIPS 2023)."""
 
 from __future__ import annotations
 
 import torch
 
-from sparsesearch.bilevel.base import Decision, Learner, Moment, Size, State, learner
-from sparsesearch.bilevel.relaxed import Openings
+from sparsesearch.bilevel.base import CostTarget, Decision, Learner, State, StepState, learner
+from sparsesearch.bilevel.relaxed import Factors
 from sparsesearch.bilevel.selection import Ranking
 
 
 @learner("pdp")
 class PDP(Learner):
-    """Nothing is learned beside the weights: an element is open by sigmoid((w² - t²) / τ).
+    """Learns only the weights: the factor of an element is sigmoid((w² - t²) / τ).
 
-    t² lies midway between the largest element to go and the smallest to stay; how many stay in each unit is read from
-    one ranking of the whole network when a size begins, and is approached over the ramp. w² is the mean square of what
-    an element holds. Squares are counted in the mean square of their unit, where groups of all units are ranked.
+    w² is the mean square of the element's weights. t² lies midway between the largest removed and the smallest kept
+    element. The number of kept elements of each unit comes from one ranking of the whole network when a target begins,
+    and is approached over the ramp. In that ranking squares of groups are relative to the mean square of their unit.
     """
 
     soft_numbers = 6
 
-    def begin(self, size: Size) -> None:
-        ranking = self._ranking()
-        counts = ranking.counts(ranking.threshold(size, size.wanted(1.0)))
+    def begin(self, target: CostTarget) -> None:
+        ranking = Ranking(self.units, self._scores())
+        counts = ranking.counts(ranking.threshold(target, target.shares_at(1.0)))
         for name, unit in self.units.items():
-            before = self.kept_beside.get(f"{name}:end", torch.tensor(float(unit.total)))
-            self.kept_beside[f"{name}:start"] = before
-            self.kept_beside[f"{name}:end"] = torch.tensor(float(counts[name]))
-
-    def _ranking(self) -> Ranking:
-        return Ranking(self.units, self._scores())
+            before = self.buffers.get(f"{name}:end", torch.tensor(float(unit.total)))
+            self.buffers[f"{name}:start"] = before
+            self.buffers[f"{name}:end"] = torch.tensor(float(counts[name]))
 
     def _scores(self) -> State:
-        sizes = {name: self.relaxed.size(unit) for name, unit in self.units.items()}
+        sizes = {name: self.relaxed.mean_squares(unit) for name, unit in self.units.items()}
         return {
             n: s if self.units[n].kind == "sparsity" else s / s.mean().detach().clamp_min(1e-30)
             for n, s in sizes.items()
         }
 
-    def _count(self, name: str, ramped: float) -> int:
-        first, last = (float(self.kept_beside[f"{name}:{end}"]) for end in ("start", "end"))
-        return round(first + (last - first) * min(ramped, 1.0))
+    def _count(self, name: str, ramp: float) -> int:
+        first, last = (float(self.buffers[f"{name}:{end}"]) for end in ("start", "end"))
+        return round(first + (last - first) * min(ramp, 1.0))
 
-    def openings(self, moment: Moment) -> Openings:
-        found = {}
+    def factors(self, step: StepState) -> Factors:
+        factors = {}
         for name, unit in self.units.items():
-            square, count = self.relaxed.size(unit), self._count(name, moment.ramped)
+            square, count = self.relaxed.mean_squares(unit), self._count(name, step.ramp)
             if count < unit.total:
-                found[name] = soft_mask(square, count, unit.is_cut, self.options.temperature)
-        return found
+                factors[name] = soft_mask(square, count, unit.is_cut, self.options.temperature)
+        return factors
 
-    def decide(self, moment: Moment) -> Decision:
+    def decide(self, step: StepState) -> Decision:
         kept = {name: float(self._count(name, 1.0)) for name in self.units}
-        return Decision(kept, {name: self.relaxed.size(unit).detach() for name, unit in self.units.items()})
+        return Decision(kept, {name: self.relaxed.mean_squares(unit).detach() for name, unit in self.units.items()})
 
 
 def soft_mask(square: torch.Tensor, count: int, by_order: bool, temperature: float) -> torch.Tensor:
-    """sigmoid((square - t²) / τ), t² midway between the `count`-th largest (of each order) and the next one.
+    """Return sigmoid((square - t²) / τ), t² midway between the `count`-th largest (of each order) and the next one.
 
     Args:
-        count: from 0 to one less than there are.
+        square: (orders, elements) if `by_order`, else any shape.
+        count: number of kept elements (of each order), less than all.
+        by_order: whether each order has its own threshold.
     """
     rows = square.detach() if by_order else square.detach().reshape(1, -1)
     total = rows.shape[1]

@@ -18,7 +18,7 @@ from sparsesearch.evaluation import qualities_of, quality_class
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.qualities import USER_QUALITY
 from sparsesearch.models import Network
-from sparsesearch.models.space_builder import sparsity_unit_name
+from sparsesearch.models.network import sparsity_unit_name
 from sparsesearch.models.task import Task
 from sparsesearch.proxies import all_proxies, proxies_named
 from sparsesearch.pruning import expert_order_named, structured, unstructured

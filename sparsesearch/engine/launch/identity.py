@@ -17,7 +17,7 @@ from sparsesearch.data import Samples
 from sparsesearch.engine.launch.soundness import check_finite
 from sparsesearch.errors import problem
 from sparsesearch.evaluation import outputs_of
-from sparsesearch.models.source import Factory, Given, Source
+from sparsesearch.models.source import Factory, ModuleSource, Source
 from sparsesearch.models.task import Task
 from sparsesearch.process_state import torch_threads
 
@@ -36,7 +36,7 @@ def known_outputs(source: Source, task: Task, samples: Samples) -> Outputs | Non
 
     Raises InputError SS230 where a module does not do the same twice, SS233 where its outputs are not finite.
     """
-    if not isinstance(source, (Given, Factory)):
+    if not isinstance(source, (ModuleSource, Factory)):
         return None
     model = source.load(torch.float32, "cpu")
     with torch_threads(1):
@@ -54,7 +54,7 @@ def known_outputs(source: Source, task: Task, samples: Samples) -> Outputs | Non
 
 def identity(source: Source, known: Outputs | None) -> str:
     """What names a network wherever something is kept of it; weights alone are what stands before the hyphen."""
-    return source.weights if known is None else f"{source.weights}-{_hash(known)}"
+    return source.weights_hash if known is None else f"{source.weights_hash}-{_hash(known)}"
 
 
 def weights_in(name: str) -> str:

@@ -114,7 +114,7 @@ class Launch:
         if self.teacher is None:
             return self.weights
         # A teacher of the user's own is run by the same code.
-        return self.teacher.weights if self.known is None else f"{self.weights} {self.teacher.weights}"
+        return self.teacher.weights_hash if self.known is None else f"{self.weights} {self.teacher.weights_hash}"
 
     @property
     def pruned_weights(self) -> str:
@@ -168,7 +168,7 @@ class Launch:
             "search.options": config.search.options,
             "search.seed": config.search.seed,
             "search.seeds": config.search.seeds,
-            "teacher": None if self.teacher is None else self.teacher.weights,
+            "teacher": None if self.teacher is None else self.teacher.weights_hash,
             "search.asynchronous": config.search.asynchronous,
             "search.screen": None if config.search.screen is None else config.search.screen.model_dump(),
             **{f"numerics.{name}": value for name, value in self.numerics.items()},

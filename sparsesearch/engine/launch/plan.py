@@ -25,7 +25,7 @@ def plan_json(launch: Launch) -> dict[str, Any]:
         "smallest": space.costs.named(space.smallest.levels),
         "limits": {b.text: b.maximum for b in space.bounds},
         "outputs": outputs_json(launch),
-        "not_searched": list(launch.network.limits),
+        "not_searched": list(launch.network.unsearchable),
         "supernet": supernet_plan(launch),
         "store_bytes": estimated_bytes(space, launch.network, launch.storage_bytes),
         "config": launch.config.model_dump(mode="json"),

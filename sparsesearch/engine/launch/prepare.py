@@ -36,7 +36,7 @@ from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.latency import with_latency
 from sparsesearch.models import Network
-from sparsesearch.models.source import Factory, Given, Source, open_source, open_teacher
+from sparsesearch.models.source import Factory, ModuleSource, Source, open_source, open_teacher
 from sparsesearch.models.space_builder import build_space
 from sparsesearch.plugins import load_plugins
 from sparsesearch.runs.cache import read_index, started
@@ -93,7 +93,7 @@ def prepare(
     network, known = describe_network(config, source, None if samples is None else samples["calibration"])
     check_values(config, network)
     check_propagation(config, network)
-    space = build_space(config, network, source.storage.itemsize, coarse_levels(config, source.weights))
+    space = build_space(config, network, source.storage.itemsize, coarse_levels(config, source.weights_hash))
     check_objectives(config, space)
     check_pattern(config, network, space)
     if samples is None:
@@ -104,7 +104,7 @@ def prepare(
         space.check()
         check_objectives(config, space)
     traits = _check_search(config, network, space, samples)
-    seed_runs(config, source.weights)
+    seed_runs(config, source.weights_hash)
     launch = Launch(
         config=config,
         source=source,
@@ -131,7 +131,7 @@ def prepare(
 
 def source_of(config: RunConfig, inputs: PythonInputs) -> Source:
     """Return the source of the network: the module that was given, or the recipe's model."""
-    return open_source(config.model) if inputs.module is None else Given(inputs.module, tuple(inputs.example))
+    return open_source(config.model) if inputs.module is None else ModuleSource(inputs.module, tuple(inputs.example))
 
 
 def describe_network(
@@ -221,7 +221,7 @@ def supernet_key(base: Launch, options: SupernetConfig) -> str:
             "start": start,
             "options": options.model_dump(exclude={"start"}),
             "data": base.training_samples.digest,
-            "teacher": base.teacher and base.teacher.weights,
+            "teacher": base.teacher and base.teacher.weights_hash,
         }
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.bilevel.chain import CHECKPOINT, Plan, plans_of
+from sparsesearch.bilevel.chain import CHECKPOINT, SizeChain, size_chains
 from sparsesearch.engine.job import Job
 from sparsesearch.engine.launch.learning_plan import learning_tokens, memory_note
 from sparsesearch.engine.workers.worker import Worker
@@ -56,39 +56,39 @@ def learn(job: Job) -> Learned:
     options, tokens = traits.options, learning_tokens(launch.config, traits, launch.samples)
     assert tokens is not None
     targets = learning_targets(job.space, launch.config.objectives[1], options.sizes)
-    plans = plans_of(list(targets.items()), options.warm, options.repeats, tokens, search.seed)
+    chains = size_chains(list(targets.items()), options.warm, options.repeats, tokens, search.seed)
     reporter.message(memory_note(launch.config, traits, launch.network, job.space, launch.samples))
-    whole = sum(len(plan.sizes) * tokens for plan in plans)
+    whole = sum(len(chain.sizes) * tokens for chain in chains)
     reporter.phase(f"learning ({search.searcher}), tokens", whole)
-    waiting = [plan for plan in plans if len(plan.results(run.learning)) < len(plan.sizes)]
+    waiting = [chain for chain in chains if len(chain.results(run.learning)) < len(chain.sizes)]
     paid = ledger.tokens(LEARNING)
     while waiting:
         started = time.monotonic()
-        for progress in job.executor.map(Worker.learn, [(plan, SECONDS_PER_CALL) for plan in waiting]):
-            reporter.step(_learned_tokens(plans, run.learning), progress)
+        for progress in job.executor.map(Worker.learn, [(chain, SECONDS_PER_CALL) for chain in waiting]):
+            reporter.step(_learned_tokens(chains, run.learning), progress)
         # By the files, so that what a killed session did is paid once.
-        spent = TRAINING_PASSES * _learned_tokens(plans, run.learning)
+        spent = TRAINING_PASSES * _learned_tokens(chains, run.learning)
         ledger.add(LEARNING, time.monotonic() - started, spent - paid)
         paid = spent
-        waiting = [plan for plan in plans if len(plan.results(run.learning)) < len(plan.sizes)]
+        waiting = [chain for chain in chains if len(chain.results(run.learning)) < len(chain.sizes)]
     reporter.end()
-    return _collect(job, plans, options.repeats)
+    return _collect(job, chains, options.repeats)
 
 
-def _learned_tokens(plans: list[Plan], directory: Path) -> int:
-    """Return the gradient tokens that all plans have learned on, by their files."""
-    return sum(tokens_of_checkpoint(directory / plan.name / CHECKPOINT) for plan in plans)
+def _learned_tokens(chains: list[SizeChain], directory: Path) -> int:
+    """Return the gradient tokens that all chains have learned on, by their files."""
+    return sum(tokens_of_checkpoint(directory / chain.name / CHECKPOINT) for chain in chains)
 
 
-def _collect(job: Job, plans: list[Plan], repeats: int) -> Learned:
+def _collect(job: Job, chains: list[SizeChain], repeats: int) -> Learned:
     """Return genomes by name, and put weights in the places that recovery and export read."""
     run, reporter = job.run, job.reporter
     genomes, spent = dict[str, Genome](), 0
     trained = Archive(run.trained, writable=True)
-    for plan in plans:
-        for number, result in enumerate(plan.results(run.learning)):
+    for chain in chains:
+        for number, result in enumerate(chain.results(run.learning)):
             genome, spent = Genome.of(result["genome"]), spent + result["tokens"]
-            again = f" ({plan.seed})" if repeats > 1 else ""
+            again = f" ({chain.seed})" if repeats > 1 else ""
             genomes[f"learned {result['size']}{again}"] = genome
             if result["stopped"]:
                 reporter.message(
@@ -97,15 +97,15 @@ def _collect(job: Job, plans: list[Plan], repeats: int) -> Learned:
             if result["note"]:
                 reporter.message(f"SS412 learning {result['size']}: {result['note']}.")
             if "losses" in result:
-                _archive(job, trained, plan, number, result)
+                _archive(job, trained, chain, number, result)
     return Learned(genomes, TRAINING_PASSES * spent)
 
 
-def _archive(job: Job, trained: Archive, plan: Plan, number: int, result: dict[str, Any]) -> None:
+def _archive(job: Job, trained: Archive, chain: SizeChain, number: int, result: dict[str, Any]) -> None:
     """Keep the network that a size ended with, as training keeps a candidate: weights in a file, losses archived."""
     genome, losses = Genome.of(result["genome"]), np.array(result["losses"])
     place = job.run.trials / genome.id
-    source, target = plan.weights_path(job.run.learning, number), weights_path(place, plan.tokens)
+    source, target = chain.weights_path(job.run.learning, number), weights_path(place, chain.tokens)
     quality = quality_of(losses, job.launch.config.objectives[0])
     entry = Evaluation(
         genome,
@@ -116,7 +116,7 @@ def _archive(job: Job, trained: Archive, plan: Plan, number: int, result: dict[s
         quality,
         job.space.costs.named(genome.levels),
         tuple(losses.tolist()),
-        trained=plan.tokens,
+        trained=chain.tokens,
         role="learned",
     )
     before = trained.entries.get(entry.request)

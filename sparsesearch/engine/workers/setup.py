@@ -14,7 +14,7 @@ from sparsesearch.engine.launch.identity import Outputs, check_same
 from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.models.network import Network
-from sparsesearch.models.source import Retrained, Source
+from sparsesearch.models.source import Source, SupernetSource
 from sparsesearch.runs.cache import weights_of
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.supernet.store import key_hash
@@ -55,7 +55,7 @@ class WorkerSetup:
 def load_network(setup: WorkerSetup, dtype: torch.dtype) -> Any:
     """The dense network in this process; raises InputError SS230 where it is not the one that was started with."""
     model = setup.source.load(dtype, setup.config.executor.device)
-    if setup.known is not None and not isinstance(setup.source, Retrained):
+    if setup.known is not None and not isinstance(setup.source, SupernetSource):
         check_same(model, setup.network.task, RunDirectory(Path(setup.run)).samples("calibration"), setup.known)
     return model
 
@@ -72,7 +72,7 @@ def worker_setup(launch: Launch, run: RunDirectory, training: str = "calibration
     supernet = cache.supernet(launch.supernet) if launch.supernet else None
     source, teacher = launch.source, launch.teacher
     if supernet is not None:
-        source = Retrained(source, weights_of(supernet), launch.pruned_weights)
+        source = SupernetSource(source, weights_of(supernet), launch.pruned_weights)
         teacher = teacher or launch.source
     return WorkerSetup(
         config=launch.config.model_copy(update={"pruners": launch.pruners}),

@@ -27,11 +27,11 @@ from sparsesearch.supernet.stitched import load_exactly, state_of
 from sparsesearch.supernet.store import UnitFiles
 from sparsesearch.tensors import is_intact, read_tensors, write_tensors
 from sparsesearch.training.activations import Activations, write_arguments, write_shard
-from sparsesearch.training.block_local import BlockRun, block_tensors, only_block
+from sparsesearch.training.block_local import BlockRun, LocalBlock, block_tensors, only_block
 from sparsesearch.training.loop import Diverged
 from sparsesearch.training.nested import NestedRun
 from sparsesearch.training.objective import Objective
-from sparsesearch.training.trainer import rounded
+from sparsesearch.training.trainer import round_to_storage
 from sparsesearch.training.weights import Weights
 
 # Samples that must come out the same when elements are sorted.
@@ -100,7 +100,7 @@ class SupernetWorker:
         self._write(model, target)
 
     def _write(self, model: Any, path: Path) -> None:
-        state = rounded(state_of(model), self.setup.source.storage)
+        state = round_to_storage(state_of(model), self.setup.source.storage)
         write_tensors(path, {name: tensor.clone() for name, tensor in state.items()})
 
     def _sorted(self) -> Any:
@@ -176,15 +176,15 @@ class SupernetWorker:
         tensors = read_tensors(self._block_path(block, "start"))
         skeleton = only_block(self.setup.source.skeleton(), path, tensors, self.device)
         samples = self.samples.rows(slice(0, count))
-        seen = Activations(self._activations, block)
-        run = BlockRun(skeleton, self.network, self.space, block, seen, samples, self.options, steps, self.compute)
+        local = LocalBlock(skeleton, self.network, block, Activations(self._activations, block))
+        run = BlockRun(local, self.space, samples, self.options, steps, self.compute)
         place, stopped = self.directory / "checkpoints" / f"{block:03d}", ""
         run.load(place)
         try:
             run.run_saving(steps, place, lambda: None)
         except Diverged as error:
             stopped = str(error)
-        run.trained.merged()
+        run.trainee.merge()
         progress = BlockProgress(run.step, stopped)
         write_tensors(done, block_tensors(skeleton, path), {"told": json.dumps(asdict(progress))})
         return progress
@@ -202,7 +202,7 @@ class SupernetWorker:
                 for name, tensor in read_tensors(self._block_path(block, "trained")).items():
                     own[f"{path}.{name}"].data.copy_(tensor)
         elif self.options.is_trained:
-            model = self._run(steps).trained.merged()
+            model = self._run(steps).trainee.merge()
             if batch_norms(model):
                 some = self.samples.rows(slice(0, MEASURED))
                 reestimate(model, self.network.task, some, self.config.batch)

@@ -17,7 +17,7 @@ import torch
 
 from sparsesearch.allocation import Evidence
 from sparsesearch.allocation.measured_evidence import measure_evidence
-from sparsesearch.bilevel.chain import Learning, Plan, Surroundings
+from sparsesearch.bilevel.chain import Learning, LearningContext, SizeChain
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.calibration.gradients import collect_gradients
 from sparsesearch.calibration.statistics import BlockPass, WholeModelPass, statistics_path
@@ -44,7 +44,7 @@ from sparsesearch.supernet import StitchedSupernet, StoreBuilder
 from sparsesearch.supernet.propagate import propagated_weights
 from sparsesearch.supernet.store import UnitFiles
 from sparsesearch.tensors import is_intact, read_tensors
-from sparsesearch.training.trainer import RETRAIN, Trials, rounded
+from sparsesearch.training.trainer import RETRAIN, CandidateTrainer, round_to_storage
 
 
 class Worker:
@@ -195,7 +195,7 @@ class Worker:
         try:
             if trained:
                 self.evaluator.ready(self.space.dense)
-                return Measured(self._trials.shortly(candidate, trained, rows))
+                return Measured(self._trials.train_and_score(candidate, trained, rows))
             return Measured(self.evaluator.losses(candidate, rows).tolist())
         except Exception as error:  # any exception of a candidate must not end the search
             fault = error if isinstance(error, EnvironmentProblem) else machine_problem(error)
@@ -227,11 +227,11 @@ class Worker:
         return self._scorer.scores(Genome(genome), proxies)
 
     @cached_property
-    def _trials(self) -> Trials:
+    def _trials(self) -> CandidateTrainer:
         self.evaluator.ready(self.space.dense)
         samples, compute = self.run.samples(self.setup.training), compute_dtype(self.config, self.storage)
         teacher = None if self.setup.taught_by is None else self._teacher
-        return Trials(self.evaluator, samples, self.config.training, compute, self.storage, teacher)
+        return CandidateTrainer(self.evaluator, samples, self.config.training, compute, self.storage, teacher)
 
     def train(
         self,
@@ -242,20 +242,20 @@ class Worker:
         start: Path | None,
         saved: Callable[[], None],
     ) -> TrainingResult:
-        """Train a candidate to a number of tokens and measure it; see `Trials.train`."""
+        """Train a candidate to a number of tokens and measure it; see `CandidateTrainer.train`."""
         trials = self._trials
         self.evaluator.ready(self.space.dense)
         return training_result(trials.train(Genome(genome), tokens, schedule_tokens, directory, start, saved))
 
-    def learn(self, plan: Plan, seconds: float) -> str:
+    def learn(self, plan: SizeChain, seconds: float) -> str:
         """Learn a plan for a while, from where its files stand; what it is at, for whoever watches."""
         evaluator, config = self.evaluator, self.config
         dense = evaluator.ready(self.space.dense)
-        if self._learning is None or self._learning.plan.name != plan.name:
+        if self._learning is None or self._learning.chain.name != plan.name:
             search = config.search
             searcher = create(search.searcher, self.space, config.objectives, search.seed, search.options)
             assert isinstance(searcher, LearnedSearcher)
-            around = Surroundings(
+            context = LearningContext(
                 evaluator.supernet,
                 self.run.samples(self.setup.training),
                 self.run.samples("calibration").rows(slice(0, config.data.batch_norm)),
@@ -267,9 +267,9 @@ class Worker:
                 self.storage,
                 self._all_losses,
             )
-            self._learning = Learning(plan, searcher, around, self.run.learning)
-        self._learning.go_on(seconds)
-        told = self._learning.told
+            self._learning = Learning(plan, searcher, context, self.run.learning)
+        self._learning.run_for(seconds)
+        told = self._learning.progress_text
         if self._learning.done:
             self._learning = None
         return told
@@ -283,21 +283,15 @@ class Worker:
     def losses_of(self, genome: bytes, state: dict[str, torch.Tensor]) -> list[float]:
         """Losses on all selection samples of a candidate with weights that training gave it, as they will be stored."""
         supernet, candidate = self.evaluator.supernet, Genome(genome)
-        supernet.trained[candidate] = rounded(state, self.storage)
-        try:
+        with supernet.with_weights(candidate, round_to_storage(state, self.storage)):
             return self._trials.losses(supernet.materialise(candidate))
-        finally:
-            del supernet.trained[candidate]
 
     def _with_weights(self, genome: Genome, weights: Path) -> Any:
         """A network of its own with the weights in a file."""
         supernet = self.evaluator.supernet
         self.evaluator.ready(self.space.dense)
-        supernet.trained[genome] = read_tensors(weights, RETRAIN)
-        try:
+        with supernet.with_weights(genome, read_tensors(weights, RETRAIN)):
             return supernet.materialise(genome)
-        finally:
-            del supernet.trained[genome]
 
     def usage(self) -> dict[str, int]:
         """Bytes this process held at most, bytes of kept hidden states, and blocks that ran of those asked for."""

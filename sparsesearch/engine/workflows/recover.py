@@ -33,7 +33,7 @@ from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 from sparsesearch.tensors import read_tensors, write_tensors
 from sparsesearch.training import greedy_soup
-from sparsesearch.training.trainer import RETRAIN, rounded, weights_path
+from sparsesearch.training.trainer import RETRAIN, round_to_storage, weights_path
 
 # Parts of a recipe that its recovery may change.
 CHANGEABLE = ("training", "data.training")
@@ -218,5 +218,5 @@ def _make_soup(setup: WorkerSetup, candidate: Evaluation, weights: Sequence[Path
         return quality_of(np.array(executor.run(Worker.losses_of, candidate.genome.data, state)), quality)
 
     soup, used = greedy_soup([read_tensors(path, RETRAIN) for path in weights], judge)
-    write_tensors(out, rounded(soup, setup.source.storage), durable=True)
+    write_tensors(out, round_to_storage(soup, setup.source.storage), durable=True)
     return judge(soup), len(used)

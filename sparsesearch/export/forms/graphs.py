@@ -1,4 +1,4 @@
-"""Candidates as graphs: ONNX and torch.export programs. They have no classes, no surgery and no KV cache."""
+"""Exports candidates as graphs, ONNX or torch.export programs, and runs them. They have no KV cache."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Inputs = dict[str, torch.Tensor]
 GRAPHS = {"onnx": "model.onnx", "torch_export": "model.pt2"}
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch_export": ()}
 TRANSFORMERS = tuple(map(int, transformers.__version__.split(".")[:2]))
-# Samples in the batch that is traced; verified with another number.
+# Samples in the traced batch; verification uses another number.
 TRACED_BATCH = 3
 
 
 def check_packages(form: str) -> None:
-    """Raise EnvironmentProblem SS307 where a package that the form needs is not there."""
+    """Raise EnvironmentProblem SS307 if a package that the form needs is not installed."""
     missing = [name for name in PACKAGES[form] if importlib.util.find_spec(name) is None]
-    if form == "onnx" and TRANSFORMERS < (5, 24):  # whose exporter is another one
+    if form == "onnx" and TRANSFORMERS < (5, 24):  # earlier versions have a different exporter
         missing.append("transformers 5.24")
     if missing:
         raise problem(
@@ -47,7 +47,7 @@ def check_packages(form: str) -> None:
 
 
 def graph_inputs(task: Task, samples: Inputs) -> Inputs:
-    """What a graph is given for samples: text has a mask; by default one that takes the last token for padding."""
+    """Return the inputs of a graph for samples; text without a mask gets one that marks the last token as padding."""
     if task.data == "image" or "attention_mask" in samples:
         return samples
     mask = torch.ones_like(samples["input_ids"])
@@ -56,12 +56,12 @@ def graph_inputs(task: Task, samples: Inputs) -> Inputs:
 
 
 def save(form: str, model: nn.Module, task: Task, samples: Inputs, path: Path) -> list[str]:
-    """Trace a model (float32) and write its graph; names of the inputs, in order.
+    """Trace a model (float32) and write its graph; return the names of its inputs, in order.
 
     Args:
-        samples: two samples at least; the traced ones are of another number and, for text, of another length.
+        samples: inputs of the model, (samples, ...) each; traced with another number and, for text, another length.
 
-    Raises SparseSearchError SS507 where it cannot be traced.
+    Raises SparseSearchError SS507 if it cannot be traced.
     """
     inputs = graph_inputs(task, _traced(task, samples))
     text = task.data != "image"
@@ -72,10 +72,10 @@ def save(form: str, model: nn.Module, task: Task, samples: Inputs, path: Path) -
             if form == "onnx":
                 _save_onnx(model, inputs, dynamic, path)
             else:
-                held = io.BytesIO()  # where the disk is full, torch's own writing ends the process
-                torch.export.save(_program(model, inputs, dynamic), held)
-                path.write_bytes(held.getbuffer())
-    except Exception as error:  # whatever tracing and converting raise
+                buffer = io.BytesIO()  # on a full disk, torch's own writing ends the process
+                torch.export.save(_program(model, inputs, dynamic), buffer)
+                path.write_bytes(buffer.getbuffer())
+    except Exception as error:  # tracing and converting raise many types
         if machine_problem(error) is not None:
             raise
         raise problem(
@@ -87,36 +87,36 @@ def save(form: str, model: nn.Module, task: Task, samples: Inputs, path: Path) -
 
 
 def _traced(task: Task, samples: Inputs) -> Inputs:
-    """The first sample, as often as is traced; text without its last token."""
-    found = {name: tensor[:1].repeat(TRACED_BATCH, *[1] * (tensor.ndim - 1)) for name, tensor in samples.items()}
+    """Return the traced batch: the first sample repeated; text without its last token."""
+    batch = {name: tensor[:1].repeat(TRACED_BATCH, *[1] * (tensor.ndim - 1)) for name, tensor in samples.items()}
     if task.data == "image":
-        return found
-    return {name: tensor[:, :-1].contiguous() for name, tensor in found.items()}
+        return batch
+    return {name: tensor[:, :-1].contiguous() for name, tensor in batch.items()}
 
 
-class _Bare(nn.Module):
-    """A transformers model with tensors in, by name, and one tensor out."""
+class _TensorModel(nn.Module):
+    """A transformers model whose inputs are named tensors and whose output is one tensor."""
 
     def __init__(self, model: Any, names: Iterable[str]) -> None:
         super().__init__()
         self.model, self.names = model, list(names)
-        # Tracing wants arguments with names, not a dictionary of them.
+        # Tracing needs named arguments, not a dictionary of them.
         keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
         forward: Any = functools.partial(self._run)
         forward.__signature__ = inspect.Signature([inspect.Parameter(name, keyword) for name in self.names])
         self.forward = forward
 
-    def _run(self, *given: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
-        found = self.model(**dict(zip(self.names, given, strict=False)), **named)
-        outputs: torch.Tensor = found.logits if "logits" in found else found.last_hidden_state
-        return outputs
+    def _run(self, *positional: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        outputs = self.model(**dict(zip(self.names, positional, strict=False)), **named)
+        tensor: torch.Tensor = outputs.logits if "logits" in outputs else outputs.last_hidden_state
+        return tensor
 
 
 def _program(model: nn.Module, inputs: Inputs, dynamic: dict[str, Any]) -> torch.export.ExportedProgram:
     if not isinstance(model, PreTrainedModel):
         return torch.export.export(model, tuple(inputs.values()), dynamic_shapes=tuple(dynamic.values()))
     with _without_cache(model):
-        return torch.export.export(_Bare(model, inputs), (), inputs, dynamic_shapes=dynamic, strict=False)
+        return torch.export.export(_TensorModel(model, inputs), (), inputs, dynamic_shapes=dynamic, strict=False)
 
 
 def _save_onnx(model: nn.Module, inputs: Inputs, dynamic: dict[str, Any], path: Path) -> None:
@@ -142,7 +142,7 @@ def _save_onnx(model: nn.Module, inputs: Inputs, dynamic: dict[str, Any], path: 
 
 @contextlib.contextmanager
 def _without_cache(model: Any) -> Iterator[None]:
-    """No cache among the outputs, and experts as plain batched products, which need no operator of transformers."""
+    """Switch the cache off, and compute experts as plain batched products, without transformers' own operators."""
     before = getattr(model.config, "use_cache", None)
     model.config.use_cache = False
     if getattr(model, "_can_set_experts_implementation", lambda: False)():
@@ -155,7 +155,7 @@ def _without_cache(model: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Exporters print their progress and warn of packages that nothing here needs."""
+    """Suppress the exporters' progress, and their warnings about packages that are not needed."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -167,35 +167,38 @@ def _quietly() -> Iterator[None]:
 
 
 class Graph(nn.Module):
-    """A loaded graph, called as the model was; its outputs have the same name."""
+    """A loaded graph, called like the exported model; its outputs have the same name."""
 
-    def __init__(self, directory: Path, told: dict[str, Any]) -> None:
-        """
-        Args:
-            told: the export's manifest.
-
-        Raises EnvironmentProblem SS307.
-        """
+    def __init__(self, directory: Path, manifest: dict[str, Any]) -> None:
+        """Raises EnvironmentProblem SS307 if a package that the graph needs is not installed."""
         super().__init__()
-        form = told["form"]
+        form = manifest["form"]
         check_packages(form)
-        self.names: list[str] = told["inputs"]
-        self.counts: dict[str, int] = {name: told[name] for name in ("params", "nonzeros")}
-        self.embeds = told["task"].endswith("embedding")
-        self.own = told["task"] == "module"
-        self.anchor = nn.Parameter(torch.empty(0), requires_grad=False)  # says the device and type of inputs
-        self.config = SimpleNamespace(max_position_embeddings=told["max_length"])
+        self.names: list[str] = manifest["inputs"]
+        self.counts: dict[str, int] = {name: manifest[name] for name in ("params", "nonzeros")}
+        self.embeds = manifest["task"].endswith("embedding")
+        self.is_module = manifest["task"] == "module"
+        # Callers take the device and type of inputs from the first parameter.
+        self.anchor = nn.Parameter(torch.empty(0), requires_grad=False)
+        self.config = SimpleNamespace(max_position_embeddings=manifest["max_length"])
         path = directory / GRAPHS[form]
-        # No submodule: an exported program refuses eval().
+        # Not a submodule, since an exported program refuses eval().
         self.run = _onnx_session(path) if form == "onnx" else torch.export.load(path).module().__call__
 
     def forward(self, *inputs: torch.Tensor, **named: Any) -> Any:
-        """Outputs of transformers' kind, or of a module of one's own its tensor; text may come without a mask."""
-        given = dict(zip(self.names, inputs, strict=False)) | {k: v for k, v in named.items() if k in self.names}
-        if "attention_mask" in self.names and "attention_mask" not in given:
-            given["attention_mask"] = torch.ones_like(given["input_ids"])
-        ordered = {name: given[name] for name in self.names}
-        if self.own:
+        """Run the graph; text may come without a mask.
+
+        Args:
+            inputs, named: inputs of the exported model, (samples, ...) each.
+
+        Returns:
+            Outputs of a transformers model with `logits` or `last_hidden_state`; for a user's module its tensor.
+        """
+        tensors = dict(zip(self.names, inputs, strict=False)) | {k: v for k, v in named.items() if k in self.names}
+        if "attention_mask" in self.names and "attention_mask" not in tensors:
+            tensors["attention_mask"] = torch.ones_like(tensors["input_ids"])
+        ordered = {name: tensors[name] for name in self.names}
+        if self.is_module:
             return self.run(*ordered.values())
         outputs = self.run(**ordered)
         return BaseModelOutput(last_hidden_state=outputs) if self.embeds else CausalLMOutput(logits=outputs)
@@ -207,8 +210,8 @@ def _onnx_session(path: Path) -> Any:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     inputs = [i.name for i in session.get_inputs()]
 
-    def run(*given: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
-        tensors = dict(zip(inputs, given, strict=True)) if given else {n: named[n] for n in inputs}
+    def run(*positional: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        tensors = dict(zip(inputs, positional, strict=True)) if positional else {n: named[n] for n in inputs}
         outputs: np.ndarray[Any, Any] = session.run(None, {n: t.numpy() for n, t in tensors.items()})[0]
         return torch.from_numpy(outputs)
 

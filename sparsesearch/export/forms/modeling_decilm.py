@@ -1,7 +1,7 @@
-"""DeciLM, the architecture of NVIDIA's Nemotron-NAS checkpoints: a Llama whose layers differ, as `block_configs` say.
+"""DeciLM, the architecture of NVIDIA's Nemotron-NAS checkpoints: a Llama whose layers differ as in `block_configs`.
 
-vLLM runs such a checkpoint with code of its own and takes only the configuration class from here; transformers takes
-both. Needs nothing but torch, transformers and `surgery.py`: an export ships the two files.
+vLLM runs such a checkpoint with its own code and uses only the configuration class of this file; transformers uses
+both classes. Needs only torch, transformers and `surgery.py`: an export ships the two files.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sparsesearch.models.surgery import Surgery, apply_surgery
 
-# Widths are rounded up to multiples of this.
+# FFN widths are rounded up to multiples of this.
 WIDTH_MULTIPLE = 256
 
 
 def intermediate_size(ffn_mult: float, hidden: int) -> int:
-    """The FFN width that a multiplier stands for."""
+    """Return the FFN width of a multiplier."""
     return -(-int(2 * ffn_mult * hidden / 3) // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
 
 
 class DeciLMConfig(LlamaConfig):  # type: ignore[misc]
-    """A Llama configuration with one entry of `block_configs` a layer.
+    """A Llama configuration with an entry of `block_configs` for each layer.
 
-    Each is `{attention: {no_op, replace_with_linear, n_heads_in_group}, ffn: {no_op, replace_with_linear, ffn_mult}}`;
-    in memory these are objects with attributes, which is how vLLM reads them.
+    An entry is `{attention: {no_op, replace_with_linear, n_heads_in_group}, ffn: {no_op, replace_with_linear,
+    ffn_mult}}`; in memory these are objects with attributes, as vLLM reads them.
     """
 
     model_type = "nemotron-nas"
@@ -36,15 +36,13 @@ class DeciLMConfig(LlamaConfig):  # type: ignore[misc]
         self.block_configs = [_as_object(block) for block in block_configs or []]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it, with rotary embeddings also under the names that transformers 4 reads."""
-        found: dict[str, Any] = super().to_dict()
-        found["block_configs"] = [
-            {key: vars(part) for key, part in vars(block).items()} for block in self.block_configs
-        ]
+        """Return the configuration for JSON, with rotary embeddings also under the names that transformers 4 reads."""
+        data: dict[str, Any] = super().to_dict()
+        data["block_configs"] = [{key: vars(part) for key, part in vars(block).items()} for block in self.block_configs]
         rotary = dict(self.rope_parameters or {})
-        found["rope_theta"] = rotary.pop("rope_theta", 10_000.0)
-        found["rope_scaling"] = rotary if rotary.get("rope_type", "default") != "default" else None
-        return found
+        data["rope_theta"] = rotary.pop("rope_theta", 10_000.0)
+        data["rope_scaling"] = rotary if rotary.get("rope_type", "default") != "default" else None
+        return data
 
 
 def _as_object(block: Any) -> SimpleNamespace:
@@ -53,7 +51,7 @@ def _as_object(block: Any) -> SimpleNamespace:
 
 
 class DeciLMForCausalLM(LlamaForCausalLM):  # type: ignore[misc]
-    """Stock Llama with every layer made as its block configuration says."""
+    """A stock Llama whose layers are changed according to their block configurations."""
 
     config_class = DeciLMConfig
 
@@ -64,7 +62,7 @@ class DeciLMForCausalLM(LlamaForCausalLM):  # type: ignore[misc]
 
 
 def surgery_of(config: Any) -> Surgery:
-    """What turns a Llama of the global sizes into the one of the block configurations."""
+    """Return the surgery that turns a Llama of the global sizes into the one of the block configurations."""
     shapes: dict[str, list[int]] = {}
     attributes: list[list[Any]] = []
     stand_ins: list[list[str]] = []

@@ -1,7 +1,7 @@
 """The form that vLLM runs with a width for each layer: DeciLM block configurations, as NVIDIA's Nemotron-NAS has them.
 
-What vLLM's `nemotron_nas.py` can say, read in its source: one number of query heads for all layers, in each layer any
-number of KV heads that divides it; FFN widths in multiples of 256; no attention or no FFN where a layer has `no_op`,
+vLLM's `nemotron_nas.py` supports, according to its source: one number of query heads for all layers, and in each layer
+any number of KV heads that divides it; FFN widths in multiples of 256; layers without attention or FFN (`no_op`),
 except that the first layer needs its attention.
 """
 
@@ -25,12 +25,12 @@ MODULE, SURGERY = "modeling_decilm", "modeling_sparsesearch"
 
 
 def nemotron_nas(supernet: StitchedSupernet, genome: Genome) -> Maker:
-    """Return what makes the candidate as DeciLM, if block configurations can say it."""
+    """Return the function that makes the candidate as DeciLM; raises CannotTakeForm if it cannot be a DeciLM."""
     stock: Any = getattr(supernet.model, "config", None)
     if getattr(stock, "model_type", "") != "llama" or not supernet.network.task.generates:
         raise CannotTakeForm("nemotron_nas is for causal language models of model_type llama")
     if stock.hidden_act != "silu":
-        raise CannotTakeForm(f"nemotron_nas has activation silu, this model {stock.hidden_act}")
+        raise CannotTakeForm(f"nemotron_nas needs activation silu, this model has {stock.hidden_act}")
     if supernet.gains_biases(genome):
         raise CannotTakeForm(ADDED_BIASES)
     layers = [_layer(supernet, genome, block) for block in kept_blocks(supernet, genome)]
@@ -48,7 +48,7 @@ def nemotron_nas(supernet: StitchedSupernet, genome: Genome) -> Maker:
 
 
 def _layer(supernet: StitchedSupernet, genome: Genome, block: int) -> dict[str, Any]:
-    """What a block keeps: KV `groups`, `queries` in each, `width`; 0 groups or width where the sublayer is dropped."""
+    """Return the sizes of a block: KV `groups`, `queries` in each, `width`; 0 groups or width for dropped sublayers."""
     kept, network = supernet.kept(genome), supernet.network
     sizes = {cut.kind: kept[cut.name] for cut in network.cuts.values() if cut.block == block}
     for drop in network.drops.values():
@@ -75,18 +75,18 @@ def _check(layers: list[dict[str, Any]]) -> None:
     if len(heads) > 1:
         counts = ", ".join(map(str, sorted(heads)))
         raise CannotTakeForm(
-            f"attentions of this candidate keep {counts} query heads, and nemotron_nas has one number for all layers"
+            f"attentions of this candidate keep {counts} query heads, but nemotron_nas has one number for all layers"
         )
     for layer in layers:
         if layer["width"] % WIDTH_MULTIPLE:
             raise CannotTakeForm(
-                f"block {layer['block']} has an FFN width of {layer['width']}, and nemotron_nas has multiples of "
-                f"{WIDTH_MULTIPLE} (a recipe's align: nemotron_nas keeps to them)"
+                f"block {layer['block']} has an FFN width of {layer['width']}, but nemotron_nas needs multiples of "
+                f"{WIDTH_MULTIPLE} (set align: nemotron_nas in the recipe)"
             )
 
 
 def _configuration(stock: Any, layers: list[dict[str, Any]], heads: int) -> DeciLMConfig:
-    told = stock.to_dict() | {
+    data = stock.to_dict() | {
         "num_hidden_layers": len(layers),
         "num_attention_heads": heads,
         "num_key_value_heads": layers[0]["groups"],
@@ -99,12 +99,12 @@ def _configuration(stock: Any, layers: list[dict[str, Any]], heads: int) -> Deci
         },
     }
     for key in ("model_type", "architectures", "transformers_version"):
-        told.pop(key, None)
-    return DeciLMConfig(**told)
+        data.pop(key, None)
+    return DeciLMConfig(**data)
 
 
 def _block(layer: dict[str, Any], hidden: int) -> dict[str, Any]:
-    """The entry of `block_configs`; null beside `no_op`, by which llama.cpp's converter knows a dropped sublayer."""
+    """Return an entry of `block_configs`; sizes of dropped sublayers are null, as llama.cpp's converter expects."""
     groups, width = layer["groups"], layer["width"]
     return {
         "attention": {
@@ -121,7 +121,7 @@ def _block(layer: dict[str, Any], hidden: int) -> dict[str, Any]:
 
 
 def code(_: StitchedSupernet) -> dict[str, str]:
-    """The files, by name, that `trust_remote_code` runs."""
+    """Return the contents of the files that `trust_remote_code` runs, by name."""
     text = Path(modeling_decilm.__file__).read_text()
     return {
         f"{MODULE}.py": text.replace("from sparsesearch.models.surgery import", f"from .{SURGERY} import"),

@@ -1,6 +1,6 @@
-"""Candidates in shapes that stock code of transformers builds: zeros in place, one size for all layers, padded to one.
+"""Forms that stock transformers loads: zeros in dense shapes, one size for all layers, or layers padded to one size.
 
-Each plan returns a function that makes the model (float32), or raises CannotTakeForm.
+Each function returns a function that makes the model (float32), or raises CannotTakeForm.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from sparsesearch.supernet.stitched import load_exactly, stock_model
 
 State = dict[str, torch.Tensor]
 
-# Lists of a configuration that have an entry for each layer.
+# Fields of a configuration that are lists with an entry for each layer.
 LAYER_LISTS = ("layer_types", "no_rope_layers")
-ADDED_BIASES = "biases compensate this candidate's pruning where the stock model has none"
+ADDED_BIASES = "biases that the stock model does not have compensate this candidate's pruning"
 OWN_MODULE = "a module of your own has no stock configuration"
 
 
 def zeros(supernet: StitchedSupernet, genome: Genome) -> Maker:
-    """The dense shapes, zeros where something is pruned, cut or dropped."""
+    """Plan the form with dense shapes, and zeros for everything that is pruned, cut or dropped."""
     kept = supernet.kept(genome)
     if supernet.gains_biases(genome):
         raise CannotTakeForm(ADDED_BIASES)
     for cut in supernet.network.cuts.values():
         if cut.kind == "experts" and kept[cut.name] < cut.elements:
-            raise CannotTakeForm(f"zeros cannot say that {cut.path} lost experts: the router would still choose them")
+            raise CannotTakeForm(f"zeros cannot remove experts of {cut.path}: the router would still choose them")
 
     def make() -> Any:
         model = stock_model(supernet.apply(supernet.space.dense))
@@ -49,7 +49,7 @@ def zeros(supernet: StitchedSupernet, genome: Genome) -> Maker:
 
 
 def uniform(supernet: StitchedSupernet, genome: Genome) -> Maker:
-    """The sizes as they are, where a stock configuration can say them."""
+    """Plan the form with the candidate's own sizes, if a stock configuration can express them."""
     kept = supernet.kept(genome)
     blocks = kept_blocks(supernet, genome)
     sizes = {name: kept[name] for name, cut in supernet.network.cuts.items() if cut.block in blocks}
@@ -57,7 +57,7 @@ def uniform(supernet: StitchedSupernet, genome: Genome) -> Maker:
 
 
 def padded(supernet: StitchedSupernet, genome: Genome) -> Maker:
-    """Every layer as wide as the widest of its kind, with zeros, and zeros for dropped sublayers of kept layers."""
+    """Plan the form with every layer as wide as the widest of its kind; padding and dropped sublayers are zeros."""
     blocks = kept_blocks(supernet, genome)
     sizes = widest(supernet, genome, blocks)
     kept = supernet.kept(genome)
@@ -65,15 +65,15 @@ def padded(supernet: StitchedSupernet, genome: Genome) -> Maker:
         cut = supernet.network.cuts[name]
         if cut.kind == "experts" and kept[name] < size:
             raise CannotTakeForm(
-                f"padding cannot say that {cut.path} lost experts: the router would choose the empty ones"
+                f"padding cannot replace removed experts of {cut.path}: the router would choose the zeros"
             )
     return _stock(supernet, genome, blocks, sizes, lambda: _padded_state(supernet, genome, sizes))
 
 
 def widest(supernet: StitchedSupernet, genome: Genome, blocks: list[int]) -> dict[str, int]:
-    """For each cut of the kept blocks, the most elements that any cut of its kind and dense size keeps there.
+    """Return, for each cut of the kept blocks, the most elements that any cut of its kind and dense size keeps.
 
-    Sublayers that are dropped ask for nothing; where all of a kind are, its smallest size is taken.
+    Dropped sublayers are ignored; if all of a kind are dropped, its smallest size is used.
     """
     kept, most = supernet.kept(genome), dict[tuple[str, int], int]()
     cuts = {name: cut for name, cut in supernet.network.cuts.items() if cut.block in blocks}
@@ -91,7 +91,7 @@ def _is_dropped(supernet: StitchedSupernet, genome: Genome, cut: Cut) -> bool:
 
 
 def _padded_state(supernet: StitchedSupernet, genome: Genome, sizes: Mapping[str, int]) -> State:
-    """The candidate in dense shapes with zeros, narrowed to these sizes: what it keeps, and some of the zeros."""
+    """Return the candidate with zeros in dense shapes, narrowed to these sizes."""
     state = supernet.state_dict(genome, padded=True)
     units = {unit.name: i for i, unit in enumerate(supernet.space.units)}
     slots: dict[str, list[tuple[Slot, torch.Tensor]]] = defaultdict(list)
@@ -108,27 +108,27 @@ def _padded_state(supernet: StitchedSupernet, genome: Genome, sizes: Mapping[str
 
 
 def _filled(kept: torch.Tensor | None, size: int, cut: Cut) -> torch.Tensor:
-    """Kept elements (orders, count) and the first of the others, `size` of them in each order, ascending.
+    """Return the kept elements and the first others, `size` in each order, ascending, (orders, size).
 
     Args:
-        kept: None where none matter: the sublayer is dropped, or was not cut and is.
+        kept: kept elements, (orders, count); None: any, since the sublayer is dropped.
     """
     rows = []
     for order in range(cut.orders):
-        chosen = torch.zeros(cut.elements, dtype=torch.bool)
+        selected = torch.zeros(cut.elements, dtype=torch.bool)
         if kept is not None:
-            chosen[kept[order][:size]] = True
-        others = (~chosen).nonzero().flatten()[: size - int(chosen.sum())]
-        chosen[others] = True
-        rows.append(chosen.nonzero().flatten())
+            selected[kept[order][:size]] = True
+        others = (~selected).nonzero().flatten()[: size - int(selected.sum())]
+        selected[others] = True
+        rows.append(selected.nonzero().flatten())
     return torch.stack(rows)
 
 
 def _narrowed(tensor: torch.Tensor, slots: list[tuple[Slot, torch.Tensor]]) -> torch.Tensor:
-    # Slices of axis 0 are still all there while each selects for itself.
+    # Batched slots select within each slice of axis 0, so they come before slices are removed.
     for slot, elements in slots:
         if slot.batched:
-            tensor = select(tensor, slot, slot.own(elements))
+            tensor = select(tensor, slot, slot.positions_of(elements))
     staying: dict[int, torch.Tensor] = {}
     for slot, elements in slots:
         if not slot.batched:
@@ -142,15 +142,15 @@ def _narrowed(tensor: torch.Tensor, slots: list[tuple[Slot, torch.Tensor]]) -> t
 def _stock(
     supernet: StitchedSupernet, genome: Genome, blocks: list[int], sizes: Mapping[str, int], state: Callable[[], State]
 ) -> Maker:
-    """Return what makes a stock model of these blocks and sizes of cuts, if a stock configuration can say them."""
+    """Return the function that makes a stock model of these blocks and sizes, if a configuration expresses it."""
     if not isinstance(supernet.model, PreTrainedModel):
         raise CannotTakeForm(OWN_MODULE)
     if not blocks:
         raise CannotTakeForm("no layer of this candidate is left")
     config = copy.deepcopy(supernet.model.config)
-    # GPT-2 can divide attention by the number of its layer, which is another one after layers before it are gone.
+    # GPT-2 can divide attention by the layer's number, which changes if earlier layers are removed.
     if getattr(config, "scale_attn_by_inverse_layer_idx", False) and blocks != list(range(len(blocks))):
-        raise CannotTakeForm("whole layers are gone, and attention is scaled by the number of its layer")
+        raise CannotTakeForm("whole layers are removed, but attention is scaled by the number of its layer")
     try:
         _set_sizes(config, supernet, sizes, blocks)
         if hasattr(config, "validate"):
@@ -163,10 +163,10 @@ def _stock(
     if supernet.gains_biases(genome):
         raise CannotTakeForm(ADDED_BIASES)
     tensors = renumbered(state(), supernet.network, blocks)
-    wanted = _shapes(dict(stock.named_parameters()))
-    if wanted != {name: shape for name, shape in _shapes(tensors).items() if name in wanted}:
+    stock_shapes = _shapes(dict(stock.named_parameters()))
+    if stock_shapes != {name: shape for name, shape in _shapes(tensors).items() if name in stock_shapes}:
         raise CannotTakeForm(
-            "layers of this candidate differ in size or miss a sublayer, which no stock configuration can say"
+            "layers of this candidate differ in size or miss a sublayer, which no stock configuration can express"
         )
 
     def make() -> Any:
@@ -182,7 +182,7 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def kept_blocks(supernet: StitchedSupernet, genome: Genome) -> list[int]:
-    """Blocks that keep at least one sublayer."""
+    """Return the indices of the blocks that keep at least one sublayer."""
     sublayers: dict[int, list[bool]] = defaultdict(list)
     for drop in supernet.network.drops.values():
         sublayers[drop.block].append(not supernet.composer.is_dropped(genome, drop.name))
@@ -200,9 +200,9 @@ def _set_sizes(config: Any, supernet: StitchedSupernet, kept: Mapping[str, int],
         if all(dense == left for dense, left in sizes):
             continue
         if len(sizes) > 1:
-            raise CannotTakeForm(f"layers of this candidate differ in {kind}, which no stock configuration can say")
+            raise CannotTakeForm(f"layers of this candidate differ in {kind}, which no stock configuration can express")
         if kind not in fields:
-            raise CannotTakeForm(f"no stock configuration of {config.model_type} can say fewer {kind}")
+            raise CannotTakeForm(f"no stock configuration of {config.model_type} can express fewer {kind}")
         ((dense, left),) = sizes
         if hasattr(config, "head_dim") and kind in ("kv_groups", "q_heads"):
             config.head_dim = getattr(supernet.model.get_submodule(_first(supernet, kind)), "head_dim", config.head_dim)
@@ -222,7 +222,7 @@ def _first(supernet: StitchedSupernet, kind: str) -> str:
 
 
 def renumbered(state: State, network: Network, blocks: list[int]) -> State:
-    """Tensors of the kept blocks under consecutive block numbers."""
+    """Return the tensors of a state with the kept blocks renumbered consecutively."""
     number = {network.blocks[old]: network.blocks[new] for new, old in enumerate(blocks)}
     result = {}
     for name, tensor in state.items():

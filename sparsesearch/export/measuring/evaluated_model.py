@@ -15,7 +15,7 @@ from sparsesearch.engine.launch.identity import weights_in
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError, problem
 from sparsesearch.export.forms.graphs import GRAPHS, Graph
-from sparsesearch.export.loading import MANIFEST, load, manifest
+from sparsesearch.export.loading import MANIFEST, load, read_manifest
 from sparsesearch.export.verify import counts
 from sparsesearch.export.write import trained_weights
 from sparsesearch.models.source import open_source
@@ -59,7 +59,7 @@ class Dense:
         except InputError:
             return None
         name = f"dense ({self.model.id})"
-        same = source.weights == weights_in(self.weights)
+        same = source.weights_hash == weights_in(self.weights)
         return Place(name, source.task, _loader(source)) if same else None
 
 
@@ -86,7 +86,7 @@ def locate(target: str, access: Access = UNTRUSTED) -> Place:
     """
     path = Path(target).expanduser()
     if (path / MANIFEST).is_file():
-        told = manifest(path)
+        told = read_manifest(path)
         image, task = told["image"], TASKS[told["task"]]
         dense = Dense(ModelConfig(id=told["model"]), told["weights_sha256"], access.trusted)
 
@@ -120,9 +120,9 @@ def _candidate(results: RunResults, candidate: Evaluation, access: Access) -> Ta
     """A candidate as its highest rung left it; raises InputError SS501 where the weights of that are not kept."""
     reopened, genome = open_run(results, access), candidate.genome
     weights = trained_weights(results, candidate)
-    if weights is not None:
-        reopened.supernet.trained[genome] = read_tensors(weights, RETRAIN)
-    model = reopened.supernet.materialise(genome)
+    state = None if weights is None else read_tensors(weights, RETRAIN)
+    with reopened.supernet.with_weights(genome, state):
+        model = reopened.supernet.materialise(genome)
     if weights is None:
         reopened.norms.correct(model, genome)
     source, image = reopened.launch.source, reopened.launch.config.data.calibration.image

@@ -1,1 +1,1 @@
-"""Family maps, one file each: from a stock model to its parts. `models/family.py` lists them."""
+"""Family maps, one file each: from a stock model to its description. `models/family.py` lists them."""

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsesearch.models.builder import Parts, joined, span
+from sparsesearch.models.builder import NetworkBuilder
+from sparsesearch.models.sublayers import Heads, Linears, joined, span
 
 
-def describe(model: Any, parts: Parts) -> None:
-    """GPT-2."""
+def describe(model: Any, builder: NetworkBuilder) -> None:
+    """Describe GPT-2."""
     config = model.config
     heads, hidden = config.num_attention_heads, config.hidden_size
     size = hidden // heads
     index = joined(*(span(heads, size, part * hidden) for part in range(3)))
     for block in range(config.num_hidden_layers):
-        layer = f"{parts.root}h.{block}"
+        layer = f"{builder.root}h.{block}"
         path = f"{layer}.attn"
-        parts.attention(
+        builder.attention(
             block,
             path,
-            {f"{path}.c_attn": index},
-            f"{path}.c_proj",
-            groups=heads,
-            queries=1,
-            head_dim=size,
-            attributes=[("num_heads", 1), ("split_size", size)],
+            Linears({f"{path}.c_attn": index}, f"{path}.c_proj"),
+            Heads(heads, 1, size, attributes=[("num_heads", 1), ("split_size", size)]),
             norms=[f"{layer}.ln_1"],
         )
-        parts.ffn(block, f"{layer}.mlp", [f"{layer}.mlp.c_fc"], f"{layer}.mlp.c_proj", norms=[f"{layer}.ln_2"])
+        builder.ffn(block, f"{layer}.mlp", [f"{layer}.mlp.c_fc"], f"{layer}.mlp.c_proj", norms=[f"{layer}.ln_2"])

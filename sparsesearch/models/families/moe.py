@@ -1,7 +1,7 @@
 """Mixtures of experts: Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE, and DeepSeek V2 and V3 with latent attention.
 
-transformers 5 keeps the experts of a layer in two 3-D tensors beside a top-k router. An expert goes with its row of the
-router; the router chooses its top k among those that stay.
+transformers 5 keeps the experts of a layer in two 3-D tensors beside a top-k router. An expert is removed with its row
+of the router; the router chooses its top k among the experts that stay.
 """
 
 from __future__ import annotations
@@ -9,30 +9,31 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sparsesearch.models.builder import Parts, span
+from sparsesearch.models.builder import NetworkBuilder
 from sparsesearch.models.families import llama
+from sparsesearch.models.sublayers import Context, Heads, Linears, Routing, span
 
 
-def describe(model: Any, parts: Parts) -> None:
-    """Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE: Llama's attention, and in some layers a dense FFN."""
+def describe(model: Any, builder: NetworkBuilder) -> None:
+    """Describe Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE: Llama's attention, and in some layers a dense FFN."""
     for block in range(model.config.num_hidden_layers):
-        layer = f"{parts.root}layers.{block}"
-        llama.attention(model, parts, block, [f"{layer}.input_layernorm"])
-        _ffn_or_experts(model, parts, block)
+        layer = f"{builder.root}layers.{block}"
+        llama.attention(model, builder, block, [f"{layer}.input_layernorm"])
+        _ffn_or_experts(model, builder, block)
 
 
-def describe_deepseek(model: Any, parts: Parts) -> None:
-    """DeepSeek V2 and V3."""
+def describe_deepseek(model: Any, builder: NetworkBuilder) -> None:
+    """Describe DeepSeek V2 and V3."""
     for block in range(model.config.num_hidden_layers):
-        _latent_attention(model, parts, block)
-        _ffn_or_experts(model, parts, block)
+        _latent_attention(model, builder, block)
+        _ffn_or_experts(model, builder, block)
 
 
-def _ffn_or_experts(model: Any, parts: Parts, block: int) -> None:
-    path, norms = f"{parts.root}layers.{block}.mlp", [f"{parts.root}layers.{block}.post_attention_layernorm"]
+def _ffn_or_experts(model: Any, builder: NetworkBuilder, block: int) -> None:
+    path, norms = f"{builder.root}layers.{block}.mlp", [f"{builder.root}layers.{block}.post_attention_layernorm"]
     module, config = model.get_submodule(path), model.config
     if not hasattr(module, "experts"):
-        llama.ffn(parts, block, norms)
+        llama.ffn(builder, block, norms)
         return
     groups, minimum = 1, config.num_experts_per_tok
     limited = getattr(config, "topk_method", "group_limited") != "greedy"
@@ -44,21 +45,19 @@ def _ffn_or_experts(model: Any, parts: Parts, block: int) -> None:
         )
     shared = next((name for name in ("shared_expert", "shared_experts") if hasattr(module, name)), "")
     plain = [f"{path}.shared_expert_gate"] if hasattr(module, "shared_expert_gate") else []
-    parts.moe(
+    builder.moe(
         block,
         path,
-        active=config.num_experts_per_tok,
-        routing_groups=groups,
-        minimum=minimum,
+        Routing(config.num_experts_per_tok, groups, minimum),
         norms=norms,
         shared=shared,
         plain=plain,
     )
 
 
-def _latent_attention(model: Any, parts: Parts, block: int) -> None:
-    """Multi-head latent attention: heads share compressed keys and values, which are all that is cached."""
-    path = f"{parts.root}layers.{block}.self_attn"
+def _latent_attention(model: Any, builder: NetworkBuilder, block: int) -> None:
+    """Add multi-head latent attention: heads share compressed keys and values, and only these are cached."""
+    path = f"{builder.root}layers.{block}.self_attn"
     module, config = model.get_submodule(path), model.config
     heads, query = config.num_attention_heads, module.qk_head_dim
     low_rank = module.q_lora_rank is not None
@@ -70,19 +69,11 @@ def _latent_attention(model: Any, parts: Parts, block: int) -> None:
     plain = [f"{path}.kv_a_proj_with_mqa"]
     if low_rank:
         plain.insert(0, f"{path}.q_a_proj")
-    parts.attention(
+    builder.attention(
         block,
         path,
-        index,
-        f"{path}.o_proj",
-        groups=heads,
-        queries=1,
-        head_dim=query,
-        value_dim=config.v_head_dim,
-        plain=plain,
-        own_input=[f"{path}.kv_b_proj", *(plain if low_rank else [])],
-        attributes=[("num_heads", 1)],
-        norms=[f"{parts.root}layers.{block}.input_layernorm"],
-        cached=False,
-        cached_always=config.kv_lora_rank + config.qk_rope_head_dim,
+        Linears(index, f"{path}.o_proj", plain, [f"{path}.kv_b_proj", *(plain if low_rank else [])]),
+        Heads(heads, 1, query, config.v_head_dim, attributes=[("num_heads", 1)]),
+        context=Context(cached=False, always_cached=config.kv_lora_rank + config.qk_rope_head_dim),
+        norms=[f"{builder.root}layers.{block}.input_layernorm"],
     )

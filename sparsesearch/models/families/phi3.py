@@ -4,41 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsesearch.models.builder import Parts, joined, span
+from sparsesearch.models.builder import NetworkBuilder
+from sparsesearch.models.sublayers import Elements, Heads, Linears, joined, span
 
 
-def describe(model: Any, parts: Parts) -> None:
-    """Phi-3 and Phi-4-mini."""
+def describe(model: Any, builder: NetworkBuilder) -> None:
+    """Describe Phi-3 and Phi-4-mini."""
     config = model.config
     groups = config.num_key_value_heads
     queries = config.num_attention_heads // groups
     for block in range(config.num_hidden_layers):
-        layer = f"{parts.root}layers.{block}"
+        layer = f"{builder.root}layers.{block}"
         path = f"{layer}.self_attn"
         size = model.get_submodule(path).head_dim
         keys = config.num_attention_heads * size
         fused = joined(span(groups, queries * size), span(groups, size, keys), span(groups, size, keys + groups * size))
-        parts.attention(
+        builder.attention(
             block,
             path,
-            {f"{path}.qkv_proj": fused},
-            f"{path}.o_proj",
-            groups=groups,
-            queries=queries,
-            head_dim=size,
-            attributes=[("config.num_attention_heads", queries), ("num_key_value_heads", 1)],
-            head_attributes=[("config.num_attention_heads", groups), ("num_key_value_groups", 1)],
+            Linears({f"{path}.qkv_proj": fused}, f"{path}.o_proj"),
+            Heads(
+                groups,
+                queries,
+                size,
+                attributes=[("config.num_attention_heads", queries), ("num_key_value_heads", 1)],
+                query_attributes=[("config.num_attention_heads", groups), ("num_key_value_groups", 1)],
+            ),
             norms=[f"{layer}.input_layernorm"],
         )
         mlp, neurons = f"{layer}.mlp", config.intermediate_size
-        both = joined(span(neurons, 1), span(neurons, 1, neurons))
-        parts.sublayer(
+        gate_and_up = joined(span(neurons, 1), span(neurons, 1, neurons))
+        builder.sublayer(
             "ffn",
             block,
             mlp,
-            {f"{mlp}.gate_up_proj": both},
-            f"{mlp}.down_proj",
-            1,
-            elements=neurons,
+            Linears({f"{mlp}.gate_up_proj": gate_and_up}, f"{mlp}.down_proj"),
+            Elements(neurons),
             norms=[f"{layer}.post_attention_layernorm"],
         )

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsesearch.models.builder import Parts, span
+from sparsesearch.models.builder import NetworkBuilder
+from sparsesearch.models.sublayers import NO_CACHE, Heads, Linears, span
 
 
-def describe(model: Any, parts: Parts) -> None:
-    """ViT, DeiT."""
+def describe(model: Any, builder: NetworkBuilder) -> None:
+    """Describe ViT and DeiT."""
     config = model.config
     heads = config.num_attention_heads
     size = config.hidden_size // heads
     for block in range(config.num_hidden_layers):
-        layer = f"{parts.root}layers.{block}"
+        layer = f"{builder.root}layers.{block}"
         path, mlp = f"{layer}.attention", f"{layer}.mlp"
         index = {f"{path}.{name}": span(heads, size) for name in ("q_proj", "k_proj", "v_proj")}
-        parts.attention(
+        builder.attention(
             block,
             path,
-            index,
-            f"{path}.o_proj",
-            groups=heads,
-            queries=1,
-            head_dim=size,
-            cached=False,
+            Linears(index, f"{path}.o_proj"),
+            Heads(heads, 1, size),
+            context=NO_CACHE,
             norms=[f"{layer}.layernorm_before"],
         )
-        parts.ffn(block, mlp, [f"{mlp}.fc1"], f"{mlp}.fc2", norms=[f"{layer}.layernorm_after"])
+        builder.ffn(block, mlp, [f"{mlp}.fc1"], f"{mlp}.fc2", norms=[f"{layer}.layernorm_after"])

@@ -1,1 +1,1 @@
-"""HTML pages and pictures."""
+"""HTML pages and PNG figures."""

@@ -14,41 +14,46 @@ from rich.table import Table
 from sparsesearch.engine.workflows.audit import CONTROLS, Audit
 from sparsesearch.media import picture, save_picture
 from sparsesearch.proxies.agreement import MIN_TAU, Agreement
-from sparsesearch.report.pages.page import LAYOUT, card, figure_div, html_table, page
-from sparsesearch.report.pages.proxy_agreement import agreement_figure, colour
+from sparsesearch.report.pages.page import LAYOUT, card, figure_div, html_table, write_html
+from sparsesearch.report.pages.proxy_agreement import agreement_figure, proxy_colour
 
 
-def audit_table(found: Audit) -> Table:
-    """Every proxy, best first."""
-    title = f"Rank correlation with {found.quality}, {len(found.candidates)} candidates at {', '.join(found.limits)}"
+def audit_table(audit: Audit) -> Table:
+    """Return a table of all proxies, the best first."""
+    title = f"Rank correlation with {audit.quality}, {len(audit.candidates)} candidates at {', '.join(audit.limits)}"
     table = Table(title=title, title_justify="left")
     table.add_column("proxy")
-    # What both say at once needs no column of its own.
-    second = f"tau after {found.train:,} tokens" if found.train else "Spearman rho"
+    second = f"tau after {audit.train:,} tokens" if audit.train else "Spearman rho"
     for head in ("Kendall tau", second, "seconds", ""):
         table.add_column(head, justify="right")
-    if found.train:
-        before = found.after[found.quality]
-        table.add_row(f"{found.quality}, untrained", "", _range(before.tau, before.tau_range), "", "")
-    controls = [one for one in found.agreements if one.proxy in CONTROLS]
-    for one in found.agreements:
-        other = found.after[one.proxy] if found.train else one
-        other_range = _range(other.tau, other.tau_range) if found.train else _range(one.rho, one.rho_range)
-        seconds = f"{found.seconds[one.proxy]:.2g}"
-        table.add_row(one.proxy, _range(one.tau, one.tau_range), other_range, seconds, verdict(one, controls))
+    if audit.train:
+        before = audit.after[audit.quality]
+        table.add_row(f"{audit.quality}, untrained", "", _range(before.tau, before.tau_range), "", "")
+    controls = [agreement for agreement in audit.agreements if agreement.proxy in CONTROLS]
+    for agreement in audit.agreements:
+        other = audit.after[agreement.proxy] if audit.train else agreement
+        other_range = _range(other.tau, other.tau_range) if audit.train else _range(agreement.rho, agreement.rho_range)
+        seconds = f"{audit.seconds[agreement.proxy]:.2g}"
+        table.add_row(
+            agreement.proxy,
+            _range(agreement.tau, agreement.tau_range),
+            other_range,
+            seconds,
+            verdict(agreement, controls),
+        )
     return table
 
 
-def verdict(one: Agreement, controls: Sequence[Agreement]) -> str:
-    """What an agreement means for a search, in a word or two."""
-    if one.note:
-        return one.note
-    if one.proxy in CONTROLS:
+def verdict(agreement: Agreement, controls: Sequence[Agreement]) -> str:
+    """Return the meaning of an agreement for a search, in a few words."""
+    if agreement.note:
+        return agreement.note
+    if agreement.proxy in CONTROLS:
         return "control"
-    if one.tau < MIN_TAU:
+    if agreement.tau < MIN_TAU:
         return "not alone"
     best = max(controls, key=lambda control: control.tau if math.isfinite(control.tau) else -math.inf)
-    return f"no better than {best.proxy}" if best.tau >= one.tau else "usable"
+    return f"no better than {best.proxy}" if best.tau >= agreement.tau else "usable"
 
 
 def _range(value: float, interval: tuple[float, float]) -> str:
@@ -58,98 +63,100 @@ def _range(value: float, interval: tuple[float, float]) -> str:
     return shown[0] + (f" [{shown[1]}, {shown[2]}]" if math.isfinite(interval[0]) else "")
 
 
-def audit_json(found: Audit) -> dict[str, Any]:
-    """The same numbers, and every candidate's; null where there is none."""
+def audit_json(audit: Audit) -> dict[str, Any]:
+    """Return the numbers of the table and of every candidate; null for missing ones."""
 
     def plain(value: float) -> float | None:
         return value if math.isfinite(value) else None
 
-    def tau(one: Agreement, name: str = "tau") -> dict[str, Any]:
-        return {name: plain(one.tau), f"{name}_range": [plain(x) for x in one.tau_range]}
+    def tau(agreement: Agreement, name: str = "tau") -> dict[str, Any]:
+        return {name: plain(agreement.tau), f"{name}_range": [plain(x) for x in agreement.tau_range]}
 
     proxies = {
-        one.proxy: {
-            **tau(one),
-            "rho": plain(one.rho),
-            "rho_range": [plain(x) for x in one.rho_range],
-            "seconds": found.seconds[one.proxy],
-            "control": one.proxy in CONTROLS,
-            "note": one.note,
+        agreement.proxy: {
+            **tau(agreement),
+            "rho": plain(agreement.rho),
+            "rho_range": [plain(x) for x in agreement.rho_range],
+            "seconds": audit.seconds[agreement.proxy],
+            "control": agreement.proxy in CONTROLS,
+            "note": agreement.note,
         }
-        | (tau(found.after[one.proxy], "tau_after") if found.train else {})
-        for one in found.agreements
+        | (tau(audit.after[agreement.proxy], "tau_after") if audit.train else {})
+        for agreement in audit.agreements
     }
     candidates = [
         {
             "id": e.genome.id,
-            found.quality: e.quality,
+            audit.quality: e.quality,
             "costs": e.costs,
-            "scores": {name: plain(float(scores[i])) for name, scores in found.scores.items()},
+            "scores": {name: plain(float(scores[i])) for name, scores in audit.scores.items()},
         }
-        | ({f"{found.quality}_after": plain(float(found.trained[i]))} if found.train else {})
-        for i, e in enumerate(found.candidates)
+        | ({f"{audit.quality}_after": plain(float(audit.trained[i]))} if audit.train else {})
+        for i, e in enumerate(audit.candidates)
     ]
-    numbers = {"quality": found.quality, "limits": found.limits, "proxies": proxies, "candidates": candidates}
-    if not found.train:
+    numbers = {"quality": audit.quality, "limits": audit.limits, "proxies": proxies, "candidates": candidates}
+    if not audit.train:
         return numbers
-    return numbers | {"training": {"tokens": found.train} | tau(found.after[found.quality], "tau_before")}
+    return numbers | {"training": {"tokens": audit.train} | tau(audit.after[audit.quality], "tau_before")}
 
 
-def write_page(found: Audit, path: Path, title: str) -> None:
-    """An HTML page: correlations with their intervals, and each proxy's scores over the quality."""
-    intervals = card(figure_div(agreement_figure(audit_json(found))))
-    sections = [Markup("<h1>{}</h1>").format(title), html_table(audit_table(found)), intervals]
-    for one in found.agreements:
-        if math.isfinite(one.tau):
-            sections += [Markup("<h2>{}</h2>").format(one.proxy), card(figure_div(_scatter(found, one)))]
-    page(path, title, sections)
+def write_page(audit: Audit, path: Path, title: str) -> None:
+    """Write an HTML page: correlations with their intervals, and each proxy's scores over the quality."""
+    intervals = card(figure_div(agreement_figure(audit_json(audit))))
+    sections = [Markup("<h1>{}</h1>").format(title), html_table(audit_table(audit)), intervals]
+    for agreement in audit.agreements:
+        if math.isfinite(agreement.tau):
+            sections += [Markup("<h2>{}</h2>").format(agreement.proxy), card(figure_div(_scatter(audit, agreement)))]
+    write_html(path, title, sections)
 
 
-def _series(found: Audit) -> list[tuple[str, list[Agreement]]]:
-    """What the picture shows, agreements worst first: with the quality at once, and with that after training."""
-    shown = [one for one in reversed(found.agreements) if math.isfinite(one.tau)]
+def _series(audit: Audit) -> list[tuple[str, list[Agreement]]]:
+    """Return (name, agreements, worst first) of the plotted series: before training and, if measured, after it."""
+    shown = [agreement for agreement in reversed(audit.agreements) if math.isfinite(agreement.tau)]
     series = [("at once", shown)]
-    if found.train:
-        series.append((f"after {found.train:,} tokens", [found.after[one.proxy] for one in shown]))
+    if audit.train:
+        series.append((f"after {audit.train:,} tokens", [audit.after[agreement.proxy] for agreement in shown]))
     return series
 
 
-def _scatter(found: Audit, one: Agreement) -> go.Figure:
+def _scatter(audit: Audit, agreement: Agreement) -> go.Figure:
     figure = go.Figure(
         go.Scatter(
-            x=found.scores[one.proxy],
-            y=[e.quality for e in found.candidates],
+            x=audit.scores[agreement.proxy],
+            y=[e.quality for e in audit.candidates],
             mode="markers",
-            marker={"color": colour(one.tau, one.proxy in CONTROLS)},
-            text=[e.genome.id for e in found.candidates],
+            marker={"color": proxy_colour(agreement.tau, agreement.proxy in CONTROLS)},
+            text=[e.genome.id for e in audit.candidates],
         )
     )
     figure.update_layout(height=320, **LAYOUT)
-    figure.update_xaxes(title=one.proxy)
-    figure.update_yaxes(title=found.quality)
+    figure.update_xaxes(title=agreement.proxy)
+    figure.update_yaxes(title=audit.quality)
     return figure
 
 
-def write_picture(found: Audit, path: Path) -> None:
-    """A PNG of the correlations."""
-    series = _series(found)
-    names, count = [one.proxy for one in series[0][1]], len(found.candidates)
+def write_picture(audit: Audit, path: Path) -> None:
+    """Write a PNG of the correlations."""
+    series = _series(audit)
+    names, count = [agreement.proxy for agreement in series[0][1]], len(audit.candidates)
     with picture(1 + 0.3 * len(names)) as figure:
         axes = figure.subplots()
         for number, ((name, shown), marker) in enumerate(zip(series, "oD", strict=False)):
-            for row, one in enumerate(shown):
-                height, drawn = row + 0.3 * number, colour(one.tau, one.proxy in CONTROLS)
-                axes.plot(one.tau_range, [height, height], color=drawn, linewidth=1.5)
+            for row, agreement in enumerate(shown):
+                height, drawn = row + 0.3 * number, proxy_colour(agreement.tau, agreement.proxy in CONTROLS)
+                axes.plot(agreement.tau_range, [height, height], color=drawn, linewidth=1.5)
                 face, label = ("none" if number else drawn), (None if row else name)
-                axes.plot(one.tau, height, marker, color=drawn, markerfacecolor=face, linestyle="none", label=label)
+                axes.plot(
+                    agreement.tau, height, marker, color=drawn, markerfacecolor=face, linestyle="none", label=label
+                )
         axes.axvline(MIN_TAU, linestyle=":", color="black", linewidth=1)
         axes.axvline(0, color="black", linewidth=0.5)
         axes.set(
             yticks=range(len(names)),
             yticklabels=names,
             xlim=(-1, 1),
-            xlabel=f"Kendall's tau with {found.quality}, {count} candidates at {', '.join(found.limits)}",
+            xlabel=f"Kendall's tau with {audit.quality}, {count} candidates at {', '.join(audit.limits)}",
         )
-        if found.train:
+        if audit.train:
             axes.legend(loc="upper left")
         save_picture(figure, path, dpi=150)

@@ -8,35 +8,37 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from sparsesearch.report.facts import best_so_far, counted, hypervolume_so_far, rungs, scale, search_evaluations
-from sparsesearch.report.lineage import Step
+from sparsesearch.report.facts import axis_scale, best_so_far, count_unit, hypervolume_so_far, rungs, search_evaluations
+from sparsesearch.report.lineage import LineageStep
 from sparsesearch.report.pages.page import BLUE, COLOURS, GREEN, GREY, LAYOUT, ORANGE, SYMBOLS
-from sparsesearch.report.payload import key_of, picked
+from sparsesearch.report.payload import key_of, picks_by_name
 from sparsesearch.report.texts import axis_text, cost_name, cost_text
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
-# Units whose levels a hover shows.
-HOVER_UNITS = 96
-# Size of markers that give way to `foremost` ones.
-BEHIND = 7
+# Most units whose levels a hover text shows.
+MAX_HOVER_UNITS = 96
+# Size of markers in the background, larger than that of `front_marker`.
+BACKGROUND_MARKER = 7
 
 
-def points(results: RunResults, evaluations: Sequence[Evaluation], cost: str, run: int | None = None) -> dict[str, Any]:
-    """Coordinates, keys and hover texts of candidates in a plane of quality over a cost, by rising cost."""
+def scatter_data(
+    results: RunResults, evaluations: Sequence[Evaluation], cost: str, run: int | None = None
+) -> dict[str, Any]:
+    """Return coordinates, keys and hover texts of candidates for a plot of quality over a cost, by rising cost."""
     ordered = sorted(evaluations, key=lambda e: e.costs[cost])
-    factor, _ = scale(cost)
+    factor, _ = axis_scale(cost)
     return {
         "x": [e.costs[cost] * factor for e in ordered],
         "y": [e.quality for e in ordered],
         "customdata": [key_of(e, run) for e in ordered],
-        "text": hover(results, ordered),
+        "text": hover_texts(results, ordered),
         "hoverinfo": "text",
     }
 
 
-def hover(results: RunResults, evaluations: Sequence[Evaluation]) -> list[str]:
-    """Id, origin, objectives, costs and genome of each."""
+def hover_texts(results: RunResults, evaluations: Sequence[Evaluation]) -> list[str]:
+    """Return id, origin, objectives, costs and genome of each candidate as text."""
     return [
         f"{e.genome.id} ({e.origin})\n{results.quality} {e.quality:.4f}\n"
         + "\n".join(f"{cost_name(name)} {cost_text(name, value)}" for name, value in e.costs.items())
@@ -47,64 +49,64 @@ def hover(results: RunResults, evaluations: Sequence[Evaluation]) -> list[str]:
 
 def _levels(evaluation: Evaluation) -> str:
     levels = evaluation.genome.levels.tolist()
-    text = " ".join(map(str, levels[:HOVER_UNITS])) + (" ..." if len(levels) > HOVER_UNITS else "")
+    text = " ".join(map(str, levels[:MAX_HOVER_UNITS])) + (" ..." if len(levels) > MAX_HOVER_UNITS else "")
     return "\n".join(textwrap.wrap(text, 48))
 
 
 def front_figure(results: RunResults, cost: str) -> go.Figure:
-    """Every candidate, the front, the uniform baselines and dense, quality against one cost."""
+    """Plot quality over one cost for all candidates, the front, the uniform baselines and dense."""
     searched = [e for _, e in search_evaluations(results)]
     dense = [results.dense] if results.dense else []
-    everyone = {"color": GREY, "opacity": 0.4, "size": BEHIND}
+    background = {"color": GREY, "opacity": 0.4, "size": BACKGROUND_MARKER}
     traces = [
-        ("all candidates (search samples)", searched, {"mode": "markers", "marker": everyone}),
+        ("all candidates (search samples)", searched, {"mode": "markers", "marker": background}),
         (
             "uniform",
             results.baselines,
             {
                 "mode": "lines+markers",
                 "line": {"color": ORANGE, "dash": "dot"},
-                "marker": foremost(ORANGE, "square"),
+                "marker": front_marker(ORANGE, "square"),
             },
         ),
-        ("front", results.front, {"mode": "lines+markers", "line": {"color": BLUE}, "marker": foremost(BLUE)}),
+        ("front", results.front, {"mode": "lines+markers", "line": {"color": BLUE}, "marker": front_marker(BLUE)}),
         ("dense", dense, {"mode": "markers", "marker": {"color": GREEN, "size": 14, "symbol": "star"}}),
     ]
     figure = go.Figure()
     for name, evaluations, style in traces:
-        figure.add_trace(go.Scatter(name=name, **points(results, evaluations, cost), **style))
-    factor, label = scale(cost)
-    for rules, evaluation in picked(results).items():
+        figure.add_trace(go.Scatter(name=name, **scatter_data(results, evaluations, cost), **style))
+    factor, label = axis_scale(cost)
+    for rules, evaluation in picks_by_name(results).items():
         at = {"x": evaluation.costs[cost] * factor, "y": evaluation.quality}
         figure.add_annotation(text=rules, showarrow=True, ax=30, ay=-30, arrowwidth=1, **at)
     for bound in results.space.bounds:
         if bound.cost == cost:
             figure.add_vline(x=bound.maximum * factor, line_dash="dash", line_color=GREY, annotation_text="limit")
-    figure.update_yaxes(title=axis_text(results.quality), range=worth_a_look([*results.front, *results.baselines]))
+    figure.update_yaxes(title=axis_text(results.quality), range=quality_range([*results.front, *results.baselines]))
     figure.update_xaxes(title=f"{label} (dense {cost_text(cost, results.space.dense_costs[cost])})")
     figure.update_layout(height=480, **LAYOUT)
     return figure
 
 
-def foremost(colour: str, symbol: str = "circle") -> dict[str, Any]:
-    """A marker that wins the pointer where markers overlap.
+def front_marker(colour: str, symbol: str = "circle") -> dict[str, Any]:
+    """Return a marker that gets the pointer if markers overlap.
 
-    Of those under the pointer plotly takes the one of the smallest `size`, so what it shows is mostly outline.
+    Plotly chooses the marker of the smallest `size` under the pointer, so this one is small with a wide outline.
     """
-    return {"color": colour, "symbol": symbol, "size": BEHIND - 1, "line": {"color": colour, "width": 3}}
+    return {"color": colour, "symbol": symbol, "size": BACKGROUND_MARKER - 1, "line": {"color": colour, "width": 3}}
 
 
-def worth_a_look(evaluations: Sequence[Evaluation]) -> list[float] | None:
-    """Range of qualities: ruined candidates would flatten everything else."""
+def quality_range(evaluations: Sequence[Evaluation]) -> list[float] | None:
+    """Return the range of a quality axis, from these candidates only: very bad ones would flatten all others."""
     worst = max((e.quality for e in evaluations), default=0.0)
     return [-0.03 * worst, 1.1 * worst] if worst else None
 
 
 def progress_figure(results: RunResults) -> go.Figure:
-    """Hypervolume over selection tokens spent and, where there are limits, the best quality within them."""
+    """Plot the hypervolume over selection tokens spent and, if there are limits, the best quality within them."""
     volume = hypervolume_so_far(results)
     figure = go.Figure()
-    figure.update_layout(height=380, xaxis_title=f"selection {counted(results)} spent", **LAYOUT)
+    figure.update_layout(height=380, xaxis_title=f"selection {count_unit(results)} spent", **LAYOUT)
     title = f"hypervolume ({' x '.join(results.objectives)})"
     axis = {"title": title, "rangemode": "tozero"}
     style = {"color": ORANGE, "dash": "dot"} if results.space.bounds else {"color": BLUE, "dash": "solid"}
@@ -126,13 +128,13 @@ def progress_figure(results: RunResults) -> go.Figure:
 
 
 def ladder_figure(results: RunResults) -> go.Figure:
-    """Quality of every candidate that was trained, at each rung."""
+    """Plot the quality of every trained candidate at each rung."""
     before = {e.genome: e for e in results.final}
     paths: dict[Any, list[Evaluation]] = {}
     for evaluation in results.climbed:
         start = [before[evaluation.genome]] if evaluation.genome in before else []
         paths.setdefault(evaluation.genome, start).append(evaluation)
-    figure, named = go.Figure(), set[str]()
+    figure, in_legend = go.Figure(), set[str]()
     for path in paths.values():
         uniform = path[0].role == "baseline"
         name = "uniform" if uniform else "searched"
@@ -142,16 +144,16 @@ def ladder_figure(results: RunResults) -> go.Figure:
                 y=[e.quality for e in path],
                 name=name,
                 legendgroup=name,
-                showlegend=name not in named,
+                showlegend=name not in in_legend,
                 mode="lines+markers",
-                text=hover(results, path),
+                text=hover_texts(results, path),
                 hoverinfo="text",
                 customdata=[key_of(e) for e in path],
                 line={"color": ORANGE if uniform else BLUE, "dash": "dot" if uniform else "solid"},
                 marker={"symbol": "square" if uniform else "circle", "size": 7},
             )
         )
-        named.add(name)
+        in_legend.add(name)
     figure.update_layout(height=380, **LAYOUT)
     figure.update_xaxes(title="training tokens", type="category")
     figure.update_yaxes(title=axis_text(results.quality), rangemode="tozero")
@@ -159,16 +161,16 @@ def ladder_figure(results: RunResults) -> go.Figure:
 
 
 def rungs_figure(results: RunResults) -> go.Figure:
-    """Tokens that each fidelity took, and how many candidates had it."""
-    found = rungs(results)
-    texts = [f"{rung.tokens:,} {counted(results)}, {rung.count:,} candidates" for rung in found]
-    # The size of each goes to a line of its own: names are as wide as a telephone otherwise.
-    names = [rung.name.replace(" (", "\n(").replace(", ", ",\n") for rung in found]
-    return _bars(names, [rung.tokens for rung in found], texts, counted(results), BLUE)
+    """Plot the tokens of each fidelity, with its number of candidates."""
+    fidelities = rungs(results)
+    texts = [f"{rung.tokens:,} {count_unit(results)}, {rung.count:,} candidates" for rung in fidelities]
+    # Line breaks keep names narrower than a telephone's screen.
+    names = [rung.name.replace(" (", "\n(").replace(", ", ",\n") for rung in fidelities]
+    return _bars(names, [rung.tokens for rung in fidelities], texts, count_unit(results), BLUE)
 
 
 def seconds_figure(phases: Mapping[str, Sequence[float]]) -> go.Figure:
-    """Seconds that each phase took.
+    """Plot the seconds of each phase.
 
     Args:
         phases: steps, tokens, seconds and device seconds by phase.
@@ -195,10 +197,10 @@ def _bars(names: list[str], values: Sequence[float], texts: list[str], title: st
     return figure
 
 
-def lineage_figure(results: RunResults, chains: Mapping[str, Sequence[Step]]) -> go.Figure:
-    """Quality and first cost along each chain; chains by name."""
+def lineage_figure(results: RunResults, chains: Mapping[str, Sequence[LineageStep]]) -> go.Figure:
+    """Plot quality over the first cost along each chain; chains by name."""
     figure, cost = go.Figure(), results.objectives[1]
-    factor, label = scale(cost)
+    factor, label = axis_scale(cost)
     for (name, steps), colour, symbol in zip(chains.items(), COLOURS, SYMBOLS, strict=False):
         evaluations = [step.evaluation for step in steps]
         figure.add_trace(
@@ -207,7 +209,7 @@ def lineage_figure(results: RunResults, chains: Mapping[str, Sequence[Step]]) ->
                 y=[e.quality for e in evaluations],
                 name=name,
                 mode="lines+markers",
-                text=hover(results, evaluations),
+                text=hover_texts(results, evaluations),
                 hoverinfo="text",
                 customdata=[key_of(e) for e in evaluations],
                 line={"color": colour},
@@ -220,27 +222,27 @@ def lineage_figure(results: RunResults, chains: Mapping[str, Sequence[Step]]) ->
     return figure
 
 
-def latency_figure(found: Mapping[str, Any], keys: Mapping[str, str]) -> go.Figure:
-    """Measured over predicted milliseconds; predictions are of shares of dense, so the line goes through dense.
+def latency_figure(latencies: Mapping[str, Any], keys: Mapping[str, str]) -> go.Figure:
+    """Plot measured over predicted milliseconds; shares of dense are predicted, so the line goes through dense.
 
     Args:
-        found: of `export.latency.measure_finalists`, with predictions.
-        keys: of candidates in the page, by id.
+        latencies: as `run_files.read_latencies` returns them, with predictions.
+        keys: keys of candidates in the page, by id.
     """
-    figure, dense = go.Figure(), found["dense"]
-    shown = [name for name in found if name not in ("dense", "setting")]
-    top = 1.1 * max(found[name]["predicted_ns"] for name in [*shown, "dense"]) / 1e6
+    figure, dense = go.Figure(), latencies["dense"]
+    ids = [name for name in latencies if name not in ("dense", "setting")]
+    top = 1.1 * max(latencies[name]["predicted_ns"] for name in [*ids, "dense"]) / 1e6
     slope = dense["measured_ns"] / dense["predicted_ns"]
     line = {"color": GREY, "dash": "dot"}
     figure.add_scatter(x=[0, top], y=[0, top * slope], mode="lines", line=line, name="as predicted", hoverinfo="skip")
-    for name, each, colour, symbol in (("candidates", shown, BLUE, "circle"), ("dense", ["dense"], GREEN, "star")):
+    for name, shown, colour, symbol in (("candidates", ids, BLUE, "circle"), ("dense", ["dense"], GREEN, "star")):
         figure.add_scatter(
-            x=[found[one]["predicted_ns"] / 1e6 for one in each],
-            y=[found[one]["measured_ns"] / 1e6 for one in each],
+            x=[latencies[i]["predicted_ns"] / 1e6 for i in shown],
+            y=[latencies[i]["measured_ns"] / 1e6 for i in shown],
             mode="markers",
             name=name,
-            text=each,
-            customdata=[keys.get(one) for one in each],
+            text=shown,
+            customdata=[keys.get(i) for i in shown],
             marker={"color": colour, "symbol": symbol, "size": 10},
             hovertemplate="%{text}<br>predicted %{x:.3g} ms<br>measured %{y:.3g} ms<extra></extra>",
         )

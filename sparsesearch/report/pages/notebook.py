@@ -1,4 +1,4 @@
-"""How runs and candidates show themselves in notebooks: HTML that needs neither scripts nor a network."""
+"""The display of runs and candidates in notebooks: HTML without scripts and network access."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sparsesearch.searchers import Evaluation
 
 
 def front_html(results: RunResults, candidates: Sequence[Evaluation]) -> Markup:
-    """Candidates as a table, with dense and uniform beside them."""
+    """Return a table of candidates, with dense and uniform ones for comparison."""
     return html_table(front_table(results, list(candidates), f"Front of {results.run.path.name}"))
 
 
 def run_html(results: RunResults) -> Markup:
-    """A run as a figure and a table of its front; in one line where it has none yet."""
+    """Return a figure and a table of a run's front; one line if it has none yet."""
     counts = f"{len(results.evaluations)} evaluations, {results.tokens:,} selection tokens"
     head = Markup("<b>{}</b> ({}): {}").format(results.run.path.name, results.info["model"], counts)
     if not results.final:

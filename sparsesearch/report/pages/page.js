@@ -1,18 +1,18 @@
 "use strict";
-// The theme of page and figures, tables sorted by a click, and the chart of the candidate that was clicked.
+// Switches the theme of page and figures, sorts tables, and draws the chart of the clicked candidate.
 (() => {
   const root = document.documentElement;
   const figures = () => [...document.querySelectorAll(".js-plotly-plot")];
   const BLUE = "#0072B2", ORANGE = "#E69F00", TRACK = "rgba(128,128,128,.16)";
 
   // -- figures ----------------------------------------------------------------------------------------------------
-  // Named one by one: among plotly's own buttons is one that sends the figure to a server.
+  // Listed one by one: plotly's default buttons include one that sends the figure to a server.
   const CONFIG = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
-  const SHOWN = { "&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": "<br>" };
+  const ESCAPES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": "<br>" };
 
-  // Plotly renders some HTML in all texts: they are shown as they are, but for templates, which are the page's own.
+  // Plotly renders some HTML in all texts, so they are escaped, except the page's own templates.
   function plain(value, name) {
-    if (typeof value === "string") return name === "hovertemplate" ? value : value.replace(/[&<>\n]/g, (c) => SHOWN[c]);
+    if (typeof value === "string") return name === "hovertemplate" ? value : value.replace(/[&<>\n]/g, (c) => ESCAPES[c]);
     if (Array.isArray(value)) return value.map((each) => plain(each, name));
     if (value === null || typeof value !== "object") return value;
     return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plain(each, key)]));
@@ -59,24 +59,24 @@
 
   // -- tables -----------------------------------------------------------------------------------------------------
   const text = (row, column) => (row.cells[column] ? row.cells[column].textContent.trim() : "");
-  // What a cell is sorted by: a number where it says or begins with one; Infinity where it is empty.
-  function worth(row, column) {
+  // The sort value of a cell: its data-sort, or the number that its text begins with; Infinity if it is empty.
+  function sortValue(row, column) {
     const cell = row.cells[column], words = text(row, column);
     if (cell && cell.dataset.sort !== undefined) return Number(cell.dataset.sort);
     if (words === "" || words === "-") return Infinity;
-    const found = words.replace(/,/g, "").match(/^[+-]?\d*\.?\d+(e[+-]?\d+)?(?=$|[\s%x(])/);
-    return found ? Number(found[0]) : NaN;
+    const number = words.replace(/,/g, "").match(/^[+-]?\d*\.?\d+(e[+-]?\d+)?(?=$|[\s%x(])/);
+    return number ? Number(number[0]) : NaN;
   }
   function sort(head) {
     const column = head.cellIndex, body = head.closest("table").tBodies[0];
-    const falls = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    const direction = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
     for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", falls > 0 ? "ascending" : "descending");
-    const values = new Map([...body.rows].map((row) => [row, worth(row, column)]));
+    head.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+    const values = new Map([...body.rows].map((row) => [row, sortValue(row, column)]));
     const numbers = ![...values.values()].some(Number.isNaN);
     const order = (a, b) =>
       numbers ? Math.sign(values.get(a) - values.get(b)) || 0 : text(a, column).localeCompare(text(b, column));
-    body.append(...[...body.rows].sort((a, b) => falls * order(a, b)));
+    body.append(...[...body.rows].sort((a, b) => direction * order(a, b)));
   }
   for (const head of document.querySelectorAll("th")) {
     head.tabIndex = 0;
@@ -90,12 +90,12 @@
     });
   }
 
-  // -- the candidate that was clicked -----------------------------------------------------------------------------
+  // -- the clicked candidate --------------------------------------------------------------------------------------
   const panel = document.getElementById("candidate");
-  const known = document.getElementById("candidates");
-  const data = known ? JSON.parse(known.textContent) : { spaces: [], candidates: {} };
+  const dataBlock = document.getElementById("candidates");
+  const data = dataBlock ? JSON.parse(dataBlock.textContent) : { spaces: [], candidates: {} };
 
-  // What a candidate keeps: for each row of the chart and each block, the share and what to say about it.
+  // The share that a candidate keeps and its hover texts, for each row of the chart and each block.
   function layers(candidate) {
     const space = data.spaces[candidate.space];
     const kept = space.rows.map(() => space.blocks.map(() => 0));
@@ -112,22 +112,22 @@
   }
 
   function chart(candidate) {
-    const own = layers(candidate), other = data.candidates[candidate.beside];
+    const kept = layers(candidate), other = data.candidates[candidate.beside];
     const beside = other && other !== candidate ? layers(other) : null;
-    const count = own.rows.length, traces = [], layout = {
+    const count = kept.rows.length, traces = [], layout = {
       barmode: "overlay", bargap: 0.15, height: 70 + Math.max(120, 240 / count) * count, margin: { l: 45, r: 10, t: 26, b: 40 },
       font: { family: "system-ui, sans-serif", size: 12 }, annotations: [], hovermode: "closest",
       legend: { orientation: "h", x: 1, xanchor: "right", y: 1, yanchor: "bottom" },
     };
-    own.rows.forEach((name, r) => {
+    kept.rows.forEach((name, r) => {
       const number = r ? String(r + 1) : "", top = 1 - r / count, bottom = 1 - (r + 1) / count;
       const axes = { xaxis: "x" + number, yaxis: "y" + number };
-      const present = own.share[r].map((share) => (share === null ? null : 1));
-      traces.push({ ...axes, type: "bar", x: own.blocks, y: present, marker: { color: TRACK }, hoverinfo: "skip", showlegend: false });
+      const present = kept.share[r].map((share) => (share === null ? null : 1));
+      traces.push({ ...axes, type: "bar", x: kept.blocks, y: present, marker: { color: TRACK }, hoverinfo: "skip", showlegend: false });
       traces.push({
-        ...axes, type: "bar", x: own.blocks, y: own.share[r], marker: { color: BLUE }, name: "kept", showlegend: !r,
-        legendgroup: "kept", hoverinfo: "text", hovertext: own.words[r].map((words, b) =>
-          `block ${own.blocks[b]}: ${((own.share[r][b] || 0) * 100).toFixed(1)} % kept\n${words.slice(0, 12).join("\n")}`),
+        ...axes, type: "bar", x: kept.blocks, y: kept.share[r], marker: { color: BLUE }, name: "kept", showlegend: !r,
+        legendgroup: "kept", hoverinfo: "text", hovertext: kept.words[r].map((words, b) =>
+          `block ${kept.blocks[b]}: ${((kept.share[r][b] || 0) * 100).toFixed(1)} % kept\n${words.slice(0, 12).join("\n")}`),
       });
       if (beside) traces.push({
         ...axes, type: "scatter", mode: "markers", x: beside.blocks, y: beside.share[r], name: other.title, showlegend: !r,
@@ -143,12 +143,12 @@
     return Plotly.react(place, plain(traces), plain(layout), { displayModeBar: false, responsive: true }).then(() => paint(place));
   }
 
-  // A ring around it in every figure that has it.
+  // Draws a ring around a candidate in every figure that has it.
   function ring(key) {
     for (const figure of figures()) {
       const at = figure.data.findLastIndex((trace) => trace.customdata && trace.customdata.includes(key) && trace.meta !== "ring");
-      const mine = figure.data.findIndex((trace) => trace.meta === "ring");
-      if (mine >= 0) Plotly.deleteTraces(figure, mine);
+      const previous = figure.data.findIndex((trace) => trace.meta === "ring");
+      if (previous >= 0) Plotly.deleteTraces(figure, previous);
       if (at < 0) continue;
       const trace = figure.data[at], i = trace.customdata.indexOf(key);
       Plotly.addTraces(figure, {
@@ -158,7 +158,7 @@
     }
   }
 
-  function say(tag, words, parent) {
+  function addText(tag, words, parent) {
     parent.append(Object.assign(document.createElement(tag), { textContent: words }));
   }
 
@@ -168,13 +168,13 @@
     facts.replaceChildren();
     if (!candidate) {
       title.textContent = key;
-      say("dd", "Measured on search samples only, and left out of this page to keep it small. See: sparsesearch show RUN ID", facts);
+      addText("dd", "Measured on search samples only, and left out of this page to keep it small. See: sparsesearch show RUN ID", facts);
       Plotly.purge("layers");
     } else {
       title.textContent = candidate.title;
       for (const [name, value] of candidate.facts) {
-        say("dt", name, facts);
-        say("dd", value, facts);
+        addText("dt", name, facts);
+        addText("dd", value, facts);
       }
       chart(candidate);
     }
@@ -188,9 +188,9 @@
         const point = event.points.find((each) => typeof each.customdata === "string");
         if (point) show(point.customdata);
       });
-    for (const one of document.querySelectorAll("button[data-key]"))
-      one.addEventListener("click", () => {
-        show(one.dataset.key);
+    for (const keyed of document.querySelectorAll("button[data-key]"))
+      keyed.addEventListener("click", () => {
+        show(keyed.dataset.key);
         if (panel.getBoundingClientRect().top > innerHeight || panel.getBoundingClientRect().bottom < 0)
           panel.scrollIntoView({ behavior: "smooth", block: "nearest" });
       });

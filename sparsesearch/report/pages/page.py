@@ -1,4 +1,4 @@
-"""The frame of every page: style and script, plotly inside or beside it, and figures and tables as parts."""
+"""The frame of every page, with style, script and plotly, and the HTML of its figures and tables."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rich.table import Table
 from sparsesearch.files import atomic_write, write_text
 from sparsesearch.media import script_json
 
-# Okabe-Ito: told apart by colour-blind readers.
+# Okabe and Ito's palette, which colour-blind readers can distinguish.
 BLUE, ORANGE, GREEN, GREY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#999999", "#D55E00"
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", VERMILION, "#F0E442", GREY)
-# Beside colours, for print and for readers who see none.
+# For print and for readers who see no colours.
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
@@ -33,13 +33,13 @@ LAYOUT: dict[str, Any] = {
     "plot_bgcolor": "rgba(0,0,0,0)",
     "hovermode": "closest",
 }
-# What a page may load and run: its own script and plotly, by their hashes where they are in it.
+# A page may load and run only its own script and plotly; scripts in the page are allowed by their hashes.
 _POLICY = (
     "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'none'; "
     "base-uri 'none'; form-action 'none'"
 )
-# Of a script that lies beside the page, which the first does not reach where a browser gives files no origin.
-_BESIDE = "'self' file:"
+# Allows a script in the page's folder; 'self' is not enough if a browser gives files no origin.
+_SAME_FOLDER = "'self' file:"
 
 Row = Sequence["str | Cell"]
 
@@ -49,8 +49,8 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        sort: what it is sorted by, where that is not the number that its text begins with.
-        key: of the candidate that a click on it shows.
+        sort: number that it is sorted by; None: the number that its text begins with.
+        key: key of the candidate that a click on it shows.
     """
 
     text: str
@@ -58,20 +58,20 @@ class Cell:
     key: str = ""
 
 
-def page(path: Path, title: str, sections: Sequence[Markup], offline: bool = False) -> Path:
+def write_html(path: Path, title: str, sections: Sequence[Markup], offline: bool = False) -> Path:
     """Write a page; raises as `files.atomic_write`.
 
     Args:
-        sections: what is no Markup is shown as text.
-        offline: put plotly.js into the page (one file of 5 MB); otherwise it lies beside it as `plotly.min.js`.
-            Neither needs a network.
+        sections: HTML; strings that are not Markup are escaped.
+        offline: put plotly.js into the page (one file of 5 MB); otherwise it is written beside the page as
+            `plotly.min.js`. Neither needs a network.
     """
-    library, script = get_plotlyjs(), _part("page.js")
+    library, script = get_plotlyjs(), _resource("page.js")
     if offline:
         plotly, sources = Markup("<script>{}</script>").format(Markup(library)), [_hash(library), _hash(script)]
     else:
         write_text(path.parent / "plotly.min.js", library)
-        plotly, sources = Markup('<script src="plotly.min.js"></script>'), [_BESIDE, _hash(script)]
+        plotly, sources = Markup('<script src="plotly.min.js"></script>'), [_SAME_FOLDER, _hash(script)]
     text = Markup(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="{}">'
@@ -82,80 +82,80 @@ def page(path: Path, title: str, sections: Sequence[Markup], offline: bool = Fal
     ).format(
         _POLICY.format(" ".join(sources)),
         title,
-        Markup(_part("page.css")),
+        Markup(_resource("page.css")),
         plotly,
         Markup("\n").join(sections),
         Markup(script),
     )
     with atomic_write(path) as temporary:
-        # Names of files may hold bytes that are no text.
+        # Names of files may contain bytes that are not text.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     return path
 
 
 def _hash(script: str) -> str:
-    """What a policy calls a script that is in its page."""
+    """Return the source by which a policy allows a script in its page."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _part(name: str) -> str:
+def _resource(name: str) -> str:
     return files("sparsesearch.report.pages").joinpath(name).read_text(encoding="utf-8")
 
 
 def section(title: str, *parts: Markup, note: str = "", anchor: str = "") -> Markup:
-    """A heading with what belongs under it."""
+    """Return a section with a heading, a note and parts."""
     identity = Markup(' id="{}"').format(anchor) if anchor else ""
     below = Markup('<p class="note">{}</p>').format(note) if note else ""
     return Markup("<section{}><h2>{}</h2>{}{}</section>").format(identity, title, below, Markup().join(parts))
 
 
 def card(*parts: Markup) -> Markup:
-    """Parts on a surface of their own."""
+    """Return a card with parts."""
     return Markup('<div class="card">{}</div>').format(Markup().join(parts))
 
 
 def pair(*parts: Markup) -> Markup:
-    """Parts side by side where the window is wide enough."""
+    """Return parts side by side, if the window is wide enough."""
     return Markup('<div class="pair">{}</div>').format(Markup().join(parts))
 
 
 def stack(*parts: Markup) -> Markup:
-    """Parts one below another, as one part of a `pair`."""
+    """Return parts one below another, as one part of a `pair`."""
     return Markup("<div>{}</div>").format(Markup().join(parts))
 
 
 def figure_div(figure: go.Figure) -> Markup:
-    """A figure as a part of a page, as wide as its place, which the script draws; a newline breaks its texts."""
+    """Return a figure that the page's script draws as wide as its container; newlines in its texts break lines."""
     text = script_json(figure.to_json(engine="json"))
     return Markup('<div></div><script type="application/json" class="figure">{}</script>').format(text)
 
 
 def data_block(identity: str, data: Any) -> Markup:
-    """JSON for the script of the page."""
+    """Return a block of JSON for the page's script."""
     text = script_json(json.dumps(data, separators=(",", ":")))
     return Markup('<script type="application/json" id="{}">{}</script>').format(identity, text)
 
 
-def table(heads: Sequence[str], rows: Sequence[Row], picked: Sequence[bool] = ()) -> Markup:
-    """A table that a click on a head sorts.
+def table(heads: Sequence[str], rows: Sequence[Row], highlighted: Sequence[bool] = ()) -> Markup:
+    """Return a table that a click on a head sorts.
 
     Args:
-        picked: for each row whether it stands out; none where empty.
+        highlighted: whether each row is highlighted; empty: none is.
     """
     head = Markup().join(Markup("<th>{}</th>").format(name) for name in heads)
-    marks = picked or [False] * len(rows)
+    marks = highlighted or [False] * len(rows)
     body = Markup().join(_row(cells, mark) for cells, mark in zip(rows, marks, strict=True))
     return Markup('<div class="wide"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
         head, body
     )
 
 
-def _row(cells: Row, picked: bool) -> Markup:
-    whole = [cell if isinstance(cell, Cell) else Cell(cell) for cell in cells]
-    key = next((cell.key for cell in whole if cell.key), "")
-    pick = Markup(' class="pick"') if picked else ""
+def _row(row: Row, highlighted: bool) -> Markup:
+    cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
+    key = next((cell.key for cell in cells if cell.key), "")
+    pick = Markup(' class="pick"') if highlighted else ""
     mark = Markup(' data-key="{}"').format(key) if key else ""
-    return Markup("<tr{}{}>{}</tr>").format(pick, mark, Markup().join(map(_cell, whole)))
+    return Markup("<tr{}{}>{}</tr>").format(pick, mark, Markup().join(map(_cell, cells)))
 
 
 def _cell(cell: Cell) -> Markup:
@@ -167,8 +167,9 @@ def _cell(cell: Cell) -> Markup:
     )
 
 
-def html_table(of: Table) -> Markup:
-    """A table of the terminal for a page."""
-    rows = zip(*(column.cells for column in of.columns), strict=True)
-    shown = table([str(column.header) for column in of.columns], [[str(cell) for cell in row] for row in rows])
-    return Markup('<p class="note">{}</p>{}').format(str(of.title), card(shown))
+def html_table(terminal_table: Table) -> Markup:
+    """Return a terminal table as HTML."""
+    columns = terminal_table.columns
+    rows = zip(*(column.cells for column in columns), strict=True)
+    html = table([str(column.header) for column in columns], [[str(cell) for cell in row] for row in rows])
+    return Markup('<p class="note">{}</p>{}').format(str(terminal_table.title), card(html))

@@ -7,24 +7,24 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from sparsesearch.report import run_files
-from sparsesearch.report.lineage import Step
+from sparsesearch.report.lineage import LineageStep
 from sparsesearch.report.pages.page import Cell, Row, table
-from sparsesearch.report.payload import key_of, named
+from sparsesearch.report.payload import key_of, listed_candidates
 from sparsesearch.report.texts import cost_name, cost_text
 from sparsesearch.runs.results import RunResults, name_in_tests
 from sparsesearch.searchers import Evaluation
 
 
 def cost_cells(results: RunResults, evaluation: Evaluation) -> list[Cell]:
-    """Each cost that dense has, with its share of it."""
+    """Return each cost that dense has, with its share of the dense cost."""
     dense = results.space.dense_costs
     shown = [(c, v) for c, v in evaluation.costs.items() if dense[c]]
     return [Cell(f"{cost_text(c, v)} ({v / dense[c]:.0%})", v) for c, v in shown]
 
 
 def front_table(results: RunResults) -> Markup:
-    """The front, then uniform candidates and dense, with test values where there are any."""
-    tests, shown = run_files.test_values(results), named(results)
+    """Return a table of the front, uniform candidates and dense, with test values if there are any."""
+    tests, shown = run_files.read_test_values(results), listed_candidates(results)
     costs = [cost for cost, dense in results.space.dense_costs.items() if dense]
     heads = ["id", "", results.quality, *map(cost_name, costs), *([f"test {results.test_metric}"] if tests else [])]
     rows: list[Row] = []
@@ -39,7 +39,7 @@ def front_table(results: RunResults) -> Markup:
 
 
 def phases(results: RunResults) -> dict[str, list[float]]:
-    """Steps, tokens, seconds and device seconds of the ledger, summed by phase."""
+    """Return steps, tokens, seconds and device seconds of the ledger, summed by phase."""
     sums: dict[str, list[float]] = {}
     for entry in results.lines(results.run.ledger):
         total = sums.setdefault(entry["phase"], [0.0, 0.0, 0.0, 0.0])
@@ -50,7 +50,7 @@ def phases(results: RunResults) -> dict[str, list[float]]:
 
 
 def ledger_table(sums: Mapping[str, Sequence[float]]) -> Markup:
-    """What `phases` found."""
+    """Return the sums of `phases` as a table."""
     rows: list[Row] = [
         [phase, f"{count:,.0f}", f"{tokens:,.0f}", f"{seconds:,.1f}", f"{device:,.1f}" if device else ""]
         for phase, (count, tokens, seconds, device) in sums.items()
@@ -58,8 +58,8 @@ def ledger_table(sums: Mapping[str, Sequence[float]]) -> Markup:
     return table(["phase", "steps", "tokens", "seconds", "device seconds"], rows)
 
 
-def lineage_table(results: RunResults, steps: Sequence[Step]) -> Markup:
-    """A chain, its start first."""
+def lineage_table(results: RunResults, steps: Sequence[LineageStep]) -> Markup:
+    """Return a chain as a table, its start first."""
     cost = results.objectives[1]
     dense = max(results.space.dense_costs[cost], 1)
     rows: list[Row] = [
@@ -92,7 +92,7 @@ def lineage_table(results: RunResults, steps: Sequence[Step]) -> Markup:
 
 
 def exports_table(results: RunResults, keys: Mapping[str, str]) -> Markup:
-    """Exports that were made from the run; empty where none is recorded."""
+    """Return a table of the exports of the run; empty if none is recorded."""
     rows: list[Row] = [
         [
             Cell(line["id"], key=keys.get(line["id"], "")),

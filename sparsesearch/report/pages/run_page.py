@@ -1,4 +1,4 @@
-"""The HTML report: one page that works from a file."""
+"""The HTML report of a run: one page that needs no server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from sparsesearch.errors import DamagedFile
 from sparsesearch.report import run_files
-from sparsesearch.report.facts import counted
+from sparsesearch.report.facts import count_unit
 from sparsesearch.report.lineage import Ancestry
 from sparsesearch.report.pages import page_tables
 from sparsesearch.report.pages.figures import (
@@ -24,38 +24,38 @@ from sparsesearch.report.pages.figures import (
     rungs_figure,
     seconds_figure,
 )
-from sparsesearch.report.pages.page import card, data_block, figure_div, html_table, page, pair, section, stack
+from sparsesearch.report.pages.page import card, data_block, figure_div, html_table, pair, section, stack, write_html
 from sparsesearch.report.pages.proxy_agreement import agreement_figure, audits_of
-from sparsesearch.report.payload import candidates, key_of, picked, space_data
+from sparsesearch.report.payload import candidates, key_of, picks_by_name, space_data
 from sparsesearch.report.terminal import latency_table
-from sparsesearch.report.texts import cost_name, cost_text, short
+from sparsesearch.report.texts import cost_name, cost_text, short_number
 from sparsesearch.runs.results import RunResults
 
 _FRONT_NOTE = (
-    "Hover for a candidate's genome, click on it for what it keeps of every layer. Front, uniform and dense are "
-    "measured on all selection data, grey points on the samples that the search spent on them."
+    "Hover over a candidate to see its genome, click on it to see how much of every layer it keeps. Front, uniform and "
+    "dense are measured on all selection data, grey points on the samples that the search used for them."
 )
-_NO_FRONT_NOTE = "No candidate respects every limit: raise the limits, or go on longer. "
+_NO_FRONT_NOTE = "No candidate respects every limit: raise the limits, or search longer. "
 _PROGRESS_NOTE = (
-    "Hypervolume: how much of the space of objectives the candidates found so far dominate, up to the reference point; "
-    "it rises as the front gets better or longer."
+    "Hypervolume: the volume of objective space, up to the reference point, that the candidates so far dominate; it "
+    "rises as the front gets better or longer."
 )
 _LADDER_NOTE = (
-    "Quality of the candidates that climbed, by the training tokens they have seen; the best of all sizes go on, "
-    "uniform ones beside them. All saw the same data in the same order."
+    "Quality of trained candidates after numbers of training tokens; the best of all sizes are trained further, and "
+    "uniform ones for comparison. All see the same data in the same order."
 )
 _LINEAGE_NOTE = (
-    "Each step is a parent of the next one: what it was mutated or crossed from, or the best candidate that an exact "
-    "solution was looked for around; of two parents, the one that differs in fewer units. Qualities are on as many "
-    "sequences as the candidate was measured on."
+    "Each step is a parent of the next one: the candidate that it was mutated or crossed from, or around which an "
+    "exact solution was computed; of two parents, the one that differs in fewer units. Qualities are on the largest "
+    "number of sequences that the candidate was measured on."
 )
 _LATENCY_NOTE = (
-    "What the table of latencies predicts from pieces, and what whole candidates took. The error is that of the share "
-    "of dense: how fast the machine was when the table was made plays no part in it."
+    "Latencies predicted from the table of pieces, and measured ones of whole candidates. The error is that of the "
+    "share of dense, so it does not depend on the speed of the machine when the table was made."
 )
 _LEDGER_NOTE = "Selection data by fidelity, from the archive; seconds by phase, from the ledger."
-_WAITING = Markup("<p>No final measurements yet: the run goes on, or 'sparsesearch resume' ends it.</p>")
-# What the script fills with the candidate that was clicked.
+_WAITING = Markup("<p>No final measurements yet: the run is still going, or 'sparsesearch resume' continues it.</p>")
+# The script fills this with the clicked candidate.
 _PANEL = Markup(
     '<div class="card" id="candidate" aria-live="polite"><h3></h3><dl></dl><div id="layers"></div>'
     "<noscript>The chart of a candidate's layers needs JavaScript.</noscript></div>"
@@ -63,19 +63,19 @@ _PANEL = Markup(
 
 
 def write_report(results: RunResults, offline: bool = False) -> Path:
-    """Write `report.html` into the run; `offline` as for `page`."""
-    return page(results.run.path / "report.html", results.run.path.name, _sections(results, offline), offline)
+    """Write `report.html` into the run; `offline` as in `write_html`."""
+    return write_html(results.run.path / "report.html", results.run.path.name, _sections(results, offline), offline)
 
 
-def panel(spaces: list[dict[str, Any]], known: dict[str, Any], first: str) -> Markup:
-    """The place of a candidate's chart, and what the script draws it from.
+def panel(spaces: list[dict[str, Any]], by_key: dict[str, Any], first: str) -> Markup:
+    """Return the panel of a candidate's chart, with the data from which the script draws it.
 
     Args:
         spaces: `space_data` of each run of the page.
-        known: `candidates` of all of them.
-        first: key of the one that is shown before anything is clicked.
+        by_key: `candidates` of all runs.
+        first: key of the candidate that is shown first.
     """
-    return _PANEL + data_block("candidates", {"spaces": spaces, "candidates": known, "first": first})
+    return _PANEL + data_block("candidates", {"spaces": spaces, "candidates": by_key, "first": first})
 
 
 def _sections(results: RunResults, offline: bool) -> list[Markup]:
@@ -87,16 +87,16 @@ def _sections(results: RunResults, offline: bool) -> list[Markup]:
         _progress(results),
         _ladder(results),
         _lineage(results),
-        _decoration(lambda: _latency(results)),
-        _decoration(lambda: _proxies(results, offline)),
-        _decoration(lambda: _exports(results)),
+        _optional(lambda: _latency(results)),
+        _optional(lambda: _proxies(results, offline)),
+        _optional(lambda: _exports(results)),
         _not_searched(results),
         _ledger(results),
     ]
 
 
-def _decoration(make: Callable[[], Markup]) -> Markup:
-    """A section that says nothing of the front, or why it is left out."""
+def _optional(make: Callable[[], Markup]) -> Markup:
+    """Return a section that the front does not depend on, or a note if its file is damaged."""
     try:
         return make()
     except DamagedFile as error:
@@ -104,7 +104,7 @@ def _decoration(make: Callable[[], Markup]) -> Markup:
 
 
 def _not_searched(results: RunResults) -> Markup:
-    """What of the network no unit touches or costs leave out, and why; nothing where the run says nothing of it."""
+    """Return the parts of the network that no unit touches or costs leave out, with the reasons; empty without any."""
     reasons = results.info.get("not_searched", [])
     return section("Not searched", note=" ".join(f"{reason}." for reason in reasons)) if reasons else Markup()
 
@@ -118,7 +118,7 @@ def _header(results: RunResults) -> Markup:
         f"objectives {', '.join(results.objectives)}",
         f"limits: {limits}",
         f"{len(results.evaluations):,} evaluations",
-        f"{results.tokens:,} selection {counted(results)}",
+        f"{results.tokens:,} selection {count_unit(results)}",
     ]
     tiles = _tiles(results) if results.final else ""
     return Markup('<header><h1>{}</h1><p class="note">{}</p>{}</header>').format(
@@ -127,22 +127,24 @@ def _header(results: RunResults) -> Markup:
 
 
 def _tiles(results: RunResults) -> Markup:
-    """A tile for each pick, which shows it when it is clicked, and the hypervolume."""
-    cost, made = results.objectives[1], []
+    """Return a tile for each pick, a click on which shows the candidate, and one for the hypervolume."""
+    cost, tiles = results.objectives[1], []
     dense = max(results.space.dense_costs[cost], 1)
-    for rule, evaluation in picked(results).items():
+    for rule, evaluation in picks_by_name(results).items():
         value = evaluation.costs[cost]
         size = f"{cost_name(cost)} {cost_text(cost, value)}, {value / dense:.0%} of dense"
-        made.append(_tile(rule, f"{results.quality} {evaluation.quality:.4f}", size, key_of(evaluation)))
-    made.append(_tile("hypervolume", short(results.hypervolume()), f"{len(results.front)} candidates on the front"))
-    return Markup('<div class="tiles">{}</div>').format(Markup().join(made))
+        tiles.append(_tile(rule, f"{results.quality} {evaluation.quality:.4f}", size, key_of(evaluation)))
+    tiles.append(
+        _tile("hypervolume", short_number(results.hypervolume()), f"{len(results.front)} candidates on the front")
+    )
+    return Markup('<div class="tiles">{}</div>').format(Markup().join(tiles))
 
 
-def _tile(name: str, value: str, more: str, key: str = "") -> Markup:
-    inside = Markup("<small>{}</small><strong>{}</strong><small>{}</small>").format(name, value, more)
+def _tile(name: str, value: str, detail: str, key: str = "") -> Markup:
+    content = Markup("<small>{}</small><strong>{}</strong><small>{}</small>").format(name, value, detail)
     if not key:
-        return Markup('<div class="tile">{}</div>').format(inside)
-    return Markup('<button type="button" data-key="{}" class="tile">{}</button>').format(key, inside)
+        return Markup('<div class="tile">{}</div>').format(content)
+    return Markup('<button type="button" data-key="{}" class="tile">{}</button>').format(key, content)
 
 
 def _front(results: RunResults) -> Markup:
@@ -166,61 +168,61 @@ def _ladder(results: RunResults) -> Markup:
 
 def _lineage(results: RunResults) -> Markup:
     ancestry = Ancestry(results)
-    chains = {rules: ancestry.chain(e.genome) for rules, e in picked(results).items()}
+    chains = {rules: ancestry.chain(e.genome) for rules, e in picks_by_name(results).items()}
     chains = {rule: steps for rule, steps in chains.items() if steps}
     if not chains:
         return Markup()
-    shown = [
+    details = [
         Markup("<details><summary>{}: {}, {} in the chain</summary>{}</details>").format(
             rule, steps[-1].origin, len(steps), page_tables.lineage_table(results, steps)
         )
         for rule, steps in chains.items()
     ]
-    grown = any(len(steps) > 1 for steps in chains.values())
-    figure = card(figure_div(lineage_figure(results, chains))) if grown else Markup()
-    return section("Lineage of the picks", figure, card(*shown), note=_LINEAGE_NOTE)
+    has_parents = any(len(steps) > 1 for steps in chains.values())
+    figure = card(figure_div(lineage_figure(results, chains))) if has_parents else Markup()
+    return section("Lineage of the picks", figure, card(*details), note=_LINEAGE_NOTE)
 
 
 def _keys(results: RunResults) -> dict[str, str]:
-    """Keys of the page by id; of a candidate that was trained, that."""
-    found = {e.genome.id: key_of(e) for e in results.final}
-    return found | {e.genome.id: key_of(e) for e in [*results.baselines, *results.front]}
+    """Return the page's keys by id; for a trained candidate the key of its trained version."""
+    keys = {e.genome.id: key_of(e) for e in results.final}
+    return keys | {e.genome.id: key_of(e) for e in [*results.baselines, *results.front]}
 
 
 def _latency(results: RunResults) -> Markup:
-    found = run_files.latencies(results)
-    if not found:
+    latencies = run_files.read_latencies(results)
+    if not latencies:
         return Markup()
-    rows = html_table(latency_table(results, found))
-    if "predicted_ns" not in found["dense"]:
+    rows = html_table(latency_table(results, latencies))
+    if "predicted_ns" not in latencies["dense"]:
         return section("Latency", rows)
-    figure = card(figure_div(latency_figure(found, _keys(results))))
+    figure = card(figure_div(latency_figure(latencies, _keys(results))))
     return section("Latency, predicted and measured", pair(figure, stack(rows)), note=_LATENCY_NOTE)
 
 
 def _proxies(results: RunResults, offline: bool) -> Markup:
     parts = []
-    if known := run_files.screened(results):
-        parts.append(Markup("<p>{}</p>").format(_screen_text(known)))
+    if screening := run_files.read_screening(results):
+        parts.append(Markup("<p>{}</p>").format(_screen_text(screening)))
     for audit in audits_of(results):
         name = audit.parent.name
         link = Markup('<a href="../{}/audit.html">{}</a>').format(quote(os.fsencode(name)), name)
         parts.append(Markup("<p>Audit {}:</p>").format(name if offline else link))
-        parts.append(card(figure_div(agreement_figure(run_files.audited(audit)))))
+        parts.append(card(figure_div(agreement_figure(run_files.read_audit(audit)))))
     return section("Proxies", *parts) if parts else Markup()
 
 
-def _screen_text(known: run_files.Screened) -> str:
-    low, high = known["tau_range"]
+def _screen_text(screening: run_files.Screening) -> str:
+    low, high = screening["tau_range"]
     return (
-        f"Proxy {known['proxy']} was compared with measurements before it might screen children: Kendall's tau "
-        f"{known['tau']:.2f} [{low:.2f}, {high:.2f}] on {known['candidates']} candidates of equal cost."
+        f"Proxy {screening['proxy']} was compared with measurements before screening: Kendall's tau "
+        f"{screening['tau']:.2f} [{low:.2f}, {high:.2f}] on {screening['candidates']} candidates of equal cost."
     )
 
 
 def _exports(results: RunResults) -> Markup:
-    made = page_tables.exports_table(results, _keys(results))
-    return section("Exports", card(made)) if made else Markup()
+    table = page_tables.exports_table(results, _keys(results))
+    return section("Exports", card(table)) if table else Markup()
 
 
 def _ledger(results: RunResults) -> Markup:
@@ -228,4 +230,4 @@ def _ledger(results: RunResults) -> Markup:
     if not sums:
         return Markup()
     figures = pair(card(figure_div(rungs_figure(results))), card(figure_div(seconds_figure(sums))))
-    return section("What it cost", figures, card(page_tables.ledger_table(sums)), note=_LEDGER_NOTE)
+    return section("Costs of the search", figures, card(page_tables.ledger_table(sums)), note=_LEDGER_NOTE)
