@@ -182,7 +182,7 @@ def test_padding_is_to_the_widest_layer_and_says_what_is_left(runs: Runs, tmp_pa
 @pytest.mark.parametrize(
     ("kind", "levels", "words"),
     [
-        ("qwen3_moe", {"experts": (1, 2)}, "the router would choose the empty ones"),
+        ("qwen3_moe", {"experts": (1, 2)}, "the router would choose the zeros"),
         ("gpt2", {"kv_groups": (1, 2, 1)}, "no stock configuration of gpt2 can express fewer kv_groups"),
         ("cnn", {"channels": (1, 2)}, "a module of your own has no stock configuration"),
     ],
@@ -546,7 +546,7 @@ def test_an_upload_that_fails_leaves_the_export(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(hub, "HfApi", Broken)
     with pytest.raises(
-        SparseSearchError, match=r"SS311 .* is written, but .* connection reset\. Later: hf upload org/name"
+        SparseSearchError, match=r"SS311 .* is written, but .* connection reset\. Upload it later: hf upload org/name"
     ):
         hub.push(tmp_path, "org/name", private=False)
 
