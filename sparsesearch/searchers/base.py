@@ -232,8 +232,12 @@ class Searcher(ABC):
         points = [self.point(e) for e in inside]
         return [inside[i].genome for i in pareto.spread(points, n)] if inside else []
 
-    def chosen(self, space: Space) -> Genome | None:
-        """What it takes to be the best within the limits of a space, which is its own but for these; None: nothing."""
+    def best_within(self, space: Space) -> Genome | None:
+        """Return the best measured genome under the limits of a space, or None.
+
+        Args:
+            space: the searcher's, with other limits.
+        """
         inside = [e for e in self.best.values() if space.feasible(e.genome)]
         most = max((e.sequences for e in inside), default=0)
         return min((e for e in inside if e.sequences == most), key=rank).genome if inside else None

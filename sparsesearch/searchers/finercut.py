@@ -42,8 +42,8 @@ class FinerCutSearcher(Searcher):
         if index == 0:
             return [Proposal(genome, tokens, 0, name) for name, genome in self.starting(0).items()]
         levels = self.parent.levels
-        rest = [i for i, unit in enumerate(self.space.units) if unit.is_drop and not levels[i]]
-        children = [Genome.of(np.where(np.arange(len(levels)) == i, 1, levels)) for i in rest]
+        present = [i for i, unit in enumerate(self.space.units) if unit.is_drop and not levels[i]]
+        children = [Genome.of(np.where(np.arange(len(levels)) == i, 1, levels)) for i in present]
         return [Proposal(child, tokens, 0, "finercut", parents=(self.parent,)) for child in children]
 
     def learn(self, evaluations: list[Evaluation]) -> None:

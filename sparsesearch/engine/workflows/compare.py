@@ -152,7 +152,7 @@ def moments(launch: Launch, results: RunResults, sizes: Sequence[Space], budget:
     seconds, found = _seconds(results), []
     checkpoints = [int(share * budget) for share in CHECKPOINTS]
     for tokens, searcher in zip(checkpoints, _repeated(launch, results, checkpoints), strict=True):
-        best = tuple(searcher.chosen(space) for space in sizes)
+        best = tuple(searcher.best_within(space) for space in sizes)
         found.append(Moment(tokens, float(np.interp(tokens, *seconds)), best))
     return found
 
