@@ -1,7 +1,7 @@
-"""Search parts of the network by themselves, join their fronts, and go on from there with NSGA-II.
+"""Search groups of blocks separately, join their fronts, and continue from there with NSGA-II.
 
 Evolutionary multi-objective pruning by decomposition (EMO-PMS): a front is searched for each group of blocks while all
-others are dense; harms of different groups are taken to add up, so that dynamic programming joins the fronts.
+others are dense; harms of different groups are assumed to add up, so that dynamic programming joins the fronts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pydantic import Field
 from sparsesearch.config.base import MANY
 from sparsesearch.searchers.base import Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.nsga import NSGA2Searcher
-from sparsesearch.searchers.exact.solvers import Front, cheapest, clusters, frontier, limits_between, one_cost
+from sparsesearch.searchers.exact.dynamic_program import CostFront, cost_front, limited_cost, solve_fronts
+from sparsesearch.searchers.exact.joint_choices import independent_groups
+from sparsesearch.searchers.exact.solvers import limits_between
 from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Limit, Space
 from sparsesearch.space.cost import cost_index
@@ -37,10 +39,11 @@ class DecompositionSearcher(NSGA2Searcher):
         self, space: Space, objectives: Any, seed: int, options: Searcher.Options, seeds: Seeds | None = None
     ) -> None:
         super().__init__(space, objectives, seed, options, seeds)
-        self._groups = [Group(self, number, units) for number, units in enumerate(_split(space, self.options.groups))]
+        groups = _split(space, self.options.groups)
+        self._groups = [BlockGroup(self, number, units) for number, units in enumerate(groups)]
 
     def check(self) -> None:
-        one_cost(self.space)
+        limited_cost(self.space)
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         if index <= self.options.rounds:
@@ -58,35 +61,36 @@ class DecompositionSearcher(NSGA2Searcher):
             self._join()
 
     def _join(self) -> None:
-        """Joined fronts as seeds."""
+        """Join the groups' fronts, and add the resulting genomes to the seeds."""
         space = self.space
-        cost = one_cost(space) or self.objectives[1]
+        cost = limited_cost(space) or self.objectives[1]
         limits = limits_between(space, cost, self.options.solutions)
         fronts = [front for group in self._groups if (front := group.front(cost)) is not None]
-        # Where all candidates of a group failed there is nothing to join.
-        complete = len(fronts) == len(self._groups)
-        joined = cheapest(space, fronts, space.dense_costs[cost], self._met(fronts, cost, limits)) if complete else []
+        joined: list[Genome] = []
+        if len(fronts) == len(self._groups):  # else all candidates of a group failed
+            joined = solve_fronts(space, fronts, space.dense_costs[cost], self._feasible_limits(fronts, cost, limits))
         names = {f"joined {i}": g for i, g in enumerate(dict.fromkeys(joined)) if g not in self.start.values()}
         self.start |= names
         self.seeds += list(names.values())
 
-    def _met(self, fronts: list[Front], cost: str, limits: list[Limit]) -> list[Limit]:
-        """The limits that joined fronts can meet: what a group's search has not seen may be smaller."""
+    def _feasible_limits(self, fronts: list[CostFront], cost: str, limits: list[Limit]) -> list[Limit]:
+        """Return the limits that joined fronts can meet, which hold only measured genomes."""
         dense = self.space.dense_costs
         smallest = dense[cost] + sum(int(front.cost[0]) for front in fronts)
         return [limit for limit in limits if limit.bound(dense, self.space.prunable).maximum >= smallest]
 
 
-class Group:
-    """The search of some units while all others are dense."""
+class BlockGroup:
+    """Searches some units while all others are dense."""
 
-    def __init__(self, whole: DecompositionSearcher, number: int, units: list[int]) -> None:
-        self.space, self.units = whole.space, units
-        options = whole.options
-        own = NSGA2Searcher.Options(
+    def __init__(self, parent: DecompositionSearcher, number: int, units: list[int]) -> None:
+        self.space, self.units = parent.space, units
+        options = parent.options
+        group_options = NSGA2Searcher.Options(
             population=options.group_population, offspring=options.group_offspring, tokens=options.tokens, sizes=4
         )
-        self.search = NSGA2Searcher(_part_of(whole.space, units), whole.objectives, whole.seed + number, own)
+        space = _subspace(parent.space, units)
+        self.search = NSGA2Searcher(space, parent.objectives, parent.seed + number, group_options)
 
     def ask(self) -> list[Proposal]:
         return [
@@ -101,21 +105,21 @@ class Group:
         ]
 
     def tell(self, evaluations: list[Evaluation]) -> None:
-        """Take in evaluations of whole genomes, of which some are this group's."""
+        """Learn from evaluations of genomes of the full space; those with other units pruned are ignored."""
         others = np.delete(np.arange(len(self.space.units)), self.units)
-        own = [e for e in evaluations if not e.genome.levels[others].any()]
-        self.search.tell([replace(e, genome=Genome.of(e.genome.levels[self.units])) for e in own])
+        in_group = [e for e in evaluations if not e.genome.levels[others].any()]
+        self.search.tell([replace(e, genome=Genome.of(e.genome.levels[self.units])) for e in in_group])
 
-    def front(self, cost: str) -> Front | None:
-        """What the group's levels cost, relative to dense, and the quality they were measured at."""
-        known = [e for e in self.search.best.values() if rank(e) != float("inf")]
-        if not known:
+    def front(self, cost: str) -> CostFront | None:
+        """Return the front of measured levels, costs relative to dense, qualities as harms; None without any."""
+        measured = [e for e in self.search.best.values() if rank(e) != float("inf")]
+        if not measured:
             return None
-        levels = np.array([e.genome.levels for e in known], dtype=np.int64)
-        whole = np.zeros((len(levels), len(self.space.units)), dtype=np.int64)
-        whole[:, self.units] = levels
-        costs = self.space.costs.totals(whole)[:, cost_index(cost)] - self.space.dense_costs[cost]
-        return frontier(self.units, levels, costs, np.array([e.quality for e in known]))
+        levels = np.array([e.genome.levels for e in measured], dtype=np.int64)
+        full_levels = np.zeros((len(levels), len(self.space.units)), dtype=np.int64)
+        full_levels[:, self.units] = levels
+        costs = self.space.costs.totals(full_levels)[:, cost_index(cost)] - self.space.dense_costs[cost]
+        return cost_front(self.units, levels, costs, np.array([e.quality for e in measured]))
 
     def _whole(self, genome: Genome) -> Genome:
         levels = np.zeros(len(self.space.units), dtype=np.int64)
@@ -124,16 +128,16 @@ class Group:
 
 
 def _split(space: Space, count: int) -> list[list[int]]:
-    """Units in up to `count` groups of about as many in a row; those that share tensors stay together."""
-    together = sorted((sorted(joint.units) for joint in clusters(space)), key=lambda units: units[0])
-    ends = np.cumsum([len(units) for units in together])
-    group = np.minimum((ends - 1) * count // ends[-1], count - 1)
-    found = [[u for units, g in zip(together, group, strict=True) if g == i for u in units] for i in range(count)]
-    return [sorted(units) for units in found if units]
+    """Return units in up to `count` consecutive groups of similar size; units that share tensors stay together."""
+    clusters = sorted((sorted(joint.units) for joint in independent_groups(space)), key=lambda units: units[0])
+    ends = np.cumsum([len(units) for units in clusters])
+    number = np.minimum((ends - 1) * count // ends[-1], count - 1)
+    groups = [[u for units, n in zip(clusters, number, strict=True) if n == i for u in units] for i in range(count)]
+    return [sorted(units) for units in groups if units]
 
 
-def _part_of(space: Space, units: list[int]) -> Space:
-    """The units alone, with the tensors that they touch."""
-    own = {space.units[u].name for u in units}
-    parts = [part for part in space.parts if own & {*part.cuts, part.sparsity, part.drop}]
+def _subspace(space: Space, units: list[int]) -> Space:
+    """Return the space of some units, with the tensors that they touch."""
+    names = {space.units[u].name for u in units}
+    parts = [part for part in space.parts if names & {*part.cuts, part.sparsity, part.drop}]
     return Space(tuple(space.units[u] for u in units), tuple(parts), space.bytes_per_weight)

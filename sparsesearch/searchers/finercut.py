@@ -41,8 +41,8 @@ class FinerCutSearcher(Searcher):
         if index == 0:
             return self.starting_proposals(0, tokens)
         levels = self.parent.levels
-        rest = [i for i, unit in enumerate(self.space.units) if unit.is_drop and not levels[i]]
-        children = [Genome.of(np.where(np.arange(len(levels)) == i, 1, levels)) for i in rest]
+        present = [i for i, unit in enumerate(self.space.units) if unit.is_drop and not levels[i]]
+        children = [Genome.of(np.where(np.arange(len(levels)) == i, 1, levels)) for i in present]
         return [Proposal(child, tokens, 0, "finercut", parents=(self.parent,)) for child in children]
 
     def learn(self, evaluations: list[Evaluation]) -> None:

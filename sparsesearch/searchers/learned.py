@@ -146,16 +146,16 @@ class LearnedSearcher(Searcher):
     mixes: ClassVar[bool] = False
 
     def check(self) -> None:
-        """Raise InputError SS111 where units are of kinds that it cannot choose, SS106 for a size that none has."""
-        found = list(dict.fromkeys(unit.kind for unit in self.space.units))
-        if strange := [kind for kind in found if kind not in self.kinds]:
+        """Raise InputError SS111 if units are of kinds that it cannot choose, SS106 if no genome has a size."""
+        kinds = list(dict.fromkeys(unit.kind for unit in self.space.units))
+        if unsupported := [kind for kind in kinds if kind not in self.kinds]:
             raise problem(
                 "SS111",
-                f"searcher {self.method} cannot choose units of kind {strange[0]}.",
+                f"searcher {self.method} cannot choose units of kind {unsupported[0]}.",
                 fix=f"It takes: {', '.join(self.kinds)}.",
             )
-        if not self.mixes and "sparsity" in found and len(found) > 1:
-            other = next(kind for kind in found if kind != "sparsity")
+        if not self.mixes and "sparsity" in kinds and len(kinds) > 1:
+            other = next(kind for kind in kinds if kind != "sparsity")
             raise problem(
                 "SS111",
                 f"searcher {self.method} learns sparsity or {other}, not both.",
@@ -165,7 +165,7 @@ class LearnedSearcher(Searcher):
             try:
                 space.check()
             except InputError as error:
-                hint = f"{error.hint} What is learned is in search.options.sizes."
+                hint = f"{error.hint} The sizes to learn are in search.options.sizes."
                 raise problem(error.code, error.message, fix=hint) from None
 
     @classmethod
@@ -438,7 +438,7 @@ class OTOSearcher(LearnedSearcher):
 
     options: Options
     method = "oto"
-    # A router that is pushed to zero with its expert would choose it more.
+    # A router row that is pushed to zero with its expert could be chosen more often.
     kinds = tuple(kind for kind in ELEMENTS if kind != "experts")
 
 

@@ -46,7 +46,7 @@ class MinitronSearcher(Searcher):
     def __init__(
         self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
     ) -> None:
-        # Blocks that can be dropped, those that are missed least first.
+        # Blocks that can be dropped, the least needed first.
         self.droppable = sorted({unit.block for unit in space.units if unit.is_drop})
         super().__init__(space, objectives, seed, options, seeds)
 
@@ -58,47 +58,47 @@ class MinitronSearcher(Searcher):
                 fix="Give --limit 'params<=60%' (or another cost).",
             )
         if not any(unit.is_cut or unit.is_drop for unit in self.space.units):
-            raise problem("SS111", "minitron searches widths and depth, and this space has units of neither.")
+            raise problem("SS111", "minitron searches widths and depth, and this space has no units of these kinds.")
         if not self.largest():
             raise problem(
                 "SS106",
                 f"{self.space.bounds[0].text}: no homogeneous network with at most {self.options.depth:.0%} "
-                "of the blocks dropped is within.",
+                "of the blocks dropped meets it.",
                 fix="Raise the limit or search.options.depth, or give smaller levels.",
             )
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         tokens = self.options.tokens
         if index == 0:
-            alone = [Proposal(self._without([block]), tokens, 0, f"without {block}") for block in self.droppable]
-            return [*self.starting_proposals(0, tokens), *alone]
+            probes = [Proposal(self._without([block]), tokens, 0, f"without {block}") for block in self.droppable]
+            return [*self.starting_proposals(0, tokens), *probes]
         if index == 1:
             return [Proposal(genome, tokens, 0, "homogeneous") for genome in self.largest()]
         return []
 
     def learn(self, evaluations: list[Evaluation]) -> None:
-        missed = {e.genome: rank(e) for e in evaluations}
-        self.droppable.sort(key=lambda block: missed.get(self._without([block]), 0.0))
+        losses = {e.genome: rank(e) for e in evaluations}
+        self.droppable.sort(key=lambda block: losses.get(self._without([block]), 0.0))
 
     def largest(self) -> list[Genome]:
-        """The largest of the grid within the limits, by the first cost."""
-        cost, inside = self.objectives[1], [g for g in self.grid() if self.space.feasible(g)]
-        inside.sort(key=lambda genome: -self.space.costs.named(genome.levels)[cost])
-        return inside[: self.options.top]
+        """Return the largest genomes of the grid within the limits, by the first cost."""
+        cost, feasible = self.objectives[1], [g for g in self.grid() if self.space.feasible(g)]
+        feasible.sort(key=lambda genome: -self.space.costs.named(genome.levels)[cost])
+        return feasible[: self.options.top]
 
     def grid(self) -> list[Genome]:
-        """Every combination of one share for each kind of width, and of a number of dropped blocks."""
+        """Return every combination of one share for each kind of width, and of a number of dropped blocks."""
         kinds = [kind for kind in CUT_KINDS if kind in self.space.kinds]
         shares = np.linspace(0, 1, self.options.steps + 1)
         depths = range(int(self.options.depth * len(self.droppable)) + 1)
-        found: dict[Genome, None] = {}
-        for dropped, *chosen in itertools.product(depths, *[shares] * len(kinds)):
+        genomes: dict[Genome, None] = {}
+        for dropped, *kind_shares in itertools.product(depths, *[shares] * len(kinds)):
             levels = self._without(self.droppable[:dropped]).levels.copy()
-            for kind, share in zip(kinds, chosen, strict=True):
-                mine = self.space.kinds == kind
-                levels[mine] = np.rint(share * self.space.max_levels[mine])
-            found[Genome.of(levels)] = None
-        return list(found)
+            for kind, share in zip(kinds, kind_shares, strict=True):
+                of_kind = self.space.kinds == kind
+                levels[of_kind] = np.rint(share * self.space.max_levels[of_kind])
+            genomes[Genome.of(levels)] = None
+        return list(genomes)
 
     def _without(self, blocks: Sequence[int]) -> Genome:
         return Genome.of((np.isin(self.space.blocks, list(blocks)) & self.space.drops).astype(np.int16))

@@ -1,7 +1,7 @@
-"""Optuna's samplers as searchers, asked in memory; only repaired genomes are measured.
+"""Optuna's samplers as searchers, in memory; only repaired genomes are measured.
 
-Samplers that model the objectives are told the repaired genome as a trial of its own; those that evolve a population
-need their own trials back, with what the repaired genome measured.
+Samplers that model the objectives get each repaired genome as an additional trial; those that evolve a population get
+their own trials back, with the values of the repaired genomes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from sparsesearch.space.repair import repair
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
-# A Gaussian process over more units takes minutes a candidate.
-GP_UNITS = 40
+# A Gaussian process over more units takes minutes for each candidate.
+MAX_GP_UNITS = 40
 
 
 class OptunaSearcher(Searcher):
@@ -42,28 +42,28 @@ class OptunaSearcher(Searcher):
         sizes: UniformSizes = 8
 
     options: Options
-    # The sampler's class in optuna.samplers.
+    # Name of the sampler's class in optuna.samplers.
     sampler: ClassVar[str]
-    # Whether it models objectives, and so may be told trials that it did not ask for.
+    # Whether the sampler models objectives, and can therefore learn from trials that it did not propose.
     models: ClassVar[bool] = False
 
     @staticmethod
     def arguments(seed: int, batch: int) -> dict[str, Any]:
-        """Of the sampler's class, for a seed and a number of trials asked at once."""
+        """Return the arguments of the sampler's class, for a seed and a number of trials proposed at once."""
         raise NotImplementedError
 
     def __init__(
         self, space: Space, objectives: Sequence[str], seed: int, options: Searcher.Options, seeds: Seeds | None = None
     ) -> None:
         super().__init__(space, objectives, seed, options, seeds)
-        import optuna  # half a second, for those who use it
+        import optuna  # here, since it takes half a second
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = getattr(optuna.samplers, self.sampler)(**self.arguments(seed, self.options.batch))
         self._optuna = optuna
-        self._study = optuna.create_study(directions=["minimize"] * len(self.told_objectives), sampler=sampler)
+        self._study = optuna.create_study(directions=["minimize"] * len(self.sampler_objectives), sampler=sampler)
         self._levels: dict[str, Any] = {
             unit.name: optuna.distributions.IntDistribution(0, int(top))
             for unit, top in zip(space.units, space.max_levels, strict=True)
@@ -71,7 +71,7 @@ class OptunaSearcher(Searcher):
         self._asked: list[tuple[Trial, Genome]] = []
 
     @property
-    def told_objectives(self) -> tuple[str, ...]:
+    def sampler_objectives(self) -> tuple[str, ...]:
         """The objectives that the sampler minimises."""
         return self.objectives
 
@@ -79,30 +79,30 @@ class OptunaSearcher(Searcher):
         if index == 0:
             return self.starting_proposals(self.options.sizes, self.options.tokens)
         trials = [self._study.ask(self._levels) for _ in range(self.options.batch)]
-        wanted = [Genome.of([trial.params[unit.name] for unit in self.space.units]) for trial in trials]
-        self._asked = [(trial, repair(self.space, g, rng)) for trial, g in zip(trials, wanted, strict=True)]
+        sampled = [Genome.of([trial.params[unit.name] for unit in self.space.units]) for trial in trials]
+        self._asked = [(trial, repair(self.space, g, rng)) for trial, g in zip(trials, sampled, strict=True)]
         return [Proposal(genome, self.options.tokens, 0, "sampler") for _, genome in self._asked]
 
     def learn(self, evaluations: list[Evaluation]) -> None:
-        found = {e.genome: self._values(e) for e in evaluations}
+        values = {e.genome: self._values(e) for e in evaluations}
         for trial, genome in self._asked:
             if self.models:
                 self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
             else:
-                self._study.tell(trial, found[genome])
+                self._study.tell(trial, values[genome])
         if self.models or not self._asked:
-            for genome in filter(self.space.feasible, found):
-                self._study.add_trial(self._known(genome, found[genome]))
+            for genome in filter(self.space.feasible, values):
+                self._study.add_trial(self._external_trial(genome, values[genome]))
 
-    def _known(self, genome: Genome, values: list[float]) -> FrozenTrial:
-        """A trial that Optuna did not ask for."""
+    def _external_trial(self, genome: Genome, values: list[float]) -> FrozenTrial:
+        """Return a trial that Optuna did not propose."""
         levels: dict[str, Any] = {u.name: int(i) for u, i in zip(self.space.units, genome.levels, strict=True)}
         return self._optuna.create_trial(params=levels, distributions=self._levels, values=values)
 
     def _values(self, evaluation: Evaluation) -> list[float]:
         if rank(evaluation) == float("inf"):
-            return [WORST] * len(self.told_objectives)
-        return self.point(evaluation)[: len(self.told_objectives)]
+            return [WORST] * len(self.sampler_objectives)
+        return self.point(evaluation)[: len(self.sampler_objectives)]
 
 
 class TPESearcher(OptunaSearcher):
@@ -145,10 +145,10 @@ class GPSearcher(OptunaSearcher):
         return {"seed": seed, "deterministic_objective": True}
 
     def check(self) -> None:
-        if len(self.space.units) > GP_UNITS:
+        if len(self.space.units) > MAX_GP_UNITS:
             raise problem(
                 "SS113",
-                f"optuna:gp takes spaces of up to {GP_UNITS} units; this one has {len(self.space.units)}.",
+                f"optuna:gp takes spaces of up to {MAX_GP_UNITS} units; this one has {len(self.space.units)}.",
                 fix="Use optuna:tpe.",
             )
 
@@ -171,7 +171,7 @@ class CMAESSearcher(OptunaSearcher):
             )
 
     @property
-    def told_objectives(self) -> tuple[str, ...]:
+    def sampler_objectives(self) -> tuple[str, ...]:
         return self.objectives[:1]
 
 

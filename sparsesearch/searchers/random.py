@@ -1,4 +1,4 @@
-"""Random search: the control that every searcher must beat."""
+"""Random search: the control for all other searchers."""
 
 from __future__ import annotations
 

@@ -14,18 +14,12 @@ from support import synthetic_space
 from sparsesearch.errors import InfeasibleError, InputError
 from sparsesearch.searchers import Evaluation
 from sparsesearch.searchers.decomposition import DecompositionSearcher
-from sparsesearch.searchers.exact import solvers
-from sparsesearch.searchers.exact.additive import Table, predicted, probes, table_of
-from sparsesearch.searchers.exact.solvers import (
-    GAP_NEAR,
-    Box,
-    DynamicProgram,
-    IntegerProgram,
-    Solver,
-    cheapest,
-    clusters,
-    solver_of,
-)
+from sparsesearch.searchers.exact import dynamic_program, joint_choices
+from sparsesearch.searchers.exact.additive import Table, predicted_harm, probes, table_of
+from sparsesearch.searchers.exact.dynamic_program import DynamicProgram, solve_fronts
+from sparsesearch.searchers.exact.integer_program import RELATIVE_GAP_NEAR, IntegerProgram
+from sparsesearch.searchers.exact.joint_choices import Box, independent_groups
+from sparsesearch.searchers.exact.solvers import Solver, solver_of
 from sparsesearch.searchers.registry import create
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
 from sparsesearch.space.repair import repair
@@ -46,7 +40,7 @@ def brute(space: Space, table: Table, near: Box | None = None) -> float:
     if near is not None:
         every = every[((every >= near[0]) & (every <= near[1])).all(axis=1)]
     feasible = space.feasible_rows(every)
-    return float(predicted(table, every)[feasible].min()) if feasible.any() else math.inf
+    return float(predicted_harm(table, every)[feasible].min()) if feasible.any() else math.inf
 
 
 @pytest.mark.parametrize("kind", [DynamicProgram, IntegerProgram])
@@ -62,7 +56,7 @@ def test_solvers_equal_brute_force(kind: type[Solver], seed: int, percent: int) 
         return
     (found,) = kind(space).solve(table, [limit])
     assert limited.feasible(found)
-    assert predicted(table, found.levels) == pytest.approx(least)
+    assert predicted_harm(table, found.levels) == pytest.approx(least)
 
 
 @pytest.mark.parametrize("kind", [DynamicProgram, IntegerProgram])
@@ -83,7 +77,7 @@ def test_solutions_near_a_genome_equal_brute_force(kind: type[Solver], seed: int
     (found,) = kind(space).solve(table, [limit], near)
     assert limited.feasible(found)
     assert (np.abs(found.levels - center) <= 1).all()
-    assert predicted(table, found.levels) == pytest.approx(brute(limited, table, near), rel=2 * GAP_NEAR)
+    assert predicted_harm(table, found.levels) == pytest.approx(brute(limited, table, near), rel=2 * RELATIVE_GAP_NEAR)
 
 
 @settings(max_examples=10, deadline=None)
@@ -96,7 +90,7 @@ def test_milp_meets_several_limits_at_once(seed: int, params: int, nonzeros: int
     if math.isfinite(least):
         (found,) = IntegerProgram(space).solve(table, limits[1:])
         assert limited.feasible(found)
-        assert predicted(table, found.levels) == pytest.approx(least)
+        assert predicted_harm(table, found.levels) == pytest.approx(least)
     with pytest.raises(InputError, match="SS112 dynamic programming takes limits on one cost"):
         DynamicProgram(space).solve(table, limits[1:])
 
@@ -108,14 +102,14 @@ def test_one_sweep_serves_all_budgets_and_more_budget_never_hurts(seed: int) -> 
     table, limits = random_table(space, seed), [Limit.parse(f"nonzeros<={p}%") for p in (50, 60, 75, 90, 100)]
     together = DynamicProgram(space).solve(table, limits)
     alone = [DynamicProgram(space).solve(table, [limit])[0] for limit in limits]
-    harm = [float(predicted(table, genome.levels)) for genome in together]
-    assert harm == pytest.approx([float(predicted(table, genome.levels)) for genome in alone])
+    harm = [float(predicted_harm(table, genome.levels)) for genome in together]
+    assert harm == pytest.approx([float(predicted_harm(table, genome.levels)) for genome in alone])
     assert all(a >= b - 1e-12 for a, b in itertools.pairwise(harm))
     assert harm[-1] == 0
 
 
 def test_rounding_to_buckets_stays_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solvers, "BUCKETS", 7)
+    monkeypatch.setattr(dynamic_program, "MAX_BUDGET_STEPS", 7)
     for seed in range(20):
         space, limit = synthetic_space(seed), Limit.parse("nonzeros<=60%")
         (found,) = DynamicProgram(space).solve(random_table(space, seed), [limit])
@@ -125,7 +119,7 @@ def test_rounding_to_buckets_stays_within_the_limit(monkeypatch: pytest.MonkeyPa
 def test_costs_of_clusters_add_up() -> None:
     space = synthetic_space(3)
     rng = np.random.default_rng(0)
-    joints = clusters(space)
+    joints = independent_groups(space)
     fixed = space.costs.totals(space.dense.levels) - sum(joint.costs[0] for joint in joints)
     for _ in range(20):
         levels = rng.integers(0, space.max_levels + 1)
@@ -136,9 +130,9 @@ def test_costs_of_clusters_add_up() -> None:
 
 
 def test_too_many_joint_choices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solvers, "CHOICES", 50)
+    monkeypatch.setattr(joint_choices, "MAX_JOINT_CHOICES", 50)
     with pytest.raises(InputError, match=r"SS112 b0.mlp.ffn_width and 4 units that share tensors with it have"):
-        clusters(synthetic_space(0))
+        independent_groups(synthetic_space(0))
 
 
 def evaluation(space: Space, genome: Genome, loss: float, status: str = "ok") -> Evaluation:
@@ -215,15 +209,15 @@ def test_joined_fronts_are_as_good_as_the_best_combination(seed: int, percent: i
         for levels in choices:
             genome = np.zeros(len(space.units), dtype=np.int64)
             genome[group.units] = levels
-            costs, harm = space.costs.named(genome), float(predicted(table, genome))
+            costs, harm = space.costs.named(genome), float(predicted_harm(table, genome))
             found = Evaluation(Genome.of(levels), 1, 0, "x", "ok", harm, costs, (harm,))
             group.search.best[found.genome] = found
         least += int(group.front("nonzeros").cost[0])
     if least > limited.bounds[0].maximum:
         return
     fronts = [group.front("nonzeros") for group in searcher._groups]
-    (joined,) = cheapest(space, fronts, fixed, [limit])
+    (joined,) = solve_fronts(space, fronts, fixed, [limit])
     assert limited.feasible(joined)
     every = [Genome.of(levels) for levels in itertools.product(*(range(top + 1) for top in space.max_levels))][:20_000]
-    best = min(float(predicted(table, g.levels)) for g in every if limited.feasible(g))
-    assert predicted(table, joined.levels) <= best + 1e-9
+    best = min(float(predicted_harm(table, g.levels)) for g in every if limited.feasible(g))
+    assert predicted_harm(table, joined.levels) <= best + 1e-9

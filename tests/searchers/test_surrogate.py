@@ -13,7 +13,7 @@ from sparsesearch.arrays import Floats
 from sparsesearch.searchers import Evaluation
 from sparsesearch.searchers.auto.searcher import AutoSearcher
 from sparsesearch.searchers.auto.surrogate import Measurements, Surrogate
-from sparsesearch.searchers.exact.additive import predicted
+from sparsesearch.searchers.exact.additive import predicted_harm
 from sparsesearch.searchers.registry import create
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import random_genome
@@ -52,7 +52,7 @@ def test_it_learns_what_units_do_although_draws_differ() -> None:
     known, unseen = measured(space, drawn(space, 200, 0), 0.02), drawn(space, 200, 1)
     center = int(np.argsort(known.quality)[len(known.quality) // 2])
     truth, model = quality(space, unseen), Surrogate(space, squares(space), known, center)
-    before = float(spearmanr(predicted(squares(space), unseen), truth).statistic)
+    before = float(spearmanr(predicted_harm(squares(space), unseen), truth).statistic)
     after = float(spearmanr(model.predict(unseen), truth).statistic)
     assert 1 - after < 0.4 * (1 - before)
     # Levels differ by what the average draw adds, 0.55.
@@ -118,13 +118,13 @@ def test_predictions_are_judged_within_draws() -> None:
     assert isinstance(searcher, AutoSearcher)
     draws, order = np.repeat([2, 3, 4], 4), np.random.default_rng(0).random(12)
     hard = np.array([0.0, 50.0, -20.0])[draws - 2]
-    searcher._judge(draws, np.array([order, order + hard]))
+    searcher._update_correlation(draws, np.array([order, order + hard]))
     assert searcher.correlation == pytest.approx(1)
     searcher.correlation = None
-    searcher._judge(draws, np.array([order + hard, -order + hard]))
+    searcher._update_correlation(draws, np.array([order + hard, -order + hard]))
     assert searcher.correlation == pytest.approx(-1)
     searcher.correlation = None
-    searcher._judge(np.arange(12), np.array([order, order]))
+    searcher._update_correlation(np.arange(12), np.array([order, order]))
     assert searcher.correlation is None, "a child alone on its draw says nothing"
 
 

@@ -1,9 +1,9 @@
-"""Measure units alone, solve, measure, learn, solve again: exact solutions of a model that measurements correct.
+"""The default searcher: exact solutions of a model of the losses, which measurements correct.
 
-Generation 0 measures seeds, and units alone; exact solutions of the additive model follow. Then each generation fits a
-model around the best genome of each of some sizes, and measures exact solutions of samples of it near that genome,
-beside random moves. No sequence decides alone: children take turns on draws of sequences, a few on each, and the model
-tells what is the draw's from what is the child's.
+Generation 0 measures seeds, and units pruned alone; exact solutions of the additive model follow. Then each generation
+fits a model around the best genome of each of some sizes, and measures exact solutions of its posterior samples near
+that genome, and random moves. Children are measured on changing draws of sequences, a few children on each, and the
+model separates the effect of the draw from that of the child.
 """
 
 from __future__ import annotations
@@ -18,44 +18,50 @@ from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.searchers.auto.surrogate import Measurements, Surrogate
 from sparsesearch.searchers.base import Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.operators import moves
-from sparsesearch.searchers.exact.additive import alone, table_of
-from sparsesearch.searchers.exact.searchers import pool
+from sparsesearch.searchers.exact.additive import probe_proposals, table_of
+from sparsesearch.searchers.exact.searchers import exact_solutions
 from sparsesearch.searchers.exact.solvers import limits_at, solver_of
 from sparsesearch.searchers.option_types import SelectionTokens
 from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Limit, Space
 
-# Draws on which units are measured alone, and on which seeds and the first solutions are.
-ALONE, FIRST = 0, 1
-# Rank correlation of predictions and measurements below which predictions are not used.
-TRUSTED = 0.3
-# Weight of the newest predictions in the running correlation, and how many are compared at once, at least.
-MEMORY, COMPARED = 0.5, 8
-# Children in a row that are measured on the same draw.
-TOGETHER = 8
-# Share of children that are the best so far, measured again: many are about as good, and one measurement says little.
-AGAIN = 0.125
-# Standard deviations of its prediction that are held against a genome.
-DOUBTED = 1.0
-# Solutions are looked for within the whole radius, half of it, a quarter, in turn: sums hold further in some networks.
+# Draw of the units pruned alone; draw of the seeds and the first solutions.
+PROBE_DRAW, FIRST_DRAW = 0, 1
+# If predictions and measurements have a lower rank correlation, predictions are not used.
+MIN_CORRELATION = 0.3
+# Weight of the newest correlation in the running mean.
+CORRELATION_UPDATE_RATE = 0.5
+# Fewest predictions of one correlation.
+MIN_PREDICTIONS = 8
+# Consecutive children that are measured on the same draw.
+CHILDREN_PER_DRAW = 8
+# Share of children that are measurements of the best genomes again, since one measurement is noisy.
+REMEASURE_SHARE = 0.125
+# Standard deviations that are added to a genome's estimated loss.
+PESSIMISM_STD = 1.0
+# Solutions are searched within the full radius, half of it and a quarter, in turn, since the range in which losses add
+# up differs between networks.
 RADII = 3
-# Share of children at the limits, where there are any, and how many finalists.
-AT_LIMITS, FINALISTS = 0.75, 4
+# Share of children at the limits, if there are any.
+SHARE_AT_LIMITS = 0.75
+# Finalists at the limits.
+MAX_FINALISTS_AT_LIMITS = 4
 
 
-def safe(model: Surrogate) -> Floats:
-    """What each measured genome is hardly worse than, (rows,): expectations alone would choose what flatters."""
-    return model.estimates + DOUBTED * model.doubts
+def pessimistic_estimates(model: Surrogate) -> Floats:
+    """Return upper confidence bounds of the measured genomes' losses, (rows,), so that lucky ones are not preferred."""
+    return model.estimates + PESSIMISM_STD * model.doubts
 
 
-def leading(model: Surrogate, space: Space) -> list[Genome]:
-    """The measured genomes within a space's limits, the one that is expected to be best first."""
-    inside = np.flatnonzero(space.feasible_rows(model.levels))
-    return list(dict.fromkeys(Genome.of(model.levels[i]) for i in inside[safe(model)[inside].argsort()]))
+def best_measured(model: Surrogate, space: Space) -> list[Genome]:
+    """Return the measured genomes within a space's limits, the one with the best pessimistic estimate first."""
+    feasible = np.flatnonzero(space.feasible_rows(model.levels))
+    order = feasible[pessimistic_estimates(model)[feasible].argsort()]
+    return list(dict.fromkeys(Genome.of(model.levels[i]) for i in order))
 
 
 class Child(NamedTuple):
-    """How a child was made: near which genome, and by which model if any."""
+    """The origin of a child: its label, the genome it was made near, and the model it is a solution of, if any."""
 
     origin: str
     near: Genome
@@ -115,13 +121,14 @@ class AutoSearcher(Searcher):
         super().__init__(space, objectives, seed, options, seeds)
         self.cost = space.bounds[0].cost if space.bounds else self.objectives[1]
         self.table = [removed**2 for removed in space.removed_fractions]
-        # Children so far, and what was expected of those that are not measured yet.
-        self._asked = 0
-        self._expected: dict[tuple[Genome, int], float] = {}
-        # Rank correlation of what was predicted of children with what was measured, over recent ones.
+        # Number of children so far, and predicted qualities of those that are not measured yet.
+        self._children_count = 0
+        self._predicted: dict[tuple[Genome, int], float] = {}
+        # Running rank correlation of predictions and measurements of children.
         self.correlation: float | None = None
-        self._known: list[Evaluation] = []
-        self._compared: list[tuple[int, float, float]] = []
+        self._evaluations: list[Evaluation] = []
+        # (draw, predicted quality, measured quality) of children since the last correlation.
+        self._pairs: list[tuple[int, float, float]] = []
 
     def check(self) -> None:
         self.solver = solver_of(self.space)
@@ -130,123 +137,135 @@ class AutoSearcher(Searcher):
     def waits(self) -> bool:
         return super().waits or self.index <= 2
 
-    # What is proposed
-
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         options = self.options
         if index == 0:
-            named = self.starting_proposals(options.sizes, options.tokens, FIRST)
-            return named + (alone(self.space, options.probes, options.probe_tokens, ALONE) if options.probes else [])
+            named = self.starting_proposals(options.sizes, options.tokens, FIRST_DRAW)
+            if not options.probes:
+                return named
+            return named + probe_proposals(self.space, options.probes, options.probe_tokens, PROBE_DRAW)
         if index == 1:
-            found = pool(self.solver, self.table, self.cost, options.sizes, options.variants, rng)
-            return [Proposal(genome, options.tokens, FIRST, "exact") for genome in found]
-        known = Measurements.of(self.space, self._known)
+            genomes = exact_solutions(self.solver, self.table, self.cost, options.sizes, options.variants, rng)
+            return [Proposal(genome, options.tokens, FIRST_DRAW, "exact") for genome in genomes]
+        measurements = Measurements.of(self.space, self._evaluations)
         children: dict[Genome, Child] = {}
         for space, count in self._sizes(rng):
-            children |= self._children(known, space, count, rng)
+            children |= self._children(measurements, space, count, rng)
         proposals = []
         for genome, child in children.items():
-            # What is peculiar to some sequences averages out where children take turns on many draws; several share
-            # each, so that the model can tell how hard it is.
-            draw = FIRST + 1 + self._asked // TOGETHER % options.draws
-            self._asked += 1
+            # Effects of single sequences average out over many draws; several children share each draw, so that the
+            # model can estimate its difficulty.
+            draw = FIRST_DRAW + 1 + self._children_count // CHILDREN_PER_DRAW % options.draws
+            self._children_count += 1
             if child.model is not None:
-                self._expected[(genome, draw)] = float(child.model.predict(genome.levels[None], draw)[0])
+                self._predicted[(genome, draw)] = float(child.model.predict(genome.levels[None], draw)[0])
             parents = () if genome in self.best else (child.near,)
             proposals.append(Proposal(genome, options.tokens, draw, child.origin, parents=parents))
         return proposals
 
     def _sizes(self, rng: np.random.Generator) -> list[tuple[Space, int]]:
-        """The space within its limits and at random sizes, one from each equal part of the range; children of each."""
+        """Return the space, and it at random sizes, one from each equal part of the range; with children of each."""
         count, steps = self.options.offspring, self.options.sizes
-        drawn = limits_at(self.space, self.cost, (np.arange(steps) + rng.random(steps)) / steps)
-        at_limits = round(count * AT_LIMITS) if self.space.limits else 0
+        limits = limits_at(self.space, self.cost, (np.arange(steps) + rng.random(steps)) / steps)
+        at_limits = round(count * SHARE_AT_LIMITS) if self.space.limits else 0
         rest = [len(part) for part in np.array_split(np.arange(count - at_limits), steps)]
-        found = [(self.space, at_limits), *zip(map(self._within, drawn), rest, strict=True)]
-        return [(space, children) for space, children in found if children]
+        sizes = [(self.space, at_limits), *zip(map(self._within, limits), rest, strict=True)]
+        return [(space, children) for space, children in sizes if children]
 
     def _within(self, limit: Limit) -> Space:
         return self.space.with_limits([*self.space.limits, limit])
 
-    def _children(self, known: Measurements, space: Space, count: int, rng: np.random.Generator) -> dict[Genome, Child]:
-        """Solutions of the model around the best genome within a space's limits, then moves from it."""
-        best, model = self._best(known, space)
+    def _children(
+        self, measurements: Measurements, space: Space, count: int, rng: np.random.Generator
+    ) -> dict[Genome, Child]:
+        """Return solutions of the model around the best genome within a space's limits, then moves from it."""
+        best, model = self._best(measurements, space)
         origins: dict[Genome, str] = {}
         if model is not None:
-            again = int(count * AGAIN)
-            origins = dict.fromkeys(leading(model, space)[:again], "again")
-            origins |= dict.fromkeys(self._solutions(model, space, best, count - again, rng), "solution")
-        ways = list(moves(space).values())
+            repeats = int(count * REMEASURE_SHARE)
+            origins = dict.fromkeys(best_measured(model, space)[:repeats], "again")
+            origins |= dict.fromkeys(self._solutions(model, space, best, count - repeats, rng), "solution")
+        space_moves = list(moves(space).values())
         for _ in range(count - len(origins)):
-            origins.setdefault(ways[rng.integers(len(ways))](space, best, rng), "move")
+            origins.setdefault(space_moves[rng.integers(len(space_moves))](space, best, rng), "move")
         return {genome: Child(origin, best, model) for genome, origin in origins.items()}
 
     def _solutions(
         self, model: Surrogate, space: Space, best: Genome, count: int, rng: np.random.Generator
     ) -> list[Genome]:
-        wanted = round(count * (1 - self.options.moves))
-        if not wanted or (self.correlation is not None and self.correlation < TRUSTED):
+        solutions = round(count * (1 - self.options.moves))
+        if not solutions or (self.correlation is not None and self.correlation < MIN_CORRELATION):
             return []
-        levels, found = best.levels.astype(np.int64), []
-        for i, table in enumerate([model.mean(), *model.samples(wanted - 1, rng)]):
+        levels, genomes = best.levels.astype(np.int64), []
+        for i, table in enumerate([model.mean(), *model.samples(solutions - 1, rng)]):
             radius = max(self.options.radius >> i % RADII, 1)
-            found.append(self.solver.solve(table, space.limits[-1:], (levels - radius, levels + radius))[0])
-        return found
+            genomes.append(self.solver.solve(table, space.limits[-1:], (levels - radius, levels + radius))[0])
+        return genomes
 
-    def _best(self, known: Measurements, space: Space) -> tuple[Genome, Surrogate | None]:
-        """The measured genome within a space's limits that is expected to be the best, and the model around it."""
-        inside = np.flatnonzero(space.feasible_rows(known.levels))
-        if not len(inside):
+    def _best(self, measurements: Measurements, space: Space) -> tuple[Genome, Surrogate | None]:
+        """Return the measured genome within a space's limits of the best pessimistic estimate, and the model around it.
+
+        The smallest genome and None if no measured genome is within the limits.
+        """
+        feasible = np.flatnonzero(space.feasible_rows(measurements.levels))
+        if not len(feasible):
             return self.space.smallest, None
-        center = int(inside[known.quality[inside].argmin()])
+        center = int(feasible[measurements.quality[feasible].argmin()])
         for _ in range(2):
-            model = Surrogate(self.space, self.table, known, center)
-            center = model.rows[np.where(space.feasible_rows(model.levels), safe(model), np.inf).argmin()]
-        return Genome.of(known.levels[center]), model
-
-    # What is learned
+            model = Surrogate(self.space, self.table, measurements, center)
+            estimates = np.where(space.feasible_rows(model.levels), pessimistic_estimates(model), np.inf)
+            center = model.rows[estimates.argmin()]
+        return Genome.of(measurements.levels[center]), model
 
     def learn(self, evaluations: list[Evaluation]) -> None:
         if self.index == 1 and self.options.probes:
-            self.table = table_of(self.space, [e for e in evaluations if e.draw == ALONE])
+            self.table = table_of(self.space, [e for e in evaluations if e.draw == PROBE_DRAW])
         self.adopt(evaluations)
 
     def adopt(self, evaluations: list[Evaluation]) -> None:
-        self._known += [e for e in evaluations if rank(e) != float("inf")]
+        self._evaluations += [e for e in evaluations if rank(e) != float("inf")]
         for evaluation in evaluations:
-            expected = self._expected.pop((evaluation.genome, evaluation.draw), None)
-            if expected is not None and rank(evaluation) != float("inf"):
-                self._compared.append((evaluation.draw, expected, evaluation.quality))
-        if len(self._compared) >= COMPARED:
-            draws, *pairs = np.array(self._compared).T
-            self._judge(draws.astype(np.int64), np.array(pairs))
-            self._compared = []
+            predicted = self._predicted.pop((evaluation.genome, evaluation.draw), None)
+            if predicted is not None and rank(evaluation) != float("inf"):
+                self._pairs.append((evaluation.draw, predicted, evaluation.quality))
+        if len(self._pairs) >= MIN_PREDICTIONS:
+            draws, *pairs = np.array(self._pairs).T
+            self._update_correlation(draws.astype(np.int64), np.array(pairs))
+            self._pairs = []
 
-    def _judge(self, draws: Any, pairs: Any) -> None:
-        """Compare predictions and measurements, (2, children), within draws, which differ in themselves."""
+    def _update_correlation(self, draws: Any, pairs: Any) -> None:
+        """Update the running correlation of predictions and measurements.
+
+        Values are compared relative to the mean of their draw, since draws differ in difficulty.
+
+        Args:
+            draws: draw of each child, (children,).
+            pairs: predicted and measured qualities, (2, children).
+        """
         _, group, count = np.unique(draws, return_inverse=True, return_counts=True)
-        within = [values - (np.bincount(group, values) / count)[group] for values in pairs]
-        among = count[group] > 1
-        if among.any() and all(np.ptp(values[among]) for values in within):
-            from scipy.stats import spearmanr  # its room takes half a second to open, in every worker
+        centred = [values - (np.bincount(group, values) / count)[group] for values in pairs]
+        shared = count[group] > 1
+        if shared.any() and all(np.ptp(values[shared]) for values in centred):
+            from scipy.stats import spearmanr  # here, since it takes half a second in every worker
 
-            found = float(spearmanr(*(values[among] for values in within)).statistic)
-            self.correlation = found if self.correlation is None else MEMORY * found + (1 - MEMORY) * self.correlation
+            newest = float(spearmanr(*(values[shared] for values in centred)).statistic)
+            rate = CORRELATION_UPDATE_RATE
+            self.correlation = newest if self.correlation is None else rate * newest + (1 - rate) * self.correlation
 
-    def chosen(self, space: Space) -> Genome | None:
-        best, model = self._best(Measurements.of(self.space, self._known), space)
+    def best_within(self, space: Space) -> Genome | None:
+        best, model = self._best(Measurements.of(self.space, self._evaluations), space)
         return None if model is None else best
 
     def finalists(self, n: int) -> list[Genome]:
-        """The best at the limits, and at even sizes below."""
-        known = Measurements.of(self.space, self._known)
-        _, model = self._best(known, self.space)
+        """Return at most `n` genomes: the best at the limits, and at even sizes below."""
+        measurements = Measurements.of(self.space, self._evaluations)
+        _, model = self._best(measurements, self.space)
         if model is None:
             return []
-        found = leading(model, self.space)[: FINALISTS if self.space.limits else 1]
+        genomes = best_measured(model, self.space)[: MAX_FINALISTS_AT_LIMITS if self.space.limits else 1]
         smaller = limits_at(self.space, self.cost, np.linspace(0, 1, n + 2)[1:-1])
-        found += [self._best(known, self._within(limit))[0] for limit in smaller]
-        return list(dict.fromkeys(found))[:n]
+        genomes += [self._best(measurements, self._within(limit))[0] for limit in smaller]
+        return list(dict.fromkeys(genomes))[:n]
 
     def report(self) -> dict[str, float]:
         return {} if self.correlation is None else {"surrogate rank correlation": self.correlation}

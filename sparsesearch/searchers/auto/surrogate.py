@@ -1,7 +1,7 @@
-"""A model of the quality around one genome, learned from what a search has measured.
+"""A model of the quality around one genome, learned from a search's measurements.
 
-Bayesian linear regression on what each unit does alone and on what it removes, so that the additive model is corrected
-where measurements say otherwise; samples of the posterior balance what is known against what is not (Thompson, 1933).
+Bayesian linear regression on each unit's harm in the additive model and on the fraction that it removes, so that
+measurements correct the additive model; samples of the posterior balance exploitation and exploration (Thompson, 1933).
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular
 
 from sparsesearch.arrays import Floats, Ints
-from sparsesearch.searchers.exact.additive import Table, predicted
+from sparsesearch.searchers.exact.additive import Table, predicted_harm
 from sparsesearch.searchers.records import Evaluation
 from sparsesearch.space import Space
 
-# Measurements that a model learns from, at most: those nearest to its genome.
-NEAREST = 1000
-# Mean difference in what units remove, of 1, at which a measurement counts half.
-HALF = 0.1
-# Share of the largest harm that counts as none.
-SMALL = 1e-3
-# Standard deviations that noise explains.
-EXPLAINED = 2.0
-# Standard deviation of what the model gets wrong about a genome, as a share of the quality.
-MISFIT = 0.005
-# Scales of features, which say by how much their coefficients are likely to differ from zero: of what is surely there,
-# of how a unit's harm differs from the table's, of its slope, and of how draws differ. Tuned where the truth is known.
-CERTAIN, UNIT, SLOPE, DRAW = 10.0, 5.0, 10.0, 1.5
+# A model learns from at most this many measurements, those nearest to its genome.
+MAX_MEASUREMENTS = 1000
+# Mean difference of the fractions that units remove at which a measurement gets half the weight.
+HALF_WEIGHT_DISTANCE = 0.1
+# Harms below this share of the largest count as this share.
+MIN_HARM_SHARE = 1e-3
+# Deviations of a genome up to this many standard deviations of noise are attributed to noise.
+NOISE_STDS = 2.0
+# Prior standard deviation of the model's error for a genome, as a share of the quality.
+MISFIT_STD = 0.005
+# Scales of features, which are prior standard deviations of coefficients: of the common factors, of the difference of a
+# unit's harm from the table's, of its slope, and of differences between draws. Tuned on known qualities.
+COMMON_SCALE, UNIT_SCALE, SLOPE_SCALE, DRAW_SCALE = 10.0, 5.0, 10.0, 1.5
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """What has been measured, one row for each evaluation.
+    """Measurements of a search, one row for each evaluation.
 
     Attributes:
         levels: (evaluations, units).
@@ -50,7 +50,7 @@ class Measurements:
 
     @classmethod
     def of(cls, space: Space, evaluations: Sequence[Evaluation]) -> Measurements:
-        """Those of evaluations, all of finite quality."""
+        """Return the measurements of evaluations, all of finite quality."""
         return cls(
             np.array([e.genome.levels for e in evaluations], dtype=np.int64).reshape(-1, len(space.units)),
             np.array([e.quality for e in evaluations]),
@@ -63,61 +63,67 @@ class Surrogate:
     """Predicts qualities near a genome.
 
     Attributes:
-        rows: of the measurements that it learned from, (rows,).
-        levels: their genomes, (rows, units).
-        estimates: their expected qualities, (rows,): what the model says, corrected by what was measured of them.
-        doubts: standard deviations of what the model says, (rows,).
+        rows: indices of the measurements that it learned from, (rows,).
+        levels: levels of these measurements, (rows, units).
+        estimates: expected qualities, (rows,): predictions, corrected by the measurements of the same genome.
+        doubts: standard deviations of predictions, (rows,).
     """
 
-    def __init__(self, space: Space, table: Table, known: Measurements, center: int) -> None:
+    def __init__(self, space: Space, table: Table, measurements: Measurements, center: int) -> None:
         """
         Args:
-            table: of the additive model.
-            center: which row of `known` the model is around.
+            space: the space of genomes.
+            table: harms of the additive model.
+            measurements: the measurements to learn from.
+            center: index of the measurement around which the model is fitted.
         """
         from sklearn.linear_model import BayesianRidge
 
         self.space, self.table = space, table
-        self._origin = known.levels[center]
-        # Near dense, where there is next to no harm, everything would look large beside it.
-        most = float(sum(harm[-1] for harm in table))
-        self._harm = max(float(predicted(table, self._origin)), SMALL * most) or 1.0
-        noise, closeness = self._noise_of(known, center), self._closeness(known.levels)
-        self.rows = rows = np.sort(np.argsort(-closeness, kind="stable")[:NEAREST])
-        self.levels, noise, weights = known.levels[rows], noise[rows], np.sqrt(closeness[rows]) / noise[rows]
-        self._scale = float(np.average(np.abs(known.quality[rows]), weights=closeness[rows])) or 1.0
+        self._origin = measurements.levels[center]
+        # Bounded below, since the harm near dense is almost 0.
+        largest = float(sum(harm[-1] for harm in table))
+        self._harm = max(float(predicted_harm(table, self._origin)), MIN_HARM_SHARE * largest) or 1.0
+        noise, closeness = self._noise_of(measurements, center), self._closeness(measurements.levels)
+        self.rows = rows = np.sort(np.argsort(-closeness, kind="stable")[:MAX_MEASUREMENTS])
+        self.levels, noise, weights = measurements.levels[rows], noise[rows], np.sqrt(closeness[rows]) / noise[rows]
+        self._scale = float(np.average(np.abs(measurements.quality[rows]), weights=closeness[rows])) or 1.0
         units = self._features(self.levels)
-        names = np.unique(known.draw[rows])
-        draws = (known.draw[rows][:, None] == names) * DRAW
-        level = np.full((len(rows), 1), CERTAIN)
-        features, target = np.concatenate([units, level, draws], axis=1), known.quality[rows] / self._scale
+        names = np.unique(measurements.draw[rows])
+        draws = (measurements.draw[rows][:, None] == names) * DRAW_SCALE
+        level = np.full((len(rows), 1), COMMON_SCALE)
+        features, target = np.concatenate([units, level, draws], axis=1), measurements.quality[rows] / self._scale
         self._rows = weights[:, None] * features
         model = BayesianRidge(fit_intercept=False).fit(self._rows, weights * target)
         self._mean, self._noise, self._prior = model.coef_, float(model.alpha_), float(model.lambda_)
-        # Of the center, on each draw and on the average of all.
-        whole, *effects = self._mean[units.shape[1] :].tolist()
+        # Quality of the center on each draw, and on the average of all.
+        common, *effects = self._mean[units.shape[1] :].tolist()
         self._effects: dict[int | None, float] = {
-            name: CERTAIN * whole + DRAW * effect for name, effect in zip(names.tolist(), effects, strict=True)
+            name: COMMON_SCALE * common + DRAW_SCALE * effect
+            for name, effect in zip(names.tolist(), effects, strict=True)
         }
-        each = [self._effects[name] for name in known.draw[rows].tolist()]
-        self._level = float(np.average(each, weights=weights**2))
+        row_effects = [self._effects[name] for name in measurements.draw[rows].tolist()]
+        self._level = float(np.average(row_effects, weights=weights**2))
         misfit = self._misfit(target - features @ self._mean, self._noise / noise**2)
         self.estimates = self.predict(self.levels) + misfit * self._scale
         self.doubts = self._doubts(np.concatenate([units, level, 0 * draws], axis=1))
 
     def predict(self, levels: npt.ArrayLike, draw: int | None = None) -> Floats:
-        """Expected qualities of level vectors on the average draw or a certain one, (genomes, units) -> (genomes,)."""
+        """Return expected qualities of level vectors, (genomes, units) -> (genomes,).
+
+        Args:
+            draw: the draw of sequences; None for the average of all.
+        """
         features = self._features(np.asarray(levels))
         level = self._effects.get(draw, self._level)
-        found: Floats = (features @ self._mean[: features.shape[1]] + level) * self._scale
-        return found
+        return np.asarray((features @ self._mean[: features.shape[1]] + level) * self._scale)
 
     def mean(self) -> Table:
-        """What each level of each unit is expected to change, in the unit of the quality."""
+        """Return the expected change of the quality at each level of each unit, relative to the center."""
         return self._tables(self._mean[:, None])[0]
 
     def samples(self, count: int, rng: np.random.Generator) -> list[Table]:
-        """The same, drawn from the posterior."""
+        """Return `count` tables like `mean`, drawn from the posterior."""
         normal = rng.normal(size=(len(self._mean), count))
         spread = solve_triangular(self._root, normal, trans="T", lower=True)
         return self._tables(self._mean[:, None] + spread)
@@ -127,63 +133,63 @@ class Surrogate:
         """Lower Cholesky factor of the posterior precision."""
         rows = self._rows
         precision = self._noise * rows.T @ rows + self._prior * np.eye(rows.shape[1])
-        root: Floats = cholesky(precision, lower=True)
-        return root
+        return np.asarray(cholesky(precision, lower=True))
 
     def _doubts(self, features: Floats) -> Floats:
-        """Posterior standard deviations of predictions, (genomes, features) -> (genomes,)."""
-        found: Floats = np.linalg.norm(solve_triangular(self._root, features.T, lower=True), axis=0) * self._scale
-        return found
+        """Return posterior standard deviations of predictions, (genomes, features) -> (genomes,)."""
+        return np.asarray(np.linalg.norm(solve_triangular(self._root, features.T, lower=True), axis=0) * self._scale)
 
-    def _misfit(self, rest: Floats, precision: Floats) -> Floats:
-        """What measurements of the same genome agree on that the model got wrong, (rows,).
+    def _misfit(self, residual: Floats, precision: Floats) -> Floats:
+        """Return the error of the model for each measurement's genome, the same for all of one genome, (rows,).
 
-        Shrunk towards zero, but never below what noise does not explain.
+        It is the mean residual, shrunk towards zero, but not below the part that noise does not explain.
 
         Args:
-            rest: of each measurement, what the model does not explain.
-            precision: of each measurement, 1 / variance.
+            residual: measurement less prediction, (rows,).
+            precision: 1 / variance of each measurement, (rows,).
         """
         _, genome = np.unique(self.levels, axis=0, return_inverse=True)
-        certain = np.bincount(genome, precision)
-        mean = np.bincount(genome, precision * rest) / certain
-        shrunk = np.abs(mean) * certain / (certain + MISFIT**-2)
-        beyond = np.abs(mean) - EXPLAINED / np.sqrt(certain)
-        found: Floats = (np.sign(mean) * np.maximum(shrunk, beyond))[genome]
-        return found
+        total = np.bincount(genome, precision)
+        mean = np.bincount(genome, precision * residual) / total
+        shrunk = np.abs(mean) * total / (total + MISFIT_STD**-2)
+        beyond_noise = np.abs(mean) - NOISE_STDS / np.sqrt(total)
+        return np.asarray((np.sign(mean) * np.maximum(shrunk, beyond_noise))[genome])
 
     def _closeness(self, levels: Ints) -> Floats:
-        """How much genomes count, (genomes, units) -> (genomes,): 1 for the center."""
-        away = [np.abs(r[levels[:, u]] - r[self._origin[u]]) for u, r in enumerate(self.space.removed_fractions)]
-        closeness: Floats = 1 / (1 + (np.mean(away, axis=0) / HALF) ** 2)
-        return closeness
+        """Return weights of genomes, (genomes, units) -> (genomes,), in (0, 1]; 1 for the center."""
+        fractions = self.space.removed_fractions
+        distances = [np.abs(r[levels[:, u]] - r[self._origin[u]]) for u, r in enumerate(fractions)]
+        return np.asarray(1 / (1 + (np.mean(distances, axis=0) / HALF_WEIGHT_DISTANCE) ** 2))
 
-    def _noise_of(self, known: Measurements, center: int) -> Floats:
-        """Standard deviations of measurements, up to a factor: they grow with the quality itself."""
-        size = np.abs(known.quality)
-        worse = np.maximum(size / max(size[center], SMALL * size.max(), 1e-12), 1)
-        noise: Floats = worse * np.sqrt(known.sequences.max() / known.sequences)
-        return noise
+    def _noise_of(self, measurements: Measurements, center: int) -> Floats:
+        """Return standard deviations of measurements up to a factor, (evaluations,); they grow with the quality."""
+        size = np.abs(measurements.quality)
+        relative = np.maximum(size / max(size[center], MIN_HARM_SHARE * size.max(), 1e-12), 1)
+        return np.asarray(relative * np.sqrt(measurements.sequences.max() / measurements.sequences))
 
     def _features(self, levels: Ints) -> Floats:
-        """All units together, each alone, and what each removes; relative to the center, (genomes, 1 + 2 units)."""
+        """Return the features of genomes relative to the center, (genomes, units) -> (genomes, 1 + 2 units).
+
+        The total harm of the additive model, the harm of each unit, and the fraction that each unit removes.
+        """
         units = range(len(self.space.units))
-        alone = np.stack([self.table[u][levels[:, u]] - self.table[u][self._origin[u]] for u in units], axis=1)
+        harms = np.stack([self.table[u][levels[:, u]] - self.table[u][self._origin[u]] for u in units], axis=1)
         removed = np.stack([self.space.removed_fractions[u][levels[:, u]] for u in units], axis=1)
         removed -= [self.space.removed_fractions[u][self._origin[u]] for u in units]
-        alone *= UNIT / self._harm
-        slopes = removed * SLOPE / len(units)
-        return np.concatenate([CERTAIN / UNIT * alone.sum(axis=1, keepdims=True), alone, slopes], axis=1)
+        harms *= UNIT_SCALE / self._harm
+        slopes = removed * SLOPE_SCALE / len(units)
+        return np.concatenate([COMMON_SCALE / UNIT_SCALE * harms.sum(axis=1, keepdims=True), harms, slopes], axis=1)
 
     def _tables(self, coefficients: Floats) -> list[Table]:
-        """A table for each column of coefficients."""
+        """Return a table of changes of the quality for each column of coefficients, (features, tables)."""
         count = len(self.space.units)
-        whole, alone, slope = np.split(coefficients[: 1 + 2 * count], [1, 1 + count])
+        common, unit, slope = np.split(coefficients[: 1 + 2 * count], [1, 1 + count])
         tables: list[Table] = [[] for _ in range(coefficients.shape[1])]
-        for u, at in enumerate(self._origin):
-            harm = (self.table[u] - self.table[u][at]) / self._harm
-            removed = (self.space.removed_fractions[u] - self.space.removed_fractions[u][at]) * SLOPE / count
-            change = (np.outer(harm, CERTAIN * whole[0] + UNIT * alone[u]) + np.outer(removed, slope[u])) * self._scale
+        for u, level in enumerate(self._origin):
+            harm = (self.table[u] - self.table[u][level]) / self._harm
+            removed = (self.space.removed_fractions[u] - self.space.removed_fractions[u][level]) * SLOPE_SCALE / count
+            factor = COMMON_SCALE * common[0] + UNIT_SCALE * unit[u]
+            change = (np.outer(harm, factor) + np.outer(removed, slope[u])) * self._scale
             for table, column in zip(tables, change.T, strict=True):
                 table.append(column)
         return tables

@@ -1,4 +1,4 @@
-"""Exact solutions of the additive model as searchers: measure every unit alone, solve, measure the solutions."""
+"""Exact solutions of the additive model as searchers: measure units pruned alone, solve, measure the solutions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pydantic import Field
 
 from sparsesearch.config.base import LARGEST, MANY
 from sparsesearch.searchers.base import Searcher
-from sparsesearch.searchers.exact.additive import Table, alone, table_of
-from sparsesearch.searchers.exact.solvers import DynamicProgram, IntegerProgram, Solver, limits_between
+from sparsesearch.searchers.exact.additive import Table, probe_proposals, table_of
+from sparsesearch.searchers.exact.dynamic_program import DynamicProgram
+from sparsesearch.searchers.exact.integer_program import IntegerProgram
+from sparsesearch.searchers.exact.solvers import Solver, limits_between
 from sparsesearch.searchers.option_types import SelectionTokens
 from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome
 
-# Standard deviation of the logarithm by which variants at one limit perturb the table.
-SPREAD = 0.3
+# Standard deviation of the logarithm of the factors by which variants at one limit perturb harms.
+LOG_PERTURBATION_STD = 0.3
 
 
 class ExactSearcher(Searcher):
@@ -54,10 +56,11 @@ class ExactSearcher(Searcher):
         if index == 0:
             return self.starting_proposals(0, options.tokens)
         if index == 1:
-            return alone(self.space, options.probes, options.probe_tokens, 0)
+            return probe_proposals(self.space, options.probes, options.probe_tokens, 0)
         if index == 2:
-            found = pool(self.solver, self.table, self.objectives[1], options.sizes, options.variants, rng)
-            return [Proposal(genome, options.tokens, 0, self.origin) for genome in found]
+            cost = self.objectives[1]
+            genomes = exact_solutions(self.solver, self.table, cost, options.sizes, options.variants, rng)
+            return [Proposal(genome, options.tokens, 0, self.origin) for genome in genomes]
         return []
 
     def learn(self, evaluations: list[Evaluation]) -> None:
@@ -83,18 +86,23 @@ class MILPSearcher(ExactSearcher):
         self.solver = IntegerProgram(self.space)
 
 
-def pool(solver: Solver, table: Table, cost: str, sizes: int, variants: int, rng: np.random.Generator) -> list[Genome]:
-    """Solutions at the limits of the solver's space, variants of these, and solutions at smaller sizes; each once.
+def exact_solutions(
+    solver: Solver, table: Table, cost: str, sizes: int, variants: int, rng: np.random.Generator
+) -> list[Genome]:
+    """Return distinct solutions at the limits of the solver's space, at smaller sizes, and for perturbed tables.
 
     Args:
-        cost: along which sizes are spread where the space has no limits; else it is the first limit's.
-        sizes: between the smallest genome and dense, or the first limit.
-        variants: solutions at the limits of tables that are perturbed.
+        solver: the solver of a space.
+        table: the harm of each unit's levels.
+        cost: cost of the sizes if the space has no limits; else it is the first limit's.
+        sizes: number of sizes between the smallest genome and dense, or the first limit.
+        variants: number of solutions at the limits for perturbed tables.
     """
     space = solver.space
     cost = space.bounds[0].cost if space.bounds else cost
-    within, limits = list(space.limits[:1]), limits_between(space, cost, sizes)
-    found = solver.solve(table, limits) if limits else []
-    for _ in range(variants if within else 0):
-        found += solver.solve([harm * rng.lognormal(0.0, SPREAD) for harm in table], within)
-    return list(dict.fromkeys(found))
+    own_limit, limits = list(space.limits[:1]), limits_between(space, cost, sizes)
+    genomes = solver.solve(table, limits) if limits else []
+    for _ in range(variants if own_limit else 0):
+        perturbed = [harm * rng.lognormal(0.0, LOG_PERTURBATION_STD) for harm in table]
+        genomes += solver.solve(perturbed, own_limit)
+    return list(dict.fromkeys(genomes))
