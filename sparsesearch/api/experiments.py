@@ -41,7 +41,7 @@ def compare(
         sizes: shares of the first cost objective at which qualities are compared, as `80%`.
         options: of searchers, by label.
     """
-    from sparsesearch.engine.launch.disk import check_disk
+    from sparsesearch.engine.launch.plan import check_disk
     from sparsesearch.engine.launch.prepare import prepare
     from sparsesearch.engine.workflows.compare import check_runs, contenders, run_all, search_of, sized
     from sparsesearch.report.comparison import compare_results

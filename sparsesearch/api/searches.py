@@ -122,7 +122,7 @@ def plan(launch: Launch) -> dict[str, Any]:
 
 def check_dry_run(launch: Launch, path: Path) -> None:
     """Check all that a search checks when it starts; raises as `run_search` does, and writes nothing."""
-    from sparsesearch.engine.launch.disk import check_disk
+    from sparsesearch.engine.launch.plan import check_disk
     from sparsesearch.engine.workers.cluster import check_machine
     from sparsesearch.runs.directory import RunDirectory
 

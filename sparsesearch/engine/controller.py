@@ -12,8 +12,8 @@ import numpy as np
 from sparsesearch.config import RunConfig, dump_config, with_absolute_paths
 from sparsesearch.engine.job import Job, open_job
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
-from sparsesearch.engine.launch.disk import check_disk, spared_blocks_note
 from sparsesearch.engine.launch.launch import Launch
+from sparsesearch.engine.launch.plan import check_disk, spared_blocks_note
 from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.engine.phases.conclusion import conclude, measure_finalists, note_reference
 from sparsesearch.engine.phases.ladder import Ladder
@@ -23,7 +23,7 @@ from sparsesearch.engine.phases.seeds import seed_genomes
 from sparsesearch.engine.phases.stores import ensure_store, ensure_teacher
 from sparsesearch.engine.phases.supernet_training import ensure_supernet
 from sparsesearch.engine.reopen import prepare_again
-from sparsesearch.engine.workers.results import Measured
+from sparsesearch.engine.workers.call_results import Measured
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import minibatch

@@ -21,10 +21,10 @@ from transformers import DynamicCache
 
 from sparsesearch.data.samples import Samples
 from sparsesearch.latency.table import Setting
-from sparsesearch.models.layers import CONVOLUTIONS
 from sparsesearch.models.network import Network
 from sparsesearch.models.surgery import set_tensor
 from sparsesearch.models.task import Inputs, Task
+from sparsesearch.models.tracing.layers import CONVOLUTIONS
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet.elastic import Elastic
 

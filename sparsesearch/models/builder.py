@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from transformers.pytorch_utils import Conv1D
 
-from sparsesearch.models.layers import kernel_cut, matrix_of
 from sparsesearch.models.network import Attention, Attribute, Cut, Drop, Index, Matrix, Slot
 from sparsesearch.models.sublayers import CACHED, Context, Elements, Heads, Linears, Routing, joined, span
+from sparsesearch.models.tracing.layers import kernel_cut, matrix_of
 
 # torch's grouped matrix product needs rows of a multiple of 16 bytes, 8 numbers in half precision.
 EXPERT_ALIGN = 8

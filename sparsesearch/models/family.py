@@ -30,9 +30,9 @@ from sparsesearch.models.families import (
     t5,
     vit,
 )
-from sparsesearch.models.layers import count_positions, weighted_layers
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import Task, task_of
+from sparsesearch.models.tracing.layers import count_positions, weighted_layers
 from sparsesearch.plugins import plugin
 from sparsesearch.registry import Registry
 

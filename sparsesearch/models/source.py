@@ -23,11 +23,11 @@ from sparsesearch.errors import first_line, problem
 from sparsesearch.models.checkpoint import TensorTypes
 from sparsesearch.models.copying import check_module, move_module, plain_copy
 from sparsesearch.models.family import TRACED, describe
-from sparsesearch.models.layers import weighted_layers
 from sparsesearch.models.load import check_weights, dense_config, load_model, meta_model, resolve, weights_hash
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import TASKS, Task, task_of
-from sparsesearch.models.trace import describe_module, tied_parameters
+from sparsesearch.models.tracing.layers import weighted_layers
+from sparsesearch.models.tracing.trace import describe_module, tied_parameters
 from sparsesearch.tensors import load_tensors
 
 # Image side for tracing networks that take images of any size.

@@ -11,7 +11,7 @@ import torch
 from sparsesearch.data import Samples
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.models import load_model
-from sparsesearch.models.trace import tied_parameters
+from sparsesearch.models.tracing.trace import tied_parameters
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import random_genome
 from sparsesearch.testing.networks import BuiltNetwork

@@ -21,7 +21,7 @@ from sparsesearch.bilevel.methods.tas import pooling
 from sparsesearch.bilevel.relaxed import Relaxed
 from sparsesearch.config import RunConfig, TrainingConfig, UnitConfig
 from sparsesearch.models.space_builder import build_space
-from sparsesearch.models.trace import describe_module
+from sparsesearch.models.tracing.trace import describe_module
 from sparsesearch.space import Genome, Unit
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.training.weights import Weights

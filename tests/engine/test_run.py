@@ -21,8 +21,8 @@ from sparsesearch.engine import controller, job
 from sparsesearch.engine.launch import numerics
 from sparsesearch.engine.phases import measuring
 from sparsesearch.engine.reopen import open_run
+from sparsesearch.engine.workers.call_results import Failed, Measured
 from sparsesearch.engine.workers.local import LocalExecutor
-from sparsesearch.engine.workers.results import Failed, Measured
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import EnvironmentProblem, InfeasibleError, InputError, SparseSearchError
 from sparsesearch.evaluation import Evaluator, Teacher

@@ -26,7 +26,7 @@ from sparsesearch.latency.pieces import copy_module, pieces_of, request_inputs, 
 from sparsesearch.latency.timing import peak_bytes
 from sparsesearch.models.load import load_model
 from sparsesearch.models.space_builder import build_space
-from sparsesearch.models.trace import describe_module
+from sparsesearch.models.tracing.trace import describe_module
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome, Limit, Space
 from sparsesearch.supernet import StitchedSupernet

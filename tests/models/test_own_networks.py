@@ -42,10 +42,10 @@ from sparsesearch.errors import InputError
 from sparsesearch.files import read_lines, seal
 from sparsesearch.models import load_tokenizer
 from sparsesearch.models.copying import move_module, plain_copy
-from sparsesearch.models.layers import matrix_of
 from sparsesearch.models.load import DEMO
 from sparsesearch.models.source import ModuleSource
-from sparsesearch.models.trace import describe_module
+from sparsesearch.models.tracing.layers import matrix_of
+from sparsesearch.models.tracing.trace import describe_module
 
 GENERATOR = torch.Generator().manual_seed(3)
 NUMBERS = torch.randn(24, 8, generator=GENERATOR)

@@ -22,7 +22,7 @@ from sparsesearch.errors import InputError
 from sparsesearch.evaluation.batchnorm import RunningStatistics, batch_norms, reestimate
 from sparsesearch.models.source import fill
 from sparsesearch.models.task import TASKS
-from sparsesearch.models.trace import describe_module
+from sparsesearch.models.tracing.trace import describe_module
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import random_genome
 from sparsesearch.supernet import StitchedSupernet

@@ -17,7 +17,7 @@ from sparsesearch.config import RunConfig, UnitConfig
 from sparsesearch.errors import InputError
 from sparsesearch.models.network import Network
 from sparsesearch.models.space_builder import build_space
-from sparsesearch.models.trace import describe_module
+from sparsesearch.models.tracing.trace import describe_module
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.elastic import Elastic

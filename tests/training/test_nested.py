@@ -19,7 +19,7 @@ from sparsesearch.data import Samples
 from sparsesearch.models import meta_model
 from sparsesearch.models.load import dense_config
 from sparsesearch.models.space_builder import build_space
-from sparsesearch.models.trace import describe_module
+from sparsesearch.models.tracing.trace import describe_module
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.draws import Draws

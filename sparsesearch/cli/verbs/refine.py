@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sparsesearch.cli.front_summary import print_outcome
 from sparsesearch.cli.options import Json, MovedModel, RunArgument, Trust, set_if_given
-from sparsesearch.cli.outcome import print_outcome
 
 
 def refine(

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sparsesearch.cli.front_summary import print_outcome
 from sparsesearch.cli.options import Json, Trust, run_path, set_if_given
-from sparsesearch.cli.outcome import print_outcome
 
 
 def search(

@@ -1,12 +1,19 @@
-"""What a search of a launch would take, for `--dry-run` and `space check`."""
+"""The plan of a search: units, costs and limits, the disk that it will take, and memory that is too small."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from sparsesearch.engine.launch.launch import Launch
-from sparsesearch.engine.launch.supernet_plan import supernet_plan
+from sparsesearch.engine.launch.supernet_plan import check_supernet_disk, supernet_plan
+from sparsesearch.errors import problem
+from sparsesearch.runs.cache import Cache
 from sparsesearch.supernet.store import estimated_bytes
 
 
@@ -43,3 +50,42 @@ def outputs_json(launch: Launch) -> dict[str, Any]:
         "distribution": network.distribution,
         "quality": launch.config.objectives[0],
     }
+
+
+def _calibration_bytes(launch: Launch) -> int:
+    """Disk of second moments, gradients, hidden states between blocks (all float32), and of the teacher cache."""
+    moments = {m.reads: m.groups * m.columns**2 for m in launch.network.matrices.values()}
+    positions = launch.samples["calibration"].size * launch.network.positions
+    hidden = positions * launch.network.hidden if launch.network.blockwise else 0
+    gradients = 2 * sum(m.size for m in launch.network.matrices.values()) if launch.needs_gradients else 0
+    return 4 * (sum(moments.values()) + hidden + gradients) + 3100 * launch.samples["selection"].size
+
+
+def spared_blocks_note(launch: Launch) -> str:
+    """Why candidates will run whole although hidden states could be shared; empty where they will not."""
+    bound, network = launch.config.executor.prefix_bytes, launch.network
+    width = getattr(torch, launch.dtype.removeprefix("torch.")).itemsize
+    length = launch.samples["selection"].length * network.positions
+    states = launch.config.batch * length * network.hidden * width
+    if not network.blockwise or bound == 0 or bound >= states:
+        return ""
+    return (
+        f"executor.prefix_bytes {bound:,} holds not one block's hidden states of a minibatch ({states:,} bytes): "
+        "candidates run whole."
+    )
+
+
+def check_disk(launch: Launch, results: Path) -> None:
+    """Raise EnvironmentProblem SS305 where the level store or the supernet will not fit in a results directory."""
+    directory = next(p for p in (results, *results.parents) if p.exists())
+    need = estimated_bytes(launch.space, launch.network, launch.storage_bytes) + _calibration_bytes(launch)
+    free = shutil.disk_usage(directory).free
+    if need > free:
+        raise problem(
+            "SS305",
+            f"levels and calibration need about {need / 1e6:,.0f} MB; {directory} has {free / 1e6:,.0f} MB free.",
+            fix="Give units fewer levels, or --results on a larger disk.",
+        )
+    if not os.access(directory, os.W_OK):
+        raise problem("SS302", f"cannot write to {directory}.", fix="Choose another --results.")
+    check_supernet_disk(launch, Cache(results / ".cache"))

@@ -15,7 +15,7 @@ from sparsesearch import pareto
 from sparsesearch.config import Rung
 from sparsesearch.engine.job import Job
 from sparsesearch.engine.phases.trials import train
-from sparsesearch.engine.workers.results import Trained
+from sparsesearch.engine.workers.call_results import Trained
 from sparsesearch.engine.workers.trial import Trial
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.runs.archive import Archive

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sparsesearch.engine.job import Job
 from sparsesearch.engine.phases.memo import Memo
-from sparsesearch.engine.workers.results import Failed, Measured
+from sparsesearch.engine.workers.call_results import Failed, Measured
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import minibatch, quality_of

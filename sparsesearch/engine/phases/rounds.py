@@ -10,7 +10,7 @@ from sparsesearch.engine.phases.budget import Budget
 from sparsesearch.engine.phases.learning import NOTHING, Learned
 from sparsesearch.engine.phases.measuring import Call, Measurement, Measurer
 from sparsesearch.engine.phases.proxy_screen import make_screen, screen_samples
-from sparsesearch.engine.workers.results import Failed
+from sparsesearch.engine.workers.call_results import Failed
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.logs import logger
 from sparsesearch.searchers import Evaluation, Proposal, Searcher

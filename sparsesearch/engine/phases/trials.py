@@ -12,8 +12,8 @@ from typing import Any
 
 from sparsesearch.config import TrainingConfig
 from sparsesearch.engine.job import Job
+from sparsesearch.engine.workers.call_results import Diverged, TrainingResult
 from sparsesearch.engine.workers.ray_trials import train_on_ray
-from sparsesearch.engine.workers.results import Diverged, TrainingResult
 from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.engine.workers.trial import Ended, Trial, climb
 from sparsesearch.engine.workers.worker import Worker

@@ -1,13 +1,26 @@
-"""The candidate that is being measured in this process, on disk: one that kills its process is not tried for ever."""
+"""Calls that kill their worker: how often they are tried, and a note on disk of the candidate being measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
-from sparsesearch.errors import DamagedFile
+from sparsesearch.errors import DamagedFile, problem
 from sparsesearch.files import read_json, write_json
+
+# Times a call is given to a fresh worker after its worker died.
+RETRIES = 2
+
+Result = TypeVar("Result")
+
+
+def result_of_death(reason: str, on_death: Callable[[str], Result] | None) -> Result:
+    """Return the result of a call whose workers keep dying; raises SparseSearchError SS400 if there can be none."""
+    if on_death is None:
+        raise problem("SS400", f"{reason}.", fix="Is there enough memory? Try fewer --workers.")
+    return on_death(reason)
 
 
 class Attempts:

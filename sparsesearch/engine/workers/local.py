@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
-from sparsesearch.engine.workers.attempts import Attempts
-from sparsesearch.engine.workers.deaths import RETRIES, result_of_death
+from sparsesearch.engine.workers.attempts import RETRIES, Attempts, result_of_death
 from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.process_state import no_progress_bars, torch_threads

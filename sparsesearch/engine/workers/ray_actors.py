@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, TypeVarTuple
 
-from sparsesearch.engine.workers.deaths import RETRIES, result_of_death
+from sparsesearch.engine.workers.attempts import RETRIES, result_of_death
 from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import first_line, problem

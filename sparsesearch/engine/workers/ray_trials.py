@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.engine.workers.results import Diverged
+from sparsesearch.engine.workers.call_results import Diverged
 from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.engine.workers.trial import Ended, Trial, climb, score
 from sparsesearch.engine.workers.worker import Worker

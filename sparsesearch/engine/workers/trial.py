@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsesearch.engine.workers.results import Diverged, Trained, TrainingResult, training_json, training_result
+from sparsesearch.engine.workers.call_results import Diverged, Trained, TrainingResult, training_json, training_result
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import DamagedFile
 from sparsesearch.files import read_json, write_json

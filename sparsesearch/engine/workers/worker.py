@@ -23,8 +23,8 @@ from sparsesearch.calibration.gradients import collect_gradients
 from sparsesearch.calibration.statistics import BlockPass, WholeModelPass, statistics_path
 from sparsesearch.engine.launch.numerics import compute_dtype
 from sparsesearch.engine.launch.soundness import check_network, check_sight
+from sparsesearch.engine.workers.call_results import Failed, Measured, TrainingResult, training_result
 from sparsesearch.engine.workers.process import peak_bytes, set_up_process
-from sparsesearch.engine.workers.results import Failed, Measured, TrainingResult, training_result
 from sparsesearch.engine.workers.setup import WorkerSetup, load_network
 from sparsesearch.errors import EnvironmentProblem, machine_problem
 from sparsesearch.evaluation import Evaluator, Targets, accuracy, perplexity, quality_class

@@ -13,12 +13,12 @@ from sparsesearch.config import Rung
 from sparsesearch.engine.controller import AUDIT, with_supernet, write_launch
 from sparsesearch.engine.job import Job, open_job
 from sparsesearch.engine.launch.checks import check_training
-from sparsesearch.engine.launch.disk import check_disk
 from sparsesearch.engine.launch.launch import Launch
+from sparsesearch.engine.launch.plan import check_disk
 from sparsesearch.engine.phases.measuring import Measurer
 from sparsesearch.engine.phases.scoring import Scores, scored
 from sparsesearch.engine.phases.trials import train_all
-from sparsesearch.engine.workers.results import Trained
+from sparsesearch.engine.workers.call_results import Trained
 from sparsesearch.errors import problem
 from sparsesearch.evaluation.evaluator import quality_of
 from sparsesearch.proxies import Proxy, all_proxies, proxies_named

@@ -19,8 +19,8 @@ from sparsesearch.engine.launch.checks import check_quality, check_training
 from sparsesearch.engine.phases.stores import check_teacher
 from sparsesearch.engine.phases.trials import train_all
 from sparsesearch.engine.reopen import ReopenedRun, open_run
+from sparsesearch.engine.workers.call_results import Trained
 from sparsesearch.engine.workers.local import LocalExecutor
-from sparsesearch.engine.workers.results import Trained
 from sparsesearch.engine.workers.setup import WorkerSetup
 from sparsesearch.engine.workers.trial import Trial
 from sparsesearch.engine.workers.worker import Worker

@@ -15,8 +15,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparsesearch.errors import InputError, first_line, problem
-from sparsesearch.models.layers import LAYERS, count_positions, weighted_layers
 from sparsesearch.models.task import Task, module_outputs, with_value_axis
+from sparsesearch.models.tracing.layers import LAYERS, count_positions, weighted_layers
 
 # Difference of outputs, relative to the largest one, that counts as rounding.
 TOLERANCE = 1e-3

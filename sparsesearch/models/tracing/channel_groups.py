@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from sparsesearch.errors import first_line
-from sparsesearch.models.cut_proof import is_equivalent, tensor_of
-from sparsesearch.models.forward_pass import Call, Inputs
-from sparsesearch.models.layers import CONVOLUTIONS, kernel_cut
 from sparsesearch.models.network import Attribute, Cut, Index, Matrix, Slot
+from sparsesearch.models.tracing.cut_proof import is_equivalent, tensor_of
+from sparsesearch.models.tracing.forward_pass import Call, Inputs
+from sparsesearch.models.tracing.layers import CONVOLUTIONS, kernel_cut
 from sparsesearch.space.cost import CUTS
 
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from sparsesearch.models.forward_pass import TOLERANCE, Call, Inputs
 from sparsesearch.models.network import Cut
 from sparsesearch.models.surgery import set_attribute, set_tensor
+from sparsesearch.models.tracing.forward_pass import TOLERANCE, Call, Inputs
 
 
 def is_equivalent(module: nn.Module, cut: Cut, inputs: Inputs, call: Call) -> bool:

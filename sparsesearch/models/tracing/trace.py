@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from sparsesearch.errors import problem
-from sparsesearch.models.channel_groups import channel_cuts
 from sparsesearch.models.copying import move_module, plain_copy
-from sparsesearch.models.forward_pass import (
+from sparsesearch.models.network import Network
+from sparsesearch.models.task import TASKS, Task
+from sparsesearch.models.tracing.channel_groups import channel_cuts
+from sparsesearch.models.tracing.forward_pass import (
     Call,
     Inputs,
     call_of,
@@ -22,9 +24,7 @@ from sparsesearch.models.forward_pass import (
     on_cpu,
     run_once,
 )
-from sparsesearch.models.layers import LAYERS, has_float_weight, matrix_of, weighted_layers
-from sparsesearch.models.network import Network
-from sparsesearch.models.task import TASKS, Task
+from sparsesearch.models.tracing.layers import LAYERS, has_float_weight, matrix_of, weighted_layers
 
 
 def describe_module(
