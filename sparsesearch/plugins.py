@@ -1,4 +1,4 @@
-"""Searchers, pruners, proxies and families of other people's: modules that register them when they are imported."""
+"""Parts of other people's: modules that register them (`registry.Registry`) when they are imported."""
 
 from __future__ import annotations
 

@@ -20,10 +20,11 @@ from sparsesearch.export import FORMS, export
 from sparsesearch.models import FAMILIES, load_tokenizer
 from sparsesearch.models.load import DEMO
 from sparsesearch.plugins import load_plugins
-from sparsesearch.proxies import PROXIES
 from sparsesearch.pruning import EXPERTS, STRUCTURED, UNSTRUCTURED
 from sparsesearch.searchers.registry import SEARCHERS
+from sparsesearch.testing import check_family, check_pruner, check_searcher
 from sparsesearch.testing.proxies import check_proxy
+from sparsesearch.testing.registries import restored_registries
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -48,7 +49,7 @@ def test_the_recipe_of_training_is_valid() -> None:
 @pytest.fixture
 def registries() -> Iterator[None]:
     """As they were, whatever a snippet registers."""
-    with SEARCHERS.restored(), STRUCTURED.restored(), FAMILIES.restored(), PROXIES.restored():
+    with restored_registries():
         yield
 
 
@@ -74,6 +75,8 @@ SMALL = [{"kind": "ffn_width", "levels": 3}, {"kind": "kv_groups"}]
 def test_the_searcher_shown_searches(tmp_path: Path) -> None:
     mine = plugin(tmp_path, "from sparsesearch.searchers import")
     search = {"searcher": "climber", "evals": 24}
+    load_plugins([mine])
+    check_searcher("climber")
     results = run_search(tmp_path / "run", "demo", units=SMALL, plugins=[mine], search=search, limits=["params<=80%"])
     assert {"child", "dense"} <= {e.origin for e in results.evaluations}
     assert results.front
@@ -82,6 +85,8 @@ def test_the_searcher_shown_searches(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("registries")
 def test_the_pruner_shown_prunes(tmp_path: Path) -> None:
     mine = plugin(tmp_path, "from sparsesearch.pruning import")
+    load_plugins([mine])
+    check_pruner("energy", "width")
     results = run_search(tmp_path / "run", "demo", units=SMALL, plugins=[mine], pruners={"width": "energy"})
     assert results.front
 
@@ -103,6 +108,7 @@ def test_the_family_shown_is_pruned_exported_and_reloaded(tmp_path: Path) -> Non
     )
     Starcoder2ForCausalLM(config).save_pretrained(tmp_path / "model")
     load_tokenizer(DEMO).save_pretrained(tmp_path / "model")
+    check_family(tmp_path / "model", tmp_path / "work")
     units = [*SMALL, {"kind": "drop_attention"}, {"kind": "drop_ffn"}]
     results = run_search(tmp_path / "run", tmp_path / "model", units=units, plugins=[mine])
     report = export(results, results.pick("smallest"), tmp_path / "out", access=TRUSTED)
