@@ -1,4 +1,4 @@
-"""Plug-ins: modules that register searchers, pruners, proxies or families of a user when they are imported."""
+"""Plug-ins: modules of a user that register parts (`registry.Registry`) when they are imported."""
 
 from __future__ import annotations
 

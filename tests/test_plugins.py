@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from pruning.cases import OPTIONS, group, layer, made
-from searchers.test_searchers import UNITS, space
 from support import recipe, run_search
 
 from sparsesearch.config import PrunerConfig, RunConfig
@@ -21,9 +20,6 @@ from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import Proxy
 from sparsesearch.proxies.gatherer import as_number
 from sparsesearch.pruning import (
-    EXPERTS,
-    STRUCTURED,
-    UNSTRUCTURED,
     Experts,
     expert_order,
     expert_order_named,
@@ -33,9 +29,12 @@ from sparsesearch.pruning import (
     unstructured,
 )
 from sparsesearch.searchers import Proposal, Searcher
-from sparsesearch.searchers.registry import SEARCHERS, create, searcher
+from sparsesearch.searchers.registry import create, searcher
 from sparsesearch.space import Genome
 from sparsesearch.testing import check_pruner
+from sparsesearch.testing.registries import restored_registries
+from sparsesearch.testing.searchers import UNITS
+from sparsesearch.testing.searchers import sparsity_space as space
 
 WEIGHT, MOMENT = layer(outputs=4, inputs=12)
 
@@ -43,7 +42,7 @@ WEIGHT, MOMENT = layer(outputs=4, inputs=12)
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
     """Put back what a test registers."""
-    with UNSTRUCTURED.restored(), STRUCTURED.restored(), EXPERTS.restored(), SEARCHERS.restored():
+    with restored_registries():
         yield
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sparsesearch.bilevel import methods
-from sparsesearch.bilevel.base import LEARNERS, Learner
+from sparsesearch.bilevel.base import LEARNERS as LEARNERS
+from sparsesearch.bilevel.base import Learner
 from sparsesearch.bilevel.relaxed import Relaxed
 from sparsesearch.plugins import plugin
 from sparsesearch.supernet.store import UnitFiles

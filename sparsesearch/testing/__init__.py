@@ -12,6 +12,7 @@ from sparsesearch.testing.learners import check_learner
 from sparsesearch.testing.proxies import check_proxy
 from sparsesearch.testing.pruners import check_expert_order, check_pruner
 from sparsesearch.testing.qualities import check_quality
+from sparsesearch.testing.searchers import check_searcher
 from sparsesearch.testing.trackers import check_tracker
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "check_proxy",
     "check_pruner",
     "check_quality",
+    "check_searcher",
     "check_tracker",
 ]

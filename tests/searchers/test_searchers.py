@@ -1,8 +1,7 @@
-"""Conformance of searchers: a new one is one line. Qualities come from a closed formula, so no model is needed."""
+"""Conformance of searchers, and what each must find. Qualities come from a closed formula, so no model is needed."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,11 @@ from sparsesearch.searchers.evolutionary.mating import FLOOR, LearnedChoice
 from sparsesearch.searchers.evolutionary.nsga import NSGA2Searcher
 from sparsesearch.searchers.registry import SEARCHERS, create
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
+from sparsesearch.testing import check_searcher
+from sparsesearch.testing.searchers import UNITS, measured
+from sparsesearch.testing.searchers import search as run
+from sparsesearch.testing.searchers import sparsity_space as space
+from sparsesearch.testing.searchers import true_quality as quality_in
 
 # name, options that make generations small
 ALL: list[tuple[str, dict[str, Any]]] = [
@@ -39,29 +43,14 @@ ALL: list[tuple[str, dict[str, Any]]] = [
 ]
 # Origins of what is made of something measured.
 CHILDREN = ("mutation", "offspring", "move", "solution", "finercut")
-UNITS = 16
-
-
-def space(limit: str = "nonzeros<=50%") -> Space:
-    units = [Unit(f"l{i}", "sparsity", i // 2, 100, tuple(range(100, 0, -10))) for i in range(UNITS)]
-    parts = [Part(u.name, (100,), tuple((k,) for k in u.levels), (100,), (0,), sparsity=u.name) for u in units]
-    return Space(tuple(units), tuple(parts), 4, (Limit.parse(limit),) if limit else ())
+# Options that make the others' generations small, and how many evaluations are enough.
+FEW: dict[str, tuple[int, dict[str, Any]]] = {"optuna:gp": (8, {"batch": 2, "sizes": 2})}
+# Origins of what is measured outside of the limits, to learn from it.
+OUTSIDE = ("probe", "group", "finercut")
 
 
 def true_quality(genome: Genome) -> float:
-    """Convex in each unit, and some units matter 16 times more: uniform is far from the best."""
-    weight = np.arange(1, UNITS + 1)
-    return float((weight * (genome.levels / 9.0) ** 2).sum())
-
-
-def measure(searcher: Searcher, proposal: Proposal, noise: float = 0.0) -> Evaluation:
-    """A sequence is a token long; some are harder than others for every genome, and a little more so for some."""
-    count, genome = max(proposal.tokens, 1), proposal.genome
-    shared = np.random.default_rng(proposal.draw).normal(size=count)
-    own = np.random.default_rng([int(genome.id, 16), proposal.draw]).normal(size=count)
-    losses = true_quality(genome) * (1 + 0.05 * shared + 0.005 * own + noise * own[0])
-    costs, quality = searcher.space.costs.named(genome.levels), float(losses.mean())
-    return Evaluation(genome, count, proposal.draw, proposal.origin, "ok", quality, costs, tuple(losses))
+    return quality_in(space(), genome)
 
 
 RACE = {"population": 16, "offspring": 10, "tokens": 80, "first_tokens": 10, "race": 0.9}
@@ -71,88 +60,37 @@ def make(name: str, options: dict[str, Any], seed: int = 0, limit: str = "nonzer
     return create(name, space(limit), ["kl", "nonzeros"], seed, options)
 
 
-def run(searcher: Searcher, evals: int, portion: int = 1000, shuffle: bool = False) -> list[Evaluation]:
-    found: list[Evaluation] = []
-    while len(found) < evals and (proposals := searcher.ask(portion)):
-        told = [measure(searcher, p) for p in proposals]
-        if shuffle:
-            told = told[::-1]
-        searcher.tell(told)
-        found += told
-    return found
+@pytest.mark.parametrize("name", [name for name in SEARCHERS if name not in dict(ALL)])
+def test_conformance(name: str) -> None:
+    evals, options = FEW.get(name, (100, {}))
+    check_searcher(name, evals=evals, outside=OUTSIDE, **options)
 
 
 @pytest.mark.parametrize(("name", "options"), ALL, ids=[f"{n}-race" if "race" in o else n for n, o in ALL])
 class TestSearcher:
-    def test_generation_zero_holds_dense_and_uniform(self, name: str, options: dict[str, Any]) -> None:
+    def test_conformance(self, name: str, options: dict[str, Any]) -> None:
+        check_searcher(name, space(), outside=OUTSIDE, **options)
+
+    def test_generation_zero_holds_uniform(self, name: str, options: dict[str, Any]) -> None:
         searcher = make(name, options)
         first = searcher.ask(1000)
-        assert searcher.space.dense in {p.genome for p in first}
         assert {"dense", "uniform"} <= {p.origin for p in first}
         uniform = next(p.genome for p in first if p.origin == "uniform")
         assert searcher.space.costs.named(uniform.levels)["nonzeros"] == UNITS * 50
 
-    def test_every_proposal_but_dense_is_within_the_limits(self, name: str, options: dict[str, Any]) -> None:
-        searcher = make(name, options)
-        found = run(searcher, 150)
-        assert all(searcher.space.feasible(e.genome) for e in found if e.origin not in ("dense", "probe", "group"))
-
-    def test_asking_is_pure_until_told(self, name: str, options: dict[str, Any]) -> None:
-        searcher = make(name, options)
-        first = searcher.ask(1000)
-        assert searcher.ask(1000) == []
-        searcher.tell([measure(searcher, p) for p in first[:-1]])
-        assert searcher.ask(1000) == []
-        searcher.tell([measure(searcher, first[-1])])
-        assert searcher.ask(1000)
-
-    def test_portions_and_order_of_answers_change_nothing(self, name: str, options: dict[str, Any]) -> None:
-        whole = [e.genome for e in run(make(name, options), 100)]
-        parts = [e.genome for e in run(make(name, options), 100, portion=3)]
-        backwards = [e.genome for e in run(make(name, options), 100, shuffle=True)]
-        assert parts[:100] == whole[:100]
-        assert set(backwards) == set(whole)
-
-    def test_parents_were_measured_before(self, name: str, options: dict[str, Any]) -> None:
+    def test_children_have_parents(self, name: str, options: dict[str, Any]) -> None:
         searcher, seen, children = make(name, options), set[Genome](), 0
         while len(seen) < 120 and (proposals := searcher.ask(1000)):
             for proposal in proposals:
-                assert set(proposal.parents) <= seen
-                assert proposal.genome not in proposal.parents
                 assert proposal.parents or proposal.genome in seen or proposal.origin not in CHILDREN
                 children += bool(proposal.parents)
             seen |= {proposal.genome for proposal in proposals}
-            searcher.tell([measure(searcher, p) for p in proposals])
+            searcher.tell([measured(searcher, p) for p in proposals])
         assert children or name in ("random", "dp", "milp") or name.startswith("optuna:")
 
-    def test_seeds_decide(self, name: str, options: dict[str, Any]) -> None:
-        a, b, c = (run(make(name, options, seed), 80) for seed in (1, 1, 2))
-        assert [e.genome for e in a] == [e.genome for e in b] != [e.genome for e in c]
-
-    def test_failures_never_become_finalists(self, name: str, options: dict[str, Any]) -> None:
-        searcher = make(name, options)
-        bad: set[Genome] = set()
-        for _ in range(12):
-            proposals = searcher.ask(1000)
-            told = []
-            for index, proposal in enumerate(proposals):
-                evaluation = measure(searcher, proposal)
-                if (
-                    index % 3 == 0
-                    and proposal.origin not in ("dense", "uniform")
-                    and proposal.genome not in searcher.best
-                ):
-                    bad.add(proposal.genome)
-                if proposal.genome in bad:
-                    evaluation = Evaluation(
-                        proposal.genome, 1, proposal.draw, "x", "failed", math.nan, evaluation.costs, error="boom"
-                    )
-                told.append(evaluation)
-            searcher.tell(told)
-        finalists = searcher.finalists(10)
-        assert finalists
-        assert not set(finalists) & bad
-        assert all(searcher.space.feasible(g) for g in finalists)
+    def test_other_seeds_search_otherwise(self, name: str, options: dict[str, Any]) -> None:
+        first, second = (run(make(name, options, seed), 80) for seed in (1, 2))
+        assert [e.genome for e in first] != [e.genome for e in second]
 
     def test_finalists_beat_uniform(self, name: str, options: dict[str, Any]) -> None:
         searcher = make(name, options)
@@ -184,7 +122,7 @@ def test_a_lost_child_is_told_as_worse_than_who_beat_it() -> None:
     searcher = make("nsga2", RACE)
     assert isinstance(searcher, NSGA2Searcher)
     for _ in range(20):
-        searcher.tell([measure(searcher, p) for p in searcher.ask(1000)])
+        searcher.tell([measured(searcher, p) for p in searcher.ask(1000)])
         population = searcher._algorithm.pop
         members = {tuple(x): f for x, f in zip(population.get("X"), population.get("F"), strict=True)}
         thorough = {tuple(g.levels): e for g, e in searcher.best.items() if e.sequences == 80}
@@ -221,14 +159,14 @@ def test_without_generations_the_next_child_does_not_wait(name: str, options: di
     searcher = make(name, options)
     searcher.asynchronous = True
     while searcher.waits:
-        searcher.tell([measure(searcher, p) for p in searcher.ask(1000)])
+        searcher.tell([measured(searcher, p) for p in searcher.ask(1000)])
     rng, running = np.random.default_rng(0), []
     for _ in range(150 if name == "auto" else 400):
         while len(running) < 4:
             (proposal,) = searcher.ask(1)
             assert all(proposal.genome != other.genome for other in running)
             running.append(proposal)
-        searcher.tell([measure(searcher, running.pop(int(rng.integers(4))))])
+        searcher.tell([measured(searcher, running.pop(int(rng.integers(4))))])
     best = min(true_quality(g) for g in searcher.finalists(10))
     assert best < 0.9 * true_quality(Genome.of([5] * UNITS))
 
@@ -275,20 +213,20 @@ def test_evopress_follows_the_papers_schedule() -> None:
     """λ children on the first stage, survivors after, the parent back in the last; fresh draws at every stage."""
     searcher = make("evopress", {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192], "generations": 3})
     start = searcher.ask(1000)
-    searcher.tell([measure(searcher, p) for p in start])
+    searcher.tell([measured(searcher, p) for p in start])
     draws, spent = set(), 0
     for _ in range(3):
         parent = searcher.parents[-1]  # type: ignore[attr-defined]
         children = searcher.ask(1000)
         assert len(children) <= 16
         assert {p.tokens for p in children} == {1024}
-        told = [measure(searcher, p) for p in children]
+        told = [measured(searcher, p) for p in children]
         searcher.tell(told)
         best_two = {e.genome for e in sorted(told, key=lambda e: e.quality)[:2]}
         last = searcher.ask(1000)
         assert {p.genome for p in last} == best_two | {parent}
         assert {p.tokens for p in last} == {8192}
-        told = [measure(searcher, p) for p in last]
+        told = [measured(searcher, p) for p in last]
         searcher.tell(told)
         assert searcher.parents[-1] == min(told, key=lambda e: e.quality).genome  # type: ignore[attr-defined]
         draws |= {p.draw for p in children} | {p.draw for p in last}
