@@ -12,7 +12,7 @@ from sparsesearch.bilevel import Decision, Learner, learner
 from sparsesearch.evaluation import Targets, quality
 from sparsesearch.export import CannotTakeForm, form
 from sparsesearch.models import family
-from sparsesearch.proxies import Costed, proxy
+from sparsesearch.proxies import CostedGenome, proxy
 from sparsesearch.pruning import expert_order, pruner
 from sparsesearch.searchers import Proposal, Searcher
 from sparsesearch.searchers.learned import LearnedSearcher
@@ -63,7 +63,7 @@ def first_ones(evidence: Any, sparsity: float, options: Any) -> Any:
 
 
 @proxy("mine", reads="costs")
-def few(candidate: Costed) -> float:
+def few(candidate: CostedGenome) -> float:
     """Nonzeros."""
     CALLED.add("proxy")
     return float(candidate.costs["nonzeros"])

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sparsesearch import pareto
 from sparsesearch.errors import InputError
 from sparsesearch.searchers import Evaluation, Proposal, Searcher
-from sparsesearch.searchers.evolutionary.mating import FLOOR, LearnedChoice
+from sparsesearch.searchers.evolutionary.mating import MIN_SHARE, LearnedChoice
 from sparsesearch.searchers.evolutionary.nsga import NSGA2Searcher
 from sparsesearch.searchers.registry import SEARCHERS, create
 from sparsesearch.space import Genome, Limit, Part, Space, Unit
@@ -150,7 +150,7 @@ def test_moves_are_chosen_as_often_as_their_children_survive() -> None:
         choice.learn("none", False)
     found = choice.probabilities
     assert sum(found.values()) == pytest.approx(1)
-    assert found["none"] == pytest.approx(FLOOR / 3, abs=0.01)
+    assert found["none"] == pytest.approx(MIN_SHARE / 3, abs=0.01)
     assert found["good"] / found["bad"] > 3
 
 

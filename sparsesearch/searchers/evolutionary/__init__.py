@@ -1,1 +1,1 @@
-"""Searchers that mutate and recombine what was measured."""
+"""Searchers that mutate and recombine measured genomes."""

@@ -95,13 +95,13 @@ class EvolutionSearcher(Searcher):
             if self.options.generations is not None and len(self.parents) > self.options.generations:
                 return []
             options = self.options
-            made = range(self.made(options.offspring))
-            children = [switch(self.space, self.parents[-1], rng, options.max_switches) for _ in made]
+            count = self.made(options.offspring)
+            children = [switch(self.space, self.parents[-1], rng, options.max_switches) for _ in range(count)]
             self._candidates = self.screened(children, (), rng)
             self._draw = index
         if (self.options.race or self._stage == len(tokens) - 1) and self.parents[-1] not in self._candidates:
             self._candidates.append(self.parents[-1])
-        # Fresh sequences at every stage, as in the paper; a race goes on with the same ones.
+        # New sequences at every stage, as in the paper; a race continues on the same ones.
         draw, trained = self._draw if self.options.race else index, (self.training or [0] * len(tokens))[self._stage]
         parents = () if self._stage else (self.parents[-1],)
         return [
@@ -117,29 +117,29 @@ class EvolutionSearcher(Searcher):
         ordered = sorted(evaluations, key=rank)
         if not self.parents:
             feasible = [e for e in ordered if self.space.feasible(e.genome)]
-            # Where no uniform genome meets the limits, any feasible one will do.
+            # Without a feasible uniform genome, the smallest one is the start.
             start = feasible[0].genome if feasible else self.space.smallest
             self.parents.append(start)
             return
-        left = self._race(ordered) if self.options.race else ordered[: self.options.survivors[self._stage]]
-        self._candidates = [e.genome for e in left]
+        survivors = self._race(ordered) if self.options.race else ordered[: self.options.survivors[self._stage]]
+        self._candidates = [e.genome for e in survivors]
         self._stage += 1
-        if self._stage == len(self._rungs()) or len(left) == 1:
+        if self._stage == len(self._rungs()) or len(survivors) == 1:
             self._stage = 0
             self.parents.append(self._candidates[0])
 
     def _race(self, ordered: list[Evaluation]) -> list[Evaluation]:
-        """Those that may still be the best, best first."""
+        """Return the evaluations of genomes that may still be the best, best first."""
         measured = [e for e in ordered if rank(e) != float("inf")] or ordered[:1]
         losses = np.array([e.losses for e in measured])
         lost = losers(losses, 1, self.options.race, len(self._rungs()))
-        return [e for e, gone in zip(measured, lost, strict=True) if not gone]
+        return [e for e, is_lost in zip(measured, lost, strict=True) if not is_lost]
 
     def finalists(self, n: int) -> list[Genome]:
-        """The last parents, newest first: selection on small samples is noisy, so several deserve all the data."""
+        """Return the last parents, newest first: several, since selection on small samples is noisy."""
         return list(dict.fromkeys(reversed(self.parents)))[: min(n, 4)]
 
-    def chosen(self, space: Space) -> Genome | None:
+    def best_within(self, space: Space) -> Genome | None:
         return next((parent for parent in reversed(self.parents) if space.feasible(parent)), None)
 
 

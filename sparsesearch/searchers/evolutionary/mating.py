@@ -1,4 +1,4 @@
-"""How pymoo samples, crosses, mutates and repairs: the space's own moves, chosen by what they have achieved."""
+"""pymoo's operators (sampling, crossover, mutation, repair) made of the space's moves, chosen by their success."""
 
 from __future__ import annotations
 
@@ -17,43 +17,44 @@ from sparsesearch.space import Genome, Space
 from sparsesearch.space.repair import repair
 from sparsesearch.space.sampling import random_genome
 
-# A move keeps at least this share of an equal share of the children.
-FLOOR = 0.25
+# Smallest probability of a move, relative to equal probabilities.
+MIN_SHARE = 0.25
 # Weight of the newest child in a move's success rate.
-MEMORY = 0.02
+SUCCESS_UPDATE_RATE = 0.02
 
 
 class LearnedChoice:
-    """Probability matching (Thierens, GECCO 2005): a move is chosen as often as its children survive."""
+    """Probability matching (Thierens, GECCO 2005): a move's probability is proportional to its children's survival."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        # Nothing is known yet: all alike, and well above what moves achieve later, so that each is tried.
+        # Equal at first, and well above the later rates, so that each move is tried.
         self.success = dict.fromkeys(names, 0.5)
 
     @property
     def probabilities(self) -> dict[str, float]:
-        least, total = FLOOR / len(self.success), sum(self.success.values())
-        return {name: least + (1 - FLOOR) * rate / total for name, rate in self.success.items()}
+        """Probability of each move by name."""
+        least, total = MIN_SHARE / len(self.success), sum(self.success.values())
+        return {name: least + (1 - MIN_SHARE) * rate / total for name, rate in self.success.items()}
 
     def learn(self, name: str, survived: bool) -> None:
-        """Take in what became of a child."""
-        self.success[name] += MEMORY * (max(float(survived), 1e-3) - self.success[name])
+        """Update a move's success rate by one child."""
+        self.success[name] += SUCCESS_UPDATE_RATE * (max(float(survived), 1e-3) - self.success[name])
 
 
 class SpaceSampling(Sampling):
-    """Seeds, then random genomes of all sizes."""
+    """Samples the seeds, then random genomes of all sizes."""
 
     def __init__(self, space: Space, seeds: list[Genome]) -> None:
         super().__init__()
         self.space, self.seeds = space, seeds
 
     def _do(self, problem: Any, n_samples: int, *_: Any, random_state: Any = None, **__: Any) -> Ints:
-        drawn = [random_genome(self.space, random_state) for _ in range(n_samples - len(self.seeds))]
-        return np.array([g.levels for g in [*self.seeds, *drawn]], dtype=np.int64)
+        random = [random_genome(self.space, random_state) for _ in range(n_samples - len(self.seeds))]
+        return np.array([g.levels for g in [*self.seeds, *random]], dtype=np.int64)
 
 
 class BlockCrossover(Crossover):
-    """A child takes every block from one of its two parents; whose it is, is kept for the mutation that follows."""
+    """Crosses two parents block by block, and records each child's parents for the mutation that follows."""
 
     def __init__(self, space: Space, prob: float) -> None:
         super().__init__(n_parents=2, n_offsprings=1, prob=prob)
@@ -69,45 +70,45 @@ class BlockCrossover(Crossover):
         return np.array(children, dtype=np.int64)[None]
 
 
-class Made(NamedTuple):
-    """How a child was made."""
+class ChildOrigin(NamedTuple):
+    """The move that made a child, and its parents."""
 
     move: str
     parents: tuple[Genome, ...]
 
 
 class LearnedMutation(Mutation):
-    """One move a child; which one made it is kept until what became of the child is known."""
+    """Makes one move for each child, and records it until the child's survival is known."""
 
     def __init__(self, space: Space, crossover: BlockCrossover) -> None:
         super().__init__(prob=1.0)
         self.space, self.crossover = space, crossover
         self.moves: dict[str, Callable[..., Genome]] = moves(space)
         self.choice = LearnedChoice(self.moves)
-        self.made: dict[Genome, Made] = {}
+        self.origins: dict[Genome, ChildOrigin] = {}
 
     def _do(self, problem: Any, X: Ints, *_: Any, random_state: Any = None, **__: Any) -> Ints:
         names = list(self.choice.probabilities)
-        chosen = random_state.choice(len(names), size=len(X), p=list(self.choice.probabilities.values()))
-        crossed, self.crossover.parents = self.crossover.parents, {}
+        move_indices = random_state.choice(len(names), size=len(X), p=list(self.choice.probabilities.values()))
+        parents, self.crossover.parents = self.crossover.parents, {}
         children = []
-        for before, i in zip(map(Genome.of, X), chosen, strict=True):
-            child = self.moves[names[i]](self.space, before, random_state)
-            self.made[child] = Made(names[i], crossed.get(before, (before,)))
+        for genome, i in zip(map(Genome.of, X), move_indices, strict=True):
+            child = self.moves[names[i]](self.space, genome, random_state)
+            self.origins[child] = ChildOrigin(names[i], parents.get(genome, (genome,)))
             children.append(child.levels)
         return np.array(children, dtype=np.int64)
 
     def learn(self, children: Iterable[Genome], survivors: set[Genome]) -> None:
-        """Take in which children survived; forget the children that were never measured."""
+        """Update the moves' success rates by measured children."""
         for child in children:
-            if child in self.made:
-                self.choice.learn(self.made.pop(child).move, child in survivors)
-        if len(self.made) > 10_000:
-            self.made.clear()
+            if child in self.origins:
+                self.choice.learn(self.origins.pop(child).move, child in survivors)
+        if len(self.origins) > 10_000:  # of children that were never measured
+            self.origins.clear()
 
 
 class LimitRepair(Repair):
-    """Makes what crossover left unchanged by mutation feasible."""
+    """Makes children feasible that crossover made and mutation left unchanged."""
 
     def __init__(self, space: Space) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""NSGA-II (Deb et al., 2002) and NSGA-III (Deb & Jain, 2014) on pymoo: one run covers the whole range of sizes.
+"""NSGA-II (Deb et al., 2002) and NSGA-III (Deb & Jain, 2014) by pymoo: one run covers the whole range of sizes.
 
-pymoo sorts, crowds and mates; sampling, crossover, mutation and repair are the space's own. Children race against the
-population, and the sequences they are measured on change from time to time.
+Sorting, crowding and mating are pymoo's; sampling, crossover, mutation and repair are those of `mating`. Optionally,
+children race against the population, and the sequences of measurements change from time to time.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from sparsesearch.searchers.records import Evaluation, Proposal
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import starting_genomes
 
-# Times that pymoo is asked for children of which one at least is new.
-TRIES = 5
+# Times that pymoo is asked for children until one is new.
+MAX_ASKS = 5
 
 
 class NSGA2Searcher(Searcher):
@@ -71,7 +71,7 @@ class NSGA2Searcher(Searcher):
     def __init__(self, space: Space, objectives: Any, seed: int, options: Any, seeds: Seeds | None = None) -> None:
         super().__init__(space, objectives, seed, options, seeds)
         self.start = self.starting(self.options.sizes)
-        # Dense counts although it may exceed the limits; pymoo's repair would shrink it, so it is kept apart.
+        # Dense is measured although it may exceed the limits; as a seed it would be shrunk by pymoo's repair.
         self.seeds = [genome for genome in self.start.values() if space.feasible(genome)]
         self.crossover = BlockCrossover(space, self.options.crossover)
         self.mutation = LearnedMutation(space, self.crossover)
@@ -79,13 +79,13 @@ class NSGA2Searcher(Searcher):
             n_var=len(space.units), n_obj=len(self.objectives), xl=0, xu=space.max_levels, vtype=int
         )
         self._algorithm: Any = None
-        # Children that pymoo waits for, those of them to be measured further, and those that are done.
+        # Children that pymoo waits for, those of them to measure on more tokens, and finished ones with objectives.
         self._pending: dict[Genome, Any] = {}
         self._racing: list[Evaluation] = []
         self._done: list[tuple[Any, list[float]]] = []
-        # How many looks at a child are over.
+        # Number of measurements of each pending child in its race.
         self._looks: dict[Genome, int] = {}
-        # Which draw the population was measured on, for how many generations, and its evaluations.
+        # The population's draw, the number of its generations on it, and its evaluations.
         self._draw = self._age = 0
         self._measured: dict[Genome, Evaluation] = {}
 
@@ -99,14 +99,12 @@ class NSGA2Searcher(Searcher):
 
     @property
     def begun(self) -> bool:
-        """Whether there is a population to mate."""
+        """Whether there is a population."""
         return self._algorithm is not None and self._algorithm.is_initialized
 
     @property
     def waits(self) -> bool:
         return super().waits or not self.begun
-
-    # What is proposed
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         if self._racing:
@@ -120,7 +118,7 @@ class NSGA2Searcher(Searcher):
         return self._first() if self._algorithm is None else self._offspring(rng)
 
     def _first(self) -> list[Proposal]:
-        """The first population, and dense; there is nothing yet that it could race against."""
+        """Return the first population, and dense; these do not race."""
         self._algorithm = self._begin()
         asked = self._new_children()
         self._await(asked, looks=len(self._rungs()) - 1)
@@ -133,11 +131,11 @@ class NSGA2Searcher(Searcher):
         children = self._new_children()
         asked = {genome: children[genome] for genome in self.screened(list(children), self.objectives[1:], rng)}
         self._await(asked, looks=0)
-        tokens, made = self._rungs()[0], self.mutation.made
-        parents = [made[genome].parents if genome in made else () for genome in asked]
+        tokens, origins = self._rungs()[0], self.mutation.origins
+        parents = [origins[genome].parents if genome in origins else () for genome in asked]
         return [
-            Proposal(genome, tokens, self._draw, "offspring", parents=own)
-            for genome, own in zip(asked, parents, strict=True)
+            Proposal(genome, tokens, self._draw, "offspring", parents=genome_parents)
+            for genome, genome_parents in zip(asked, parents, strict=True)
         ]
 
     def _await(self, asked: dict[Genome, Any], looks: int) -> None:
@@ -149,10 +147,10 @@ class NSGA2Searcher(Searcher):
         return rungs(first, last) if self.options.race and first < last else [last]
 
     def _new_children(self) -> dict[Genome, Any]:
-        """pymoo's next individuals, without those that it waits for already."""
-        for _ in range(TRIES):
+        """Return pymoo's next individuals by genome, without pending ones."""
+        for _ in range(MAX_ASKS):
             asked = self._algorithm.ask()
-            if asked is None:  # it finds no genome that it has not seen
+            if asked is None:  # pymoo found no new genome
                 break
             children = {Genome.of(x): child for x, child in zip(asked.get("X"), asked, strict=True)}
             if new := {genome: child for genome, child in children.items() if genome not in self._pending}:
@@ -160,7 +158,7 @@ class NSGA2Searcher(Searcher):
         return {}
 
     def _begin(self) -> Any:
-        """The algorithm, whose first population holds the seeds."""
+        """Return the algorithm, whose first population holds the seeds."""
         algorithm = self._make(
             pop_size=max(self.options.population, len(self.seeds)),
             n_offsprings=self.made(self.options.offspring),
@@ -178,34 +176,32 @@ class NSGA2Searcher(Searcher):
     def _population(self) -> list[Genome]:
         return [Genome.of(row) for row in self._algorithm.pop.get("X")]
 
-    # What is learned
-
     def learn(self, evaluations: list[Evaluation]) -> None:
         self._renew({e.genome: e for e in evaluations if e.role == "repeat"})
         for evaluation in evaluations:
             if evaluation.role != "repeat" and evaluation.genome in self._pending:
                 self._look(evaluation)
         if self._done and not (self.waits and self._racing):
-            self._tell()
+            self._advance()
 
     def _look(self, evaluation: Evaluation) -> None:
-        """Whether a child is measured further, and what pymoo is told of it if not."""
+        """Add a pending child to those to measure further, or with its objectives to the finished ones."""
         genome = evaluation.genome
         self._looks[genome] += 1
         values = self._scaled(evaluation)
         if rank(evaluation) != math.inf:
             if self._looks[genome] == len(self._rungs()):
                 self._measured[genome] = evaluation
-            elif (lost := self._lost(evaluation)) is None:
+            elif (quality := self._losing_quality(evaluation)) is None:
                 self._racing.append(evaluation)
                 return
             else:
-                values = [_tamed(lost), *values[1:]]
+                values = [_compress(quality), *values[1:]]
         self._done.append((self._pending.pop(genome), values))
         del self._looks[genome]
 
-    def _lost(self, evaluation: Evaluation) -> float | None:
-        """Expected quality of a child that has lost against a member of the population; None while it has not."""
+    def _losing_quality(self, evaluation: Evaluation) -> float | None:
+        """Return the expected quality of a child that lost against a member of the population; None if it did not."""
         _, *costs = self.point(evaluation)
         same = [e for e in self._measured.values() if e.draw == evaluation.draw]
         rivals = [e for e in same if all(a <= b for a, b in zip(self.point(e)[1:], costs, strict=True))]
@@ -217,8 +213,8 @@ class NSGA2Searcher(Searcher):
             return None
         return best.quality + float(np.mean(losses[1] - losses[0]))
 
-    def _tell(self) -> None:
-        """Hand what is done to pymoo, and see what survives."""
+    def _advance(self) -> None:
+        """Give finished children to pymoo, and learn from their survival."""
         children = Population.create(*(child for child, _ in self._done))
         table = np.array([values for _, values in self._done])
         self._done = []
@@ -228,15 +224,15 @@ class NSGA2Searcher(Searcher):
         self.mutation.learn((Genome.of(x) for x in children.get("X")), survivors)
         self._measured = {genome: e for genome, e in self._measured.items() if genome in survivors}
 
-    def _renew(self, found: dict[Genome, Evaluation]) -> None:
-        """New values of members of the population, which then compete again."""
-        if not found:
+    def _renew(self, evaluations: dict[Genome, Evaluation]) -> None:
+        """Set new objectives of members of the population, and sort it again."""
+        if not evaluations:
             return
         algorithm = self._algorithm
         for member, genome in zip(algorithm.pop, self._population(), strict=True):
-            if genome in found:
-                member.set("F", np.array(self._scaled(found[genome])))
-        self._measured |= {genome: e for genome, e in found.items() if rank(e) != math.inf}
+            if genome in evaluations:
+                member.set("F", np.array(self._scaled(evaluations[genome])))
+        self._measured |= {genome: e for genome, e in evaluations.items() if rank(e) != math.inf}
         algorithm.pop = algorithm.survival.do(
             self._problem,
             algorithm.pop,
@@ -246,19 +242,19 @@ class NSGA2Searcher(Searcher):
         )
 
     def adopt(self, evaluations: list[Evaluation]) -> None:
-        """Take in what an earlier session measured, beyond the generations that could be repeated."""
+        """Learn from measurements of an earlier session beyond the generations that could be repeated."""
         self._draw = max((e.draw for e in evaluations), default=0)
-        own = {e.genome: e for e in evaluations if e.draw == self._draw and self.space.feasible(e.genome)}
-        individuals = Population.new("X", np.array([g.levels for g in own], dtype=np.int64)) if own else []
-        self._done = [(i, self._scaled(e)) for i, e in zip(individuals, own.values(), strict=True)]
+        usable = {e.genome: e for e in evaluations if e.draw == self._draw and self.space.feasible(e.genome)}
+        individuals = Population.new("X", np.array([g.levels for g in usable], dtype=np.int64)) if usable else []
+        self._done = [(i, self._scaled(e)) for i, e in zip(individuals, usable.values(), strict=True)]
         if self._done:
-            self._tell()
+            self._advance()
 
     def _scaled(self, evaluation: Evaluation) -> list[float]:
         if rank(evaluation) == math.inf:
             return [WORST] * len(self.objectives)
         quality, *costs = self.point(evaluation)
-        return [_tamed(quality), *costs]
+        return [_compress(quality), *costs]
 
     def report(self) -> dict[str, float]:
         return {f"move {name}": share for name, share in self.mutation.choice.probabilities.items()}
@@ -275,6 +271,6 @@ class NSGA3Searcher(NSGA2Searcher):
         return NSGA3(ref_dirs=get_reference_directions("das-dennis", objectives, n_partitions=steps), **arguments)
 
 
-def _tamed(quality: float) -> float:
-    """Monotone, so dominance is untouched; the square root keeps crowding from favouring ruined candidates."""
+def _compress(quality: float) -> float:
+    """Return the square root, which keeps dominance, but reduces the crowding distance of bad candidates."""
     return math.sqrt(max(quality, 0.0))

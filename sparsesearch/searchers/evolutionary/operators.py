@@ -1,4 +1,4 @@
-"""Moves in a space; every one ends in `repair`, so children respect all limits exactly."""
+"""Moves in a space; every one ends in `repair`, so children meet all limits exactly."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ from sparsesearch.space.cost import cost_index
 from sparsesearch.space.repair import fill, repair
 
 Move = Callable[[Space, Genome, np.random.Generator], Genome]
-# Draws of a move before another one takes over.
-TRIES = 20
-# What a transfer between kinds keeps: every kind of unit changes it.
-CURRENCY = cost_index("nonzeros")
+# Draws of a move before another move is made instead.
+MAX_DRAWS = 20
+# Column of the cost that a transfer between kinds preserves; every kind of unit changes it.
+TRANSFERRED_COST = cost_index("nonzeros")
 
 
 def moves(space: Space) -> dict[str, Move]:
-    """The moves that a space has, by name."""
-    found: dict[str, Move] = {"switch": partial(switch, full=False), "shift": shift}
+    """Return the moves that a space allows, by name."""
+    allowed: dict[str, Move] = {"switch": partial(switch, full=False), "shift": shift}
     if space.bounds:
-        found["switch to the limit"] = switch
+        allowed["switch to the limit"] = switch
     if np.bincount(space.blocks).max() > 1:
-        found["within a block"] = within_block
+        allowed["within a block"] = within_block
     if len(set(space.kinds)) > 1:
-        found["transfer"] = transfer
-    return found
+        allowed["transfer"] = transfer
+    return allowed
 
 
 def switch(space: Space, parent: Genome, rng: np.random.Generator, max_switches: int = 3, full: bool = True) -> Genome:
-    """EvoPress's level switch: one unit one level denser, another one sparser, min(U, U) of 1..`max_switches` times.
+    """Make EvoPress's level switch: one unit a level denser, another one sparser, min(U, U) of 1..`max_switches` times.
 
-    What the two steps do not balance exactly, `repair` does. Never returns the parent where another feasible genome is
-    one move away.
+    `repair` corrects the imbalance of the two steps. Returns the parent only if no feasible genome is one step away.
 
     Args:
         full: grow the child up to the limits.
     """
-    for _ in range(TRIES):
-        child = _switched(space, parent, rng, max_switches, np.ones(len(parent), dtype=bool))
+    for _ in range(MAX_DRAWS):
+        child = _switch_levels(space, parent, rng, max_switches, np.ones(len(parent), dtype=bool))
         child = fill(space, child, rng) if full else child
         if child != parent:
             return child
@@ -49,18 +48,18 @@ def switch(space: Space, parent: Genome, rng: np.random.Generator, max_switches:
 
 
 def within_block(space: Space, parent: Genome, rng: np.random.Generator) -> Genome:
-    """Level switches between units of one block; any switch where the block has none to make."""
+    """Make level switches between units of one block; any switch if no block has one."""
     blocks = np.flatnonzero(np.bincount(space.blocks) > 1)
-    for _ in range(TRIES):
-        child = _switched(space, parent, rng, 3, space.blocks == rng.choice(blocks))
+    for _ in range(MAX_DRAWS):
+        child = _switch_levels(space, parent, rng, 3, space.blocks == rng.choice(blocks))
         if child != parent:
             return child
     return switch(space, parent, rng, full=False)
 
 
-def _switched(space: Space, parent: Genome, rng: np.random.Generator, most: int, among: Bools) -> Genome:
+def _switch_levels(space: Space, parent: Genome, rng: np.random.Generator, max_switches: int, among: Bools) -> Genome:
     levels = parent.levels.astype(np.int64)
-    for _ in range(min(rng.integers(1, most + 1), rng.integers(1, most + 1))):
+    for _ in range(min(rng.integers(1, max_switches + 1), rng.integers(1, max_switches + 1))):
         _switch_once(space, levels, rng, among)
     return repair(space, Genome.of(levels), rng)
 
@@ -81,33 +80,33 @@ def _switch_once(space: Space, levels: Ints, rng: np.random.Generator, among: Bo
 
 
 def transfer(space: Space, parent: Genome, rng: np.random.Generator) -> Genome:
-    """One unit denser, and units of another kind sparser until the weights that this brought are paid for."""
-    for _ in range(TRIES):
+    """Make one unit a level denser, and units of another kind sparser until the number of weights is the parent's."""
+    for _ in range(MAX_DRAWS):
         levels = parent.levels.astype(np.int64)
         up = rng.choice(np.flatnonzero(levels)) if levels.any() else None
         if up is None:
             break
         levels[up] -= 1
         kind = rng.choice(np.unique(space.kinds[space.kinds != space.kinds[up]]))
-        _pay(space, levels, parent, rng, space.kinds == kind)
+        _compensate(space, levels, parent, rng, space.kinds == kind)
         child = repair(space, Genome.of(levels), rng)
         if child != parent:
             return child
     return shift(space, parent, rng)
 
 
-def _pay(space: Space, levels: Ints, parent: Genome, rng: np.random.Generator, among: Bools) -> None:
-    """Make random units sparser, at most as many as there are, until the weights are no more than the parent's."""
-    budget = space.costs.totals(parent.levels)[CURRENCY]
+def _compensate(space: Space, levels: Ints, parent: Genome, rng: np.random.Generator, among: Bools) -> None:
+    """Make random units a level sparser, each at most once, until the weights are no more than the parent's."""
+    budget = space.costs.totals(parent.levels)[TRANSFERRED_COST]
     for unit in rng.permutation(np.flatnonzero(among & (levels < space.max_levels))):
-        if space.costs.totals(levels)[CURRENCY] <= budget:
+        if space.costs.totals(levels)[TRANSFERRED_COST] <= budget:
             return
         levels[unit] += 1
 
 
 def shift(space: Space, parent: Genome, rng: np.random.Generator) -> Genome:
-    """Move one to four random units by a level or two, all in one direction, so that the size changes."""
-    for _ in range(TRIES):
+    """Move one to four random units by one or two levels, all in one direction, so that the size changes."""
+    for _ in range(MAX_DRAWS):
         levels = parent.levels.astype(np.int64)
         units = rng.choice(len(levels), size=min(len(levels), int(rng.integers(1, 5))), replace=False)
         levels[units] += rng.choice([-1, 1]) * rng.integers(1, 3, size=len(units))
@@ -118,7 +117,7 @@ def shift(space: Space, parent: Genome, rng: np.random.Generator) -> Genome:
 
 
 def _any_neighbour(space: Space, parent: Genome, rng: np.random.Generator) -> Genome:
-    """A feasible genome one step away, or the parent where there is none."""
+    """Return a feasible genome one step away, or the parent if there is none."""
     steps = [(unit, step) for unit in range(len(parent)) for step in (1, -1)]
     for choice in rng.permutation(len(steps)):
         unit, step = steps[choice]
@@ -130,6 +129,6 @@ def _any_neighbour(space: Space, parent: Genome, rng: np.random.Generator) -> Ge
 
 
 def cross(space: Space, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
-    """A child that takes every block from one of two parents at random."""
+    """Return a child that takes every block from one of two parents at random."""
     from_a = rng.random(int(space.blocks.max()) + 1) < 0.5
     return repair(space, Genome.of(np.where(from_a[space.blocks], a.levels, b.levels)), rng)
