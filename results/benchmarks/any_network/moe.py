@@ -73,8 +73,8 @@ def train(args: argparse.Namespace, directory: Path) -> None:
 
 
 def recipe(args: argparse.Namespace, model: Path, seed: int) -> dict[str, Any]:
-    calibration = {"source": str(args.text / "calib.txt"), "sequences": 256, "length": LENGTH}
-    selection = {"source": str(args.text / "train.txt"), "sequences": 256, "length": LENGTH}
+    calibration = {"source": str(args.text / "calib.txt"), "sequences": args.sequences, "length": LENGTH}
+    selection = {"source": str(args.text / "train.txt"), "sequences": args.sequences, "length": LENGTH}
     return {
         "model": {"id": str(model)},
         "units": [{"kind": "experts", "min_kept": "25%", "levels": 8}],
@@ -87,7 +87,7 @@ def recipe(args: argparse.Namespace, model: Path, seed: int) -> dict[str, Any]:
             "evals": args.evals,
             "options": {"tokens": 4096, "population": 48},
         },
-        "executor": {"kind": "ray", "workers": 2},
+        "executor": {"kind": args.executor, "workers": 2},
     }
 
 
@@ -123,6 +123,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pruner", default="reap")
     parser.add_argument("--evals", type=int, default=600)
+    parser.add_argument("--sequences", type=int, default=256, help="of 128 tokens, for calibration and for selection")
+    parser.add_argument("--executor", choices=["ray", "local"], default="ray")
     args = parser.parse_args()
     args.runs = args.runs.resolve()
     args.runs.mkdir(parents=True, exist_ok=True)

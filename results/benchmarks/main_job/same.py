@@ -1,6 +1,8 @@
-"""One search five times: local, one Ray worker, two, and two killed half-way and resumed with one; compares archives.
+"""One search four times: local, one Ray worker, two, and two killed half-way and resumed with one; compares archives.
 
 python results/benchmarks/main_job/same.py --model MODEL_DIR --text TEXT_DIR --runs RUNS_DIR
+
+Prints a table row each with the SHA-256 of archive.jsonl. `--ways` takes some of them only.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+WAYS = {"local": ["--executor", "local"], "ray-1": ["--workers", "1"], "ray-2": ["--workers", "2"]}
 COMMAND = [sys.executable, "-c", "from sparsesearch.cli import main; main()"]
 
 
@@ -29,6 +32,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--evals", type=int, default=80)
+    parser.add_argument("--ways", nargs="+", choices=[*WAYS, "killed"], default=[*WAYS, "killed"])
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
     recipe = {
@@ -44,16 +48,19 @@ def main() -> None:
     path.write_text(yaml.safe_dump(recipe))
     search = [*COMMAND, "search", str(path), "--results", str(args.runs)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    for name, options in {
-        "local": ["--executor", "local"],
-        "ray-1": ["--workers", "1"],
-        "ray-2": ["--workers", "2"],
-    }.items():
-        subprocess.run([*search, "--name", name, *options], check=True, **quiet)
-        print(f"| {name} | {digest(args.runs / name / 'archive.jsonl')} |", flush=True)
+    for name, options in WAYS.items():
+        if name in args.ways:
+            subprocess.run([*search, "--name", name, *options], check=True, **quiet)
+            print(f"| {name} | {digest(args.runs / name / 'archive.jsonl')} |", flush=True)
+    if "killed" not in args.ways:
+        return
     archive = args.runs / "killed" / "archive.jsonl"
     process = subprocess.Popen([*search, "--name", "killed", "--workers", "2"], **quiet)
-    while not (archive.exists() and archive.read_bytes().count(b"\n") >= args.evals // 2):
+    while True:
+        ended = process.poll() is not None
+        if archive.exists() and archive.read_bytes().count(b"\n") >= args.evals // 2:
+            break
+        assert not ended, "the search failed"
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
