@@ -26,7 +26,7 @@ from sparsesearch.runs.results import RunResults
 PRUNERS = ("random", "magnitude", "wanda", "gblm", "taylor", "sparsegpt")
 ALLOCATIONS = ("uniform", "erk", "lamp", "owl", "block_influence", "alpha_pruning")
 SPARSITIES = (50, 60, 70, 80)
-LENGTH, WINDOWS = 256, 64
+LENGTH = 256
 OPTIONS = {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192]}
 
 
@@ -45,7 +45,7 @@ def recipe(args: argparse.Namespace, pruner: str, sparsity: int) -> dict[str, An
             role: {"source": str(args.text / name), "sequences": args.sequences, "length": LENGTH, "take": take}
             for role, (name, take) in data.items()
         },
-        "search": {"searcher": "random", "evals": 1, "final": 1} if pattern else options,
+        "search": {"searcher": "random", "evals": 2, "final": 1} if pattern else options,
         "executor": {"kind": args.executor, "workers": 2},
     }
 
@@ -63,7 +63,7 @@ def rows(args: argparse.Namespace, pruner: str) -> Any:
         results = searched(args, pruner, sparsity)
         if measure is None:
             # All runs of a pruner have the same units and level store.
-            measure = TextMeasure(results, args.text, args.runs, WINDOWS, LENGTH, 8)
+            measure = TextMeasure(results, args.text, args.runs, args.windows, LENGTH, 8)
             statistics = Path(measure.opened.setup.statistics)
             needs = {need for name in ALLOCATIONS for need in allocation(name).needs}
             model, network = measure.supernet.apply(measure.space.dense), measure.supernet.network
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sparsities", type=int, nargs="+", default=list(SPARSITIES), help="percent, with `any`")
     parser.add_argument("--sequences", type=int, default=256, help="of 256 tokens, for calibration and for selection")
+    parser.add_argument("--windows", type=int, default=64, help="of valid.txt, 256 tokens each")
     parser.add_argument("--executor", choices=["ray", "local"], default="ray")
     args = parser.parse_args()
     args.runs = args.runs.resolve()

@@ -75,7 +75,9 @@ def main() -> None:
     rows = []
     for name in args.searchers.split(","):
         command = [sys.executable, __file__, *sys.argv[1:], "--searchers", name, "--own"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
         args.out.write_text(json.dumps(rows, indent=1))

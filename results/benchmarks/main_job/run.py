@@ -28,7 +28,6 @@ from sparsesearch.space import Genome, Limit
 from sparsesearch.space.sampling import uniform_at_limits, uniform_variants
 
 LENGTH = 256
-KL_WINDOWS = 64  # 16,384 tokens
 
 
 def recipe_sparsity(args: argparse.Namespace, seed: int, sparsity: int, generations: int) -> dict[str, Any]:
@@ -105,8 +104,7 @@ def run_or_open(recipe: dict[str, Any], name: str, runs: Path) -> RunResults:
 
 
 class Measure:
-    """Measures KL on the first 16,384 tokens of a text, or all it has, and perplexity on the first windows of the
-    report texts."""
+    """Measures KL on the first windows of a text (16,384 tokens), and perplexity on those of the report texts."""
 
     def __init__(self, results: RunResults, args: argparse.Namespace) -> None:
         opened = open_run(results)
@@ -118,7 +116,7 @@ class Measure:
         }
         self.kl = {}
         for name in ("calib", "valid") if args.part == "sparsity" else ("valid",):
-            tokens = text_windows(tokenizer, args.text / f"{name}.txt", LENGTH)[:KL_WINDOWS]
+            tokens = text_windows(tokenizer, args.text / f"{name}.txt", LENGTH)[: args.kl_windows]
             network = self.supernet.network
             samples = Samples({"input_ids": tokens})
             teacher = Teacher.create(args.runs / f"teacher-{name}", samples, network.output_shape(LENGTH))
@@ -195,6 +193,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, nargs="+", default=[90, 80, 70, 60, 50, 40, 30], help="percent kept")
     parser.add_argument("--evals", type=int, default=400)
     parser.add_argument("--windows", type=int, default=256, help="of 256 tokens, from the start of each report text")
+    parser.add_argument("--kl-windows", type=int, default=64, help="of 256 tokens, for KL")
     parser.add_argument("--calibration", type=int, help="windows; 512 for sparsity and 384 else, if not given")
     parser.add_argument("--selection", type=int, help="windows; 256 for sparsity and 160 else, if not given")
     parser.add_argument("--executor", choices=["ray", "local"], default="ray")
