@@ -30,6 +30,7 @@ from sparsesearch.models import load_tokenizer
 from sparsesearch.models.load import DEMO
 
 ROOT = Path(__file__).parents[1] / "results" / "benchmarks"
+RESNETS = ROOT / "any_network"  # where the factory is
 WIDTHS = ROOT / "search_efficiency" / "widths.yaml"
 # Keys that make a recipe of the folder small enough to run for a moment.
 SMALL = {
@@ -399,7 +400,7 @@ def test_curves_of_images(cnn: Path, images: Path, work: Path) -> None:
     keys = {"training.batch": 8, "data.training": training}
     test = ("--test", images / "test.parquet", "--test-sequences", 16, "--out", work / "image-curves.json")
     wanted = ("--methods", "full", "--tokens", "0,16", "--set", json.dumps(keys))
-    printed = script("recovery/curves.py", "--run", run, *wanted, *test, cwd=ROOT / "any_network")
+    printed = script("recovery/curves.py", "--run", run, *wanted, *test, cwd=RESNETS)
     assert all(0 <= row["accuracy"] <= 1 for row in rows_of(work / "image-curves.json", printed))
 
 
@@ -415,7 +416,7 @@ def test_magnitude_baselines_keep_as_many_weights(work: Path, main_job: Path, te
     rows = rows_of(work / "magnitude.json", script("recovery/baselines.py", "--run", run, "--tokens", 5120, *data, *test))
     assert len(rows) == 3
     assert len({row["weights"] for row in rows}) == 1
-    cells = table_of(script("bilevel/table.py", work / "magnitude.json"))
+    cells = table_of(script("recovery/table.py", work / "magnitude.json"))
     assert [row[0] for row in cells[2:]] == [row["method"] for row in rows]
 
 
@@ -474,7 +475,7 @@ def test_networks_are_trained_from_scratch(cnn: Path, images: Path, work: Path) 
     data = ("--training", images / "training.parquet", "--sequences", 32, "--test", images / "test.parquet")
     wanted = ("--sizes", "60", "--images", 32, "--batch", 16, "--test-sequences", 16, "--out", work / "scratch.json")
     run = cnn / "resnet8-channels-obs-60-s0"
-    (row,) = rows_of(work / "scratch.json", script("supernet/scratch.py", "--run", run, *data, *wanted))
+    (row,) = rows_of(work / "scratch.json", script("supernet/scratch.py", "--run", run, *data, *wanted, cwd=RESNETS))
     assert 0 <= row["accuracy"] <= 1
 
 

@@ -64,7 +64,7 @@ def rows(args: argparse.Namespace, pruner: str) -> Any:
         if measure is None:
             # All runs of a pruner have the same units and level store.
             measure = TextMeasure(results, args.text, args.runs, args.windows, LENGTH, 8)
-            statistics = Path(measure.opened.setup.statistics)
+            statistics = next((args.runs / ".cache" / "statistics").glob("*/block-000.safetensors")).parent
             needs = {need for name in ALLOCATIONS for need in allocation(name).needs}
             model, network = measure.supernet.apply(measure.space.dense), measure.supernet.network
             evidence = measure_evidence(model, network, measure.space, needs, statistics, Path())

@@ -132,14 +132,18 @@ def prepare_recovery(
 
 
 def _changed_parts(before: RunConfig, after: RunConfig) -> list[str]:
-    """Return the parts of a recipe that differ, without those that a recovery may change; threads decide last bits."""
+    """Return the parts of a recipe that differ, without those that a recovery may change."""
     names = []
     old, new = before.model_dump(), after.model_dump()
     for section, value in old.items():
         if section == "data":
             names += [f"data.{key}" for key in value if value[key] != new["data"][key]]
         elif section == "executor":
-            names += [f"executor.{key}" for key in ("threads", "device") if value[key] != new[section][key]]
+            # Of an executor, threads and device decide the last bits of every number.
+            numerics = ("threads", "device")
+            names += [
+                f"executor.{key}" for key in numerics if getattr(before.executor, key) != getattr(after.executor, key)
+            ]
         elif value != new[section]:
             names.append(section)
     return [name for name in names if name not in CHANGEABLE]
