@@ -24,7 +24,7 @@ from sparsesearch.engine.job import Job
 from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.phases.measuring import Call
 from sparsesearch.engine.phases.rounds import Search
-from sparsesearch.engine.workers.results import Measured
+from sparsesearch.engine.workers.worker import Measured
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger
 from sparsesearch.runs.progress import Reporter

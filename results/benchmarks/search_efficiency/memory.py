@@ -17,8 +17,7 @@ import numpy as np
 from sparsesearch.config import load_config
 from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.reopen import open_run
-from sparsesearch.engine.workers.results import Measured
-from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.engine.workers.worker import Measured, Worker
 from sparsesearch.evaluation.evaluator import minibatch
 from sparsesearch.runs.results import RunResults
 from sparsesearch.space.sampling import random_genome

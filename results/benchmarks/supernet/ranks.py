@@ -21,8 +21,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.reopen import open_run
-from sparsesearch.engine.workers.results import Measured
-from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.engine.workers.worker import Measured, Worker
 from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
