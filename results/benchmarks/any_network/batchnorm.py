@@ -1,9 +1,9 @@
 """What to do with batch normalisation after pruning: nothing, replace its statistics, or move them.
 
-    python results/benchmarks/any_network/batchnorm.py --run RUNS_DIR/resnet56-channels-obs-s0 --images CIFAR_DIR
+    python results/benchmarks/any_network/batchnorm.py --run RUNS_DIR/resnet56-channels-obs-75-s0 --images CIFAR_DIR
 
-Uniform channels at three sizes of a finished run of cnn.py; accuracy on the first 2,000 test images, for statistics
-from 64, 256 and 1,024 calibration images. Prints a Markdown table.
+Uniform channels at four sizes of a finished run of cnn.py; accuracy on the first 2,000 test images (`--test-images`),
+for statistics from 64, 256 and 1,024 calibration images. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cnn import HERE, IMAGE
 import sparsesearch as ss
 from sparsesearch.config import DataConfig
 from sparsesearch.data.images import image_samples
+from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.evaluation import accuracy
 from sparsesearch.evaluation.batchnorm import RunningStatistics, reestimate
@@ -32,15 +33,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--test-images", type=int, default=2000, help="the first ones of test.parquet")
     args = parser.parse_args()
     run, images = args.run.resolve(), args.images.resolve()
     os.chdir(HERE)
     torch.set_num_threads(2)
     results = ss.Run.open(run).results
-    supernet, space = open_run(results).supernet, results.space
+    supernet, space = open_run(results, TRUSTED).supernet, results.space
     task, calibration = supernet.network.task, results.run.samples("calibration")
     source = str(images / "test.parquet")
-    test = image_samples(DataConfig(source=source, sequences=2000, take="first", image=IMAGE), None, "test")  # type: ignore[arg-type]
+    data = DataConfig(source=source, sequences=args.test_images, take="first", image=IMAGE)  # type: ignore[arg-type]
+    test = image_samples(data, None, "test")
 
     def measured(model: Any) -> str:
         return f"{accuracy(model, task, test, 250):.1%}"

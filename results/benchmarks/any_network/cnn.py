@@ -5,7 +5,7 @@
 
 MODELS_DIR holds resnet{20,56}-cifar10.safetensors, CIFAR_DIR train.parquet and test.parquet. Calibration images come
 from the first half of the training images, selection images from the second; accuracy is on the first 4,000 test
-images. One JSON line a result goes to RUNS_DIR/cnn.jsonl.
+images (`--test-images`). One JSON line a result goes to RUNS_DIR/cnn.jsonl.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sparsesearch.allocation import allocation_named, densities_by_name, genome_
 from sparsesearch.allocation.measured_evidence import measure_evidence
 from sparsesearch.config import DataConfig
 from sparsesearch.data.images import image_samples
+from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.reopen import ReopenedRun, open_run
 from sparsesearch.evaluation import accuracy
 from sparsesearch.space import Genome, Limit
@@ -33,7 +34,6 @@ from sparsesearch.space.sampling import uniform_at_limits
 
 HERE = Path(__file__).parent
 IMAGE = {"size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-TEST = 4000
 ALLOCATIONS = ("erk", "lamp", "global_magnitude")
 TARGETS = {"channels": [75, 60, 50], "sparsity": [80, 90, 95]}
 
@@ -46,14 +46,15 @@ def halves(images: Path, runs: Path) -> dict[str, str]:
         path = runs / f"{role}.parquet"
         if not path.exists():
             table = table or parquet.read_table(images / "train.parquet")
-            parquet.write_table(table.slice(i * 25_000, 25_000), path)
+            half = table.num_rows // 2
+            parquet.write_table(table.slice(i * half, half), path)
         found[role] = str(path)
     return found
 
 
 def recipe(args: argparse.Namespace, depth: int, seed: int, limit: str) -> dict[str, Any]:
     data = {
-        role: {"source": source, "sequences": 1024 if role == "calibration" else 512, "image": IMAGE}
+        role: {"source": source, "sequences": getattr(args, role), "image": IMAGE}
         for role, source in halves(args.images, args.runs).items()
     }
     channels = args.part == "channels"
@@ -75,7 +76,7 @@ def recipe(args: argparse.Namespace, depth: int, seed: int, limit: str) -> dict[
             "seeds": list(ALLOCATIONS),
             "options": {"tokens": 256, "population": 32, "sizes": 4},
         },
-        "executor": {"kind": "ray", "workers": 2},
+        "executor": {"kind": args.executor, "workers": 2},
     }
 
 
@@ -102,6 +103,10 @@ def main() -> None:
     parser.add_argument("--targets", type=int, nargs="+", help="percent; of the part's own where not given")
     parser.add_argument("--evals", type=int, default=300)
     parser.add_argument("--pruner", help="obs for channels and sparsegpt for sparsity where not given")
+    parser.add_argument("--calibration", type=int, default=1024, help="images")
+    parser.add_argument("--selection", type=int, default=512, help="images")
+    parser.add_argument("--test-images", type=int, default=4000, help="the first ones of test.parquet")
+    parser.add_argument("--executor", choices=["ray", "local"], default="ray")
     args = parser.parse_args()
     args.runs = args.runs.resolve()
     args.runs.mkdir(parents=True, exist_ok=True)
@@ -109,7 +114,8 @@ def main() -> None:
     os.chdir(HERE)  # where workers look for the factory
     torch.set_num_threads(2)
     source = str(args.images / "test.parquet")
-    test = image_samples(DataConfig(source=source, sequences=TEST, take="first", image=IMAGE), None, "test")  # type: ignore[arg-type]
+    data = DataConfig(source=source, sequences=args.test_images, take="first", image=IMAGE)  # type: ignore[arg-type]
+    test = image_samples(data, None, "test")
     with (args.runs / "cnn.jsonl").open("a") as out:
         for depth, target in itertools.product(args.depths, args.targets or TARGETS[args.part]):
             known: dict[str, Any] = {}
@@ -130,7 +136,7 @@ def row(args: argparse.Namespace, depth: int, seed: int, target: int, test: Any,
         run = ss.Run.open(args.runs / name)
     else:
         run = ss.search(given, name=name, results=args.runs, quiet=True)
-    opened = open_run(run.results)
+    opened = open_run(run.results, TRUSTED)
     task, space = opened.supernet.network.task, run.results.space
 
     def measured(genome: Genome) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sparsesearch.data import Samples
+from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.evaluation import Evaluator, Teacher, perplexity
 from sparsesearch.export.measuring.quality import text_windows
@@ -34,17 +35,18 @@ class TextMeasure:
     def __init__(self, results: Any, text: Path, work: Path, windows: int, length: int, batch: int) -> None:
         """
         Args:
-            windows: of valid.txt for KL to dense; perplexity is on the first 128 of wikitext2-test.txt.
+            windows: of valid.txt for KL to dense, or as many as it has; perplexity is on the first 128 of
+                wikitext2-test.txt.
             work: directory for what the dense model puts out.
         """
-        self.opened, self.space, self.batch = open_run(results), results.space, batch
+        self.opened, self.space, self.batch = open_run(results, TRUSTED), results.space, batch
         self.supernet = self.opened.supernet
         tokenizer, network = load_tokenizer(self.opened.launch.source.directory), self.supernet.network
         valid = text_windows(tokenizer, text / "valid.txt", length)[:windows]
         teacher = Teacher.create(work / "teacher", Samples({"input_ids": valid}), network.output_shape(length))
-        teacher.fill(self.supernet.apply(self.space.dense), network.task, 0, windows, batch)
+        teacher.fill(self.supernet.apply(self.space.dense), network.task, 0, len(valid), batch)
         self.evaluator = Evaluator(self.supernet, teacher, network.task, batch)
-        self.windows = np.arange(windows)
+        self.windows = np.arange(len(valid))
         self.test = text_windows(tokenizer, text / "wikitext2-test.txt", length)[:128]
 
     def __call__(self, genome: Genome) -> dict[str, float]:

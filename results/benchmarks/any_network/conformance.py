@@ -89,7 +89,7 @@ def family(name: str, work: Path) -> None:
 def traced(name: str, work: Path) -> None:
     module = make(name)
     run = ss.search(module, RECIPE, data={"calibration": IMAGES[:8], "selection": IMAGES[8:]}, results=work, quiet=True)
-    sliced, space = open_run(run.results, module).supernet, run.results.space
+    sliced, space = run.reopened.supernet, run.results.space
     in_place = StitchedSupernet(make(name), sliced.network, space, sliced.composer.files, "in_place")
 
     def outputs(model: Any) -> torch.Tensor:

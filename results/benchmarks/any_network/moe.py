@@ -23,7 +23,7 @@ import sparsesearch as ss
 from sparsesearch.space import Limit
 from sparsesearch.space.sampling import uniform_at_limits
 
-LENGTH, WINDOWS, BATCH, PEAK_LR = 128, 128, 32, 3e-3
+LENGTH, PEAK_LR = 128, 3e-3
 EXPERTS = 8
 KEPT = (7, 6, 5, 4, 3)
 
@@ -57,7 +57,7 @@ def train(args: argparse.Namespace, directory: Path) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=args.steps, pct_start=0.05)
     generator = torch.Generator().manual_seed(0)
     for step in range(args.steps):
-        starts = torch.randint(len(tokens) - LENGTH, (BATCH,), generator=generator)
+        starts = torch.randint(len(tokens) - LENGTH, (args.batch,), generator=generator)
         batch = torch.stack([tokens[s : s + LENGTH] for s in starts])
         loss = model(input_ids=batch, labels=batch).loss
         loss.backward()
@@ -73,8 +73,8 @@ def train(args: argparse.Namespace, directory: Path) -> None:
 
 
 def recipe(args: argparse.Namespace, model: Path, seed: int) -> dict[str, Any]:
-    calibration = {"source": str(args.text / "calib.txt"), "sequences": 256, "length": LENGTH}
-    selection = {"source": str(args.text / "train.txt"), "sequences": 256, "length": LENGTH}
+    calibration = {"source": str(args.text / "calib.txt"), "sequences": args.sequences, "length": LENGTH}
+    selection = {"source": str(args.text / "train.txt"), "sequences": args.sequences, "length": LENGTH}
     return {
         "model": {"id": str(model)},
         "units": [{"kind": "experts", "min_kept": "25%", "levels": 8}],
@@ -87,7 +87,7 @@ def recipe(args: argparse.Namespace, model: Path, seed: int) -> dict[str, Any]:
             "evals": args.evals,
             "options": {"tokens": 4096, "population": 48},
         },
-        "executor": {"kind": "ray", "workers": 2},
+        "executor": {"kind": args.executor, "workers": 2},
     }
 
 
@@ -97,11 +97,11 @@ def rows(args: argparse.Namespace, model: Path, seed: int) -> Any:
         results = ss.Run.open(args.runs / name).results
     else:
         results = ss.search(recipe(args, model, seed), name=name, results=args.runs, quiet=True).results
-    space, measure = results.space, TextMeasure(results, args.text, args.runs, WINDOWS, LENGTH, 16)
+    space, measure = results.space, TextMeasure(results, args.text, args.runs, args.windows, LENGTH, 16)
     yield {"run": name, "kept": EXPERTS, "uniform": measure(space.dense)}
     kinds = {u.kind for u in space.units}
     expert = (space.dense_costs["params"] - space.costs.named(space.smallest.levels)["params"]) // (EXPERTS - 2)
-    for kept in KEPT:
+    for kept in args.kept:
         limit = Limit.parse(f"params<={space.dense_costs['params'] - (EXPERTS - kept) * expert}")
         inside = [e for e in results.front if space.with_limits([limit]).feasible(e.genome)]
         uniform = uniform_at_limits(space.with_limits([limit]), kinds)
@@ -120,9 +120,14 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=32, help="windows of a training step")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--kept", type=int, nargs="+", default=list(KEPT), help="experts a layer, at most")
     parser.add_argument("--pruner", default="reap")
     parser.add_argument("--evals", type=int, default=600)
+    parser.add_argument("--sequences", type=int, default=256, help="of 128 tokens, for calibration and for selection")
+    parser.add_argument("--windows", type=int, default=128, help="of valid.txt, 128 tokens each")
+    parser.add_argument("--executor", choices=["ray", "local"], default="ray")
     args = parser.parse_args()
     args.runs = args.runs.resolve()
     args.runs.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
     python results/benchmarks/any_network/pruners.py any|2:4 --model MODEL_DIR --text TEXT_DIR --runs RUNS_DIR
 
-One level store a pruner, from 65,536 tokens of calib.txt. A search is `evolution`, 16 children a generation, at
+One level store a pruner, from 65,536 tokens of calib.txt (`--sequences`). A search is `evolution`, 16 children a generation, at
 one sparsity (1,024 tokens each, 8,192 for the best two and their parent), on windows of train.txt. KL to dense on the
 first 16,384 tokens of valid.txt and perplexity on the first 128 windows of wikitext2-test.txt go to
 RUNS_DIR/pruners.jsonl, one line a pruner and sparsity.
@@ -26,12 +26,12 @@ from sparsesearch.runs.results import RunResults
 PRUNERS = ("random", "magnitude", "wanda", "gblm", "taylor", "sparsegpt")
 ALLOCATIONS = ("uniform", "erk", "lamp", "owl", "block_influence", "alpha_pruning")
 SPARSITIES = (50, 60, 70, 80)
-LENGTH, WINDOWS = 256, 64
+LENGTH = 256
 OPTIONS = {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192]}
 
 
 def recipe(args: argparse.Namespace, pruner: str, sparsity: int) -> dict[str, Any]:
-    data = {"calibration": ("calib.txt", 256, "first"), "selection": ("train.txt", 256, "spread")}
+    data = {"calibration": ("calib.txt", "first"), "selection": ("train.txt", "spread")}
     pattern = None if args.pattern == "any" else args.pattern
     chosen = OPTIONS | {"generations": args.generations}
     options = {"searcher": "evolution", "options": chosen, "seed": args.seed, "final": 1}
@@ -42,11 +42,11 @@ def recipe(args: argparse.Namespace, pruner: str, sparsity: int) -> dict[str, An
         "objectives": ["kl", "nonzeros"],
         "limits": [] if pattern else [f"sparsity>={sparsity}%"],
         "data": {
-            role: {"source": str(args.text / name), "sequences": count, "length": LENGTH, "take": take}
-            for role, (name, count, take) in data.items()
+            role: {"source": str(args.text / name), "sequences": args.sequences, "length": LENGTH, "take": take}
+            for role, (name, take) in data.items()
         },
-        "search": {"searcher": "random", "evals": 1, "final": 1} if pattern else options,
-        "executor": {"kind": "ray", "workers": 2},
+        "search": {"searcher": "random", "evals": 2, "final": 1} if pattern else options,
+        "executor": {"kind": args.executor, "workers": 2},
     }
 
 
@@ -59,11 +59,11 @@ def searched(args: argparse.Namespace, pruner: str, sparsity: int) -> RunResults
 
 def rows(args: argparse.Namespace, pruner: str) -> Any:
     measure, evidence = None, None
-    for sparsity in SPARSITIES if args.pattern == "any" else (50,):
+    for sparsity in args.sparsities if args.pattern == "any" else (50,):
         results = searched(args, pruner, sparsity)
         if measure is None:
             # All runs of a pruner have the same units and level store.
-            measure = TextMeasure(results, args.text, args.runs, WINDOWS, LENGTH, 8)
+            measure = TextMeasure(results, args.text, args.runs, args.windows, LENGTH, 8)
             statistics = next((args.runs / ".cache" / "statistics").glob("*/block-000.safetensors")).parent
             needs = {need for name in ALLOCATIONS for need in allocation_named(name).needs}
             model, network = measure.supernet.apply(measure.space.dense), measure.supernet.network
@@ -92,6 +92,10 @@ def main() -> None:
     parser.add_argument("--allocations", nargs="+", default=list(ALLOCATIONS))
     parser.add_argument("--generations", type=int, default=10, help="of the search")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sparsities", type=int, nargs="+", default=list(SPARSITIES), help="percent, with `any`")
+    parser.add_argument("--sequences", type=int, default=256, help="of 256 tokens, for calibration and for selection")
+    parser.add_argument("--windows", type=int, default=64, help="of valid.txt, 256 tokens each")
+    parser.add_argument("--executor", choices=["ray", "local"], default="ray")
     args = parser.parse_args()
     args.runs = args.runs.resolve()
     args.runs.mkdir(parents=True, exist_ok=True)

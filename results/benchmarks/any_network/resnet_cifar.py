@@ -42,6 +42,11 @@ class ResNet(nn.Module):
         return logits
 
 
+def resnet8() -> nn.Module:
+    """The smallest, for trying scripts."""
+    return ResNet(8)
+
+
 def resnet20() -> nn.Module:
     return ResNet(20)
 

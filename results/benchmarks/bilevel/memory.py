@@ -20,9 +20,12 @@ import torch
 
 from sparsesearch.config import load_config
 from sparsesearch.engine import controller
+from sparsesearch.engine.job import Job
+from sparsesearch.engine.launch.learning_plan import memory_note
 from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.engine.phases import learning
 from sparsesearch.runs.progress import Reporter
+from sparsesearch.searchers.learned import LearnedTraits
 
 STEPS = 4
 
@@ -40,19 +43,20 @@ def one(args: argparse.Namespace, name: str) -> dict[str, Any]:
     given = {"model.id": args.model, "search.searcher": name, "executor.kind": "local", **data, **args.common}
     step = load_config(args.recipe, given).training.batch * 256 * 2
     launch = prepare(load_config(args.recipe, given | {"search.options": {"tokens": STEPS * step}}))
+    assert isinstance(launch.traits, LearnedTraits), f"{name} learns nothing"
     held: list[int] = []
-    own = learning.learn
+    learn = learning.learn
 
-    def watched(*given: Any) -> Any:
+    def watched(job: Job) -> learning.Learned:
         before = memory("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-        found = own(*given)
+        learned = learn(job)
         held.append(memory("VmHWM") - before)
-        return found
+        return learned
 
-    controller.learn = watched  # type: ignore[assignment]
+    controller.learn = watched
     controller.start(launch, args.results / f"memory-{name}", Reporter(quiet=True))
-    stated = learning.memory_note(launch.config, launch.network, launch.space, launch.samples)
+    stated = memory_note(launch.config, launch.traits, launch.network, launch.space, launch.samples)
     return {"searcher": name, "stated": stated.split(" SS411")[0], "held": f"{held[0] / 1e9:.2f} GB"}
 
 
@@ -71,7 +75,9 @@ def main() -> None:
     rows = []
     for name in args.searchers.split(","):
         command = [sys.executable, __file__, *sys.argv[1:], "--searchers", name, "--own"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
         args.out.write_text(json.dumps(rows, indent=1))

@@ -4,6 +4,7 @@
 
 The candidate and dense are exported in each form, loaded by `sparsesearch.load` and called without a cache on `--batch`
 samples of the run's selection data, interleaved, one CPU thread, processor time. Graphs are compared with dense graphs.
+`--forms` takes some forms only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import torch
 from transformers.utils import logging
 
 import sparsesearch as ss
-from sparsesearch.engine.reopen import open_run
+from sparsesearch.engine.launch.access import TRUSTED
+from sparsesearch.engine.reopen import ReopenedRun, open_run
 from sparsesearch.errors import SparseSearchError
 from sparsesearch.export import FORMS, export
 from sparsesearch.export.forms.graphs import GRAPHS
@@ -29,10 +31,10 @@ from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
 
-def written(results: RunResults, candidate: Evaluation, form: str, out: Path) -> dict[str, Any]:
+def written(opened: ReopenedRun, candidate: Evaluation, form: str, out: Path) -> dict[str, Any]:
     """The report of an export; the reason where the candidate cannot take the form."""
     try:
-        return export(open_run(results), candidate, out, form)
+        return export(opened, candidate, out, form)
     except SparseSearchError as error:
         return {"form": form, "refused": str(error)}
 
@@ -47,22 +49,23 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--pick", default="knee")
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS))
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     logging.disable_progress_bar()
     results, rows = RunResults(args.run), []
-    candidate, dense = results.pick(args.pick), results.pick("dense")
+    candidate, dense, opened = results.pick(args.pick), results.pick("dense"), open_run(results, TRUSTED)
     samples = results.run.samples("selection").rows(slice(0, args.batch))
     with tempfile.TemporaryDirectory() as directory:
         base: dict[str, Any] = {}
-        for form in FORMS:
-            found = written(results, candidate, form, Path(directory) / form)
+        for form in args.forms:
+            found = written(opened, candidate, form, Path(directory) / form)
             if "refused" in found:
                 rows.append(found)
                 continue
             kind = form if form in GRAPHS else "zeros"
             if kind not in base:
-                told = written(results, dense, kind, Path(directory) / f"dense-{kind}")
+                told = written(opened, dense, kind, Path(directory) / f"dense-{kind}")
                 base[kind] = told, ss.load(told["out"], torch.float32)
             told, whole = base[kind]
             model = ss.load(found["out"], torch.float32)

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     changes: dict[str, Any] = dict(parse_assignment(text) for text in args.changes)
-    launch = prepare(load_config(args.recipe, changes | {"limits": []}), searches=False)
+    launch = prepare(load_config(args.recipe, changes | {"limits": []}))
     config, network, samples = launch.config, launch.network, launch.samples["calibration"]
     table = measure_now(config, launch.source, network, launch.space, samples, Reporter())
     space, setting = with_latency(launch.space, config.context, table), table.setting

@@ -2,7 +2,7 @@
 
 python results/benchmarks/main_job/rules.py --model MODEL_DIR --text TEXT_DIR --runs WORK_DIR
 
-KL to dense on the first 16,384 tokens of valid.txt, uniform genomes; prints Markdown tables.
+KL to dense on the first 16,384 tokens of valid.txt (`--windows`), uniform genomes; prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--calibration", type=int, default=256, help="windows of 256 tokens")
+    parser.add_argument("--windows", type=int, default=64, help="of 256 tokens, on which KL is measured")
     args = parser.parse_args()
     torch.set_num_threads(1)
     tokenizer, network = load_tokenizer(args.model), describe(meta_model(dense_config(args.model)))
@@ -72,13 +74,13 @@ def main() -> None:
         data = DataConfig(source=str(args.text / name), sequences=count, length=256, take="first")
         return Samples({"input_ids": token_windows(data, tokenizer, name)})
 
-    calibration, selection = windows("calib.txt", 256), windows("valid.txt", 64)
+    calibration, selection = windows("calib.txt", args.calibration), windows("valid.txt", args.windows)
     teacher = Teacher.create(args.runs / "teacher", selection, network.output_shape(256))
-    teacher.fill(load_model(args.model, torch.float32), network.task, 0, 64, 8)
+    teacher.fill(load_model(args.model, torch.float32), network.task, 0, args.windows, 8)
 
     def scores(model: Any, space: Space, store: LevelStore) -> list[str]:
         evaluator = Evaluator(StitchedSupernet(model, network, space, store.files), teacher, network.task, 8)
-        rows = [evaluator.losses(genome(space, g), np.arange(64)).mean() for g in GENOMES.values()]
+        rows = [evaluator.losses(genome(space, g), np.arange(args.windows)).mean() for g in GENOMES.values()]
         return [f"{kl:.4f}" for kl in rows]
 
     print("| | " + " | ".join(GENOMES) + " |")

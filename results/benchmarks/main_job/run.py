@@ -28,7 +28,6 @@ from sparsesearch.space import Genome, Limit
 from sparsesearch.space.sampling import uniform_at_limits, uniform_variants
 
 LENGTH = 256
-KL_WINDOWS = 64  # 16,384 tokens
 
 
 def recipe_sparsity(args: argparse.Namespace, seed: int, sparsity: int, generations: int) -> dict[str, Any]:
@@ -40,8 +39,8 @@ def recipe_sparsity(args: argparse.Namespace, seed: int, sparsity: int, generati
         "limits": [f"sparsity>={sparsity}%"],
         "objectives": ["kl", "nonzeros"],
         "data": {
-            "calibration": {"source": calib, "sequences": 512, "length": LENGTH, "take": "first"},
-            "selection": {"source": calib, "sequences": 256, "length": LENGTH, "take": "first"},
+            "calibration": {"source": calib, "sequences": args.calibration or 512, "length": LENGTH, "take": "first"},
+            "selection": {"source": calib, "sequences": args.selection or 256, "length": LENGTH, "take": "first"},
             "allow_shared": True,
         },
         "search": {
@@ -50,7 +49,7 @@ def recipe_sparsity(args: argparse.Namespace, seed: int, sparsity: int, generati
             "final": 2,
             "options": {"offspring": 16, "survivors": [2, 1], "tokens": [1024, 8192], "generations": generations},
         },
-        "executor": {"kind": "ray", "workers": 2},
+        "executor": {"kind": args.executor, "workers": 2},
     }
 
 
@@ -70,8 +69,8 @@ def recipe_nsga2(
         "limits": limits,
         "objectives": ["kl", cost],
         "data": {
-            "calibration": {"source": str(first), "sequences": 384, "length": LENGTH},
-            "selection": {"source": str(rest), "sequences": 160, "length": LENGTH},
+            "calibration": {"source": str(first), "sequences": args.calibration or 384, "length": LENGTH},
+            "selection": {"source": str(rest), "sequences": args.selection or 160, "length": LENGTH},
         },
         "search": {
             "searcher": "nsga2",
@@ -79,7 +78,7 @@ def recipe_nsga2(
             "evals": args.evals,
             "options": {"tokens": 2048, "population": 48},
         },
-        "executor": {"kind": "ray", "workers": 2},
+        "executor": {"kind": args.executor, "workers": 2},
     }
 
 
@@ -105,7 +104,7 @@ def run_or_open(recipe: dict[str, Any], name: str, runs: Path) -> RunResults:
 
 
 class Measure:
-    """KL on the first 16,384 tokens of a text, and perplexity on the first windows of the report texts."""
+    """Measures KL on the first windows of a text (16,384 tokens), and perplexity on those of the report texts."""
 
     def __init__(self, results: RunResults, args: argparse.Namespace) -> None:
         opened = open_run(results)
@@ -117,7 +116,7 @@ class Measure:
         }
         self.kl = {}
         for name in ("calib", "valid") if args.part == "sparsity" else ("valid",):
-            tokens = text_windows(tokenizer, args.text / f"{name}.txt", LENGTH)[:KL_WINDOWS]
+            tokens = text_windows(tokenizer, args.text / f"{name}.txt", LENGTH)[: args.kl_windows]
             network = self.supernet.network
             samples = Samples({"input_ids": tokens})
             teacher = Teacher.create(args.runs / f"teacher-{name}", samples, network.output_shape(LENGTH))
@@ -125,7 +124,9 @@ class Measure:
             self.kl[name] = Evaluator(self.supernet, teacher, network.task, 8)
 
     def __call__(self, genome: Genome) -> dict[str, float]:
-        found = {f"kl_{n}": float(e.losses(genome, np.arange(KL_WINDOWS)).mean()) for n, e in self.kl.items()}
+        found = {
+            f"kl_{n}": float(e.losses(genome, np.arange(len(e.targets.samples))).mean()) for n, e in self.kl.items()
+        }
         model = self.supernet.apply(genome)
         return found | {f"ppl_{n}": perplexity(model, tokens, 8) for n, tokens in self.texts.items()}
 
@@ -192,6 +193,10 @@ def main() -> None:
     parser.add_argument("--targets", type=int, nargs="+", default=[90, 80, 70, 60, 50, 40, 30], help="percent kept")
     parser.add_argument("--evals", type=int, default=400)
     parser.add_argument("--windows", type=int, default=256, help="of 256 tokens, from the start of each report text")
+    parser.add_argument("--kl-windows", type=int, default=64, help="of 256 tokens, for KL")
+    parser.add_argument("--calibration", type=int, help="windows; 512 for sparsity and 384 else, if not given")
+    parser.add_argument("--selection", type=int, help="windows; 256 for sparsity and 160 else, if not given")
+    parser.add_argument("--executor", choices=["ray", "local"], default="ray")
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
     args.runs = args.runs.resolve()

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from yardstick import BATCH, IMAGE, IMAGES, Norms, accuracy, dense_resnet, images, macs, write
+from yardstick import BATCH, IMAGE, Norms, accuracy, add_image_options, dense_resnet, images, macs, write
 
 import sparsesearch as ss
-from sparsesearch.engine.reopen import open_run
 from sparsesearch.space.sampling import uniform_at_limits
 
 FACTORY = Path(__file__).parent.parent / "any_network"
@@ -25,11 +24,11 @@ FACTORY = Path(__file__).parent.parent / "any_network"
 
 def recipe(args: argparse.Namespace, limits: list[str]) -> dict[str, Any]:
     data = {
-        role: {"source": str(args.images / f"{role}.parquet"), "sequences": IMAGES[role], "image": IMAGE}
-        for role in ("calibration", "selection")
+        role: {"source": str(args.images / f"{role}.parquet"), "sequences": count, "image": IMAGE}
+        for role, count in (("calibration", args.calibration_images), ("selection", args.selection_images))
     }
     return {
-        "model": {"id": "resnet_cifar:resnet56", "weights": str(args.weights)},
+        "model": {"id": f"resnet_cifar:{args.network}", "weights": str(args.weights)},
         "units": [{"kind": "channels", "levels": 16, "min_kept": "20%"}],
         "pruners": {"width": args.pruner},
         "limits": limits,
@@ -58,18 +57,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evals", type=int, default=110)
     parser.add_argument("--options", type=json.loads, default={"tokens": 256, "probes": 2, "probe_tokens": 128})
+    parser.add_argument("--percents", type=int, nargs="+", default=[75, 60, 50], help="limits, of the MACs")
+    add_image_options(parser)
     args = parser.parse_args()
     for name in ("weights", "images", "runs", "out"):
         setattr(args, name, getattr(args, name).resolve())
     os.chdir(FACTORY)
     torch.set_num_threads(1)
-    dense, test = dense_resnet(args.weights), images(args.images, "test")
-    norms, whole, rows, read = Norms(dense, images(args.images, "calibration")), macs(dense), [], []
-    for percent in (75, 60, 50):
-        name = f"resnet56-{args.searcher}-{args.pruner}-{percent}-{args.seed}"
+    dense, test = dense_resnet(args.weights, args.network), images(args.images, "test", args.test_images)
+    calibration = images(args.images, "calibration", args.calibration_images)
+    norms, whole, rows, read = Norms(dense, calibration), macs(dense), [], []
+    for percent in args.percents:
+        name = f"{args.network}-{args.searcher}-{args.pruner}-{percent}-{args.seed}"
         run = ss.search(recipe(args, [f"macs<={percent}%"]), name=name, results=args.runs, quiet=True)
         read.append(run.results.tokens)
-        supernet, space = open_run(run.results).supernet, run.results.space
+        supernet, space = run.reopened.supernet, run.results.space
         assert whole == space.dense_costs["macs"], "the two counters agree"
         uniform = uniform_at_limits(space, {unit.kind for unit in space.units})
         assert uniform is not None

@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM
 from yardstick import WINDOW, Text, write
 
 import sparsesearch as ss
-from sparsesearch.engine.reopen import open_run
 from sparsesearch.space.sampling import uniform_at_limits
 
 FFN = {"kind": "ffn_width", "levels": 16, "min_kept": "6.25%"}
@@ -33,8 +32,8 @@ def recipe(args: argparse.Namespace, limits: list[str]) -> dict[str, Any]:
         "limits": limits,
         "objectives": ["kl", "params"],
         "data": {
-            "calibration": data | {"source": str(args.text / "calib.txt"), "sequences": 256, "take": "first"},
-            "selection": data | {"source": str(args.text / "train.txt"), "sequences": 128},
+            "calibration": data | {"source": str(args.text / "calib.txt"), "sequences": args.calibration, "take": "first"},
+            "selection": data | {"source": str(args.text / "train.txt"), "sequences": args.selection},
         },
         "search": {"searcher": args.searcher, "seed": args.seed, "tokens": args.tokens, "final": 2},
         "executor": {"kind": "local"},
@@ -50,17 +49,20 @@ def main() -> None:
     parser.add_argument("--searcher", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=60_000)
+    parser.add_argument("--calibration", type=int, default=256, help="windows of 256 tokens")
+    parser.add_argument("--selection", type=int, default=128, help="windows of 256 tokens")
+    parser.add_argument("--percents", type=int, nargs="+", default=[75, 60, 50], help="limits, of the blocks' linears")
     args = parser.parse_args()
     torch.set_num_threads(1)
     dense = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
     prunable = sum(m.weight.numel() for m in dense.model.layers.modules() if isinstance(m, torch.nn.Linear))
     measured, rows, tokens = Text(args.model, args.text / "valid.txt", args.work, dense), [], []
-    for percent in (75, 60, 50):
+    for percent in args.percents:
         limit = dense.num_parameters() - prunable + prunable * percent // 100
         name = f"llama-{args.units}-{args.searcher}-{args.pruner}-{percent}-{args.seed}"
         run = ss.search(recipe(args, [f"params<={limit}"]), name=name, results=args.runs, quiet=True)
         tokens.append(run.results.tokens)
-        supernet, space = open_run(run.results).supernet, run.results.space
+        supernet, space = run.reopened.supernet, run.results.space
         uniform = uniform_at_limits(space, {unit.kind for unit in space.units})
         assert uniform is not None
         for way, genome in (("search", min(run.results.front, key=lambda e: e.quality).genome), ("uniform", uniform)):

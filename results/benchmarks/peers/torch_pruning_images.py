@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch_pruning as tp
 from torch import nn
-from yardstick import Norms, accuracy, dense_resnet, images, labels, macs, pixels, write
+from yardstick import Norms, accuracy, add_image_options, dense_resnet, images, labels, macs, pixels, write
 
 SWEEP = 1000
 WAYS: dict[str, dict[str, Any]] = {
@@ -98,15 +98,20 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--percents", type=int, nargs="+", default=[75, 60, 50], help="limits, of the MACs")
+    parser.add_argument("--importances", nargs="+", choices=list(IMPORTANCES), default=list(IMPORTANCES))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    add_image_options(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    dense, calibration = dense_resnet(args.weights), images(args.images, "calibration")
-    norms, test = Norms(dense, calibration), images(args.images, "test")
+    dense = dense_resnet(args.weights, args.network)
+    calibration = images(args.images, "calibration", args.calibration_images)
+    norms, test = Norms(dense, calibration), images(args.images, "test", args.test_images)
     whole = macs(dense)
     more = {"dense": {"macs": whole, "accuracy": accuracy(dense, test)}, "every group": every_group(dense)}
     with_gradients(dense, calibration)
     rows = []
-    for percent, importance, way in itertools.product((75, 60, 50), IMPORTANCES, WAYS):
+    for percent, importance, way in itertools.product(args.percents, args.importances, args.ways):
         cut = at_limit(dense, importance, whole * percent // 100, **WAYS[way])
         row: dict[str, Any] = {"macs<=": percent, "importance": importance, "way": way, "macs": macs(cut) / whole}
         again = {"replaced": copy.deepcopy(cut), "moved": cut}
@@ -115,7 +120,7 @@ def main() -> None:
         row |= {f"first {SWEEP}": {n: accuracy(network, test.rows(slice(0, SWEEP))) for n, network in again.items()}}
         rows.append(row | {"_": again})
         print({k: v for k, v in rows[-1].items() if k != "_"}, flush=True)
-    for percent in (75, 60, 50):  # the best, which these very images choose, on all of them
+    for percent in args.percents:  # the best, which these very images choose, on all of them
         same = [row for row in rows if row["macs<="] == percent]
         best = max(same, key=lambda row: max(row[f"first {SWEEP}"].values()))
         best["all 10000"] = {name: accuracy(network, test) for name, network in best["_"].items()}

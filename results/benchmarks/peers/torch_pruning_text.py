@@ -29,7 +29,6 @@ IMPORTANCES: dict[str, Callable[[], Any]] = {
     "lamp": lambda: tp.importance.LAMPImportance(p=2),
 }
 WAYS = {"uniform": False, "global": True}
-SEQUENCES = 256
 
 
 def load(path: Path) -> Any:
@@ -86,19 +85,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("model", "text", "work", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--percents", type=int, nargs="+", default=[75, 60, 50], help="limits, of the blocks' linears")
+    parser.add_argument("--importances", nargs="+", choices=list(IMPORTANCES), default=list(IMPORTANCES))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--sequences", type=int, default=256, help="windows of calib.txt for gradients, at most")
     args = parser.parse_args()
     torch.set_num_threads(1)
     dense = load(args.model)
     (whole, prunable), rows = sizes(dense), []
     measured = Text(args.model, args.text / "valid.txt", args.work, dense)
     more = {"dense": {"params": whole, "prunable": prunable} | measured(dense)}
-    found = gradients(dense, text_windows(load_tokenizer(args.model), args.text / "calib.txt", WINDOW)[:SEQUENCES])
-    for percent, importance, way in itertools.product((75, 60, 50), IMPORTANCES, WAYS):
+    windows = text_windows(load_tokenizer(args.model), args.text / "calib.txt", WINDOW)[: args.sequences]
+    found = gradients(dense, windows)
+    for percent, importance, way in itertools.product(args.percents, args.importances, args.ways):
         model = at_limit(whole - prunable + prunable * percent // 100, args.model, found, importance, way)
         row: dict[str, Any] = {"prunable<=": percent, "importance": importance, "way": way}
         rows.append(row | dict(zip(("params", "prunable"), sizes(model), strict=True)) | measured(model))
         print(rows[-1], flush=True)
-    write(args.out, rows, ["torch-pruning", "transformers"], calibration=SEQUENCES * WINDOW, **more)
+    write(args.out, rows, ["torch-pruning", "transformers"], calibration=windows.size, **more)
 
 
 if __name__ == "__main__":

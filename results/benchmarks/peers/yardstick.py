@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from sparsesearch.models import load_tokenizer
 from sparsesearch.models.task import TASKS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "any_network"))
-from resnet_cifar import resnet56
+import resnet_cifar
 
 IMAGE = {"size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 IMAGES = {"calibration": 1024, "selection": 1024, "test": 10_000}
@@ -37,8 +38,15 @@ WINDOW = 256
 WINDOWS = {"kl": 64, "perplexity": 128}
 
 
-def dense_resnet(weights: Path) -> nn.Module:
-    network = resnet56()
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Add the network and the numbers of images; the defaults are those of the tables."""
+    parser.add_argument("--network", default="resnet56", help="function of ../any_network/resnet_cifar.py")
+    for role, count in IMAGES.items():
+        parser.add_argument(f"--{role}-images", type=int, default=count)
+
+
+def dense_resnet(weights: Path, name: str = "resnet56") -> nn.Module:
+    network: nn.Module = getattr(resnet_cifar, name)()
     network.load_state_dict(load_file(weights))
     return network.eval()
 

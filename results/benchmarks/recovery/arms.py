@@ -21,6 +21,7 @@ from measured import parser_of, samples_from, tested
 
 import sparsesearch as ss
 from sparsesearch.config import load_config
+from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.phases.trials import kept_weights
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.engine.workflows import recover as recovering
@@ -57,11 +58,11 @@ def ended(
     best = min(learned.values(), key=lambda e: e.quality) if learned else results.pick(pick)
     quality, weights = best.quality, kept_weights(results.run, best)
     if tokens:
-        launch = recovering.prepare_recovery(results, recovery, tokens)
-        (done,) = recovering.recover(launch, [best], Reporter(quiet=True))
+        prepared = recovering.prepare_recovery(results, recovery, tokens, access=TRUSTED)
+        (done,) = recovering.recover(prepared, [best], Reporter(quiet=True))
         quality, weights = done.quality, done.weights
     config = load_config(results.run.config)
-    opened = open_run(results)
+    opened = open_run(results, TRUSTED)
     samples = samples_from(opened, config.data.selection, str(test), sequences)
     return {
         "genome": best.genome.id,
@@ -78,7 +79,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    training = {"source": str(args.training), "sequences": args.sequences, "length": 256}
+    training = {"source": str(args.training), "sequences": args.sequences, "length": args.length}
     rows = []
     for seed in map(int, args.seeds.split(",")):
         total = 0

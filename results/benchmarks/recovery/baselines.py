@@ -17,6 +17,7 @@ import torch
 from measured import metric, samples_from
 
 from sparsesearch.config import TrainingConfig, load_config
+from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.launch.numerics import compute_dtype
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.runs.results import RunResults
@@ -50,7 +51,7 @@ def main() -> None:
     torch.set_num_threads(1)
     results = RunResults(args.run)
     config = load_config(results.run.config)
-    opened = open_run(results)
+    opened = open_run(results, TRUSTED)
     supernet, network = opened.supernet, opened.supernet.network
 
     training = samples_from(opened, config.data.calibration, args.training, args.sequences)

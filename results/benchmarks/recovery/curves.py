@@ -18,6 +18,7 @@ import torch
 from measured import samples_from, tested
 
 from sparsesearch.config import load_config
+from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.runs.progress import Reporter
@@ -44,7 +45,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     results = RunResults(args.run)
-    config, opened = load_config(results.run.config), open_run(results)
+    config, opened = load_config(results.run.config), open_run(results, TRUSTED)
     data = config.data
     test = samples_from(opened, data.selection, args.test, args.test_sequences)
     rates = dict(pair.split("=") for pair in args.rates.split(",") if pair)
@@ -65,8 +66,8 @@ def main() -> None:
                 if args.training:
                     own = (data.training or data.calibration).model_dump()
                     changes["data.training"] = own | {"source": args.training, "sequences": args.sequences}
-                launch = recovering.prepare_recovery(results, changes, tokens)
-                (done,) = recovering.recover(launch, [one], Reporter())
+                prepared = recovering.prepare_recovery(results, changes, tokens, access=TRUSTED)
+                (done,) = recovering.recover(prepared, [one], Reporter())
                 weights, quality = done.weights, done.quality
             rows.append(
                 {

@@ -20,6 +20,7 @@ from measured import parser_of, samples_from, tested
 
 import sparsesearch as ss
 from sparsesearch.config import load_config
+from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.reopen import ReopenedRun, open_run
 from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.runs.progress import Reporter
@@ -44,8 +45,8 @@ def recovered(
 ) -> dict[str, tuple[float, float]]:
     """Quality and test metric of candidates after training, by id; those that diverged are left out."""
     config = load_config(results.run.config)
-    launch = recovering.prepare_recovery(results, recovery, tokens)
-    done = recovering.recover(launch, picks, Reporter(quiet=True))
+    prepared = recovering.prepare_recovery(results, recovery, tokens, access=TRUSTED)
+    done = recovering.recover(prepared, picks, Reporter(quiet=True))
     return {
         d.candidate.genome.id: (round(d.quality, 4), round(tested(opened, d.candidate, d.weights, test, config), 4))
         for d in done
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--recover", type=int, required=True, help="training tokens of each candidate")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    training = {"source": str(args.training), "sequences": args.sequences, "length": 256}
+    training = {"source": str(args.training), "sequences": args.sequences, "length": args.length}
     sizes = [int(size) for size in args.sizes.split(",")]
     most = max(keys.get("supernet", {}).get("tokens", 0) for keys in args.arms.values())
     rows = json.loads(args.out.read_text()) if args.out.exists() else []
@@ -82,7 +83,7 @@ def main() -> None:
                     changes=changes,
                     quiet=True,
                 ).results
-            opened = open_run(results)
+            opened = open_run(results, TRUSTED)
             config = load_config(results.run.config)
             test = samples_from(opened, config.data.selection, str(args.test), args.test_sequences)
             picks = [no_larger(results, size) for size in sizes]

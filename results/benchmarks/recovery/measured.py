@@ -24,6 +24,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     for name in ("model", "calibration", "selection"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--sequences", type=int, default=4096, help="samples to train on")
+    parser.add_argument("--length", type=int, default=256, help="tokens of a training sample")
     parser.add_argument("--test-sequences", type=int, default=256)
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--set", dest="common", type=json.loads, default={}, help="keys of all arms as JSON")
@@ -34,7 +35,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 def samples_from(opened: ReopenedRun, like: DataConfig, source: str, sequences: int) -> Samples:
     """Samples of another source, read as a role of the run reads its own."""
     wanted = DataConfig.model_validate(like.model_dump() | {"source": source, "sequences": sequences})
-    return samples_of(wanted, opened.supernet.network.task, opened.source.directory, "test")
+    return samples_of(wanted, opened.supernet.network.task, opened.launch.source.directory, "test")
 
 
 def metric(opened: ReopenedRun, model: object, test: Samples, config: RunConfig) -> float:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.engine.workers.process import keep_freed_memory
 from sparsesearch.evaluation import Evaluator, Teacher
@@ -52,10 +53,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     results = RunResults(args.run)
-    opened, space = open_run(results), results.space
+    opened, space = open_run(results, TRUSTED), results.space
     supernet, task = opened.supernet, opened.supernet.network.task
-    (teacher_dir, *_) = sorted((args.run.resolve().parent / ".cache" / "teachers").iterdir())
-    teacher, rows = Teacher(teacher_dir), np.arange(args.windows)
+    teacher, rows = Teacher(Path(opened.setup.teacher)), np.arange(args.windows)
     given = teacher.samples.rows(rows)
     cache = PrefixCache(supernet.model, supernet.network, space, 2**30)
     bare = Evaluator(supernet, teacher, task, args.windows)

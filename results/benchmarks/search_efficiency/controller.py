@@ -2,8 +2,8 @@
 
     python results/benchmarks/search_efficiency/controller.py [--units 1000] [--evals 20000] [--searchers nsga2 random]
 
-Ask, budget, archive on disk, tell: a real `SearchSession` on a space of many units, whose executor answers at once. One
-JSON line a searcher, with and without a limit.
+Ask, budget, archive on disk, tell: a real `Search` on a space of many units, whose executor answers at once. One JSON
+line a searcher, with and without a limit.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from sparsesearch.engine.phases.session import SearchSession
 
 from sparsesearch.config import validate
 from sparsesearch.data import Samples
+from sparsesearch.engine.job import Job
+from sparsesearch.engine.launch.launch import Launch
+from sparsesearch.engine.phases.measuring import Call
+from sparsesearch.engine.phases.rounds import Search
+from sparsesearch.engine.workers.worker import Measured
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger
 from sparsesearch.runs.progress import Reporter
@@ -36,10 +39,10 @@ class FreeExecutor:
     def __init__(self, space: Space) -> None:
         self.weights = np.random.default_rng(0).random(len(space.units)) / space.max_levels**2
 
-    def map(self, method: str, calls: Sequence[tuple[Any, ...]], lanes: int | None = None) -> Iterator[Any]:
-        for genome, sequences in calls:
+    def map(self, method: Any, calls: Sequence[Call], **_: Any) -> Iterator[Measured]:
+        for genome, sequences, _ in calls:
             loss = float(self.weights @ Genome(genome).levels.astype(float) ** 2)
-            yield {"losses": [loss * (1 + s % 7 / 100) for s in sequences]}
+            yield Measured([loss * (1 + s % 7 / 100) for s in sequences])
 
     def close(self) -> None: ...
 
@@ -74,13 +77,15 @@ def rate(searcher: str, space: Space, evals: int, options: dict[str, Any]) -> fl
         "executor": {"kind": "local"},
     }
     samples = Samples({"input_ids": np.zeros((POOL, LENGTH), dtype=np.int64)})
-    launch: Any = SimpleNamespace(config=validate(recipe, "recipe"), samples={"selection": samples})
+    nothing: Any = None  # no network: what is measured is a formula
+    launch = Launch(validate(recipe, "recipe"), nothing, nothing, space, {"selection": samples}, 4, "float32")
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory.create(Path(directory) / "run")
-        session = SearchSession(launch, run, space, FreeExecutor(space), Reporter(quiet=True), Ledger(run), {})
+        executor: Any = FreeExecutor(space)
+        search = Search(Job(launch, run, space, executor, Reporter(quiet=True), Ledger(run), nothing), {})
         started = time.perf_counter()
-        session.search()
-        return session.budget.used_evals / (time.perf_counter() - started)
+        search.run()
+        return search.budget.used_evals / (time.perf_counter() - started)
 
 
 def main() -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from sparsesearch.config import load_config
-from sparsesearch.engine.launch.prepare import prepare
-from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.engine.launch.access import TRUSTED
+from sparsesearch.engine.reopen import open_run
+from sparsesearch.engine.workers.worker import Measured, Worker
 from sparsesearch.evaluation.evaluator import minibatch
-from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.results import RunResults
 from sparsesearch.space.sampling import random_genome
 
 
@@ -35,15 +36,16 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=2)
     parser.add_argument("--prefix-bytes", type=int, default=2**26)
     args = parser.parse_args()
-    run = RunDirectory.open(args.run)
-    launch = prepare(load_config(run.config, {"executor.prefix_bytes": args.prefix_bytes}), saved=run, reread=False)
-    worker = Worker(launch.setup(run, run.path.parent / ".cache"))
+    results = RunResults(args.run)
+    config = load_config(results.run.config, {"executor.prefix_bytes": args.prefix_bytes})
+    opened = open_run(results, TRUSTED, config)
+    worker = Worker(opened.setup)
     space, rng, seen = worker.space, np.random.default_rng(0), []
-    pool = len(launch.samples["selection"])
+    pool = len(opened.launch.samples["selection"])
     for number in range(1, args.candidates + 1):
         rows = minibatch(pool, args.sequences, 0, number % 50).tolist()
-        found = worker.evaluate(random_genome(space, rng).data, rows)
-        assert "losses" in found, found
+        found = worker.evaluate(random_genome(space, rng).data, rows, 0)
+        assert isinstance(found, Measured), found
         if number % (args.candidates // 10) == 0:
             seen.append(own_bytes())
             told = {

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau, spearmanr
 
-from sparsesearch.config import load_config
-from sparsesearch.engine.launch.prepare import prepare
-from sparsesearch.engine.workers.worker import Worker
+from sparsesearch.engine.launch.access import TRUSTED
+from sparsesearch.engine.reopen import open_run
+from sparsesearch.engine.workers.worker import Measured, Worker
 from sparsesearch.engine.workflows import recover as recovering
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
@@ -34,11 +34,13 @@ DRAWS = 2000
 
 def on_supernet(results: RunResults, genomes: list[Genome]) -> list[float]:
     """Mean loss of each on all selection data."""
-    config = load_config(results.run.config)
-    launch = prepare(config, saved=results.run, reread=(), searches=False)
-    worker = Worker(launch.setup(results.run, results.run.path.parent / ".cache"))
-    rows = list(range(int(results.info["selection_sequences"])))
-    return [float(np.mean(worker.evaluate(genome.data, rows)["losses"])) for genome in genomes]
+    worker = Worker(open_run(results, TRUSTED).setup)
+    rows, means = list(range(int(results.info["selection_sequences"]))), []
+    for genome in genomes:
+        result = worker.evaluate(genome.data, rows, 0)
+        assert isinstance(result, Measured), result
+        means.append(float(np.mean(result.losses)))
+    return means
 
 
 def agreement(before: list[float], after: list[float]) -> dict[str, Any]:
@@ -68,8 +70,8 @@ def main() -> None:
     space = alone.space.with_limits([Limit.parse(f"{cost}<={args.size}%")])
     genomes = equal_cost_genomes(space, args.candidates, np.random.default_rng(0))
     candidates = [Evaluation(g, 0, 0, "rank", "ok", 0.0, space.costs.named(g.levels)) for g in genomes]
-    launch = recovering.prepare_recovery(alone, args.recovery, args.tokens)
-    done = recovering.recover(launch, candidates, Reporter(quiet=True))
+    prepared = recovering.prepare_recovery(alone, args.recovery, args.tokens, access=TRUSTED)
+    done = recovering.recover(prepared, candidates, Reporter(quiet=True))
     after = [one.quality for one in done]
     rows: list[dict[str, Any]] = []
     for path in args.runs:

@@ -19,6 +19,7 @@ import torch
 import sparsesearch as ss
 from sparsesearch.config import DataConfig, load_config
 from sparsesearch.data.text import samples_of
+from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.evaluation import perplexity
 from sparsesearch.runs.results import RunResults
@@ -26,10 +27,10 @@ from sparsesearch.runs.results import RunResults
 SCHEDULE = {"offspring": 32, "survivors": [8, 2, 1], "tokens": [1024, 4096, 16384], "generations": None}
 
 
-def row(results: RunResults, test: str, **told: Any) -> dict[str, Any]:
+def row(results: RunResults, test: str, sequences: int, **told: Any) -> dict[str, Any]:
     """What a run ended with."""
-    best, config, opened = results.pick("best"), load_config(results.run.config), open_run(results)
-    told_by = DataConfig.model_validate(config.data.selection.model_dump() | {"source": test, "sequences": 128})
+    best, config, opened = results.pick("best"), load_config(results.run.config), open_run(results, TRUSTED)
+    told_by = DataConfig.model_validate(config.data.selection.model_dump() | {"source": test, "sequences": sequences})
     windows = samples_of(told_by, opened.launch.source.task, opened.launch.source.directory, "test").arrays["input_ids"]
     lines = results.run.lines(results.run.ledger)
     seconds = sum(line["seconds"] for line in lines if line["phase"] in ("calibration statistics", "levels"))
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--limit", default="params<=50%")
     parser.add_argument("--tokens", type=int, required=True, help="of each round")
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--test-sequences", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", dest="common", type=json.loads, default={}, help="keys of all runs as JSON")
     args = parser.parse_args()
@@ -85,9 +87,10 @@ def main() -> None:
         results: RunResults | None = None
         for number in range(1, args.rounds + 1):
             results = search(f"{propagate}-{number}", 8, propagate, args.tokens, results)
-            note(row(results, args.test, errors=propagate, search=f"round {number}", tokens=number * args.tokens))
+            note(row(results, args.test, args.test_sequences, errors=propagate, search=f"round {number}", tokens=number * args.tokens))
     whole = search("control", 2 ** (2 + args.rounds), "dense", args.rounds * args.tokens, None)
-    note(row(whole, args.test, errors="dense", search="at once", tokens=args.rounds * args.tokens))
+    told = {"errors": "dense", "search": "at once", "tokens": args.rounds * args.tokens}
+    note(row(whole, args.test, args.test_sequences, **told))
 
 
 if __name__ == "__main__":

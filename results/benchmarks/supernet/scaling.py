@@ -19,6 +19,9 @@ import sparsesearch as ss
 from sparsesearch.runs.cache import USAGE
 
 
+WAYS = ["block_local=1", "block_local=2", "sandwich=1"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("recipe", "results", "training", "out"):
@@ -27,12 +30,14 @@ def main() -> None:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--tokens", type=int, required=True)
     parser.add_argument("--sequences", type=int, default=512, help="samples to train on")
+    parser.add_argument("--ways", nargs="+", default=WAYS, metavar="KIND=WORKERS")
+    parser.add_argument("--set", dest="common", type=json.loads, default={}, help="keys of all runs as JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.results.mkdir(parents=True, exist_ok=True)
     training = {"source": str(args.training), "sequences": args.sequences, "length": 256}
     rows = []
-    for kind, workers in (("block_local", 1), ("block_local", 2), ("sandwich", 1)):
+    for kind, workers in [(kind, int(workers)) for kind, _, workers in (way.partition("=") for way in args.ways)]:
         supernet = {"kind": kind, "tokens": args.tokens, "training": {"learning_rate": 3e-4, "batch": 4}}
         changes = {
             "model.id": args.model,
@@ -42,6 +47,7 @@ def main() -> None:
             "search.evals": 2,
             "executor": {"kind": "ray", "workers": workers},
             "data.selection.sequences": 16,
+            **args.common,
         }
         run = ss.search(
             args.recipe,

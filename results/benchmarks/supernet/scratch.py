@@ -21,6 +21,7 @@ from torch import nn
 from sparsesearch.config import DataConfig, load_config
 from sparsesearch.data import Samples
 from sparsesearch.data.text import samples_of
+from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.evaluation import accuracy
 from sparsesearch.runs.results import RunResults
@@ -63,7 +64,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     results = RunResults(args.run)
-    config, opened = load_config(results.run.config), open_run(results)
+    config, opened = load_config(results.run.config), open_run(results, TRUSTED)
     task, cost = opened.supernet.network.task, results.info["objectives"][1]
 
     def read(like: DataConfig, source: str, count: int) -> Samples:
