@@ -32,7 +32,8 @@ def recipe(args: argparse.Namespace, limits: list[str]) -> dict[str, Any]:
         "limits": limits,
         "objectives": ["kl", "params"],
         "data": {
-            "calibration": data | {"source": str(args.text / "calib.txt"), "sequences": args.calibration, "take": "first"},
+            "calibration": data
+            | {"source": str(args.text / "calib.txt"), "sequences": args.calibration, "take": "first"},
             "selection": data | {"source": str(args.text / "train.txt"), "sequences": args.selection},
         },
         "search": {"searcher": args.searcher, "seed": args.seed, "tokens": args.tokens, "final": 2},
