@@ -24,16 +24,22 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Switch off the progress bars of transformers."""
+    """Switch off the progress bars of transformers and of data sets, if these are imported."""
     from transformers.utils import logging
 
     enabled = logging.is_progress_bar_enabled()
+    datasets = sys.modules.get("datasets")
+    sets_enabled = datasets is not None and datasets.are_progress_bars_disabled() is False
     logging.disable_progress_bar()
+    if datasets is not None and sets_enabled:
+        datasets.disable_progress_bars()
     try:
         yield
     finally:
         if enabled:
             logging.enable_progress_bar()
+        if datasets is not None and sets_enabled:
+            datasets.enable_progress_bars()
 
 
 @contextmanager

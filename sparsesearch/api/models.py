@@ -72,10 +72,13 @@ def evaluate_tasks(
         include_path: a directory of your own task files.
         note: takes lines of progress.
     """
+    import datasets  # noqa: F401, whose progress bars are switched off if it is imported
+
     from sparsesearch.export.measuring.tasks import evaluate_tasks as measure
 
     access = Access(model=model, trusted=trust_remote_code)
-    return measure(targets, tasks, limit, include_path, batch, note, access)
+    with no_progress_bars():
+        return measure(targets, tasks, limit, include_path, batch, note, access)
 
 
 def measure_latency(config: RunConfig, out: Path | None = None, quiet: bool = False) -> LatencyTable:

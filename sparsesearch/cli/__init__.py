@@ -90,6 +90,8 @@ def main() -> None:
     `-v` shows the log, on workers too; `--debug` also its details, and tracebacks of errors.
     """
     interrupts.install()
+    # This process is ours: a factory, and imports inside its functions, are found here.
+    sys.path.append(str(Path.cwd()))
     flags, arguments = _log_flags(sys.argv[1:])
     debug = "--debug" in flags
     if flags:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +27,7 @@ from sparsesearch.models.network import Network
 from sparsesearch.models.task import TASKS, Task, task_of
 from sparsesearch.models.tracing.layers import weighted_layers
 from sparsesearch.models.tracing.trace import describe_module, tied_parameters
+from sparsesearch.process_state import import_path
 from sparsesearch.tensors import load_tensors
 
 # Image side for tracing networks that take images of any size.
@@ -310,9 +310,9 @@ def call_factory(name: str, paths: tuple[str, ...] = ()) -> nn.Module:
     Raises InputError SS213 if it cannot be called or returns no module.
     """
     package, _, function = name.partition(":")
-    sys.path[:0] = [path for path in paths if path not in sys.path]
     try:
-        module = getattr(importlib.import_module(package), function)()
+        with import_path(*map(Path, paths)):
+            module = getattr(importlib.import_module(package), function)()
     except Exception as error:  # the user's code may raise any type
         raise problem(
             "SS213",

@@ -21,6 +21,8 @@ def set_up_process(setup: WorkerSetup) -> None:
     torch.set_num_threads(setup.config.executor.threads)
     logging.disable_progress_bar()
     keep_freed_memory()
+    # For imports inside functions of the user's own network.
+    sys.path += [path for path in getattr(setup.source, "paths", ()) if path not in sys.path]
     if setup.log_level:
         logs.show(setup.log_level)
 

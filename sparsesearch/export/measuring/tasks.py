@@ -11,11 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 import transformers
-from transformers.utils.logging import disable_progress_bar
 
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.errors import SparseSearchError, did_you_mean, first_line, problem
@@ -44,8 +42,6 @@ def check_tasks(names: Sequence[str], include: Path | None) -> dict[str, Any]:
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    datasets.disable_progress_bars()
-    disable_progress_bar()
     folder = None if include is None else str(include.resolve())
     # Reading the thousands of tasks that come with it takes a while, and is of no use where own ones are meant.
     manager = TaskManager(include_path=folder, include_defaults=False) if folder else None
