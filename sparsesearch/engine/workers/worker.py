@@ -247,11 +247,11 @@ class Worker:
         self.evaluator.ready(self.space.dense)
         return training_result(trials.train(Genome(genome), tokens, schedule_tokens, directory, start, saved))
 
-    def learn(self, plan: SizeChain, seconds: float) -> str:
-        """Learn a plan for a while, from where its files stand; what it is at, for whoever watches."""
+    def learn(self, chain: SizeChain, seconds: float) -> str:
+        """Learn a chain of sizes for some seconds, from where its files stand; return its progress as text."""
         evaluator, config = self.evaluator, self.config
         dense = evaluator.ready(self.space.dense)
-        if self._learning is None or self._learning.chain.name != plan.name:
+        if self._learning is None or self._learning.chain.name != chain.name:
             search = config.search
             searcher = create(search.searcher, self.space, config.objectives, search.seed, search.options)
             assert isinstance(searcher, LearnedSearcher)
@@ -267,12 +267,12 @@ class Worker:
                 self.storage,
                 self._all_losses,
             )
-            self._learning = Learning(plan, searcher, context, self.run.learning)
+            self._learning = Learning(chain, searcher, context, self.run.learning)
         self._learning.run_for(seconds)
-        told = self._learning.progress_text
+        progress = self._learning.progress_text
         if self._learning.done:
             self._learning = None
-        return told
+        return progress
 
     def _all_losses(self, model: Any) -> list[float]:
         """Of a network on all selection samples."""

@@ -64,7 +64,7 @@ def _layer(supernet: StitchedSupernet, genome: Genome, block: int) -> dict[str, 
 
 
 def _check(layers: list[dict[str, Any]]) -> None:
-    """Raise CannotTakeForm for layers that block configurations cannot say."""
+    """Raise CannotTakeForm for layers that block configurations cannot express."""
     if not layers:
         raise CannotTakeForm("no layer of this candidate is left")
     if not layers[0]["groups"]:
