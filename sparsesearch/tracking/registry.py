@@ -53,7 +53,7 @@ def tracker(name: str, package: str = "") -> Callable[[type[Tracker]], type[Trac
     """Register a subclass of `Tracker` of your own.
 
     Args:
-        package: module that it needs, which is looked for before it is opened.
+        package: top-level module that it needs, which is looked for before it is opened.
     """
     return TRACKERS.register(name, lambda cls: TrackerSource(lambda: cls, package))
 
@@ -64,7 +64,8 @@ def open_tracker(name: str, results: RunResults) -> Tracker:
     Raises InputError SS102 for an unknown name, SS127 from a plug-in's constructor, EnvironmentProblem SS307 if its
     package is not installed.
     """
-    load_plugins()
+    if name not in TRACKERS:
+        load_plugins()
     source = TRACKERS.find(name, key="--to")
     if source.package and importlib.util.find_spec(source.package) is None:
         extra = f"pip install 'sparsesearch[{source.extra}]'" if source.extra else f"Install {source.package}."
