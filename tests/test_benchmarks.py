@@ -394,7 +394,7 @@ def test_held_memory_is_compared_with_the_stated(work: Path, llama: Path, texts:
 @pytest.fixture(scope="module")
 def curves(work: Path, main_job: Path, texts: Path) -> Path:
     wanted = ("--methods", "full,perp", "--tokens", "0,512", "--rates", "full=3e-4,dense=3e-4")
-    data = ("--training", texts / "training.txt", "--sequences", 4)
+    data = ("--training", texts / "training.txt", "--sequences", 4, "--set", '{"training.batch": 2}')
     test = ("--test", texts / "wikitext2-test.txt", "--test-sequences", 2, "--out", work / "curves.json")
     printed = script("recovery/curves.py", "--run", main_job / "widths-s0", *wanted, *data, *test)
     rows_of(work / "curves.json", printed)
