@@ -1,4 +1,4 @@
-"""What a search of a launch would take, for `--dry-run` and `space check`."""
+"""The plan of a search for `--dry-run` and `space check`: its space, and the disk and training it needs."""
 
 from __future__ import annotations
 
