@@ -85,7 +85,7 @@ def test_a_proxy_that_is_wrong_screens_nothing(
     launch = launched(family_dir("llama"), **search({"proxy": against}))
     results = controller.start(launch, tmp_path / "run", Reporter())
     assert json.loads(results.run.screen.read_text())["tau"] < 0.3
-    assert "SS409 proxy against screens no children: its Kendall tau is -" in capsys.readouterr().err
+    assert "SS409 proxy against does not screen children: its Kendall tau is -" in capsys.readouterr().err
     # It then searches as if there were none, but for what the look has cost.
     plain = run_search(tmp_path / "plain", family_dir("llama"), **search(None))
     drawn = [[e.genome for e in r.evaluations if e.origin == "random"] for r in (results, plain)]

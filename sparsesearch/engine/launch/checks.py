@@ -216,11 +216,12 @@ def check_values(config: RunConfig, network: Network) -> None:
 
 
 def check_propagation(config: RunConfig, network: Network) -> None:
-    """Raise InputError SS102 if errors are to be propagated through blocks that do not follow one another in a chain."""
+    """Raise InputError SS102 if errors are propagated through blocks that do not follow one another in a chain."""
     if config.pruners.propagate != "dense" and not network.blockwise:
         raise problem(
             "SS102",
-            f"pruners.propagate {config.pruners.propagate!r}: blocks of {network.model_type} do not follow one another in a chain.",
+            f"pruners.propagate {config.pruners.propagate!r}: blocks of {network.model_type} do not follow one "
+            "another in a chain.",
             fix="Use propagate: dense.",
         )
 
