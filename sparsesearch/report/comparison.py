@@ -12,7 +12,7 @@ from scipy.stats import bootstrap
 from sparsesearch import pareto
 from sparsesearch.arrays import Floats
 from sparsesearch.engine.launch.launch import Launch
-from sparsesearch.engine.workflows.compare import Contender, Moment, judge, moments
+from sparsesearch.engine.workflows.compare import Checkpoint, Contender, checkpoints_of, judge
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome, Space
@@ -72,11 +72,11 @@ def measured(
     first = next(iter(found.values()))
     # Costs of runs count the nonzeros that levels really have.
     spaces = {size: first.space.with_limits(space.limits) for size, space in sizes.items()}
-    believed = {c: moments(launches[c], results, list(spaces.values()), tokens) for c, results in found.items()}
-    genomes = {g for each in believed.values() for moment in each for g in moment.best if g is not None}
+    checkpoints = {c: checkpoints_of(launches[c], run, list(spaces.values()), tokens) for c, run in found.items()}
+    genomes = {g for course in checkpoints.values() for point in course for g in point.best if g is not None}
     archive = judge(next(iter(launches.values())), first, genomes, judged, reporter)
     qualities = {genome: e.quality for (genome, *_), e in archive.entries.items()}
-    return compared(believed, qualities, {size: _share(space) for size, space in spaces.items()}, first.quality)
+    return compared(checkpoints, qualities, {size: _share(space) for size, space in spaces.items()}, first.quality)
 
 
 def _share(space: Space) -> float:
@@ -86,7 +86,7 @@ def _share(space: Space) -> float:
 
 
 def compared(
-    found: Mapping[Contender, Sequence[Moment]],
+    found: Mapping[Contender, Sequence[Checkpoint]],
     judged: Mapping[Genome, float],
     sizes: Mapping[str, float],
     quality: str,
@@ -94,13 +94,13 @@ def compared(
     """The numbers.
 
     Args:
-        found: moments of every run, equally many.
+        found: checkpoints of every run, equally many.
         judged: qualities on all selection data.
         sizes: the share of the dense cost that each size allows, by name.
     """
     values = {
-        c: np.array([[np.nan if g is None else judged.get(g, np.nan) for g in moment.best] for moment in moments])
-        for c, moments in found.items()
+        c: np.array([[np.nan if g is None else judged.get(g, np.nan) for g in point.best] for point in checkpoints])
+        for c, checkpoints in found.items()
     }
     worst = max((float(np.nanmax(v)) for v in values.values() if np.isfinite(v).any()), default=1.0)
     reference = [worst * 1.1 + 1e-12, 1.1]

@@ -15,7 +15,7 @@ from support import recipe
 from typer.testing import CliRunner
 
 from sparsesearch.cli import app
-from sparsesearch.engine.workflows.compare import Contender, Moment
+from sparsesearch.engine.workflows.compare import Checkpoint, Contender
 from sparsesearch.errors import InputError
 from sparsesearch.report.comparison import compared, interval
 from sparsesearch.runs.results import RunResults
@@ -197,8 +197,8 @@ def test_mistakes_get_one_line(space: Path, tmp_path: Path, arguments: list[str]
 def test_numbers_by_hand() -> None:
     small, large = Genome.of([1]), Genome.of([0])
     found = {
-        Contender("a", 0, Path()): [Moment(10, 1.0, (large, None)), Moment(20, 2.0, (large, small))],
-        Contender("a", 1, Path()): [Moment(10, 3.0, (large, small)), Moment(20, 4.0, (large, small))],
+        Contender("a", 0, Path()): [Checkpoint(10, 1.0, (large, None)), Checkpoint(20, 2.0, (large, small))],
+        Contender("a", 1, Path()): [Checkpoint(10, 3.0, (large, small)), Checkpoint(20, 4.0, (large, small))],
     }
     numbers = compared(found, {small: 2.0, large: 1.0}, {"big": 0.8, "little": 0.4}, "kl")
     big, little = numbers.at_size["big"]["a"], numbers.at_size["little"]["a"]

@@ -241,7 +241,7 @@ def test_a_search_that_found_nothing_of_its_own_says_so(
     for search, said in (({"searcher": "auto", "evals": 4}, True), (random, False)):
         launch = launched(family_dir("llama"), search=search, limits=["params<=90%"])
         controller.start(launch, tmp_path / str(search["searcher"]), Reporter())
-        assert ("SS410 the front is uniform pruning only" in " ".join(capsys.readouterr().err.split())) is said
+        assert ("SS410 the front is uniform pruning alone" in " ".join(capsys.readouterr().err.split())) is said
 
 
 def test_a_space_smaller_than_the_budget_ends(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:
