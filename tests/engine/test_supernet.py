@@ -269,7 +269,7 @@ def test_a_supernet_of_another_model_is_refused(runs: dict[str, RunResults], fam
     with pytest.raises(InputError, match=r"SS219 .* is of another network"):
         launched(family_dir("qwen2"), **changes)
     for start in (tmp_path, runs["stitched"].run.path):
-        with pytest.raises(InputError, match=r"SS219 .* neither a supernet nor a run that has one"):
+        with pytest.raises(InputError, match=r"SS219 .* is neither a supernet nor a run with one"):
             launched(family_dir("llama"), **supernet("sorted", start=str(start)))
 
 

@@ -131,7 +131,7 @@ class NSGA2Searcher(Searcher):
 
     def _offspring(self, rng: np.random.Generator) -> list[Proposal]:
         children = self._new_children()
-        asked = {genome: children[genome] for genome in self.screened(list(children), self.objectives[1:], rng)}
+        asked = {genome: children[genome] for genome in self.screen_children(list(children), self.objectives[1:], rng)}
         self._await(asked, looks=0)
         tokens, made = self._rungs()[0], self.mutation.made
         parents = [made[genome].parents if genome in made else () for genome in asked]
@@ -163,7 +163,7 @@ class NSGA2Searcher(Searcher):
         """The algorithm, whose first population holds the seeds."""
         algorithm = self._make(
             pop_size=max(self.options.population, len(self.seeds)),
-            n_offsprings=self.made(self.options.offspring),
+            n_offsprings=self.children_to_generate(self.options.offspring),
             sampling=SpaceSampling(self.space, self.seeds),
             crossover=self.crossover,
             mutation=self.mutation,
