@@ -181,8 +181,8 @@ def test_the_searcher_of_the_recipe_does_not_count(space: Path, tmp_path: Path) 
         (["--searchers", "random", "--seeds", "0,0"], "SS102", "seed 0 is named twice"),
         (["--searchers", "random", "--seeds", "a"], "SS101", "seeds are integers"),
         (["--searchers", "randm"], "SS102", "Did you mean 'random'"),
-        (["--searchers", ","], "SS101", "names nothing"),
-        (["--searchers", "random", "--option", "nsga2.tokens=5"], "SS101", "is for none of the searchers"),
+        (["--searchers", ","], "SS101", "has no values"),
+        (["--searchers", "random", "--option", "nsga2.tokens=5"], "SS101", "names none of the searchers"),
         (["--searchers", "random", "--sizes", "1%"], "SS106", "cannot be met"),
     ],
 )
