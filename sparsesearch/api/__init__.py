@@ -1,4 +1,4 @@
-"""The Python API. Every verb of the command line has a function here that it calls.
+"""The Python API. Every verb of the command line calls a function or method of it.
 
 import sparsesearch as ss
 run = ss.search("search_spaces/quickstart.yaml", name="mine")

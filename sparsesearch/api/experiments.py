@@ -14,7 +14,7 @@ from sparsesearch.process_state import no_progress_bars
 from sparsesearch.runs.directory import check_vacant
 from sparsesearch.runs.progress import Reporter
 
-if TYPE_CHECKING:  # torch comes with them
+if TYPE_CHECKING:  # they import torch
     from sparsesearch.engine.workflows.audit import Audit
     from sparsesearch.report.comparison import Comparison
 
@@ -30,16 +30,21 @@ def compare(
     options: Mapping[str, dict[str, Any]] | None = None,
     quiet: bool = False,
 ) -> Comparison:
-    """Run searchers with equal token budgets and several seeds; the same call goes on after an interruption.
+    """Run searchers with equal token budgets and several seeds; the same call continues after an interruption.
 
-    Writes compare.html, compare.png and compare.json to `path`, in which every searcher and seed has a run of its own.
+    Writes compare.html, compare.png and compare.json to `path`, with a separate run for every searcher and seed.
 
     Args:
-        config: a recipe, whose searcher and budget do not count.
+        config: a recipe; its searcher and budget are ignored.
+        path: directory of the comparison.
         searchers: names, or `LABEL=NAME`.
-        tokens: selection tokens that each search may spend.
+        tokens: token budget of each search.
+        seeds: random seeds.
         sizes: shares of the first cost objective at which qualities are compared, as `80%`.
-        options: of searchers, by label.
+        options: options of searchers, by label.
+        quiet: show no progress on stderr.
+
+    Raises InputError SS102 for duplicates, SS602 if a run in `path` is of another comparison; also as `search`.
     """
     from sparsesearch.engine.launch.plan import check_disk
     from sparsesearch.engine.launch.prepare import prepare
@@ -48,9 +53,9 @@ def compare(
     from sparsesearch.report.pages.compare_page import comparison_json, write_page, write_picture
 
     reporter, options = Reporter(quiet), options or {}
-    everyone = contenders(path, searchers, seeds)
-    searches = {c: search_of(config.search, c, tokens, options.get(c.name, {})) for c in everyone}
-    launch = prepare(config.model_copy(update={"search": searches[everyone[0]]}), reporter=reporter)
+    all_contenders = contenders(path, searchers, seeds)
+    searches = {c: search_of(config.search, c, tokens, options.get(c.name, {})) for c in all_contenders}
+    launch = prepare(config.model_copy(update={"search": searches[all_contenders[0]]}), reporter=reporter)
     launches = {contender: launch.with_search(search) for contender, search in searches.items()}
     spaces = sized(launch.space, config.objectives[1], sizes)
     for space in spaces.values():
@@ -76,16 +81,20 @@ def audit(
     train: int = 0,
     quiet: bool = False,
 ) -> Audit:
-    """Correlate proxies with measured quality at equal cost; the same call goes on after an interruption.
+    """Correlate proxies with measured quality at equal cost; the same call continues after an interruption.
 
     Writes audit.html, audit.png and audit.json to `path`.
 
     Args:
-        config: a recipe, whose searcher does not count.
-        proxies: names; all that can score the network if there are none.
-        samples: candidates, all of equal cost.
+        config: a recipe; its searcher is ignored.
+        path: directory of the audit.
+        proxies: names; if empty, all that can score the network.
+        samples: number of candidates, all of equal cost.
         tokens: selection tokens on which each is measured; 0 for all.
-        train: training tokens of each candidate, to compare with its quality after that too; 0 for none.
+        train: training tokens of each candidate, to compare with quality after training too; 0 for none.
+        quiet: show no progress on stderr.
+
+    Raises InputError SS102 or SS116 for a proxy; also as `search`.
     """
     from sparsesearch.engine.launch.prepare import prepare
     from sparsesearch.engine.workflows import audit as workflow
@@ -96,8 +105,8 @@ def audit(
     config = config.model_copy(update={"search": SearchConfig(searcher="random", seed=config.search.seed)})
     launch = workflow.with_limits(prepare(config, reporter=reporter))
     launch.space.check()
-    chosen = workflow.choose_proxies(launch, proxies)
-    result = workflow.audit(launch, path, chosen, samples, tokens, train, reporter)
+    audited = workflow.choose_proxies(launch, proxies)
+    result = workflow.audit(launch, path, audited, samples, tokens, train, reporter)
     write_page(result, path / "audit.html", path.name)
     write_picture(result, path / "audit.png")
     write_text(path / "audit.json", json.dumps(audit_json(result), indent=1))
@@ -114,15 +123,18 @@ def iterate(
     changes: dict[str, Any] | None = None,
     quiet: bool = False,
 ) -> list[dict[str, Any]]:
-    """Search, recover and export, from each stage's model to the next; the same call goes on after an interruption.
+    """Search, recover and export in stages, each on the model of the one before.
 
-    All stages are compared with, and distilled from, the first model.
+    The same call continues after an interruption. All stages are compared with, and distilled from, the first model.
 
     Args:
+        recipe: file of a recipe with sparsity units and limits.
         first_path: directory of the first stage's run; its name ends with 1, the others' with 2, 3, ...
         out: directory of the last model; must not exist or be empty.
-        stages: each removes the same share of what is left.
-        train: training tokens (samples) after each stage.
+        stages: number of stages; each removes the same share of the rest.
+        train: training tokens (or samples) after each stage.
+        changes: other keys of the recipe to set.
+        quiet: show no progress on stderr.
 
     Returns:
         The report of each stage's export, with `stage`, and quality `before` and `after` training.
@@ -138,7 +150,7 @@ def iterate(
     launch = prepare(config, reporter=reporter)
     check_stages(launch, train)
     current = config.model.id
-    # Of the changes, those of training alone: all others are in each stage's run.
+    # Recovery may only change training; each stage's run has all other changes.
     training = {key: value for key, value in changes.items() if key.startswith(("training", "data.training"))}
     with no_progress_bars():
         for stage in range(1, stages + 1):
@@ -147,9 +159,9 @@ def iterate(
             reporter.message(f"Stage {stage} of {stages}: {', '.join(stage_changes['limits'])}")
             results = searched_stage(prepare(load_config(recipe, changes | stage_changes)), path, reporter)
             recovered = recover_stage(results, training, train, reporter)
-            # Beside one another for other ways of training.
-            place = path / f"model-{recovered.weights.parents[1].name}" if stage < stages else out
-            report = write_recovered(open_run(results, TRUSTED), recovered, place, "zeros")
+            # Other options of training give another directory beside it.
+            directory = path / f"model-{recovered.weights.parents[1].name}" if stage < stages else out
+            report = write_recovered(open_run(results, TRUSTED), recovered, directory, "zeros")
             reports.append(report | {"stage": stage})
-            current = str(place.resolve())
+            current = str(directory.resolve())
     return reports

@@ -11,7 +11,7 @@ from sparsesearch.searchers.records import Evaluation
 
 
 class Front(Sequence[Evaluation]):
-    """The best trade-offs of a run, smallest first; notebooks show it as a table."""
+    """The non-dominated candidates of a run, smallest first; notebooks show them as a table."""
 
     def __init__(self, results: RunResults) -> None:
         self._results, self._candidates = results, tuple(results.front)
@@ -40,7 +40,7 @@ class Front(Sequence[Evaluation]):
         return self._results.hypervolume()
 
     def to_dataframe(self) -> Any:
-        """Return a pandas DataFrame: a row for each candidate by its id, with quality, costs, origin, and its picks."""
+        """Return a pandas DataFrame with a row for each candidate, by id: quality, costs, origin, tokens, picks."""
         import pandas as pd
 
         results, picks = self._results, self._results.picks()
@@ -48,14 +48,14 @@ class Front(Sequence[Evaluation]):
             {"id": e.genome.id}
             | results.values(e)
             | {"origin": e.origin, "trained": e.trained}
-            | {"pick": ", ".join(rule for rule, picked in picks.items() if picked.genome == e.genome)}
+            | {"pick": ", ".join(rule for rule, candidate in picks.items() if candidate.genome == e.genome)}
             for e in self
         ]
         columns = ["id", results.quality, *results.space.dense_costs, "origin", "trained", "pick"]
         return pd.DataFrame(rows, columns=columns).set_index("id")
 
     def plot(self, cost: str | None = None) -> Any:
-        """Return a plotly figure of quality against a cost, for all candidates that were measured.
+        """Return a plotly figure of quality against a cost, for all measured candidates.
 
         Args:
             cost: name of a cost; the second objective if None.
@@ -66,6 +66,6 @@ class Front(Sequence[Evaluation]):
 
         results = self._results
         if cost is not None and cost not in results.space.dense_costs:
-            known = results.space.dense_costs
-            raise problem("SS102", f"plot({cost!r}).", got=cost, allowed=known)
+            costs = results.space.dense_costs
+            raise problem("SS102", f"plot({cost!r}): not a cost.", got=cost, allowed=costs)
         return front_figure(results, cost or results.objectives[1])

@@ -14,7 +14,7 @@ from sparsesearch.process_state import no_progress_bars
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 
-if TYPE_CHECKING:  # torch comes with it
+if TYPE_CHECKING:  # it imports torch
     from sparsesearch.latency import LatencyTable
 
 
@@ -35,10 +35,14 @@ def evaluate(
         targets: model directories, hub ids, exports, or candidates as `RUN/ID`.
         text: a text file, for perplexity, or a table of texts with columns `text` and `label`, for accuracy.
         images: a folder of classes, a .parquet file, or `datasets:ID`.
-        length: tokens of a window.
-        first: windows or images to take; all if None.
-        batch: windows or images of a forward pass.
-        model: where the model of a candidate's run lies by now, if it was moved.
+        length: tokens in a window.
+        first: number of first windows or images to take; all if None.
+        batch: windows or images in a forward pass.
+        model: directory of the model of a candidate's run, if it was moved.
+        trust_remote_code: run code that the targets name.
+
+    Returns:
+        By target: `perplexity` or `accuracy`, the numbers of samples and tokens, `params` and `nonzeros`.
 
     Raises InputError SS101 unless one of `text` and `images` is given, SS204 or SS504.
     """
@@ -65,12 +69,14 @@ def evaluate_tasks(
     trust_remote_code: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Measure tasks of lm-eval, of targets and of the dense models that they came from.
+    """Measure tasks of lm-eval on targets and on the dense models that they came from.
 
     Args:
+        targets, batch, model, trust_remote_code: as for `evaluate`.
+        tasks: names of tasks.
         limit: documents of each task; all if None.
-        include_path: a directory of your own task files.
-        note: takes lines of progress.
+        include_path: directory of further task files.
+        note: called with lines of progress.
     """
     import datasets  # noqa: F401, whose progress bars are switched off if it is imported
 
@@ -85,14 +91,15 @@ def measure_latency(config: RunConfig, out: Path | None = None, quiet: bool = Fa
     """Measure the latency table of a recipe on the device that it names (`latency.device`).
 
     Args:
-        out: file to write the table to, for `latency.table` of recipes on other machines.
+        out: file to write the table to, for `latency.table` of recipes on other machines; None writes none.
+        quiet: show no progress on stderr.
     """
     from sparsesearch.config import SearchConfig, SupernetConfig
     from sparsesearch.engine.launch.latency_table import measure_now
     from sparsesearch.engine.launch.prepare import prepare
 
     reporter = Reporter(quiet)
-    # Searcher, limits and objectives do not matter here, and those on latency could not be checked yet.
+    # Searcher, limits and objectives do not matter here; limits on latency cannot be checked without a table.
     objectives = [config.objectives[0], "params"]
     bare = {"limits": [], "objectives": objectives, "search": SearchConfig(searcher="random")}
     config = config.model_copy(update={"latency": config.latency.model_copy(update={"table": None})})
@@ -116,14 +123,15 @@ def choose_samples(
     run: Path | None = None,
     pick: str | None = None,
 ) -> dict[str, Any]:
-    """Score samples with the dense network of a recipe and write as many as the recipe wants.
+    """Score samples with the dense network of a recipe and write as many as the recipe uses.
 
     Args:
-        by: `random`, `perplexity`, `el2n`, `grand` or `capability`.
-        role: `calibration` or `training`.
-        pool: samples to choose from.
-        take: `hardest`, `middle` or `easiest`.
-        run, pick: of `capability`: the run and the pick of the candidate that has to recover.
+        out: directory to write.
+        by: score: `random`, `perplexity`, `el2n`, `grand` or `capability`.
+        role: data of the recipe: `calibration` or `training`.
+        pool: number of samples to choose from.
+        take: samples to take: `hardest`, `middle` or `easiest`.
+        run, pick: for `capability`: the run and the pick of the pruned candidate.
     """
     from sparsesearch.engine.workflows.choose import choose
 
@@ -133,7 +141,7 @@ def choose_samples(
 
 
 def _pruned_network(run: Path, pick: str | None, config: RunConfig, weights: str) -> Any:
-    """Return a candidate of a run, as it was judged.
+    """Return the network of a candidate of a run, as the search measured it.
 
     Raises InputError SS602 if the run is of another model than the recipe, SS129 if it names other code.
     """
@@ -143,7 +151,7 @@ def _pruned_network(run: Path, pick: str | None, config: RunConfig, weights: str
     results = RunResults(run)
     results.require_front()
     if results.info["fingerprint"]["weights"] != weights:
-        raise problem("SS602", f"--run {run} is of another model than the recipe.", fix="Give a run of the same one.")
+        raise problem("SS602", f"--run {run} is of another model than the recipe.", fix="Give a run of the same model.")
     check_same_code(run, config)
     reopened, genome = open_run(results, TRUSTED), results.pick(pick or "knee").genome
     model = reopened.supernet.materialise(genome).float()

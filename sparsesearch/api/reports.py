@@ -33,20 +33,20 @@ def write_all(results: RunResults, offline: bool, figures: bool, journal: bool) 
 def report_runs(
     runs: Sequence[Run], out: str | Path | None = None, offline: bool = False, figures: bool = False
 ) -> list[Path]:
-    """Write one page that compares runs, their fronts over each other; returns the paths.
+    """Write one page that compares the fronts of runs; returns the paths.
 
     Args:
-        out: the page; `comparison.html` of the first run if None.
+        out: file of the page; `comparison.html` of the first run if None.
         offline, figures: as for `Run.report`.
 
-    Raises InputError SS126 if `out` is in no directory.
+    Raises InputError SS126 if the directory of `out` does not exist.
     """
     from sparsesearch.report.pages.png import write_runs_figures
     from sparsesearch.report.pages.runs_page import write_runs_page
 
     page = runs[0].path / "comparison.html" if out is None else Path(out)
     if not usable_path(page, "--out").parent.is_dir():
-        raise problem("SS126", f"--out {page}: no such directory as {page.parent}.", fix="Make it first.")
+        raise problem("SS126", f"--out {page}: directory {page.parent} does not exist.", fix="Make it first.")
     results = [run.results for run in runs]
     paths = [write_runs_page(results, page, offline)]
     return paths + (write_runs_figures(results, page.parent / "figures") if figures else [])

@@ -15,7 +15,7 @@ from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers.records import Evaluation
 
-if TYPE_CHECKING:  # torch comes with it
+if TYPE_CHECKING:  # they import torch
     from sparsesearch.engine.launch.launch import Launch
     from sparsesearch.engine.reopen import ReopenedRun
 
@@ -26,7 +26,7 @@ class Run:
     def __init__(self, results: RunResults, access: Access = UNTRUSTED) -> None:
         """
         Args:
-            access: what the run directory cannot hold: a module, a quality, whether its code may run.
+            access: parts that the run directory cannot hold: a module, a quality, permission to run its code.
         """
         self.results, self.access = results, access
 
@@ -42,10 +42,10 @@ class Run:
         """Open an existing run; raises InputError SS600.
 
         Args:
-            module, quality: the same again, for a run on a module, or with a quality, of your own.
+            module, quality: for a run on your own module, or with your own quality: the same object.
             model: directory of the run's model, if it was moved.
-            trust_remote_code: run code that the run directory names (plug-ins, a factory, code beside a model) if that
-                is needed: to export and to resume.
+            trust_remote_code: allow code that the run directory names (plug-ins, a factory, code beside a model) to
+                run, which exports and resuming need.
         """
         moved = None if model is None else str(model)
         return cls(RunResults(Path(path)), Access(module, quality, moved, trust_remote_code))
@@ -69,7 +69,7 @@ class Run:
         return Front(self.results)
 
     def pick(self, rule: str = "knee") -> Evaluation:
-        """Return one of the front: `knee`, `min:kl`, `max-under:params=60%`, `weights:kl=.7,params=.3`."""
+        """Return a candidate by a rule: `knee`, `min:kl`, `max-under:params=60%`, `weights:kl=.7,params=.3`."""
         return self.results.pick(rule)
 
     def find(self, identity: str) -> Evaluation:
@@ -77,7 +77,7 @@ class Run:
         return self.results.find(identity)
 
     def status(self) -> dict[str, Any]:
-        """Return how far the run is or how it ended, as `sparsesearch status --json` prints it."""
+        """Return the progress of the run or how it ended, as `sparsesearch status --json` prints it."""
         from sparsesearch.report.status import status_json
 
         return status_json(self.path)
@@ -104,7 +104,7 @@ class Run:
         """Write the course of the search to a tracker; returns the number of points and their place.
 
         Args:
-            to: `tensorboard`, `mlflow`, `wandb`, or one of a plug-in.
+            to: `tensorboard`, `mlflow`, `wandb`, or a tracker of a plug-in.
             watch: follow a running search until it ends.
         """
         from sparsesearch.tracking import follow, open_tracker
@@ -112,14 +112,15 @@ class Run:
         tracker = open_tracker(to, self.results)
         return follow(self.path, tracker, watch), tracker.location
 
-    # Going on
+    # Continuing
 
     def resume(self, evals: int | None = None, changes: dict[str, Any] | None = None, quiet: bool = False) -> Run:
-        """Go on to the result the run would have had without interruption, and write its report.
+        """Continue to the result the run would have had without interruption, and write its report.
 
         Args:
-            evals: evaluations in all; those of the recipe if None.
+            evals: evaluation budget in all; that of the recipe if None.
             changes: other budgets or another executor, as `{"executor.workers": 4}`.
+            quiet: show no progress on stderr.
 
         Raises InfeasibleError SS406 if no candidate respects every limit.
         """
@@ -137,9 +138,10 @@ class Run:
         """Search again, beside the run, with steps half as large around its front; returns the last round's run.
 
         Args:
-            name: of the new run; RUN-fine if None, then RUN-fine-2, ...
-            rounds: each around the front of the one before.
-            changes: other keys of the recipe.
+            name: name of the new run; RUN-fine if None, then RUN-fine-2, ...
+            rounds: number of rounds, each around the front of the one before.
+            changes: other keys of the recipe to set.
+            quiet: show no progress on stderr.
         """
         from sparsesearch.api.searches import finish
         from sparsesearch.engine.workflows.iterate import searched_stage
@@ -203,11 +205,13 @@ class Run:
         """Train candidates while their pruned weights stay zero, write each as a model and verify it.
 
         Args:
-            candidates: one, which is written to `out`, or several, each written to `out/ID`.
-            tokens: of training (samples, if the data are no texts), for each copy.
-            copies: of each candidate, with seeds of their own, averaged greedily.
+            candidates: a candidate, which is written to `out`, or several, each written to `out/ID`.
+            tokens: training tokens (samples, if the data are no texts) of each copy.
+            copies: number of copies of each candidate, with different seeds, averaged greedily.
+            form: form of the models (`sparsesearch list forms`).
             data: training data; the run's if None.
-            changes: other keys of `training` or `data.training`.
+            changes: other keys of `training` or `data.training` to set.
+            quiet: show no progress on stderr.
 
         Returns:
             The reports of `export`, with quality before and after, and tokens. Finished trainings and models are read.
@@ -221,31 +225,31 @@ class Run:
         from sparsesearch.export.write import check_request, form_of, write_recovered
 
         several, out = not isinstance(candidates, Evaluation), Path(out)
-        listed = list(candidates) if not isinstance(candidates, Evaluation) else [candidates]
+        candidate_list = list(candidates) if not isinstance(candidates, Evaluation) else [candidates]
         if not several:
             check_request(out, form)
         with no_progress_bars():
             if data is not None:
                 changes = {"data.training": training_data(self.results, data, tokens)} | (changes or {})
             recovery = prepare_recovery(self.results, changes or {}, tokens, copies, self.access)
-            for candidate in listed:
+            for candidate in candidate_list:
                 form_of(recovery.reopened.supernet, candidate.genome, form)
             if several:
                 write_recovery_manifest(out, recovery, form)
             reporter = Reporter(quiet)
-            recovered = recover(recovery, listed, reporter)
-            reporter.message(f"Writing and checking {len(recovered)} in {out}")
-            places = [out / one.candidate.genome.id if several else out for one in recovered]
+            recovered = recover(recovery, candidate_list, reporter)
+            reporter.message(f"Writing and verifying {len(recovered)} models in {out}")
             return [
-                write_recovered(recovery.reopened, one, place, form)
-                for one, place in zip(recovered, places, strict=True)
+                write_recovered(recovery.reopened, result, out / result.candidate.genome.id if several else out, form)
+                for result in recovered
             ]
 
     def measure_latency(self, device: str | None = None, quiet: bool = False) -> dict[str, Any]:
         """Time the front, the baselines and dense on this machine, and write the report anew.
 
         Args:
-            device: `cpu`, `cuda` or `cuda:N`; the one that the recipe names if None.
+            device: `cpu`, `cuda` or `cuda:N`; the recipe's if None.
+            quiet: show no progress on stderr.
 
         Returns:
             Measured (and predicted) nanoseconds and bytes by id (`export.measuring.finalists.measure_finalists`).
@@ -260,11 +264,9 @@ class Run:
         return measured
 
     def dashboard(self, host: str = "127.0.0.1", port: int = 8080) -> None:
-        """Serve the run with optuna-dashboard until Ctrl-C, a running search as it goes on."""
+        """Serve the run with optuna-dashboard until Ctrl-C; a running search is updated."""
         from sparsesearch.report.dashboard import serve
 
         if not self.results.evaluations:
-            raise problem(
-                "SS600", f"{self.path} has measured nothing yet.", fix=f"See: sparsesearch status {self.path}"
-            )
+            raise problem("SS600", f"{self.path} has no measurements yet.", fix=f"See: sparsesearch status {self.path}")
         serve(self.results, host, port)

@@ -1,4 +1,4 @@
-"""Running a search to its end."""
+"""Running, planning and repairing searches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparsesearch.errors import name_problem, printable, problem
 from sparsesearch.process_state import no_progress_bars
 from sparsesearch.runs.progress import Reporter
 
-if TYPE_CHECKING:  # torch comes with it
+if TYPE_CHECKING:  # it imports torch
     from sparsesearch.engine.launch.launch import Launch
 
 Recipe = str | Path | dict[str, Any] | RunConfig
@@ -38,18 +38,18 @@ def search(
     """Run a search to its end.
 
     Args:
-        subject: a recipe, which names its model: a YAML file, its content as a dictionary, or a RunConfig; or a
-            torch.nn.Module of your own, which is not changed.
-        recipe: for a module: how to search it.
-        example_inputs: for a module: what its `forward` is traced with, a tensor or a tuple of them with a first axis
-            of samples, shaped like `data`; its first calibration sample if None.
+        subject: a recipe, which names its model: a YAML file, its content as a dictionary, or a RunConfig; or your own
+            torch.nn.Module, which is not changed.
+        recipe: for a module: the recipe of its search.
+        example_inputs: for a module: inputs to trace its `forward` with, a tensor or a tuple of tensors with a first
+            axis of samples, shaped like `data`; its first calibration sample if None.
         data: for a module: `{"calibration": inputs, "selection": (inputs, labels), ...}`; inputs are an array or tensor
             (samples, ...), or a tuple of them in the order of `forward`.
-        quality: `f(model, samples)`, a loss (lower is better) of each sample or of all, for the objective `quality`.
-        name: of the run, a directory in `results`; the recipe's file name if None.
+        quality: `f(model, samples)`, a loss (lower is better) for each sample or for all, for the objective `quality`.
+        name: name of the run, a directory in `results`; the recipe's file name if None.
         calibration, selection, test: a file, or documents, instead of the recipe's data sources.
         changes: other keys of the recipe to set, as `{"search.evals": 200, "limits": ["params<=60%"]}`.
-        quiet: no progress on stderr.
+        quiet: show no progress on stderr.
 
     Raises SparseSearchError before anything long starts if something is wrong, InfeasibleError SS406 in the end if no
     candidate respects every limit.
@@ -64,14 +64,14 @@ def search(
     example = []
     if example_inputs is not None:
         example = samples_from_arrays("example", example_inputs, _as_many(example_inputs)).inputs_on_cpu()
-    takes = _as_many(example) if example else inputs_of_forward(module) if module is not None else range(1)
-    given: dict[str, Any] = dict(samples_by_role({} if data is None else data, takes))
-    given |= {role: text for role, text in texts.items() if not isinstance(text, (str, Path))}
-    sources = {role: str(text) for role, text in texts.items()} | dict.fromkeys(given, PYTHON_SOURCE)
+    counts = _as_many(example) if example else inputs_of_forward(module) if module is not None else range(1)
+    inputs: dict[str, Any] = dict(samples_by_role({} if data is None else data, counts))
+    inputs |= {role: text for role, text in texts.items() if not isinstance(text, (str, Path))}
+    sources = {role: str(text) for role, text in texts.items()} | dict.fromkeys(inputs, PYTHON_SOURCE)
     config = _changed(_config(recipe), sources, changes or {})
     default = Path(recipe).stem if isinstance(recipe, (str, Path)) else "run"
     path, reporter = run_path(Path(results), default if name is None else name), Reporter(quiet)
-    launch = prepare(config, PythonInputs(module, example, given, quality), reporter=reporter)
+    launch = prepare(config, PythonInputs(module, example, inputs, quality), reporter=reporter)
     return run_search(launch, path, reporter)
 
 
@@ -106,7 +106,7 @@ def finish(run: Run, reporter: Reporter) -> Run:
 
 
 def rebuild(path: Path, config: RunConfig, quiet: bool = False) -> Run:
-    """Write the small files of a damaged run anew from its recipe, and go on with its archive."""
+    """Write the small files of a damaged run anew from its recipe, and continue from its archive."""
     from sparsesearch.engine import controller
 
     reporter = Reporter(quiet)
@@ -114,14 +114,14 @@ def rebuild(path: Path, config: RunConfig, quiet: bool = False) -> Run:
 
 
 def plan(launch: Launch) -> dict[str, Any]:
-    """Return what a search of a launch would take: units, cost ranges, limits, supernet and disk."""
+    """Return the plan of a search: units, cost ranges, limits, supernet and disk."""
     from sparsesearch.engine.launch.plan import plan_json
 
     return plan_json(launch)
 
 
 def check_dry_run(launch: Launch, path: Path) -> None:
-    """Check all that a search checks when it starts; raises as `run_search` does, and writes nothing."""
+    """Make all checks of a search at its start, and write nothing; raises as `run_search` does."""
     from sparsesearch.engine.launch.plan import check_disk
     from sparsesearch.engine.workers.cluster import check_machine
     from sparsesearch.runs.directory import RunDirectory
@@ -148,7 +148,7 @@ def usable_path(path: Path, option: str) -> Path:
     if not reason:
         try:
             path.stat()
-        except OSError as error:  # most paths that are given are not there yet
+        except OSError as error:  # most paths do not exist yet
             reason = "links that lead to themselves" if error.errno == errno.ELOOP else ""
     if reason:
         raise problem("SS126", f"{option} {printable(str(path), 80)!r}: {reason}.", fix="Give another name.")
@@ -159,7 +159,7 @@ _TEXTS = "For a recipe's model give calibration=, selection= and test=."
 
 
 def _changed(config: RunConfig, sources: dict[str, str], changes: dict[str, Any]) -> RunConfig:
-    """Return a recipe with other data sources by role, a missing role read as `selection` is, and other keys."""
+    """Return a recipe with other keys and data sources by role; a missing role has the options of `selection`."""
     tree = config.model_dump()
     for role, source in sources.items():
         tree["data"][role] = {**(tree["data"][role] or tree["data"]["selection"]), "source": source}
@@ -169,6 +169,7 @@ def _changed(config: RunConfig, sources: dict[str, str], changes: dict[str, Any]
 
 
 def _as_many(inputs: Any) -> range:
+    """Return the number of inputs, as the range that `samples_by_role` takes."""
     count = len(inputs) if isinstance(inputs, (tuple, list)) else 1
     return range(count, count + 1)
 
@@ -181,8 +182,10 @@ def _module_and_recipe(subject: Any, recipe: Recipe | None) -> tuple[Any, Recipe
         return None, subject
     if recipe is not None and isinstance(subject, nn.Module):
         return subject, recipe
-    given = type(subject).__name__ + (", recipe" if recipe is not None else "")
-    raise problem("SS101", f"search({given}) is not understood.", fix="Call search(recipe) or search(module, recipe).")
+    arguments = type(subject).__name__ + (", recipe" if recipe is not None else "")
+    raise problem(
+        "SS101", f"search({arguments}): unsupported arguments.", fix="Call search(recipe) or search(module, recipe)."
+    )
 
 
 def _config(recipe: Recipe) -> RunConfig:

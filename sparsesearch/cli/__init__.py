@@ -1,4 +1,4 @@
-"""The command line: one file a verb, heavy imports inside the verbs."""
+"""The command line: one file for each verb, with heavy imports inside the verbs."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from sparsesearch.cli.verbs import (
 from sparsesearch.errors import SparseSearchError, first_line, machine_problem, printable, problem
 from sparsesearch.runs import interrupts
 
-# click's base of all usage errors, which lives in click or in typer depending on typer's version.
+# click's base of all usage errors, which is in click or in typer depending on typer's version.
 _UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
-# Exit code after an error that nobody foresaw (EX_SOFTWARE of sysexits.h).
+# Exit code after an unforeseen error (EX_SOFTWARE of sysexits.h).
 UNFORESEEN = 70
-# Exit code after Ctrl-C, which some versions of typer raise as Abort and others return themselves.
+# Exit code after Ctrl-C, which some versions of typer raise as Abort and others return as this code.
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -113,30 +113,30 @@ def main() -> None:
 
 
 def _log_flags(arguments: list[str]) -> tuple[set[str], list[str]]:
-    """Return the flags of the log among arguments, and all others; anything behind `--` is left alone."""
+    """Return the log flags among arguments, and all other arguments; arguments behind `--` are kept."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     flags = {"-v", "--verbose", "--debug"} & set(arguments[:end])
     return flags, [a for a in arguments[:end] if a not in flags] + arguments[end:]
 
 
 def _explain(error: Exception, arguments: list[str]) -> int:
-    """Print one line for an error, with `--json` also as a document; its exit code."""
-    known = error if isinstance(error, SparseSearchError) else machine_problem(error)
-    if known is None:
-        known = problem(
+    """Print one line for an error, and with `--json` also a document; returns its exit code."""
+    reported = error if isinstance(error, SparseSearchError) else machine_problem(error)
+    if reported is None:
+        reported = problem(
             "SS900",
             f"sparsesearch {' '.join(arguments[:1])} failed: {type(error).__name__}: {first_line(error)}.",
             fix=f"This is a fault of sparsesearch: please report it with {_write_traceback(error)}.",
         )
-        known.exit_code = UNFORESEEN
+        reported.exit_code = UNFORESEEN
     if "--json" in arguments:
-        print(json.dumps({"code": known.code, "message": known.message, "hint": known.hint}))
-    print(printable(str(known)), file=sys.stderr)
-    return known.exit_code
+        print(json.dumps({"code": reported.code, "message": reported.message, "hint": reported.hint}))
+    print(printable(str(reported)), file=sys.stderr)
+    return reported.exit_code
 
 
 def _write_traceback(error: Exception) -> str:
-    """The path of a file with the traceback, or how to see it if none can be written."""
+    """Write the traceback to a file; returns its path, or the output to report if none can be written."""
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="sparsesearch-", suffix=".traceback.txt", delete=False, encoding="utf-8", errors="replace"
@@ -144,4 +144,4 @@ def _write_traceback(error: Exception) -> str:
             file.write(f"{sys.argv}\n{''.join(traceback.format_exception(error))}")
         return str(Path(file.name))
     except OSError:
-        return "what --debug prints"
+        return "the output of --debug"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 def print_outcome(run: Run, as_json: bool) -> None:
+    """Print the front of a run as JSON, or a summary."""
     from sparsesearch.media import Terminal
     from sparsesearch.report.terminal import print_summary
 

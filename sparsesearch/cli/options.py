@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.")]
 MovedModel = Annotated[
-    str | None, typer.Option("--model", help="Where the run's model lies by now, if it was moved; the same content.")
+    str | None,
+    typer.Option("--model", help="Directory of the run's model, if it was moved; its content must be the same."),
 ]
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust-remote-code", help="Run code that these files name: plug-ins, factories, a model's own, programs."
+        "--trust-remote-code", help="Run code that these files name: plug-ins, factories, code of models, programs."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
@@ -31,23 +32,24 @@ Pick = Annotated[
     str | None,
     typer.Option(
         "--pick",
-        help="best | knee (by default) | smallest | dense | max-under:params=60% | min:kl | weights:kl=.7,params=.3",
+        help="Rule: best | knee | smallest | dense | max-under:params=60% | min:kl | weights:kl=.7,params=.3 (default: "
+        "knee).",
     ),
 ]
 
 
 def say(text: object, err: bool = False) -> None:
-    """Print one line on stdout (or stderr), whatever is in it."""
+    """Print one line on stdout (or stderr), with characters that cannot be printed escaped."""
     print(printable(str(text), MAX_LINE_CHARACTERS), file=sys.stderr if err else sys.stdout)
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on stdout; numbers that are not finite, which JSON does not have, become null."""
+    """Print one JSON document on stdout; numbers that are not finite, which JSON does not have, become null."""
     print(json.dumps(json.loads(json.dumps(data), parse_constant=lambda _: None), indent=1))
 
 
 def usable(path: Path, option: str) -> Path:
-    """Return the path that an option names; raises InputError SS126 if there can be none."""
+    """Return the path that an option names; raises InputError SS126 if no file can have it."""
     from sparsesearch.api.searches import usable_path
 
     return usable_path(path, option)
@@ -61,25 +63,28 @@ def run_path(results: Path, name: str) -> Path:
 
 
 def choose(results: RunResults, candidate: str | None, pick: str | None) -> Evaluation:
-    """The candidate that a user named by the start of its id or by a rule, the knee by default."""
+    """Return the candidate that a user named by the start of its id or by a rule (default: knee).
+
+    Raises InputError SS501 for both, or for an unknown one.
+    """
     if candidate is not None and pick is not None:
         raise problem("SS501", f"both {candidate!r} and --pick {pick!r} were given.", fix="Give one of them.")
     if candidate == "":
-        raise problem("SS501", "the candidate's id is empty.", fix="Give the start of one, or --pick.")
+        raise problem("SS501", "the candidate's id is empty.", fix="Give the start of an id, or --pick.")
     return results.pick("knee" if pick is None else pick) if candidate is None else results.find(candidate)
 
 
 def whole(text: str) -> int | None:
-    """A number written in at most 15 ASCII digits; None for anything else."""
+    """Return the number that at most 15 ASCII digits write; None for other texts."""
     return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 
-def split(text: str, what: str) -> list[str]:
-    """The parts of `a,b,c` that `--what` was given; raises InputError SS101 where there are none."""
-    found = [part.strip() for part in text.split(",") if part.strip()]
-    if not found:
-        raise problem("SS101", f"--{what} {printable(text, 80)!r} names nothing.", fix="Put commas between.")
-    return found
+def split(text: str, option: str) -> list[str]:
+    """Return the parts of the value `a,b,c` of an option; raises InputError SS101 if there are none."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise problem("SS101", f"--{option} {printable(text, 80)!r} has no values.", fix="Separate values by commas.")
+    return parts
 
 
 def recipe_changes(
@@ -89,15 +94,15 @@ def recipe_changes(
     selection: str | None,
     set_: list[str] | None,
 ) -> dict[str, Any]:
-    """Overrides of a recipe by these options; what `--set` says of a key is the last word."""
+    """Return overrides of a recipe by these options; those of `--set` come last."""
     from sparsesearch.config import parse_assignment
 
-    own = set_if_given(
+    changes = set_if_given(
         model__id=model, limits=limit or None, data__calibration__source=calibration, data__selection__source=selection
     )
-    return own | dict(parse_assignment(text) for text in set_ or [])
+    return changes | dict(parse_assignment(text) for text in set_ or [])
 
 
 def set_if_given(**values: Any) -> dict[str, Any]:
-    """Overrides of configuration keys, `__` for dots, for the options that the user gave."""
+    """Return overrides of configuration keys, written with `__` for dots, without those that are None."""
     return {key.replace("__", "."): value for key, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What `--dry-run` and `space check` print: the space, its range of costs, and what it will take."""
+"""Output of `--dry-run` and `space check`: the space, its range of costs, and the disk and training it needs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sparsesearch.report.texts import cost_text
 
 
 def _outputs_text(outputs: dict[str, Any]) -> str:
-    where = "the last axis" if outputs["axis"] == -1 else f"axis {outputs['axis']}"
+    axis = "the last axis" if outputs["axis"] == -1 else f"axis {outputs['axis']}"
     kind = "logits of one distribution" if outputs["distribution"] else "numbers"
     return (
-        f"Outputs: {outputs['positions']:,} x {outputs['values']:,} a sample (positions x values, along {where}), read "
-        f"as {kind}; judged by {outputs['quality']}"
+        f"Outputs: {outputs['positions']:,} x {outputs['values']:,} a sample (positions x values, along {axis}), read "
+        f"as {kind}; quality: {outputs['quality']}"
     )
 
 
 def print_dry_run(launch: Launch, path: Path, as_json: bool) -> None:
-    """Check all that a search checks before it starts, and print the plan."""
+    """Make all checks of a search before it starts, and print the plan."""
     check_dry_run(launch, path)
     if as_json:
         print_json(plan(launch))
@@ -36,7 +36,7 @@ def print_dry_run(launch: Launch, path: Path, as_json: bool) -> None:
 
 
 def print_plan(launch: Launch, path: Path | None = None) -> None:
-    """The plan as a table, and the resolved configuration."""
+    """Print the plan as a table, and with a path the resolved configuration before it."""
     numbers, console = plan(launch), Terminal()
     if path is not None:
         for line in dump_config(launch.config).splitlines():

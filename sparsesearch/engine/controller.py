@@ -1,4 +1,4 @@
-"""The controller: what a search is, on one page."""
+"""The controller: the phases of a search in order, and how one starts, resumes and is repaired."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def search(job: Job, check: Callable[[Job], None] | None = None) -> RunResults:
     """Run the phases of a search: supernet, levels, teacher, search, final measurements, training, front.
 
     Args:
-        check: called when candidates can be measured.
+        check: called as soon as candidates can be measured.
     """
     job = with_supernet(job)
     if check is not None:
@@ -70,7 +70,7 @@ def search(job: Job, check: Callable[[Job], None] | None = None) -> RunResults:
 
 
 def with_supernet(job: Job) -> Job:
-    """Build what candidates are measured with: supernet, levels and the teacher's outputs; each is built once."""
+    """Build supernet, levels and teacher cache if they are missing; returns the job with measured nonzeros."""
     ensure_supernet(job)
     job.executor.run(Worker.check)
     store = ensure_store(job)
@@ -86,14 +86,14 @@ def resume(path: Path, changes: dict[str, Any], reporter: Reporter, access: Acce
 
     Args:
         changes: `{"search.evals": N, "executor.workers": N, ...}`; only budgets and executors may change.
-        access: what the run directory cannot say.
+        access: parts of the run that its directory cannot hold.
 
-    Raises InputError SS129 for code that is not trusted, SS602 if model, data, space or searcher are others by now.
+    Raises InputError SS129 for code that is not trusted, SS602 if model, data, space or searcher have changed.
     """
     run = RunDirectory.open(path)
     info = run.read(run.info)
     if info.get("kind", SEARCH) != SEARCH:
-        raise problem("SS602", f"{path} is an {info['kind']}.", fix="It goes on with the command that began it.")
+        raise problem("SS602", f"{path} is an {info['kind']}.", fix="Continue it with the command that started it.")
     launch = prepare_again(run, access, changes)
     changed = [k for k, v in launch.fingerprint.items() if info["fingerprint"].get(k) != v]
     if changed:
@@ -105,7 +105,7 @@ def resume(path: Path, changes: dict[str, Any], reporter: Reporter, access: Acce
 
     def write() -> None:
         for role, samples in launch.samples.items():
-            run.keep(role, samples)  # again, if they are damaged
+            run.keep(role, samples)  # writes damaged samples anew
         run.write_config(dump_config(launch.config))
         # A search without generations may end with fewer lines than it had.
         run.write(run.info, {key: value for key, value in info.items() if key != "lines"})
@@ -115,13 +115,13 @@ def resume(path: Path, changes: dict[str, Any], reporter: Reporter, access: Acce
 
 
 def mend(path: Path, config: RunConfig, reporter: Reporter) -> RunResults:
-    """Write the small files of a run anew from its recipe, and go on with its archive.
+    """Write the small files of a run anew from its recipe, and continue from its archive.
 
     Raises InputError SS600 without an archive, SS602 if the archive is of another space, data or weights.
     """
     run = RunDirectory(path.resolve())
     if not run.archive.exists():
-        raise problem("SS600", f"{path} has no archive.jsonl to go on with.", fix="Start a new run with 'search'.")
+        raise problem("SS600", f"{path} has no archive.jsonl to continue from.", fix="Start a new run with 'search'.")
     launch = prepare(config, reporter=reporter)
 
     def write() -> None:
@@ -133,7 +133,7 @@ def mend(path: Path, config: RunConfig, reporter: Reporter) -> RunResults:
 
 
 def _check_costs(archive: Archive, space: Space) -> None:
-    """Raise InputError SS602 if an archive's costs are not those that the space gives its genomes."""
+    """Raise InputError SS602 if an archive's costs differ from those of its genomes in the space."""
     archive.check(space)
     for evaluation in archive.entries.values():
         costs = space.costs.named(evaluation.genome.levels)
@@ -141,32 +141,34 @@ def _check_costs(archive: Archive, space: Space) -> None:
             raise problem(
                 "SS602",
                 f"{archive.path} is of another model or other units than the recipe.",
-                fix="Give the run's own.",
+                fix="Give the recipe that the run was started with.",
             )
 
 
 def _check_losses(job: Job) -> None:
-    """Raise InputError SS602 if a candidate's losses are not those in the archive: other data, levels or weights."""
+    """Raise InputError SS602 if a candidate's losses differ from the archive's: other data, levels or weights."""
     run, config = job.run, job.launch.config
     archive = Archive(run.archive)
     candidates = [e for e in archive.entries.values() if e.status == "ok" and not e.trained]
     if not candidates:
         return
-    known = max(candidates, key=lambda e: int(e.genome.levels.astype(bool).sum()))  # the most that can differ
-    rows = minibatch(len(job.launch.samples["selection"]), known.sequences, config.search.seed, known.draw).tolist()
-    result = job.executor.run(Worker.evaluate, known.genome.data, rows, 0)
-    if not isinstance(result, Measured) or not np.allclose(result.losses, known.losses, rtol=1e-3):
-        run.config.unlink()  # which would make it a run
+    # The candidate with the most pruned units has the most that can differ.
+    archived = max(candidates, key=lambda e: int(e.genome.levels.astype(bool).sum()))
+    pool = len(job.launch.samples["selection"])
+    rows = minibatch(pool, archived.sequences, config.search.seed, archived.draw).tolist()
+    result = job.executor.run(Worker.evaluate, archived.genome.data, rows, 0)
+    if not isinstance(result, Measured) or not np.allclose(result.losses, archived.losses, rtol=1e-3):
+        run.config.unlink()  # its presence would make the directory a run
         raise problem(
             "SS602",
             f"{archive.path} was measured on other data, levels or weights than the recipe's, or with another seed.",
-            fix="Give the run's own recipe.",
+            fix="Give the recipe that the run was started with.",
         )
 
 
 def write_launch(launch: Launch, run: RunDirectory, kind: str = SEARCH) -> None:
-    """Write the files that a run is made from."""
-    # Of a launch that was killed.
+    """Write the files that a run starts from: samples, space, latency table, `run.json` and `run.yaml`."""
+    # A launch that was killed may have left some.
     shutil.rmtree(run.data, ignore_errors=True)
     for role, samples in launch.samples.items():
         run.keep(role, samples)

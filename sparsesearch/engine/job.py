@@ -19,11 +19,11 @@ from sparsesearch.space import Space
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is being worked on.
+    """A run in work.
 
     Attributes:
-        space: the launch's, with measured nonzeros as soon as there is a level store.
-        executor: whose workers start with the first call.
+        space: space of the launch, with measured nonzeros as soon as there is a level store.
+        executor: runs calls on workers, which start with the first call.
     """
 
     launch: Launch
@@ -48,14 +48,14 @@ def open_job(
     again: str = "",
     keep_progress: bool = True,
 ) -> Iterator[Job]:
-    """Connect the cluster, hold the run's lock and keep its progress file for as long as the block runs.
+    """Connect the cluster, hold the run's lock and keep its progress file while the block runs.
 
     Args:
-        run: its directory is made if it is not there.
+        run: the run; its directory is made if it does not exist.
         fresh: refuse a directory that holds a run.
-        write: writes the files of the run that work needs, when the lock is held.
-        again: the command that goes on after Ctrl-C, for the message; by default `sparsesearch resume RUN`.
-        keep_progress: keep the progress file, which says how a search goes or how it ended.
+        write: called under the lock; writes the files of the run that the phases read.
+        again: command shown after Ctrl-C; `sparsesearch resume RUN` if empty.
+        keep_progress: keep the progress file, which `sparsesearch status` reads.
 
     Raises InputError SS303 if there is a run already; EnvironmentProblem SS300 or SS301 before the directory is made,
     SS302 or SS304 if it cannot be used.
@@ -65,7 +65,7 @@ def open_job(
     with Cluster(launch.config.executor):
         run.make()
         with run.locked(), contextlib.ExitStack() as stack:
-            if fresh:  # another run of this name may have begun and ended since
+            if fresh:  # another run of this name may have started and ended since
                 RunDirectory.check_new(run.path)
             if keep_progress:
                 stack.enter_context(reporter.kept_in(run.progress))
@@ -81,7 +81,7 @@ def open_job(
             except KeyboardInterrupt:
                 reporter.end("done, stopped")
                 command = again or f"'sparsesearch resume {run.path}'"
-                reporter.message(f"Stopped. What was measured is saved: {command} goes on.")
+                reporter.message(f"Stopped. All measurements are saved; continue with {command}.")
                 raise
             finally:
                 reporter.end()

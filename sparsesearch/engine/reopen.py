@@ -1,4 +1,4 @@
-"""Opening a run that was prepared before, without the checks of a search."""
+"""Opening an existing run, with or without the checks of a search."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from sparsesearch.supernet import LevelStore, StitchedSupernet
 
 
 def prepare_again(run: RunDirectory, access: Access, changes: dict[str, Any] | None = None) -> Launch:
-    """Return the launch of a run for another search with its recipe, with all checks of one.
+    """Return the launch of a run for another search with its recipe, after all checks of a search.
 
     Args:
-        changes: other keys of its recipe.
+        changes: values of keys that replace the recipe's.
 
-    Raises InputError SS129 if it names code and is not trusted, and whatever `prepare` raises.
+    Raises InputError SS129 if it names code and is not trusted; also raises as `prepare` does.
     """
     inputs = PythonInputs(access.module, quality=access.quality)
     return prepare(access.config(run, changes), inputs, run)
 
 
 def reopen(results: RunResults, access: Access = UNTRUSTED, training: RunConfig | None = None) -> Launch:
-    """Return the launch of a run from its own files, to use what it found; nothing of a search is checked.
+    """Return the launch of a run from its own files, to use its candidates, without the checks of a search.
 
     Args:
         training: the run's recipe with other options of training.
 
-    Raises InputError SS129 if it names code and is not trusted, SS602 if its model is another one by now.
+    Raises InputError SS129 if it names code and is not trusted, SS602 if its model has changed.
     """
     run = results.run
     config = training or access.config(run)
@@ -77,8 +77,8 @@ class ReopenedRun:
     """A finished run with the caches that its candidates are made from.
 
     Attributes:
-        setup: of workers; absolute paths of the caches are in it.
-        store: the level store, compared with its checksums.
+        setup: setup of workers, with absolute paths of the caches.
+        store: level store, compared with its checksums.
     """
 
     results: RunResults
@@ -96,7 +96,7 @@ class ReopenedRun:
 
     @cached_property
     def norms(self) -> RunningStatistics:
-        """Corrects the batch normalisation of candidates as the search did before it judged them."""
+        """Correction of the batch normalisation of candidates, as the search applied it before measuring them."""
         config = self.launch.config
         samples = self.launch.samples["calibration"].rows(slice(0, config.data.batch_norm))
         return RunningStatistics(self.supernet, self.launch.network.task, samples, config.batch)
@@ -108,8 +108,8 @@ def open_run(results: RunResults, access: Access = UNTRUSTED, training: RunConfi
     Args:
         training: as for `reopen`.
 
-    Raises InputError SS129 if it names code and is not trusted, SS505 if a cache is gone, SS602 if its model is another
-    one by now, DamagedFile SS306.
+    Raises InputError SS129 if it names code and is not trusted, SS505 if a cache is gone, SS602 if its model has
+    changed, DamagedFile SS306.
     """
     launch = reopen(results, access, training)
     run = results.run

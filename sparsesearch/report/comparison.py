@@ -12,7 +12,7 @@ from scipy.stats import bootstrap
 from sparsesearch import pareto
 from sparsesearch.arrays import Floats
 from sparsesearch.engine.launch.launch import Launch
-from sparsesearch.engine.workflows.compare import Contender, Moment, judge, moments
+from sparsesearch.engine.workflows.compare import Checkpoint, Contender, checkpoints_of, judge
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.space import Genome, Space
@@ -72,8 +72,8 @@ def compare_results(
     first = next(iter(results.values()))
     # The spaces of runs have the real nonzeros of levels in their costs.
     spaces = {size: first.space.with_limits(space.limits) for size, space in sizes.items()}
-    checkpoints = {c: moments(launches[c], run, list(spaces.values()), tokens) for c, run in results.items()}
-    genomes = {g for steps in checkpoints.values() for moment in steps for g in moment.best if g is not None}
+    checkpoints = {c: checkpoints_of(launches[c], run, list(spaces.values()), tokens) for c, run in results.items()}
+    genomes = {g for course in checkpoints.values() for point in course for g in point.best if g is not None}
     archive = judge(next(iter(launches.values())), first, genomes, directory, reporter)
     qualities = {genome: e.quality for (genome, *_), e in archive.entries.items()}
     shares = {size: _share(space) for size, space in spaces.items()}
@@ -87,7 +87,7 @@ def _share(space: Space) -> float:
 
 
 def build_comparison(
-    checkpoints: Mapping[Contender, Sequence[Moment]],
+    checkpoints: Mapping[Contender, Sequence[Checkpoint]],
     qualities: Mapping[Genome, float],
     sizes: Mapping[str, float],
     quality: str,
@@ -101,8 +101,8 @@ def build_comparison(
         quality: name of the quality.
     """
     values = {
-        c: np.array([[np.nan if g is None else qualities.get(g, np.nan) for g in moment.best] for moment in moments])
-        for c, moments in checkpoints.items()
+        c: np.array([[np.nan if g is None else qualities.get(g, np.nan) for g in point.best] for point in course])
+        for c, course in checkpoints.items()
     }
     worst = max((float(np.nanmax(v)) for v in values.values() if np.isfinite(v).any()), default=1.0)
     reference = [worst * 1.1 + 1e-12, 1.1]

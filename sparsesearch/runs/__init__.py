@@ -1,1 +1,1 @@
-"""A run on disk: its directory, archive, ledger and results, and the caches beside it. Knows neither torch nor ray."""
+"""A run on disk: directory, archive, ledger and results, and the caches beside it. Imports neither torch nor ray."""

@@ -1,6 +1,6 @@
 """The archive: every evaluation ever made, one JSON line each, append-only and crash-safe.
 
-Lines hold nothing that depends on timing or on the number of workers, so equal runs write equal bytes.
+No field depends on timing or on the number of workers, so equal runs write equal bytes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from sparsesearch.files import LineWriter, file_hash, read_lines, trim_torn_line
 from sparsesearch.searchers.records import ROLES, Evaluation, Request, role_of_origin
 from sparsesearch.space import Genome, Space
 
-# What to do about a damaged line.
-REMEDY = "Cut the file before this line and resume: what follows is measured again."
+# Remedy for a damaged line, for messages.
+REMEDY = "Cut the file before this line and resume: later evaluations are measured again."
 # Fields of a line beside its checksum.
 FIELDS = {
     "role",
@@ -39,13 +39,13 @@ STATUSES = ("ok", "failed", "invalid")
 
 
 class Archive:
-    """Reads all lines on opening and appends to the file, one writer at a time (the run's lock sees to that)."""
+    """Reads all lines on opening and appends to the file; the run's lock allows one writer at a time."""
 
     def __init__(self, path: Path, writable: bool = False) -> None:
         """
         Args:
-            writable: drop a torn last line, so that lines can be appended. Readers leave the file alone: it may be a
-                line that a running controller is just writing.
+            writable: drop a torn last line, so that lines can be appended. Readers must not: a running controller may
+                be writing that line.
         """
         self.path = path
         self.entries: dict[Request, Evaluation] = {}
@@ -60,17 +60,17 @@ class Archive:
 
     def _parse(self, data: dict[str, Any], sealed: bool) -> Evaluation:
         try:
-            if strange := set(data) - FIELDS if not sealed else ():
-                raise ValueError(f"unknown field {min(strange)!r}")
+            if unknown := set(data) - FIELDS if not sealed else ():
+                raise ValueError(f"unknown field {min(unknown)!r}")
             return from_json(data)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise DamagedFile(Path(f"{self.path}:{self.lines}"), f"{type(error).__name__} {error}", REMEDY) from None
 
     def check(self, space: Space, lines: int = 0) -> None:
-        """Raise DamagedFile SS601 if a genome is none of the space, or there are fewer lines than there were.
+        """Raise DamagedFile SS601 if a genome does not fit the space, or lines are missing.
 
         Args:
-            lines: that were written for certain.
+            lines: number of lines that the file had when a session ended.
         """
         if self.lines < lines:
             raise DamagedFile(
@@ -82,26 +82,26 @@ class Archive:
         for evaluation in self.entries.values():
             levels = evaluation.genome.levels
             if len(levels) != len(counts) or not ((levels >= 0) & (levels < counts)).all():
-                reason = f"genome {evaluation.genome.id} is none of the run's space"
+                reason = f"genome {evaluation.genome.id} does not fit the run's space"
                 raise DamagedFile(self.path, reason, "Take its lines out and resume.")
 
     def append(self, evaluation: Evaluation) -> None:
-        """Add an evaluation; raises as `LineWriter.append`."""
+        """Append an evaluation; raises as `LineWriter.append`."""
         self._writer.append(to_json(evaluation))
         self.entries[evaluation.request] = evaluation
         self.lines += 1
 
     def digest(self) -> str:
-        """SHA-256 of the file."""
+        """Return the SHA-256 of the file."""
         return file_hash(self.path)
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """A line of the archive; what is not finite becomes null."""
+    """Return the line of an evaluation; numbers that are not finite become null."""
     quality = evaluation.quality if math.isfinite(evaluation.quality) else None
     role = "" if evaluation.role == role_of_origin(evaluation.origin) else evaluation.role
-    rare = {"trained": evaluation.trained, "parents": list(evaluation.parents), "role": role}
-    return {name: value for name, value in rare.items() if value} | {
+    optional = {"trained": evaluation.trained, "parents": list(evaluation.parents), "role": role}
+    return {name: value for name, value in optional.items() if value} | {
         "id": evaluation.genome.id,
         "genome": evaluation.genome.levels.tolist(),
         "sequences": evaluation.sequences,
@@ -117,7 +117,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def from_json(data: dict[str, Any]) -> Evaluation:
-    """The evaluation of a line; null becomes nan. Raises ValueError, KeyError or TypeError if it is none."""
+    """Return the evaluation of a line; null becomes nan. Raises ValueError, KeyError or TypeError for other content."""
     genome = Genome.of(_list(data, "genome", int))
     if data["id"] != genome.id:
         raise ValueError(f"id {data['id']!r} is not that of the genome")
@@ -153,6 +153,6 @@ def _typed(value: Any, kind: type, name: str) -> Any:
 
 def _list(data: dict[str, Any], name: str, *kinds: type) -> list[Any]:
     values = _typed(data[name], list, name)
-    if strange := [value for value in values if not isinstance(value, kinds) or isinstance(value, bool)]:
-        raise TypeError(f"{name}: {strange[0]!r} is not of its kind")
+    if invalid := [value for value in values if not isinstance(value, kinds) or isinstance(value, bool)]:
+        raise TypeError(f"{name}: {invalid[0]!r} has the wrong type")
     return list(values)

@@ -4,10 +4,10 @@ stores/KEY        level stores             teachers/KEY      outputs of the netw
 statistics/KEY    calibration statistics   supernets/KEY     elastic supernets
 
 A supernet's directory holds:
-index.json              its key, the network it was made from, and the tokens of its training
-usage.json              memory that training held
+index.json              key, network, sorted units, checksum, and tokens of the training
+usage.json              peak memory of the training
 weights.safetensors     parameters and buffers, elements sorted
-sorted.safetensors, blocks/, activations/, checkpoints/    needed until it is trained
+sorted.safetensors, blocks/, activations/, checkpoints/    removed when it is complete
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Cache:
     def __init__(self, path: Path) -> None:
         """
         Args:
-            path: the `.cache` of a results directory.
+            path: directory `.cache` of a results directory.
         """
         self.path = path
 
@@ -50,7 +50,7 @@ def weights_of(directory: Path) -> Path:
 
 
 def read_index(directory: Path) -> dict[str, Any] | None:
-    """What is known of a supernet; None where there is none."""
+    """Return the index of a supernet's directory; None if it has none or a damaged one."""
     try:
         index = read_json(directory / INDEX)
     except DamagedFile:
@@ -59,30 +59,30 @@ def read_index(directory: Path) -> dict[str, Any] | None:
 
 
 def directory_of(start: str) -> Path:
-    """The supernet that a path names: its own directory, or that of a run that has one; raises InputError SS219."""
+    """Return the supernet directory of a path: the path itself, or the supernet of a run; raises InputError SS219."""
     path = Path(start).expanduser()
     if read_index(path) is not None:
         return path
     if (path / "run.json").exists():
         key = read_json(path / "run.json").get("fingerprint", {}).get("supernet")
-        found = Cache(path.resolve().parent / ".cache").supernet(key or "")
-        if key and read_index(found) is not None:
-            return found
+        supernet = Cache(path.resolve().parent / ".cache").supernet(key or "")
+        if key and read_index(supernet) is not None:
+            return supernet
     raise problem(
         "SS219",
-        f"supernet.start {start}: neither a supernet nor a run that has one.",
-        fix="Supernets are in RESULTS/.cache/supernets; a run with supernet: sandwich, say, has one.",
+        f"supernet.start {start} is neither a supernet nor a run with one.",
+        fix="Supernets are in RESULTS/.cache/supernets; a run with supernet: sandwich, for example, has one.",
     )
 
 
 def started(start: str, weights: str, cuts: Collection[str]) -> dict[str, Any]:
-    """The index of the supernet that training goes on from.
+    """Return the index of the supernet that training continues from.
 
     Args:
         weights: hash of the network that is searched.
         cuts: names of the units that cut it.
 
-    Raises InputError SS219 where there is none, of another network, or one where some of these are not sorted.
+    Raises InputError SS219 if there is none, or it is of another network, or some of these units are not sorted in it.
     """
     index = read_index(directory_of(start))
     assert index is not None
@@ -90,12 +90,12 @@ def started(start: str, weights: str, cuts: Collection[str]) -> dict[str, Any]:
         raise problem(
             "SS219",
             f"supernet.start {start} is of another network ({index['network'][:12]}, this one is {weights[:12]}).",
-            fix="Give one of the same model, or leave start out.",
+            fix="Give a supernet of the same model, or leave start out.",
         )
     if unsorted := sorted(set(cuts) - set(index["cuts"])):
         raise problem(
             "SS219",
             f"supernet.start {start} has not sorted the elements of {unsorted[0]}.",
-            fix="Take such units out, or leave start out.",
+            fix="Remove such units, or leave start out.",
         )
     return index

@@ -1,18 +1,18 @@
-"""The run directory: its files, its lock, and what it says about a run.
+"""The run directory: its files and its lock.
 
 run.yaml        resolved configuration            space.json      units, levels, exact costs
 run.json        fingerprint, versions, dense      archive.jsonl   every evaluation (the truth)
-screen.json     scores of a proxy's table, and how it agreed with measurements
-seeds.json      genomes of allocations            generations.jsonl  what the searcher learned about searching
-data/           the samples that were used        ledger.jsonl    seconds spent, a line a phase
-trained.jsonl   evaluations after training        trials/         checkpoints and weights of what was trained
-learning/       checkpoints and results of what searches by gradient learn
-workers.json    memory of workers, and how often their kept hidden states served
-progress.json   what the controller is doing, or how it ended
-latency.json    the table that latencies come from; latency_measured.json what finalists took
-exports.jsonl   what was exported
+screen.json     scores of a proxy's table, and its agreement with measurements
+seeds.json      genomes of allocations            generations.jsonl  reports of the searcher on its own state
+data/           the samples that were used        ledger.jsonl    seconds spent, one line a phase
+trained.jsonl   evaluations after training        trials/         checkpoints and weights of trained candidates
+learning/       checkpoints and results of searches by gradient
+workers.json    memory of workers, and use of their kept hidden states
+progress.json   state of the controller, or how it ended
+latency.json    latency table                     latency_measured.json  latencies of the finalists
+exports.jsonl   exported models
 failures.jsonl  tracebacks of candidates that could not be measured
-front.json      derived, like report.html, *.png and test.json
+front.json      derived from the files above, like report.html, *.png and test.json
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from sparsesearch.space import Space
 if TYPE_CHECKING:
     from sparsesearch.data.samples import Samples
 
-# Beside samples: their checksum.
+# File beside samples with their checksum.
 DIGEST = "digest.json"
 _CHECKSUM_LINE = "# sha256: "
 _SAMPLES_HINT = "Resume the run: samples are read from their source again."
@@ -91,12 +91,12 @@ class RunDirectory:
 
     @staticmethod
     def is_there(path: Path) -> bool:
-        """Whether there is a run, or what is left of one."""
+        """Return whether a directory holds a run, or the archive of one."""
         return (path / "run.yaml").exists() or (path / "archive.jsonl").exists()
 
     @classmethod
     def check_new(cls, path: Path) -> None:
-        """Raise InputError SS303 if there is a run already, or the archive of one."""
+        """Raise InputError SS303 if a directory holds a run already, or the archive of one."""
         if cls.is_there(path):
             raise problem(
                 "SS303", f"{path} exists{_progress(path)}.", fix=f"Use 'sparsesearch resume {path}', or another --name."
@@ -111,7 +111,7 @@ class RunDirectory:
         return run
 
     def make(self) -> None:
-        """Make the directory if it is not there; raises EnvironmentProblem SS302."""
+        """Make the directory if it does not exist; raises EnvironmentProblem SS302."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -119,7 +119,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """An existing run directory; raises InputError SS600, DamagedFile SS601 if its `run.yaml` is damaged."""
+        """Open an existing run directory; raises InputError SS600, DamagedFile SS601 if its `run.yaml` is damaged."""
         if not (path / "run.yaml").exists():
             hint = cls(path).mending if (path / "archive.jsonl").exists() else "Runs are made by 'search'."
             raise problem("SS600", f"{path} is not a run directory (no run.yaml).", fix=hint)
@@ -129,9 +129,9 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run's lock; raises EnvironmentProblem SS304 where another controller does.
+        """Hold the run's lock while the block runs; raises EnvironmentProblem SS304 if another controller holds it.
 
-        The lock is the operating system's, so it ends with its process, however that ends.
+        The operating system releases the lock when the process ends, however that ends.
         """
         owner = self.path / "run.lock.owner"
         lock = FileLock(self.path / "run.lock", timeout=0)
@@ -139,8 +139,8 @@ class RunDirectory:
             lock.acquire()
             owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
         except Timeout:
-            who = (owner.read_text(errors="replace") if owner.exists() else "") or "unknown process"
-            raise problem("SS304", f"run {self.path} is active: {who}.", fix="Wait for it or stop it.") from None
+            process = (owner.read_text(errors="replace") if owner.exists() else "") or "unknown process"
+            raise problem("SS304", f"run {self.path} is active: {process}.", fix="Wait for it or stop it.") from None
         except OSError as error:
             owner.unlink(missing_ok=True)
             lock.release()
@@ -152,22 +152,22 @@ class RunDirectory:
             lock.release()
 
     def holder(self) -> str | None:
-        """Who holds the run's lock, as `pid 12 on HOST`; None where nobody does. For processes that only look."""
+        """Return the process that holds the run's lock, as `pid 12 on HOST`; None if none does. Changes no file."""
         try:
-            who = (self.path / "run.lock.owner").read_text(errors="replace")
+            owner = (self.path / "run.lock.owner").read_text(errors="replace")
         except OSError:
             return None
-        found = re.fullmatch(r"pid (\d+) on (.*)", who)
-        if found and found[2] == socket.gethostname() and not is_alive(int(found[1])):
+        process = re.fullmatch(r"pid (\d+) on (.*)", owner)
+        if process and process[2] == socket.gethostname() and not is_alive(int(process[1])):
             return None
-        # Another process may have that number by now, and of other machines' processes only locks can tell. A shared
-        # lock is asked for, and given back at once, only where such an owner was named.
+        # The number may be another process's by now, and processes of other machines are only visible by their locks.
+        # So a shared lock is taken for a moment, but only if an owner is named.
         try:
             with (self.path / "run.lock").open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return who
-        except OSError:  # no lock is left, or none that can be opened
+            return owner
+        except OSError:  # the lock is gone or cannot be opened
             return None
         return None
 
@@ -176,7 +176,7 @@ class RunDirectory:
         write_json(path, data, indent=1)
 
     def write_front(self, data: dict[str, Any]) -> None:
-        """Write what `front --json` prints; nothing reads it back."""
+        """Write the content that `front --json` prints; nothing reads it back."""
         write_text(self.front, json.dumps(data, indent=1))
 
     def write_config(self, text: str) -> None:
@@ -184,7 +184,7 @@ class RunDirectory:
         write_text(self.config, f"{_CHECKSUM_LINE}{_text_hash(text)}\n{text}")
 
     def check_config(self) -> None:
-        """Raise DamagedFile SS601 if `run.yaml` is not what was written."""
+        """Raise DamagedFile SS601 if `run.yaml` is not as it was written."""
         try:
             check_regular(self.config)
             first, _, text = self.config.read_bytes().decode().partition("\n")
@@ -192,7 +192,7 @@ class RunDirectory:
             raise DamagedFile(self.config, first_line(error), self.mending) from None
         if not first and not text:
             raise DamagedFile(self.config, "it is empty", self.mending)
-        # Of earlier versions, and changed on purpose, are those without the comment.
+        # Files of earlier versions, and files changed on purpose, have no such comment.
         if first.startswith(_CHECKSUM_LINE[0]) and first != _CHECKSUM_LINE + _text_hash(text):
             raise DamagedFile(
                 self.config,
@@ -202,45 +202,47 @@ class RunDirectory:
 
     @property
     def mending(self) -> str:
-        """What to do if a small file of a run is damaged or gone."""
+        """Remedy for a damaged or missing small file of the run, for messages."""
         return f"'sparsesearch resume {self.path} --recipe SPACE.yaml' writes it anew from the recipe and the archive."
 
     def read(self, path: Path) -> dict[str, Any]:
-        """Read a JSON file of the run; raises InputError SS600 if it is not there yet, DamagedFile SS601."""
+        """Read a JSON file of the run; raises InputError SS600 if it does not exist yet, DamagedFile SS601."""
         if not path.exists():
             raise problem(
-                "SS600", f"{self.path} has no {path.name} yet.", fix=f"Use 'sparsesearch resume {self.path}' to go on."
+                "SS600",
+                f"{self.path} has no {path.name} yet.",
+                fix=f"Use 'sparsesearch resume {self.path}' to continue.",
             )
         return read_json(path, self.mending if path in (self.info, self.space) else f"Delete {path}, then resume.")
 
     def append(self, path: Path, data: dict[str, Any]) -> None:
-        """Add a line to the ledger, generations or exports; raises as `LineWriter.append`."""
+        """Append a line to the ledger, generations, exports or failures; raises as `LineWriter.append`."""
         trim_torn_line(path)
         self._writers.setdefault(path, LineWriter(path)).append(data)
 
     def lines(self, path: Path, least: int = 0) -> list[dict[str, Any]]:
-        """The lines of such a file; what a crash tore is left out.
+        """Return the lines of such a file, without one that a crash tore.
 
         Args:
-            least: lines that were written for certain.
+            least: number of lines that the file had when a session ended.
 
-        Raises DamagedFile SS601 for a damaged line, or if there are fewer.
+        Raises DamagedFile SS601 for a damaged line, or if lines are missing.
         """
-        hint = "Delete this line, what it says is lost, and resume."
-        found = [data for data, _ in read_lines(path, hint)]
-        check_lines(path, found, hint)
-        if len(found) < least:
-            hint = f"'sparsesearch resume {self.path}' goes on with those."
-            raise DamagedFile(path, f"{len(found)} of {least} lines are left", hint)
-        return found
+        hint = "Delete this line, whose content is lost, and resume."
+        lines = [data for data, _ in read_lines(path, hint)]
+        check_lines(path, lines, hint)
+        if len(lines) < least:
+            hint = f"'sparsesearch resume {self.path}' continues with these."
+            raise DamagedFile(path, f"{len(lines)} of {least} lines are left", hint)
+        return lines
 
     def line_counts(self) -> dict[str, int]:
-        """Lines of each file of lines there is, by its name."""
+        """Return the number of lines of each existing file of lines, by its name."""
         files = (self.archive, self.trained, self.ledger, self.generations, self.exports)
         return {path.name: path.read_bytes().count(b"\n") for path in files if path.exists()}
 
     def samples(self, role: str) -> Samples:
-        """The samples of `calibration`, `selection` or `test`, memory-mapped; compared with their checksum once.
+        """Return the samples of a role, memory-mapped; they are compared with their checksum once.
 
         Raises DamagedFile SS601.
         """
@@ -249,25 +251,25 @@ class RunDirectory:
         return self._samples[role]
 
     def _read_samples(self, role: str) -> Samples:
-        from sparsesearch.data.samples import Samples  # numpy arrays here, but torch comes with the room
+        from sparsesearch.data.samples import Samples  # samples are numpy arrays, but the package imports torch
 
-        found, expected = Samples.load(self.data / role), self._digest_of(role)
-        if expected is not None and found.digest != expected:
+        samples, expected = Samples.load(self.data / role), self._digest_of(role)
+        if expected is not None and samples.digest != expected:
             raise DamagedFile(self.data / role, "its samples do not match their checksum", _SAMPLES_HINT)
-        return found
+        return samples
 
     def _digest_of(self, role: str) -> str | None:
-        """SHA-256 of the samples that were written under a name; None if an earlier version noted none."""
+        """Return the SHA-256 of the samples that were written under a name; None if an earlier version wrote none."""
         path = self.data / role / DIGEST
         if path.exists():
             return str(read_json(path, _SAMPLES_HINT)["sha256"])
-        known: str | None = self.read(self.info)["fingerprint"].get(f"data.{role}") if self.info.exists() else None
-        return known
+        digest: str | None = self.read(self.info)["fingerprint"].get(f"data.{role}") if self.info.exists() else None
+        return digest
 
     def keep(self, role: str, samples: Samples) -> str:
-        """The name under which samples of a role lie here; they are written where they do not yet, or are damaged.
+        """Write samples of a role, unless they are stored intact; returns the name of their directory.
 
-        The run's own have the name of their role; other ones, that it is recovered on, a digest behind it.
+        The run's own samples have the name of their role; others, for recovery, have a digest behind it.
         """
         digest = samples.digest
         if (self.data / role).exists() and self._digest_of(role) not in (None, digest):
@@ -283,7 +285,7 @@ class RunDirectory:
         return role
 
     def read_space(self) -> Space:
-        """The run's units, levels and costs; raises InputError SS600 or DamagedFile SS601."""
+        """Return the run's units, levels and costs; raises InputError SS600 or DamagedFile SS601."""
         data = self.read(self.space)
         with sound(self.space, self.mending):
             return Space.from_json(data)
@@ -294,8 +296,9 @@ def _text_hash(text: str) -> str:
 
 
 def check_vacant(out: Path) -> None:
-    """Raise InputError SS500 where something is in the way of a directory to write: a file, one with files, or a link
-    that leads nowhere; SS126 or EnvironmentProblem where there can be none.
+    """Raise InputError SS500 if a directory cannot be written because a file, other files or a dead link are there.
+
+    Raises InputError SS126 or EnvironmentProblem if the path itself is impossible.
     """
     try:
         if out.is_symlink() and not out.exists():
@@ -307,17 +310,18 @@ def check_vacant(out: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether this machine has a process of that number."""
+    """Return whether this machine has a process with this number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's process
         return True
     return True
 
 
 def _progress(path: Path) -> str:
+    """Return ` (N evaluations)` for a run with an archive, else an empty text."""
     archive = path / "archive.jsonl"
     if not archive.exists():
         return ""

@@ -1,7 +1,7 @@
-"""Ctrl-C (and SIGTERM) that cannot get lost and never hits a library at a bad moment.
+"""Ctrl-C (and SIGTERM) that is never lost and never interrupts a library at a bad moment.
 
-Extension modules may swallow the KeyboardInterrupt that Python raises inside them, and starting Ray must not be cut in
-half. So the wish to stop is remembered, `check` raises it again at the next safe point, and `deferred` holds it back.
+Extension modules may swallow the KeyboardInterrupt that Python raises inside them, and the start of Ray must not be
+interrupted. So the signal is remembered, `check` raises it again at the next safe point, and `deferred` delays it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_installed = _asked = False
+_installed = _requested = False
 _deferred = False
 
 
 def install() -> None:
-    """Take over SIGINT and SIGTERM; for the main thread of the command line."""
+    """Install handlers of SIGINT and SIGTERM; for the main thread of the command line."""
     global _installed
     _installed = True
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -24,27 +24,27 @@ def install() -> None:
 
 
 def restore() -> None:
-    """Take them over again where a library has put its own handlers in place of ours, as Ray does for SIGTERM."""
+    """Install the handlers again after a library has replaced them, as Ray does for SIGTERM."""
     if _installed:
         install()
 
 
 def _handle(number: int, frame: Any) -> None:
-    global _asked
-    _asked = True
+    global _requested
+    _requested = True
     if not _deferred:
         raise KeyboardInterrupt
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt where the user has asked to stop."""
-    if _asked:
+    """Raise KeyboardInterrupt if a signal to stop has come."""
+    if _requested:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold a wish to stop back until the block has ended."""
+    """Delay a signal to stop until the block has ended."""
     global _deferred
     _deferred = True
     try:

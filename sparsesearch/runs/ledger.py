@@ -1,4 +1,4 @@
-"""Seconds and tokens by phase, beside the archive: time is never the same twice."""
+"""The ledger: seconds and tokens by phase. It is not part of the archive, since times differ between equal runs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 
 from sparsesearch.runs.directory import RunDirectory
 
-# Forward passes that one token of training is counted as.
+# Forward passes that one training token counts as.
 TRAINING_PASSES = 3
 
 
 class Ledger:
-    """Seconds and tokens by phase, a JSON line each; beside the archive, since time is never the same twice."""
+    """Appends seconds and tokens by phase to `ledger.jsonl`, one JSON line each, and sums them up."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
@@ -22,10 +22,10 @@ class Ledger:
     def add(
         self, phase: str, seconds: float, tokens: int, quiet: bool = False, device_seconds: float | None = None
     ) -> None:
-        """Note work; with `quiet` it is written with the next `flush` of the phase.
+        """Add work to a phase and write it, or with `quiet` write it with the next `flush` of the phase.
 
         Args:
-            device_seconds: summed over the workers that did it, where that is known.
+            device_seconds: seconds summed over workers, if known.
         """
         entry = self._open.setdefault(phase, [0.0, 0, 0, 0.0])
         entry[0] += seconds
@@ -36,17 +36,18 @@ class Ledger:
             self.flush(phase)
 
     def flush(self, phase: str) -> None:
-        """Write what was noted of a phase."""
+        """Write the work of a phase that is not written yet, as one line."""
         seconds, tokens, count, device = self._open.pop(phase, [0.0, 0, 0, 0.0])
         if count:
             line = {"phase": phase, "seconds": round(seconds, 3), "tokens": int(tokens), "count": int(count)}
-            own = {"device_seconds": round(device, 3)} if device else {}
-            self._run.append(self._run.ledger, line | own)
+            if device:
+                line["device_seconds"] = round(device, 3)
+            self._run.append(self._run.ledger, line)
 
     def tokens(self, phase: str) -> int:
-        """Tokens of a phase that are written."""
+        """Return the written tokens of a phase."""
         return sum(int(line["tokens"]) for line in self._run.lines(self._run.ledger) if line["phase"] == phase)
 
     def seconds(self) -> float:
-        """Seconds of the phases that earlier sessions finished, and wall-clock seconds of this one."""
+        """Return the seconds in lines of earlier sessions plus the wall-clock seconds of this one."""
         return self._before + time.monotonic() - self._started

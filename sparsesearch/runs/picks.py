@@ -18,8 +18,8 @@ def find(results: RunResults, identity: str) -> Evaluation:
     Raises InputError SS501 if none or several have such an id, or it could not be measured.
     """
     path = results.run.path
-    everything = [*results.evaluations, *results.trained, *results.learned]
-    candidates = [e for e in everything if e.genome.id.startswith(identity)]
+    evaluations = [*results.evaluations, *results.trained, *results.learned]
+    candidates = [e for e in evaluations if e.genome.id.startswith(identity)]
     if not candidates:
         raise problem("SS501", f"no candidate {identity!r} in {path}.", fix=f"See: sparsesearch front {path}")
     count = len({e.genome.id for e in candidates})
@@ -33,7 +33,7 @@ def find(results: RunResults, identity: str) -> Evaluation:
 
 
 def pick(results: RunResults, rule: str) -> Evaluation:
-    """Return a candidate by a rule of `pareto.pick`, or by the name that tables show it under: best, knee, dense, ...
+    """Return a candidate by a rule of `pareto.pick`, or by its name in tables: best, knee, dense, ...
 
     Raises InputError SS501 for an unknown rule, InfeasibleError SS406 if no candidate respects every limit.
     """
@@ -65,5 +65,5 @@ def require_front(results: RunResults) -> None:
     if {e.genome for e in results.final} == {dense}:
         raise problem("SS406", f"{path} measured nothing but the dense model.", fix="Raise --evals.")
     raise problem(
-        "SS406", f"{path} has no candidate that respects every limit.", fix="Raise the limits, or go on longer."
+        "SS406", f"{path} has no candidate that respects every limit.", fix="Raise the limits, or search longer."
     )

@@ -1,4 +1,4 @@
-"""Progress on stderr: a live bar on a terminal, plain lines elsewhere; and in a file, for other processes."""
+"""Progress on stderr, as a live bar on a terminal and as plain lines elsewhere, and in a file for other processes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sparsesearch.media import Terminal
 from sparsesearch.runs import interrupts
 
 # Seconds between plain lines of one phase, and between two writes of the file.
-PLAIN_INTERVAL = 5.0
-KEPT_INTERVAL = 1.0
+SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_WRITES = 1.0
 
 
 class Reporter:
@@ -34,11 +34,11 @@ class Reporter:
 
     @contextmanager
     def kept_in(self, path: Path) -> Iterator[None]:
-        """Keep what is going on in a JSON file for as long as it lasts, and then how it ended.
+        """Write the current state to a JSON file while the block runs, and at last how it ended.
 
-        `state` is running, finished, interrupted or failed (with `error`); one that says running though nobody holds
-        the run's lock was killed. `first` and `first_at` are the phase's first step, where a resumed run has got to
-        without measuring. Times are seconds since 1970.
+        `state` is running, finished, interrupted or failed (with `error`); a run whose state is running while no
+        process holds its lock was killed. `first` and `first_at` are the phase's first reported step, up to which a
+        resumed run has replayed. Times are seconds since 1970.
         """
         self._file, self._kept = path, {"began": time.time(), "first": None, "first_at": None, "error": ""}
         try:
@@ -47,7 +47,7 @@ class Reporter:
             self._keep(state="finished")
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
-            with suppress(SparseSearchError):  # a full disk, which is what ended it
+            with suppress(SparseSearchError):  # the disk may be full, which is why the block ended
                 self._keep(state="interrupted" if interrupted else "failed", error="" if interrupted else str(error))
             raise
         finally:
@@ -60,11 +60,11 @@ class Reporter:
         write_json(self._file, self._kept, durable=False)
 
     def message(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def phase(self, name: str, total: int | None) -> None:
-        """Start a phase of `total` steps (None where unknown); ends the one before."""
+        """Start a phase of `total` steps (None if unknown); ends the phase before."""
         self.end()
         interrupts.check()
         self._phase, self._total, self._done = name, total or 0, 0
@@ -84,23 +84,27 @@ class Reporter:
             self._live.start()
 
     def step(self, done: int, note: str = "") -> None:
-        """The phase has come to step `done`."""
+        """Report that `done` steps of the phase are done."""
         interrupts.check()
         self._done = done
         if self._file is not None and self._kept["first"] is None:
             self._keep(done=done, first=done, first_at=time.time())
-        elif self._file is not None and time.time() - self._kept["updated"] >= KEPT_INTERVAL:
+        elif self._file is not None and time.time() - self._kept["updated"] >= SECONDS_BETWEEN_WRITES:
             self._keep(done=done)
         if self._live is not None:
             self._live.update(self._task, completed=done, note=printable(note))
-        elif time.monotonic() - self._shown >= PLAIN_INTERVAL:
+        elif time.monotonic() - self._shown >= SECONDS_BETWEEN_LINES:
             self._shown = time.monotonic()
             of = f"/{self._total}" if self._total else ""
             elapsed = f"{time.monotonic() - self._began:.0f} s"
             self.message(f"{self._phase}: {done}{of}  {elapsed}  {note}".rstrip())
 
     def end(self, word: str = "done") -> None:
-        """End the current phase."""
+        """End the current phase.
+
+        Args:
+            word: state of its steps, for the line.
+        """
         if self._phase:
             self._keep(done=self._done)
         if self._live is not None:

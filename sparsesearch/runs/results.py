@@ -19,14 +19,14 @@ from sparsesearch.searchers.records import Evaluation
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import starting_genomes
 
-# Origin of candidates with the weights or masks that a learned search ended with.
+# Origin of candidates with the final weights or masks of a learned search.
 LEARNED = "learned"
-# Phase of the ledger in which it learned.
+# Phase of the ledger for learning.
 LEARNING = "learning"
 
 
 def name_in_tests(evaluation: Evaluation) -> str:
-    """Return the name of a candidate in `test.json`: its id, after training with its tokens."""
+    """Return the name of a candidate in `test.json`: its id, or `ID+TOKENS` after training."""
     identity = evaluation.genome.id
     return f"{identity}+{evaluation.trained}" if evaluation.trained else identity
 
@@ -37,7 +37,7 @@ class RunResults:
     def __init__(self, path: Path, rungs: bool = True) -> None:
         """
         Args:
-            rungs: use results of training after the search; if false, everything is as the search left it.
+            rungs: use results of training; if false, those of the search only.
         """
         self._rungs = rungs
         self.run = RunDirectory.open(path)
@@ -62,7 +62,7 @@ class RunResults:
         return archive
 
     def _least(self, path: Path) -> int:
-        """Return how many lines a file had when the run ended last."""
+        """Return the number of lines that a file had when the run last ended."""
         return int(self.info.get("lines", {}).get(path.name, 0))
 
     def lines(self, path: Path) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ class RunResults:
 
     @property
     def learned(self) -> list[Evaluation]:
-        """Candidates with the weights or masks that a learned search ended with."""
+        """Candidates with the final weights or masks of a learned search."""
         return [e for e in self._with_weights if e.role == "learned"]
 
     @property
@@ -123,13 +123,13 @@ class RunResults:
     def front(self) -> list[Evaluation]:
         """Non-dominated candidates at the top rung that respect every limit, by rising first cost objective.
 
-        Learned candidates compete with the same genomes as the level store makes them. Dense is no candidate.
+        Learned candidates compete with the level store's candidates of the same genomes. Dense is no candidate.
         """
         competing = [*(self.trained or self.final), *self.learned]
         inside = [e for e in competing if self.space.feasible(e.genome)]
         optimal = [inside[i] for i in pareto.non_dominated([self.point(e) for e in inside])]
-        chosen = [e for e in optimal if e.genome != self.space.dense]
-        return sorted(chosen, key=lambda e: [*self.point(e)[1:], e.quality])
+        candidates = [e for e in optimal if e.genome != self.space.dense]
+        return sorted(candidates, key=lambda e: [*self.point(e)[1:], e.quality])
 
     @property
     def dense(self) -> Evaluation | None:
@@ -142,7 +142,7 @@ class RunResults:
         return [trained.get(e.genome, e) for e in self.final if e.role == "baseline" and e.genome != self.space.dense]
 
     def compared_baselines(self) -> list[Evaluation]:
-        """Return the uniform baselines at the limits; without limits, the largest that is no larger than the knee."""
+        """Return the uniform baselines at the limits; without any, the largest that is no larger than the knee."""
         at_limits = [b for b in self.baselines if b.genome in self._uniform_at_limits]
         if at_limits or not self.front:
             return at_limits
@@ -156,7 +156,7 @@ class RunResults:
         return set(starting_genomes(self.space).values()) - {self.space.dense}
 
     def reference(self) -> list[float]:
-        """Return the hypervolume's reference point: fixed when the first session ended, else the worst final values."""
+        """Return the hypervolume's reference point, (objectives,): that of `run.json`, else the worst final values."""
         if "reference" in self.info:
             return list(self.info["reference"])
         return [float(x) for x in np.max([self.point(e) for e in self.final], axis=0)]
@@ -173,12 +173,12 @@ class RunResults:
 
     @property
     def learning_tokens(self) -> int:
-        """Tokens that learning took, each gradient token counted three times."""
+        """Tokens spent on learning, each gradient token counted three times."""
         return sum(int(line["tokens"]) for line in self.lines(self.run.ledger) if line["phase"] == LEARNING)
 
     @property
     def supernet_tokens(self) -> int:
-        """Tokens that training the supernet took, in this run or an earlier one, each counted three times."""
+        """Tokens spent on training the supernet, in this run or an earlier one, each counted three times."""
         key = self.info["fingerprint"].get("supernet")
         index = read_index(self.run.cache.supernet(key)) if key else None
         return TRAINING_PASSES * int(index["tokens"]) if index else 0
@@ -200,7 +200,7 @@ class RunResults:
         return {name: self.pick(name) for name in self.named_picks} if self.front else {}
 
     def smallest(self, cost: str) -> int:
-        """Return the least that a candidate of the front has of a cost."""
+        """Return the smallest value of a cost on the front."""
         return min(e.costs[cost] for e in self.front)
 
     @property

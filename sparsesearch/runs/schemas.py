@@ -1,4 +1,4 @@
-"""What files of a run hold. Types and ranges are checked whenever they are read, since the files may be anybody's."""
+"""Schemas of the files of a run. Types and ranges are checked at every read, since files may come from anyone."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Row(TypedDict):
 
 
 class Measured(TypedDict):
-    """An evaluation of `archive.jsonl` and its like."""
+    """An evaluation of `archive.jsonl` or `trained.jsonl`."""
 
     sequences: Count
     draw: int
@@ -94,7 +94,7 @@ class Measured(TypedDict):
     role: Role
 
 
-# Lines of `generations.jsonl`: what a searcher said of itself in a `generation`, and after how many `evaluations`.
+# Lines of `generations.jsonl`: `generation`, `evaluations`, `tokens`, and numbers that the searcher reports.
 Generation = dict[str, Number]
 
 _INFO, _MEASURED, _UNITS = TypeAdapter(Info), TypeAdapter(Measured), TypeAdapter(list[Row])
@@ -109,17 +109,17 @@ _LINES: dict[str, TypeAdapter[Any]] = {
 
 @contextmanager
 def sound(path: Path, hint: str = "") -> Iterator[None]:
-    """Turn what wrong types and values raise, and what is refused as input, into DamagedFile SS601 of a file."""
+    """Turn errors of wrong types, wrong values and invalid input in the block into DamagedFile SS601 of a file."""
     try:
         yield
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DamagedFile(path, f"{where}: {first['msg']}, got {first['input']!r:.80}", hint) from None
+        place = ".".join(map(str, first["loc"]))
+        raise DamagedFile(path, f"{place}: {first['msg']}, got {first['input']!r:.80}", hint) from None
     except InputError as error:
         raise DamagedFile(path, error.message.rstrip("."), hint) from None
     except KeyError as error:
-        raise DamagedFile(path, f"there is no {first_line(error)}", hint) from None
+        raise DamagedFile(path, f"{first_line(error)} is missing", hint) from None
     except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
         raise DamagedFile(path, first_line(error), hint) from None
 
@@ -129,7 +129,7 @@ def check_info(path: Path, info: dict[str, Any], hint: str) -> None:
     with sound(path, hint):
         _INFO.validate_python(info, strict=True)
         if len(info.get("reference", info["objectives"])) != len(info["objectives"]):
-            raise ValueError("reference: as many numbers as there are objectives are expected")
+            raise ValueError("reference: expected one number for each objective")
 
 
 def check_space(path: Path, space: Space, objectives: list[str], hint: str) -> None:
@@ -138,24 +138,24 @@ def check_space(path: Path, space: Space, objectives: list[str], hint: str) -> N
         _UNITS.validate_python([vars(unit) for unit in space.units], strict=True)
         _LIMITS.validate_python([bound.maximum for bound in space.bounds], strict=True)
         dense = _COSTS.validate_python(space.dense_costs, strict=True)
-        if strange := sorted(set(objectives[1:]) - dense.keys()):
-            raise ValueError(f"it has no cost {strange[0]!r}, which is an objective")
+        if missing := sorted(set(objectives[1:]) - dense.keys()):
+            raise ValueError(f"it has no cost {missing[0]!r}, which is an objective")
 
 
 def check_evaluations(path: Path, evaluations: Iterable[Evaluation], space: Space, objectives: list[str]) -> None:
-    """Raise DamagedFile SS601 for numbers out of range, and costs and qualities that are missing."""
-    needed, known = {"params", "nonzeros", *objectives[1:]}, space.dense_costs.keys()
+    """Raise DamagedFile SS601 for numbers out of range, and for missing costs and qualities."""
+    needed, costs = {"params", "nonzeros", *objectives[1:]}, space.dense_costs.keys()
     with sound(path):
         for evaluation in evaluations:
             _MEASURED.validate_python(vars(evaluation), strict=True)
-            if evaluation.status == "ok" and not needed <= evaluation.costs.keys() <= known:
+            if evaluation.status == "ok" and not needed <= evaluation.costs.keys() <= costs:
                 raise ValueError(f"costs of {evaluation.genome.id} are {', '.join(sorted(evaluation.costs))}")
             if evaluation.status == "ok" and evaluation.quality != evaluation.quality:
                 raise ValueError(f"candidate {evaluation.genome.id} is ok and has no quality")
 
 
 def check_lines(path: Path, lines: list[dict[str, Any]], hint: str) -> None:
-    """Raise DamagedFile SS601 if lines of the ledger, generations or exports are not what such a file has."""
+    """Raise DamagedFile SS601 if lines of the ledger, generations, exports or failures do not fit their schema."""
     with sound(path, hint):
         _LINES[path.name].validate_python(lines, strict=True)
         if path.name == "generations.jsonl" and any(not {"generation", "evaluations"} <= line.keys() for line in lines):

@@ -1,4 +1,4 @@
-"""Versions of what results may depend on."""
+"""Versions of the packages that results may depend on."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ PACKAGES = ("sparsesearch", "torch", "transformers", "ray", "pymoo", "optuna", "
 
 
 def versions() -> dict[str, str]:
-    """Installed versions by package; `missing` where there is none (Ray, where only the local executor is used)."""
-    found = {}
+    """Return installed versions by package; `missing` if it is not installed (Ray is optional)."""
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "missing"
-    return found
+            installed[name] = "missing"
+    return installed

@@ -1,4 +1,4 @@
-"""The seam between searchers and everything else: ask for proposals, tell evaluations."""
+"""The interface of searchers: `ask` returns proposals, `tell` takes evaluations."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import starting_genomes
 
 Seeds = Mapping[str, Genome]
-# Stands for objectives of a candidate that has none: worse than anything real, yet finite for libraries.
+# Objective value of a candidate without one: worse than any real value, yet finite, which libraries need.
 WORST = 1e30
 
 
 @dataclass(frozen=True)
 class Traits:
-    """Answers of a searcher to checks that are made before a run.
+    """Properties of a searcher that are checked before a run.
 
     Attributes:
-        first_tokens: selection tokens of its first proposal, 0 for all there are; None if it proposes nothing.
-        training: tokens of training that proposals may ask for, rising.
+        first_tokens: selection tokens of its first proposal, 0 for all; None if it proposes nothing.
+        training: training tokens that proposals may have, rising.
     """
 
     first_tokens: int | None
@@ -38,10 +38,10 @@ class Traits:
 
 
 class Searcher(ABC):
-    """Base of all searchers: generations, asked for in any portions, whatever the number of workers.
+    """Base of all searchers, which propose generations; `ask` returns these in portions of any size.
 
-    A subclass says what the next generation is (`generation`) and learns from it when it is complete (`learn`).
-    Everything random comes from generators seeded with (seed, generation), so a replay repeats it exactly.
+    A subclass proposes the next generation (`generation`) and learns from it when it is complete (`learn`). All random
+    numbers come from generators seeded with (seed, generation), so that a replay repeats them exactly.
     """
 
     class Options(Strict):
@@ -49,10 +49,10 @@ class Searcher(ABC):
 
     # Whether `generation` ends the search without a budget.
     ends_by_itself = False
-    # Whether it makes children that a proxy can choose among, and what chooses.
+    # Whether it has children that a proxy can screen, and the screen in use.
     screens = False
     screen: Screen | None = None
-    # Whether it can go on while evaluations are missing; `asynchronous` then asks for that.
+    # Whether it can propose while evaluations are missing, and whether it should.
     overlaps = False
     asynchronous = False
 
@@ -63,7 +63,7 @@ class Searcher(ABC):
         Args:
             space: units, costs and limits.
             objectives: quality first, then names of costs; all minimised.
-            seed: of every random choice.
+            seed: random seed.
             options: an instance of the class's `Options`.
             seeds: further genomes for generation 0, by name.
         """
@@ -79,22 +79,22 @@ class Searcher(ABC):
 
     @classmethod
     def describe(cls, space: Space, objectives: Sequence[str], options: Options) -> Traits:
-        """Return the traits of this searcher on a space; nothing of it is kept.
+        """Return the traits of this searcher on a space, from a temporary instance.
 
-        Raises InputError if it cannot take the space, or proposes what cannot be measured.
+        Raises InputError if it cannot take the space, or its first proposals cannot be measured.
         """
         draft = cls(space, objectives, 0, options)
         first = draft.ask(1)
         return Traits(first[0].tokens if first else None, tuple(draft.training))
 
     def check(self) -> None:
-        """Raise InputError where the searcher cannot take the space; called before anything is measured."""
+        """Raise InputError if the searcher cannot take the space; called before anything is measured."""
 
     def starting(self, sizes: int) -> dict[str, Genome]:
-        """What generation 0 holds: dense, uniform genomes (with `sizes` steps), and the seeds; each genome once."""
-        named = starting_genomes(self.space, sizes)
-        taken = set(named.values())
-        return named | {name: genome for name, genome in self.given.items() if genome not in taken}
+        """Return the genomes of generation 0: dense, uniform ones (`sizes` steps) and seeds; each genome once."""
+        baselines = starting_genomes(self.space, sizes)
+        present = set(baselines.values())
+        return baselines | {name: genome for name, genome in self.given.items() if genome not in present}
 
     def starting_proposals(self, sizes: int, tokens: int, draw: int = 0) -> list[Proposal]:
         """Return proposals of the genomes of `starting`; dense and uniform ones are baselines."""
@@ -106,46 +106,56 @@ class Searcher(ABC):
 
     @abstractmethod
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
-        """Proposals of generation `index`; an empty list ends the search."""
+        """Return the proposals of generation `index`; an empty list ends the search.
+
+        Args:
+            rng: generator of all random choices.
+        """
 
     def learn(self, evaluations: list[Evaluation]) -> None:
         """Take in a complete generation, in the order it was proposed."""
 
-    def made(self, count: int) -> int:
-        """How many children to make, so that `screened` leaves `count`."""
+    def children_to_generate(self, count: int) -> int:
+        """Return the number of children to generate, so that `screen_children` returns `count`."""
         return count * (self.screen.children if self.screen else 1)
 
-    def screened(self, children: Sequence[Genome], costs: Sequence[str], rng: np.random.Generator) -> list[Genome]:
-        """The children that are worth measuring, by the proxy and by costs; all where there is no proxy."""
+    def screen_children(
+        self, children: Sequence[Genome], costs: Sequence[str], rng: np.random.Generator
+    ) -> list[Genome]:
+        """Return the children to measure, chosen by the proxy and costs; all children without a proxy.
+
+        Args:
+            costs: names of costs that count beside the proxy's score.
+        """
         if self.screen is None or not children:
             return list(children)
         return [children[i] for i in self.screen.chosen(self.space, children, costs, rng)]
 
     @property
     def training(self) -> list[int]:
-        """Tokens of training that proposals may ask for, rising; empty where none is trained."""
+        """Training tokens that proposals may have, rising; empty if none is trained."""
         return []
 
     @property
     def waits(self) -> bool:
-        """Whether a generation must be complete before the next one is asked for."""
+        """Whether a generation must be complete before the next one can be asked for."""
         return not self.asynchronous
 
     def report(self) -> dict[str, float]:
-        """What it has learned about how to search, by name, for whoever watches."""
+        """Return numbers on the state of the search by name, for `generations.jsonl`."""
         return {}
 
     def adopt(self, evaluations: list[Evaluation]) -> None:
-        """Take in evaluations that were not asked for; for searchers that overlap."""
+        """Learn from evaluations that this instance did not propose; for searchers with `overlaps`."""
         raise NotImplementedError
 
     def ask(self, n: int | None = None) -> list[Proposal]:
-        """Return up to `n` proposals, all there are if None.
+        """Return up to `n` proposals, or all if None.
 
-        There are none while a generation awaits evaluations, or when the search has ended.
+        The list is empty while a generation awaits evaluations, and when the search has ended.
         """
         if not self._queue and not self._finished and not (self._batch and self.waits):
-            proposals = self._proposed()
+            proposals = self._next_generation()
             self._queue = list({(p.genome, p.draw): p for p in proposals}.values())
             self._batch += self._queue
             self._finished = not self._batch
@@ -154,46 +164,46 @@ class Searcher(ABC):
         portion, self._queue = self._queue[:count], self._queue[count:]
         return portion
 
-    def _proposed(self) -> list[Proposal]:
-        """The next generation; raises InputError SS127 where it holds what cannot be measured."""
+    def _next_generation(self) -> list[Proposal]:
+        """Return the next generation; raises InputError SS127 if one of its proposals cannot be measured."""
         name = f"searcher {type(self).__name__}"
         with plugin(name):
-            found = self.generation(self.index, np.random.default_rng([self.seed, self.index]))
-        if not isinstance(found, (list, tuple)):
-            raise wrong_return_value(name, found, "a list of proposals")
-        for proposal in found:
-            if fault := _problem(proposal, self.space):
-                raise problem("SS127", f"{name} proposed what cannot be measured: {fault}.", fix="Mend it.")
-        return list(found)
+            proposals = self.generation(self.index, np.random.default_rng([self.seed, self.index]))
+        if not isinstance(proposals, (list, tuple)):
+            raise wrong_return_value(name, proposals, "a list of proposals")
+        for proposal in proposals:
+            if fault := _fault(proposal, self.space):
+                raise problem("SS127", f"{name} made an invalid proposal: {fault}.", fix="Correct the searcher.")
+        return list(proposals)
 
     def _take_in(self, evaluations: list[Evaluation]) -> None:
         with plugin(f"searcher {type(self).__name__}"):
             self.learn(evaluations)
 
     def put_back(self, proposals: Sequence[Proposal]) -> None:
-        """Take back proposals that were not measured; `ask` gives them again."""
+        """Take back proposals that were not measured; `ask` returns them again."""
         self._queue = [*proposals, *self._queue]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Take in evaluations of proposals, in any order."""
         for evaluation in evaluations:
             self._told[(evaluation.genome, evaluation.draw)] = evaluation
-            known = self.best.get(evaluation.genome)
-            if evaluation.status == "ok" and (known is None or evaluation.sequences >= known.sequences):
+            previous = self.best.get(evaluation.genome)
+            if evaluation.status == "ok" and (previous is None or evaluation.sequences >= previous.sequences):
                 self.best[evaluation.genome] = evaluation
         if not self.waits:
             self._batch = [p for p in self._batch if (p.genome, p.draw) not in self._told]
             self._told = {}
             self._take_in(list(evaluations))
         elif self._batch and not self._queue and all((p.genome, p.draw) in self._told for p in self._batch):
-            done = [self._told[(p.genome, p.draw)] for p in self._batch]
+            generation = [self._told[(p.genome, p.draw)] for p in self._batch]
             self._batch, self._told = [], {}
-            self._take_in(done)
+            self._take_in(generation)
 
     def finalists(self, n: int) -> list[Genome]:
-        """At most `n` genomes that deserve all selection data: the spread of the front found so far.
+        """Return at most `n` genomes to measure on all selection data, spread over the front so far.
 
-        Only the most thorough measurements count: few samples flatter.
+        Only measurements on the most sequences count, since the best of many on few samples is overestimated.
         """
         inside = [e for e in self.best.values() if self.space.feasible(e.genome)]
         most = max((e.sequences for e in inside), default=0)
@@ -205,20 +215,20 @@ class Searcher(ABC):
         """Return the best measured genome under the limits of a space, or None.
 
         Args:
-            space: the searcher's, with other limits.
+            space: the searcher's space with other limits.
         """
         inside = [e for e in self.best.values() if space.feasible(e.genome)]
         most = max((e.sequences for e in inside), default=0)
         return min((e for e in inside if e.sequences == most), key=rank).genome if inside else None
 
     def point(self, evaluation: Evaluation) -> list[float]:
-        """Objectives in order."""
+        """Return the objectives of an evaluation in order, (objectives,)."""
         values = evaluation.values(self.objectives[0])
         return [float(values[name]) for name in self.objectives]
 
 
-def _problem(proposal: Proposal, space: Space) -> str:
-    """Why a proposal cannot be measured in a space; '' where it can."""
+def _fault(proposal: Proposal, space: Space) -> str:
+    """Return the reason why a proposal cannot be measured in a space; an empty text if it can."""
     if not isinstance(proposal, Proposal):
         return f"{describe_value(proposal)} is no Proposal"
     genome = proposal.genome
@@ -240,5 +250,5 @@ def _problem(proposal: Proposal, space: Space) -> str:
 
 
 def rank(evaluation: Evaluation) -> float:
-    """Quality to sort by; candidates without one come last."""
+    """Return the quality to sort by; infinite for candidates without one."""
     return evaluation.quality if evaluation.status == "ok" and math.isfinite(evaluation.quality) else math.inf

@@ -1,4 +1,4 @@
-"""Which searchers there are, by name."""
+"""The registry of searchers by name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sparsesearch.searchers.optuna import SAMPLERS
 from sparsesearch.searchers.random import RandomSearcher
 from sparsesearch.space import Space
 
-# Prefix of the searchers that are closed-form rules.
+# Prefix of searchers that measure closed-form allocations.
 ALLOCATION = "allocation:"
 
 
@@ -64,12 +64,12 @@ SEARCHERS: Registry[type[Searcher]] = Registry(
 
 
 def searcher(name: str) -> Callable[[type[Searcher]], type[Searcher]]:
-    """Register a subclass of `Searcher` of your own by name."""
+    """Return a decorator that registers a subclass of `Searcher` by name."""
     return SEARCHERS.register(name)
 
 
 def options_of(name: str, options: dict[str, Any]) -> Searcher.Options:
-    """Validated options of a searcher; raises InputError SS101 or SS102."""
+    """Return validated options of a searcher; raises InputError SS101 or SS102."""
     cls = SEARCHERS.find(name, key="search.searcher").Options
     try:
         return cls(**options)
@@ -91,7 +91,7 @@ def create(
     options: dict[str, Any],
     seeds: Seeds | None = None,
 ) -> Searcher:
-    """A searcher by name; raises InputError SS101 or SS102."""
+    """Return a new searcher by name; raises InputError SS101 or SS102, or if it cannot take the space."""
     checked = options_of(name, options)
     with plugin(f"searcher {name!r}"):
         return SEARCHERS[name](space, objectives, seed, checked, seeds)

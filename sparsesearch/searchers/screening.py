@@ -1,4 +1,4 @@
-"""Many children for each one that is measured: a proxy chooses among them."""
+"""Screening: a proxy chooses the children to measure among several times as many."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sparsesearch.space.cost import cost_index
 
 @dataclass(frozen=True)
 class Screen:
-    """Chooses which children are measured.
+    """Chooses the children to measure.
 
     Attributes:
-        scores: of level vectors, (genomes, units) -> (genomes,); lower is better.
-        children: made for each that is measured, > 1.
-        unscreened: share, in [0, 1], of the measured ones that are chosen blindly: what a proxy is wrong about would
-            never be found out otherwise.
+        scores: scores level vectors, (genomes, units) -> (genomes,); lower is better.
+        children: number of children for each measured one, > 1.
+        unscreened: share, in [0, 1], of the measured children that are chosen at random, since errors of the proxy
+            would stay unknown otherwise.
     """
 
     scores: Callable[[Any], Floats]
@@ -32,18 +32,18 @@ class Screen:
     def chosen(
         self, space: Space, genomes: Sequence[Genome], costs: Sequence[str], rng: np.random.Generator
     ) -> list[int]:
-        """Indices of the genomes to measure, ascending: one of `children`, the best at all sizes.
+        """Return the indices of the genomes to measure, ascending: one of `children`, the best at all sizes.
 
         Args:
-            costs: names of those that count beside the score.
+            costs: names of costs that count beside the score.
         """
         count = max(len(genomes) // self.children, 1)
-        blind = rng.choice(len(genomes), round(self.unscreened * count), replace=False)
-        if len(blind) == count:
-            return sorted(blind.tolist())
-        left = np.setdiff1d(np.arange(len(genomes)), blind)
-        levels = np.array([genomes[i].levels for i in left])
+        unscreened = rng.choice(len(genomes), round(self.unscreened * count), replace=False)
+        if len(unscreened) == count:
+            return sorted(unscreened.tolist())
+        rest = np.setdiff1d(np.arange(len(genomes)), unscreened)
+        levels = np.array([genomes[i].levels for i in rest])
         totals = space.costs.totals(levels)[:, [cost_index(cost) for cost in costs]]
         points = np.column_stack([self.scores(levels), totals])
-        best = left[pareto.best_fronts(points, count - len(blind))]
-        return sorted([*blind.tolist(), *best.tolist()])
+        best = rest[pareto.best_fronts(points, count - len(unscreened))]
+        return sorted([*unscreened.tolist(), *best.tolist()])

@@ -124,7 +124,7 @@ def test_agreement_by_hand() -> None:
         (["--proxies", "snipp"], "SS102", "Did you mean 'snip'"),
         (["--proxies", "snip,snip"], "SS102", "is named twice"),
         (["--proxies", "synflow"], "SS116", "softmax and layer norms"),
-        (["--proxies", ","], "SS101", "names nothing"),
+        (["--proxies", ","], "SS101", "has no values"),
         (["--limit", "nonzeros<=1%"], "SS106", "cannot be met"),
     ],
 )

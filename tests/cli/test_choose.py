@@ -99,7 +99,7 @@ def test_groups_get_what_they_lost() -> None:
         (["--by", "el2m"], "SS101", "Did you mean 'el2n'"),
         (["--role", "selection"], "SS101", "Allowed: calibration, training"),
         (["--take", "best"], "SS101", "Allowed: hardest"),
-        (["--pool", 6], "SS204", "leaves nothing to choose"),
+        (["--pool", 6], "SS204", "leaves no choice"),
         (["--by", "capability"], "SS101", "go together"),
         (["--pool", 10**7], "SS204", "Give a smaller --pool"),
     ],

@@ -324,7 +324,7 @@ def test_ctrl_c_exits_with_130_and_can_be_resumed(
     process.send_signal(sent)
     _, error = process.communicate(timeout=80)
     assert process.returncode == 130, error
-    assert "Stopped. What was measured is saved: 'sparsesearch resume" in error
+    assert "Stopped. All measurements are saved; continue with 'sparsesearch resume" in error
     assert error.rstrip().endswith("Interrupted.")
     assert "Traceback" not in error
     assert len(RunResults(tmp_path / "r").evaluations) >= 1

@@ -15,7 +15,7 @@ from support import recipe
 from typer.testing import CliRunner
 
 from sparsesearch.cli import app
-from sparsesearch.engine.workflows.compare import Contender, Moment
+from sparsesearch.engine.workflows.compare import Checkpoint, Contender
 from sparsesearch.errors import InputError
 from sparsesearch.report.comparison import build_comparison, interval
 from sparsesearch.runs.results import RunResults
@@ -181,8 +181,8 @@ def test_the_searcher_of_the_recipe_does_not_count(space: Path, tmp_path: Path) 
         (["--searchers", "random", "--seeds", "0,0"], "SS102", "seed 0 is named twice"),
         (["--searchers", "random", "--seeds", "a"], "SS101", "seeds are integers"),
         (["--searchers", "randm"], "SS102", "Did you mean 'random'"),
-        (["--searchers", ","], "SS101", "names nothing"),
-        (["--searchers", "random", "--option", "nsga2.tokens=5"], "SS101", "is for none of the searchers"),
+        (["--searchers", ","], "SS101", "has no values"),
+        (["--searchers", "random", "--option", "nsga2.tokens=5"], "SS101", "names none of the searchers"),
         (["--searchers", "random", "--sizes", "1%"], "SS106", "cannot be met"),
     ],
 )
@@ -197,8 +197,8 @@ def test_mistakes_get_one_line(space: Path, tmp_path: Path, arguments: list[str]
 def test_numbers_by_hand() -> None:
     small, large = Genome.of([1]), Genome.of([0])
     found = {
-        Contender("a", 0, Path()): [Moment(10, 1.0, (large, None)), Moment(20, 2.0, (large, small))],
-        Contender("a", 1, Path()): [Moment(10, 3.0, (large, small)), Moment(20, 4.0, (large, small))],
+        Contender("a", 0, Path()): [Checkpoint(10, 1.0, (large, None)), Checkpoint(20, 2.0, (large, small))],
+        Contender("a", 1, Path()): [Checkpoint(10, 3.0, (large, small)), Checkpoint(20, 4.0, (large, small))],
     }
     numbers = build_comparison(found, {small: 2.0, large: 1.0}, {"big": 0.8, "little": 0.4}, "kl")
     big, little = numbers.at_size["big"]["a"], numbers.at_size["little"]["a"]

@@ -156,7 +156,7 @@ class Noisy(nn.Sequential):
 
 
 def test_a_module_that_is_random_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="SS230 Noisy puts out something else"):
+    with pytest.raises(InputError, match="SS230 Noisy returns other outputs"):
         search(Noisy(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4)), tmp_path, "noisy")
     assert list(tmp_path.iterdir()) == []
 
@@ -184,7 +184,7 @@ def test_a_worker_with_another_network_is_refused(tmp_path: Path) -> None:
     other = small()
     nn.init.normal_(other[0].weight)  # type: ignore[arg-type]
     for dtype in (torch.float32, torch.bfloat16):
-        with pytest.raises(InputError, match="SS230 Sequential is another network in a worker"):
+        with pytest.raises(InputError, match="SS230 Sequential has other outputs in a worker"):
             load_network(replace(setup, source=ModuleSource(other)), dtype)
 
 
@@ -221,7 +221,7 @@ def test_workers_of_a_cluster_are_compared_with_the_controller(
         "data": data,
         "executor": {"kind": "ray", "workers": 2},
     }
-    with pytest.raises(InputError, match="SS230 Sequential is another network in a worker"):
+    with pytest.raises(InputError, match="SS230 Sequential has other outputs in a worker"):
         ss.search(recipe, results=tmp_path / "results", quiet=True)
 
 

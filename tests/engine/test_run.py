@@ -226,7 +226,7 @@ def test_a_bound_that_holds_no_states_is_said(
     executor = {"kind": "local", "prefix_bytes": 1000}
     launch = launched(family_dir("llama"), search=NSGA2 | {"evals": 4}, executor=executor)
     results = controller.start(launch, tmp_path / "run", Reporter())
-    assert "executor.prefix_bytes 1,000 holds not one block's hidden states" in " ".join(
+    assert "executor.prefix_bytes 1,000 cannot hold one block's hidden states" in " ".join(
         capsys.readouterr().err.split()
     )
     (worker,) = json.loads(results.run.workers.read_text())
@@ -365,7 +365,7 @@ def test_a_worker_that_wants_a_gpu_where_there_is_none(
     family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(EnvironmentProblem, match=r"SS301 .* torch sees none. Nothing was started"):
+    with pytest.raises(EnvironmentProblem, match=r"SS301 .* torch finds none. Nothing was started"):
         run_search(tmp_path / "run", family_dir("llama"), executor={"kind": "local", "gpus_per_worker": 1})
     assert not (tmp_path / "run").exists()
 

@@ -85,7 +85,7 @@ def test_a_proxy_that_is_wrong_screens_nothing(
     launch = launched(family_dir("llama"), **search({"proxy": against}))
     results = controller.start(launch, tmp_path / "run", Reporter())
     assert json.loads(results.run.screen.read_text())["tau"] < 0.3
-    assert "SS409 proxy against screens no children: its Kendall tau is -" in capsys.readouterr().err
+    assert "SS409 proxy against does not screen children: its Kendall tau is -" in capsys.readouterr().err
     # It then searches as if there were none, but for what the look has cost.
     plain = run_search(tmp_path / "plain", family_dir("llama"), **search(None))
     drawn = [[e.genome for e in r.evaluations if e.origin == "random"] for r in (results, plain)]
@@ -109,11 +109,11 @@ def test_compare_asks_at_every_checkpoint_what_the_run_would_have_known(family_d
     ("screen", "changes", "code", "message"),
     [
         ({"proxy": "outputerror"}, {}, "SS102", "Did you mean 'output_error'"),
-        ({"proxy": "synflow"}, {}, "SS116", "only scores that are tabulated can screen"),
-        ({"proxy": "params"}, {}, "SS116", "only scores that are tabulated can screen"),
-        ({}, {"searcher": "auto", "options": {}}, "SS114", "makes no children to choose among"),
-        ({}, {"evals": 16}, "SS115", "the look at proxy output_error alone takes 16"),
-        ({}, {"evals": None, "tokens": 1024}, "SS115", "the look at proxy output_error alone takes 1,024"),
+        ({"proxy": "synflow"}, {}, "SS116", "only proxies that score single matrices can screen"),
+        ({"proxy": "params"}, {}, "SS116", "only proxies that score single matrices can screen"),
+        ({}, {"searcher": "auto", "options": {}}, "SS114", "has no children that a proxy could screen"),
+        ({}, {"evals": 16}, "SS115", "validating proxy output_error alone takes 16"),
+        ({}, {"evals": None, "tokens": 1024}, "SS115", "validating proxy output_error alone takes 1,024"),
     ],
 )
 def test_screens_that_cannot_be(

@@ -143,7 +143,7 @@ def test_what_weights_depend_on_names_the_supernet(
         launched(directory_, **supernet("sorted"), **taught).supernet
         == launched(directory_, **supernet("sorted")).supernet
     )
-    with pytest.raises(InputError, match=r"SS120 .*another network's blocks teach nothing"):
+    with pytest.raises(InputError, match=r"SS120 .*cannot be trained towards another network's blocks"):
         launched(directory_, **supernet("block_local"), **taught)
     start = str(runs["sandwich"].run.path)
     fewer = supernet("random", start=start) | {"units": UNITS[:1]}
@@ -269,7 +269,7 @@ def test_a_supernet_of_another_model_is_refused(runs: dict[str, RunResults], fam
     with pytest.raises(InputError, match=r"SS219 .* is of another network"):
         launched(family_dir("qwen2"), **changes)
     for start in (tmp_path, runs["stitched"].run.path):
-        with pytest.raises(InputError, match=r"SS219 .* neither a supernet nor a run that has one"):
+        with pytest.raises(InputError, match=r"SS219 .* is neither a supernet nor a run with one"):
             launched(family_dir("llama"), **supernet("sorted", start=str(start)))
 
 
@@ -400,14 +400,14 @@ def test_one_word_in_the_recipe(family_dir: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "code", "says"),
     [
-        ({"units": [{"kind": "sparsity", "levels": 3}]}, "SS120", "neither widths nor sublayers"),
+        ({"units": [{"kind": "sparsity", "levels": 3}]}, "SS120", "no unit is a width or a sublayer"),
         ({"supernet": {"kind": "sandwich", "tokens": 8}}, "SS118", "less than one step takes"),
         ({"supernet": {"kind": "sandwich", "stages": [["experts"]]}}, "SS120", "no unit is of kind experts"),
         ({"supernet": {"kind": "sandwich", "stages": [["kv_groups"], ["kv_groups"]]}}, "SS120", "in two stages"),
         (
             {"units": UNITS, "supernet": {"kind": "block_local", "tokens": 9**6, "training": {"distill": 0.5}}},
             "SS120",
-            "dense outputs and nothing",
+            "only trained towards their dense outputs",
         ),
     ],
 )
@@ -435,7 +435,7 @@ def test_options_that_would_do_nothing_are_refused(bad: dict[str, Any], tmp_path
 
 
 def test_blocks_that_do_not_follow_one_another_are_refused(family_dir: Make) -> None:
-    with pytest.raises(InputError, match=r"SS120 .*do not simply follow one another"):
+    with pytest.raises(InputError, match=r"SS120 .*do not follow one another in a chain"):
         launched(family_dir("t5"), **supernet("block_local") | {"units": [{"kind": "ffn_width", "levels": 3}]})
 
 

@@ -1,1 +1,1 @@
-"""One verb a file: it parses, calls the Python API, and prints."""
+"""The verbs, one file each: it parses, calls the Python API, and prints."""

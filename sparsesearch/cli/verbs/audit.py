@@ -1,4 +1,4 @@
-"""`sparsesearch audit`: which proxies rank candidates of one space as measurements do."""
+"""`sparsesearch audit`: agreement of proxies with measurements on candidates of one space."""
 
 from __future__ import annotations
 
@@ -11,31 +11,41 @@ from sparsesearch.cli.options import Json, print_json, recipe_changes, run_path,
 
 
 def audit(
-    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe; its searcher does not count.")],
-    proxies: Annotated[str, typer.Option(help="Names with commas between, or all. See: list proxies.")] = "all",
-    samples: Annotated[int, typer.Option(min=4, max=100_000, help="Candidates, all of equal cost.")] = 60,
+    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe; its searcher is ignored.")],
+    proxies: Annotated[
+        str, typer.Option(help="Proxies: names separated by commas, or all; see sparsesearch list proxies.")
+    ] = "all",
+    samples: Annotated[int, typer.Option(min=4, max=100_000, help="Number of candidates, all of equal cost.")] = 60,
     tokens: Annotated[
-        int, typer.Option(min=0, max=10**15, help="Selection tokens on which each is measured; 0: all.")
+        int, typer.Option(min=0, max=10**15, help="Selection tokens on which each is measured; 0 for all.")
     ] = 0,
     train: Annotated[
         int,
         typer.Option(
-            min=0, max=10**15, help="Training tokens of each candidate, to compare with its quality after that too."
+            min=0,
+            max=10**15,
+            help="Training tokens of each candidate, to compare with quality after training too; 0 for none.",
         ),
     ] = 0,
-    model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the audit; SPACE-audit by default.")] = None,
-    results: Annotated[Path, typer.Option(help="Where it is kept.")] = Path("results"),
-    limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces the recipe's limits.")] = None,
-    calibration: Annotated[str | None, typer.Option(help="Text file or data set to calibrate on.")] = None,
-    selection: Annotated[str | None, typer.Option(help="Text file or data set to select on.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model: demo, a model directory, or a hub id (default: the recipe's).")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the audit (default: SPACE-audit).")] = None,
+    results: Annotated[Path, typer.Option(help="Directory of all runs and audits.")] = Path("results"),
+    limit: Annotated[
+        list[str] | None, typer.Option(help="Limit such as 'params<=60%'; replaces the recipe's limits; repeatable.")
+    ] = None,
+    calibration: Annotated[str | None, typer.Option(help="Calibration data: a text file or data set.")] = None,
+    selection: Annotated[str | None, typer.Option(help="Selection data: a text file or data set.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Rank correlations of proxies with measured quality at equal cost, beside controls; a table, audit.html and PNG.
+    """Correlate proxies and controls with measured quality at equal cost; write a table, audit.html and a PNG.
 
-    Candidates fill the limits; without any, they keep half of what can be removed. The same command goes on after an
-    interruption.
+    Candidates fill the limits; without limits, they lie in the middle of the range of the first cost. The same command
+    continues after an interruption.
     """
     from sparsesearch import api
     from sparsesearch.config import load_config

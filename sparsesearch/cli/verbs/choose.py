@@ -1,4 +1,4 @@
-"""`sparsesearch choose`: the samples of a larger pool that are worth calibrating or training on."""
+"""`sparsesearch choose`: choose calibration or training samples from a larger pool."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from sparsesearch.cli.options import Json, Pick, print_json, say, set_if_given, 
 
 
 def choose_samples(
-    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="Its model and data are used.")],
-    by: Annotated[str, typer.Option(help="random, perplexity, el2n, grand or capability.")] = "el2n",
-    role: Annotated[str, typer.Option(help="calibration or training: which data of the recipe.")] = "calibration",
-    pool: Annotated[int, typer.Option(min=1, max=10**9, help="Samples to choose from.")] = 1024,
-    take: Annotated[str, typer.Option(help="hardest, middle or easiest; capability: a share for each group.")] = (
-        "middle"
-    ),
+    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe, for its model and data.")],
+    by: Annotated[str, typer.Option(help="Score: random, perplexity, el2n, grand or capability.")] = "el2n",
+    role: Annotated[str, typer.Option(help="Data of the recipe: calibration or training.")] = "calibration",
+    pool: Annotated[int, typer.Option(min=1, max=10**9, help="Number of samples to choose from.")] = 1024,
+    take: Annotated[
+        str, typer.Option(help="Samples to take: hardest, middle or easiest; capability takes a share of each group.")
+    ] = ("middle"),
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("chosen"),
-    run: Annotated[Path | None, typer.Option(help="capability: the run of the candidate that has to recover.")] = None,
+    run: Annotated[Path | None, typer.Option(help="For capability: the run of the pruned candidate.")] = None,
     pick: Pick = None,
-    model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
-    source: Annotated[str | None, typer.Option(help="Data to choose from, in place of the recipe's.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model: demo, a model directory, or a hub id (default: the recipe's).")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Data to choose from (default: the recipe's).")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Score samples with the dense network and keep as many as the recipe wants.
+    """Score samples with the dense network and keep as many as the recipe uses.
 
-    What is written serves as `source`: --set data.calibration.source=chosen, or recover --training chosen.
+    Use the output directory as `source`: --set data.calibration.source=chosen, or recover --training chosen.
     """
     from sparsesearch import api
     from sparsesearch.config import load_config, parse_assignment

@@ -13,29 +13,40 @@ from sparsesearch.errors import printable, problem
 
 def compare(
     recipe: Annotated[
-        Path, typer.Argument(metavar="SPACE.yaml", help="A recipe; its searcher and budget do not count.")
+        Path, typer.Argument(metavar="SPACE.yaml", help="A recipe; its searcher and budget are ignored.")
     ],
-    searchers: Annotated[str, typer.Option(help="Names, or LABEL=NAME, with commas between. See: list searchers.")],
-    tokens: Annotated[int, typer.Option(min=1, max=10**15, help="Selection tokens that each search may spend.")],
-    seeds: Annotated[str, typer.Option(help="Seeds with commas between.")] = "0,1,2",
+    searchers: Annotated[
+        str, typer.Option(help="Searchers: names, or LABEL=NAME, separated by commas; see sparsesearch list searchers.")
+    ],
+    tokens: Annotated[int, typer.Option(min=1, max=10**15, help="Token budget of each search.")],
+    seeds: Annotated[str, typer.Option(help="Random seeds, separated by commas.")] = "0,1,2",
     sizes: Annotated[
-        str, typer.Option(help="Shares of the first cost objective at which qualities are compared, as 80%,60%.")
+        str,
+        typer.Option(
+            help="Shares of the first cost at which qualities are compared, such as 80%,60% (default: the limits)."
+        ),
     ] = "",
-    model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the comparison; the recipe's file name by default.")] = None,
-    results: Annotated[Path, typer.Option(help="Where it is kept.")] = Path("results"),
-    limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces the recipe's limits.")] = None,
-    calibration: Annotated[str | None, typer.Option(help="Text file or data set to calibrate on.")] = None,
-    selection: Annotated[str | None, typer.Option(help="Text file or data set to select on.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model: demo, a model directory, or a hub id (default: the recipe's).")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the comparison (default: the recipe's file name).")] = None,
+    results: Annotated[Path, typer.Option(help="Directory of all runs and comparisons.")] = Path("results"),
+    limit: Annotated[
+        list[str] | None, typer.Option(help="Limit such as 'params<=60%'; replaces the recipe's limits; repeatable.")
+    ] = None,
+    calibration: Annotated[str | None, typer.Option(help="Calibration data: a text file or data set.")] = None,
+    selection: Annotated[str | None, typer.Option(help="Selection data: a text file or data set.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
+    ] = None,
     option: Annotated[
-        list[str] | None, typer.Option(metavar="LABEL.KEY=VALUE", help="An option of one searcher.")
+        list[str] | None, typer.Option(metavar="LABEL.KEY=VALUE", help="Option of one searcher; repeatable.")
     ] = None,
     json_: Json = False,
 ) -> None:
     """Run searchers with equal token budgets and several seeds; write a table, compare.html and compare.png.
 
-    Every searcher and seed is a run of its own in RESULTS/NAME. The same command goes on after an interruption.
+    Every searcher and seed is a separate run in RESULTS/NAME. The same command continues after an interruption.
     """
     from sparsesearch import api
     from sparsesearch.config import load_config
@@ -63,26 +74,31 @@ def compare(
 
 
 def _numbers(text: str) -> list[int]:
+    """Return seeds from their text; raises InputError SS101 for anything else."""
     parts = split(text, "seeds")
     seeds = [seed for part in parts if (seed := whole(part)) is not None and seed < 2**32]
     if len(seeds) < len(parts):
         raise problem(
-            "SS101", f"--seeds {printable(text, 80)!r}: seeds are integers from 0, below 2^32.", fix="As --seeds 0,1,2."
+            "SS101",
+            f"--seeds {printable(text, 80)!r}: seeds are integers from 0, below 2^32.",
+            fix="Example: --seeds 0,1,2.",
         )
     return seeds
 
 
 def _options(assignments: list[str], searchers: set[str]) -> dict[str, dict[str, Any]]:
-    """`SEARCHER.KEY=VALUE` by searcher and key."""
+    """Return options by searcher and key from `SEARCHER.KEY=VALUE`; raises InputError SS101 for other searchers."""
     from sparsesearch.config import parse_assignment
 
-    found: dict[str, dict[str, Any]] = {}
+    options: dict[str, dict[str, Any]] = {}
     for text in assignments:
         key, value = parse_assignment(text)
         name, _, option = key.rpartition(".")
         if name not in searchers:
             raise problem(
-                "SS101", f"--option {printable(text, 80)!r} is for none of the searchers.", fix="As nsga2.tokens=1024."
+                "SS101",
+                f"--option {printable(text, 80)!r} names none of the searchers.",
+                fix="Example: nsga2.tokens=1024.",
             )
-        found.setdefault(name, {})[option] = value
-    return found
+        options.setdefault(name, {})[option] = value
+    return options

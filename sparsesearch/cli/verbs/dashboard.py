@@ -11,10 +11,10 @@ from sparsesearch.cli.options import RunArgument
 
 def dashboard(
     run: RunArgument,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 allows other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
 ) -> None:
-    """Mirror a run into optuna.journal and serve it with optuna-dashboard, a running search as it goes on."""
+    """Mirror a run into optuna.journal and serve it with optuna-dashboard; a running search is updated."""
     from sparsesearch.api import Run
 
     Run.open(run).dashboard(host, port)

@@ -1,4 +1,4 @@
-"""`sparsesearch doctor`: is this machine ready, or is a run whole?"""
+"""`sparsesearch doctor`: check this machine, or the files of a run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def doctor(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run directory to read in full.")] = None,
     json_: Json = False,
 ) -> None:
-    """Print versions, processors, memory, disk, and whether Ray and the hub can be used; of a run, which of its files
-    and of the caches beside it are damaged.
+    """Print versions, processors, disk and settings of this machine; with a run, read all its files and the caches
+    beside it and print which are damaged.
     """
     if run is not None:
         _examine(Path(run), json_)
@@ -28,7 +28,7 @@ def doctor(
     from sparsesearch.engine.launch.numerics import has_bfloat16
     from sparsesearch.runs.versions import versions
 
-    found = {
+    report = {
         **versions(),
         "cpus": os.cpu_count(),
         "bfloat16": "native" if has_bfloat16("cpu") else "slow",
@@ -38,24 +38,24 @@ def doctor(
         "hub offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
     }
     if json_:
-        print_json(found)
+        print_json(report)
         return
-    for key, value in found.items():
+    for key, value in report.items():
         say(f"{key:<16} {value}")
-    if found["ray"] == "missing":
+    if report["ray"] == "missing":
         say("Ray is missing: use --executor local.")
 
 
 def _examine(run: Path, json_: bool) -> None:
-    """Print whether each part of a run is whole; raises DamagedFile SS601 if one is not."""
+    """Print whether each part of a run is intact; raises DamagedFile SS601 if one is not."""
     from sparsesearch.api import Run
 
-    found = Run.open(run).examine()
-    damaged = [name for name, fault in found.items() if fault]
+    faults = Run.open(run).examine()
+    damaged = [name for name, fault in faults.items() if fault]
     if json_:
-        print_json(found)
+        print_json(faults)
         raise typer.Exit(DamagedFile.exit_code if damaged else 0)
-    for name, fault in found.items():
+    for name, fault in faults.items():
         say(f"{name:<40} {fault or 'whole'}")
     if damaged:
-        raise DamagedFile(run, f"{len(damaged)} of {len(found)} parts are damaged: {', '.join(damaged[:3])}")
+        raise DamagedFile(run, f"{len(damaged)} of {len(faults)} parts are damaged: {', '.join(damaged[:3])}")

@@ -16,30 +16,35 @@ def evaluate(
         list[str], typer.Argument(metavar="DIR|HUB_ID|RUN/ID...", help="Models, exports, or candidates.")
     ],
     text: Annotated[
-        Path | None, typer.Option(help="UTF-8 text, for perplexity; .parquet of documents, for accuracy.")
+        Path | None,
+        typer.Option(help="Texts: a UTF-8 file, for perplexity, or a .parquet file of documents, for accuracy."),
     ] = None,
     images: Annotated[
-        str | None, typer.Option(help="Folder of classes, .parquet file or datasets:ID, for accuracy.")
+        str | None, typer.Option(help="Images, for accuracy: a folder of classes, a .parquet file or datasets:ID.")
     ] = None,
     tasks: Annotated[
-        str | None, typer.Option(help="Tasks of lm-eval, as 'arc_easy,hellaswag' (needs the extra `eval`).")
+        str | None, typer.Option(help="Tasks of lm-eval, such as 'arc_easy,hellaswag' (needs the extra `eval`).")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="With --tasks: documents of each; all by default.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="With --tasks: documents of each task (default: all).")
+    ] = None,
     include_path: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="With --tasks: a directory of your own task files."),
+        typer.Option(exists=True, file_okay=False, help="With --tasks: directory of further task files."),
     ] = None,
-    length: Annotated[int, typer.Option(min=2, help="Tokens of a window.")] = 256,
-    first: Annotated[int | None, typer.Option(min=1, help="First windows or images only; all by default.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Windows, images or requests of a forward pass.")] = 8,
+    length: Annotated[int, typer.Option(min=2, help="Tokens in a window.")] = 256,
+    first: Annotated[
+        int | None, typer.Option(min=1, help="Number of first windows or images to take (default: all).")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Windows, images or requests in a forward pass.")] = 8,
     model: MovedModel = None,
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
-    """Perplexity on --text, accuracy on --images or on a table of texts with columns `text` and `label`, or --tasks.
+    """Measure perplexity on --text, accuracy on --images or a table of texts (columns `text`, `label`), or --tasks.
 
-    Perplexity is in windows of equal length, no special tokens added, the first token of each window given. On tasks,
-    the dense models that candidates and exports came from stand beside them, with what each lost against its own.
+    Perplexity is over windows of equal length without special tokens; the first token of each window is not predicted.
+    On tasks, candidates and exports are compared with the dense models that they came from.
     """
     if sum(option is not None for option in (text, images, tasks)) != 1:
         raise problem("SS101", "evaluate needs one of --text, --images and --tasks.")
@@ -61,7 +66,7 @@ def evaluate(
         return
     if limit is not None or include_path is not None:
         raise problem("SS101", "--limit and --include-path are for --tasks.", fix="For --text and --images: --first.")
-    found = api.evaluate(
+    results = api.evaluate(
         targets,
         text=text,
         images=images,
@@ -71,26 +76,26 @@ def evaluate(
         model=model,
         trust_remote_code=trust,
     )
-    if json_ and len(found) == 1:
-        print_json(found[targets[0]])
+    if json_ and len(results) == 1:
+        print_json(results[targets[0]])
     elif json_:
-        print_json({"models": [{"target": target} | result for target, result in found.items()]})
+        print_json({"models": [{"target": target} | result for target, result in results.items()]})
     else:
-        for target, result in found.items():
-            name = f"{target}: " if len(found) > 1 else ""
-            say(f"{name}{_described(result)}; {result['params']:,} params, {result['nonzeros']:,} nonzeros")
+        for target, result in results.items():
+            name = f"{target}: " if len(results) > 1 else ""
+            say(f"{name}{_quality_text(result)}; {result['params']:,} params, {result['nonzeros']:,} nonzeros")
 
 
-def _described(result: dict[str, Any]) -> str:
+def _quality_text(result: dict[str, Any]) -> str:
     if "perplexity" in result:
         return (
             f"perplexity {result['perplexity']:.4f} over {result['tokens']:,} tokens in windows of {result['length']}"
         )
     if "documents" in result:
-        of = f"{result['documents']:,} documents of {result['length']} tokens"
+        samples = f"{result['documents']:,} documents of {result['length']} tokens"
     else:
-        of = f"{result['images']:,} images"
-    return f"accuracy {result['accuracy']:.2%} over {of}"
+        samples = f"{result['images']:,} images"
+    return f"accuracy {result['accuracy']:.2%} over {samples}"
 
 
 def _print_tasks(report: dict[str, Any], as_json: bool) -> None:

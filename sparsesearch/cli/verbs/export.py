@@ -15,11 +15,14 @@ def export(
     candidate: Annotated[str | None, typer.Argument(metavar="[ID]", help="Start of a candidate's id.")] = None,
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("exported"),
     pick: Pick = None,
-    form: Annotated[str, typer.Option(help="auto, or one of: sparsesearch list forms.")] = "auto",
+    form: Annotated[
+        str, typer.Option(help="Form of the model: auto, or a name; see sparsesearch list forms.")
+    ] = "auto",
     push_to_hub: Annotated[
-        str | None, typer.Option(metavar="ORG/NAME", help="Upload it to this repository of the Hugging Face hub.")
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="Repository of the Hugging Face hub to upload to (default: no upload)."),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make that repository a private one.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make that repository private.")] = False,
     model: MovedModel = None,
     trust: Trust = False,
     json_: Json = False,
@@ -29,16 +32,16 @@ def export(
 
     opened = Run.open(run, model=model, trust_remote_code=trust)
     chosen = choose(opened.results, candidate, pick)
-    done = opened.export(chosen, out, form, push_to_hub, private)
+    report = opened.export(chosen, out, form, push_to_hub, private)
     if json_:
-        print_json(done)
+        print_json(report)
         return
-    counts = ", ".join(f"{done[name]:,} {name}" for name in ("params", "nonzeros", "bytes"))
-    say(f"{done['out']}: form {done['form']}, {counts}")
-    say(f"Form {done['form']}: {done['why']}.")
-    say(f"Reloaded by {' and '.join(done['verified'])}: largest logit difference {done['max_abs_logit_diff']:.2g}")
-    say(f"Load: {done['load']}")
-    for note in done["notes"]:
+    counts = ", ".join(f"{report[name]:,} {name}" for name in ("params", "nonzeros", "bytes"))
+    say(f"{report['out']}: form {report['form']}, {counts}")
+    say(f"Form {report['form']}: {report['why']}.")
+    say(f"Reloaded by {' and '.join(report['verified'])}: largest logit difference {report['max_abs_logit_diff']:.2g}")
+    say(f"Load: {report['load']}")
+    for note in report["notes"]:
         say(note)
-    if "hub" in done:
-        say(f"Uploaded: {done['hub']}")
+    if "hub" in report:
+        say(f"Uploaded: {report['hub']}")

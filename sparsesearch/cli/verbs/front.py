@@ -13,11 +13,13 @@ from sparsesearch.errors import problem
 
 def front(
     run: RunArgument,
-    sort: Annotated[str | None, typer.Option(help="Objective or cost to sort by.")] = None,
-    where: Annotated[list[str] | None, typer.Option(help="As 'params<=1.2M' or 'nonzeros<=40%'.")] = None,
+    sort: Annotated[str | None, typer.Option(help="Objective or cost to sort by (default: the first cost).")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Condition such as 'params<=1.2M' or 'nonzeros<=40%'; repeatable.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Show the candidates that no other candidate beats, with dense and uniform beside them."""
+    """Show the candidates that no other candidate dominates, with dense and uniform baselines beside them."""
     from sparsesearch.media import Terminal
     from sparsesearch.report.terminal import front_table
     from sparsesearch.runs.results import RunResults
@@ -28,13 +30,13 @@ def front(
     space = results.space.with_limits(Limit.parse(text) for text in where or [])
     candidates = [e for e in results.front if space.feasible(e.genome)]
     if sort is not None:
-        known = [results.quality, *results.space.dense_costs]
-        if sort not in known:
-            raise problem("SS102", f"--sort {sort!r}.", got=sort, allowed=known)
+        names = [results.quality, *results.space.dense_costs]
+        if sort not in names:
+            raise problem("SS102", f"--sort {sort!r} is no objective or cost.", got=sort, allowed=names)
         candidates.sort(key=lambda e: results.values(e)[sort])
     if json_:
-        shown = {e.genome.id: results.candidate_json(e) for e in candidates}
-        print_json(results.front_json() | {"candidates": list(shown.values())})
+        by_id = {e.genome.id: results.candidate_json(e) for e in candidates}
+        print_json(results.front_json() | {"candidates": list(by_id.values())})
         return
     if where and not candidates:
         smallest = ", ".join(f"{b.cost} {results.smallest(b.cost):,}" for b in space.bounds)

@@ -1,4 +1,4 @@
-"""`sparsesearch iterate`: prune a part of the way, recover, and search again on what was recovered, in stages."""
+"""`sparsesearch iterate`: prune in stages, each a search and a recovery, from the recovered model of the one before."""
 
 from __future__ import annotations
 
@@ -11,24 +11,34 @@ from sparsesearch.cli.options import Json, print_json, recipe_changes, run_path,
 
 
 def iterate(
-    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe of sparsity, with limits.")],
-    stages: Annotated[int, typer.Option(min=2, max=100, help="Each removes the same share of what is there.")] = 3,
+    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe with sparsity units and limits.")],
+    stages: Annotated[
+        int, typer.Option(min=2, max=100, help="Number of stages; each removes the same share of the rest.")
+    ] = 3,
     train: Annotated[
-        int, typer.Option(min=1, max=10**15, help="Training tokens (images) after each stage.")
+        int, typer.Option(min=1, max=10**15, help="Training tokens (or images) after each stage.")
     ] = 1_000_000,
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("iterated"),
-    model: Annotated[str | None, typer.Option(help="demo, a model directory, or a hub id.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the runs, NAME-1, NAME-2, ...")] = None,
-    results: Annotated[Path, typer.Option(help="Where they are kept.")] = Path("results"),
-    limit: Annotated[list[str] | None, typer.Option(help="As 'sparsity>=70%'; replaces the recipe's limits.")] = None,
-    calibration: Annotated[str | None, typer.Option(help="Text file or data set to calibrate on.")] = None,
-    selection: Annotated[str | None, typer.Option(help="Text file or data set to select on.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model: demo, a model directory, or a hub id (default: the recipe's).")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the runs NAME-1, NAME-2, ... (default: the recipe's file name).")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Directory of all runs.")] = Path("results"),
+    limit: Annotated[
+        list[str] | None, typer.Option(help="Limit such as 'sparsity>=70%'; replaces the recipe's limits; repeatable.")
+    ] = None,
+    calibration: Annotated[str | None, typer.Option(help="Calibration data: a text file or data set.")] = None,
+    selection: Annotated[str | None, typer.Option(help="Selection data: a text file or data set.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Iterative prune-and-search: search, recover and export, from each stage's model to the next.
+    """Search, recover and export in stages, each on the model of the one before.
 
-    All stages are compared with, and distilled from, the first model. The same command goes on after an interruption.
+    All stages are compared with, and distilled from, the first model. The same command continues after an interruption.
     """
     from sparsesearch import api
     from sparsesearch.config import load_config

@@ -1,4 +1,4 @@
-"""`sparsesearch latency`: what pieces of a network take on a device, or a run's finalists."""
+"""`sparsesearch latency`: measure the latency table of a recipe, or the latencies of a run's finalists."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from sparsesearch.errors import problem
 
 def latency(
     subject: Annotated[Path, typer.Argument(metavar="SPACE.yaml|RUN", help="A recipe, or a finished run.")],
-    out: Annotated[Path, typer.Option(help="Of a recipe: the table to write.")] = Path("latency.json"),
-    model: Annotated[str | None, typer.Option(help="Of a recipe: another one; of a run: where it lies by now.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
+    out: Annotated[Path, typer.Option(help="For a recipe: file of the table to write.")] = Path("latency.json"),
+    model: Annotated[
+        str | None, typer.Option(help="Model: for a recipe, another one; for a run, its directory if it was moved.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Device: cpu, cuda or cuda:N (default: the recipe's).")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of a recipe; repeatable.")
+    ] = None,
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """Measure the latency table of a recipe, for runs anywhere (latency.table); or a run's finalists, on this machine.
 
-    What is measured (batch, tokens read and generated, data type, threads) is the recipe's `latency`.
+    The request (batch, tokens read and generated, data type, threads) is the recipe's `latency`.
     """
     from sparsesearch.runs.directory import RunDirectory
 
     if RunDirectory.is_there(subject):
         if set_:
-            raise problem("SS101", "--set is for recipes; a run is measured as its recipe says.")
+            raise problem("SS101", "--set is for recipes; a run is measured with its own recipe.")
         _print_finalists(subject, model, trust, device, json_)
         return
 

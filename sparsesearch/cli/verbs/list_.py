@@ -1,4 +1,4 @@
-"""`sparsesearch list`: names that recipes and options take, with what they stand for."""
+"""`sparsesearch list`: names that recipes and options take, with their meanings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sparsesearch.cli.options import Json, print_json, say
 from sparsesearch.errors import MAX_LINE_CHARACTERS, problem
 
 
-def _first_line(thing: Any) -> str:
-    return next(iter((thing.__doc__ or "").strip().splitlines()), "")
+def _first_line(documented: Any) -> str:
+    return next(iter((documented.__doc__ or "").strip().splitlines()), "")
 
 
 def _searchers() -> dict[str, str]:
@@ -86,16 +86,16 @@ _LISTS: dict[str, Callable[[], dict[str, str]]] = {
 
 
 def list_(
-    what: Annotated[str, typer.Argument(metavar="|".join(_LISTS))],
+    what: Annotated[str, typer.Argument(metavar="|".join(_LISTS), help="The names to list.")],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A searcher, to show its options.")] = None,
     json_: Json = False,
 ) -> None:
-    """List what can be chosen: searchers and their options, pruners, supernets, families, forms, shipped recipes."""
+    """List names: searchers and their options, pruners, allocations, proxies, supernets, families, forms, recipes."""
     from sparsesearch.errors import printable
     from sparsesearch.plugins import load_plugins
 
     if what not in _LISTS:
-        raise problem("SS102", f"list {printable(what, 80)!r}.", got=what, allowed=_LISTS)
+        raise problem("SS102", f"list {printable(what, 80)!r} is unknown.", got=what, allowed=_LISTS)
     load_plugins()
     if name is not None:
         if what != "searchers":
@@ -114,7 +114,7 @@ def list_(
 
 
 def _summaries() -> dict[str, str]:
-    """Searchers without their options; allocations as one."""
+    """Return summaries of searchers without their options; allocation searchers share one entry."""
     from sparsesearch.searchers.registry import ALLOCATION, SEARCHERS
 
     entries: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""`sparsesearch recover`: train what was found, and write it as a model."""
+"""`sparsesearch recover`: train candidates, and write them as models."""
 
 from __future__ import annotations
 
@@ -25,18 +25,26 @@ from sparsesearch.errors import problem
 def recover(
     run: RunArgument,
     candidate: Annotated[str | None, typer.Argument(metavar="[ID]", help="Start of a candidate's id.")] = None,
-    tokens: Annotated[
-        int, typer.Option(min=1, max=10**15, help="Training tokens (images where the data are images).")
-    ] = 1_000_000,
+    tokens: Annotated[int, typer.Option(min=1, max=10**15, help="Training tokens (or images).")] = 1_000_000,
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("recovered"),
     pick: Pick = None,
-    front: Annotated[bool, typer.Option("--front", help="All candidates of the front, each in OUT/ID.")] = False,
-    method: Annotated[str | None, typer.Option(help="full, perp, lora, masked_lora or compensate.")] = None,
-    training: Annotated[str | None, typer.Option(help="Data to train on; the run's training data by default.")] = None,
-    soup: Annotated[int, typer.Option(min=1, max=1000, help="Copies with seeds of their own, averaged greedily.")] = 1,
-    form: Annotated[str, typer.Option(help="auto, or one of: sparsesearch list forms.")] = "auto",
+    front: Annotated[
+        bool, typer.Option("--front", help="Train all candidates of the front, each written to OUT/ID.")
+    ] = False,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Training method: full, perp, lora, masked_lora or compensate (default: the run's)."),
+    ] = None,
+    training: Annotated[str | None, typer.Option(help="Training data (default: the run's).")] = None,
+    soup: Annotated[
+        int, typer.Option(min=1, max=1000, help="Number of copies with different seeds, averaged greedily.")
+    ] = 1,
+    form: Annotated[
+        str, typer.Option(help="Form of the model: auto, or a name; see sparsesearch list forms.")
+    ] = "auto",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="As training.batch.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set a key such as training.batch; repeatable."),
     ] = None,
     model: MovedModel = None,
     trust: Trust = False,
@@ -44,8 +52,8 @@ def recover(
 ) -> None:
     """Train a candidate while its pruned weights stay zero, write it as a model directory and verify it.
 
-    Each is trained from the run's weights, or where rungs of training left it, towards the dense network. The same
-    command reads what was trained already.
+    Each starts from the run's weights, or from those of its last rung of training, and is trained towards the dense
+    network. The same command reads finished trainings.
     """
     from sparsesearch.api import Run
     from sparsesearch.config import parse_assignment
@@ -68,9 +76,9 @@ def recover(
 
 
 def _show(reports: list[dict[str, Any]], quality: str) -> None:
-    for done in reports:
+    for report in reports:
         say(
-            f"{done['out']}: {quality} {done['before']:.4g} before training, {done['after']:.4g} after "
-            f"{done['recovery_tokens']:,} tokens; form {done['form']}, {done['nonzeros']:,} nonzeros."
+            f"{report['out']}: {quality} {report['before']:.4g} before training, {report['after']:.4g} after "
+            f"{report['recovery_tokens']:,} tokens; form {report['form']}, {report['nonzeros']:,} nonzeros."
         )
-        say(f"Load: {done['load']}")
+        say(f"Load: {report['load']}")

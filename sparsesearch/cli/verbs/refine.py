@@ -12,22 +12,30 @@ from sparsesearch.cli.options import Json, MovedModel, RunArgument, Trust, set_i
 
 def refine(
     run: RunArgument,
-    name: Annotated[str | None, typer.Option(help="Of the new run; RUN-fine by default.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds, each around the front of the one before.")] = 1,
-    evals: Annotated[int | None, typer.Option(help="Evaluations of the search; as RUN's if not given.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="Tokens of the search; as RUN's if not given.")] = None,
-    limit: Annotated[list[str] | None, typer.Option(help="As 'params<=60%'; replaces RUN's limits.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any key.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, print the plan, start nothing.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the new run (default: RUN-fine).")] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=100, help="Number of rounds, each around the front of the one before.")
+    ] = 1,
+    evals: Annotated[int | None, typer.Option(help="Evaluation budget (default: RUN's).")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Token budget (default: RUN's).")] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="Limit such as 'params<=60%'; replaces RUN's limits; repeatable.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, and start nothing.")
+    ] = False,
     model: MovedModel = None,
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """Search again, beside RUN, with steps half as large around its front.
 
-    Nothing is calibrated again where pruners.propagate is dense, and no supernet trained again.
+    Calibration statistics are reused if pruners.propagate is dense, and so are supernets.
 
-    With --rounds the runs are RUN-fine, RUN-fine-2, ...; the same command goes on where it was stopped.
+    With --rounds the runs are RUN-fine, RUN-fine-2, ...; the same command continues after an interruption.
     """
     from sparsesearch.api import Run
     from sparsesearch.cli.plan import print_dry_run

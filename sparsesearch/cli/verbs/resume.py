@@ -1,4 +1,4 @@
-"""`sparsesearch resume`: go on with a run."""
+"""`sparsesearch resume`: continue a run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from sparsesearch.errors import problem
 
 def resume(
     run: RunArgument,
-    evals: Annotated[str | None, typer.Option(help="Evaluations at most; +N adds to what the run had.")] = None,
-    executor: Annotated[str | None, typer.Option(help="ray or local.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Ray workers.")] = None,
-    address: Annotated[str | None, typer.Option(help="Join the Ray cluster there.")] = None,
+    evals: Annotated[
+        str | None, typer.Option(help="Evaluation budget; +N adds N to the run's evaluations (default: the run's).")
+    ] = None,
+    executor: Annotated[str | None, typer.Option(help="Executor: ray or local (default: the run's).")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of Ray workers (default: the run's).")] = None,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster to join (default: the run's).")] = None,
     model: MovedModel = None,
     trust: Trust = False,
     recipe: Annotated[
-        Path | None, typer.Option(help="Write damaged or lost run files anew from this recipe and the archive.")
+        Path | None,
+        typer.Option(help="Recipe from which, with the archive, damaged or lost files of the run are written anew."),
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -45,7 +48,10 @@ def resume(
 
 
 def _evals(path: Path, text: str | None) -> dict[str, Any]:
-    """Budget changes for `--evals N` or `--evals +N`; the number takes the place of every other budget."""
+    """Return changes of the budget for `--evals N` or `--evals +N`, which replaces every other budget.
+
+    Raises InputError SS101 for other texts, or if the run has so many evaluations already.
+    """
     if text is None:
         return {}
     from sparsesearch.errors import printable
@@ -55,14 +61,14 @@ def _evals(path: Path, text: str | None) -> dict[str, Any]:
     if number is None:
         raise problem("SS101", f"--evals {printable(text, 80)!r} is not a number or +number, of 15 digits at most.")
     run = RunDirectory.open(path)
-    had: int | None = run.read(run.info).get("search_evaluations")
-    if text.startswith("+") and had is None:
+    previous: int | None = run.read(run.info).get("search_evaluations")
+    if text.startswith("+") and previous is None:
         raise problem(
-            "SS101", f"{path} has not finished once; '+' has nothing to add to.", fix="Resume it without --evals."
+            "SS101", f"{path} has never finished; '+' has no evaluations to add to.", fix="Resume it without --evals."
         )
-    total = number + (had or 0 if text.startswith("+") else 0)
-    if had is not None and total <= had:
+    total = number + (previous or 0 if text.startswith("+") else 0)
+    if previous is not None and total <= previous:
         raise problem(
-            "SS101", f"--evals {text}: {path} has {had} evaluations already.", fix="Use --evals +N for N more."
+            "SS101", f"--evals {text}: {path} has {previous} evaluations already.", fix="Use --evals +N for N more."
         )
     return {"search.evals": total, "search.tokens": None, "search.hours": None}

@@ -1,4 +1,4 @@
-"""`sparsesearch search`: launch a search."""
+"""`sparsesearch search`: run a search."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def search(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, print the plan, start nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, and start nothing.")
+    ] = False,
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
@@ -65,7 +67,7 @@ def search(
         search__seed=seed,
     )
     if searcher is not None and load_config(recipe).search.searcher != searcher:
-        # Options are the searcher's own: those that the recipe gives to another one do not apply.
+        # The recipe's options are for its own searcher and do not apply to another one.
         changes["search.options"] = {}
     changes |= dict(parse_assignment(text) for text in set_ or [])
     config = load_config(recipe, changes)
@@ -74,7 +76,7 @@ def search(
     if dry_run:
         from sparsesearch.plugins import check_trust
 
-        # A factory that was typed here is not the recipe's.
+        # The user typed the factory of --model, so it needs no further permission.
         check_trust([name for name in config.code if name != changes.get("model.id")], trust, "the recipe")
     from sparsesearch.api.searches import run_search
     from sparsesearch.cli.plan import print_dry_run

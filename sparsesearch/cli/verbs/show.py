@@ -9,18 +9,18 @@ import typer
 
 from sparsesearch.cli.options import Json, Pick, RunArgument, choose, print_json
 
-# Units up to which each has a line of its own; more are shown by block.
-LISTED = 24
+# Largest number of units that are shown one by one; more are shown by block.
+MAX_LISTED_UNITS = 24
 
 
 def show(
     run: RunArgument,
     candidate: Annotated[str | None, typer.Argument(metavar="[ID]", help="Start of a candidate's id.")] = None,
     pick: Pick = None,
-    units: Annotated[bool, typer.Option("--units", help="A line for every unit, with counts.")] = False,
+    units: Annotated[bool, typer.Option("--units", help="Show a line for every unit, with counts.")] = False,
     json_: Json = False,
 ) -> None:
-    """Show what a candidate keeps of every unit, and what it costs; of many units, a line for each block."""
+    """Show the kept share of every unit of a candidate, and its costs; with many units, one line for each block."""
     from sparsesearch.media import Terminal
     from sparsesearch.report.terminal import block_bars, unit_bars
     from sparsesearch.report.texts import cost_text
@@ -32,7 +32,7 @@ def show(
         print_json(results.candidate_json(chosen) | {"kept": results.space.describe(chosen.genome)})
         return
     console = Terminal()
-    listed = units or len(results.space.units) <= LISTED
+    listed = units or len(results.space.units) <= MAX_LISTED_UNITS
     blocks = None if listed else block_bars(results.space, chosen, console.width)
     console.print(blocks or unit_bars(results.space, chosen))
     dense = results.space.dense_costs

@@ -38,7 +38,7 @@ executor: {{kind: ray, workers: 2}}
 @app.command("init")
 def init(
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
-    model: Annotated[str, typer.Option(help="demo, a model directory, or a hub id.")] = "demo",
+    model: Annotated[str, typer.Option(help="Model: demo, a model directory, or a hub id.")] = "demo",
     kinds: Annotated[str, typer.Option(help="Unit kinds, separated by commas.")] = "ffn_width,kv_groups",
 ) -> None:
     """Write a recipe to start from."""
@@ -47,7 +47,7 @@ def init(
     names = kinds.split(",")
     for name in names:
         if name not in _UNITS:
-            raise problem("SS102", f"kind {printable(name, 80)!r}.", got=name, allowed=_UNITS)
+            raise problem("SS102", f"kind {printable(name, 80)!r} is unknown.", got=name, allowed=_UNITS)
     if usable(out, "--out").exists():
         raise problem("SS500", f"{out} exists.", fix="Choose another --out.")
     if fault := name_problem(model):
@@ -65,8 +65,8 @@ def init(
 
 @app.command("check")
 def check(
-    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml")],
-    model: Annotated[str | None, typer.Option(help="Check it on another model.")] = None,
+    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe.")],
+    model: Annotated[str | None, typer.Option(help="Model to check it with (default: the recipe's).")] = None,
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
@@ -78,7 +78,7 @@ def check(
     from sparsesearch.plugins import check_trust
 
     config = load_config(recipe, {} if model is None else {"model.id": model})
-    # A factory that was typed here is no recipe's.
+    # The user typed the factory of --model, so it needs no further permission.
     check_trust([name for name in config.code if name != model], trust, "the recipe")
     launch = prepare(config)
     if json_:
@@ -89,7 +89,7 @@ def check(
 
 @app.command("schema")
 def schema(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Tables of all keys in Markdown instead.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables of all keys in Markdown instead.")] = False,
 ) -> None:
     """Print the JSON schema of recipes, with which editors complete and check them."""
     from sparsesearch.plugins import load_plugins
@@ -104,7 +104,7 @@ def schema(
 
 @app.command("show")
 def show(
-    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml")],
+    recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe.")],
     trust: Trust = False,
     json_: Json = False,
 ) -> None:

@@ -11,16 +11,16 @@ import typer
 from sparsesearch.cli.options import Json, RunArgument, print_json
 from sparsesearch.errors import problem
 
-# Seconds between two looks.
-INTERVAL = 2.0
+# Seconds between two readings of the run.
+SECONDS_BETWEEN_READINGS = 2.0
 
 
 def status(
     run: RunArgument,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds until it ends.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Update every two seconds until the run ends.")] = False,
     json_: Json = False,
 ) -> None:
-    """Show how far a search is, from any process: it reads the run's files and changes nothing."""
+    """Show the progress of a search, from any process: only reads the run's files."""
     from rich.live import Live
 
     from sparsesearch.media import Terminal
@@ -29,14 +29,14 @@ def status(
     if watch and json_:
         raise problem("SS101", "--watch shows one state after another, --json prints one.", fix="Give one of them.")
     path = Path(run)
-    found = status_json(path)
+    state = status_json(path)
     if json_:
-        print_json(found)
+        print_json(state)
     elif not watch:
-        Terminal().print(status_view(found), soft_wrap=True)
+        Terminal().print(status_view(state), soft_wrap=True)
     else:
-        with Live(status_view(found), console=Terminal(), auto_refresh=False) as live:
-            while found["state"] in ("running", "busy"):
-                time.sleep(INTERVAL)
-                found = status_json(path)
-                live.update(status_view(found), refresh=True)
+        with Live(status_view(state), console=Terminal(), auto_refresh=False) as live:
+            while state["state"] in ("running", "busy"):
+                time.sleep(SECONDS_BETWEEN_READINGS)
+                state = status_json(path)
+                live.update(status_view(state), refresh=True)

@@ -11,13 +11,13 @@ from sparsesearch.cli.options import RunArgument, say
 
 def track(
     run: RunArgument,
-    to: Annotated[str, typer.Option(help="tensorboard | mlflow | wandb")] = "tensorboard",
+    to: Annotated[str, typer.Option(help="Tracker: tensorboard | mlflow | wandb.")] = "tensorboard",
     watch: Annotated[bool, typer.Option("--watch", help="Follow a running search until it ends.")] = False,
 ) -> None:
-    """Write what a search reached, evaluation by evaluation: hypervolume, best quality, tokens, evaluations a second.
+    """Write the course of a search by evaluation: hypervolume, best quality, tokens, evaluations a second.
 
-    It is read from the run's files, so that it can be made anew at any time; what was there of the run is replaced
-    (Weights & Biases keeps it and gets another one).
+    It is read from the run's files, so it can be written again at any time and replaces the earlier course (Weights &
+    Biases keeps both).
     """
     from sparsesearch.api import Run
 

@@ -1,1 +1,1 @@
-"""From a recipe to a launch: everything that can be wrong is found here, before any long work."""
+"""From a recipe to a launch: every error of a recipe is found here, before any long work."""

@@ -1,4 +1,4 @@
-"""What a caller says of a run that is there: what its directory cannot hold, and whether code that it names may run."""
+"""Parts of a run that its directory cannot hold, and whether code that it names may run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:  # torch comes with it
 
 @dataclass(frozen=True)
 class Access:
-    """What a caller says of a run.
+    """The parts of a run that its directory cannot hold, and the permission to run its code.
 
     Attributes:
-        module: of a run on a module that was given from Python: the same module again.
-        quality: of a run with a quality that was given from Python: the same one again.
-        model: directory of the model, if it is another one by now; its content must be the same.
-        trusted: whether code that the run directory names is run: plug-ins, a factory, code beside a model.
+        module: for a run on a module from Python: the same module.
+        quality: for a run with a quality function from Python: the same function.
+        model: directory of the model, if it was moved; its content must be the same.
+        trusted: whether code that the run directory names may run: plug-ins, a factory, code beside a model.
     """
 
     module: Any = None
@@ -31,10 +31,10 @@ class Access:
     trusted: bool = False
 
     def config(self, run: RunDirectory, changes: dict[str, Any] | None = None) -> RunConfig:
-        """The configuration of a run; raises InputError SS129 where it names code and is not trusted.
+        """Return the configuration of a run; raises InputError SS129 if it names code and is not trusted.
 
         Args:
-            changes: other keys of it.
+            changes: values of keys that replace the run's.
         """
         moved = {} if self.model is None else {"model.id": str(Path(self.model).expanduser().resolve())}
         config = load_config(run.config, (changes or {}) | moved)
@@ -43,12 +43,12 @@ class Access:
 
 
 UNTRUSTED = Access()
-# For runs that the caller's recipe has made.
+# For runs made from the caller's own recipe.
 TRUSTED = Access(trusted=True)
 
 
 def check_same_code(path: Path, config: RunConfig) -> None:
-    """Raise InputError SS129 if a run that was there already names code that the recipe it is used for does not."""
-    known = with_absolute_paths(config).code
-    other = [name for name in load_config(RunDirectory.open(path).config).code if name not in known]
-    check_trust(other, False, f"run {path}")
+    """Raise InputError SS129 if an existing run names code that the recipe does not name."""
+    named = with_absolute_paths(config).code
+    unnamed = [name for name in load_config(RunDirectory.open(path).config).code if name not in named]
+    check_trust(unnamed, False, f"run {path}")

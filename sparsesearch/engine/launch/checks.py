@@ -1,4 +1,4 @@
-"""What a recipe may ask for: each check raises InputError with the first problem, before any long work."""
+"""Checks of a recipe: each raises InputError with the first problem, before any long work."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from sparsesearch.space import COSTS, Space
 
 
 def check_names(config: RunConfig) -> None:
+    """Raise InputError SS101 or SS102 for unknown names or options of a searcher, pruners and objectives."""
     options_of(config.search.searcher, config.search.options)
     unstructured(config.pruners.sparsity)
     structured(config.pruners.width)
@@ -57,20 +58,20 @@ def check_searcher(config: RunConfig, space: Space) -> Traits:
     if search.asynchronous and not kind.overlaps:
         raise problem(
             "SS114",
-            f"search.asynchronous: {search.searcher} works in whole generations.",
-            fix=f"Without them work: {', '.join(name for name, cls in SEARCHERS.items() if cls.overlaps)}.",
+            f"search.asynchronous: {search.searcher} needs complete generations.",
+            fix=f"Searchers that allow it: {', '.join(name for name, cls in SEARCHERS.items() if cls.overlaps)}.",
         )
     if search.screen is not None and not kind.screens:
         raise problem(
             "SS114",
-            f"search.screen: {search.searcher} makes no children to choose among.",
-            fix=f"With one work: {', '.join(name for name, cls in SEARCHERS.items() if cls.screens)}.",
+            f"search.screen: {search.searcher} has no children that a proxy could screen.",
+            fix=f"Searchers that allow it: {', '.join(name for name, cls in SEARCHERS.items() if cls.screens)}.",
         )
     return traits
 
 
 def check_tokens(config: RunConfig, traits: Traits, selection: Samples) -> None:
-    """Raise InputError SS115 if the budget covers not one evaluation."""
+    """Raise InputError SS115 if the token budget does not cover one evaluation."""
     budget = config.search.tokens
     if budget is None or traits.first_tokens is None:
         return
@@ -80,33 +81,35 @@ def check_tokens(config: RunConfig, traits: Traits, selection: Samples) -> None:
         raise problem(
             "SS115",
             f"search.tokens {budget:,} is less than one evaluation takes ({need:,} tokens).",
-            fix=f"Give --tokens {need * 100:,} or so, or set search.options.tokens to fewer.",
+            fix=f"Give about --tokens {need * 100:,}, or set a lower search.options.tokens.",
         )
 
 
 def check_screen(config: RunConfig, network: Network, samples: Mapping[str, Samples]) -> None:
-    """Raise InputError SS102 for an unknown proxy, SS116 for one that cannot screen this network's candidates, SS115
-    where the budget ends with the look at it.
+    """Check the proxy of search.screen.
+
+    Raises InputError SS102 for an unknown proxy, SS116 for one that cannot screen this network's candidates, SS115 if
+    validating it would spend the whole budget.
     """
     search, selection = config.search, samples["selection"]
     assert search.screen is not None
-    name, looks = search.screen.proxy, search.screen.candidates
+    name, candidates = search.screen.proxy, search.screen.candidates
     (proxy,) = proxies_named([name])
     if proxy.reads != "matrix":
-        able = [each.name for each in all_proxies().values() if each.reads == "matrix"]
+        allowed = [matrix_proxy.name for matrix_proxy in all_proxies().values() if matrix_proxy.reads == "matrix"]
         raise problem(
             "SS116",
-            f"search.screen.proxy {name}: only scores that are tabulated can screen.",
-            fix=f"Allowed: {', '.join(able)}.",
+            f"search.screen.proxy {name}: only proxies that score single matrices can screen.",
+            fix=f"Allowed: {', '.join(allowed)}.",
         )
     if reason := proxy.obstacle(network, samples["calibration"]):
         raise problem("SS116", f"search.screen.proxy {name}: {reason}.")
-    tokens = looks * min(math.ceil(search.screen.tokens / selection.length), len(selection)) * selection.length
-    for given, need, unit in ((search.evals, looks, "evals"), (search.tokens, tokens, "tokens")):
-        if given is not None and given <= need:
+    tokens = candidates * min(math.ceil(search.screen.tokens / selection.length), len(selection)) * selection.length
+    for budget, need, unit in ((search.evals, candidates, "evals"), (search.tokens, tokens, "tokens")):
+        if budget is not None and budget <= need:
             raise problem(
                 "SS115",
-                f"search.{unit} {given:,}: the look at proxy {name} alone takes {need:,}.",
+                f"search.{unit} {budget:,}: validating proxy {name} alone takes {need:,}.",
                 fix=f"Give more --{unit}, or set search.screen.candidates or search.screen.tokens lower.",
             )
 
@@ -114,10 +117,10 @@ def check_screen(config: RunConfig, network: Network, samples: Mapping[str, Samp
 def check_training(
     config: RunConfig, network: Network, space: Space, samples: Mapping[str, Samples], tokens: int
 ) -> None:
-    """Raise InputError where candidates cannot be trained as the recipe wants: SS117 the method, SS118 the budget.
+    """Raise InputError if candidates cannot be trained as the recipe says: SS117 for the method, SS118 for the budget.
 
     Args:
-        tokens: of the shortest training.
+        tokens: training tokens of the shortest training.
     """
     options, data = config.training, samples.get("training", samples["calibration"])
     step = options.batch * data.length
@@ -138,7 +141,7 @@ def check_training(
     if options.hidden and any(unit.kind == "channels" for unit in space.units):
         raise problem(
             "SS117",
-            "training.hidden: where channels are cut, blocks put out other shapes than the dense network's.",
+            "training.hidden: units of kind channels change the output shapes of blocks, which are compared.",
             fix="Set training.hidden: 0.",
         )
     shifted = (".bias", ".running_mean")
@@ -153,18 +156,18 @@ def check_training(
 
 
 def check_targets(network: Network, training: Samples) -> None:
-    """Raise InputError where the task's own loss has nothing to be of: SS209 without one, SS212 without labels."""
+    """Raise InputError SS209 if the task has no loss of its own, SS212 if that loss has no labels."""
     check_loss(network)
     if network.task.classifies and training.labels is None:
         raise problem(
             "SS212",
             "training data have no labels, and training.distill is below 1.",
-            fix="Give labels, or distil alone with training.distill: 1.",
+            fix="Give labels, or only distil with training.distill: 1.",
         )
 
 
 def check_pattern(config: RunConfig, network: Network, space: Space) -> None:
-    """Raise InputError SS104 where matrices or levels of sparsity units do not fit `pruners.pattern`."""
+    """Raise InputError SS104 if matrices or levels of sparsity units do not fit `pruners.pattern`."""
     if config.pruners.pattern is None:
         return
     units = {unit.name: unit for unit in space.units if unit.kind == "sparsity"}
@@ -174,16 +177,20 @@ def check_pattern(config: RunConfig, network: Network, space: Space) -> None:
             n_of_m(config.pruners.pattern, (matrix.rows * matrix.groups, matrix.columns), unit.levels[1:])
 
 
-def check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> None:
-    """Raise InputError SS102 where candidates of this task cannot be judged as the recipe wants."""
+def check_quality(config: RunConfig, task: Task, function: UserQuality | None) -> None:
+    """Raise InputError SS102 if the first objective is no quality of this task.
+
+    Args:
+        function: the user's own quality, if there is one.
+    """
     quality = config.objectives[0]
-    if (quality == USER_QUALITY) != (given is not None):
+    if (quality == USER_QUALITY) != (function is not None):
         raise problem(
             "SS102",
-            f"objectives[0] {quality!r}: objective '{USER_QUALITY}' and a function search(..., {USER_QUALITY}=f) go "
-            "together.",
+            f"objectives[0] {quality!r}: objective '{USER_QUALITY}' and a function search(..., {USER_QUALITY}=f) need "
+            "each other.",
         )
-    allowed = (USER_QUALITY,) if given is not None else qualities_of(task)
+    allowed = (USER_QUALITY,) if function is not None else qualities_of(task)
     if quality not in allowed:
         raise problem(
             "SS102",
@@ -194,30 +201,33 @@ def check_quality(config: RunConfig, task: Task, given: UserQuality | None) -> N
 
 
 def check_values(config: RunConfig, network: Network) -> None:
-    """Raise InputError SS102 where a quality cannot see any change of what the network puts out."""
+    """Raise InputError SS102 if a quality does not depend on the network's outputs."""
     quality = config.objectives[0]
     if quality_class(quality).is_blind(network):
         single = network.values == 1
-        what = "one number a position" if single else "values that are no distribution (several labels, or regression)"
+        values = (
+            "one number a position" if single else "values that are no distribution (several labels, or regression)"
+        )
         raise problem(
             "SS102",
-            f"objectives[0] {quality!r}: the network puts out {what}, and {quality} would not see it change.",
+            f"objectives[0] {quality!r}: the network's outputs are {values}, and {quality} would not change with them.",
             fix=f"Use distance: objectives: [distance, {', '.join(config.objectives[1:])}].",
         )
 
 
 def check_propagation(config: RunConfig, network: Network) -> None:
+    """Raise InputError SS102 if errors are propagated through blocks that do not follow one another in a chain."""
     if config.pruners.propagate != "dense" and not network.blockwise:
         raise problem(
             "SS102",
-            f"pruners.propagate {config.pruners.propagate!r}: blocks of {network.model_type} do not simply "
-            "follow one another.",
+            f"pruners.propagate {config.pruners.propagate!r}: blocks of {network.model_type} do not follow one "
+            "another in a chain.",
             fix="Use propagate: dense.",
         )
 
 
 def check_objectives(config: RunConfig, space: Space) -> None:
-    """Raise InputError SS109 for a cost, of those that are known yet, that all candidates have in common."""
+    """Raise InputError SS109 for an objective that is equal for all candidates; costs not measured yet are skipped."""
     smallest = space.costs.named(space.smallest.levels)
     for cost in config.objectives[1:]:
         if cost in smallest and smallest[cost] == space.dense_costs[cost]:
@@ -230,17 +240,17 @@ def check_objectives(config: RunConfig, space: Space) -> None:
 
 
 def check_labels(config: RunConfig, network: Network, samples: Mapping[str, Samples]) -> None:
-    """Raise InputError SS212 where labels are needed and missing, or are no classes of the network."""
+    """Raise InputError SS212 if labels are needed and missing, or are no classes of the network."""
     needed = ["selection"] if quality_class(config.objectives[0]).needs_labels else []
     if "test" in samples and not network.task.generates:
         needed.append("test")
-    for role, found in samples.items():
-        if found.labels is None and role in needed:
+    for role, data in samples.items():
+        if data.labels is None and role in needed:
             raise problem(
                 "SS212", f"{role} data have no labels.", fix=f"Set data.{role}.label, or give a folder a class."
             )
-        if found.labels is not None and len(found.labels):
-            low, high = int(found.labels.min()), int(found.labels.max())
+        if data.labels is not None and len(data.labels):
+            low, high = int(data.labels.min()), int(data.labels.max())
             if low < 0 or high >= network.values:
                 raise problem(
                     "SS212",
@@ -250,16 +260,16 @@ def check_labels(config: RunConfig, network: Network, samples: Mapping[str, Samp
 
 
 def check_disjoint(samples: Mapping[str, Samples]) -> None:
-    """Raise InputError SS205 where a sample serves two roles: scores would be optimistic."""
-    seen: dict[bytes, str] = {}
-    for role, found in samples.items():
-        for row in next(iter(found.arrays.values())):
+    """Raise InputError SS205 if a sample is in the data of two roles: scores would be optimistic."""
+    role_by_hash: dict[bytes, str] = {}
+    for role, data in samples.items():
+        for row in next(iter(data.arrays.values())):
             key = hashlib.sha256(np.ascontiguousarray(row).tobytes()).digest()
-            other = seen.setdefault(key, role)
-            # Training on what was calibrated on is what happens without training data of their own.
+            other = role_by_hash.setdefault(key, role)
+            # Without training data of its own, training uses calibration data anyway.
             if other != role and {other, role} != {"calibration", "training"}:
                 raise problem(
                     "SS205",
                     f"{other} and {role} data share samples; scores would be optimistic.",
-                    fix=f"Give data.{role} data of its own, or set data.allow_shared: true.",
+                    fix=f"Give data.{role} other data, or set data.allow_shared: true.",
                 )

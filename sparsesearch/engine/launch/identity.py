@@ -1,7 +1,7 @@
-"""Telling whether a network is the one it was: by its weights, and by what it puts out for a few samples.
+"""The identity of a network: a hash of its weights, and for a module of the user's also of its outputs.
 
-Weights alone do not say what a module of the user's own does with them: its code, its attributes and the buffers that
-it does not save can change. Checkpoints are run by transformers' code and named by their files.
+Weights alone do not identify a module of the user's: its code, its attributes and the buffers that it does not save can
+change. Checkpoints are run by transformers' code and identified by their files.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ from sparsesearch.models.task import Task
 from sparsesearch.process_state import torch_threads
 
 Outputs = npt.NDArray[np.float32]
-# Samples that networks are told apart by.
-SAMPLES = 4
-# Outputs that are hashed, and how far apart two have to be to be told apart, relative to the largest: far above what
-# processors and libraries make of the same sum.
-HASHED, STEP = 128, 1e-3
+# Number of samples whose outputs identify a network.
+IDENTITY_SAMPLES = 4
+# Number of outputs that are hashed, and the rounding step, relative to the largest output: far above the rounding
+# differences between processors and libraries.
+HASHED_OUTPUTS, ROUNDING_STEP = 128, 1e-3
 # Largest difference, relative to the largest output, within one network: in float32 on CPUs, and elsewhere.
-SAME, SAME_ROUNDED = 1e-3, 0.1
+TOLERANCE, ROUNDED_TOLERANCE = 1e-3, 0.1
 
 
 def known_outputs(source: Source, task: Task, samples: Samples) -> Outputs | None:
-    """What a module puts out for the first samples, float32 on one thread of the CPU; None for a checkpoint.
+    """Return outputs of a module for the first samples, float32 on one thread of the CPU; None for a checkpoint.
 
-    Raises InputError SS230 where a module does not do the same twice, SS233 where its outputs are not finite.
+    Returns:
+        Outputs, as `outputs_of` shapes them, for at most `IDENTITY_SAMPLES` samples.
+
+    Raises InputError SS230 if two calls of a module differ, SS233 if its outputs are not finite.
     """
     if not isinstance(source, (ModuleSource, Factory)):
         return None
@@ -42,50 +45,58 @@ def known_outputs(source: Source, task: Task, samples: Samples) -> Outputs | Non
     with torch_threads(1):
         first, again = (_outputs(model, task, samples) for _ in range(2))
     check_finite(model, first, "the first calibration samples")
-    found = first.cpu().numpy()
-    if not agree(again.cpu().numpy(), found, SAME):
+    outputs = first.cpu().numpy()
+    if not agree(again.cpu().numpy(), outputs, TOLERANCE):
         raise problem(
             "SS230",
-            f"{type(model).__name__} puts out something else for the same samples each time it is called.",
-            fix="Let eval() turn off what is random in it, such as dropout.",
+            f"{type(model).__name__} returns other outputs for the same samples each time it is called.",
+            fix="Make eval() turn off everything random in it, such as dropout.",
         )
-    return found
+    return outputs
 
 
 def identity(source: Source, known: Outputs | None) -> str:
-    """What names a network wherever something is kept of it; weights alone are what stands before the hyphen."""
+    """Return the identity of a network in caches and runs: the hash of its weights, or `WEIGHTS-OUTPUTS`."""
     return source.weights_hash if known is None else f"{source.weights_hash}-{_hash(known)}"
 
 
 def weights_in(name: str) -> str:
-    """The hash of the weights alone in what `identity` gave."""
+    """Return the hash of the weights alone from an `identity`."""
     return name.partition("-")[0]
 
 
 def check_same(model: Any, task: Task, samples: Samples, known: Outputs) -> None:
-    """Raise InputError SS230 where the network of this process is not the one that `known` was put out by."""
+    """Raise InputError SS230 if the network of this process does not reproduce outputs.
+
+    Args:
+        known: outputs of the network that the search was started with, as `known_outputs` returns them.
+    """
     parameter = next(model.parameters())
     exact = parameter.dtype in (torch.float32, torch.float64) and parameter.device.type == "cpu"
-    if not agree(_outputs(model, task, samples).cpu().numpy(), known, SAME if exact else SAME_ROUNDED):
+    if not agree(_outputs(model, task, samples).cpu().numpy(), known, TOLERANCE if exact else ROUNDED_TOLERANCE):
         raise problem(
             "SS230",
-            f"{type(model).__name__} is another network in a worker than where the search was started.",
+            f"{type(model).__name__} has other outputs in a worker than in the process that started the search.",
             fix="A factory must build the same one in every process: give model.weights, or seed it in the function.",
         )
 
 
-def agree(found: Outputs, known: Outputs, tolerance: float) -> bool:
-    """Whether outputs are those of one network; NaN is no one's."""
-    return found.shape == known.shape and bool(np.abs(found - known).max() <= tolerance * np.abs(known).max())
+def agree(outputs: Outputs, known: Outputs, tolerance: float) -> bool:
+    """Return whether outputs are those of one network: equal shapes, differences within the tolerance, no NaN.
+
+    Args:
+        tolerance: largest difference, relative to the largest of `known`.
+    """
+    return outputs.shape == known.shape and bool(np.abs(outputs - known).max() <= tolerance * np.abs(known).max())
 
 
 def _outputs(model: Any, task: Task, samples: Samples) -> torch.Tensor:
-    return outputs_of(model, task, samples.rows(slice(0, SAMPLES)))
+    return outputs_of(model, task, samples.rows(slice(0, IDENTITY_SAMPLES)))
 
 
 def _hash(known: Outputs) -> str:
-    flat = known.flatten()[:: max(known.size // HASHED, 1)].astype(np.float64)
+    flat = known.flatten()[:: max(known.size // HASHED_OUTPUTS, 1)].astype(np.float64)
     # A power of two, since the largest output itself is rounded.
     scale = 2.0 ** np.frexp(np.abs(known).max())[1]
-    steps = np.round(flat / (scale * STEP)).astype(np.int64)
+    steps = np.round(flat / (scale * ROUNDING_STEP)).astype(np.int64)
     return hashlib.sha256(f"{known.shape} {scale}".encode() + steps.tobytes()).hexdigest()[:16]

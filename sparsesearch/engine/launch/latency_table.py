@@ -1,4 +1,4 @@
-"""Which latency table a launch has: that of its run, one measured elsewhere, or one measured now."""
+"""The latency table of a launch: that of its run, one measured elsewhere, or one measured now."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sparsesearch.space import Space
 from sparsesearch.space.cost import MEASURED
 
 
-def _is_wanted(config: RunConfig) -> bool:
-    """Whether latency or memory is an objective or limited, or a table is given."""
-    named = {*config.objectives[1:], *(limit.cost for limit in config.parsed_limits())}
-    return bool(named & set(MEASURED)) or config.latency.table is not None
+def _needs_table(config: RunConfig) -> bool:
+    """Return whether latency or memory is an objective or limited, or a table is given."""
+    costs = {*config.objectives[1:], *(limit.cost for limit in config.parsed_limits())}
+    return bool(costs & set(MEASURED)) or config.latency.table is not None
 
 
 def table_of(
@@ -32,12 +32,15 @@ def table_of(
     saved: RunDirectory | None,
     reporter: Reporter | None,
 ) -> LatencyTable | None:
-    """The table of a launch; None where nothing needs one.
+    """Return the table of a launch; None if nothing needs one.
 
-    Raises InputError SS121 (no table), SS122 (of another request), SS123 (no such device here) or SS124 (a request that
-    the network cannot answer).
+    Args:
+        saved: a run that continues; its table is read if it has one.
+
+    Raises InputError SS121 (no table), SS122 (a table of another request), SS123 (no such device here) or SS124 (a
+    request that the network cannot answer).
     """
-    if not _is_wanted(config):
+    if not _needs_table(config):
         return None
     if saved is not None and saved.latency.exists():
         return LatencyTable.read(saved.latency)
@@ -51,17 +54,17 @@ def table_of(
 def measure_now(
     config: RunConfig, source: Source, network: Network, space: Space, samples: Samples, reporter: Reporter
 ) -> LatencyTable:
-    """A table of the recipe's request on a device of this machine."""
+    """Measure the table of the recipe's request on a device of this machine; raises InputError SS123 or SS124."""
     setting = setting_of(config.latency, network, source.storage)
     model = source.load(getattr(torch, setting.dtype), setting.device)
     reporter.phase(f"latency on {setting.hardware}", None)
     done = 0
 
-    def tell(what: str) -> None:
+    def report_step(part: str) -> None:
         nonlocal done
         done += 1
-        reporter.step(done, what)
+        reporter.step(done, part)
 
-    table = measure_table(model, network, space, samples, setting, tell)
+    table = measure_table(model, network, space, samples, setting, report_step)
     reporter.end()
     return table

@@ -1,4 +1,4 @@
-"""A launch: a checked recipe with its network, space and samples, and the keys that name what is made from them."""
+"""A launch: a checked recipe with its network, space and samples, and the keys of the caches made from them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Launch:
     """A recipe with everything it refers to.
 
     Attributes:
-        space: with nominal nonzeros; the level store brings the measured ones.
-        samples: by role: `calibration`, `selection`, and `training` and `test` if there are any.
+        space: search space with nominal nonzeros; the level store has the measured ones.
+        samples: samples by role: `calibration`, `selection`, and `training` and `test` if there are any.
         storage_bytes: bytes of a weight in the model's files.
-        dtype: of the arithmetic.
-        traits: of the recipe's searcher on this space; None for a run that is opened without going on.
+        dtype: data type of the arithmetic, as `torch.float32`.
+        traits: traits of the recipe's searcher on this space; None for a run that is only read.
         quality: the user's own function, if the first objective is `quality`.
         teacher: the network that candidates are compared with; None for the network itself.
-        supernet: key of the elastic supernet that candidates are parts of; empty if weights are the level store's.
-        latency: the table that latency and memory come from, if they are costs.
+        supernet: key of the elastic supernet that candidates are parts of; empty if weights come from the level store.
+        latency: table of latency and memory, if they are costs.
         known: outputs of a module for the first calibration samples; None for checkpoints.
     """
 
@@ -60,13 +60,13 @@ class Launch:
 
     @property
     def stitched(self) -> Launch:
-        """The same launch on the network's own weights, whose level store ranks the elements that are sorted."""
+        """The same launch without an elastic supernet; its level store ranks the elements that a supernet sorts."""
         config = self.config.model_copy(update={"supernet": SupernetConfig()})
         return replace(self, config=config, supernet="")
 
     @property
     def pruners(self) -> PrunerConfig:
-        """How levels are made; in an elastic supernet the first elements stay."""
+        """Options of pruning; in an elastic supernet the first elements stay."""
         pruners = self.config.pruners
         return pruners.model_copy(update={"width": "prefix", "experts": "prefix"}) if self.supernet else pruners
 
@@ -89,14 +89,14 @@ class Launch:
         """Make the recipe's searcher.
 
         Args:
-            space: with measured nonzeros.
+            space: the space with measured nonzeros.
             seeds: further genomes for generation 0, by name.
         """
         search = self.config.search
         return create(search.searcher, space, self.config.objectives, search.seed, search.options, seeds)
 
     def with_search(self, search: SearchConfig) -> Launch:
-        """The same launch with another searcher; raises InputError if it cannot take the space."""
+        """Return the launch with another searcher; raises InputError if it cannot take the space."""
         config = self.config.model_copy(update={"search": search})
         traits = check_searcher(config, self.space)
         check_tokens(config, traits, self.samples["selection"])
@@ -105,7 +105,7 @@ class Launch:
 
     @cached_property
     def weights(self) -> str:
-        """Hash of the network's weights; of a module also of its outputs."""
+        """Hash of the network's weights, and of a module's outputs."""
         return identity(self.source, self.known)
 
     @property
@@ -113,7 +113,7 @@ class Launch:
         """Hash of the network that candidates are compared with."""
         if self.teacher is None:
             return self.weights
-        # A teacher of the user's own is run by the same code.
+        # A user's teacher runs the same code as the module.
         return self.teacher.weights_hash if self.known is None else f"{self.weights} {self.teacher.weights_hash}"
 
     @property
@@ -123,7 +123,7 @@ class Launch:
 
     @property
     def numerics(self) -> dict[str, Any]:
-        """What decides the order and precision of sums, and so the last bits of every number."""
+        """Options that decide the order and precision of sums, and so the last bits of every number."""
         config = self.config
         return {
             "dtype": self.dtype,
@@ -134,7 +134,7 @@ class Launch:
 
     @cached_property
     def store_key(self) -> dict[str, Any]:
-        """All that the level store depends on."""
+        """Everything that the level store depends on."""
         calibration = self.samples["calibration"].digest
         return store_key(self.space, self.pruners, self.pruned_weights, calibration, self.numerics)
 
@@ -155,7 +155,7 @@ class Launch:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """All that determines the archive. Budgets, workers and executor may change between sessions."""
+        """Everything that determines the archive. Budgets, workers and executor may change between sessions."""
         config = self.config
         return {
             "weights": self.weights,
@@ -177,7 +177,7 @@ class Launch:
 
     @property
     def _training(self) -> dict[str, Any]:
-        """What results of training depend on, if anything is trained."""
+        """Options that results of training depend on; empty if nothing is trained."""
         assert self.traits is not None
         search = self.config.search
         learned = learning_tokens(self.config, self.traits, self.samples)

@@ -21,14 +21,14 @@ from sparsesearch.searchers.base import Traits
 from sparsesearch.searchers.learned import LearnedTraits
 from sparsesearch.space import Space
 
-# Steps for each size if neither options nor budget say how long to learn.
-STEPS = 200
+# Steps for each size if neither options nor budget set the tokens.
+DEFAULT_STEPS = 200
 
 
 def learning_tokens(config: RunConfig, traits: Traits, samples: Mapping[str, Samples]) -> int | None:
-    """Return the gradient tokens for each size: of the options, or what search.tokens leaves, or `STEPS` steps.
+    """Return the gradient tokens for each size; None if nothing is learned.
 
-    None if nothing is learned.
+    They are those of the options, else the rest of search.tokens, else those of `DEFAULT_STEPS` steps.
     """
     if not isinstance(traits, LearnedTraits):
         return None
@@ -39,7 +39,7 @@ def learning_tokens(config: RunConfig, traits: Traits, samples: Mapping[str, Sam
     if search.tokens is not None:
         measured = (sizes + traits.baselines) * selection.size
         return max(search.tokens - measured, 0) // (TRAINING_PASSES * sizes)
-    return STEPS * step_tokens(config, traits, _training_samples(samples))
+    return DEFAULT_STEPS * step_tokens(config, traits, _training_samples(samples))
 
 
 def step_tokens(config: RunConfig, traits: LearnedTraits, training: Samples) -> int:
@@ -65,7 +65,7 @@ def check_learning(
     name, options = config.search.searcher, traits.options
     takes_pattern = learner_class(traits.method).takes_pattern
     if takes_pattern and config.pruners.pattern is None:
-        raise problem("SS114", f"searcher {name} chooses among N:M patterns.", fix='Set pruners.pattern, to "2:4" say.')
+        raise problem("SS114", f"searcher {name} chooses among N:M patterns.", fix='Set pruners.pattern: "2:4".')
     if not takes_pattern and config.pruners.pattern is not None:
         raise problem("SS114", f"searcher {name} keeps no {config.pruners.pattern} pattern.", fix="Use maskllm.")
     if config.training.distill < 1:
@@ -73,20 +73,20 @@ def check_learning(
     if config.pruners.compensate:
         raise problem(
             "SS114",
-            f"searcher {name}: pruners.compensate makes up for what the level store takes, not for this.",
+            f"searcher {name}: pruners.compensate corrects levels of the level store, which is not used here.",
             fix="Set pruners.compensate: false.",
         )
     if config.search.hours is not None:
         raise problem(
             "SS114",
-            f"searcher {name} learns for a number of tokens; hours could end it half-way.",
+            f"searcher {name} learns for a fixed number of tokens; a limit in hours could end it before.",
             fix="Use --tokens.",
         )
     if config.search.rungs:
         raise problem(
             "SS114",
-            f"searcher {name} ends with weights of its own; rungs would train those of the level store.",
-            fix="Leave search.rungs out, and use 'sparsesearch recover' on what it finds.",
+            f"searcher {name} ends with its own weights; rungs would train those of the level store.",
+            fix="Leave search.rungs out, and train its candidates with 'sparsesearch recover'.",
         )
     if getattr(options, "loss", "") == "blocks" and not network.blocks:
         raise problem("SS114", f"searcher {name}: the network has no blocks.", fix="Set search.options.loss: network.")
@@ -102,13 +102,13 @@ def check_learning(
             fix="Give more --tokens or search.options.tokens, or a smaller search.options.batch.",
         )
     if options.lower and len(training) < 2:
-        raise problem("SS118", "one training sample cannot be shared between weights and choice.", fix="Give more.")
-    need, there = needed_bytes(config, network, space, traits, samples), available_bytes(config)
-    if need * (1 if config.executor.device == "cuda" else _side_by_side(config, traits)) > there:
+        raise problem("SS118", "one training sample cannot be split between weights and choice.", fix="Give more.")
+    need, free = needed_bytes(config, network, space, traits, samples), available_bytes(config)
+    if need * (1 if config.executor.device == "cuda" else _concurrent_chains(config, traits)) > free:
         raise problem(
             "SS308",
-            f"learning with {name} needs about {need / 1e9:.2g} GB a worker; {there / 1e9:.2g} GB are free.",
-            fix="Use fewer --workers, a smaller training.batch, or a method that learns less beside each weight.",
+            f"learning with {name} needs about {need / 1e9:.2g} GB a worker; {free / 1e9:.2g} GB are free.",
+            fix="Use fewer --workers, a smaller training.batch, or a method with fewer learned numbers.",
         )
 
 
@@ -122,10 +122,10 @@ def memory_note(
     return text + (shared if repeated else "")
 
 
-def _side_by_side(config: RunConfig, traits: LearnedTraits) -> int:
+def _concurrent_chains(config: RunConfig, traits: LearnedTraits) -> int:
     """Return how many chains of sizes run at once."""
-    plans = traits.options.repeats * (1 if traits.options.warm else len(traits.targets))
-    return min(plans, config.executor.workers)
+    chains = traits.options.repeats * (1 if traits.options.warm else len(traits.targets))
+    return min(chains, config.executor.workers)
 
 
 def available_bytes(config: RunConfig) -> float:

@@ -1,4 +1,4 @@
-"""The type that networks compute in."""
+"""The data type that networks compute in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from sparsesearch.config import RunConfig
 
 
 def compute_dtype(config: RunConfig, storage: torch.dtype) -> torch.dtype:
-    """Return the type of the arithmetic that `model.compute_dtype` names."""
+    """Return the data type of the arithmetic that `model.compute_dtype` names.
+
+    Args:
+        storage: data type of the weights in the model's files.
+    """
     name, device = config.model.compute_dtype, config.executor.device
     if name == "fast":
         return torch.bfloat16 if has_bfloat16(device) else torch.float32
@@ -21,7 +25,7 @@ def compute_dtype(config: RunConfig, storage: torch.dtype) -> torch.dtype:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Return whether the processor multiplies bfloat16 matrices natively; on CPUs only Linux says."""
+    """Return whether the processor multiplies bfloat16 matrices natively; False on CPUs of systems other than Linux."""
     if device != "cpu":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     try:

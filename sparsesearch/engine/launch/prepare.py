@@ -1,4 +1,4 @@
-"""From a recipe to a launch: everything that can be wrong is found here, before any long work."""
+"""From a recipe to a launch: every error of a recipe is found here, before any long work."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ ROLES = ("calibration", "training", "selection", "test")
 
 @dataclass(frozen=True)
 class PythonInputs:
-    """What a caller gives in Python beside a recipe.
+    """The inputs from Python beside a recipe.
 
     Attributes:
         module: a torch.nn.Module to search, instead of the recipe's model.
         example: inputs that a module is traced with, instead of its first calibration sample.
         data: documents or samples by role, instead of the recipe's sources.
-        quality: `f(model, samples)` that candidates are judged by, if the first objective is `quality`.
+        quality: `f(model, samples)` that measures candidates, if the first objective is `quality`.
     """
 
     module: Any = None
@@ -73,11 +73,11 @@ def prepare(
     saved: RunDirectory | None = None,
     reporter: Reporter | None = None,
 ) -> Launch:
-    """Check a recipe and load all but the weights.
+    """Check a recipe and load everything but the weights.
 
     Args:
-        saved: a run that goes on; its samples serve for sources that were Python objects.
-        reporter: shows the measurement of latencies, which takes a while.
+        saved: a run that continues; its samples are used for sources that were Python objects.
+        reporter: shows the measurement of latencies.
 
     Raises InputError or EnvironmentProblem with the first problem.
     """
@@ -137,7 +137,7 @@ def source_of(config: RunConfig, inputs: PythonInputs) -> Source:
 def describe_network(
     config: RunConfig, source: Source, calibration: Samples | None, repeatable: bool = True
 ) -> tuple[Network, Outputs | None]:
-    """Return the parts of a network; of a module, which is traced, also its outputs for the first samples.
+    """Return the parts of a network, and for a module, which is traced, its outputs for the first samples.
 
     Args:
         calibration: samples that a module is traced with; None for a checkpoint.
@@ -157,34 +157,34 @@ def read_samples(
     config: RunConfig,
     source: Source,
     network: Network | None,
-    given: Mapping[str, Iterable[Any]],
+    data: Mapping[str, Iterable[Any]],
     saved: RunDirectory | None = None,
 ) -> dict[str, Samples]:
     """Read the samples of every role that a recipe names.
 
     Args:
-        network: whose positions bound the length of texts; None if it is not described yet.
-        given: documents or samples by role, instead of the recipe's sources.
-        saved: a run whose samples serve for sources that were Python objects.
+        network: its positions bound the length of texts; None if it is not described yet.
+        data: documents or samples by role, instead of the recipe's sources.
+        saved: a run whose samples are used for sources that were Python objects.
 
     Raises InputError SS204 and others of `samples_of`.
     """
     samples: dict[str, Samples] = {}
     read: list[str] = []
     for role in ROLES:
-        data = getattr(config.data, role)
-        if data is None:
+        options = getattr(config.data, role)
+        if options is None:
             continue
-        if network is not None and network.task.data != "image" and data.length > network.max_length:
-            text = f"data.{role}.length {data.length} exceeds the model's {network.max_length} positions."
+        if network is not None and network.task.data != "image" and options.length > network.max_length:
+            text = f"data.{role}.length {options.length} exceeds the model's {network.max_length} positions."
             raise problem("SS204", text)
-        documents = given.get(role)
-        if saved is not None and data.source == PYTHON_SOURCE:
+        documents = data.get(role)
+        if saved is not None and options.source == PYTHON_SOURCE:
             samples[role] = saved.samples(role)
         elif isinstance(documents, Samples):
             samples[role] = documents
         else:
-            samples[role] = samples_of(data, source.task, source.directory, role, documents)
+            samples[role] = samples_of(options, source.task, source.directory, role, documents)
             read.append(role)
     if source.task.data == "image":
         check_classes(config.data, read, source.directory)
@@ -205,11 +205,11 @@ def _check_search(config: RunConfig, network: Network, space: Space, samples: Ma
 
 
 def supernet_key(base: Launch, options: SupernetConfig) -> str:
-    """Return sixteen hexadecimal digits for all that the weights of an elastic supernet depend on.
+    """Return the key of an elastic supernet, 16 hexadecimal digits: a hash of everything its weights depend on.
 
     Args:
-        base: the stitched launch, whose level store ranks elements.
-        options: of its training.
+        base: the stitched launch; its level store ranks elements.
+        options: options of the supernet and its training.
     """
     cuts = [unit.name for unit in base.space.units if unit.is_cut]
     start = None if options.start is None else started(options.start, base.weights, cuts)["key"]
@@ -228,13 +228,13 @@ def supernet_key(base: Launch, options: SupernetConfig) -> str:
 
 def _with_supernet(launch: Launch, saved: RunDirectory | None) -> Launch:
     """Return the launch with the key of its supernet."""
-    known = None if saved is None else _known_supernet(launch, saved)
-    if known is None:
+    key = None if saved is None else _saved_supernet(launch, saved)
+    if key is None:
         check_supernet(launch)
-    return replace(launch, supernet=known or supernet_key(launch.stitched, launch.config.supernet))
+    return replace(launch, supernet=key or supernet_key(launch.stitched, launch.config.supernet))
 
 
-def _known_supernet(launch: Launch, saved: RunDirectory) -> str | None:
+def _saved_supernet(launch: Launch, saved: RunDirectory) -> str | None:
     """Return the key of a saved run's supernet if it is complete and has the same options and sorted units."""
     key: str | None = saved.read(saved.info)["fingerprint"].get("supernet")
     if key is None or load_config(saved.config).supernet != launch.config.supernet:

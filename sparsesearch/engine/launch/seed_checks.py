@@ -14,20 +14,20 @@ from sparsesearch.space import Space
 
 
 def allocations_of(config: RunConfig) -> list[str]:
-    """Names of the rules that a configuration asks for."""
+    """Return the names of the allocation rules that a configuration uses."""
     searcher = config.search.searcher
-    own = [searcher.removeprefix(ALLOCATION)] if searcher.startswith(ALLOCATION) else []
+    searched = [searcher.removeprefix(ALLOCATION)] if searcher.startswith(ALLOCATION) else []
     rules = [name for name in config.search.seeds if not is_run(name)]
-    return list(dict.fromkeys([*rules, *own]))
+    return list(dict.fromkeys([*rules, *searched]))
 
 
 def is_run(name: str) -> bool:
-    """Whether a seed is the directory of a run rather than the name of a rule."""
+    """Return whether a seed is the directory of a run rather than the name of a rule."""
     return "/" in name
 
 
 def seed_runs(config: RunConfig, weights: str) -> list[str]:
-    """Runs whose fronts are seeds; raises InputError SS600 (no run, or no front yet) or SS602 (of another model)."""
+    """Return the runs whose fronts are seeds; raises InputError SS600 (no run or front) or SS602 (another model)."""
     runs = [name for name in config.search.seeds if is_run(name)]
     for name in runs:
         run = RunDirectory.open(Path(name))
@@ -38,13 +38,16 @@ def seed_runs(config: RunConfig, weights: str) -> list[str]:
 
 
 def check_allocations(config: RunConfig, space: Space) -> list[str]:
-    """The evidence that the rules need; raises InputError SS102 for an unknown one, SS111 where none can work."""
+    """Return the evidence that the rules need, sorted.
+
+    Raises InputError SS102 for an unknown rule, SS111 if the space has no units that rules allocate.
+    """
     names = allocations_of(config)
     needs = sorted({need for name in names for need in allocation_named(name).needs})
     if names and not allocation_units(space):
         raise problem(
             "SS111",
-            f"allocation {names[0]!r} distributes sparsity or widths, and this space has units of neither.",
+            f"allocation {names[0]!r} distributes sparsity or widths, and this space has no units of either.",
             fix="Add one, such as {kind: sparsity}.",
         )
     return needs

@@ -1,4 +1,4 @@
-"""Whether a network and its quality can be searched with, found out on a few samples before anything is built."""
+"""Checks on a few samples, before anything is built, that a network is finite and its quality reacts to damage."""
 
 from __future__ import annotations
 
@@ -18,54 +18,60 @@ from sparsesearch.evaluation import outputs_of, quality_class
 from sparsesearch.evaluation.evaluator import UserQuality, losses_on
 from sparsesearch.models.network import Network
 
-# Ways in which a network is damaged before a quality is said not to see it: each changes other matrices.
-DAMAGES = 4
+# Damaged networks that a quality is tried on; each has other matrices changed.
+DAMAGED_NETWORKS = 4
 
 
 def check_network(model: Any, network: Network, samples: Samples) -> None:
-    """Raise InputError SS233 where matrices, or outputs for samples, hold values that are not finite."""
+    """Raise InputError SS233 if matrices, or outputs for samples, hold values that are not finite."""
     for name in network.matrices:
         if not bool(torch.isfinite(model.get_parameter(name)).all()):
             raise _not_finite(f"weight {name} holds")
     check_finite(model, outputs_of(model, network.task, samples), "calibration samples")
 
 
-def check_finite(model: Any, outputs: torch.Tensor, where: str) -> None:
-    """Raise InputError SS233 where dense outputs are not finite, with the parameter that may be why."""
+def check_finite(model: Any, outputs: torch.Tensor, data: str) -> None:
+    """Raise InputError SS233 if dense outputs are not finite, naming a parameter that may be the reason.
+
+    Args:
+        data: the samples in words, for the message.
+    """
     if bool(torch.isfinite(outputs).all()):
         return
     for name, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise _not_finite(f"weight {name} holds")
-    raise _not_finite(f"outputs of the dense network on {where} hold")
+    raise _not_finite(f"outputs of the dense network on {data} hold")
 
 
-def _not_finite(what: str) -> SparseSearchError:
-    return problem("SS233", f"{what} values that are not finite (NaN or infinite).", fix="Mend the model first.")
+def _not_finite(subject: str) -> SparseSearchError:
+    return problem("SS233", f"{subject} values that are not finite (NaN or infinite).", fix="Repair the model first.")
 
 
-def check_sight(
-    model: Any, network: Network, samples: Samples, quality: str, own: UserQuality | None, batch: int
+def check_quality_sees_damage(
+    model: Any, network: Network, samples: Samples, quality: str, function: UserQuality | None, batch: int
 ) -> None:
-    """Raise InputError SS234 where a quality is the same for the dense network and for clearly damaged ones, or SS235
-    where a quality of the user's own cannot be measured on the dense network.
+    """Check that a quality differs between the dense network and clearly damaged ones.
 
     Args:
-        samples: selection data; all of them are used only where the first `batch` show no difference.
+        samples: selection data; all of them are used only if the first `batch` show no difference.
+        function: the user's own quality, if there is one.
+
+    Raises InputError SS234 if the quality never differs, SS235 if the user's function fails on the dense network.
     """
-    for some in (samples.rows(slice(0, batch)), samples)[: 1 + (len(samples) > batch)]:
+    for subset in (samples.rows(slice(0, batch)), samples)[: 1 + (len(samples) > batch)]:
         with tempfile.TemporaryDirectory() as directory:
-            targets = quality_class(quality).create(Path(directory), some, network.output_shape(some.length))
-            targets.fill(model, network.task, 0, len(some), batch)
+            targets = quality_class(quality).create(Path(directory), subset, network.output_shape(subset.length))
+            targets.fill(model, network.task, 0, len(subset), batch)
 
-            def losses(targets: Any = targets, count: int = len(some)) -> npt.NDArray[np.float64]:
+            def losses(targets: Any = targets, count: int = len(subset)) -> npt.NDArray[np.float64]:
                 rows = np.split(np.arange(count), range(batch, count, batch))
-                return np.concatenate([losses_on(model, targets, network.task, own, part) for part in rows])
+                return np.concatenate([losses_on(model, targets, network.task, function, part) for part in rows])
 
-            dense = _measured(losses, quality, own)
+            dense = _dense_losses(losses, quality, function)
             names = list(network.matrices)
-            for first in range(DAMAGES):
-                with negated(model, names[first::DAMAGES]):
+            for first in range(DAMAGED_NETWORKS):
+                with negated(model, names[first::DAMAGED_NETWORKS]):
                     if not np.array_equal(losses(), dense):
                         return
     raise problem(
@@ -76,28 +82,28 @@ def check_sight(
     )
 
 
-def _measured(losses: Any, quality: str, own: UserQuality | None) -> npt.NDArray[np.float64]:
-    """Losses of the dense network."""
+def _dense_losses(losses: Any, quality: str, function: UserQuality | None) -> npt.NDArray[np.float64]:
+    """Return the losses of the dense network, (samples,); raises InputError SS233 or SS235."""
     try:
-        found: npt.NDArray[np.float64] = losses()
+        values: npt.NDArray[np.float64] = losses()
     except SparseSearchError:
         raise
-    except Exception as error:  # whatever a user's function raises
-        if own is None:
+    except Exception as error:  # a user's function may raise anything
+        if function is None:
             raise
         raise problem(
             "SS235",
             f"quality(model, samples) fails on the dense network: {type(error).__name__}: {first_line(error)}.",
-            fix="Return a loss of each sample, or one of all.",
+            fix="Return one loss for each sample, or one for all.",
         ) from None
-    if not np.isfinite(found).all():
-        raise problem("SS233", f"objectives[0] {quality!r} of the dense network is not finite.", fix="Mend it first.")
-    return found
+    if not np.isfinite(values).all():
+        raise problem("SS233", f"objectives[0] {quality!r} of the dense network is not finite.", fix="Repair it first.")
+    return values
 
 
 @contextmanager
 def negated(model: Any, names: Sequence[str]) -> Iterator[None]:
-    """The network with some matrices negated, which leaves no trace."""
+    """Negate some matrices of the network while the block runs."""
     parameters = [model.get_parameter(name) for name in names]
     for parameter in parameters:
         parameter.data.neg_()

@@ -1,1 +1,1 @@
-"""The phases of a search, one a file."""
+"""The phases of a search, one file each."""

@@ -12,7 +12,7 @@ from sparsesearch.searchers import Searcher
 from sparsesearch.searchers.records import Request
 from sparsesearch.space import Genome
 
-# Evaluations if neither the recipe nor the searcher sets an end.
+# Evaluations if neither the recipe nor the searcher limits the search.
 DEFAULT_EVALS = 600
 
 
@@ -24,14 +24,14 @@ class Budget:
     ) -> None:
         """
         Args:
-            spent: tokens that were spent before the first evaluation.
+            spent: tokens spent before the first evaluation.
         """
         limited = search.evals or search.tokens or search.hours or searcher.ends_by_itself
         self.evals = search.evals if limited else DEFAULT_EVALS
         self.tokens, self.hours, self._ledger, self._archive = search.tokens, search.hours, ledger, archive
         self.used_evals, self.used_tokens = 0, spent
         self.charged: set[Request] = set()
-        # Genomes by draw: more sequences of one draw continue an evaluation, they are no further one.
+        # Genomes with their draws: more sequences of the same draw continue an evaluation and count once.
         self._begun: set[tuple[Genome, int]] = set()
 
     def admit(self, measurements: Sequence[Measurement]) -> list[Measurement]:
@@ -43,7 +43,7 @@ class Budget:
                 begun = (request.genome, request.draw) in self._begun
                 over_evals = self.evals is not None and self.used_evals >= self.evals and not begun
                 over_tokens = self.tokens is not None and self.used_tokens + tokens > self.tokens
-                # Hours count only for what has yet to be measured: a replay takes in the whole archive.
+                # Hours only limit new measurements: a replay reads the whole archive.
                 over_time = request not in self._archive.entries and self._out_of_time()
                 if over_evals or over_tokens or over_time:
                     break

@@ -16,7 +16,7 @@ from sparsesearch.space import Genome
 
 
 def measure_finalists(job: Job, search: Search) -> None:
-    """Measure dense, the uniform baselines and the searcher's best on all selection data."""
+    """Measure dense, the uniform baselines and the searcher's finalists on all selection data."""
     searcher = search.searcher
     proposals: dict[Genome, Proposal] = {p.genome: p for p in searcher.starting_proposals(0, 0)}
     for evaluation in searcher.best.values():
@@ -32,19 +32,19 @@ def measure_finalists(job: Job, search: Search) -> None:
 
 
 def _note_workers(job: Job) -> None:
-    """Write the memory of workers, and how many blocks their kept hidden states saved."""
+    """Write the memory of workers, and report it with the share of blocks that kept hidden states saved."""
     workers = job.executor.each(Worker.usage)
     write_text(job.run.workers, json.dumps(workers))
     text = f"Workers held up to {max((w['peak_bytes'] for w in workers), default=0) / 1e6:,.0f} MB each"
     if asked := sum(w.get("blocks_asked", 0) for w in workers):
         kept, ran = (sum(w.get(name, 0) for w in workers) for name in ("prefix_bytes", "blocks_ran"))
         memory = f"{kept / 1e6:,.0f} MB in all, at most executor.prefix_bytes each"
-        text += f"; kept hidden states ({memory}) spared them {1 - ran / asked:.0%} of all blocks"
+        text += f"; kept hidden states ({memory}) saved {1 - ran / asked:.0%} of all block runs"
     job.reporter.message(f"{text}.")
 
 
 def note_reference(job: Job, search: Search) -> None:
-    """Write the hypervolume's reference point, which is kept once it is there, and the evaluations of the search."""
+    """Write the hypervolume's reference point, which never changes once written, and the evaluations of the search."""
     results = RunResults(job.run.path)
     added = {
         "reference": results.reference(),
@@ -55,7 +55,7 @@ def note_reference(job: Job, search: Search) -> None:
 
 
 def conclude(job: Job, search: Search) -> RunResults:
-    """Write the reference point, the front and the values on test data.
+    """Write the reference point, the front and the values on test data; returns the results.
 
     Raises InfeasibleError SS406 if no candidate could be evaluated.
     """
@@ -70,7 +70,7 @@ def conclude(job: Job, search: Search) -> RunResults:
     job.run.write_front(results.front_json())
     baselines = {e.genome for e in (results.dense, *results.baselines) if e is not None}
     if results.front and not search.searcher.ends_by_itself and all(e.genome in baselines for e in results.front):
-        spent = f"{len(results.evaluations)} evaluations found nothing better"
+        spent = f"{len(results.evaluations)} evaluations found no better candidate"
         job.reporter.message(
             f"SS410 the front is uniform pruning alone: {spent}. Give the search more --evals or --tokens."
         )
@@ -78,15 +78,15 @@ def conclude(job: Job, search: Search) -> RunResults:
 
 
 def _test(job: Job, results: RunResults) -> None:
-    """Measure perplexity or accuracy on test data, of dense, the picks and uniform baselines beside them; once each."""
+    """Measure dense, the picks and the compared uniform baselines on test data; values in `test.json` are kept."""
     run = job.run
     values: dict[str, float] = run.read(run.test) if run.test.exists() else {}
-    shown = [results.dense, *results.picks().values(), *results.compared_baselines()]
-    named = {name_in_tests(e): e for e in shown if e is not None and name_in_tests(e) not in values}
-    job.reporter.phase(f"test {results.test_metric}", len(named))
-    calls = [(e.genome.data, kept_weights(run, e)) for e in named.values()]
+    candidates = [results.dense, *results.picks().values(), *results.compared_baselines()]
+    missing = {name_in_tests(e): e for e in candidates if e is not None and name_in_tests(e) not in values}
+    job.reporter.phase(f"test {results.test_metric}", len(missing))
+    calls = [(e.genome.data, kept_weights(run, e)) for e in missing.values()]
     measured = job.executor.map(Worker.test, calls)
-    for done, (name, value) in enumerate(zip(named, measured, strict=True), 1):
+    for done, (name, value) in enumerate(zip(missing, measured, strict=True), 1):
         if value is not None:
             values[name] = value
         job.reporter.step(done)

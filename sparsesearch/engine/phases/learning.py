@@ -1,6 +1,6 @@
-"""The learned part of a search: workers learn sizes, side by side where they can, and what they find is a candidate.
+"""The learned part of a search: workers learn sizes, in parallel if possible, and each size becomes a candidate.
 
-What a size ends with is a file, so that nothing that was paid for is lost; in between there are checkpoints.
+The result of each size is a file, and there are checkpoints in between, so that nothing is learned twice.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from sparsesearch.space import Genome
 from sparsesearch.training.loop import tokens_of as tokens_of_checkpoint
 from sparsesearch.training.trainer import weights_path
 
-# Seconds of learning before a call reports how far it is.
+# Seconds of learning before a call reports its progress.
 SECONDS_PER_CALL = 10.0
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What learning found.
+    """The results of learning.
 
     Attributes:
-        genomes: by name, in the order of the sizes.
-        tokens: that it took, in forward passes.
+        genomes: learned genomes by name, in the order of the sizes.
+        tokens: tokens that learning took, each gradient token counted as `TRAINING_PASSES`.
     """
 
     genomes: dict[str, Genome]
@@ -48,7 +48,7 @@ NOTHING = Learned({}, 0)
 
 
 def learn(job: Job) -> Learned:
-    """Learn the sizes of a launch whose searcher learns by gradient; what is done already is read."""
+    """Learn the sizes of a launch whose searcher learns by gradient; finished sizes are read from their files."""
     launch, run, reporter, ledger = job.launch, job.run, job.reporter, job.ledger
     traits, search = launch.traits, launch.config.search
     if not isinstance(traits, LearnedTraits):
@@ -58,18 +58,18 @@ def learn(job: Job) -> Learned:
     targets = learning_targets(job.space, launch.config.objectives[1], options.sizes)
     chains = size_chains(list(targets.items()), options.warm, options.repeats, tokens, search.seed)
     reporter.message(memory_note(launch.config, traits, launch.network, job.space, launch.samples))
-    whole = sum(len(chain.sizes) * tokens for chain in chains)
-    reporter.phase(f"learning ({search.searcher}), tokens", whole)
+    total = sum(len(chain.sizes) * tokens for chain in chains)
+    reporter.phase(f"learning ({search.searcher}), tokens", total)
     waiting = [chain for chain in chains if len(chain.results(run.learning)) < len(chain.sizes)]
-    paid = ledger.tokens(LEARNING)
+    recorded = ledger.tokens(LEARNING)
     while waiting:
         started = time.monotonic()
         for progress in job.executor.map(Worker.learn, [(chain, SECONDS_PER_CALL) for chain in waiting]):
             reporter.step(_learned_tokens(chains, run.learning), progress)
-        # By the files, so that what a killed session did is paid once.
+        # Counted by the files, so that tokens of a killed session are recorded once.
         spent = TRAINING_PASSES * _learned_tokens(chains, run.learning)
-        ledger.add(LEARNING, time.monotonic() - started, spent - paid)
-        paid = spent
+        ledger.add(LEARNING, time.monotonic() - started, spent - recorded)
+        recorded = spent
         waiting = [chain for chain in chains if len(chain.results(run.learning)) < len(chain.sizes)]
     reporter.end()
     return _collect(job, chains, options.repeats)
@@ -81,19 +81,17 @@ def _learned_tokens(chains: list[SizeChain], directory: Path) -> int:
 
 
 def _collect(job: Job, chains: list[SizeChain], repeats: int) -> Learned:
-    """Return genomes by name, and put weights in the places that recovery and export read."""
+    """Return the learned genomes, and move weights to where recovery and export read them."""
     run, reporter = job.run, job.reporter
     genomes, spent = dict[str, Genome](), 0
     trained = Archive(run.trained, writable=True)
     for chain in chains:
         for number, result in enumerate(chain.results(run.learning)):
             genome, spent = Genome.of(result["genome"]), spent + result["tokens"]
-            again = f" ({chain.seed})" if repeats > 1 else ""
-            genomes[f"learned {result['size']}{again}"] = genome
+            repeat = f" ({chain.seed})" if repeats > 1 else ""
+            genomes[f"learned {result['size']}{repeat}"] = genome
             if result["stopped"]:
-                reporter.message(
-                    f"SS408 learning {result['size']}: {result['stopped']}; what was learned before it counts."
-                )
+                reporter.message(f"SS408 learning {result['size']}: {result['stopped']}; the state before is used.")
             if result["note"]:
                 reporter.message(f"SS412 learning {result['size']}: {result['note']}.")
             if "losses" in result:
@@ -102,10 +100,10 @@ def _collect(job: Job, chains: list[SizeChain], repeats: int) -> Learned:
 
 
 def _archive(job: Job, trained: Archive, chain: SizeChain, number: int, result: dict[str, Any]) -> None:
-    """Keep the network that a size ended with, as training keeps a candidate: weights in a file, losses archived."""
+    """Keep the learned network of a size as training keeps a candidate: weights in a file, losses in the archive."""
     genome, losses = Genome.of(result["genome"]), np.array(result["losses"])
-    place = job.run.trials / genome.id
-    source, target = chain.weights_path(job.run.learning, number), weights_path(place, chain.tokens)
+    directory = job.run.trials / genome.id
+    source, target = chain.weights_path(job.run.learning, number), weights_path(directory, chain.tokens)
     quality = quality_of(losses, job.launch.config.objectives[0])
     entry = Evaluation(
         genome,
@@ -123,7 +121,7 @@ def _archive(job: Job, trained: Archive, chain: SizeChain, number: int, result: 
     if before is not None and not quality < before.quality:
         return
     if source.exists():
-        place.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         source.replace(target)
-    if target.exists():  # perhaps moved by a session that ended before its line was written
+    if target.exists():  # a session may have ended after it moved the file and before it wrote the line
         trained.append(entry)

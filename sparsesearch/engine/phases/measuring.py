@@ -26,9 +26,9 @@ Ints = npt.NDArray[np.int64]
 # Genome, rows of the selection samples, training tokens: the arguments of `Worker.evaluate`.
 Call = tuple[bytes, list[int], int]
 
-# With fewer evaluations, failures do not end the run.
+# Number of evaluations from which on failures can end the run.
 MIN_EVALUATIONS_TO_FAIL = 20
-# Minibatches a worker measures in one call: few, so that workers end together even if candidates are few.
+# Minibatches that a worker measures in one call: few, so that workers end together even with few candidates.
 MINIBATCHES_PER_CALL = 2
 
 
@@ -37,9 +37,9 @@ class Measurement:
     """A proposal and the work to measure it.
 
     Attributes:
-        sequences: of the selection samples, (requested,).
-        unknown: those of them on which the genome was not measured before.
-        tokens: that measuring takes, with those of training.
+        sequences: rows of the selection samples, (requested,).
+        unknown: rows among these on which the genome was not measured before.
+        tokens: tokens that the measurement takes, training included.
     """
 
     proposal: Proposal
@@ -50,7 +50,7 @@ class Measurement:
 
 
 class Measurer:
-    """Measures proposals; an evaluation in the archive is not made again."""
+    """Measures proposals; evaluations in the archive are not repeated."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.config = job, job.launch.config
@@ -66,7 +66,7 @@ class Measurer:
 
     def _plan(self, proposal: Proposal) -> Measurement:
         count = math.ceil(proposal.tokens / self.length) if proposal.tokens else self.pool
-        # With all sequences every draw is the same, but for their order.
+        # With all sequences, draws differ only in their order.
         draw = proposal.draw if count < self.pool else 0
         request = Request(proposal.genome, draw, min(count, self.pool), proposal.trained)
         sequences = self._sequences(request)
@@ -82,7 +82,7 @@ class Measurer:
         """Return evaluations of planned measurements in their order.
 
         Args:
-            done_before: steps that the current phase had done already, for progress.
+            done_before: steps of the current phase that are done already, for progress.
         """
         missing = {m.request: m for m in measurements if m.request not in self.archive.entries}
         portions = [self.calls(measurement) for measurement in missing.values()]
@@ -94,13 +94,13 @@ class Measurer:
             self.record(measurement, [next(results) for _ in portion], started, done)
         self.job.ledger.flush("evaluation")
         evaluations = [self.archive.entries[m.request] for m in measurements]
-        # Only now, so that a resumed run knows at every generation what it knew the first time.
+        # Only now, so that a resumed run has the same losses at every generation as the first time.
         for evaluation in evaluations:
             self.remember(evaluation)
         return [self.as_proposed(e, m.proposal) for e, m in zip(evaluations, measurements, strict=True)]
 
     def calls(self, measurement: Measurement) -> list[Call]:
-        """Return the calls that measure a genome: whole minibatches, so that how they are spread changes no sum.
+        """Return the calls that measure a genome: whole minibatches, so that their split over workers changes no sum.
 
         A genome that is trained first is measured in one call.
         """
@@ -174,11 +174,11 @@ class Measurer:
         self.job.run.append(self.job.run.failures, line)
 
     def _report(self, evaluation: Evaluation, done: int) -> None:
-        """Report progress and failures; raises SparseSearchError SS403 if most candidates fail."""
+        """Report progress and failures; raises SparseSearchError SS403 if more than half of the candidates failed."""
         reporter, reason = self.job.reporter, evaluation.error or "quality is not finite"
         if evaluation.status != "ok":
             self._failures += 1
-            reporter.message(f"SS402 candidate {evaluation.genome.id}: {reason}; kept out of the front.")
+            reporter.message(f"SS402 candidate {evaluation.genome.id}: {reason}; left out of the front.")
             total = len(self.archive.entries)
             if total >= MIN_EVALUATIONS_TO_FAIL and self._failures > total / 2:
                 raise problem(

@@ -1,4 +1,4 @@
-"""What has been measured, sequence by sequence."""
+"""Losses of genomes that were measured, by sequence."""
 
 from __future__ import annotations
 
@@ -11,24 +11,32 @@ from sparsesearch.space import Genome
 
 
 class Memo:
-    """Losses of single sequences, so that no genome is measured on the same one twice."""
+    """Losses of genomes on single sequences, so that no genome is measured on the same one twice."""
 
     def __init__(self, pool: int) -> None:
+        """
+        Args:
+            pool: number of selection samples.
+        """
         self._pool = pool
         self._losses: dict[Genome, Floats] = {}
 
     def unknown(self, genome: Genome, sequences: Ints) -> Ints:
-        """Those of the sequences that the genome has not been measured on."""
-        known = self._losses.get(genome)
-        return sequences if known is None else sequences[np.isnan(known[sequences])]
+        """Return the sequences among (n,) on which the genome has not been measured, (at most n,)."""
+        losses = self._losses.get(genome)
+        return sequences if losses is None else sequences[np.isnan(losses[sequences])]
 
     def completed(self, genome: Genome, sequences: Ints, measured: Sequence[float]) -> Floats:
-        """Losses of all the sequences, from those of the unknown ones."""
+        """Return the losses on all (n,) sequences, (n,).
+
+        Args:
+            measured: losses on the `unknown` ones among them, in that order.
+        """
         losses = self._losses.get(genome, np.full(self._pool, np.nan)).copy()
         losses[self.unknown(genome, sequences)] = measured
-        chosen: Floats = losses[sequences]
-        return chosen
+        completed: Floats = losses[sequences]
+        return completed
 
     def learn(self, genome: Genome, sequences: Ints, losses: Sequence[float]) -> None:
-        """Remember the losses of some sequences."""
+        """Store the losses of a genome on sequences."""
         self._losses.setdefault(genome, np.full(self._pool, np.nan))[sequences] = losses

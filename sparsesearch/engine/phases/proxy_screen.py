@@ -1,4 +1,4 @@
-"""A proxy that chooses among a search's children, if it ranks candidates as measurements do."""
+"""A proxy that screens a search's children, if it ranks candidates as measurements do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sparsesearch.searchers import Evaluation, Proposal
 from sparsesearch.searchers.screening import Screen
 from sparsesearch.space.sampling import equal_cost_genomes, with_default_limit
 
-# The draw of sequences that sample candidates are measured on.
+# Draw of the sequences on which the sample candidates are measured.
 DRAW = 0
 
 
@@ -30,7 +30,7 @@ def screen_samples(job: Job, options: ScreenConfig) -> list[Proposal]:
 
 
 def make_screen(job: Job, options: ScreenConfig, samples: Sequence[Evaluation]) -> Screen | None:
-    """Return the screen, or None if the proxy disagrees with measurements; both are kept in `screen.json`.
+    """Return the screen, or None if the proxy disagrees with measurements; `screen.json` keeps scores and agreement.
 
     Args:
         samples: evaluations of `screen_samples`.
@@ -39,8 +39,8 @@ def make_screen(job: Job, options: ScreenConfig, samples: Sequence[Evaluation]) 
     """
     run, reporter, name = job.run, job.reporter, options.proxy
     if run.screen.exists():
-        kept = run.read(run.screen)
-        table = ScoreTable(job.space, kept["levels"], kept["dropped"])
+        saved = run.read(run.screen)
+        table = ScoreTable(job.space, saved["levels"], saved["dropped"])
     else:
         table = _table(job, name)
     valid = [e for e in samples if e.status == "ok"]
@@ -50,8 +50,8 @@ def make_screen(job: Job, options: ScreenConfig, samples: Sequence[Evaluation]) 
     run.write(run.screen, summary | table.to_json())
     if not result.tau >= MIN_TAU or len(valid) < MIN_CANDIDATES:
         reason = result.note or f"its Kendall tau is {result.tau:.2f} on {len(valid)} candidates"
-        reason += f"; from {MIN_TAU:g} on at least {MIN_CANDIDATES} it would"
-        text = f"SS409 proxy {name} screens no children: {reason}. Compare proxies: sparsesearch audit."
+        reason += f"; required are {MIN_TAU:g} on at least {MIN_CANDIDATES}"
+        text = f"SS409 proxy {name} does not screen children: {reason}. Compare proxies: sparsesearch audit."
         reporter.message(text)
         return None
     reporter.message(f"Proxy {name} screens children (Kendall tau {result.tau:.2f} on {len(valid)} candidates).")
@@ -61,5 +61,5 @@ def make_screen(job: Job, options: ScreenConfig, samples: Sequence[Evaluation]) 
 def _table(job: Job, name: str) -> ScoreTable:
     tables = score_tables(job, proxies_named([name]))
     if name not in tables:
-        raise problem("SS407", f"proxy {name} failed.", fix="Leave search.screen out, or mend it.")
+        raise problem("SS407", f"proxy {name} failed.", fix="Leave search.screen out, or repair the proxy.")
     return tables[name]

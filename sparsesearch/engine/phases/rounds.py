@@ -17,20 +17,20 @@ from sparsesearch.searchers import Evaluation, Proposal, Searcher
 from sparsesearch.searchers.base import Seeds
 from sparsesearch.searchers.records import Role
 
-# A search that proposes nothing new for this many generations has seen its space.
+# Generations without a new proposal after which a search ends.
 IDLE_GENERATIONS = 20
-# Roles of evaluations that are no part of what a search measured on its own.
+# Roles of evaluations that the searcher did not propose.
 MEASURED_BESIDE: tuple[Role, ...] = ("baseline", "final")
 
 
 class Search:
-    """The searcher of a run with its budget, from where its archive stands."""
+    """The searcher of a run with its measurer and budget; evaluations in the archive are replayed."""
 
     def __init__(self, job: Job, seeds: Seeds, learned: Learned = NOTHING) -> None:
         """
         Args:
             seeds: further genomes for generation 0, by name.
-            learned: genomes that were learned before; the tokens of that count against the budget.
+            learned: genomes that were learned before; their tokens count against the budget.
         """
         self.job, self.config = job, job.launch.config.search
         self.searcher: Searcher = job.launch.searcher(job.space, {**seeds, **learned.genomes})
@@ -50,9 +50,9 @@ class Search:
         self.job.reporter.end()
 
     def _set_screen(self) -> bool:
-        """Let a proxy choose among children, if it agrees with measurements, which count against the budget.
+        """Validate the screening proxy against measurements, which count against the budget, and use it if it agrees.
 
-        Returns False if the budget ends with these measurements; then nothing is decided.
+        Returns False if the budget does not cover these measurements; then nothing is decided.
         """
         options = self.config.screen
         if options is None:
@@ -68,7 +68,7 @@ class Search:
         return True
 
     def _search_in_generations(self) -> bool:
-        """Measure whole generations while the searcher waits for them; returns whether it goes on without."""
+        """Measure whole generations while the searcher waits for them; returns whether it continues without waiting."""
         idle = 0
         while self.searcher.waits:
             started, measured = time.monotonic(), len(self.archive.entries)
@@ -76,7 +76,7 @@ class Search:
             seconds = time.monotonic() - started
             before = self.budget.used_evals, self.budget.used_tokens
             admitted = self._admit(proposals)
-            # A larger budget can go on from here.
+            # A larger budget can continue from here.
             self.searcher.put_back(proposals[len(admitted) :])
             evaluations = self.measurer.measure(admitted, before[0])
             if len(self.archive.entries) > measured:  # not a replay
@@ -90,7 +90,7 @@ class Search:
         return True
 
     def _search_asynchronously(self) -> None:
-        """Tell each evaluation when it ends; a worker that is free gets the next child at once."""
+        """Tell each evaluation as soon as it ends; a free worker gets the next child at once."""
         self._adopt()
         started = time.monotonic()
         for measurement, result in self.job.executor.stream(Worker.evaluate, self._next_call, on_death=Failed):
@@ -102,7 +102,7 @@ class Search:
         self.job.ledger.flush("evaluation")
 
     def _adopt(self) -> None:
-        """Hand over what an earlier session measured without generations."""
+        """Pass evaluations of earlier sessions that were not replayed in generations to the searcher."""
         evaluations: list[Evaluation] = []
         for request, evaluation in self.archive.entries.items():
             if request not in self.budget.charged and evaluation.role not in MEASURED_BESIDE:
@@ -131,7 +131,7 @@ class Search:
         return self.budget.admit(self.measurer.plan(proposals))
 
     def _log_generation(self) -> None:
-        """Write the searcher's report, a line for each generation."""
+        """Write the searcher's report, one line for each generation."""
         index, report = self.searcher.index, self.searcher.report()
         if report and index > self._logged:
             self._logged = index

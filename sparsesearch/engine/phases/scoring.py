@@ -26,7 +26,7 @@ def scored(job: Job, proxies: Sequence[Proxy], genomes: list[Genome]) -> tuple[S
     """Score genomes by proxies on workers.
 
     Returns:
-        Scores by proxy, (genomes,), nan where one failed; and seconds a candidate by proxy.
+        Scores by proxy, (genomes,), nan if the proxy failed; and seconds per candidate by proxy.
     """
     reads = {kind: [p for p in proxies if p.reads == kind] for kind in ("costs", "matrix", "network")}
     scores, seconds = {}, {}
@@ -52,13 +52,13 @@ def scored(job: Job, proxies: Sequence[Proxy], genomes: list[Genome]) -> tuple[S
 
 
 def score_tables(job: Job, proxies: list[Proxy]) -> dict[str, ScoreTable]:
-    """Make the tables of matrix proxies, without those that fail; their needs of the dense network come first."""
+    """Gather the quantities that matrix proxies need, and return the tables of those that do not fail."""
     if not proxies:
         return {}
     started, executor, reporter = time.monotonic(), job.executor, job.reporter
     needs = sorted(set(chain.from_iterable(proxy.needs for proxy in proxies)))
     blocks = len(job.launch.network.blocks)
-    reporter.phase("what proxies need of the dense network", len(needs))
+    reporter.phase("proxies' needs of the dense network", len(needs))
     with sole_builder(Path(job.setup.statistics), reporter), sole_builder(Path(job.setup.store), reporter):
         for done, need in enumerate(needs, 1):
             executor.run(Worker.gather, [need])
@@ -81,6 +81,7 @@ def score_tables(job: Job, proxies: list[Proxy]) -> dict[str, ScoreTable]:
 
 
 def _network_scores(job: Job, proxy: Proxy, genomes: list[Genome]) -> Floats:
+    """Return scores by a proxy that runs the network, (genomes,), nan where it failed."""
     job.reporter.phase(f"proxy {proxy.name}", len(genomes))
     values = []
     results = job.executor.map(Worker.score, [(genome.data, [proxy]) for genome in genomes])
@@ -92,7 +93,7 @@ def _network_scores(job: Job, proxy: Proxy, genomes: list[Genome]) -> Floats:
 
 
 def _numbers(proxy: str, values: Sequence[Score], reporter: Reporter) -> Floats:
-    """Return scores, nan where the proxy failed; the first failure is reported."""
+    """Return scores, (values,), nan where the proxy failed; the first failure is reported."""
     failure = next((value for value in values if isinstance(value, Failure)), None)
     if failure is not None:
         _report_failure(proxy, failure, reporter)

@@ -1,4 +1,4 @@
-"""What all runs of one results directory share: level stores and teacher caches, each built once."""
+"""Caches that all runs of one results directory share: level stores and teacher caches, each built once."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sparsesearch.runs.progress import Reporter
 from sparsesearch.supernet import LevelStore
 from sparsesearch.supernet.store import REBUILD
 
-# In a teacher cache that is filled: its files and their checksums.
+# File in a filled teacher cache, with its files and their checksums.
 COMPLETE = "complete"
 
 
 def ensure_store(job: Job) -> LevelStore:
-    """Open the level store, building what is missing of it, in parallel over blocks."""
+    """Open the level store; missing statistics and levels are built first, in parallel over blocks."""
     launch, executor, reporter = job.launch, job.executor, job.reporter
     directory, key = Path(job.setup.store), launch.store_key
     blocks = [(block,) for block in range(len(launch.network.blocks))]
@@ -40,7 +40,7 @@ def ensure_store(job: Job) -> LevelStore:
         logger.info("%s in %.1f s", name, time.monotonic() - started)
 
     with sole_builder(directory, reporter):
-        store = _whole_store(directory, key, reporter)
+        store = _intact_store(directory, key, reporter)
         if store is None or (launch.reads_statistics and not executor.run(Worker.has_statistics)):
             with sole_builder(Path(job.setup.statistics), reporter):
                 phase(Worker.collect, "calibration statistics", launch.samples["calibration"].size, lanes=1)
@@ -54,8 +54,8 @@ def ensure_store(job: Job) -> LevelStore:
     return store
 
 
-def _whole_store(directory: Path, key: dict[str, Any], reporter: Reporter) -> LevelStore | None:
-    """The store if it is there and whole; what is damaged is removed, so that it is built again."""
+def _intact_store(directory: Path, key: dict[str, Any], reporter: Reporter) -> LevelStore | None:
+    """Return the store if it exists and is intact; of a damaged one the index is removed, so that it is built again."""
     index = directory / "index.json"
     if not index.exists():
         return None
@@ -73,7 +73,7 @@ def _remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def sole_builder(directory: Path, reporter: Reporter) -> Iterator[None]:
-    """Hold a shared cache: of two runs that need the same one, the second waits for the first to build it."""
+    """Lock a shared cache while the block runs: a second run that needs it waits until the first has built it."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory.with_name(directory.name + ".lock"))
     try:
@@ -90,7 +90,7 @@ def sole_builder(directory: Path, reporter: Reporter) -> Iterator[None]:
 
 
 def ensure_teacher(job: Job) -> None:
-    """Fill the teacher cache if it is not there yet, in parallel over sequences."""
+    """Fill the teacher cache if it is missing or damaged, in parallel over sequences."""
     launch, reporter = job.launch, job.reporter
     directory, samples, batch = Path(job.setup.teacher), launch.samples["selection"], launch.config.batch
     with sole_builder(directory, reporter):
@@ -110,7 +110,7 @@ def ensure_teacher(job: Job) -> None:
 
 
 def _is_filled(directory: Path, reporter: Reporter) -> bool:
-    """Whether a teacher cache is there and whole."""
+    """Return whether a teacher cache exists and is intact."""
     if not (directory / COMPLETE).exists():
         return False
     try:
@@ -122,6 +122,10 @@ def _is_filled(directory: Path, reporter: Reporter) -> bool:
 
 
 def check_teacher(directory: Path, thorough: bool = False) -> None:
-    """Raise DamagedFile SS306 if a teacher cache is not what was written."""
+    """Raise DamagedFile SS306 if a teacher cache is not as it was written.
+
+    Args:
+        thorough: read all files in full.
+    """
     files = read_json(directory / COMPLETE, REBUILD, "SS306")
     check_inventory(directory, files, REBUILD, thorough)

@@ -1,4 +1,4 @@
-"""The elastic supernet of a run: sorted once, trained if the recipe says so, shared by all runs that want it."""
+"""The elastic supernet of a run: sorted once, trained if the recipe says so, shared by all runs that use it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from sparsesearch.runs.cache import INDEX, SORTED, USAGE, read_index, started, w
 from sparsesearch.runs.ledger import TRAINING_PASSES
 from sparsesearch.training.activations import shards
 
-# Seconds of training before a call reports how far it is.
+# Seconds of training before a call reports its progress.
 SECONDS_PER_CALL = 10.0
 # Directories that are needed only until the supernet is complete.
 INTERMEDIATE = ("blocks", "activations", "checkpoints")
 
 
 def ensure_supernet(job: Job) -> None:
-    """Build the supernet of a launch if it is not there yet; do nothing if the launch has none."""
+    """Build the supernet of a launch if it is missing; do nothing if the launch has none."""
     launch, reporter = job.launch, job.reporter
     if not launch.supernet:
         return
@@ -51,29 +51,29 @@ def ensure_supernet(job: Job) -> None:
         if launch.config.supernet.is_trained:
             reporter.message(supernet_note(launch))
         build = _train_blocks if launch.config.supernet.kind == "block_local" else _train_whole
-        built = build(job, setup, steps_of(launch))
-        for reason in built.stopped:
-            reporter.message(f"SS408 supernet: {reason}; what was trained before it counts.")
-        _finish(job, directory, built)
+        training = build(job, setup, steps_of(launch))
+        for reason in training.stopped:
+            reporter.message(f"SS408 supernet: {reason}; the state before is used.")
+        _finish(job, directory, training)
     reporter.message(f"Supernet: {directory}")
 
 
 def _ensure_order(job: Job, base: WorkerSetup, directory: Path) -> None:
-    """Build the level store whose pruners rank elements, if these are not sorted yet."""
+    """Build the level store whose pruners rank elements, unless these are sorted already."""
     if job.launch.config.supernet.start is None and not (directory / SORTED).exists():
-        with _working(job, base) as executor:
+        with _workers(job, base) as executor:
             executor.run(Worker.check)
             ensure_store(replace(job, launch=job.launch.stitched, setup=base, executor=executor))
 
 
 @dataclass(frozen=True)
-class Built:
-    """How a training ended.
+class TrainedSupernet:
+    """The end of a training.
 
     Attributes:
-        tokens: of all sub-networks that were trained.
-        stopped: why it ended early, if it did.
-        peak_bytes: most memory that a worker held.
+        tokens: tokens of all sub-networks that were trained.
+        stopped: reasons why it ended early; empty if it did not.
+        peak_bytes: peak memory of a worker.
     """
 
     tokens: int
@@ -81,7 +81,7 @@ class Built:
     peak_bytes: int
 
 
-def _finish(job: Job, directory: Path, built: Built) -> None:
+def _finish(job: Job, directory: Path, training: TrainedSupernet) -> None:
     """Write the index, whose presence makes the directory a supernet, and remove intermediate files."""
     launch = job.launch
     options, cuts = launch.config.supernet, [unit.name for unit in launch.space.units if unit.is_cut]
@@ -94,10 +94,10 @@ def _finish(job: Job, directory: Path, built: Built) -> None:
         "kind": options.kind,
         "cuts": cuts,
         "sha256": file_hash(weights_of(directory)),
-        "tokens": built.tokens,
-        "stopped": built.stopped,
+        "tokens": training.tokens,
+        "stopped": training.stopped,
     }
-    write_json(directory / USAGE, {"peak_bytes": built.peak_bytes}, durable=False)
+    write_json(directory / USAGE, {"peak_bytes": training.peak_bytes}, durable=False)
     write_json(directory / INDEX, index)
     _remove_intermediate_files(directory)
 
@@ -109,8 +109,8 @@ def _remove_intermediate_files(directory: Path) -> None:
 
 
 @contextmanager
-def _working(job: Job, setup: WorkerSetup, worker: type = Worker) -> Iterator[Executor]:
-    """Workers of another setup or class, for the block."""
+def _workers(job: Job, setup: WorkerSetup, worker: type = Worker) -> Iterator[Executor]:
+    """Run workers of another setup or class while the block runs."""
     executor = create_executor(setup, worker)
     try:
         yield executor
@@ -119,38 +119,38 @@ def _working(job: Job, setup: WorkerSetup, worker: type = Worker) -> Iterator[Ex
         executor.close()
 
 
-def _train_whole(job: Job, setup: WorkerSetup, steps: int) -> Built:
+def _train_whole(job: Job, setup: WorkerSetup, steps: int) -> TrainedSupernet:
     """Sort the network and train it on one worker."""
     launch, reporter, ledger = job.launch, job.reporter, job.ledger
     options, stopped, step = launch.config.supernet, "", 0
-    with _working(job, setup, SupernetWorker) as executor:
+    with _workers(job, setup, SupernetWorker) as executor:
         executor.run(SupernetWorker.sort)
         done = not options.is_trained
         if not done:
             reporter.phase(f"supernet ({options.kind}), steps", steps)
-        paid = ledger.tokens("supernet")
+        recorded = ledger.tokens("supernet")
         while not done:
             begun = time.monotonic()
             (progress,) = executor.map(SupernetWorker.train, [(steps, SECONDS_PER_CALL)], 1)
             reporter.step(progress.step, f"loss {progress.loss:.4g}")
-            # What a killed session of this run trained is behind the checkpoint, and perhaps not in the ledger.
-            paid = paid or TRAINING_PASSES * trained_tokens(launch, 0, progress.begun)
-            tokens = TRAINING_PASSES * trained_tokens(launch, 0, progress.step) - paid
+            # A killed session of this run may have trained up to the checkpoint without a line in the ledger.
+            recorded = recorded or TRAINING_PASSES * trained_tokens(launch, 0, progress.begun)
+            tokens = TRAINING_PASSES * trained_tokens(launch, 0, progress.step) - recorded
             ledger.add("supernet", time.monotonic() - begun, tokens)
-            paid += tokens
+            recorded += tokens
             done, stopped, step = progress.done, progress.stopped, progress.step
-        held = max(executor.each(SupernetWorker.usage))
+        peak_bytes = max(executor.each(SupernetWorker.usage))
         list(executor.map(SupernetWorker.finish, [(steps,)], 1))
-    return Built(trained_tokens(launch, 0, step), [stopped] if stopped else [], held)
+    return TrainedSupernet(trained_tokens(launch, 0, step), [stopped] if stopped else [], peak_bytes)
 
 
-def _train_blocks(job: Job, setup: WorkerSetup, steps: int) -> Built:
-    """Sort the network, write the inputs of its blocks, and train them side by side."""
+def _train_blocks(job: Job, setup: WorkerSetup, steps: int) -> TrainedSupernet:
+    """Sort the network, write the inputs of its blocks, and train these in parallel."""
     launch, reporter, ledger = job.launch, job.reporter, job.ledger
     samples, blocks, count = launch.training_samples, len(launch.network.blocks), cached_samples(launch)
     portions = shards(count)
     begun = time.monotonic()
-    with _working(job, setup, SupernetWorker) as executor:
+    with _workers(job, setup, SupernetWorker) as executor:
         executor.run(SupernetWorker.sort)
         executor.run(SupernetWorker.write_arguments)
         reporter.phase("hidden states", len(portions))
@@ -158,14 +158,14 @@ def _train_blocks(job: Job, setup: WorkerSetup, steps: int) -> Built:
             reporter.step(done, "shards")
     ledger.add("hidden states", time.monotonic() - begun, count * samples.length)
     ended, begun = list[BlockProgress](), time.monotonic()
-    # Fresh workers, which hold a block each and not the network, until blocks are put together.
-    with _working(job, setup, SupernetWorker) as executor:
+    # Fresh workers hold one block each and not the network, until the blocks are put together.
+    with _workers(job, setup, SupernetWorker) as executor:
         reporter.phase("supernet (block_local)", blocks)
         for progress in executor.map(SupernetWorker.train_block, [(block, steps, count) for block in range(blocks)]):
             ended.append(progress)
             reporter.step(len(ended), "blocks")
-        held = max(executor.each(SupernetWorker.usage))
+        peak_bytes = max(executor.each(SupernetWorker.usage))
         executor.run(SupernetWorker.finish, steps)
     tokens = round(sum(trained_tokens(launch, 0, progress.step, b) for b, progress in enumerate(ended)) / blocks)
     ledger.add("supernet", time.monotonic() - begun, TRAINING_PASSES * tokens)
-    return Built(tokens, [progress.stopped for progress in ended if progress.stopped], held)
+    return TrainedSupernet(tokens, [progress.stopped for progress in ended if progress.stopped], peak_bytes)

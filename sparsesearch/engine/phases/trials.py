@@ -1,4 +1,4 @@
-"""Short training runs of many candidates: as Ray Tune trials, or one after another where there is no Ray."""
+"""Short training runs of many candidates: as Ray Tune trials, or one after another without Ray."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sparsesearch.training.trainer import weights_path
 
 
 def kept_weights(run: RunDirectory, candidate: Evaluation) -> Path | None:
-    """The file of weights that rungs of training gave a candidate; None where there were none, or none are kept."""
+    """Return the file of a candidate's trained weights; None if it was not trained or they are not kept."""
     path = weights_path(run.trials / candidate.genome.id, candidate.trained)
     return path if candidate.trained and path.exists() else None
 
@@ -35,20 +35,20 @@ def train_all(
 ) -> list[Trial]:
     """Train candidates for a number of tokens, all on the same data in the same order; finished trainings are read.
 
-    Those that a ladder has trained go on from the weights it left.
+    Candidates with weights from rungs of training start from these.
 
     Args:
-        options: of the training.
-        fingerprint: all else that the result depends on.
+        options: options of the training.
+        fingerprint: everything else that the result depends on.
     """
     run, training = job.run, options.model_dump()
     text = json.dumps([training, tokens, {**fingerprint, "training": training}], sort_keys=True)
-    place = run.path / "recovered" / hashlib.sha256(text.encode()).hexdigest()[:12]
+    directory = run.path / "recovered" / hashlib.sha256(text.encode()).hexdigest()[:12]
     trials = []
     for candidate in candidates:
         start = kept_weights(run, candidate)
         name = f"{candidate.genome.id}-{candidate.trained}" if start else candidate.genome.id
-        trials.append(Trial(candidate.genome, (tokens,), tokens, place / name, start=start))
+        trials.append(Trial(candidate.genome, (tokens,), tokens, directory / name, start=start))
     job.reporter.phase(f"training {len(trials)} ({options.method}), tokens", len(trials) * tokens)
     setup = replace(job.setup, config=job.setup.config.model_copy(update={"training": options}))
     train(replace(job, setup=setup), trials, "training")
@@ -56,36 +56,36 @@ def train_all(
 
 
 def train(job: Job, trials: Sequence[Trial], phase: str, keep: float | None = None) -> None:
-    """Train trials to their token counts; what is done already is neither done nor paid for again.
+    """Train trials to their token counts; finished trainings are neither repeated nor recorded again.
 
     Args:
-        phase: of the ledger, which has a line for each training that ends.
-        keep: share of trials that goes on after each token count, decided as results come in (ASHA, Li et al., 2020);
-            None trains all to the end. Only under Ray.
+        phase: phase of the ledger, which gets a line for each training that ends.
+        keep: share of trials that continues after each token count, decided as results come in (ASHA, Li et al.,
+            2020); None trains all to the end. Only under Ray.
 
-    Raises SparseSearchError SS400 if trials did not come to their end.
+    Raises SparseSearchError SS400 if a trial has no result at its first token count.
     """
-    before = {(trial, at) for trial in trials for at in trial.tokens if trial.result(at) is not None}
+    before = {(trial, count) for trial in trials for count in trial.tokens if trial.result(count) is not None}
     ended, last = set[tuple[Trial, int]](), time.monotonic()
 
-    def note(trial: Trial, at: int, result: TrainingResult) -> None:
+    def record(trial: Trial, count: int, result: TrainingResult) -> None:
         nonlocal last
-        if (trial, at) not in before | ended:
+        if (trial, count) not in before | ended:
             now = time.monotonic()
             job.ledger.add(phase, now - last, result.tokens, device_seconds=result.seconds)
             last = now
             if isinstance(result, Diverged):
-                job.reporter.message(f"SS408 candidate {trial.genome.id}: {result.diverged}; it keeps its rung.")
-        ended.add((trial, at))
+                job.reporter.message(f"SS408 candidate {trial.genome.id}: {result.diverged}; it stays at its rung.")
+        ended.add((trial, count))
         show_progress()
 
     def show_progress() -> None:
         job.reporter.step(sum(trial.trained for trial in trials))
 
     if job.setup.config.executor.kind == "ray":
-        train_on_ray(job.setup, trials, job.run.path / "tune", note, show_progress, keep)
+        train_on_ray(job.setup, trials, job.run.path / "tune", record, show_progress, keep)
     else:
-        _train_locally(job.setup, trials, note, show_progress)
+        _train_locally(job.setup, trials, record, show_progress)
     job.reporter.end()
     if lost := [trial.genome.id for trial in trials if trial.result(trial.tokens[0]) is None]:
         raise problem("SS400", f"training of {', '.join(lost)} ended early.")

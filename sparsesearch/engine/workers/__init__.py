@@ -1,1 +1,1 @@
-"""Where calls run: in this process or on Ray, and what a worker does."""
+"""Executors, which run calls in this process or on Ray, and the workers that serve them."""

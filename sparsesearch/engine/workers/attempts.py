@@ -24,25 +24,25 @@ def result_of_death(reason: str, on_death: Callable[[str], Result] | None) -> Re
 
 
 class Attempts:
-    """Counts how often in a row a process ended while it measured the same candidate."""
+    """Counts how often in a row the process died while it measured the same candidate."""
 
     def __init__(self, path: Path) -> None:
         """
         Args:
-            path: of a file that is there only while a candidate is measured.
+            path: file that exists only while a candidate is measured.
         """
         self.path, self._id, self._deaths = path, "", 0
         with suppress(DamagedFile, KeyError, ValueError, TypeError):
-            left = read_json(path)
-            self._id, self._deaths = str(left["candidate"]), int(left["attempts"])
+            attempt = read_json(path)
+            self._id, self._deaths = str(attempt["candidate"]), int(attempt["attempts"])
 
     def deaths(self, candidate: str) -> int:
-        """How often the process ended while it measured the candidate with this id."""
+        """Return how often the process died while it measured the candidate with this id."""
         return self._deaths if candidate == self._id else 0
 
     @contextmanager
     def measuring(self, candidate: str) -> Iterator[None]:
-        """Note the candidate for as long as the block runs; only the end of the process leaves the note behind."""
+        """Note the candidate while the block runs; only a process that dies leaves the note behind."""
         write_json(self.path, {"candidate": candidate, "attempts": self.deaths(candidate) + 1}, durable=False)
         try:
             yield

@@ -1,4 +1,4 @@
-"""What calls to workers return."""
+"""Results of calls to workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Measured:
     """A candidate that was measured.
 
     Attributes:
-        losses: one of each sequence that was asked for, in that order.
+        losses: one for each requested sequence, in that order.
     """
 
     losses: list[float]
@@ -23,7 +23,7 @@ class Failed:
 
     Attributes:
         error: type and message of the exception, or how the worker died.
-        traceback: of the exception, as Python prints it; empty if the worker died.
+        traceback: traceback of the exception, as Python prints it; empty if the worker died.
     """
 
     error: str
@@ -35,10 +35,10 @@ class Trained:
     """A candidate that was trained to a token count.
 
     Attributes:
-        losses: on all selection samples.
-        tokens: consumed since the count before was reached.
-        trained: consumed in all.
-        seconds: of the call.
+        losses: losses on all selection samples.
+        tokens: tokens consumed since the previous token count.
+        trained: tokens consumed in all.
+        seconds: duration of the call.
     """
 
     losses: list[float]
@@ -53,7 +53,7 @@ class Diverged:
 
     Attributes:
         diverged: the reason.
-        tokens, seconds: as of `Trained`.
+        tokens, seconds: as for `Trained`.
     """
 
     diverged: str
@@ -72,6 +72,6 @@ def training_json(result: TrainingResult) -> dict[str, Any]:
 
 
 def training_result(data: dict[str, Any]) -> TrainingResult:
-    """Read `training_json`; raises TypeError or KeyError if it is something else."""
+    """Return the result from the content of its file; raises TypeError for other content."""
     kind: type[TrainingResult] = Diverged if "diverged" in data else Trained
     return kind(**data)

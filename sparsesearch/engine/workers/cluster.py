@@ -11,17 +11,17 @@ from sparsesearch.errors import EnvironmentProblem, first_line, problem
 from sparsesearch.process_state import environment
 from sparsesearch.runs import interrupts
 
-# Environment of Ray when it starts; with the second, workers see the machine's accelerators even if they ask for none.
+# Environment of Ray when it starts; the second lets workers see accelerators even if they request none.
 RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 class Cluster:
-    """The connection to Ray for one run; nothing if workers run in this process."""
+    """The connection to Ray for one run; does nothing if workers run in this process."""
 
     def __init__(self, config: ExecutorConfig) -> None:
         """Connect, or start a cluster, and check that it can hold the workers.
 
-        Raises EnvironmentProblem SS300 (cannot join) or SS301 (asks for more than there is), before anything runs.
+        Raises EnvironmentProblem SS300 (cannot join) or SS301 (too few CPUs or GPUs), before anything runs.
         """
         self._started_here = False
         if config.kind == "local":
@@ -83,12 +83,12 @@ def _init_ray(address: str | None) -> None:
             ray.init(address=address or "local", log_to_driver=logs.is_verbose(), logging_level="ERROR", **local)
             interrupts.restore()
     except (OSError, RuntimeError, ValueError) as error:
-        # Ray takes up its token by itself only if no address is given.
-        tokens = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"
+        # Ray reads its token by itself only if no address is given.
+        token_hint = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"
         raise problem(
             "SS300",
             f"cannot join the Ray cluster at {address!r}: {first_line(error)}.",
-            fix=f"Check --address, or leave it out{tokens}.",
+            fix=f"Check --address, or leave it out{token_hint}.",
         ) from None
 
 
@@ -100,18 +100,20 @@ def _check_reachable(address: str | None) -> None:
 
 
 def _check_cluster(config: ExecutorConfig, nodes: list[dict[str, float]]) -> None:
-    def room(node: dict[str, float]) -> int:
-        """Workers that one node can hold."""
+    """Raise EnvironmentProblem SS301 if nodes with these resources cannot hold the workers."""
+
+    def capacity(node: dict[str, float]) -> int:
+        """Return the number of workers that one node can hold."""
         by_cpu = node.get("CPU", 0) // config.threads
         gpus = config.gpus_per_worker
         return int(min(by_cpu, node.get("GPU", 0) // gpus) if gpus else by_cpu)
 
-    if sum(map(room, nodes)) < config.workers:
+    if sum(map(capacity, nodes)) < config.workers:
         cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
         raise problem(
             "SS301",
-            f"{config.workers} workers ask {config.threads} CPUs and {config.gpus_per_worker:g} GPUs each; the cluster "
-            f"has {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes. Nothing was started.",
+            f"{config.workers} workers need {config.threads} CPUs and {config.gpus_per_worker:g} GPUs each; the "
+            f"cluster has {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes. Nothing was started.",
             fix="Use fewer --workers, --executor local, or a larger cluster.",
         )
 
@@ -120,4 +122,4 @@ def _check_local_gpu(gpus: float) -> None:
     import torch
 
     if gpus > 0 and not torch.cuda.is_available():
-        raise problem("SS301", f"the worker asks {gpus:g} GPU; torch sees none. Nothing was started.")
+        raise problem("SS301", f"the worker needs {gpus:g} GPU; torch finds none. Nothing was started.")

@@ -1,7 +1,7 @@
-"""Where calls to workers run: in this process (`local`) or in Ray actors (`ray`), with the same results in order.
+"""Executors run calls to workers in this process (`local`) or in Ray actors (`ray`), with the same results in order.
 
-Calls are method references, as `executor.map(Worker.build, [(block,) for block in blocks])`; what travels is the name
-of the method.
+Calls are method references, as `executor.map(Worker.build, [(block,) for block in blocks])`; Ray is sent the name of
+the method.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ class Executor(Protocol):
         """Yield (tag, result) of calls as they end, whichever is first; a free worker gets the next call at once.
 
         Args:
-            source: returns the next (tag, call), or None if there is none at the moment; the stream ends when there is
-                none and nothing runs.
+            source: returns the next (tag, call), or None if there is none at the moment; the stream ends when it
+                returns None while no call runs.
         """
         ...
 
     def each(self, method: Callable[[Any], Result]) -> list[Result]:
-        """Return the result of a method of every worker that lives."""
+        """Return the results of a method on every living worker."""
         ...
 
     def release(self) -> None:
-        """Give back the resources of workers until the next call."""
+        """Free the resources of workers until the next call."""
 
     def close(self) -> None:
         """End the workers."""
@@ -72,7 +72,7 @@ def create_executor(setup: WorkerSetup, worker: type = Worker) -> Executor:
     """Return the executor that a configuration names; workers start with the first call.
 
     Args:
-        worker: class whose methods it runs, made from the setup.
+        worker: class with the methods to call; instances are made from the setup.
     """
     executor = RayExecutor if setup.config.executor.kind == "ray" else LocalExecutor
     return executor(setup, worker)

@@ -22,10 +22,10 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class LocalExecutor:
-    """Runs calls one after another in this process, whose threads and progress bars are put back after each.
+    """Runs calls one after another in this process, and restores its threads and progress bars after each.
 
-    A call with `on_death` is one about a candidate, whose genome is its first argument: if the process died of it
-    before, again and again, it is not tried once more.
+    A call with `on_death` measures a candidate, whose genome is its first argument: if the process died more than
+    `RETRIES` times while it measured the candidate, the call is not made again.
     """
 
     def __init__(self, setup: WorkerSetup, worker: type = Worker) -> None:
@@ -76,7 +76,7 @@ class LocalExecutor:
         return [self._call(method, ())]
 
     def release(self) -> None:
-        """Do nothing: memory is the process's."""
+        """Do nothing: the worker's memory belongs to this process."""
 
     def close(self) -> None:
         """Do nothing: nothing outlives the process."""

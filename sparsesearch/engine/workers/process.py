@@ -1,4 +1,4 @@
-"""The process that a worker on Ray has for itself: its memory, threads and log."""
+"""The process of a worker on Ray: its memory, threads and log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsesearch.engine.workers.setup import WorkerSetup
 
 
 def set_up_process(setup: WorkerSetup) -> None:
-    """Set up this process for a worker, if it has one for itself; `LocalExecutor` does so for each call."""
+    """Set up threads, memory and log of a worker's own process; does nothing for the local executor."""
     if setup.config.executor.kind != "ray":
         return
     torch.set_num_threads(setup.config.executor.threads)
@@ -28,13 +28,13 @@ def set_up_process(setup: WorkerSetup) -> None:
 
 
 def peak_bytes() -> int:
-    """Return the most bytes that this process held."""
+    """Return the peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next candidate; giving it back and faulting it in again costs a tenth."""
-    trim_threshold, map_threshold = -1, -3  # of malloc.h; the second takes 32 MiB at most
+    """Let glibc keep freed memory for the next candidate; returning it and faulting it in again takes 10 % longer."""
+    trim_threshold, map_threshold = -1, -3  # constants of malloc.h; the second allows at most 32 MiB
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(trim_threshold, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""Workers in Ray actors. Ray is imported with the first call, since runs with the local executor need none."""
+"""Workers in Ray actors. Ray is imported with the first call, since the local executor runs without it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparsesearch.errors import first_line, problem
 from sparsesearch.logs import logger
 from sparsesearch.runs import interrupts
 
-# Seconds after which a wait looks whether the user wants to stop.
+# Seconds between two checks for Ctrl-C while waiting.
 WAKE_SECONDS = 1.0
 
 Tag = TypeVar("Tag")
@@ -24,7 +24,7 @@ Arguments = TypeVarTuple("Arguments")
 
 @dataclass
 class RunningCall:
-    """A call, the actor that runs it, and how many workers died of it."""
+    """A call, the actor that runs it, and the number of workers that died on it."""
 
     tag: Any
     call: tuple[Any, ...]
@@ -80,10 +80,10 @@ class RayExecutor:
         self._ensure_actors()
         free = list(range(len(self._actors)))[:lanes]
         running: dict[Any, RunningCall] = {}
-        again: list[RunningCall] = []
+        retries: list[RunningCall] = []
         while True:
             interrupts.check()
-            while free and (work := again.pop() if again else _next_call(source)):
+            while free and (work := retries.pop() if retries else _next_call(source)):
                 work.actor = free.pop(0)
                 running[getattr(self._actors[work.actor], method.__name__).remote(*work.call)] = work
             if not running:
@@ -100,7 +100,7 @@ class RayExecutor:
                 work.deaths += 1
                 logger.info("a worker died on %s: %s", method.__name__, first_line(error))
                 if work.deaths <= RETRIES:
-                    again.append(work)
+                    retries.append(work)
                     continue
                 reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
                 text = f"worker died {work.deaths} times on {method.__name__}: {reason}"
@@ -109,7 +109,7 @@ class RayExecutor:
                 raise error.cause from None
             except ray.exceptions.RayError as error:
                 text = f"the Ray cluster is gone: {first_line(error)}."
-                raise problem("SS300", text, fix="Resume the run to go on.") from None
+                raise problem("SS300", text, fix="Resume the run.") from None
 
     def _replace(self, actor: int) -> None:
         import ray
@@ -128,7 +128,7 @@ class RayExecutor:
         return results
 
     def release(self) -> None:
-        """End the actors, so that others can have their resources; new ones start with the next call."""
+        """End the actors to free their resources; new ones start with the next call."""
         self.close()
 
     def _ensure_actors(self) -> None:

@@ -1,6 +1,6 @@
-"""Trials under Ray Tune, which decides where and when they run, and with ASHA which of them go on.
+"""Trials under Ray Tune, which schedules them, and with ASHA stops some early.
 
-Ray is imported late, so the classes that Tune wants are made inside functions.
+Ray is imported late, so the subclasses of Tune's classes are made inside functions.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.process_state import environment
 from sparsesearch.runs import interrupts
 
-# Times that a trial is started again after its worker died.
+# Times that a trial is restarted after its worker died.
 RETRIES = 2
-# Seconds between two looks at checkpoints of other processes.
-SECONDS_BETWEEN_LOOKS = 2.0
+# Seconds between two readings of checkpoints that other processes write.
+SECONDS_BETWEEN_READINGS = 2.0
 # Environment of Tune; its new output prints a banner at any verbosity.
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -41,7 +41,7 @@ def train_on_ray(
 
     Args:
         storage: absolute directory for Tune's own files.
-        show_progress: called now and then, as trials go on.
+        show_progress: called at intervals while trials run.
         keep: as in `trials.train`.
     """
     import ray
@@ -66,7 +66,7 @@ def train_on_ray(
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
         ),
     )
-    # Ours stops the run after Ctrl-C; Tune's handler would let it go on with what it has.
+    # Our handler stops the run after Ctrl-C; Tune's would continue with the results so far.
     with environment(TUNE_SETTINGS, TUNE_DISABLE_SIGINT_HANDLER="1"):
         results = tuner.fit()
     interrupts.check()
@@ -76,11 +76,11 @@ def train_on_ray(
 
 
 def _trainable() -> type:
-    """Return the class by which Tune trains a candidate, a step for each of its token counts."""
+    """Return the class with which Tune trains a candidate, one step for each of its token counts."""
     from ray import tune
 
     class CandidateTrial(tune.Trainable):  # type: ignore[misc]
-        """One candidate; its worker, which holds the model, serves the next one too."""
+        """The training of one candidate; the worker, which holds the model, is reused for the next one."""
 
         def setup(self, config: dict[str, Any], worker_setup: WorkerSetup) -> None:
             self.worker = Worker(worker_setup)
@@ -97,17 +97,17 @@ def _trainable() -> type:
             return {"score": min(score(result, self.trial), 1e30), "tokens": tokens, "done": last}
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
-            """Ours is on disk already; Tune's remembers the iteration."""
+            """Write the iteration for Tune; the training's own checkpoint is on disk already."""
             Path(checkpoint_dir, "iteration").write_text(str(self.iteration))
 
         def load_checkpoint(self, checkpoint_dir: str) -> None:
-            """Nothing: `climb` goes on from what is on disk."""
+            """Do nothing: `climb` continues from the files on disk."""
 
     return CandidateTrial
 
 
 def _halving(trial: Trial, keep: float) -> Any:
-    """ASHA (Li et al., 2020): a share `keep` goes on after each of the token counts, which are alike for all trials."""
+    """Return ASHA (Li et al., 2020): after each token count, which all trials share, a share `keep` continues."""
     from ray import tune
 
     return tune.schedulers.ASHAScheduler(
@@ -116,13 +116,13 @@ def _halving(trial: Trial, keep: float) -> Any:
 
 
 def _watch(trials: Sequence[Trial], ended: Ended, show_progress: Callable[[], None]) -> Any:
-    """Return Tune's callback that passes on results."""
+    """Return a callback for Tune that passes on results and progress."""
     from ray import tune
 
     by_id = {trial.genome.id: trial for trial in trials}
 
     class Watch(tune.Callback):  # type: ignore[misc]
-        """Passes on results as they come; Tune's own record of the experiment is made without it."""
+        """Passes on results as they come; it is left out when Tune pickles the experiment."""
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
             return tune.Callback, ()
@@ -130,14 +130,14 @@ def _watch(trials: Sequence[Trial], ended: Ended, show_progress: Callable[[], No
         last = 0.0
 
         def on_step_begin(self, iteration: int, trials: Any, **_: Any) -> None:
-            if time.monotonic() - self.last > SECONDS_BETWEEN_LOOKS:
+            if time.monotonic() - self.last > SECONDS_BETWEEN_READINGS:
                 show_progress()
                 self.last = time.monotonic()
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
-            ours = by_id[trial.config["trial"].genome.id]
-            training = ours.result(result["tokens"])
+            own_trial = by_id[trial.config["trial"].genome.id]
+            training = own_trial.result(result["tokens"])
             if training is not None:
-                ended(ours, result["tokens"], training)
+                ended(own_trial, result["tokens"], training)
 
     return Watch()

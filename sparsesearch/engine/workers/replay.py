@@ -1,4 +1,4 @@
-"""An executor for searches that are repeated from their archive: nothing is measured."""
+"""An executor that replays searches from their archive: nothing is measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class ReplayExecutor:
-    """Refuses every call; a stream has none."""
+    """Raises AssertionError for every call; streams are empty."""
 
     def map(
         self,

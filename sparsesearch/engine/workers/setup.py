@@ -1,4 +1,4 @@
-"""What a worker is made from, as plain data that travels to any node."""
+"""The setup of workers, as plain data that travels to any node."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from sparsesearch.supernet.store import key_hash
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """All that a worker needs to know; plain data, so that it travels to any node.
+    """Everything that a worker is made from, as plain data that travels to any node.
 
     Attributes:
-        config: the run's configuration.
-        source: where the network comes from.
-        network: its description; tracing it again in every worker would take as long as the first time.
+        config: configuration of the run.
+        source: source of the network.
+        network: description of the network, so that workers need not trace it again.
         run, store, statistics, teacher: absolute directories that every worker can read.
-        quality: the user's own, where there is one.
-        taught_by: what candidates are compared with; None: the network itself.
+        quality: the user's own quality, if there is one.
+        taught_by: source of the network that candidates are compared with; None for the network itself.
         training: role or name of the run's samples that candidates are trained on.
-        supernet: directory of the elastic supernet; empty where weights are the level store's.
-        log_level: of the records that workers show; 0 for none.
-        known: what a module puts out for the first calibration samples; None for checkpoints.
+        supernet: directory of the elastic supernet; empty if weights come from the level store.
+        known: outputs of a module for the first calibration samples; None for checkpoints.
+        log_level: level of the log records that workers show; 0 for none.
     """
 
     config: RunConfig
@@ -53,7 +53,7 @@ class WorkerSetup:
 
 
 def load_network(setup: WorkerSetup, dtype: torch.dtype) -> Any:
-    """The dense network in this process; raises InputError SS230 where it is not the one that was started with."""
+    """Load the dense network; raises InputError SS230 if it differs from the one that the search was started with."""
     model = setup.source.load(dtype, setup.config.executor.device)
     if setup.known is not None and not isinstance(setup.source, SupernetSource):
         check_same(model, setup.network.task, RunDirectory(Path(setup.run)).samples("calibration"), setup.known)

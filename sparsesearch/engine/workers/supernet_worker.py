@@ -1,4 +1,4 @@
-"""What workers do for an elastic supernet: sort, train whole or block by block, put together."""
+"""The worker of an elastic supernet: sorts the network, trains it whole or block by block, and writes it."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ from sparsesearch.training.objective import Objective
 from sparsesearch.training.trainer import round_to_storage
 from sparsesearch.training.weights import Weights
 
-# Samples that must come out the same when elements are sorted.
-COMPARED = 2
-# Samples that the trained network's running statistics are measured on; candidates' are corrected relative to these.
-MEASURED = 4096
+# Number of samples whose outputs must not change when elements are sorted.
+COMPARED_SAMPLES = 2
+# Number of samples on which the trained network's running statistics are measured; candidates' are corrected relative
+# to these.
+STATISTICS_SAMPLES = 4096
 
 
 @dataclass(frozen=True)
 class SupernetProgress:
-    """How far the training of a whole supernet is.
+    """Progress of the training of a whole supernet.
 
     Attributes:
-        step, begun: steps now, and when this process began.
-        loss: of the last step.
-        stopped: why training ended early, if it did.
+        step, begun: the current step, and the step before this call.
+        loss: loss of the last step; 0 if there was none.
+        stopped: why training ended early; empty if it did not.
     """
 
     step: int
@@ -59,14 +60,14 @@ class SupernetProgress:
 
 @dataclass(frozen=True)
 class BlockProgress:
-    """The step that the training of a block came to, and why it ended early, if it did."""
+    """The last step of the training of a block, and why it ended early (empty if it did not)."""
 
     step: int
     stopped: str
 
 
 class SupernetWorker:
-    """Sorts and trains an elastic supernet; its public methods are called by an executor, and load what they need."""
+    """Sorts and trains an elastic supernet; an executor calls its public methods, which load their own inputs."""
 
     def __init__(self, setup: WorkerSetup) -> None:
         set_up_process(setup)
@@ -86,7 +87,7 @@ class SupernetWorker:
         return self.run.samples(self.setup.training)
 
     def sort(self) -> None:
-        """Write the network with its elements sorted, as the level store ranks them, or as the start has them."""
+        """Write the network with elements sorted as the level store ranks them, or copy the supernet to start from."""
         target = self.directory / SORTED
         if is_intact(target):
             return
@@ -95,8 +96,8 @@ class SupernetWorker:
             return
         model = load_network(self.setup, torch.float32)
         ranked = rankings(self.network, self.space, UnitFiles(Path(self.setup.store)))
-        some = self.run.samples("calibration").rows(slice(0, COMPARED))
-        sort_exactly(model, self.network, ranked, lambda: outputs(model, self.network, some))
+        samples = self.run.samples("calibration").rows(slice(0, COMPARED_SAMPLES))
+        sort_exactly(model, self.network, ranked, lambda: outputs(model, self.network, samples))
         self._write(model, target)
 
     def _write(self, model: Any, path: Path) -> None:
@@ -110,18 +111,22 @@ class SupernetWorker:
 
     @cached_property
     def _dense(self) -> Any:
-        """What is distilled."""
+        """The network that training distils from."""
         return (self.setup.taught_by or self.setup.source).load(self.compute, self.device)
 
     def train(self, steps: int, seconds: float) -> SupernetProgress:
-        """Train the whole network for some seconds, from its checkpoint on."""
-        run, place = self._run(steps), self.directory / "checkpoints" / "network"
+        """Train the whole network for about `seconds`, from its checkpoint on.
+
+        Args:
+            steps: steps of the whole training.
+        """
+        run, checkpoint = self._run(steps), self.directory / "checkpoints" / "network"
         stopped, begun = "", run.step
         try:
-            done = run.run_for(seconds, place)
+            done = run.run_for(seconds, checkpoint)
         except Diverged as error:
             done, stopped = True, str(error)
-            run.save(place)
+            run.save(checkpoint)
         loss = run.losses[-1] if run.losses else 0.0
         return SupernetProgress(run.step, begun, loss, done, stopped)
 
@@ -139,7 +144,7 @@ class SupernetWorker:
     _running: NestedRun | None = None
 
     def write_arguments(self) -> None:
-        """Write the arguments of blocks beside hidden states, and each block of the sorted network."""
+        """Write the arguments that blocks take beside hidden states, and each block of the sorted network."""
         write_arguments(self._activations, self._base, self.network, self.samples)
         model = self._sorted()
         (self.directory / "blocks").mkdir(exist_ok=True)
@@ -159,14 +164,15 @@ class SupernetWorker:
     def _activations(self) -> Path:
         return self.directory / "activations"
 
-    def _block_path(self, block: int, what: str) -> Path:
-        return self.directory / "blocks" / f"{block:03d}-{what}.safetensors"
+    def _block_path(self, block: int, stage: str) -> Path:
+        return self.directory / "blocks" / f"{block:03d}-{stage}.safetensors"
 
     def train_block(self, block: int, steps: int, count: int) -> BlockProgress:
         """Train one block to its end, from its checkpoint on.
 
         Args:
-            count: samples whose hidden states are on disk.
+            steps: steps of the training.
+            count: number of samples whose hidden states are on disk.
         """
         done, path = self._block_path(block, "trained"), self.network.blocks[block]
         if is_intact(done):
@@ -178,10 +184,10 @@ class SupernetWorker:
         samples = self.samples.rows(slice(0, count))
         local = LocalBlock(skeleton, self.network, block, Activations(self._activations, block))
         run = BlockRun(local, self.space, samples, self.options, steps, self.compute)
-        place, stopped = self.directory / "checkpoints" / f"{block:03d}", ""
-        run.load(place)
+        checkpoint, stopped = self.directory / "checkpoints" / f"{block:03d}", ""
+        run.load(checkpoint)
         try:
-            run.run_saving(steps, place, lambda: None)
+            run.run_saving(steps, checkpoint, lambda: None)
         except Diverged as error:
             stopped = str(error)
         run.trainee.merge()
@@ -190,20 +196,20 @@ class SupernetWorker:
         return progress
 
     def usage(self) -> int:
-        """Return the most bytes that this process held until now."""
+        """Return the peak memory of this process in bytes."""
         return peak_bytes()
 
     def finish(self, steps: int) -> None:
-        """Write the weights of the trained network, running statistics measured anew."""
+        """Write the weights of the trained network, with running statistics measured anew."""
         model = self._sorted()
         if self.options.kind == "block_local":
-            own = dict(model.named_parameters()) | dict(model.named_buffers())
+            state = dict(model.named_parameters()) | dict(model.named_buffers())
             for block, path in enumerate(self.network.blocks):
                 for name, tensor in read_tensors(self._block_path(block, "trained")).items():
-                    own[f"{path}.{name}"].data.copy_(tensor)
+                    state[f"{path}.{name}"].data.copy_(tensor)
         elif self.options.is_trained:
             model = self._run(steps).trainee.merge()
             if batch_norms(model):
-                some = self.samples.rows(slice(0, MEASURED))
-                reestimate(model, self.network.task, some, self.config.batch)
+                samples = self.samples.rows(slice(0, STATISTICS_SAMPLES))
+                reestimate(model, self.network.task, samples, self.config.batch)
         self._write(model, weights_of(self.directory))

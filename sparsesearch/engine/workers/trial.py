@@ -1,7 +1,6 @@
 """The training of one candidate, from one token count to the next.
 
-What it ends with at each is a file of its own, so that nothing that was paid for is lost whoever dies, and a controller
-that comes back finds it.
+The result at each token count is a file, so that nothing is trained twice if a worker or the controller dies.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ class Trial:
     """A candidate to train.
 
     Attributes:
-        genome: of the candidate.
-        tokens: at which it is measured, rising; it is trained to the last.
-        schedule_tokens: that its learning-rate schedule is made for.
-        directory: of its checkpoint and results.
-        expected_quality: of a candidate of its size, which its scores are relative to.
-        start: weights that training begins with; those of the supernet if None.
+        genome: genome of the candidate.
+        tokens: token counts at which it is measured, rising; it is trained to the last.
+        schedule_tokens: tokens that its learning-rate schedule spans.
+        directory: directory of its checkpoint and results.
+        expected_quality: quality of a candidate of its size; its scores are relative to this.
+        start: file of the weights that training starts from; those of the supernet if None.
     """
 
     genome: Genome
@@ -53,23 +52,23 @@ class Trial:
     @property
     def trained(self) -> int:
         """Tokens that it has been trained on so far, by its files."""
-        done = max((at for at in self.tokens if self.result_path(at).exists()), default=0)
-        return max(done, tokens_of(self.directory / CHECKPOINT))
+        finished = max((tokens for tokens in self.tokens if self.result_path(tokens).exists()), default=0)
+        return max(finished, tokens_of(self.directory / CHECKPOINT))
 
 
-# Takes each training that has ended: the trial, its token count and result.
+# Called with each training that has ended: the trial, its token count and result.
 Ended = Callable[[Trial, int, TrainingResult], None]
 
 
 def climb(worker: Worker, trial: Trial, tokens: int, saved: Callable[[], None]) -> TrainingResult:
-    """Train a candidate to one of its token counts, unless that is done already.
+    """Train a candidate to one of its token counts, or return the result if it is on disk.
 
     Args:
         saved: called after each checkpoint on the way.
     """
-    done = trial.result(tokens)
-    if done is not None:
-        return done
+    finished = trial.result(tokens)
+    if finished is not None:
+        return finished
     result = worker.train(trial.genome.data, tokens, trial.schedule_tokens, trial.directory, trial.start, saved)
     write_json(trial.result_path(tokens), training_json(result))
     return result
@@ -79,6 +78,6 @@ def score(result: TrainingResult, trial: Trial) -> float:
     """Return the number that a scheduler compares trials of all sizes by: lower is better, infinite if it diverged."""
     if not isinstance(result, Trained) or not result.losses:
         return float("inf")
-    # A quality of the user's own may be negative.
+    # A user's own quality may be negative.
     expected = trial.expected_quality
     return (sum(result.losses) / len(result.losses) - expected) / max(abs(expected), 1e-12)

@@ -1,6 +1,6 @@
-"""What runs on a worker: one process that holds the model once and serves calls by name.
+"""The worker: holds the model once in a process and serves calls by name.
 
-A worker keeps no state that its setup could not rebuild, so a crashed one is simply replaced. It imports no Ray.
+Its state can be rebuilt from its setup, so a crashed worker is simply replaced. It does not import Ray.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sparsesearch.calibration import calibration_pass
 from sparsesearch.calibration.gradients import collect_gradients
 from sparsesearch.calibration.statistics import BlockPass, WholeModelPass, statistics_path
 from sparsesearch.engine.launch.numerics import compute_dtype
-from sparsesearch.engine.launch.soundness import check_network, check_sight
+from sparsesearch.engine.launch.soundness import check_network, check_quality_sees_damage
 from sparsesearch.engine.workers.call_results import Failed, Measured, TrainingResult, training_result
 from sparsesearch.engine.workers.process import peak_bytes, set_up_process
 from sparsesearch.engine.workers.setup import WorkerSetup, load_network
@@ -48,7 +48,7 @@ from sparsesearch.training.trainer import RETRAIN, CandidateTrainer, round_to_st
 
 
 class Worker:
-    """Its public methods are the calls that an executor makes by name."""
+    """Measures and trains candidates and builds caches; an executor calls its public methods by name."""
 
     def __init__(self, setup: WorkerSetup) -> None:
         set_up_process(setup)
@@ -64,7 +64,7 @@ class Worker:
 
     @property
     def storage(self) -> torch.dtype:
-        """Of the network's weights; asked for late, since calls can raise InputError and a constructor cannot."""
+        """Data type of weights in the model's files; not read by the constructor, which cannot raise InputError."""
         return self.setup.source.storage
 
     @cached_property
@@ -72,12 +72,12 @@ class Worker:
         return load_network(self.setup, compute_dtype(self.config, self.storage))
 
     def check(self) -> None:
-        """Raise InputError where the network or its quality cannot be searched with, before anything is built."""
+        """Raise InputError SS233 to SS235 if network or quality rule a search out, before anything is built."""
         config = self.config
-        some = self.run.samples("calibration").rows(slice(0, config.batch))
-        check_network(self.model, self.network, some)
+        samples = self.run.samples("calibration").rows(slice(0, config.batch))
+        check_network(self.model, self.network, samples)
         selection, quality = self.run.samples("selection"), self.setup.quality
-        check_sight(self.model, self.network, selection, config.objectives[0], quality, config.batch)
+        check_quality_sees_damage(self.model, self.network, selection, config.objectives[0], quality, config.batch)
 
     @cached_property
     def builder(self) -> StoreBuilder:
@@ -97,15 +97,15 @@ class Worker:
         return self.statistics / "gradients.safetensors"
 
     def collect_gradients(self) -> None:
-        """Write mean and mean squared gradients of the loss; nothing where they are there."""
+        """Write mean and mean squared gradients of the loss, unless they are written already."""
         collect_gradients(self.model, self.network, self.run.samples("calibration"), self._gradients)
 
     def evidence(self, needs: list[str]) -> Evidence:
-        """What allocation rules read."""
+        """Return the evidence that allocation rules need."""
         return measure_evidence(self.model, self.network, self.space, needs, self.statistics, self._gradients)
 
     def collect(self, block: int) -> None:
-        """Collect a block's statistics and move on to the next; blocks are asked for in order.
+        """Collect a block's statistics and advance to the next block; blocks are collected in order.
 
         With error propagation the block's levels are built here too, since the next block's inputs depend on them.
         """
@@ -118,7 +118,7 @@ class Worker:
         try:
             while self._position <= block:
                 self._collect_next(self._pass)
-        except BaseException:  # its file of hidden states would keep a full disk full
+        except BaseException:  # removes the file of hidden states, which may have filled the disk
             self._end_pass()
             raise
         if self._position == len(self.network.blocks):
@@ -144,7 +144,7 @@ class Worker:
         return self._pass is None and all(is_intact(statistics_path(self.statistics, block)) for block in blocks)
 
     def has_statistics(self) -> bool:
-        """Whether all that was collected of the calibration data is there and whole; reads all of it."""
+        """Return whether all statistics of the calibration data exist and are intact; reads all of them."""
         return self._all_collected()
 
     def build(self, block: int) -> None:
@@ -156,16 +156,16 @@ class Worker:
         self.builder.finish(key)
 
     def fill_teacher(self, start: int, stop: int) -> None:
-        """Write what the dense model puts out for selection samples `start` to `stop`."""
+        """Write the teacher's outputs for selection samples `start` to `stop`."""
         self._targets("r+").fill(self._teacher, self.network.task, start, stop, self.config.batch)
 
     @cached_property
     def _teacher(self) -> Any:
-        """What candidates are compared with: the dense network, or another one in its place."""
-        other = self.setup.taught_by
-        if other is None:
+        """The network that candidates are compared with: the dense network, or the recipe's teacher."""
+        teacher = self.setup.taught_by
+        if teacher is None:
             return self.model
-        return other.load(compute_dtype(self.config, other.storage), self.config.executor.device)
+        return teacher.load(compute_dtype(self.config, teacher.storage), self.config.executor.device)
 
     def _targets(self, mode: Literal["r", "r+"]) -> Targets:
         return quality_class(self.config.objectives[0])(Path(self.setup.teacher), mode)
@@ -183,13 +183,13 @@ class Worker:
         return Evaluator(supernet, self._targets("r"), task, batch, norms, self.setup.quality, prefixes)
 
     def evaluate(self, genome: bytes, sequences: list[int], trained: int) -> Measured | Failed:
-        """Measure a candidate on selection sequences; an exception of its becomes `Failed`.
+        """Measure a candidate on selection sequences; an exception of the candidate becomes `Failed`.
 
         Args:
             sequences: rows of the selection samples.
-            trained: tokens of training that go before.
+            trained: tokens that the candidate is trained on first; 0 for none.
 
-        Raises what is not the candidate's fault: EnvironmentProblem, and errors of the machine.
+        Raises EnvironmentProblem and errors of the machine, which are not the candidate's fault.
         """
         candidate, rows = Genome(genome), np.array(sequences, dtype=np.int64)
         try:
@@ -210,12 +210,12 @@ class Worker:
         return Gatherer(self.evaluator.supernet, samples, self.statistics, self._gradients, self.store, batch)
 
     def gather(self, needs: Sequence[Need]) -> None:
-        """Measure on the dense network what proxies need of it."""
+        """Measure the quantities of the dense network that proxies need."""
         self.evaluator.ready(self.space.dense)
         self._gatherer.gather(needs)
 
     def tabulate(self, block: int, proxies: list[Proxy]) -> dict[str, Tables]:
-        """Scores of all levels of a block's matrices, by proxy and matrix, or how one failed."""
+        """Return scores of all levels of a block's matrices, by proxy and matrix; `Failure` for a proxy that failed."""
         return tabulate(self._gatherer, block, proxies)
 
     @cached_property
@@ -223,7 +223,7 @@ class Worker:
         return NetworkScorer(self.evaluator, self.run.samples("calibration"))
 
     def score(self, genome: bytes, proxies: list[Proxy]) -> dict[str, Score]:
-        """Scores by proxies that run the network, by name, or how one failed."""
+        """Return a candidate's scores by proxies that run the network, by name; `Failure` for a proxy that failed."""
         return self._scorer.scores(Genome(genome), proxies)
 
     @cached_property
@@ -248,7 +248,7 @@ class Worker:
         return training_result(trials.train(Genome(genome), tokens, schedule_tokens, directory, start, saved))
 
     def learn(self, chain: SizeChain, seconds: float) -> str:
-        """Learn a chain of sizes for some seconds, from where its files stand; return its progress as text."""
+        """Learn a chain of sizes for about `seconds`, from its files on; returns a line on its progress."""
         evaluator, config = self.evaluator, self.config
         dense = evaluator.ready(self.space.dense)
         if self._learning is None or self._learning.chain.name != chain.name:
@@ -275,41 +275,45 @@ class Worker:
         return progress
 
     def _all_losses(self, model: Any) -> list[float]:
-        """Of a network on all selection samples."""
+        """Return the losses of a network on all selection samples."""
         rows = np.arange(len(self.evaluator.targets.samples))
-        found: list[float] = self.evaluator.losses_of(model, rows).tolist()
-        return found
+        losses: list[float] = self.evaluator.losses_of(model, rows).tolist()
+        return losses
 
     def losses_of(self, genome: bytes, state: dict[str, torch.Tensor]) -> list[float]:
-        """Losses on all selection samples of a candidate with weights that training gave it, as they will be stored."""
+        """Return the losses of a candidate on all selection samples, trained weights rounded as they are stored.
+
+        Args:
+            state: trained weights by name.
+        """
         supernet, candidate = self.evaluator.supernet, Genome(genome)
         with supernet.with_weights(candidate, round_to_storage(state, self.storage)):
             return self._trials.losses(supernet.materialise(candidate))
 
     def _with_weights(self, genome: Genome, weights: Path) -> Any:
-        """A network of its own with the weights in a file."""
+        """Return a separate network of a genome with the weights in a file."""
         supernet = self.evaluator.supernet
         self.evaluator.ready(self.space.dense)
         with supernet.with_weights(genome, read_tensors(weights, RETRAIN)):
             return supernet.materialise(genome)
 
     def usage(self) -> dict[str, int]:
-        """Bytes this process held at most, bytes of kept hidden states, and blocks that ran of those asked for."""
-        found = {"peak_bytes": peak_bytes()}
-        used: Evaluator | None = self.__dict__.get("evaluator")  # a fresh worker has none yet
-        if used is not None and (prefixes := used.prefixes) is not None:
-            found |= {
+        """Return the peak bytes of this process, the bytes of kept hidden states, and requested and run blocks."""
+        usage = {"peak_bytes": peak_bytes()}
+        evaluator: Evaluator | None = self.__dict__.get("evaluator")  # a fresh worker has none yet
+        if evaluator is not None and (prefixes := evaluator.prefixes) is not None:
+            usage |= {
                 "prefix_bytes": prefixes.bytes,
                 "blocks_asked": prefixes.blocks_requested,
                 "blocks_ran": prefixes.blocks_run,
             }
-        return found
+        return usage
 
     def test(self, genome: bytes, weights: Path | None = None) -> float | None:
-        """Perplexity, or accuracy, of a genome on the test samples; None where it is not finite.
+        """Return the perplexity or accuracy of a genome on the test samples; None if it is not finite.
 
         Args:
-            weights: file of what training gave it; None: as the level store has it.
+            weights: file of trained weights; those of the level store if None.
         """
         samples, candidate = self.run.samples("test"), Genome(genome)
         model = self.evaluator.ready(candidate) if weights is None else self._with_weights(candidate, weights)

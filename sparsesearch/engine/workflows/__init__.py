@@ -1,1 +1,1 @@
-"""What verbs beside `search` and `resume` do with runs."""
+"""Workflows of the verbs beside `search` and `resume`."""

@@ -1,4 +1,4 @@
-"""Proxies against what is measured, on candidates of equal cost."""
+"""Audit of proxies: their scores against measured quality, on candidates of equal cost."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation, Proposal
 from sparsesearch.space.sampling import equal_cost_genomes, with_default_limit
 
-# What a proxy has to beat.
+# Proxies that every other one should beat.
 CONTROLS = ("params", "macs", "nonzeros", "random")
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """The results of an audit.
 
     Attributes:
         quality: name of the quality.
-        limits: that all candidates fill.
-        candidates: their evaluations.
-        scores: of every proxy, (candidates,), nan where it failed.
-        seconds: that each proxy took for one candidate, without what it measures once.
-        agreements: with the quality, best first.
-        train: training tokens of each candidate; 0: none.
-        trained: qualities after training, (candidates,), nan where it diverged; empty without training.
-        after: agreements with them, by proxy; the quality before training is among them.
+        limits: limits that all candidates fill.
+        candidates: evaluations of the candidates.
+        scores: scores by proxy, (candidates,), nan if it failed.
+        seconds: seconds per candidate by proxy, without measurements made once for all.
+        agreements: agreements of proxies with the quality, best first.
+        train: training tokens of each candidate; 0 for none.
+        trained: qualities after training, (candidates,), nan if it diverged; empty without training.
+        after: agreements with these, by proxy and for the quality before training.
     """
 
     quality: str
@@ -70,22 +70,22 @@ def with_limits(launch: Launch) -> Launch:
 
 
 def choose_proxies(launch: Launch, names: Sequence[str]) -> list[Proxy]:
-    """Proxies by name, or all that can score this network where none is named; the controls are always among them.
+    """Return proxies by name and the controls; without names, all that can score this network.
 
-    Raises InputError SS102 for an unknown one, SS116 for one that cannot score this network.
+    Raises InputError SS102 for an unknown proxy, SS116 for one that cannot score this network.
     """
-    scored_on = launch.network, launch.samples["calibration"]
+    network, samples = launch.network, launch.samples["calibration"]
     if not names:
-        return [proxy for proxy in all_proxies().values() if not proxy.obstacle(*scored_on)]
-    wanted = proxies_named(names)
-    for proxy in wanted:
-        if reason := proxy.obstacle(*scored_on):
+        return [proxy for proxy in all_proxies().values() if not proxy.obstacle(network, samples)]
+    proxies = proxies_named(names)
+    for proxy in proxies:
+        if reason := proxy.obstacle(network, samples):
             raise problem("SS116", f"proxy {proxy.name}: {reason}.", fix="Leave it out of --proxies.")
-    return wanted + [control for control in proxies_named(CONTROLS) if control not in wanted]
+    return proxies + [control for control in proxies_named(CONTROLS) if control not in proxies]
 
 
 def with_training(launch: Launch, tokens: int) -> Launch:
-    """The launch with a rung of training; raises InputError where its candidates cannot be trained so."""
+    """Return the launch with a rung of training; raises InputError if its candidates cannot be trained so."""
     search = launch.config.search.model_copy(update={"rungs": [Rung(tokens=tokens, candidates=1)]})
     config = launch.config.model_copy(update={"search": search})
     check_training(config, launch.network, launch.space, launch.samples, tokens)
@@ -95,15 +95,17 @@ def with_training(launch: Launch, tokens: int) -> Launch:
 def audit(
     launch: Launch, path: Path, proxies: Sequence[Proxy], samples: int, tokens: int, train: int, reporter: Reporter
 ) -> Audit:
-    """Draw candidates of equal cost, measure them, score them; the same call goes on after an interruption.
+    """Draw candidates of equal cost, measure and score them; the same call continues after an interruption.
 
     Args:
-        launch: with limits.
-        samples: candidates.
-        tokens: selection tokens on which each is measured; 0 is all of them.
-        train: training tokens of each, after which it is measured again; 0: none.
+        launch: a launch with limits, as `with_limits` returns it.
+        path: directory of the audit.
+        samples: number of candidates.
+        tokens: selection tokens on which each is measured; 0 for all of them.
+        train: training tokens of each, after which it is measured again; 0 for none.
 
-    Raises InputError where candidates cannot be trained.
+    Raises InputError if candidates cannot be trained, or SS602 if `path` holds something else; SparseSearchError SS403
+    if no candidate can be measured.
     """
     trained = with_training(launch, train) if train else launch
     run = _directory(launch, path)
@@ -119,17 +121,17 @@ def audit(
             raise problem("SS403", f"none of {len(candidates)} candidates could be measured.")
         scores, seconds = scored(job, proxies, [e.genome for e in measured])
         job.executor.release()
-        after = _after(replace(job, launch=trained), measured, train) if train else np.array([])
+        after = _train_candidates(replace(job, launch=trained), measured, train) if train else np.array([])
     values = np.array([e.quality for e in measured])
-    agreements = [agreement(name, mine, values) for name, mine in scores.items()]
+    agreements = [agreement(name, proxy_scores, values) for name, proxy_scores in scores.items()]
     agreements.sort(key=lambda a: -a.tau if np.isfinite(a.tau) else np.inf)
     quality = launch.config.objectives[0]
     with_after = _agreements(scores | {quality: values}, after) if train else {}
     return Audit(quality, launch.config.limits, measured, scores, seconds, agreements, train, after, with_after)
 
 
-def _after(job: Job, candidates: Sequence[Evaluation], tokens: int) -> Floats:
-    """Return qualities after training, (candidates,); nan if it diverged."""
+def _train_candidates(job: Job, candidates: Sequence[Evaluation], tokens: int) -> Floats:
+    """Train candidates; returns their qualities after it, (candidates,), nan if it diverged."""
     config = job.launch.config
     trials = train_all(job, candidates, tokens, config.training, job.launch.fingerprint)
     results = [trial.result(tokens) for trial in trials]
@@ -138,19 +140,19 @@ def _after(job: Job, candidates: Sequence[Evaluation], tokens: int) -> Floats:
 
 
 def _agreements(scores: Scores, values: Floats) -> dict[str, Agreement]:
-    """By proxy, over the candidates that have a value."""
+    """Return agreements by proxy, over the candidates with a finite value."""
     valid = np.isfinite(values)
-    return {name: agreement(name, mine[valid], values[valid]) for name, mine in scores.items()}
+    return {name: agreement(name, proxy_scores[valid], values[valid]) for name, proxy_scores in scores.items()}
 
 
 def _directory(launch: Launch, path: Path) -> RunDirectory:
-    """Return the audit's directory; raises InputError SS602 if it holds something else."""
+    """Return the audit's directory; raises InputError SS602 if it holds another audit or a run."""
     if not (path / "run.yaml").exists():
         check_disk(launch, path.parent)
         RunDirectory.check_new(path)
         return RunDirectory(path.resolve())
     if RunResults(path).info["fingerprint"] != launch.fingerprint:
-        raise problem("SS602", f"{path} is something else than this audit.", fix="Use another --name.")
+        raise problem("SS602", f"{path} holds another audit or a run.", fix="Use another --name.")
     return RunDirectory.open(path)
 
 

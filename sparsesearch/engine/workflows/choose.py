@@ -31,54 +31,62 @@ from sparsesearch.plugins import load_plugins
 from sparsesearch.runs.directory import check_vacant
 
 ROLES = ("calibration", "training")
-# What is scored by a loss.
-LOSSES = ("perplexity", "el2n", "grand")
+# Sample scores that need a loss.
+NEED_LOSS = ("perplexity", "el2n", "grand")
 
 
 def choose(
     config: RunConfig, role: str, by: str, pool: int, take: str, out: Path, pruned: Callable[[str], Any] | None = None
 ) -> dict[str, Any]:
-    """Write the best samples of a pool of the recipe's data, as many as it wants; what was written and why.
+    """Write the best samples of a pool of the recipe's data, as many as the recipe uses.
 
     Args:
-        pruned: for `capability`: makes the network whose degradation counts, of a model of these weights.
+        role: `calibration` or `training`.
+        by: name of a sample score.
+        pool: number of samples to choose from.
+        take: `hardest`, `middle` or `easiest`.
+        out: directory to write.
+        pruned: for `capability`: makes the pruned network whose losses are compared, from the hash of dense weights.
 
-    Raises InputError SS101 for an unknown name, SS204 where the pool is not larger than what is wanted or there is not
-    so much, SS209 where a model without a head has no loss, SS500 where `out` is taken.
+    Returns:
+        A summary: files, score, counts and mean scores.
+
+    Raises InputError SS101 for an unknown name, SS204 if the pool is not larger than the choice or there are fewer
+    samples, SS209 if the model has no loss, SS500 if `out` is not empty.
     """
     _check_names(role, by, take, pruned is not None)
     data = getattr(config.data, role) or config.data.calibration
     if pool <= data.sequences:
         raise problem(
             "SS204",
-            f"a pool of {pool} leaves nothing to choose: data.{role}.sequences is {data.sequences}.",
+            f"a pool of {pool} leaves no choice: data.{role}.sequences is {data.sequences}.",
             fix="Give a larger --pool.",
         )
     check_vacant(out)
     load_plugins(config.plugins)
     check_names(config)
     source = source_of(config, PythonInputs())
-    described = None if source.task.name == "module" else source.describe()
-    all_samples = read_samples(config, source, described, {})
-    # The pool stands for the role's samples; other roles are as they are, so that overlaps are found.
+    description = None if source.task.name == "module" else source.describe()
+    all_samples = read_samples(config, source, description, {})
+    # The pool replaces the role's samples; other roles are read too, so that overlaps are found.
     all_samples[role] = samples = _read_pool(data.model_copy(update={"sequences": pool, "fewer": False}), source, role)
     if not config.data.allow_shared:
         check_disjoint(all_samples)
-    network, known = describe_network(config, source, all_samples["calibration"] if described is None else None)
+    network, known = describe_network(config, source, all_samples["calibration"] if description is None else None)
     weights = identity(source, known)
-    if by in LOSSES and not network.distribution:
+    if by in NEED_LOSS and not network.distribution:
         raise problem(
-            "SS209", f"--by {by} needs a loss, and outputs that are no distribution have none.", fix="Use --by random."
+            "SS209", f"--by {by} needs a loss, and the network's outputs are no distribution.", fix="Use --by random."
         )
-    other = None if pruned is None else pruned(weights)
+    pruned_network = None if pruned is None else pruned(weights)
     model = source.load(torch.float32, "cpu")
-    scores = sample_scores(by, model, network, samples, config.batch, other, config.search.seed)  # type: ignore[arg-type]
+    scores = sample_scores(by, model, network, samples, config.batch, pruned_network, config.search.seed)  # type: ignore[arg-type]
     if by == "capability":
         features = mean_outputs(model, network, samples, config.batch)
         rows = representative_rows(scores, features, data.sequences, config.search.seed)
     else:
         rows = best_rows(scores, data.sequences, take)  # type: ignore[arg-type]
-    told = {
+    summary = {
         "out": str(out),
         "by": by,
         "take": "groups" if by == "capability" else take,
@@ -93,12 +101,13 @@ def choose(
     }
     with atomic_write_tree(out) as work:
         samples.rows(rows).save(work)
-        scored = told | {"scores": np.round(scores, 6).tolist(), "rows": rows.tolist()}
-        (work / CHOICE_FILE).write_text(json.dumps(scored))
-    return told
+        manifest = summary | {"scores": np.round(scores, 6).tolist(), "rows": rows.tolist()}
+        (work / CHOICE_FILE).write_text(json.dumps(manifest))
+    return summary
 
 
 def _read_pool(data: DataConfig, source: Source, role: str) -> Samples:
+    """Return the samples of the pool; raises InputError SS204 if there are fewer."""
     try:
         return samples_of(data, source.task, source.directory, role)
     except InputError as error:
@@ -108,7 +117,8 @@ def _read_pool(data: DataConfig, source: Source, role: str) -> Samples:
 
 
 def _check_names(role: str, by: str, take: str, pruned: bool) -> None:
-    for what, got, allowed in (
+    """Raise InputError SS101 for a value that an option does not take."""
+    for option, got, allowed in (
         ("--role", role, ROLES),
         ("--by", by, get_args(SampleScore)),
         ("--take", take, get_args(Difficulty)),
@@ -116,9 +126,9 @@ def _check_names(role: str, by: str, take: str, pruned: bool) -> None:
         if got not in allowed:
             raise problem(
                 "SS101",
-                f"{what} {got!r} is unknown.",
+                f"{option} {got!r} is unknown.",
                 got=got,
                 allowed=allowed,
             )
     if (by == "capability") != pruned:
-        raise problem("SS101", "--by capability and --run go together: whose capabilities were lost.")
+        raise problem("SS101", "--by capability and --run need each other: the run has the pruned candidate.")

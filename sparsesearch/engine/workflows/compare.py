@@ -1,7 +1,8 @@
-"""Searchers on one space, one level store and equal token budgets, and what each had found after how many tokens.
+"""Comparison of searchers on one space and level store with equal token budgets, at several checkpoints.
 
-Every searcher and seed is a run of its own, so an interrupted comparison goes on where it stopped. What searches
-believed at checkpoints is measured again on all selection data, outside their budgets: few samples flatter.
+Every searcher and seed is a separate run, so an interrupted comparison continues where it stopped. The genomes that
+searches considered best at checkpoints are measured again on all selection data, outside their budgets, since the best
+of many measurements on few samples is overestimated.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Proposal, Searcher
 from sparsesearch.space import Genome, Limit, Space
 
-# Phases of the ledger whose time is the search's own.
-SEARCHING = ("evaluation", "searcher", "learning")
-# Token counts at which searches are looked at, as shares of the budget.
-CHECKPOINTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+# Phases of the ledger whose time counts as the search's.
+SEARCH_PHASES = ("evaluation", "searcher", "learning")
+# Token counts at which searches are compared, as shares of the budget.
+CHECKPOINT_SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ class Contender:
     """One searcher with one seed.
 
     Attributes:
-        name: what it is called: the searcher's own name, or the label in `LABEL=SEARCHER`.
-        path: of its run.
+        name: the searcher's name, or the label in `LABEL=SEARCHER`.
+        path: directory of its run.
+        searcher: the searcher's name.
     """
 
     name: str
@@ -57,13 +59,13 @@ class Contender:
 
 
 def contenders(path: Path, searchers: Sequence[str], seeds: Sequence[int]) -> list[Contender]:
-    """All searchers, as `NAME` or `LABEL=NAME`, with all seeds; raises InputError SS102 where one is named twice."""
+    """Return all searchers, given as `NAME` or `LABEL=NAME`, with all seeds; raises InputError SS102 for duplicates."""
     named = {label: name or label for label, _, name in (text.partition("=") for text in searchers)}
-    for names, what in (([text.partition("=")[0] for text in searchers], "searcher"), (seeds, "seed")):
+    for names, kind in (([text.partition("=")[0] for text in searchers], "searcher"), (seeds, "seed")):
         twice = next((name for name in names if list(names).count(name) > 1), None)
         if twice is not None:
             raise problem(
-                "SS102", f"compare: {what} {twice!r} is named twice.", fix="Name each once, or as LABEL=NAME."
+                "SS102", f"compare: {kind} {twice!r} is named twice.", fix="Name each once, or as LABEL=NAME."
             )
     return [
         Contender(label, seed, path / f"{label.replace(':', '-')}-s{seed}", name)
@@ -73,30 +75,36 @@ def contenders(path: Path, searchers: Sequence[str], seeds: Sequence[int]) -> li
 
 
 def search_of(recipe: SearchConfig, contender: Contender, tokens: int, options: dict[str, Any]) -> SearchConfig:
-    """The search of one contender: the recipe's own options where it names that searcher, and further ones."""
-    own = recipe.options if recipe.searcher == contender.searcher else {}
+    """Return the search of one contender.
+
+    Args:
+        recipe: the recipe's search; its options are used if it names the same searcher.
+        tokens: token budget.
+        options: further options, which replace the recipe's.
+    """
+    recipe_options = recipe.options if recipe.searcher == contender.searcher else {}
     changes = {
         "searcher": contender.searcher,
         "seed": contender.seed,
         "tokens": tokens,
         "evals": None,
         "hours": None,
-        "options": own | options,
-        "final": 1,  # what matters is judged
+        "options": recipe_options | options,
+        "final": 1,  # genomes of checkpoints are measured by `judge`
     }
     return recipe.model_copy(update=changes)
 
 
 def check_runs(launches: dict[Contender, Launch], path: Path) -> None:
-    """Raise InputError SS602 where a run that is there already is not the one wanted.
+    """Raise InputError SS602 if an existing run belongs to another comparison.
 
-    Those of other searchers must be of the same model, data and space: what they chose is judged together.
+    Runs of other searchers must be of the same model, data and space, since their genomes are measured together.
     """
-    wanted = {contender.path: launch.fingerprint for contender, launch in launches.items()}
-    common = _without_search(next(iter(wanted.values())))
+    fingerprints = {contender.path: launch.fingerprint for contender, launch in launches.items()}
+    common = _without_search(next(iter(fingerprints.values())))
     for run in (info.parent for info in path.glob("*/run.json")):
-        known = RunResults(run).info["fingerprint"]
-        if known != wanted.get(run, known) or _without_search(known) != common:
+        fingerprint = RunResults(run).info["fingerprint"]
+        if fingerprint != fingerprints.get(run, fingerprint) or _without_search(fingerprint) != common:
             raise problem("SS602", f"{run} is of another comparison.", fix="Use another --name.")
 
 
@@ -105,19 +113,19 @@ def _without_search(fingerprint: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_all(launches: dict[Contender, Launch], reporter: Reporter) -> dict[Contender, RunResults]:
-    """Run, go on with, or read every contender's run."""
-    found = {}
+    """Start, resume or read every contender's run; returns their results."""
+    results = {}
     for number, (contender, launch) in enumerate(launches.items(), 1):
         reporter.message(f"{number} of {len(launches)}: {contender.name}, seed {contender.seed}")
         tokens = launch.config.search.tokens
         if not _exists(contender):
-            found[contender] = controller.start(launch, contender.path, reporter)
+            results[contender] = controller.start(launch, contender.path, reporter)
         elif _has_ended(contender, tokens):
-            found[contender] = RunResults(contender.path)
+            results[contender] = RunResults(contender.path)
         else:
             check_same_code(contender.path, launch.config)
-            found[contender] = controller.resume(contender.path, {"search.tokens": tokens}, reporter, TRUSTED)
-    return found
+            results[contender] = controller.resume(contender.path, {"search.tokens": tokens}, reporter, TRUSTED)
+    return results
 
 
 def _exists(contender: Contender) -> bool:
@@ -125,18 +133,18 @@ def _exists(contender: Contender) -> bool:
 
 
 def _has_ended(contender: Contender, tokens: int | None) -> bool:
-    """Whether the run spent this budget, no other one."""
+    """Return whether the run has ended with exactly this budget."""
     run = RunDirectory.open(contender.path)
     return run.front.exists() and load_config(run.config).search.tokens == tokens
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What a search believed best at some point.
+class Checkpoint:
+    """The genomes that a search considers best after some tokens.
 
     Attributes:
         tokens, seconds: spent on evaluations until then.
-        best: for each size the genome, None where it had nothing that small.
+        best: the genome for each size; None if it has measured none that small.
     """
 
     tokens: int
@@ -144,29 +152,29 @@ class Moment:
     best: tuple[Genome | None, ...]
 
 
-def moments(launch: Launch, results: RunResults, sizes: Sequence[Space], budget: int) -> list[Moment]:
-    """A search at every checkpoint: repeated from its archive up to there, and asked what it takes to be the best.
+def checkpoints_of(launch: Launch, results: RunResults, sizes: Sequence[Space], budget: int) -> list[Checkpoint]:
+    """Replay a search from its archive up to every checkpoint and return its best genomes there.
 
     Args:
         sizes: spaces with the limit of each size.
-        budget: of tokens.
+        budget: token budget of the search.
     """
-    seconds, found = _seconds(results), []
-    checkpoints = [int(share * budget) for share in CHECKPOINTS]
-    for tokens, searcher in zip(checkpoints, _repeated(launch, results, checkpoints), strict=True):
+    seconds, checkpoints = _cumulative_seconds(results), []
+    token_counts = [int(share * budget) for share in CHECKPOINT_SHARES]
+    for tokens, searcher in zip(token_counts, _replayed_searchers(launch, results, token_counts), strict=True):
         best = tuple(searcher.best_within(space) for space in sizes)
-        found.append(Moment(tokens, float(np.interp(tokens, *seconds)), best))
-    return found
+        checkpoints.append(Checkpoint(tokens, float(np.interp(tokens, *seconds)), best))
+    return checkpoints
 
 
-def _repeated(launch: Launch, results: RunResults, checkpoints: Sequence[int]) -> Iterator[Searcher]:
+def _replayed_searchers(launch: Launch, results: RunResults, token_counts: Sequence[int]) -> Iterator[Searcher]:
     """Yield the searcher of a run as it was when it had spent each of some rising numbers of tokens."""
     search = None
-    for tokens in checkpoints:
+    for tokens in token_counts:
         if search is None or launch.config.search.asynchronous:
             search = _replay(launch, results)
-        if launch.config.search.asynchronous:  # there it takes in the whole archive
-            _forget(search.archive, tokens // search.measurer.length)
+        if launch.config.search.asynchronous:  # it would replay the whole archive
+            _drop_later_entries(search.archive, tokens // search.measurer.length)
         search.budget.tokens = tokens
         search.run()
         yield search.searcher
@@ -180,38 +188,38 @@ def _replay(launch: Launch, results: RunResults) -> Search:
     return Search(job, seed_genomes(job), learn(job))
 
 
-def _forget(archive: Archive, sequences: int) -> None:
-    """Drop from memory what a search measured after this many sequences."""
-    made = {k: e.sequences - e.known for k, e in archive.entries.items() if e.role not in MEASURED_BESIDE}
-    for key, spent in zip(made, accumulate(made.values()), strict=True):
+def _drop_later_entries(archive: Archive, sequences: int) -> None:
+    """Drop from memory the evaluations that a search made after this many sequences."""
+    measured = {r: e.sequences - e.known for r, e in archive.entries.items() if e.role not in MEASURED_BESIDE}
+    for request, spent in zip(measured, accumulate(measured.values()), strict=True):
         if spent > sequences:
-            del archive.entries[key]
+            del archive.entries[request]
 
 
-def _seconds(results: RunResults) -> tuple[list[float], list[float]]:
-    """Tokens and seconds of evaluations, both cumulative."""
-    entries = [entry for entry in results.lines(results.run.ledger) if entry["phase"] in SEARCHING]
+def _cumulative_seconds(results: RunResults) -> tuple[list[float], list[float]]:
+    """Return cumulative tokens and seconds of the search after each entry of the ledger, from 0."""
+    entries = [entry for entry in results.lines(results.run.ledger) if entry["phase"] in SEARCH_PHASES]
     tokens, seconds = (list(accumulate(float(e[key]) for e in entries)) for key in ("tokens", "seconds"))
     return [0.0, *tokens], [0.0, *seconds]
 
 
 def judge(launch: Launch, results: RunResults, genomes: set[Genome], path: Path, reporter: Reporter) -> Archive:
-    """Qualities of genomes on all selection data, kept in `path`; what is there is not measured again.
+    """Measure genomes on all selection data; returns the archive in `path`, whose evaluations are not repeated.
 
     Args:
-        launch, results: of any of the runs, whose level store and teacher serve.
+        launch, results: one of the runs, whose level store and teacher are used.
     """
     path.mkdir(exist_ok=True)
-    judged = RunDirectory(path)
-    archive = Archive(judged.archive)
+    run = RunDirectory(path)
+    archive = Archive(run.archive)
     missing = sorted(genomes - {genome for genome, *_ in archive.entries}, key=lambda genome: genome.id)
     if not missing:
         return archive
-    with open_job(launch, judged, reporter, again="the same compare command", keep_progress=False) as opened:
-        setup = worker_setup(launch, results.run, opened.setup.training)
+    with open_job(launch, run, reporter, again="the same compare command", keep_progress=False) as job:
+        setup = worker_setup(launch, results.run, job.setup.training)
         executor = create_executor(setup)
         try:
-            measurer = Measurer(replace(opened, space=results.space, setup=setup, executor=executor))
+            measurer = Measurer(replace(job, space=results.space, setup=setup, executor=executor))
             reporter.phase("judging", len(missing))
             measurer.evaluate([Proposal(genome, 0, 0, "judged", role="final") for genome in missing])
             reporter.end()
@@ -221,7 +229,11 @@ def judge(launch: Launch, results: RunResults, genomes: set[Genome], path: Path,
 
 
 def sized(space: Space, cost: str, shares: Sequence[str]) -> dict[str, Space]:
-    """The space with each of some limits; with its own, where it has any and none are given."""
+    """Return the space with the limit of each size, by the limit's text.
+
+    Args:
+        shares: limits of the cost as `80%`; if empty, the space's own limits, or else 80, 60 and 40 %.
+    """
     if not shares:
         if space.bounds:
             return {", ".join(bound.text for bound in space.bounds): space}

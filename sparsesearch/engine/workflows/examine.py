@@ -1,4 +1,4 @@
-"""A full read of a run and of the caches beside it: what is damaged, whatever its size."""
+"""A full read of a run and of the caches beside it, which finds damaged parts."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from sparsesearch.tensors import read_tensors
 
 
 def examine(path: Path) -> Iterator[tuple[str, str]]:
-    """(what was read, what is wrong with it or '') of each part of a run and of `.cache` beside it."""
+    """Read each part of a run and of `.cache` beside it; yields its name and its fault, or an empty text."""
     results = RunResults(path)
     run, cache = results.run, results.run.cache.path
-    yield _examined("archive.jsonl", lambda: results.archive)
+    yield _name_and_fault("archive.jsonl", lambda: results.archive)
     for file in (run.ledger, run.generations, run.exports, run.failures):
-        yield _examined(file.name, lambda file=file: results.lines(file))  # type: ignore[misc]
+        yield _name_and_fault(file.name, lambda file=file: results.lines(file))  # type: ignore[misc]
     for role in sorted(p.name for p in run.data.iterdir() if p.is_dir()):
-        yield _examined(f"data/{role}", lambda role=role: run.samples(role))  # type: ignore[misc]
+        yield _name_and_fault(f"data/{role}", lambda role=role: run.samples(role))  # type: ignore[misc]
     for index in sorted(cache.glob("stores/*/index.json")):
-        yield _examined(f".cache/stores/{index.parent.name}", lambda index=index: _read_store(index))  # type: ignore[misc]
+        yield _name_and_fault(f".cache/stores/{index.parent.name}", lambda index=index: _read_store(index))  # type: ignore[misc]
     for mark in sorted(cache.glob(f"teachers/*/{COMPLETE}")):
         name = f".cache/teachers/{mark.parent.name}"
-        yield _examined(name, lambda mark=mark: check_teacher(mark.parent, thorough=True))  # type: ignore[misc]
+        yield _name_and_fault(name, lambda mark=mark: check_teacher(mark.parent, thorough=True))  # type: ignore[misc]
     for statistics in sorted({p.parent for p in cache.glob("statistics/*/*.safetensors")}):
         name = f".cache/statistics/{statistics.name}"
-        yield _examined(name, lambda place=statistics: _read_all(place))  # type: ignore[misc]
+        yield _name_and_fault(name, lambda place=statistics: _read_all(place))  # type: ignore[misc]
     for index in sorted(cache.glob("supernets/*/index.json")):
         name = f".cache/supernets/{index.parent.name}"
-        yield _examined(name, lambda index=index: check_weights(index.parent))  # type: ignore[misc]
+        yield _name_and_fault(name, lambda index=index: check_weights(index.parent))  # type: ignore[misc]
 
 
-def _examined(name: str, read: Callable[[], object]) -> tuple[str, str]:
+def _name_and_fault(name: str, read: Callable[[], object]) -> tuple[str, str]:
     try:
         read()
     except SparseSearchError as error:

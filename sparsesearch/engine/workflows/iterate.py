@@ -1,4 +1,4 @@
-"""Pruning in stages: how far each goes, its search and its recovery."""
+"""Pruning in stages: the limits of each stage, its search and its recovery."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from sparsesearch.space import Space
 
 
 def check_stages(launch: Launch, tokens: int) -> None:
-    """Raise InputError SS119 where a stage's model could not be searched again, SS106 without limits, SS118."""
+    """Raise InputError if stages are impossible: SS119 for a model that cannot be searched again, SS106 without limits.
+
+    Args:
+        tokens: training tokens of each stage. Raises as `check_training` does.
+    """
     if not isinstance(launch.source, Checkpoint):
         raise problem(
             "SS119",
-            "stages search model directories, and what a function returns is exported as its state alone.",
+            "stages search model directories, and the model of a function is exported as its state only.",
             fix="Search, recover and search again by hand.",
         )
     kinds = sorted({unit.kind for unit in launch.space.units} - {"sparsity"})
@@ -43,36 +47,36 @@ def check_stages(launch: Launch, tokens: int) -> None:
 
 
 def limits_of_stage(space: Space, stage: int, stages: int) -> list[str]:
-    """Limits of one of several stages, of which each leaves the same share of what the one before left.
+    """Return the limits of one of several stages; each stage keeps the same share of its predecessor's cost.
 
-    The last ones are the space's own.
+    The last stage has the space's own limits.
     """
     if stage == stages:
         return [bound.text for bound in space.bounds]
-    found = []
+    limits = []
     for limit, bound in zip(space.limits, space.bounds, strict=True):
-        whole = space.prunable if limit.cost == "sparsity" else space.dense_costs[bound.cost]
-        left = (bound.maximum / whole) ** (stage / stages)
-        found.append(f"sparsity>={100 * (1 - left):.4f}%" if limit.cost == "sparsity" else f"{limit.cost}<={left:.4%}")
-    return found
+        dense = space.prunable if limit.cost == "sparsity" else space.dense_costs[bound.cost]
+        kept = (bound.maximum / dense) ** (stage / stages)
+        limits.append(f"sparsity>={100 * (1 - kept):.4f}%" if limit.cost == "sparsity" else f"{limit.cost}<={kept:.4%}")
+    return limits
 
 
 def changes_of_stage(first: Launch, model: str, stage: int, stages: int) -> dict[str, Any]:
-    """What of the recipe is another in a stage.
+    """Return the keys of the recipe that change in a stage.
 
     Args:
-        first: of the recipe as it is.
-        model: that the stage begins with; later ones are taught by the first.
+        first: launch of the unchanged recipe.
+        model: model that the stage starts from; from the second stage on, the first model is the teacher.
     """
-    own = {"model.id": model, "limits": limits_of_stage(first.space, stage, stages)}
+    changes = {"model.id": model, "limits": limits_of_stage(first.space, stage, stages)}
     config = first.config.model
-    return own | ({"model.teacher": config.teacher or config.id} if stage > 1 else {})
+    return changes | ({"model.teacher": config.teacher or config.id} if stage > 1 else {})
 
 
 def searched_stage(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
-    """The search of a stage: made, gone on with, or read.
+    """Start, resume or read the search of a stage; returns its results.
 
-    Raises InputError SS602 where one of other options is there, SS129 where that names other code.
+    Raises InputError SS602 if the run has other options, SS129 if it names other code.
     """
     if not (path / "run.yaml").exists():
         return controller.start(launch, path, reporter)

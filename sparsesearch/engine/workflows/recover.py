@@ -37,7 +37,7 @@ from sparsesearch.training.trainer import RETRAIN, round_to_storage, weights_pat
 
 # Parts of a recipe that its recovery may change.
 CHANGEABLE = ("training", "data.training")
-# Beside the models of a front: how they were trained.
+# File beside the models of a front, with the options of their training.
 MANIFEST = "recovery.json"
 
 
@@ -46,9 +46,9 @@ class Recovery:
     """A reopened run whose candidates are to be trained.
 
     Attributes:
-        fingerprint: all that the trained weights depend on, but for the candidate and the seed of its copy.
-        tokens: of training, for each copy.
-        copies: of each candidate, with seeds of their own, averaged greedily.
+        fingerprint: everything that the trained weights depend on, except the candidate and the seed of its copy.
+        tokens: training tokens of each copy.
+        copies: number of copies of each candidate, with different seeds, averaged greedily.
     """
 
     reopened: ReopenedRun
@@ -62,11 +62,11 @@ class Recovered:
     """A candidate after training.
 
     Attributes:
-        candidate: as it was, with the quality it had.
-        quality: after training, on the same data.
-        weights: safetensors file of its weights.
-        tokens: of training, all copies together.
-        copies: how many went into the soup.
+        candidate: the candidate before training.
+        quality: quality after training, on the same data.
+        weights: safetensors file of the trained weights.
+        tokens: training tokens, all copies together.
+        copies: number of copies in the soup.
     """
 
     candidate: Evaluation
@@ -77,12 +77,12 @@ class Recovered:
 
     @property
     def after(self) -> Evaluation:
-        """The candidate as it is now."""
+        """The candidate with its quality and tokens after training."""
         return replace(self.candidate, quality=self.quality, trained=self.candidate.trained + self.tokens)
 
 
 def training_data(results: RunResults, source: str, tokens: int) -> dict[str, Any]:
-    """Return `data.training` of a run with another source: as many samples as are trained on, or all there are."""
+    """Return `data.training` of a run with another source: enough samples for `tokens`, or all if there are fewer."""
     data = load_config(results.run.config).data
     options = data.training or data.calibration
     count = math.ceil(tokens / results.info["length"])
@@ -102,8 +102,8 @@ def prepare_recovery(
     if others := _changed_parts(before, config):
         raise problem(
             "SS602",
-            f"{run.path}: {', '.join(others)} would change, and with it what was searched.",
-            fix="Change training, data.training and executor alone.",
+            f"{run.path}: {', '.join(others)} would change, and with it the network or space.",
+            fix="Change only training, data.training and executor.",
         )
     if copies > 1 and config.training.method == "compensate":
         raise problem(
@@ -139,7 +139,7 @@ def _changed_parts(before: RunConfig, after: RunConfig) -> list[str]:
         if section == "data":
             names += [f"data.{key}" for key in value if value[key] != new["data"][key]]
         elif section == "executor":
-            # Of an executor, threads and device decide the last bits of every number.
+            # Threads and device of an executor decide the last bits of every number.
             numerics = ("threads", "device")
             names += [
                 f"executor.{key}" for key in numerics if getattr(before.executor, key) != getattr(after.executor, key)
@@ -150,9 +150,9 @@ def _changed_parts(before: RunConfig, after: RunConfig) -> list[str]:
 
 
 def write_recovery_manifest(out: Path, recovery: Recovery, form: str) -> None:
-    """Note in a directory how the models in it are trained; models of an earlier call with equal options may be there.
+    """Write the options of training beside the models; models of an earlier call with equal options may exist.
 
-    Raises InputError SS500 if something else is there, or models that were trained otherwise.
+    Raises InputError SS500 if the directory holds other files, or models that were trained with other options.
     """
     manifest = {
         "fingerprint": recovery.fingerprint,
@@ -170,7 +170,7 @@ def write_recovery_manifest(out: Path, recovery: Recovery, form: str) -> None:
 
 
 def recover(recovery: Recovery, candidates: Sequence[Evaluation], reporter: Reporter) -> list[Recovered]:
-    """Train candidates, all on the same data; finished trainings are read, candidates that diverge are left out.
+    """Train candidates, all on the same data; finished trainings are read, and candidates that diverge are left out.
 
     Raises SparseSearchError SS408 if training of all diverged.
     """
@@ -185,7 +185,7 @@ def recover(recovery: Recovery, candidates: Sequence[Evaluation], reporter: Repo
         results = [_recovered(job, e, ts, recovery.tokens) for e, ts in zip(candidates, trials, strict=True)]
     for candidate, result in zip(candidates, results, strict=True):
         if result is None:
-            reporter.message(f"SS408 training of {candidate.genome.id} diverged: it is left out.")
+            reporter.message(f"SS408 training of {candidate.genome.id} diverged; it is left out.")
     recovered = [result for result in results if result is not None]
     if not recovered:
         raise problem("SS408", "training of all candidates diverged.", fix="Lower training.learning_rate.")
@@ -196,7 +196,7 @@ def _recovered(job: Job, candidate: Evaluation, trials: Sequence[Trial], tokens:
     """Return the candidate from its trained copies; None if all diverged."""
     quality = job.launch.config.objectives[0]
     results = {trial.directory: trial.result(tokens) for trial in trials}
-    trained = {place: result for place, result in results.items() if isinstance(result, Trained)}
+    trained = {directory: result for directory, result in results.items() if isinstance(result, Trained)}
     if not trained:
         return None
     spent = sum(result.trained for result in results.values() if result is not None)
@@ -204,14 +204,14 @@ def _recovered(job: Job, candidate: Evaluation, trials: Sequence[Trial], tokens:
     if not others:
         final = quality_of(np.array(result.losses), quality)
         return Recovered(candidate, final, weights_path(first, tokens), spent)
-    paths = [weights_path(place, tokens) for place in trained]
+    paths = [weights_path(directory, tokens) for directory in trained]
     path = first / f"soup-{len(trials)}.safetensors"
     final, copies = _make_soup(job.setup, candidate, paths, path)
     return Recovered(candidate, final, path, spent, copies)
 
 
 def _make_soup(setup: WorkerSetup, candidate: Evaluation, weights: Sequence[Path], out: Path) -> tuple[float, int]:
-    """Average copies greedily and write the result; returns its quality and how many copies went into it."""
+    """Average copies greedily and write the result; returns its quality and the number of copies in it."""
     executor, quality = LocalExecutor(setup), setup.config.objectives[0]
 
     def judge(state: dict[str, Any]) -> float:

@@ -95,9 +95,9 @@ class EvolutionSearcher(Searcher):
             if self.options.generations is not None and len(self.parents) > self.options.generations:
                 return []
             options = self.options
-            count = self.made(options.offspring)
+            count = self.children_to_generate(options.offspring)
             children = [switch(self.space, self.parents[-1], rng, options.max_switches) for _ in range(count)]
-            self._candidates = self.screened(children, (), rng)
+            self._candidates = self.screen_children(children, (), rng)
             self._draw = index
         if (self.options.race or self._stage == len(tokens) - 1) and self.parents[-1] not in self._candidates:
             self._candidates.append(self.parents[-1])

@@ -129,7 +129,7 @@ class NSGA2Searcher(Searcher):
 
     def _offspring(self, rng: np.random.Generator) -> list[Proposal]:
         children = self._new_children()
-        asked = {genome: children[genome] for genome in self.screened(list(children), self.objectives[1:], rng)}
+        asked = {genome: children[genome] for genome in self.screen_children(list(children), self.objectives[1:], rng)}
         self._await(asked, looks=0)
         tokens, origins = self._rungs()[0], self.mutation.origins
         parents = [origins[genome].parents if genome in origins else () for genome in asked]
@@ -161,7 +161,7 @@ class NSGA2Searcher(Searcher):
         """Return the algorithm, whose first population holds the seeds."""
         algorithm = self._make(
             pop_size=max(self.options.population, len(self.seeds)),
-            n_offsprings=self.made(self.options.offspring),
+            n_offsprings=self.children_to_generate(self.options.offspring),
             sampling=SpaceSampling(self.space, self.seeds),
             crossover=self.crossover,
             mutation=self.mutation,
