@@ -1,1 +1,1 @@
-"""The controller of a search, and what it does in order."""
+"""The controller of a search, its launch, workers and phases, and the workflows around it."""

@@ -176,7 +176,7 @@ def write_launch(launch: Launch, run: RunDirectory, kind: str = SEARCH) -> None:
     if launch.latency is not None:
         run.write(run.latency, launch.latency.to_json())
     run.write(run.info, _info(launch) | {"kind": kind})
-    # Last, since its presence is what makes the directory a run.
+    # Last, since its presence makes the directory a run.
     run.write_config(dump_config(with_absolute_paths(launch.config)))
 
 

@@ -53,7 +53,7 @@ def reopen(results: RunResults, access: Access = UNTRUSTED, training: RunConfig 
     roles = [path.name for path in sorted(run.data.iterdir()) if getattr(config.data, path.name, None) is not None]
     samples: dict[str, Samples] = {role: run.samples(role) for role in roles}
     calibration = samples["calibration"] if source.task.name == "module" else None
-    network, known = describe_network(config, source, calibration, repeatable=False)
+    network, outputs = describe_network(config, source, calibration, repeatable=False)
     launch = Launch(
         config=config,
         source=source,
@@ -65,7 +65,7 @@ def reopen(results: RunResults, access: Access = UNTRUSTED, training: RunConfig 
         quality=access.quality,
         teacher=open_teacher(config.model, network),
         supernet=results.info["fingerprint"].get("supernet", ""),
-        known=known,
+        known=outputs,
     )
     if launch.weights != results.info["fingerprint"]["weights"]:
         raise problem("SS602", f"{run.path}: the model is not the one that was searched.", fix="Give the same one.")

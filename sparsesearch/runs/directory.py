@@ -180,7 +180,7 @@ class RunDirectory:
         write_text(self.front, json.dumps(data, indent=1))
 
     def write_config(self, text: str) -> None:
-        """Write `run.yaml` with a checksum in its first line; its presence is what makes the directory a run."""
+        """Write `run.yaml` with a checksum in its first line; its presence makes the directory a run."""
         write_text(self.config, f"{_CHECKSUM_LINE}{_text_hash(text)}\n{text}")
 
     def check_config(self) -> None:

@@ -144,7 +144,7 @@ MISTAKES: list[tuple[dict[str, Any], list[str], int, str, str]] = [
     ({}, ["--executor", "slurm"], 2, "SS101", "executor.kind"),
     ({}, ["--evals", "0"], 2, "SS101", "option search.evals"),
     ({}, ["--seed", "-1"], 2, "SS101", "option search.seed"),
-    ({}, ["--name", "../escaped"], 2, "SS126", "is no name for a run"),
+    ({}, ["--name", "../escaped"], 2, "SS126", "must be one directory name"),
     ({"units": [{"kind": "ffn_width", "align": 1000}]}, [], 2, "SS104", "leaves no level below"),
     ({}, ["--executor", "ray", "--workers", "999", "--dry-run"], 3, "SS301", "Nothing was started"),
     ({}, ["--set", "executor.gpus_per_worker=1"], 3, "SS301", "Nothing was started"),

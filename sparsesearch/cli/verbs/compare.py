@@ -23,7 +23,7 @@ def compare(
     sizes: Annotated[
         str,
         typer.Option(
-            help="Shares of the first cost at which qualities are compared, such as 80%,60% (default: the limits)."
+            help="Shares of the first cost to compare at, such as 80%,60% (default: the limits, or 80%,60%,40%)."
         ),
     ] = "",
     model: Annotated[

@@ -1,4 +1,4 @@
-"""`sparsesearch status`: what a run is doing, or how it ended."""
+"""`sparsesearch status`: the progress of a run, or how it ended."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def prepare(
     check_quality(config, source.task, inputs.quality)
     # A module is traced with a sample of its data, so its samples are read first.
     samples = read_samples(config, source, None, inputs.data, saved) if source.task.name == "module" else None
-    network, known = describe_network(config, source, None if samples is None else samples["calibration"])
+    network, outputs = describe_network(config, source, None if samples is None else samples["calibration"])
     check_values(config, network)
     check_propagation(config, network)
     space = build_space(config, network, source.storage.itemsize, coarse_levels(config, source.weights_hash))
@@ -117,7 +117,7 @@ def prepare(
         quality=inputs.quality,
         teacher=open_teacher(config.model, network),
         latency=latency,
-        known=known,
+        known=outputs,
     )
     if config.supernet.is_elastic:
         launch = _with_supernet(launch, saved)

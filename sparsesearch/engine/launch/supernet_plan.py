@@ -238,5 +238,5 @@ def check_weights(directory: Path) -> None:
     index, path = read_index(directory), weights_of(directory)
     if index is None or not path.exists() or file_hash(path) != index["sha256"]:
         raise DamagedFile(
-            path, "it is missing or not what was written", f"Delete {directory} to train it again.", "SS306"
+            path, "it is missing or not as it was written", f"Delete {directory} to train it again.", "SS306"
         )

@@ -72,8 +72,8 @@ def choose(
     all_samples[role] = samples = _read_pool(data.model_copy(update={"sequences": pool, "fewer": False}), source, role)
     if not config.data.allow_shared:
         check_disjoint(all_samples)
-    network, known = describe_network(config, source, all_samples["calibration"] if description is None else None)
-    weights = identity(source, known)
+    network, outputs = describe_network(config, source, all_samples["calibration"] if description is None else None)
+    weights = identity(source, outputs)
     if by in NEED_LOSS and not network.distribution:
         raise problem(
             "SS209", f"--by {by} needs a loss, and the network's outputs are no distribution.", fix="Use --by random."
