@@ -8,10 +8,9 @@ run.export(best, "smaller-model")
 model = ss.load("smaller-model")
 """
 
-from sparsesearch.api.experiments import audit, compare, iterate
+from sparsesearch.api.experiments import audit, compare, iterate, report_runs
 from sparsesearch.api.front import Front
 from sparsesearch.api.models import choose_samples, evaluate, measure_latency
-from sparsesearch.api.reports import report_runs
 from sparsesearch.api.run import Run
 from sparsesearch.api.searches import plan, search
 

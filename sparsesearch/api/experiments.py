@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsesearch.api.paths import usable_path
 from sparsesearch.config import RunConfig, SearchConfig, load_config
 from sparsesearch.engine.launch.access import TRUSTED
+from sparsesearch.errors import problem
 from sparsesearch.files import write_text
 from sparsesearch.process_state import no_progress_bars
 from sparsesearch.runs.directory import check_vacant
@@ -165,3 +167,25 @@ def iterate(
             reports.append(report | {"stage": stage})
             current = str(directory.resolve())
     return reports
+
+
+def report_runs(
+    runs: Sequence[Run], out: str | Path | None = None, offline: bool = False, figures: bool = False
+) -> list[Path]:
+    """Write one page that compares the fronts of runs; returns the paths.
+
+    Args:
+        out: file of the page; `comparison.html` of the first run if None.
+        offline, figures: as for `Run.report`.
+
+    Raises InputError SS126 if the directory of `out` does not exist.
+    """
+    from sparsesearch.report.pages.png import write_runs_figures
+    from sparsesearch.report.pages.runs_page import write_runs_page
+
+    page = runs[0].path / "comparison.html" if out is None else Path(out)
+    if not usable_path(page, "--out").parent.is_dir():
+        raise problem("SS126", f"--out {page}: directory {page.parent} does not exist.", fix="Make it first.")
+    results = [run.results for run in runs]
+    paths = [write_runs_page(results, page, offline)]
+    return paths + (write_runs_figures(results, page.parent / "figures") if figures else [])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparsesearch.api.searches import usable_path
-from sparsesearch.errors import problem
+from sparsesearch.process_state import no_progress_bars
+from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 
-if TYPE_CHECKING:
-    from sparsesearch.api.run import Run
+if TYPE_CHECKING:  # torch comes with it
+    from sparsesearch.engine.reopen import ReopenedRun
 
 
 def write_all(results: RunResults, offline: bool, figures: bool, journal: bool) -> list[Path]:
@@ -30,23 +30,21 @@ def write_all(results: RunResults, offline: bool, figures: bool, journal: bool) 
     return paths
 
 
-def report_runs(
-    runs: Sequence[Run], out: str | Path | None = None, offline: bool = False, figures: bool = False
-) -> list[Path]:
-    """Write one page that compares the fronts of runs; returns the paths.
+def finish(results: RunResults, open_run: Callable[[], ReopenedRun], reporter: Reporter) -> None:
+    """Time the finalists if the run has a latency table of this machine, and write the report and its pictures.
 
     Args:
-        out: file of the page; `comparison.html` of the first run if None.
-        offline, figures: as for `Run.report`.
+        open_run: opens the run to make its candidates again, if that is needed.
 
-    Raises InputError SS126 if the directory of `out` does not exist.
+    Raises InfeasibleError SS406 if no candidate respects every limit.
     """
-    from sparsesearch.report.pages.png import write_runs_figures
-    from sparsesearch.report.pages.runs_page import write_runs_page
+    from sparsesearch.export.measuring.finalists import is_measurable_here, measure_finalists
+    from sparsesearch.report.pages.png import write_png
+    from sparsesearch.report.pages.run_page import write_report
 
-    page = runs[0].path / "comparison.html" if out is None else Path(out)
-    if not usable_path(page, "--out").parent.is_dir():
-        raise problem("SS126", f"--out {page}: directory {page.parent} does not exist.", fix="Make it first.")
-    results = [run.results for run in runs]
-    paths = [write_runs_page(results, page, offline)]
-    return paths + (write_runs_figures(results, page.parent / "figures") if figures else [])
+    if is_measurable_here(results):
+        with no_progress_bars():
+            measure_finalists(open_run(), reporter)
+    write_report(results)
+    write_png(results)
+    results.require_front()

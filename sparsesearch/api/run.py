@@ -124,13 +124,15 @@ class Run:
 
         Raises InfeasibleError SS406 if no candidate respects every limit.
         """
-        from sparsesearch.api.searches import finish
+        from sparsesearch.api.reports import finish
         from sparsesearch.engine import controller
 
         budget = {} if evals is None else {"search.evals": evals}
         reporter = Reporter(quiet)
         results = controller.resume(self.path, budget | (changes or {}), reporter, self.access)
-        return finish(Run(results, self.access), reporter)
+        run = Run(results, self.access)
+        finish(run.results, lambda: run.reopened, reporter)
+        return run
 
     def refine(
         self, name: str | None = None, rounds: int = 1, changes: dict[str, Any] | None = None, quiet: bool = False
@@ -143,7 +145,7 @@ class Run:
             changes: other keys of the recipe to set.
             quiet: show no progress on stderr.
         """
-        from sparsesearch.api.searches import finish
+        from sparsesearch.api.reports import finish
         from sparsesearch.engine.workflows.iterate import searched_stage
 
         reporter, coarse = Reporter(quiet), self
@@ -151,7 +153,8 @@ class Run:
             launch = coarse.refinement(changes)
             results = searched_stage(launch, self.refined_path(name, number), reporter)
             coarse = Run(results, self.access)
-        return finish(coarse, reporter)
+        finish(coarse.results, lambda: coarse.reopened, reporter)
+        return coarse
 
     def refinement(self, changes: dict[str, Any] | None = None) -> Launch:
         """Return the launch of a refinement, with all checks of a search."""
@@ -161,7 +164,7 @@ class Run:
 
     def refined_path(self, name: str | None = None, number: int = 1) -> Path:
         """Return the directory of a round of refinement; raises InputError SS126."""
-        from sparsesearch.api.searches import run_path
+        from sparsesearch.api.paths import run_path
 
         name = f"{self.path.name}-fine" if name is None else name
         return run_path(self.path.parent, name if number == 1 else f"{name}-{number}")

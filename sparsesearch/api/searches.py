@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsesearch.api.paths import run_path
+from sparsesearch.api.reports import finish
 from sparsesearch.api.run import Run
 from sparsesearch.config import PYTHON_SOURCE, RunConfig, load_config, override, validate
 from sparsesearch.engine.launch.access import Access
-from sparsesearch.errors import name_problem, printable, problem
-from sparsesearch.process_state import no_progress_bars
+from sparsesearch.errors import problem
 from sparsesearch.runs.progress import Reporter
 
 if TYPE_CHECKING:  # it imports torch
@@ -84,24 +84,8 @@ def run_search(launch: Launch, path: Path, reporter: Reporter) -> Run:
         reporter.message(note)
     module = getattr(launch.source, "module", None)
     access = Access(module, launch.quality, trusted=True)
-    return finish(Run(controller.start(launch, path, reporter), access), reporter)
-
-
-def finish(run: Run, reporter: Reporter) -> Run:
-    """Time the finalists if the run has a latency table of this machine, and write the report and its pictures.
-
-    Raises InfeasibleError SS406 if no candidate respects every limit.
-    """
-    from sparsesearch.export.measuring.finalists import is_measurable_here, measure_finalists
-    from sparsesearch.report.pages.png import write_png
-    from sparsesearch.report.pages.run_page import write_report
-
-    if is_measurable_here(run.results):
-        with no_progress_bars():
-            measure_finalists(run.reopened, reporter)
-    write_report(run.results)
-    write_png(run.results)
-    run.results.require_front()
+    run = Run(controller.start(launch, path, reporter), access)
+    finish(run.results, lambda: run.reopened, reporter)
     return run
 
 
@@ -110,7 +94,9 @@ def rebuild(path: Path, config: RunConfig, quiet: bool = False) -> Run:
     from sparsesearch.engine import controller
 
     reporter = Reporter(quiet)
-    return finish(Run(controller.mend(path, config, reporter), Access(trusted=True)), reporter)
+    run = Run(controller.mend(path, config, reporter), Access(trusted=True))
+    finish(run.results, lambda: run.reopened, reporter)
+    return run
 
 
 def plan(launch: Launch) -> dict[str, Any]:
@@ -129,30 +115,6 @@ def check_dry_run(launch: Launch, path: Path) -> None:
     RunDirectory.check_new(path)
     check_disk(launch, path.parent)
     check_machine(launch.config.executor)
-
-
-def run_path(results: Path, name: str) -> Path:
-    """Return the directory of a run; raises InputError SS126 for a name that no directory in `results` can have."""
-    if name_problem(name) or name != Path(name).name or name.startswith("."):
-        raise problem(
-            "SS126",
-            f"--name {printable(name, 80)!r} must be one directory name that does not start with a dot.",
-            fix="Use letters, digits, - and _.",
-        )
-    return usable_path(results, "--results").resolve() / name
-
-
-def usable_path(path: Path, option: str) -> Path:
-    """Return a path that an option names; raises InputError SS126 if no file can have it."""
-    reason = name_problem(str(path))
-    if not reason:
-        try:
-            path.stat()
-        except OSError as error:  # most paths do not exist yet
-            reason = "links that lead to themselves" if error.errno == errno.ELOOP else ""
-    if reason:
-        raise problem("SS126", f"{option} {printable(str(path), 80)!r}: {reason}.", fix="Give another name.")
-    return path
 
 
 _TEXTS = "For a recipe's model give calibration=, selection= and test=."

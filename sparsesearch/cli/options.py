@@ -50,14 +50,14 @@ def print_json(data: Any) -> None:
 
 def usable(path: Path, option: str) -> Path:
     """Return the path that an option names; raises InputError SS126 if no file can have it."""
-    from sparsesearch.api.searches import usable_path
+    from sparsesearch.api.paths import usable_path
 
     return usable_path(path, option)
 
 
 def run_path(results: Path, name: str) -> Path:
     """Return the directory of a run in `--results`; raises InputError SS126 if no directory can have the name."""
-    from sparsesearch.api.searches import run_path as path_of
+    from sparsesearch.api.paths import run_path as path_of
 
     return path_of(results, name)
 
