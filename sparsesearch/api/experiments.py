@@ -17,6 +17,7 @@ from sparsesearch.runs.directory import check_vacant
 from sparsesearch.runs.progress import Reporter
 
 if TYPE_CHECKING:  # they import torch
+    from sparsesearch.api.run import Run
     from sparsesearch.engine.workflows.audit import Audit
     from sparsesearch.report.comparison import Comparison
 
