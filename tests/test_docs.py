@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import runpy
 import shlex
@@ -22,6 +23,7 @@ from sparsesearch.allocation import ALLOCATIONS
 from sparsesearch.cli import app
 from sparsesearch.config import validate
 from sparsesearch.engine.launch.access import TRUSTED
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError
 from sparsesearch.export import FORMS, export
 from sparsesearch.models import FAMILIES, load_tokenizer
@@ -198,11 +200,10 @@ def test_the_recipe_of_training_has_rungs() -> None:
 @pytest.fixture
 def registries() -> Iterator[None]:
     """As they were, whatever a snippet registers."""
-    kept = [(registry, dict(registry)) for registry in (SEARCHERS, STRUCTURED, UNSTRUCTURED, FAMILIES, PROXIES)]
-    yield
-    for registry, before in kept:
-        registry.clear()  # type: ignore[attr-defined]
-        registry.update(before)  # type: ignore[attr-defined]
+    with contextlib.ExitStack() as stack:
+        for registry in (SEARCHERS, STRUCTURED, UNSTRUCTURED, FAMILIES, PROXIES):
+            stack.enter_context(registry.restored())
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +304,7 @@ def test_the_family_shown_is_pruned_exported_and_reloaded(tmp_path: Path) -> Non
     load_tokenizer(DEMO).save_pretrained(tmp_path / "model")
     units = [*SMALL, {"kind": "drop_attention"}, {"kind": "drop_ffn"}]
     results = run_search(tmp_path / "run", tmp_path / "model", units=units, plugins=[mine])
-    report = export(results, results.pick("smallest"), tmp_path / "out", access=TRUSTED)
+    report = export(open_run(results, TRUSTED), results.pick("smallest"), tmp_path / "out")
     assert report["max_abs_logit_diff"] < 1e-4
 
 

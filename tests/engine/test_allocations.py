@@ -103,7 +103,7 @@ def test_finercut_drops_one_sublayer_after_another(family_dir: Make, tmp_path: P
     [
         ({"search": {"seeds": ["owls"]}}, "SS102", "Did you mean 'owl'"),
         ({"search": {"searcher": "allocation:owls"}}, "SS102", "Did you mean 'allocation:owl'"),
-        ({"units": [{"kind": "drop_ffn"}], "search": {"seeds": ["owl"]}}, "SS111", "units of neither"),
+        ({"units": [{"kind": "drop_ffn"}], "search": {"seeds": ["owl"]}}, "SS111", "units of either"),
         ({"search": {"searcher": "finercut"}}, "SS111", "no units of that kind"),
     ],
 )

@@ -19,7 +19,9 @@ from support import SIZES, kinds_of, launched, run_search
 from torch.nn import functional
 
 import sparsesearch as ss
+from sparsesearch.api import Run
 from sparsesearch.config.units import NEMOTRON_NAS_WIDTH
+from sparsesearch.engine import reopen
 from sparsesearch.engine.launch.access import Access
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
@@ -347,10 +349,10 @@ def test_a_missing_extra_is_one_line_before_any_work(
     from importlib import util
 
     monkeypatch.setattr(util, "find_spec", lambda name: None)
-    monkeypatch.setattr(write, "open_run", None)
+    monkeypatch.setattr(reopen, "open_run", None)
     results, _ = runs("llama")
     with pytest.raises(SparseSearchError, match=r"SS307 form onnx needs .*onnxruntime.*sparsesearch\[onnx\]"):
-        export(open_run(results), results.pick("knee"), tmp_path / "out", "onnx")
+        Run(results).export(results.pick("knee"), tmp_path / "out", "onnx")
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch_export", "uneven", "zeros"])
@@ -531,10 +533,10 @@ def test_who_is_not_logged_in_hears_it_before_any_work(
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr(write, "open_run", None)  # the long work
+    monkeypatch.setattr(reopen, "open_run", None)  # the long work
     results, _ = runs("llama")
     with pytest.raises(InputError, match=words) as caught:
-        export(open_run(results), candidate(results), tmp_path / "out", push_to_hub=repo)
+        Run(results).export(candidate(results), tmp_path / "out", push_to_hub=repo)
     assert (caught.value.code, caught.value.exit_code) == ("SS508", 2)
     assert list(tmp_path.iterdir()) == []
 
