@@ -563,7 +563,7 @@ def test_table_of_comparisons(comparisons: Path) -> None:
 
 def test_table_of_audits(llama: Path, texts: Path, work: Path) -> None:
     recipe = small_recipe(work / "audit.yaml", llama, texts)
-    wanted = ("--samples", 8, "--train", 64, "--proxies", "snip,grad_norm", "--name", "widths")
+    wanted = ("--samples", 8, "--train", 128, "--proxies", "snip,grad_norm", "--name", "widths")
     sparsesearch("audit", recipe, *wanted, "--results", work / "audits")
     head, _, *rows = table_of(script("proxies/table.py", work / "audits" / "widths" / "audit.json"))
     assert head == ["", "audit, at once", "audit, trained"]
@@ -664,6 +664,15 @@ def test_whittle_is_measured(llama: Path, texts: Path, work: Path) -> None:
 
 
 # What is committed
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.arms.json")), ids=lambda path: path.name)
+def test_committed_arms_change_keys_that_recipes_have(path: Path) -> None:
+    recipe = ROOT / "proxies" / "channels.yaml" if path.name.startswith("resnet") else WIDTHS
+    beside = {"recover", "recovery", "pick", "seeded"}
+    for arm in json.loads(path.read_text()).values():
+        load_config(recipe, {key: value for key, value in arm.items() if key not in beside})
+        load_config(recipe, arm.get("recovery", {}))
 
 
 def test_tables_of_committed_results() -> None:
