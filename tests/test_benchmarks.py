@@ -8,7 +8,7 @@ import json
 import math
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +222,24 @@ def test_batch_normalisation_is_measured_in_three_ways(cnn: Path, images: Path) 
 
 @pytest.fixture(scope="module")
 def moe(work: Path, texts: Path) -> Path:
-    sizes = ("--steps", 1, "--batch", 2, "--seeds", 0, "--kept", 5, "--evals", 12, "--sequences", 4, "--windows", 4, "--executor", "local")
+    sizes = (
+        "--steps",
+        1,
+        "--batch",
+        2,
+        "--seeds",
+        0,
+        "--kept",
+        5,
+        "--evals",
+        12,
+        "--sequences",
+        4,
+        "--windows",
+        4,
+        "--executor",
+        "local",
+    )
     script("any_network/moe.py", "--text", texts, "--runs", work / "moe", *sizes)
     return work / "moe" / "moe.jsonl"
 
@@ -412,7 +429,9 @@ def test_magnitude_baselines_keep_as_many_weights(work: Path, main_job: Path, te
     data = ("--training", texts / "training.txt", "--sequences", 4, "--set", '{"learning_rate": 3e-4, "batch": 2}')
     test = ("--test", texts / "wikitext2-test.txt", "--test-sequences", 2, "--out", work / "magnitude.json")
     run = main_job / "sparsity-50-g1-s0"
-    rows = rows_of(work / "magnitude.json", script("recovery/baselines.py", "--run", run, "--tokens", 5120, *data, *test))
+    rows = rows_of(
+        work / "magnitude.json", script("recovery/baselines.py", "--run", run, "--tokens", 5120, *data, *test)
+    )
     assert len(rows) == 3
     assert len({row["weights"] for row in rows}) == 1
     cells = table_of(script("recovery/table.py", work / "magnitude.json"))
@@ -574,7 +593,17 @@ def test_table_of_audits(llama: Path, texts: Path, work: Path) -> None:
 @pytest.mark.usefixtures("quick_exports")
 def test_forms_of_an_export_are_timed(main_job: Path, work: Path) -> None:
     out = work / "forms" / "llama.json"
-    wanted = ("--pick", "max-under:params=60%", "--batch", 2, "--forms", "zeros", "uneven", "nemotron_nas", "torch_export")
+    wanted = (
+        "--pick",
+        "max-under:params=60%",
+        "--batch",
+        2,
+        "--forms",
+        "zeros",
+        "uneven",
+        "nemotron_nas",
+        "torch_export",
+    )
     script("export/forms.py", "--run", main_job / "widths-s0", *wanted, "--out", out)
     rows = {row["form"]: row for row in json.loads(out.read_text())["rows"]}
     assert list(rows) == ["zeros", "uneven", "nemotron_nas", "torch_export"]
@@ -616,15 +645,15 @@ def test_networks_to_time_are_written(llama: Path, work: Path) -> None:
 # peers
 
 
-IMAGE_SIZES = ("--network", "resnet8", "--calibration-images", 24, "--selection-images", 16, "--test-images", 32)
+IMAGE_SIZES = ("--network", "resnet8", "--percents", 60, "--calibration-images", 24, "--test-images", 32)
 
 
 def test_images_of_ours_and_torch_pruning(networks: Path, images: Path, work: Path) -> None:
     places = ("--weights", networks / "resnet8-cifar10.safetensors", "--images", images, *IMAGE_SIZES)
-    search = ("--searcher", "nsga2", "--evals", 4, "--options", '{"tokens": 8}', "--percents", 60)
+    search = ("--searcher", "nsga2", "--evals", 4, "--options", '{"tokens": 8}', "--selection-images", 16)
     ours, theirs = work / "ours-images.json", work / "torch-pruning-images.json"
     script("peers/ours_images.py", *places, *search, "--runs", work / "peers-images", "--out", ours)
-    cuts = ("--percents", 60, "--importances", "l2", "taylor", "--ways", "uniform", "global")
+    cuts = ("--importances", "l2", "taylor", "--ways", "uniform", "global")
     script("peers/torch_pruning_images.py", *places, *cuts, "--out", theirs)
     for path, count in ((ours, 2), (theirs, 4)):
         rows = json.loads(path.read_text())["rows"]
@@ -652,7 +681,10 @@ def test_texts_of_ours_and_torch_pruning(llama: Path, texts: Path, work: Path) -
 
 def test_fastnas_is_measured(networks: Path, images: Path, work: Path) -> None:
     pytest.importorskip("modelopt")
-    pytest.skip("needs ResNet-56's trained weights and hours")
+    places = ("--weights", networks / "resnet8-cifar10.safetensors", "--images", images, *IMAGE_SIZES)
+    wanted = ("--selection", 16, "--calibration", 16, "--work", work / "fastnas", "--out", work / "fastnas.json")
+    script("peers/fastnas.py", *places, *wanted)
+    assert json.loads((work / "fastnas.json").read_text())["rows"]
 
 
 def test_whittle_is_measured(llama: Path, texts: Path, work: Path) -> None:

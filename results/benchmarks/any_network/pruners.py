@@ -2,10 +2,10 @@
 
     python results/benchmarks/any_network/pruners.py any|2:4 --model MODEL_DIR --text TEXT_DIR --runs RUNS_DIR
 
-One level store a pruner, from 65,536 tokens of calib.txt (`--sequences`). A search is `evolution`, 16 children a generation, at
-one sparsity (1,024 tokens each, 8,192 for the best two and their parent), on windows of train.txt. KL to dense on the
-first 16,384 tokens of valid.txt and perplexity on the first 128 windows of wikitext2-test.txt go to
-RUNS_DIR/pruners.jsonl, one line a pruner and sparsity.
+One level store a pruner, from 65,536 tokens of calib.txt (`--sequences`). A search is `evolution`, 16 children a
+generation, at one sparsity (1,024 tokens each, 8,192 for the best two and their parent), on windows of train.txt. KL to
+dense on the first 16,384 tokens of valid.txt (`--windows`) and perplexity on the first 128 windows of
+wikitext2-test.txt go to RUNS_DIR/pruners.jsonl, one line a pruner and sparsity.
 """
 
 from __future__ import annotations

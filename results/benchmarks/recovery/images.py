@@ -26,6 +26,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--counts", type=int, nargs=len(ROLES), default=list(ROLES.values()), help="images of each role")
+    parser.add_argument(
+        "--counts", type=int, nargs=len(ROLES), default=list(ROLES.values()), help="images of each role"
+    )
     args = parser.parse_args()
     main(args.source, args.out, args.counts)

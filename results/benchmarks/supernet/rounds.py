@@ -87,7 +87,16 @@ def main() -> None:
         results: RunResults | None = None
         for number in range(1, args.rounds + 1):
             results = search(f"{propagate}-{number}", 8, propagate, args.tokens, results)
-            note(row(results, args.test, args.test_sequences, errors=propagate, search=f"round {number}", tokens=number * args.tokens))
+            note(
+                row(
+                    results,
+                    args.test,
+                    args.test_sequences,
+                    errors=propagate,
+                    search=f"round {number}",
+                    tokens=number * args.tokens,
+                )
+            )
     whole = search("control", 2 ** (2 + args.rounds), "dense", args.rounds * args.tokens, None)
     told = {"errors": "dense", "search": "at once", "tokens": args.rounds * args.tokens}
     note(row(whole, args.test, args.test_sequences, **told))

@@ -18,7 +18,6 @@ import torch
 import sparsesearch as ss
 from sparsesearch.runs.cache import USAGE
 
-
 WAYS = ["block_local=1", "block_local=2", "sandwich=1"]
 
 
