@@ -582,7 +582,7 @@ def test_table_of_comparisons(comparisons: Path) -> None:
 
 def test_table_of_audits(llama: Path, texts: Path, work: Path) -> None:
     recipe = small_recipe(work / "audit.yaml", llama, texts)
-    wanted = ("--samples", 8, "--train", 64, "--proxies", "snip,grad_norm", "--name", "widths")
+    wanted = ("--samples", 8, "--train", 128, "--proxies", "snip,grad_norm", "--name", "widths")
     sparsesearch("audit", recipe, *wanted, "--results", work / "audits")
     head, _, *rows = table_of(script("proxies/table.py", work / "audits" / "widths" / "audit.json"))
     assert head == ["", "audit, at once", "audit, trained"]
@@ -645,15 +645,15 @@ def test_networks_to_time_are_written(llama: Path, work: Path) -> None:
 # peers
 
 
-IMAGE_SIZES = ("--network", "resnet8", "--calibration-images", 24, "--selection-images", 16, "--test-images", 32)
+IMAGE_SIZES = ("--network", "resnet8", "--percents", 60, "--calibration-images", 24, "--test-images", 32)
 
 
 def test_images_of_ours_and_torch_pruning(networks: Path, images: Path, work: Path) -> None:
     places = ("--weights", networks / "resnet8-cifar10.safetensors", "--images", images, *IMAGE_SIZES)
-    search = ("--searcher", "nsga2", "--evals", 4, "--options", '{"tokens": 8}', "--percents", 60)
+    search = ("--searcher", "nsga2", "--evals", 4, "--options", '{"tokens": 8}', "--selection-images", 16)
     ours, theirs = work / "ours-images.json", work / "torch-pruning-images.json"
     script("peers/ours_images.py", *places, *search, "--runs", work / "peers-images", "--out", ours)
-    cuts = ("--percents", 60, "--importances", "l2", "taylor", "--ways", "uniform", "global")
+    cuts = ("--importances", "l2", "taylor", "--ways", "uniform", "global")
     script("peers/torch_pruning_images.py", *places, *cuts, "--out", theirs)
     for path, count in ((ours, 2), (theirs, 4)):
         rows = json.loads(path.read_text())["rows"]
@@ -681,7 +681,10 @@ def test_texts_of_ours_and_torch_pruning(llama: Path, texts: Path, work: Path) -
 
 def test_fastnas_is_measured(networks: Path, images: Path, work: Path) -> None:
     pytest.importorskip("modelopt")
-    pytest.skip("needs ResNet-56's trained weights and hours")
+    places = ("--weights", networks / "resnet8-cifar10.safetensors", "--images", images, *IMAGE_SIZES)
+    wanted = ("--selection", 16, "--calibration", 16, "--work", work / "fastnas", "--out", work / "fastnas.json")
+    script("peers/fastnas.py", *places, *wanted)
+    assert json.loads((work / "fastnas.json").read_text())["rows"]
 
 
 def test_whittle_is_measured(llama: Path, texts: Path, work: Path) -> None:
@@ -693,6 +696,15 @@ def test_whittle_is_measured(llama: Path, texts: Path, work: Path) -> None:
 
 
 # What is committed
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.arms.json")), ids=lambda path: path.name)
+def test_committed_arms_change_keys_that_recipes_have(path: Path) -> None:
+    recipe = ROOT / "proxies" / "channels.yaml" if path.name.startswith("resnet") else WIDTHS
+    beside = {"recover", "recovery", "pick", "seeded"}
+    for arm in json.loads(path.read_text()).values():
+        load_config(recipe, {key: value for key, value in arm.items() if key not in beside})
+        load_config(recipe, arm.get("recovery", {}))
 
 
 def test_tables_of_committed_results() -> None:

@@ -18,7 +18,7 @@ import modelopt.torch.opt as mto
 import modelopt.torch.prune as mtp
 import torch
 from torch import nn
-from yardstick import Norms, accuracy, dense_resnet, images, macs, pixels, write
+from yardstick import Norms, accuracy, add_image_options, dense_resnet, images, macs, pixels, write
 
 # Its defaults cut in steps of 32 channels, which leaves these layers whole: widths in eighths, as even numbers.
 CHANNELS = {"channels_ratio": tuple(i / 8 for i in range(2, 9)), "kernel_size": (), "channel_divisor": 2}
@@ -52,17 +52,19 @@ def main() -> None:
     parser.add_argument("--score", choices=["accuracy", "kl"], default="accuracy")
     parser.add_argument("--selection", type=int, default=256, help="images a candidate")
     parser.add_argument("--calibration", type=int, default=128, help="images for batch normalisation")
+    add_image_options(parser, "calibration", "test")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     args.work.mkdir(parents=True, exist_ok=True)
-    dense, calibration = dense_resnet(args.weights), images(args.images, "calibration")
-    norms, test, whole, rows = Norms(dense, calibration), images(args.images, "test"), macs(dense), []
+    dense = dense_resnet(args.weights, args.network)
+    norms = Norms(dense, images(args.images, "calibration", args.calibration_images))
+    test, whole, rows = images(args.images, "test", args.test_images), macs(dense), []
     score = Score(args.score, dense, images(args.images, "selection", args.selection))
     loader = [(x,) for x in pixels(images(args.images, "calibration", args.calibration)).split(64)]
-    for percent in (75, 60, 50):
+    for percent in args.percents:
         network, _ = mtp.prune(
-            dense_resnet(args.weights),
+            dense_resnet(args.weights, args.network),
             mode=[("fastnas", {"nn.Conv2d": {"*": CHANNELS}, "nn.BatchNorm2d": {"*": {}}, "nn.Linear": {"*": {}}})],
             constraints={"flops": f"{percent}%"},
             dummy_input=torch.zeros(1, 3, 32, 32),

@@ -57,8 +57,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evals", type=int, default=110)
     parser.add_argument("--options", type=json.loads, default={"tokens": 256, "probes": 2, "probe_tokens": 128})
-    parser.add_argument("--percents", type=int, nargs="+", default=[75, 60, 50], help="limits, of the MACs")
-    add_image_options(parser)
+    add_image_options(parser, "calibration", "selection", "test")
     args = parser.parse_args()
     for name in ("weights", "images", "runs", "out"):
         setattr(args, name, getattr(args, name).resolve())

@@ -24,18 +24,25 @@ UNITS = {"all": [FFN, {"kind": "kv_groups"}], "ffn": [FFN]}
 
 
 def recipe(args: argparse.Namespace, limits: list[str]) -> dict[str, Any]:
-    data = {"length": WINDOW}
+    data = {
+        role: {"source": str(args.text / name), "length": WINDOW, "sequences": getattr(args, role)}
+        for role, name in (("calibration", "calib.txt"), ("selection", "train.txt"))
+    }
     return {
         "model": {"id": str(args.model)},
         "units": UNITS[args.units],
         "pruners": {"width": args.pruner},
         "limits": limits,
         "objectives": ["kl", "params"],
+<<<<<<< HEAD
         "data": {
             "calibration": data
             | {"source": str(args.text / "calib.txt"), "sequences": args.calibration, "take": "first"},
             "selection": data | {"source": str(args.text / "train.txt"), "sequences": args.selection},
         },
+=======
+        "data": {"calibration": data["calibration"] | {"take": "first"}, "selection": data["selection"]},
+>>>>>>> h-bench
         "search": {"searcher": args.searcher, "seed": args.seed, "tokens": args.tokens, "final": 2},
         "executor": {"kind": "local"},
     }

@@ -38,11 +38,12 @@ WINDOW = 256
 WINDOWS = {"kl": 64, "perplexity": 128}
 
 
-def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """Add the network and the numbers of images; the defaults are those of the tables."""
+def add_image_options(parser: argparse.ArgumentParser, *roles: str) -> None:
+    """Add the network, the limits and the numbers of images; the defaults are those of the tables."""
     parser.add_argument("--network", default="resnet56", help="function of ../any_network/resnet_cifar.py")
-    for role, count in IMAGES.items():
-        parser.add_argument(f"--{role}-images", type=int, default=count)
+    parser.add_argument("--percents", type=int, nargs="+", default=[75, 60, 50], help="limits, of the MACs")
+    for role in roles:
+        parser.add_argument(f"--{role}-images", type=int, default=IMAGES[role])
 
 
 def dense_resnet(weights: Path, name: str = "resnet56") -> nn.Module:

@@ -14,11 +14,13 @@ from typing import Any
 
 
 def cell(found: dict[str, Any], name: str) -> str:
-    """Tau and its interval, as .52 (.37-.66); a dash where the proxy cannot score that network."""
+    """Return tau and its interval, if any, as .52 (.37 to .66); a dash if the proxy cannot score that network."""
     if found.get(name) is None:
         return "-"
-    shown = [f"{x:.2f}".replace("0.", ".", 1) for x in (found[name], *found[f"{name}_range"])]
-    return f"{shown[0]} ({shown[1]} to {shown[2]})"
+    tau, *limits = (
+        "-" if x is None else f"{x:.2f}".replace("0.", ".", 1) for x in (found[name], *found[f"{name}_range"])
+    )
+    return tau if "-" in limits else f"{tau} ({limits[0]} to {limits[1]})"
 
 
 def main(paths: list[Path]) -> None:
