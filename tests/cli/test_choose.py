@@ -100,7 +100,7 @@ def test_groups_get_what_they_lost() -> None:
         (["--role", "selection"], "SS101", "Allowed: calibration, training"),
         (["--take", "best"], "SS101", "Allowed: hardest"),
         (["--pool", 6], "SS204", "leaves no choice"),
-        (["--by", "capability"], "SS101", "go together"),
+        (["--by", "capability"], "SS101", "need each other"),
         (["--pool", 10**7], "SS204", "Give a smaller --pool"),
     ],
 )

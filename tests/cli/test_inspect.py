@@ -126,7 +126,7 @@ def test_dashboard_serves_the_mirror(
 
 def test_show_of_many_units(run: Any, small_run: RunResults, monkeypatch: pytest.MonkeyPatch) -> None:
     path = small_run.run.path
-    monkeypatch.setattr("sparsesearch.cli.verbs.show.LISTED", 0)
+    monkeypatch.setattr("sparsesearch.cli.verbs.show.MAX_LISTED_UNITS", 0)
     assert "what each block keeps" in run("show", path).out
     assert "layers.0.mlp.ffn_width" in run("show", path, "--units").out
 
