@@ -174,7 +174,7 @@ def test_the_whole_front(searched: RunResults, tmp_path: Path) -> None:
     [
         (["--tokens", 3], "SS118", "less than one step"),
         (["--method", "lora"], "SS117", "would fill pruned weights"),
-        (["--set", "batch=1"], "SS602", "numerics.batch would change"),
+        (["--set", "batch=1"], "SS602", "batch would change"),
         (["--training", "nothing.txt"], "SS204", "cannot read nothing.txt"),
         (["--method", "loar"], "SS101", "training.method"),
         (["--method", "compensate"], "SS117", "neither biases nor batch statistics"),

@@ -34,15 +34,7 @@ def recipe(args: argparse.Namespace, limits: list[str]) -> dict[str, Any]:
         "pruners": {"width": args.pruner},
         "limits": limits,
         "objectives": ["kl", "params"],
-<<<<<<< HEAD
-        "data": {
-            "calibration": data
-            | {"source": str(args.text / "calib.txt"), "sequences": args.calibration, "take": "first"},
-            "selection": data | {"source": str(args.text / "train.txt"), "sequences": args.selection},
-        },
-=======
         "data": {"calibration": data["calibration"] | {"take": "first"}, "selection": data["selection"]},
->>>>>>> h-bench
         "search": {"searcher": args.searcher, "seed": args.seed, "tokens": args.tokens, "final": 2},
         "executor": {"kind": "local"},
     }

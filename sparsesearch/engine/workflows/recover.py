@@ -15,7 +15,7 @@ from sparsesearch.config import RunConfig, load_config
 from sparsesearch.data import samples_of
 from sparsesearch.engine.job import Job, open_job
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
-from sparsesearch.engine.launch.checks import check_quality, check_training
+from sparsesearch.engine.launch.checks import check_disjoint, check_quality, check_training
 from sparsesearch.engine.phases.stores import check_teacher
 from sparsesearch.engine.phases.trials import train_all
 from sparsesearch.engine.reopen import ReopenedRun, open_run
@@ -36,7 +36,7 @@ from sparsesearch.training import greedy_soup
 from sparsesearch.training.trainer import RETRAIN, round_to_storage, weights_path
 
 # Parts of a recipe that its recovery may change.
-CHANGEABLE = ("training", "data.training")
+CHANGEABLE = ("training", "data.training", "data.allow_shared")
 # File beside the models of a front, with the options of their training.
 MANIFEST = "recovery.json"
 
@@ -116,6 +116,8 @@ def prepare_recovery(
     if config.data.training is not None and config.data.training != before.data.training:
         samples = samples_of(config.data.training, launch.source.task, launch.source.directory, "training")
         launch = replace(launch, samples={**launch.samples, "training": samples})
+        if not config.data.allow_shared:
+            check_disjoint(launch.samples)
         reopened = replace(reopened, launch=launch)
     check_quality(config, launch.source.task, access.quality)
     check_training(config, launch.network, launch.space, launch.samples, tokens)
