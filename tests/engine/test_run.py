@@ -416,7 +416,11 @@ def test_shared_windows_are_refused_unless_asked_for(family_dir: Make) -> None:
         ({"pruners": {"sparsity": "sparsgpt"}}, "SS102", "Did you mean 'sparsegpt'"),
         ({"pruners": {"width": "magnitud"}}, "SS102", "pruners.width 'magnitud': unknown pruner of elements"),
         ({"search": {"searcher": "evopres"}}, "SS102", "Did you mean 'evopress'"),
-        ({"search": {"searcher": "evopress", "asynchronous": True}, "limits": ["params<=90%"]}, "SS114", "whole gen"),
+        (
+            {"search": {"searcher": "evopress", "asynchronous": True}, "limits": ["params<=90%"]},
+            "SS114",
+            "complete gen",
+        ),
         (
             {"search": {"searcher": "nsga2", "tokens": 15}},
             "SS115",

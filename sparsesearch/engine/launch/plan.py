@@ -53,7 +53,7 @@ def outputs_json(launch: Launch) -> dict[str, Any]:
 
 
 def _calibration_bytes(launch: Launch) -> int:
-    """Disk of second moments, gradients, hidden states between blocks (all float32), and of the teacher cache."""
+    """Return the bytes on disk of second moments, gradients and hidden states (float32), and of the teacher cache."""
     moments = {m.reads: m.groups * m.columns**2 for m in launch.network.matrices.values()}
     positions = launch.samples["calibration"].size * launch.network.positions
     hidden = positions * launch.network.hidden if launch.network.blockwise else 0
@@ -62,7 +62,7 @@ def _calibration_bytes(launch: Launch) -> int:
 
 
 def spared_blocks_note(launch: Launch) -> str:
-    """Why candidates will run whole although hidden states could be shared; empty where they will not."""
+    """Return a note if executor.prefix_bytes is too small for hidden states to be shared, else an empty text."""
     bound, network = launch.config.executor.prefix_bytes, launch.network
     width = getattr(torch, launch.dtype.removeprefix("torch.")).itemsize
     length = launch.samples["selection"].length * network.positions
@@ -70,13 +70,17 @@ def spared_blocks_note(launch: Launch) -> str:
     if not network.blockwise or bound == 0 or bound >= states:
         return ""
     return (
-        f"executor.prefix_bytes {bound:,} holds not one block's hidden states of a minibatch ({states:,} bytes): "
-        "candidates run whole."
+        f"executor.prefix_bytes {bound:,} cannot hold one block's hidden states of a minibatch ({states:,} bytes): "
+        "every candidate runs all blocks."
     )
 
 
 def check_disk(launch: Launch, results: Path) -> None:
-    """Raise EnvironmentProblem SS305 where the level store or the supernet will not fit in a results directory."""
+    """Raise EnvironmentProblem SS305 if the level store or supernet will not fit, SS302 if it cannot be written.
+
+    Args:
+        results: the results directory; its nearest existing parent is checked if it does not exist.
+    """
     directory = next(p for p in (results, *results.parents) if p.exists())
     need = estimated_bytes(launch.space, launch.network, launch.storage_bytes) + _calibration_bytes(launch)
     free = shutil.disk_usage(directory).free

@@ -10,14 +10,18 @@ from typing import TypeVar
 from sparsesearch.errors import DamagedFile, problem
 from sparsesearch.files import read_json, write_json
 
-# Times a call is given to a fresh worker after its worker died.
+# Times that a call is repeated on a fresh worker after its worker died.
 RETRIES = 2
 
 Result = TypeVar("Result")
 
 
 def result_of_death(reason: str, on_death: Callable[[str], Result] | None) -> Result:
-    """Return the result of a call whose workers keep dying; raises SparseSearchError SS400 if there can be none."""
+    """Return the result of a call whose workers keep dying; raises SparseSearchError SS400 without `on_death`.
+
+    Args:
+        on_death: makes the result from the reason.
+    """
     if on_death is None:
         raise problem("SS400", f"{reason}.", fix="Is there enough memory? Try fewer --workers.")
     return on_death(reason)
