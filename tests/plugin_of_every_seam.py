@@ -81,19 +81,19 @@ class LearnedMine(LearnedSearcher):
 class Shares(Learner):
     """Learns nothing: every unit keeps the share that its size allows."""
 
-    carries = False
+    returns_weights = False
 
-    def openings(self, moment: Any) -> Any:
+    def factors(self, step: Any) -> Any:
         CALLED.add("learner")
-        self._share = float(moment.size.end[0])
+        self._share = float(step.target.end[0])
         return {name: torch.ones(self.relaxed.shape(unit)) for name, unit in self.units.items()}
 
-    def decide(self, moment: Any) -> Decision:
+    def decide(self, step: Any) -> Decision:
         return Decision({name: self._share * unit.total for name, unit in self.units.items()})
 
 
 @family("starcoder2", blocks="layers", uniform={})
-def starcoder2(model: Any, parts: Any) -> None:
+def starcoder2(model: Any, builder: Any) -> None:
     """Nothing of it is searched."""
     CALLED.add("family")
 

@@ -99,7 +99,9 @@ def commands_of(page: Path) -> list[list[str]]:
     lines = [line.strip() for code in (*fenced, *indented) for line in code.replace("\\\n", " ").splitlines()]
     parts = [part for line in lines if "sparsesearch " in line for part in line.split(" && ")]
     commands = [part for part in parts if re.match(r"(\S*/)?sparsesearch ", part.strip())]
-    return [shlex.split(command, comments=True)[1:] for command in commands]
+    # Without a redirection of the shell.
+    words = [shlex.split(command, comments=True)[1:] for command in commands]
+    return [arguments[: arguments.index(">")] if ">" in arguments else arguments for arguments in words]
 
 
 def parse(arguments: list[str]) -> None:

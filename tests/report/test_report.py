@@ -206,7 +206,7 @@ def test_runs_that_do_not_compare(
         (["RUN", "RUN", "--journal"], "--journal is for one run"),
         (["RUN", "--out", "x.html"], "--out is for comparing"),
         (["RUN", "NONE"], "is not a run directory"),
-        (["RUN", "OTHER", "--out", "NONE/x/y.html"], "no such directory"),
+        (["RUN", "OTHER", "--out", "NONE/x/y.html"], "does not exist"),
     ],
 )
 def test_mistakes(own_run: RunResults, tmp_path: Path, arguments: list[str], words: str) -> None:
