@@ -159,11 +159,6 @@ def texts(work: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def texts_for_recipes(texts: Path) -> tuple[object, ...]:
-    return ("--calibration", texts / "calib.txt", "--selection", texts / "valid.txt")
-
-
-@pytest.fixture(scope="module")
 def networks(work: Path) -> Path:
     """Weights of a small CIFAR-10 ResNet."""
     path = work / "networks"
@@ -338,11 +333,15 @@ def test_a_killed_search_ends_as_a_local_one(llama: Path, texts: Path, work: Pat
 # bilevel, recovery and supernet
 
 
+def sources(texts: Path) -> tuple[object, ...]:
+    """Texts to calibrate on and to choose by, as many scripts take them."""
+    return ("--calibration", texts / "calib.txt", "--selection", texts / "valid.txt")
+
+
 def arguments_of_arms(texts: Path) -> tuple[object, ...]:
-    """What arms.py and fronts.py both take."""
-    sources = ("--calibration", texts / "calib.txt", "--selection", texts / "valid.txt")
+    """Texts that arms.py and fronts.py both take."""
     training = ("--training", texts / "training.txt", "--sequences", 16, "--length", 32)
-    return (*sources, *training, "--test", texts / "wikitext2-test.txt", "--test-sequences", 2)
+    return (*sources(texts), *training, "--test", texts / "wikitext2-test.txt", "--test-sequences", 2)
 
 
 @pytest.fixture(scope="module")
@@ -380,11 +379,10 @@ def test_tables_and_pictures_of_arms(arms: Path) -> None:
 def test_held_memory_is_compared_with_the_stated(work: Path, llama: Path, texts: Path) -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("peaks of memory are Linux's")
-    sources = ("--calibration", texts / "calib.txt", "--selection", texts / "valid.txt")
     training = {"source": str(texts / "training.txt"), "sequences": 16, "length": 32}
     keys = SMALL | {"limits": ["params<=90%"], "data.training": training}
     places = ("--recipe", WIDTHS, "--model", llama, "--results", work / "memory", "--out", work / "memory.json")
-    script("bilevel/memory.py", *places, *sources, "--searchers", "gates", "--set", json.dumps(keys))
+    script("bilevel/memory.py", *places, *sources(texts), "--searchers", "gates", "--set", json.dumps(keys))
     (row,) = json.loads((work / "memory.json").read_text())
     assert row["searcher"] == "gates"
     assert "GB" in row["stated"]
@@ -481,11 +479,10 @@ def test_ranks_agree_with_themselves(fronts: Path, work: Path) -> None:
 
 
 def test_rounds_follow_one_another(llama: Path, texts: Path, work: Path) -> None:
-    sources = ("--calibration", texts / "calib.txt", "--selection", texts / "valid.txt")
     test = ("--test", texts / "wikitext2-test.txt", "--test-sequences", 2, "--out", work / "rounds.json")
     places = ("--recipe", WIDTHS, "--model", llama, "--results", work / "rounds", "--set", json.dumps(SMALL))
     wanted = ("--limit", "params<=80%", "--tokens", 3000, "--rounds", 2)
-    rows = rows_of(work / "rounds.json", script("supernet/rounds.py", *places, *sources, *test, *wanted))
+    rows = rows_of(work / "rounds.json", script("supernet/rounds.py", *places, *sources(texts), *test, *wanted))
     assert [row["search"] for row in rows] == ["round 1", "round 2"] * 3 + ["at once"]
 
 
@@ -500,12 +497,11 @@ def test_networks_are_trained_from_scratch(cnn: Path, images: Path, work: Path) 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_training_of_supernets_is_timed(llama: Path, texts: Path, work: Path) -> None:
-    sources = ("--calibration", texts / "calib.txt", "--selection", texts / "valid.txt")
     training = ("--training", texts / "training.txt", "--sequences", 4, "--tokens", 2048)
     places = ("--recipe", WIDTHS, "--model", llama, "--results", work / "scaling", "--out", work / "scaling.json")
     keys = {key: value for key, value in SMALL.items() if key.startswith("data")}
     wanted = ("--ways", "block_local=2", "--set", json.dumps(keys))
-    (row,) = rows_of(work / "scaling.json", script("supernet/scaling.py", *places, *sources, *training, *wanted))
+    (row,) = rows_of(work / "scaling.json", script("supernet/scaling.py", *places, *sources(texts), *training, *wanted))
     assert row["workers"] == 2
     assert row["peak MB a worker"] > 0
 
@@ -547,9 +543,8 @@ def small_recipe(path: Path, model: Path, texts: Path, **changes: Any) -> Path:
 @pytest.mark.usefixtures("cluster")
 def test_two_workers_are_compared_with_one(llama: Path, texts: Path, work: Path) -> None:
     recipe = small_recipe(work / "workers.yaml", llama, texts, **{"executor.kind": "ray", "limits": ["params<=80%"]})
-    sources = ("--calibration", texts / "calib.txt", "--selection", texts / "valid.txt")
     wanted = ("--model", llama, "--results", work / "workers", "--searchers", "nsga2", "--tokens", 4000, "--repeats", 1)
-    _, _, row = table_of(script("search_efficiency/workers.py", "--recipe", recipe, *sources, *wanted))
+    _, _, row = table_of(script("search_efficiency/workers.py", "--recipe", recipe, *sources(texts), *wanted))
     assert row[0] == "nsga2"
     assert all(float(cell.split()[0]) > 0 for cell in row[1:])
 
@@ -625,9 +620,9 @@ def test_forms_of_families_are_a_table() -> None:
 
 def test_predicted_latency_is_compared_with_the_measured(llama: Path, texts: Path, work: Path) -> None:
     keys = {key: value for key, value in SMALL.items() if not key.startswith("training")}
-    sources = {"data.calibration.source": texts / "calib.txt", "data.selection.source": texts / "valid.txt"}
+    data = {"data.calibration.source": texts / "calib.txt", "data.selection.source": texts / "valid.txt"}
     request = {"latency": "{prompt: 16, generated: 2, dtype: float32}", "model.id": llama}
-    options = [f"--set={key}={value}" for key, value in {**keys, **sources, **request}.items()]
+    options = [f"--set={key}={value}" for key, value in {**keys, **data, **request}.items()]
     out = work / "latency.json"
     printed = script("latency/predicted.py", "--recipe", WIDTHS, *options, "--candidates", 3, "--out", out)
     (summary,), rows = lines_of(printed), json.loads(out.read_text())["rows"]
@@ -716,3 +711,10 @@ def test_tables_of_committed_results() -> None:
     assert len(table_of(script("any_network/table.py", *jsonl))) > 30
     compared = sorted((ROOT / "search_efficiency" / "compared").glob("*.json"))
     assert script("search_efficiency/table.py", *compared).count("\n") >= len(compared)
+
+
+def test_every_script_is_run_here() -> None:
+    helpers = {"any_network/common.py", "any_network/resnet_cifar.py", "peers/yardstick.py", "recovery/measured.py"}
+    scripts = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py")}
+    text = Path(__file__).read_text()
+    assert {name for name in scripts - helpers if f'"{name}"' not in text} == set()
