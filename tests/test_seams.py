@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from sparsesearch import testing
 from sparsesearch.cli import app
 from sparsesearch.engine.launch.access import TRUSTED
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError
 from sparsesearch.export import export
 from sparsesearch.models import describe
@@ -69,7 +70,7 @@ def test_a_search_and_what_is_made_of_it(family_dir: Make, tmp_path: Path, calle
     assert results.dense is not None and results.dense.quality < 1e-9
 
     dense = Evaluation(results.space.dense, 1, 0, "dense", "ok", 0.0, results.space.dense_costs)
-    assert export(results, dense, tmp_path / "out", "mine", TRUSTED)["form"] == "mine"
+    assert export(open_run(results, TRUSTED), dense, tmp_path / "out", "mine")["form"] == "mine"
     with pytest.raises(InputError, match=r"SS502 it is not dense\. Forms it can take: "):
         export(results, results.pick("smallest"), tmp_path / "smallest", "mine", TRUSTED)
     tracker = open_tracker("mine", RunResults(tmp_path / "run"))
