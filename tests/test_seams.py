@@ -72,7 +72,7 @@ def test_a_search_and_what_is_made_of_it(family_dir: Make, tmp_path: Path, calle
     dense = Evaluation(results.space.dense, 1, 0, "dense", "ok", 0.0, results.space.dense_costs)
     assert export(open_run(results, TRUSTED), dense, tmp_path / "out", "mine")["form"] == "mine"
     with pytest.raises(InputError, match=r"SS502 it is not dense\. Forms it can take: "):
-        export(results, results.pick("smallest"), tmp_path / "smallest", "mine", TRUSTED)
+        export(open_run(results, TRUSTED), results.pick("smallest"), tmp_path / "smallest", "mine")
     tracker = open_tracker("mine", RunResults(tmp_path / "run"))
     assert follow(tmp_path / "run", tracker, watch=False) > 0
     assert called == {*parts, "form", "tracker"}
