@@ -22,7 +22,7 @@ from sparsesearch.searchers.evolutionary.evolution import (
     TyrSearcher,
 )
 from sparsesearch.searchers.evolutionary.nsga import NSGA2Searcher, NSGA3Searcher
-from sparsesearch.searchers.exact.searchers import DPSearcher, MILPSearcher
+from sparsesearch.searchers.exact.exact_searchers import DPSearcher, MILPSearcher
 from sparsesearch.searchers.finercut import FinerCutSearcher
 from sparsesearch.searchers.learned import LEARNED
 from sparsesearch.searchers.minitron import MinitronSearcher

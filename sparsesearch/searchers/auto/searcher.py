@@ -19,7 +19,7 @@ from sparsesearch.searchers.auto.surrogate import Measurements, Surrogate
 from sparsesearch.searchers.base import Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.operators import moves
 from sparsesearch.searchers.exact.additive import probe_proposals, table_of
-from sparsesearch.searchers.exact.searchers import exact_solutions
+from sparsesearch.searchers.exact.exact_searchers import exact_solutions
 from sparsesearch.searchers.exact.solvers import limits_at, solver_of
 from sparsesearch.searchers.option_types import SelectionTokens
 from sparsesearch.searchers.records import Evaluation, Proposal
