@@ -15,7 +15,7 @@ from sparsesearch.models import family
 from sparsesearch.proxies import CostedGenome, proxy
 from sparsesearch.pruning import expert_order, pruner
 from sparsesearch.searchers import Proposal, Searcher
-from sparsesearch.searchers.learned import LearnedSearcher
+from sparsesearch.searchers.learned.base import LearnedSearcher
 from sparsesearch.searchers.registry import searcher
 from sparsesearch.tracking import Tracker, tracker
 

@@ -15,7 +15,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init_
 # Modules on a level, but in rooms that hold one idea a file.
 MOST = 13
 ONE_IDEA_A_FILE = {"pruning", "proxies", "allocation", "bilevel/methods", "models/families", "cli/verbs"}
-# Names that several rooms have for the same thing: a base class, a registry, a verb and its workflow, a method.
+# Names that several rooms have for the same thing: a base class, a registry, a method.
 SAME_MEANING = {
     "base.py": "the base class of what a room holds",
     "registry.py": "the names of what a room holds",
@@ -49,10 +49,11 @@ def test_a_name_of_a_module_means_one_thing() -> None:
     places: dict[str, list[Path]] = defaultdict(list)
     for path in MODULES:
         places[path.name].append(path)
+    workflows, learners = {"cli/verbs", "engine/workflows"}, {"bilevel/methods", "searchers/learned"}
     for name, paths in places.items():
-        workflows = {"cli/verbs", "engine/workflows"}
         rooms = {str(path.parent.relative_to(PACKAGE)) for path in paths}
-        allowed = name in SAME_MEANING or (Path(name).stem in VERBS and rooms <= workflows)
+        workflow = Path(name).stem in VERBS and rooms <= workflows
+        allowed = name in SAME_MEANING or workflow or rooms == learners
         assert len(paths) == 1 or allowed, f"{name} is in {', '.join(sorted(rooms))}"
 
 

@@ -15,7 +15,7 @@ from sparsesearch.bilevel.base import CostTarget, Learner, State, StepState, gra
 from sparsesearch.config import TrainingConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.evaluation.batchnorm import batch_norms
-from sparsesearch.searchers.learned import LearnedSearcher
+from sparsesearch.searchers.learned.base import LearnedSearcher
 from sparsesearch.training.loop import (
     CHECKPOINT_TIME_FACTOR,
     learning_rate_at,

@@ -19,7 +19,7 @@ from sparsesearch.config import TrainingConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
 from sparsesearch.files import read_json, write_json
-from sparsesearch.searchers.learned import LearnedSearcher
+from sparsesearch.searchers.learned.base import LearnedSearcher
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.stitched import state_of

@@ -10,7 +10,7 @@ from sparsesearch.bilevel.registry import learner_class
 from sparsesearch.config import RunConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
-from sparsesearch.searchers.learned import LearnedTraits
+from sparsesearch.searchers.learned.base import LearnedTraits
 from sparsesearch.space import Space
 
 # Numbers that Adam keeps beside each parameter: the gradient and two moments.

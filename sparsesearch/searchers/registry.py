@@ -24,7 +24,7 @@ from sparsesearch.searchers.evolutionary.evolution import (
 from sparsesearch.searchers.evolutionary.nsga import NSGA2Searcher, NSGA3Searcher
 from sparsesearch.searchers.exact.exact_searchers import DPSearcher, MILPSearcher
 from sparsesearch.searchers.finercut import FinerCutSearcher
-from sparsesearch.searchers.learned import LEARNED
+from sparsesearch.searchers.learned.registry import LEARNED
 from sparsesearch.searchers.minitron import MinitronSearcher
 from sparsesearch.searchers.optuna import SAMPLERS
 from sparsesearch.searchers.random import RandomSearcher

@@ -11,7 +11,7 @@ from sparsesearch.bilevel.chain import Learning, LearningContext, SizeChain
 from sparsesearch.bilevel.registry import learner_class
 from sparsesearch.config import TrainingConfig
 from sparsesearch.models.load import DEMO
-from sparsesearch.searchers.learned import LearnedSearcher
+from sparsesearch.searchers.learned.base import LearnedSearcher
 from sparsesearch.searchers.registry import SEARCHERS, create
 from sparsesearch.space import Genome, Limit, Space
 from sparsesearch.tensors import read_tensors

@@ -31,7 +31,7 @@ from sparsesearch.bilevel.outcome import genome_of, learned_network
 from sparsesearch.bilevel.registry import create_learner
 from sparsesearch.bilevel.selection import Ranking, top_mask
 from sparsesearch.data import Samples
-from sparsesearch.searchers.learned import LEARNED
+from sparsesearch.searchers.learned.registry import LEARNED
 from sparsesearch.space import Genome, Limit, Space, Unit
 from sparsesearch.testing import check_learner
 from sparsesearch.testing.learners import TRAINING, check_learning

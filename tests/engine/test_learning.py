@@ -25,7 +25,7 @@ from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchErro
 from sparsesearch.export import load, write
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
-from sparsesearch.searchers.learned import LearnedTraits
+from sparsesearch.searchers.learned.base import LearnedTraits
 
 Make = Callable[[str], Path]
 WIDTHS = [{"kind": "ffn_width", "levels": 6}, {"kind": "kv_groups"}]

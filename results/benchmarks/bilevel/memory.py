@@ -25,7 +25,7 @@ from sparsesearch.engine.launch.learning_plan import memory_note
 from sparsesearch.engine.launch.prepare import prepare
 from sparsesearch.engine.phases import learning
 from sparsesearch.runs.progress import Reporter
-from sparsesearch.searchers.learned import LearnedTraits
+from sparsesearch.searchers.learned.base import LearnedTraits
 
 STEPS = 4
 

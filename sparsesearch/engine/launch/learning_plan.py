@@ -18,7 +18,7 @@ from sparsesearch.errors import problem
 from sparsesearch.models.network import Network
 from sparsesearch.runs.ledger import TRAINING_PASSES
 from sparsesearch.searchers.base import Traits
-from sparsesearch.searchers.learned import LearnedTraits
+from sparsesearch.searchers.learned.base import LearnedTraits
 from sparsesearch.space import Space
 
 # Steps for each size if neither options nor budget set the tokens.

@@ -22,7 +22,7 @@ from sparsesearch.runs.archive import Archive
 from sparsesearch.runs.ledger import TRAINING_PASSES
 from sparsesearch.runs.results import LEARNED, LEARNING
 from sparsesearch.searchers import Evaluation
-from sparsesearch.searchers.learned import LearnedTraits, learning_targets
+from sparsesearch.searchers.learned.base import LearnedTraits, learning_targets
 from sparsesearch.space import Genome
 from sparsesearch.training.loop import tokens_of as tokens_of_checkpoint
 from sparsesearch.training.trainer import weights_path

@@ -37,7 +37,7 @@ from sparsesearch.proxies.base import Need
 from sparsesearch.proxies.gatherer import Gatherer, NetworkScorer, Score, Tables, tabulate
 from sparsesearch.pruning import needs_gradients
 from sparsesearch.runs.directory import RunDirectory
-from sparsesearch.searchers.learned import LearnedSearcher
+from sparsesearch.searchers.learned.base import LearnedSearcher
 from sparsesearch.searchers.registry import create
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet, StoreBuilder
