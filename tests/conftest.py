@@ -16,7 +16,7 @@ from hypothesis import settings
 from support import kinds_of, recipe, run_search, saved_model
 from transformers.utils import logging
 
-from sparsesearch.export import verify, write
+from sparsesearch.export import verification, verify
 from sparsesearch.runs.results import RunResults
 
 logging.disable_progress_bar()
@@ -60,7 +60,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="session")
 def verifiers() -> Iterator[Callable[..., dict[str, Any]]]:
-    """Stands for `write._load_freshly`: other processes than this one, but one for all exports loaded the same way."""
+    """Replaces `verification._load_freshly`: one process for all exports that are loaded the same way."""
     code = "import json\n" + _SERVER.replace("DIRECTORY", repr(str(Path(verify.__file__).parent)))
     running: dict[str, subprocess.Popen[str]] = {}
 
@@ -85,7 +85,7 @@ def verifiers() -> Iterator[Callable[..., dict[str, Any]]]:
 @pytest.fixture
 def quick_exports(verifiers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports are verified in a process that serves many; for tests that are about something else."""
-    monkeypatch.setattr(write, "_load_freshly", verifiers)
+    monkeypatch.setattr(verification, "_load_freshly", verifiers)
 
 
 @pytest.fixture(scope="module")

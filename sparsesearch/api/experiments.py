@@ -144,7 +144,7 @@ def iterate(
     """
     from sparsesearch.engine.launch.prepare import prepare
     from sparsesearch.engine.reopen import open_run
-    from sparsesearch.engine.workflows.iterate import changes_of_stage, check_stages, recover_stage, searched_stage
+    from sparsesearch.engine.workflows.iterate import changes_of_stage, check_stages, recover_stage, search_stage
     from sparsesearch.export.write import write_recovered
 
     check_vacant(out)
@@ -160,7 +160,7 @@ def iterate(
             path = first_path.with_name(f"{first_path.name.removesuffix('1')}{stage}")
             stage_changes = changes_of_stage(launch, current, stage, stages)
             reporter.message(f"Stage {stage} of {stages}: {', '.join(stage_changes['limits'])}")
-            results = searched_stage(prepare(load_config(recipe, changes | stage_changes)), path, reporter)
+            results = search_stage(prepare(load_config(recipe, changes | stage_changes)), path, reporter)
             recovered = recover_stage(results, training, train, reporter)
             # Other options of training give another directory beside it.
             directory = path / f"model-{recovered.weights.parents[1].name}" if stage < stages else out

@@ -146,12 +146,12 @@ class Run:
             quiet: show no progress on stderr.
         """
         from sparsesearch.api.reports import finish
-        from sparsesearch.engine.workflows.iterate import searched_stage
+        from sparsesearch.engine.workflows.iterate import search_stage
 
         reporter, coarse = Reporter(quiet), self
         for number in range(1, rounds + 1):
             launch = coarse.refinement(changes)
-            results = searched_stage(launch, self.refined_path(name, number), reporter)
+            results = search_stage(launch, self.refined_path(name, number), reporter)
             coarse = Run(results, self.access)
         finish(coarse.results, lambda: coarse.reopened, reporter)
         return coarse

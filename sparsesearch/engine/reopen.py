@@ -65,7 +65,7 @@ def reopen(results: RunResults, access: Access = UNTRUSTED, training: RunConfig 
         quality=access.quality,
         teacher=open_teacher(config.model, network),
         supernet=results.info["fingerprint"].get("supernet", ""),
-        known=outputs,
+        outputs=outputs,
     )
     if launch.weights != results.info["fingerprint"]["weights"]:
         raise problem("SS602", f"{run.path}: the model is not the one that was searched.", fix="Give the same one.")

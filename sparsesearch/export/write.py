@@ -71,11 +71,11 @@ def export(
         form, why = choose(form, supernet, genome)
     with supernet.with_weights(genome, state), new_directory(out) as work:
         report: dict[str, Any] = {"form": form, "why": why, "out": str(out), "id": genome.id}
-        report |= write_model_files(form, work, reopened, candidate, results.run, corrects=trained is None)
+        report |= write_model_files(form, work, reopened, candidate, corrects=trained is None)
         report |= {"bytes": _size(work), "load": load_line(form, out, supernet.network.task.auto_class), "notes": []}
         provenance = _provenance(results, candidate, reopened) | report.pop("more")
         _write_manifest(work, report | provenance)
-        report |= verify_export(form, work, reopened, candidate, results.run)
+        report |= verify_export(form, work, reopened, candidate)
         report |= _pattern(reopened, genome)
         report["notes"] = _notes(form, report, candidate, results.space.dense_costs)
         _write_manifest(work, report | provenance)
@@ -154,7 +154,7 @@ def _size(work: Path) -> int:
 
 
 def _pattern(reopened: ReopenedRun, genome: Genome) -> dict[str, Any]:
-    """Return `{pattern: ...}` for a candidate pruned to an N:M pattern; on a GPU 2:4 matrices pass through torch's own format."""
+    """Return `{pattern: ...}` for a candidate pruned to an N:M pattern; with a GPU, 2:4 also in torch's own format."""
     pattern = reopened.launch.config.pruners.pattern
     counts = pattern and pattern_check.check(reopened.supernet, genome, pattern)
     if not counts:

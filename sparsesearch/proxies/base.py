@@ -31,7 +31,7 @@ class Proxy:
         needs: what is measured on the dense network first.
         supervised: whether it reads the loss, so that a classifier's calibration samples need labels.
         prepare: for `network`: measured once on the dense network, and given to `score` as `Live.dense`.
-        refuses: for a network that it cannot score the reason, else nothing.
+        refuses: returns the reason why it cannot score a network, or an empty text.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Proxy:
         return next(iter((self.score.__doc__ or "").strip().splitlines()), "")
 
     def obstacle(self, network: Network, samples: Samples) -> str:
-        """Why it cannot score a network on calibration samples; nothing where it can."""
+        """Return why it cannot score a network on calibration samples; an empty text if it can."""
         with plugin(f"proxy {self.name!r}"):
             reason = self.refuses(network) if self.refuses is not None else ""
         if reason:
@@ -85,8 +85,8 @@ def all_proxies() -> Registry[Proxy]:
 def proxies_named(names: Iterable[str]) -> list[Proxy]:
     """Return proxies by name; raises InputError SS102 for an unknown one, or one named twice."""
     names, registry = list(names), all_proxies()
-    found = [registry.find(name) for name in names]
+    proxies = [registry.find(name) for name in names]
     for name in names:
         if names.count(name) > 1:
             raise problem("SS102", f"proxy {name!r} is named twice.", fix="Name each once.")
-    return found
+    return proxies

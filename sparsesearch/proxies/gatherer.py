@@ -101,7 +101,7 @@ def tabulate(gatherer: Gatherer, block: int, proxies: Sequence[Proxy]) -> dict[s
         rows: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
         for pruned in measurements.combinations(matrix):
             for proxy in proxies:
-                score = scored_by(proxy, pruned)
+                score = score_with(proxy, pruned)
                 if isinstance(score, Failure):
                     failures[proxy.name] = score
                 else:
@@ -111,7 +111,7 @@ def tabulate(gatherer: Gatherer, block: int, proxies: Sequence[Proxy]) -> dict[s
     return tables | failures
 
 
-def scored_by(proxy: Proxy, candidate: Any) -> Score:
+def score_with(proxy: Proxy, candidate: Any) -> Score:
     """Return a proxy's score, or its failure, since one failing proxy must not end an audit."""
     return _attempt(lambda: as_number(proxy, proxy.score(candidate)))
 
@@ -198,7 +198,7 @@ class NetworkScorer:
 
     def _score(self, genome: Genome, proxy: Proxy) -> Score:
         reference = _attempt(lambda: self._reference(proxy))
-        return reference if isinstance(reference, Failure) else scored_by(proxy, self._live(genome, reference))
+        return reference if isinstance(reference, Failure) else score_with(proxy, self._live(genome, reference))
 
     def _reference(self, proxy: Proxy) -> Any:
         """Return the proxy's measurement on the dense network, made once."""

@@ -1,4 +1,4 @@
-"""Pruners and orders of anybody's, checked where they are called: what they return is what the level store can hold."""
+"""Checks of what pruners and orders return, so that the level store can hold it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparsesearch.pruning.layer import Group, Layer, Structured, Unstructured, k
 
 
 def checked_unstructured(name: str, prune: Unstructured) -> Unstructured:
-    """The pruner, whose levels have the layer's shape and at most as many nonzeros as asked for; else SS127."""
+    """Wrap a pruner: InputError SS127 if its levels do not have the layer's shape, or have too many nonzeros."""
 
     @wraps(prune)
     def checked(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch.Tensor:
@@ -33,17 +33,17 @@ def checked_unstructured(name: str, prune: Unstructured) -> Unstructured:
 
 
 def checked_structured(name: str, prune: Structured) -> Structured:
-    """The pruner, whose order and levels fit the group; else InputError SS127."""
+    """Wrap a pruner: InputError SS127 if its order or levels do not fit the group."""
 
     @wraps(prune)
     def checked(
         group: Group, kept: Sequence[int], options: PrunerConfig
     ) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
         with plugin(name):
-            found = prune(group, kept, options)
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise wrong_return_value(name, found, "an order and levels")
-        order, levels = found
+            result = prune(group, kept, options)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise wrong_return_value(name, result, "an order and levels")
+        order, levels = result
         removed = group.elements - min(kept, default=group.elements)
         check_order(name, order, group.elements, removed)
         if not isinstance(levels, (list, tuple)) or len(levels) != len(kept):
@@ -63,30 +63,30 @@ def checked_structured(name: str, prune: Structured) -> Structured:
 
 
 def checked_order(name: str, rule: Callable[[Any], torch.Tensor], count: Callable[[Any], int]) -> Callable[[Any], Any]:
-    """The criterion, whose order holds each of `count` indices once; else InputError SS127."""
+    """Wrap a criterion: InputError SS127 if its order does not hold each of `count` indices once."""
 
     @wraps(rule)
-    def checked(given: Any) -> torch.Tensor:
+    def checked(argument: Any) -> torch.Tensor:
         with plugin(name):
-            order = rule(given)
-        check_order(name, order, count(given), count(given))
+            order = rule(argument)
+        check_order(name, order, count(argument), count(argument))
         return order
 
     return checked
 
 
 def called(code: Any) -> str:
-    """The name of a function, or of the class of what is none."""
+    """Return the name of a function, or of the class of another callable."""
     return str(getattr(code, "__name__", type(code).__name__))
 
 
 def check_order(name: str, order: Any, count: int, least: int) -> None:
-    """Raise InputError SS127 for what are not at least `least` different indices below `count`."""
+    """Raise InputError SS127 unless `order` holds at least `least` different indices below `count`."""
     expected = f"{least} different indices from 0 to {count - 1}, as a tensor of integers"
     if not isinstance(order, torch.Tensor) or order.dim() != 1 or order.is_floating_point() or order.is_complex():
         raise wrong_return_value(name, order, expected)
-    given = order.tolist()
-    if len(given) < least or len(set(given)) < len(given) or not all(0 <= i < count for i in given):
+    indices = order.tolist()
+    if len(indices) < least or len(set(indices)) < len(indices) or not all(0 <= i < count for i in indices):
         raise wrong_return_value(name, order, expected)
 
 

@@ -1,4 +1,4 @@
-"""Which experts of a mixture-of-experts layer go first. One forward pass gathers what all these criteria need."""
+"""Orders in which experts of a mixture-of-experts layer are removed; one forward pass gathers their inputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Experts:
 
     Attributes:
         router: rows of the router's weight, (E, hidden).
-        tokens: how many calibration tokens went to each, (E,).
+        tokens: number of calibration tokens routed to each expert, (E,).
         output: gate · ‖f(x)‖ summed over these tokens, (E,).
         turning: the same times 1 - cos(x, x + routed(x)), (E,).
     """
@@ -31,7 +31,7 @@ class Experts:
 
 
 def by_score(score_E: torch.Tensor) -> torch.Tensor:
-    """Indices in order of removal, lowest score first, ties by index."""
+    """Return indices (E,) in order of removal, lowest score first, ties by index."""
     return score_E.argsort(stable=True)
 
 
@@ -46,7 +46,7 @@ def easy_ep(experts: Experts) -> torch.Tensor:
 
 
 def frequency(experts: Experts) -> torch.Tensor:
-    """How many tokens an expert serves."""
+    """Frequency: remove the experts that serve the fewest tokens."""
     return by_score(experts.tokens)
 
 
@@ -65,20 +65,20 @@ def stun(experts: Experts) -> torch.Tensor:
         first, second = int(a), int(b)
         merged = members.pop(first) + members.pop(second)
         centre = rows[merged].mean(dim=0)
-        stays, goes = sorted(
+        kept, removed = sorted(
             (representative.pop(first), representative.pop(second)), key=lambda e: (float((rows[e] - centre).norm()), e)
         )
-        order.append(goes)
-        members[count + step], representative[count + step] = merged, stays
+        order.append(removed)
+        members[count + step], representative[count + step] = merged, kept
     return torch.tensor([*order, *representative.values()], dtype=torch.int64)
 
 
 def prefix(experts: Experts) -> torch.Tensor:
-    """The last experts go first: for layers whose experts are sorted already."""
+    """Prefix: remove the last experts first, for layers whose experts are sorted."""
     return torch.arange(len(experts.tokens)).flip(0)
 
 
-# experts -> all their indices (E,), the first to go first
+# experts -> all their indices (E,) in order of removal
 ExpertOrder = Callable[[Experts], torch.Tensor]
 
 EXPERTS: Registry[ExpertOrder] = Registry(
@@ -89,8 +89,8 @@ EXPERTS: Registry[ExpertOrder] = Registry(
 
 
 def expert_order(name: str) -> Callable[[ExpertOrder], ExpertOrder]:
-    """Register a function of your own as an order of experts: f(experts) gives all their indices (E,), int64, the
-    first to go first.
+    """Register a function of your own as an order of experts: f(experts) gives all their indices (E,), int64, in order
+    of removal.
     """
     return EXPERTS.register(name)
 

@@ -12,7 +12,7 @@ from sparsesearch.config import RunConfig
 from sparsesearch.engine.controller import with_supernet, write_launch
 from sparsesearch.engine.job import open_job
 from sparsesearch.engine.launch.prepare import prepare
-from sparsesearch.engine.phases.scoring import scored
+from sparsesearch.engine.phases.scoring import score_all
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.engine.workflows import audit as auditing
 from sparsesearch.runs.directory import RunDirectory
@@ -60,7 +60,7 @@ def check_proxy(name: str, work: Path, recipe: dict[str, Any] | None = None) -> 
         calls = [(genome.data, [0, 1], 0) for genome in genomes]
 
         def score(candidates: list[Genome]) -> Floats:
-            scores, _ = scored(job, proxies, candidates)
+            scores, _ = score_all(job, proxies, candidates)
             return scores[name]
 
         before = list(job.executor.map(Worker.evaluate, calls))

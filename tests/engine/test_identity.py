@@ -23,7 +23,7 @@ from torch import nn
 
 import sparsesearch as ss
 from sparsesearch.data import Samples
-from sparsesearch.engine.launch.identity import _hash, agree, check_same, identity, known_outputs, weights_in
+from sparsesearch.engine.launch.identity import _hash, agree, check_same, identity, module_outputs, weights_in
 from sparsesearch.engine.workers.setup import load_network
 from sparsesearch.errors import InputError
 from sparsesearch.models.load import weights_hash
@@ -51,7 +51,7 @@ def search(module: nn.Module, place: Path, name: str) -> ss.Run:
 
 def name_of(module: nn.Module, samples: Samples = SAMPLES) -> str:
     source = ModuleSource(module)
-    return identity(source, known_outputs(source, TASK, samples))
+    return identity(source, module_outputs(source, TASK, samples))
 
 
 class Scaled(nn.Module):
@@ -122,14 +122,14 @@ SCRIPT = """
 import torch, sys
 from own import Texts
 from sparsesearch.data import Samples
-from sparsesearch.engine.launch.identity import identity, known_outputs
+from sparsesearch.engine.launch.identity import identity, module_outputs
 from sparsesearch.models.source import ModuleSource
 from sparsesearch.models.task import TASKS
 torch.set_num_threads(int(sys.argv[1]))
 torch.manual_seed(0)
 source = ModuleSource(Texts())
 tokens = torch.randint(0, 50, (6, 12), generator=torch.Generator().manual_seed(1))
-print(identity(source, known_outputs(source, TASKS["module"], Samples({"0": tokens.numpy()}))))
+print(identity(source, module_outputs(source, TASKS["module"], Samples({"0": tokens.numpy()}))))
 """
 
 

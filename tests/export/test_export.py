@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import sparsesearch as ss
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError, SparseSearchError
-from sparsesearch.export import export, write
+from sparsesearch.export import export, verification
 from sparsesearch.export.measuring.quality import evaluate_text
 from sparsesearch.models.task import TASKS
 from sparsesearch.runs.results import RunResults
@@ -170,7 +170,7 @@ def test_the_shipped_code_is_what_runs(small_run: RunResults, tmp_path: Path) ->
     tensors = {"input_ids": torch.zeros(1, 8, dtype=torch.long), "outputs": torch.zeros(1, 8, 2048)}
     save_file(tensors, reference, {"auto_class": "AutoModelForCausalLM"})
     with pytest.raises(SparseSearchError, match=r"SS506 .* trust_remote_code in a fresh process: .*shipped code ran"):
-        write._load_freshly(tmp_path / "out", reference, "trust_remote_code")
+        verification._load_freshly(tmp_path / "out", reference, "trust_remote_code")
 
 
 def test_an_export_that_does_not_verify_leaves_nothing(

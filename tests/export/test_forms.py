@@ -25,7 +25,7 @@ from sparsesearch.engine import reopen
 from sparsesearch.engine.launch.access import Access
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
-from sparsesearch.export import FORMS, export, hub, verify, write
+from sparsesearch.export import FORMS, export, hub, verification, verify, write
 from sparsesearch.export.forms import pattern_check as pattern
 from sparsesearch.export.forms.graphs import TRANSFORMERS
 from sparsesearch.export.forms.modeling_decilm import WIDTH_MULTIPLE, intermediate_size
@@ -625,12 +625,12 @@ def test_an_export_that_is_wrong_in_use_is_refused(
     dropped = next(e for e in run.results.evaluations if e.genome.levels[0] == 1)
     told = run.export(dropped, tmp_path / "right")
     assert told["verified"]
-    load = write._load_freshly
+    load = verification._load_freshly
 
     def wrong(work: Path, reference: Path, way: str) -> dict[str, Any]:
         return load(work, reference, way) | {"disagreeing": ["cache"]}
 
-    monkeypatch.setattr(write, "_load_freshly", wrong)
-    with pytest.raises(SparseSearchError, match=r"SS506 the export is not in use what it is .*: cache differ"):
+    monkeypatch.setattr(verification, "_load_freshly", wrong)
+    with pytest.raises(SparseSearchError, match=r"SS506 the export's outputs in use differ .*: cache"):
         run.export(dropped, tmp_path / "out")
     assert not (tmp_path / "out").exists()

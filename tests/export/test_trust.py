@@ -21,7 +21,7 @@ from torch import nn
 
 import sparsesearch as ss
 from sparsesearch import cli
-from sparsesearch.engine.workflows.iterate import searched_stage
+from sparsesearch.engine.workflows.iterate import search_stage
 from sparsesearch.errors import InputError
 from sparsesearch.runs.progress import Reporter
 
@@ -296,7 +296,7 @@ def test_a_run_that_is_gone_on_with_by_a_recipe_names_no_other_code(
     _edited(tmp_path / "run", named)
     launch = launched(family_dir("llama"))
     with pytest.raises(InputError, match=f"SS129 run .* {NEEDS_TRUST}.*evil.py"):
-        searched_stage(launch, tmp_path / "run", Reporter(quiet=True))
+        search_stage(launch, tmp_path / "run", Reporter(quiet=True))
     assert not mark.exists()
 
 

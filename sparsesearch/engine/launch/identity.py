@@ -31,7 +31,7 @@ HASHED_OUTPUTS, ROUNDING_STEP = 128, 1e-3
 TOLERANCE, ROUNDED_TOLERANCE = 1e-3, 0.1
 
 
-def known_outputs(source: Source, task: Task, samples: Samples) -> Outputs | None:
+def module_outputs(source: Source, task: Task, samples: Samples) -> Outputs | None:
     """Return outputs of a module for the first samples, float32 on one thread of the CPU; None for a checkpoint.
 
     Returns:
@@ -69,7 +69,7 @@ def check_same(model: Any, task: Task, samples: Samples, known: Outputs) -> None
     """Raise InputError SS230 if the network of this process does not reproduce outputs.
 
     Args:
-        known: outputs of the network that the search was started with, as `known_outputs` returns them.
+        known: outputs of the network that the search was started with, as `module_outputs` returns them.
     """
     parameter = next(model.parameters())
     exact = parameter.dtype in (torch.float32, torch.float64) and parameter.device.type == "cpu"

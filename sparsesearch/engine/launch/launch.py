@@ -41,7 +41,7 @@ class Launch:
         teacher: the network that candidates are compared with; None for the network itself.
         supernet: key of the elastic supernet that candidates are parts of; empty if weights come from the level store.
         latency: table of latency and memory, if they are costs.
-        known: outputs of a module for the first calibration samples; None for checkpoints.
+        outputs: outputs of a module for the first calibration samples; None for checkpoints.
     """
 
     config: RunConfig
@@ -56,7 +56,7 @@ class Launch:
     teacher: Source | None = None
     supernet: str = ""
     latency: LatencyTable | None = None
-    known: Outputs | None = None
+    outputs: Outputs | None = None
 
     @property
     def stitched(self) -> Launch:
@@ -106,7 +106,7 @@ class Launch:
     @cached_property
     def weights(self) -> str:
         """Hash of the network's weights, and of a module's outputs."""
-        return identity(self.source, self.known)
+        return identity(self.source, self.outputs)
 
     @property
     def teacher_weights(self) -> str:
@@ -114,7 +114,7 @@ class Launch:
         if self.teacher is None:
             return self.weights
         # A user's teacher runs the same code as the module.
-        return self.teacher.weights_hash if self.known is None else f"{self.weights} {self.teacher.weights_hash}"
+        return self.teacher.weights_hash if self.outputs is None else f"{self.weights} {self.teacher.weights_hash}"
 
     @property
     def pruned_weights(self) -> str:

@@ -61,15 +61,20 @@ def check_learning(
     """
     if not isinstance(traits, LearnedTraits):
         return
-    training = _training_samples(samples)
+    _check_options(config, traits, network)
+    if config.training.distill < 1:
+        check_targets(network, _training_samples(samples))
+    _check_data_and_memory(config, traits, network, space, samples)
+
+
+def _check_options(config: RunConfig, traits: LearnedTraits, network: Network) -> None:
+    """Raise InputError SS114 for options that learning cannot follow."""
     name, options = config.search.searcher, traits.options
     takes_pattern = learner_class(traits.method).takes_pattern
     if takes_pattern and config.pruners.pattern is None:
         raise problem("SS114", f"searcher {name} chooses among N:M patterns.", fix='Set pruners.pattern: "2:4".')
     if not takes_pattern and config.pruners.pattern is not None:
         raise problem("SS114", f"searcher {name} keeps no {config.pruners.pattern} pattern.", fix="Use maskllm.")
-    if config.training.distill < 1:
-        check_targets(network, training)
     if config.pruners.compensate:
         raise problem(
             "SS114",
@@ -94,6 +99,13 @@ def check_learning(
         slot.batched for cut in network.cuts.values() for slot in cut.readers
     ):
         raise problem("SS114", f"searcher {name}: widths of experts cannot be interpolated.", fix="Set mix: masks.")
+
+
+def _check_data_and_memory(
+    config: RunConfig, traits: LearnedTraits, network: Network, space: Space, samples: Mapping[str, Samples]
+) -> None:
+    """Raise InputError SS118 for too few tokens or samples, EnvironmentProblem SS308 for too little memory."""
+    name, options, training = config.search.searcher, traits.options, _training_samples(samples)
     step, tokens = step_tokens(config, traits, training), learning_tokens(config, traits, samples) or 0
     if tokens < step:
         raise problem(

@@ -24,7 +24,7 @@ from sparsesearch.engine.launch.checks import (
     check_training,
     check_values,
 )
-from sparsesearch.engine.launch.identity import Outputs, known_outputs
+from sparsesearch.engine.launch.identity import Outputs, module_outputs
 from sparsesearch.engine.launch.latency_table import table_of
 from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.launch.learning_plan import check_learning
@@ -117,7 +117,7 @@ def prepare(
         quality=inputs.quality,
         teacher=open_teacher(config.model, network),
         latency=latency,
-        known=outputs,
+        outputs=outputs,
     )
     if config.supernet.is_elastic:
         launch = _with_supernet(launch, saved)
@@ -150,7 +150,7 @@ def describe_network(
     starts = range(0, len(calibration), config.batch)
     batches = (calibration.rows(slice(start, start + config.batch)).inputs_on_cpu() for start in starts)
     network = source.describe(calibration.rows(slice(0, 1)).inputs_on_cpu(), batches)
-    return network, known_outputs(source, network.task, calibration)
+    return network, module_outputs(source, network.task, calibration)
 
 
 def read_samples(

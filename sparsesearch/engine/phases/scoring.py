@@ -14,7 +14,7 @@ from sparsesearch.engine.job import Job
 from sparsesearch.engine.phases.stores import sole_builder
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.proxies import CostedGenome, Proxy
-from sparsesearch.proxies.gatherer import Failure, Score, scored_by
+from sparsesearch.proxies.gatherer import Failure, Score, score_with
 from sparsesearch.proxies.score_table import MatrixScores, ScoreTable
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome
@@ -22,7 +22,7 @@ from sparsesearch.space import Genome
 Scores = dict[str, Floats]
 
 
-def scored(job: Job, proxies: Sequence[Proxy], genomes: list[Genome]) -> tuple[Scores, dict[str, float]]:
+def score_all(job: Job, proxies: Sequence[Proxy], genomes: list[Genome]) -> tuple[Scores, dict[str, float]]:
     """Score genomes by proxies on workers.
 
     Returns:
@@ -33,7 +33,7 @@ def scored(job: Job, proxies: Sequence[Proxy], genomes: list[Genome]) -> tuple[S
     for proxy in reads["costs"]:
         costed = [CostedGenome(genome, job.space.costs.named(genome.levels)) for genome in genomes]
         started = time.monotonic()
-        scores[proxy.name] = _numbers(proxy.name, [scored_by(proxy, candidate) for candidate in costed], job.reporter)
+        scores[proxy.name] = _numbers(proxy.name, [score_with(proxy, candidate) for candidate in costed], job.reporter)
         seconds[proxy.name] = (time.monotonic() - started) / len(genomes)
     tables = score_tables(job, reads["matrix"])
     levels = np.array([genome.levels for genome in genomes])

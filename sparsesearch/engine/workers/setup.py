@@ -33,7 +33,7 @@ class WorkerSetup:
         taught_by: source of the network that candidates are compared with; None for the network itself.
         training: role or name of the run's samples that candidates are trained on.
         supernet: directory of the elastic supernet; empty if weights come from the level store.
-        known: outputs of a module for the first calibration samples; None for checkpoints.
+        outputs: outputs of a module for the first calibration samples; None for checkpoints.
         log_level: level of the log records that workers show; 0 for none.
     """
 
@@ -48,15 +48,15 @@ class WorkerSetup:
     taught_by: Source | None = None
     training: str = "calibration"
     supernet: str = ""
-    known: Outputs | None = None
+    outputs: Outputs | None = None
     log_level: int = 0
 
 
 def load_network(setup: WorkerSetup, dtype: torch.dtype) -> Any:
     """Load the dense network; raises InputError SS230 if it differs from the one that the search was started with."""
     model = setup.source.load(dtype, setup.config.executor.device)
-    if setup.known is not None and not isinstance(setup.source, SupernetSource):
-        check_same(model, setup.network.task, RunDirectory(Path(setup.run)).samples("calibration"), setup.known)
+    if setup.outputs is not None and not isinstance(setup.source, SupernetSource):
+        check_same(model, setup.network.task, RunDirectory(Path(setup.run)).samples("calibration"), setup.outputs)
     return model
 
 
@@ -86,6 +86,6 @@ def worker_setup(launch: Launch, run: RunDirectory, training: str = "calibration
         teacher=str(cache.teacher(launch.teacher_key)),
         training=training,
         supernet=str(supernet or ""),
-        known=launch.known,
+        outputs=launch.outputs,
         log_level=logs.level(),
     )

@@ -16,7 +16,7 @@ from sparsesearch.engine.launch.checks import check_training
 from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.launch.plan import check_disk
 from sparsesearch.engine.phases.measuring import Measurer
-from sparsesearch.engine.phases.scoring import Scores, scored
+from sparsesearch.engine.phases.scoring import Scores, score_all
 from sparsesearch.engine.phases.trials import train_all
 from sparsesearch.engine.workers.call_results import Trained
 from sparsesearch.errors import problem
@@ -119,7 +119,7 @@ def audit(
         measured = [e for e in candidates if e.status == "ok"]
         if not measured:
             raise problem("SS403", f"none of {len(candidates)} candidates could be measured.")
-        scores, seconds = scored(job, proxies, [e.genome for e in measured])
+        scores, seconds = score_all(job, proxies, [e.genome for e in measured])
         job.executor.release()
         after = _train_candidates(replace(job, launch=trained), measured, train) if train else np.array([])
     values = np.array([e.quality for e in measured])

@@ -26,6 +26,7 @@ from sparsesearch.engine.launch.identity import identity
 from sparsesearch.engine.launch.prepare import PythonInputs, describe_network, read_samples, source_of
 from sparsesearch.errors import InputError, problem
 from sparsesearch.files import atomic_write_tree
+from sparsesearch.models import Network
 from sparsesearch.models.source import Source
 from sparsesearch.plugins import load_plugins
 from sparsesearch.runs.directory import check_vacant
@@ -66,14 +67,9 @@ def choose(
     load_plugins(config.plugins)
     check_names(config)
     source = source_of(config, PythonInputs())
-    description = None if source.task.name == "module" else source.describe()
-    all_samples = read_samples(config, source, description, {})
-    # The pool replaces the role's samples; other roles are read too, so that overlaps are found.
-    all_samples[role] = samples = _read_pool(data.model_copy(update={"sequences": pool, "fewer": False}), source, role)
-    if not config.data.allow_shared:
-        check_disjoint(all_samples)
-    network, outputs = describe_network(config, source, all_samples["calibration"] if description is None else None)
-    weights = identity(source, outputs)
+    network, samples, weights = _open_pool(
+        config, source, role, data.model_copy(update={"sequences": pool, "fewer": False})
+    )
     if by in NEED_LOSS and not network.distribution:
         raise problem(
             "SS209", f"--by {by} needs a loss, and the network's outputs are no distribution.", fix="Use --by random."
@@ -106,10 +102,25 @@ def choose(
     return summary
 
 
-def _read_pool(data: DataConfig, source: Source, role: str) -> Samples:
+def _open_pool(config: RunConfig, source: Source, role: str, pool: DataConfig) -> tuple[Network, Samples, str]:
+    """Return the network, the samples of the pool and the hash of the weights.
+
+    Raises InputError SS204 if there are fewer samples, SS205 if roles share some.
+    """
+    description = None if source.task.name == "module" else source.describe()
+    all_samples = read_samples(config, source, description, {})
+    # The pool replaces the role's samples; other roles are read too, so that overlaps are found.
+    all_samples[role] = samples = _read_pool(pool, source, role)
+    if not config.data.allow_shared:
+        check_disjoint(all_samples)
+    network, outputs = describe_network(config, source, all_samples["calibration"] if description is None else None)
+    return network, samples, identity(source, outputs)
+
+
+def _read_pool(pool: DataConfig, source: Source, role: str) -> Samples:
     """Return the samples of the pool; raises InputError SS204 if there are fewer."""
     try:
-        return samples_of(data, source.task, source.directory, role)
+        return samples_of(pool, source.task, source.directory, role)
     except InputError as error:
         if error.code == "SS204":
             raise problem("SS204", error.message, fix="Give a smaller --pool, or more data.") from None

@@ -73,7 +73,7 @@ def changes_of_stage(first: Launch, model: str, stage: int, stages: int) -> dict
     return changes | ({"model.teacher": config.teacher or config.id} if stage > 1 else {})
 
 
-def searched_stage(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
+def search_stage(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     """Start, resume or read the search of a stage; returns its results.
 
     Raises InputError SS602 if the run has other options, SS129 if it names other code.

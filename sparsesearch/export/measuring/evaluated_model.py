@@ -1,4 +1,4 @@
-"""What can be measured: any model directory, hub id, export or candidate, and the dense network that it came from."""
+"""Models that can be evaluated: a directory, hub id, export or candidate, and the dense network of a pruned one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sparsesearch.training.trainer import RETRAIN
 
 @dataclass(frozen=True)
 class Target:
-    """A float32 model, what it is for, where its tokenizer or image settings lie, and how it was shown images."""
+    """A float32 model, its task, the directory of its tokenizer or image settings, and options of its images."""
 
     model: Any
     task: Task
@@ -37,22 +37,24 @@ class Target:
     image: ImageConfig | None = None
 
     def report(self) -> dict[str, int]:
-        if isinstance(self.model, Graph):  # whose weights may be folded into others
+        if isinstance(self.model, Graph):  # weights of a graph may be folded into others
             return self.model.counts
         return counts(self.model)
 
 
 @dataclass(frozen=True)
 class Dense:
-    """The network that something was pruned from: what recipes call it, and the hash of its weights."""
+    """The network that a model was pruned from: its name in recipes, and the hash of its weights."""
 
     model: ModelConfig
     weights: str
     trusted: bool = False
 
     def locate(self) -> Place | None:
-        """The network; None where it is not there any more, or another one by now."""
-        if FACTORY.fullmatch(self.model.id) and not self.trusted:  # named by a file: its code is not run unasked
+        """Return where the network is; None if it is missing or has changed."""
+        if (
+            FACTORY.fullmatch(self.model.id) and not self.trusted
+        ):  # a file names the code, which runs only if it is trusted
             return None
         try:
             source = open_source(self.model)
@@ -68,8 +70,8 @@ class Place:
     """A target that was found but not loaded.
 
     Attributes:
-        dense: None for what is no pruned model of ours.
-        graph: whether it is an exported graph, not a live model of transformers.
+        dense: the dense network of a model that was pruned by sparsesearch, else None.
+        graph: whether it is an exported graph instead of a PyTorch model.
     """
 
     name: str
@@ -80,20 +82,20 @@ class Place:
 
 
 def locate(target: str, access: Access = UNTRUSTED) -> Place:
-    """What a directory, an export, a hub id, a factory, `demo`, or RUN/ID names.
+    """Find the model that a directory, an export, a hub id, a factory, `demo`, or RUN/ID names.
 
     Raises InputError SS504 for a run, SS129 for a candidate of one that names code and is not trusted.
     """
     path = Path(target).expanduser()
     if (path / MANIFEST).is_file():
-        told = read_manifest(path)
-        image, task = told["image"], TASKS[told["task"]]
-        dense = Dense(ModelConfig(id=told["model"]), told["weights_sha256"], access.trusted)
+        manifest = read_manifest(path)
+        image, task = manifest["image"], TASKS[manifest["task"]]
+        dense = Dense(ModelConfig(id=manifest["model"]), manifest["weights_sha256"], access.trusted)
 
         def loaded() -> Target:
             return Target(load(path, torch.float32, trust_remote_code=access.trusted), task, path, image)
 
-        return Place(target, task, loaded, dense, told["form"] in GRAPHS)
+        return Place(target, task, loaded, dense, manifest["form"] in GRAPHS)
     if not path.exists() and RunDirectory.is_there(path.parent):
         results = RunResults(path.parent)
         candidate = results.find(path.name)
@@ -108,7 +110,7 @@ def locate(target: str, access: Access = UNTRUSTED) -> Place:
 
 
 def open_target(target: str, access: Access = UNTRUSTED) -> Target:
-    """`locate`, loaded; what would run code is refused unless it is trusted."""
+    """Locate and load a model; raises as `locate` does."""
     return locate(target, access).load()
 
 
@@ -117,7 +119,7 @@ def _loader(source: Any) -> Callable[[], Target]:
 
 
 def _candidate(results: RunResults, candidate: Evaluation, access: Access) -> Target:
-    """A candidate as its highest rung left it; raises InputError SS501 where the weights of that are not kept."""
+    """Return a candidate with the weights of its highest rung; raises InputError SS501 if these are not kept."""
     reopened, genome = open_run(results, access), candidate.genome
     weights = trained_weights(results, candidate)
     state = None if weights is None else read_tensors(weights, RETRAIN)

@@ -1,4 +1,4 @@
-"""What a run's finalists really take on a device, beside what the latency table predicted."""
+"""Measured latency and memory of a run's finalists, and what the latency table predicted."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def measure_finalists(reopened: ReopenedRun, reporter: Reporter, device: str | N
     """Time the front, the baselines and dense, interleaved, and write `latency_measured.json` into the run.
 
     Args:
-        device: in place of the one that the run's recipe names; of another device nothing was predicted.
+        device: replaces the recipe's device; there are no predictions for another one.
 
     Returns:
-        By id, and for `dense`: `measured_ns`, `measured_bytes` (what a request holds at most, weights among it), and of
-        runs with a latency table `predicted_ns` and `predicted_bytes`; under `setting` the request and the device.
+        By id, and for `dense`: `measured_ns`, `measured_bytes` (the peak of a request, with the weights) and, for runs
+        with a latency table, `predicted_ns` and `predicted_bytes`; under `setting` the request and the device.
 
-    Raises InputError SS123 where the device is not on this machine.
+    Raises InputError SS123 if this machine does not have the device.
     """
     results = reopened.results
     setting = _setting(reopened)
@@ -40,31 +40,31 @@ def measure_finalists(reopened: ReopenedRun, reporter: Reporter, device: str | N
     if device is not None:
         setting = replace(setting, device=device, hardware=hardware_of(device))
     genomes = {e.genome.id: e.genome for e in [*results.front, *results.baselines] if e.genome != results.space.dense}
-    found: dict[str, Any] = {SETTING: asdict(setting)}
+    report: dict[str, Any] = {SETTING: asdict(setting)}
     samples = results.run.samples("calibration")
     with inference_threads(setting.threads):
         reporter.phase(f"measuring finalists on {setting.hardware}", len(genomes))
         held: dict[str, int] = {}
 
-        def asked(name: str, genome: Genome) -> TimedCall:
+        def prepared(name: str, genome: Genome) -> TimedCall:
             run, weights = _request(reopened, genome, setting, samples)
             held[name] = weights + peak_bytes(run, setting.device)
             reporter.step(len(held) - 1)
             return run
 
-        dense = asked(DENSE, results.space.dense)
-        makers = [partial(asked, name, genome) for name, genome in genomes.items()]
+        dense = prepared(DENSE, results.space.dense)
+        makers = [partial(prepared, name, genome) for name, genome in genomes.items()]
         times = time_against(dense, makers, setting.device, held[DENSE])
     for (name, genome), ns in zip([(DENSE, results.space.dense), *genomes.items()], times, strict=True):
         predicted = _predicted(results, genome) if predicts else {}
-        found[name] = {"measured_ns": ns, "measured_bytes": held[name]} | predicted
+        report[name] = {"measured_ns": ns, "measured_bytes": held[name]} | predicted
     reporter.end()
-    results.run.write(results.run.latency_measured, found)
-    return found
+    results.run.write(results.run.latency_measured, report)
+    return report
 
 
 def is_measurable_here(results: RunResults) -> bool:
-    """Whether the run has a latency table, and the device that it was measured on is of this machine."""
+    """Return whether the run has a latency table that was measured on this machine's device."""
     if not results.run.latency.exists():
         return False
     setting = LatencyTable.read(results.run.latency).setting
@@ -93,5 +93,5 @@ def _request(reopened: ReopenedRun, genome: Genome, setting: Setting, samples: S
 
 def _predicted(results: RunResults, genome: Genome) -> dict[str, int]:
     costs = results.space.costs.named(genome.levels)
-    told = {"predicted_ns": "latency_ns", "predicted_bytes": "memory_bytes"}
-    return {mine: costs[cost] for mine, cost in told.items() if cost in costs}
+    predictions = {"predicted_ns": "latency_ns", "predicted_bytes": "memory_bytes"}
+    return {name: costs[cost] for name, cost in predictions.items() if cost in costs}

@@ -27,16 +27,17 @@ from sparsesearch.runs.progress import Reporter
 def evaluate_text(
     target: str, text: Path, length: int, first: int | None, batch: int, access: Access = UNTRUSTED
 ) -> dict[str, Any]:
-    """What a model makes of a text, with `{params, nonzeros, length}`.
+    """Measure a model on a text.
 
     Args:
         text: a text file or a table for a language model; a table with columns `text` and `label` for a classifier.
-        first: windows or documents to take; all where None.
+        first: number of windows or documents to take; None: all.
 
     Returns:
-        `{perplexity, tokens}` of a language model, `{accuracy, documents}` of a classifier.
+        `{perplexity, tokens}` of a language model, `{accuracy, documents}` of a classifier, and
+        `{params, nonzeros, length}`.
 
-    Raises InputError SS204 (text unfit), SS504 (neither of these models).
+    Raises InputError SS204 (unsuitable text), SS504 (neither of these models).
     """
     opened = open_target(target, access)
     if opened.task.name not in ("causal", "text-classes") or opened.directory is None:
@@ -59,34 +60,34 @@ def evaluate_text(
 def evaluate_images(
     target: str, images: str, first: int | None, batch: int, access: Access = UNTRUSTED
 ) -> dict[str, Any]:
-    """`{accuracy, images, params, nonzeros}` of a classifier on labelled images.
+    """Measure a classifier on labelled images; returns `{accuracy, images, params, nonzeros}`.
 
     Args:
         images: a folder with a folder for each class, a Parquet file, or `datasets:ID`, as in a recipe.
 
-    Raises InputError SS204 (images missing, without classes, or of unknown size), SS504 (no classifier of images).
+    Raises InputError SS204 (images missing, without classes, or of unknown size), SS504 (not an image classifier).
     """
     opened = open_target(target, access)
     if opened.task.data != "image" or not opened.task.classifies:
         raise problem("SS504", f"{target} is no classifier of images; accuracy is for those.", fix=_OTHER)
-    data, right, seen = DataConfig(source=images, take="first", image=opened.image), 0.0, 0
+    data, correct, count = DataConfig(source=images, take="first", image=opened.image), 0.0, 0
     with _progress("accuracy", first) as step:
         for samples in image_batches(data, opened.directory, "--images", batch):
             if samples.labels is None:
                 raise problem(
                     "SS204", f"{images}: images have no class.", fix="Give a folder for each class, or labels."
                 )
-            samples = samples.rows(slice(0, None if first is None else first - seen))
+            samples = samples.rows(slice(0, None if first is None else first - count))
             try:
-                right += accuracy(opened.model, opened.task, samples, batch) * len(samples)
-            except ValueError as error:  # of another size than its own
+                correct += accuracy(opened.model, opened.task, samples, batch) * len(samples)
+            except ValueError as error:  # images of another size
                 reason = f"{target} cannot take the images as they are prepared: {first_line(error)}."
                 raise problem("SS204", reason, fix="Mend its preprocessor_config.json.") from None
-            seen += len(samples)
-            step(seen)
-            if seen == first:
+            count += len(samples)
+            step(count)
+            if count == first:
                 break
-    return {"accuracy": round(right) / seen, "images": seen} | opened.report()
+    return {"accuracy": round(correct) / count, "images": count} | opened.report()
 
 
 def _documents(table: Path, tokenizer: Any, length: int, first: int | None) -> Samples:
@@ -109,10 +110,10 @@ def _progress(phase: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def text_windows(tokenizer: Any, text: Path, length: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """All whole windows of a text file or a table; raises InputError SS204 for what is neither, or too short."""
+    """Return all complete windows (windows, length) of a text file or table; raises InputError SS204 if unusable."""
     documents = documents_of(DataConfig(source=str(text)), "--text", MAX_DOCUMENT_CHARACTERS)
-    found = list(token_ids(documents, tokenizer, "--text"))
-    ids = np.concatenate([*found, np.empty(0, dtype=np.int32)])
+    pieces = list(token_ids(documents, tokenizer, "--text"))
+    ids = np.concatenate([*pieces, np.empty(0, dtype=np.int32)])
     count = len(ids) // length
     if count == 0:
         raise problem(

@@ -1,4 +1,4 @@
-"""Tasks of lm-eval on live models, and what each model lost on each task against the dense one that it came from."""
+"""Tasks of lm-eval on loaded models, and the loss of each model on each task against its dense model."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from sparsesearch.errors import SparseSearchError, did_you_mean, first_line, pro
 from sparsesearch.export.measuring.evaluated_model import Place, Target, locate
 from sparsesearch.models import load_tokenizer
 
-# Of few-shot examples and of generation, as lm-eval sets it.
+# Seed of few-shot examples and of generation, as in lm-eval.
 SEED = 1234
-# Resamples behind the standard errors of what is no mean over documents.
+# Number of resamples for standard errors of metrics that are no means over documents.
 RESAMPLES = 200
-# What a metric of a task is called where its answers were filtered in no way.
+# lm-eval's name of a filter that does nothing.
 NO_FILTER = "none"
 
 
 def check_tasks(names: Sequence[str], include: Path | None) -> dict[str, Any]:
-    """The named tasks, groups and tags of lm-eval, with their documents.
+    """Load tasks, groups and tags of lm-eval by name, with their documents.
 
     Args:
-        include: a directory with task files of one's own.
+        include: a directory with the user's task files.
 
-    Raises EnvironmentProblem SS307 (no lm-eval), InputError SS102 (unknown task), SS204 (its documents cannot be had),
-    SS504 (it runs code of models, or is about images).
+    Raises EnvironmentProblem SS307 (no lm-eval), InputError SS102 (unknown task), SS204 (documents cannot be loaded),
+    SS504 (a task runs code that models wrote, or shows images).
     """
     if importlib.util.find_spec("lm_eval") is None:
         raise problem("SS307", "--tasks needs lm-eval.", fix="pip install 'sparsesearch[eval]'")
@@ -43,7 +43,7 @@ def check_tasks(names: Sequence[str], include: Path | None) -> dict[str, Any]:
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     folder = None if include is None else str(include.resolve())
-    # Reading the thousands of tasks that come with it takes a while, and is of no use where own ones are meant.
+    # Reading lm-eval's thousands of task files takes a while; the user's tasks may not need them.
     manager = TaskManager(include_path=folder, include_defaults=False) if folder else None
     if manager is None or not _is_complete(manager, names):
         manager = TaskManager(include_path=folder)
@@ -57,8 +57,8 @@ def check_tasks(names: Sequence[str], include: Path | None) -> dict[str, Any]:
         raise _unavailable(names, error) from None
     for name, task in loaded["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
-            what = "runs code that models wrote" if getattr(task, "UNSAFE_CODE", False) else "shows models images"
-            raise problem("SS504", f"--tasks: {name} {what}, which evaluate does not do.", fix="Leave it out.")
+            reason = "runs code that models wrote" if getattr(task, "UNSAFE_CODE", False) else "shows models images"
+            raise problem("SS504", f"--tasks: {name} {reason}, which evaluate does not do.", fix="Leave it out.")
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=SEED)
@@ -69,7 +69,7 @@ _SEE = "See: lm-eval ls tasks; your own: --include-path DIR."
 
 
 def _is_complete(manager: Any, names: Sequence[str]) -> bool:
-    """Whether a manager has all tasks that the names stand for."""
+    """Return whether a manager knows all the tasks."""
     if not all(name in manager.task_index for name in names):
         return False
     with contextlib.suppress(Exception):  # a group of tasks that come with lm-eval
@@ -95,21 +95,21 @@ def evaluate_tasks(
     note: Callable[[str], None] = lambda text: None,
     access: Access = UNTRUSTED,
 ) -> dict[str, Any]:
-    """What models reach on tasks, with the dense ones that they came from beside them.
+    """Measure models and their dense models on tasks.
 
     Args:
         targets: as for `locate`.
-        limit: documents of each task; all where None.
-        note: is told what is going on.
-        access: to the runs of candidates.
+        limit: number of documents of each task; None: all.
+        note: receives lines about progress.
+        access: which code the runs of candidates may name.
 
     Returns:
         `{limit, metrics: {TASK: {METRIC: higher is better}}, groups: {GROUP: [TASK]}, models: [MODEL]}` where MODEL is
         `{target, dense, params, nonzeros, tasks: {TASK: {METRIC: {value, stderr, loss, loss_stderr}}}}`; groups are
-        among the tasks. `dense` is the index of its dense model in `models`, or null. `loss` is how much worse than
-        dense it is, in the metric's own unit, whether that rises or falls; its standard error is of paired differences.
+        among the tasks. `dense` is the index of the dense model in `models`, or null. `loss` is the difference to dense
+        in the metric's unit, positive if the model is worse; its standard error is that of paired differences.
 
-    Raises InputError SS504 where a target is no causal language model, and as `check_tasks` and `locate` do.
+    Raises InputError SS504 if a target is no causal language model, and as `check_tasks` and `locate` do.
     """
     places = [locate(target, access) for target in targets]
     for place in places:
@@ -125,18 +125,18 @@ def evaluate_tasks(
     for index, place in enumerate(models):
         note(f"{place.name} ({index + 1} of {len(models)})")
         target = place.load()
-        found = _run(target, loaded, limit, batch)
+        outcome = _run(target, loaded, limit, batch)
         base = origin[index]
-        tasks = _values(found, None if base is None else raw[base], loaded["tasks"])
+        tasks = _values(outcome, None if base is None else raw[base], loaded["tasks"])
         reports.append({"target": place.name, "dense": base} | target.report() | {"tasks": tasks})
-        raw.append(found)
-    higher = {name: found for name, found in raw[0]["higher_is_better"].items() if name in reports[0]["tasks"]}
+        raw.append(outcome)
+    higher = {name: metrics for name, metrics in raw[0]["higher_is_better"].items() if name in reports[0]["tasks"]}
     groups = {g: _leaves(g, raw[0]) for g in raw[0].get("groups", {})}
     return {"limit": limit, "metrics": higher, "groups": groups, "models": reports}
 
 
 def with_dense(places: Sequence[Place], note: Callable[[str], None]) -> tuple[list[Place], list[int | None]]:
-    """Dense models first, each once, then what was asked for; and for each of them all the index of its dense model."""
+    """Return the dense models, each once, followed by `places`, and for each of these the index of its dense model."""
     models: list[Place] = []
     known: dict[str, int | None] = {}
     for place in places:
@@ -147,13 +147,13 @@ def with_dense(places: Sequence[Place], note: Callable[[str], None]) -> tuple[li
         if dense:
             models.append(dense)
         else:
-            note(f"{place.name}: its dense model {place.dense.model.id} is gone or changed; no differences to it.")
+            note(f"{place.name}: its dense model {place.dense.model.id} is missing or has changed: no losses.")
     origin = [known[place.dense.weights] if place.dense else None for place in places]
     return [*models, *places], [*(None for _ in models), *origin]
 
 
 def _run(target: Target, loaded: dict[str, Any], limit: int | None, batch: int) -> dict[str, Any]:
-    """What lm-eval reports of a live model."""
+    """Return lm-eval's results for a loaded model."""
     from lm_eval import evaluate
     from lm_eval.models.huggingface import HFLM
 
@@ -161,79 +161,79 @@ def _run(target: Target, loaded: dict[str, Any], limit: int | None, batch: int) 
     transformers.set_seed(SEED)
     model = target.model.to("cuda" if torch.cuda.is_available() else "cpu")
     live = HFLM(pretrained=model, tokenizer=load_tokenizer(target.directory), batch_size=batch)
-    # Its bars are for terminals.
+    # lm-eval's progress bars are for terminals.
     with contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO()):
-        found: dict[str, Any] = evaluate(live, loaded, limit=limit, bootstrap_iters=RESAMPLES, log_samples=True)
-    return found
+        outcome: dict[str, Any] = evaluate(live, loaded, limit=limit, bootstrap_iters=RESAMPLES, log_samples=True)
+    return outcome
 
 
-def _values(found: dict[str, Any], dense: dict[str, Any] | None, tasks: dict[str, Any]) -> dict[str, Any]:
-    """Metrics of each task and group."""
+def _values(outcome: dict[str, Any], dense: dict[str, Any] | None, tasks: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of each task and group."""
     return {
         name: {
-            _name(key): _metric(name, key, found, dense, tasks)
+            _name(key): _metric(name, key, outcome, dense, tasks)
             for key, value in measured.items()
             if "," in key and "_stderr," not in key and isinstance(value, (int, float, np.number))
         }
-        for name, measured in found["results"].items()
+        for name, measured in outcome["results"].items()
     }
 
 
 def _name(key: str) -> str:
-    """A metric of lm-eval, with its filter where it has one."""
+    """Return the name of a metric, with its filter if it has one."""
     metric, _, name = key.partition(",")
     return metric if name == NO_FILTER else f"{metric} ({name})"
 
 
 def _metric(
-    name: str, key: str, found: dict[str, Any], dense: dict[str, Any] | None, tasks: dict[str, Any]
+    name: str, key: str, outcome: dict[str, Any], dense: dict[str, Any] | None, tasks: dict[str, Any]
 ) -> dict[str, float | None]:
     metric, _, filtered = key.partition(",")
-    value, stderr = float(found["results"][name][key]), found["results"][name].get(f"{metric}_stderr,{filtered}")
+    value, stderr = float(outcome["results"][name][key]), outcome["results"][name].get(f"{metric}_stderr,{filtered}")
     report = {"value": value, "stderr": float(stderr) if isinstance(stderr, (int, float, np.number)) else None}
-    higher = found["higher_is_better"].get(name, {}).get(metric)
+    higher = outcome["higher_is_better"].get(name, {}).get(metric)
     if dense is None or higher is None:
         return report
     before = float(dense["results"][name][key])
-    error = loss_stderr(name, metric, filtered, found, dense, tasks)
+    error = loss_stderr(name, metric, filtered, outcome, dense, tasks)
     return report | {"loss": before - value if higher else value - before, "loss_stderr": error}
 
 
 def loss_stderr(
-    name: str, metric: str, filtered: str, found: dict[str, Any], dense: dict[str, Any], tasks: dict[str, Any]
+    name: str, metric: str, filtered: str, outcome: dict[str, Any], dense: dict[str, Any], tasks: dict[str, Any]
 ) -> float | None:
-    """The standard error of a difference between two models on the same documents; None where it cannot be told.
+    """Return the standard error of a metric's difference between two models on the same documents; None if unknown.
 
-    Of a mean it is that of the mean of paired differences, of other metrics one of paired resamples of documents, of
-    a group what lm-eval pools from those of its tasks.
+    For a mean it is that of the mean of paired differences, for other metrics one of paired resamples of documents,
+    for a group lm-eval's pooled error of its tasks.
     """
     from lm_eval.api.metrics import mean, pooled_sample_stderr
 
     if name not in tasks:
-        leaves = [leaf for leaf in _leaves(name, found) if metric in found["higher_is_better"].get(leaf, {})]
-        errors = [loss_stderr(leaf, metric, filtered, found, dense, tasks) for leaf in leaves]
+        leaves = [leaf for leaf in _leaves(name, outcome) if metric in outcome["higher_is_better"].get(leaf, {})]
+        errors = [loss_stderr(leaf, metric, filtered, outcome, dense, tasks) for leaf in leaves]
         known = [e for e in errors if e is not None]
-        sizes = [len(_of_documents(leaf, metric, filtered, found)) for leaf in leaves]
+        sizes = [len(_values_of_documents(leaf, metric, filtered, outcome)) for leaf in leaves]
         return float(pooled_sample_stderr(known, sizes)) if known and len(known) == len(errors) else None
-    own, other = (_of_documents(name, metric, filtered, side) for side in (found, dense))
-    count = len(own)
-    if count < 2 or count != len(other):
+    values, dense_values = (_values_of_documents(name, metric, filtered, side) for side in (outcome, dense))
+    count = len(values)
+    if count < 2 or count != len(dense_values):
         return None
     aggregate = tasks[name].aggregation()[metric]
     if aggregate is mean:
-        return float(np.std(np.subtract(own, other, dtype=float), ddof=1) / np.sqrt(count))
+        return float(np.std(np.subtract(values, dense_values, dtype=float), ddof=1) / np.sqrt(count))
     draws = np.random.default_rng(SEED).integers(count, size=(RESAMPLES, count))
-    differences = [aggregate([own[i] for i in draw]) - aggregate([other[i] for i in draw]) for draw in draws]
+    differences = [aggregate([values[i] for i in draw]) - aggregate([dense_values[i] for i in draw]) for draw in draws]
     return float(np.std(differences, ddof=1))
 
 
-def _of_documents(name: str, metric: str, filtered: str, found: dict[str, Any]) -> list[Any]:
-    """What a metric is made of, a value a document, in the order of the documents."""
-    samples = [s for s in found["samples"][name] if s["filter"] == filtered and metric in s]
+def _values_of_documents(name: str, metric: str, filtered: str, outcome: dict[str, Any]) -> list[Any]:
+    """Return a metric's value on each document, in the order of the documents."""
+    samples = [s for s in outcome["samples"][name] if s["filter"] == filtered and metric in s]
     return [s[metric] for s in sorted(samples, key=lambda s: s["doc_id"])]
 
 
-def _leaves(group: str, found: dict[str, Any]) -> list[str]:
-    """The tasks of a group, and of the groups in it."""
-    members = found["group_subtasks"].get(group, [])
-    return [leaf for member in members for leaf in (_leaves(member, found) or [member])]
+def _leaves(group: str, outcome: dict[str, Any]) -> list[str]:
+    """Return the tasks of a group, and of the groups in it."""
+    members = outcome["group_subtasks"].get(group, [])
+    return [leaf for member in members for leaf in (_leaves(member, outcome) or [member])]
