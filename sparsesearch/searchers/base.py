@@ -68,11 +68,11 @@ class Searcher(ABC):
             seeds: further genomes for generation 0, by name.
         """
         self.space, self.objectives, self.seed, self.options = space, tuple(objectives), seed, options
-        self.seeds: Seeds = seeds or {}
+        self.further_seeds: Seeds = seeds or {}
         self.index = 0
         self._queue: list[Proposal] = []
         self._batch: list[Proposal] = []
-        self._evaluations: dict[tuple[Genome, int], Evaluation] = {}
+        self._received: dict[tuple[Genome, int], Evaluation] = {}
         self._finished = False
         self.best: dict[Genome, Evaluation] = {}
         self.check()
@@ -94,7 +94,7 @@ class Searcher(ABC):
         """Return the genomes of generation 0: dense, uniform ones (`sizes` steps) and seeds; each genome once."""
         baselines = starting_genomes(self.space, sizes)
         present = set(baselines.values())
-        return baselines | {name: genome for name, genome in self.seeds.items() if genome not in present}
+        return baselines | {name: genome for name, genome in self.further_seeds.items() if genome not in present}
 
     def starting_proposals(self, sizes: int, tokens: int, draw: int = 0) -> list[Proposal]:
         """Return proposals of the genomes of `starting`; dense and uniform ones are baselines."""
@@ -187,17 +187,17 @@ class Searcher(ABC):
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Take in evaluations of proposals, in any order."""
         for evaluation in evaluations:
-            self._evaluations[(evaluation.genome, evaluation.draw)] = evaluation
+            self._received[(evaluation.genome, evaluation.draw)] = evaluation
             previous = self.best.get(evaluation.genome)
             if evaluation.status == "ok" and (previous is None or evaluation.sequences >= previous.sequences):
                 self.best[evaluation.genome] = evaluation
         if not self.waits:
-            self._batch = [p for p in self._batch if (p.genome, p.draw) not in self._evaluations]
-            self._evaluations = {}
+            self._batch = [p for p in self._batch if (p.genome, p.draw) not in self._received]
+            self._received = {}
             self._take_in(list(evaluations))
-        elif self._batch and not self._queue and all((p.genome, p.draw) in self._evaluations for p in self._batch):
-            generation = [self._evaluations[(p.genome, p.draw)] for p in self._batch]
-            self._batch, self._evaluations = [], {}
+        elif self._batch and not self._queue and all((p.genome, p.draw) in self._received for p in self._batch):
+            generation = [self._received[(p.genome, p.draw)] for p in self._batch]
+            self._batch, self._received = [], {}
             self._take_in(generation)
 
     def finalists(self, n: int) -> list[Genome]:
