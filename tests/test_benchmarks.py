@@ -290,7 +290,7 @@ def main_job(work: Path, llama: Path, texts: Path) -> Path:
     sizes = ("--calibration", 8, "--selection", 2, "--windows", 2, "--kl-windows", 2)
     script("main_job/run.py", "sparsity", "--sparsities", 50, "--generations", 1, *sizes, *places)
     for part in ("widths", "mixed"):
-        script("main_job/run.py", part, "--evals", 40, "--targets", 70, 60, *sizes, *places)
+        script("main_job/run.py", part, "--evals", 24, "--targets", 70, 60, *sizes, *places)
     return work / "main"
 
 
@@ -410,7 +410,8 @@ def test_curves_have_a_point_for_each_method_and_tokens(curves: Path) -> None:
 def test_curves_of_images(cnn: Path, images: Path, work: Path) -> None:
     run = cnn / "resnet8-channels-obs-60-s0"
     image = {"size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    training = {"source": str(images / "training.parquet"), "sequences": 32, "image": image}
+    # Selection images of the run are in the second half of train.parquet.
+    training = {"source": str(images / "calibration.parquet"), "sequences": 24, "image": image}
     keys = {"training.batch": 8, "data.training": training}
     test = ("--test", images / "test.parquet", "--test-sequences", 16, "--out", work / "image-curves.json")
     wanted = ("--methods", "full", "--tokens", "0,16", "--set", json.dumps(keys))
