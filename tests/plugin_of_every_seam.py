@@ -135,7 +135,7 @@ class Printed(Tracker):
 
     def __init__(self, results: Any) -> None:
         CALLED.add("tracker")
-        self.place, self.count = "nowhere", 0
+        self.location, self.count = "nowhere", 0
 
     def log(self, points: Any) -> None:
         self.count += len(points)

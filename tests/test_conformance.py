@@ -14,6 +14,7 @@ import torch
 
 from sparsesearch import testing
 from sparsesearch.allocation import allocation
+from sparsesearch.config import ExecutorConfig, RunConfig
 from sparsesearch.engine.workers.executor import LocalExecutor
 from sparsesearch.evaluation import Targets, quality
 from sparsesearch.pruning import expert_order, pruner
@@ -152,9 +153,10 @@ def test_qualities(cls: type[Targets], words: str, tmp_path: Path) -> None:
 
 def test_an_executor_whose_results_come_as_they_like(tmp_path: Path) -> None:
     class Reversed(LocalExecutor):
-        def map(self, method: str, calls: Any, lanes: int | None = None) -> Iterator[Any]:
-            return reversed(list(super().map(method, calls, lanes)))
+        def map(self, method: Any, calls: Any, **options: Any) -> Iterator[Any]:
+            return reversed(list(super().map(method, calls, **options)))
 
-    setup: Any = SimpleNamespace(run=str(tmp_path))
+    config = RunConfig.model_construct(executor=ExecutorConfig())
+    setup: Any = SimpleNamespace(run=str(tmp_path), config=config)
     with pytest.raises(AssertionError, match="order of the calls"):
         testing.check_executor(lambda worker: Reversed(setup, worker))

@@ -13,12 +13,12 @@ from sparsesearch.config import RunConfig, dump_config, with_absolute_paths
 from sparsesearch.engine.job import Job, open_job
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.engine.launch.launch import Launch
-from sparsesearch.engine.launch.plan import check_disk, spared_blocks_note
+from sparsesearch.engine.launch.plan import check_disk, prefix_cache_note
 from sparsesearch.engine.launch.prepare import prepare
-from sparsesearch.engine.phases.conclusion import conclude, measure_finalists, note_reference
+from sparsesearch.engine.phases.conclusion import conclude, measure_finalists, write_search_totals
 from sparsesearch.engine.phases.ladder import Ladder
 from sparsesearch.engine.phases.learning import learn
-from sparsesearch.engine.phases.rounds import Search
+from sparsesearch.engine.phases.rounds import Rounds
 from sparsesearch.engine.phases.seeds import seed_genomes
 from sparsesearch.engine.phases.stores import ensure_store, ensure_teacher
 from sparsesearch.engine.phases.supernet_training import ensure_supernet
@@ -43,7 +43,7 @@ def start(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     RunDirectory.check_new(path)
     check_disk(launch, path.parent)
     run = RunDirectory(path.resolve())
-    with open_job(launch, run, reporter, lambda: write_launch(launch, run), fresh=True) as job:
+    with open_job(launch, run, reporter, lambda: write_launch(launch, run), must_be_new=True) as job:
         return search(job)
 
 
@@ -58,13 +58,13 @@ def search(job: Job, check: Callable[[Job], None] | None = None) -> RunResults:
         check(job)
     seeds = seed_genomes(job)
     learned = learn(job)  # nothing unless the searcher learns by gradient
-    if note := spared_blocks_note(job.launch):
+    if note := prefix_cache_note(job.launch):
         job.reporter.message(note)
-    rounds = Search(job, seeds, learned)
+    rounds = Rounds(job, seeds, learned)
     rounds.run()
     measure_finalists(job, rounds)
     if job.launch.config.search.rungs:
-        note_reference(job, rounds)
+        write_search_totals(job, rounds)
         Ladder(job).climb()
     return conclude(job, rounds)
 

@@ -19,7 +19,7 @@ from sparsesearch.space import Space
 
 @dataclass(frozen=True)
 class Job:
-    """A run in work.
+    """A run that is being worked on: its recipe, directory, workers and records.
 
     Attributes:
         space: space of the launch, with measured nonzeros as soon as there is a level store.
@@ -35,6 +35,7 @@ class Job:
     setup: WorkerSetup
 
     def with_space(self, space: Space) -> Job:
+        """Return the job with another space."""
         return replace(self, space=space)
 
 
@@ -44,33 +45,34 @@ def open_job(
     run: RunDirectory,
     reporter: Reporter,
     write: Callable[[], None] | None = None,
-    fresh: bool = False,
-    again: str = "",
+    must_be_new: bool = False,
+    resume_command: str = "",
     keep_progress: bool = True,
 ) -> Iterator[Job]:
     """Connect the cluster, hold the run's lock and keep its progress file while the block runs.
 
     Args:
         run: the run; its directory is made if it does not exist.
-        fresh: refuse a directory that holds a run.
         write: called under the lock; writes the files of the run that the phases read.
-        again: command shown after Ctrl-C; `sparsesearch resume RUN` if empty.
+        must_be_new: refuse a directory that holds a run.
+        resume_command: shown after Ctrl-C; `sparsesearch resume RUN` if empty.
         keep_progress: keep the progress file, which `sparsesearch status` reads.
 
     Raises InputError SS303 if there is a run already; EnvironmentProblem SS300 or SS301 before the directory is made,
     SS302 or SS304 if it cannot be used.
     """
-    if fresh:
+    if must_be_new:
         RunDirectory.check_new(run.path)
     with Cluster(launch.config.executor):
         run.make()
         with run.locked(), contextlib.ExitStack() as stack:
-            if fresh:  # another run of this name may have started and ended since
+            if must_be_new:  # another run of this name may have started and ended since
                 RunDirectory.check_new(run.path)
             if keep_progress:
                 stack.enter_context(reporter.kept_in(run.progress))
             if write is not None:
                 write()
+            # Candidates train on calibration data unless the recipe has training data.
             training = "calibration"
             if "training" in launch.samples:
                 training = run.keep("training", launch.samples["training"])
@@ -80,7 +82,7 @@ def open_job(
                 yield Job(launch, run, launch.space, executor, reporter, Ledger(run), setup)
             except KeyboardInterrupt:
                 reporter.end("done, stopped")
-                command = again or f"'sparsesearch resume {run.path}'"
+                command = resume_command or f"'sparsesearch resume {run.path}'"
                 reporter.message(f"Stopped. All measurements are saved; continue with {command}.")
                 raise
             finally:

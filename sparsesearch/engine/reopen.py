@@ -64,7 +64,7 @@ def reopen(results: RunResults, access: Access = UNTRUSTED, training: RunConfig 
         dtype=str(compute_dtype(config, source.storage)),
         quality=access.quality,
         teacher=open_teacher(config.model, network),
-        supernet=results.info["fingerprint"].get("supernet", ""),
+        supernet_key=results.info["fingerprint"].get("supernet", ""),
         outputs=outputs,
     )
     if launch.weights != results.info["fingerprint"]["weights"]:
@@ -114,10 +114,10 @@ def open_run(results: RunResults, access: Access = UNTRUSTED, training: RunConfi
     launch = reopen(results, access, training)
     run = results.run
     setup = worker_setup(launch, run)
-    for name, path in (("level store", setup.store), ("supernet", setup.supernet)):
+    for name, path in (("level store", setup.store), ("supernet", setup.supernet_directory)):
         if path and not (Path(path) / "index.json").exists():
             text = f"the run's {name} {path} is gone."
             raise problem("SS505", text, fix=f"'sparsesearch resume {run.path}' rebuilds it.")
-    if setup.supernet:
-        check_weights(Path(setup.supernet))
+    if setup.supernet_directory:
+        check_weights(Path(setup.supernet_directory))
     return ReopenedRun(results, launch, setup, LevelStore.open(Path(setup.store), launch.store_key))

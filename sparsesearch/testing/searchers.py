@@ -67,8 +67,19 @@ def measured(searcher: Searcher, proposal: Proposal, noise: float = 0.0) -> Eval
     shared = np.random.default_rng(proposal.draw).normal(size=count)
     own = np.random.default_rng([int(genome.id, 16), proposal.draw]).normal(size=count)
     losses = true_quality(space, genome) * (1 + 0.05 * shared + 0.005 * own + noise * own[0])
-    costs, quality = space.costs.named(genome.levels), float(losses.mean())
-    return Evaluation(genome, count, proposal.draw, proposal.origin, "ok", quality, costs, tuple(losses))
+    return Evaluation(
+        genome,
+        count,
+        proposal.draw,
+        proposal.origin,
+        "ok",
+        float(losses.mean()),
+        space.costs.named(genome.levels),
+        tuple(losses),
+        trained=proposal.trained,
+        parents=tuple(parent.id for parent in proposal.parents),
+        role=proposal.role,
+    )
 
 
 def search(searcher: Searcher, evals: int, portion: int = 1000, backwards: bool = False) -> list[Evaluation]:

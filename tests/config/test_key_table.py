@@ -144,16 +144,17 @@ def test_mistakes_do_not_fit_the_schema(part: dict[str, Any]) -> None:
     assert faults(SMALL | part)
 
 
-def test_options_of_a_plugin_without_a_schema_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Own(SEARCHERS["random"]):  # type: ignore[misc]
+def test_options_of_a_plugin_without_a_schema_are_any() -> None:
+    class Mine(SEARCHERS["random"]):  # type: ignore[misc]
         class Options(Strict):
             inner: Inner = Inner()
 
-    monkeypatch.setitem(SEARCHERS, "own", Own)
-    schema = recipe_schema()
-    assert "own" in schema["$defs"]["SearchConfig"]["properties"]["searcher"]["examples"]
-    assert not faults(SMALL | {"search": {"searcher": "own", "options": {"inner": {"share": 1}}}}, schema)
-    assert "`own`" not in recipe_tables()
+    with SEARCHERS.restored():
+        SEARCHERS.register("mine")(Mine)
+        schema = recipe_schema()
+        assert "mine" in schema["$defs"]["SearchConfig"]["properties"]["searcher"]["examples"]
+        assert not faults(SMALL | {"search": {"searcher": "mine", "options": {"inner": {"share": 1}}}}, schema)
+        assert "`mine`" not in recipe_tables()
 
 
 if __name__ == "__main__":

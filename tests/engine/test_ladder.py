@@ -100,7 +100,7 @@ def test_a_trained_candidate_is_found_and_exported_as_it_is(climbed: RunResults,
     assert told["objectives"]["kl"] == best.quality
     assert "after 160 tokens of training" in (tmp_path / "out" / "README.md").read_text()
     gone = replace(best, trained=96)
-    with pytest.raises(InputError, match=r"SS501 .* is not kept"):
+    with pytest.raises(InputError, match=r"SS501 .* are not kept"):
         export(open_run(climbed), gone, tmp_path / "gone")
 
 

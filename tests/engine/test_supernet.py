@@ -180,7 +180,7 @@ def test_a_refined_run_opens_the_supernet_that_was_trained(runs: dict[str, RunRe
     config = {"refines": str(coarse.run.path)}
     for other in ({"supernet.subnets": 3}, {"units": [*UNITS, {"kind": "drop_attention"}]}):
         launch = prepare(load_config(coarse.run.config, config | other), saved=coarse.run)
-        assert (launch.supernet == coarse.info["fingerprint"]["supernet"]) == ("units" in other)
+        assert (launch.supernet_key == coarse.info["fingerprint"]["supernet"]) == ("units" in other)
 
 
 def test_a_run_needs_not_what_it_started_from_once_it_has_its_own(

@@ -82,7 +82,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     def full(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(write, "_write", full)
+    monkeypatch.setattr(write, "write_model_files", full)
     with pytest.raises(SparseSearchError, match=r"SS305 cannot write .*out: no space left on the disk"):
         export(open_run(small_run), small_run.pick("knee"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

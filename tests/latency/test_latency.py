@@ -18,6 +18,7 @@ from sparsesearch.config import LatencyConfig, RunConfig, UnitConfig
 from sparsesearch.data import Samples
 from sparsesearch.engine import controller
 from sparsesearch.engine.launch.latency_table import measure_now
+from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError
 from sparsesearch.export.measuring.finalists import measure_finalists
 from sparsesearch.files import read_json
@@ -208,11 +209,11 @@ def test_a_run_with_latency_resumes_verifies_and_lends_its_table(family_dir: Mak
     again = controller.resume(tmp_path / "run", {"search.evals": 15}, QUIET)  # by the table of the run
     assert again.dense is not None
     assert again.dense.costs == results.dense.costs
-    found = measure_finalists(again, QUIET)
-    assert found == read_json(tmp_path / "run" / "latency_measured.json")
-    assert {"setting", "dense", *(e.genome.id for e in again.front)} <= set(found)
-    assert found["dense"]["predicted_ns"] == table.dense_ns
-    assert found["dense"]["measured_bytes"] > results.space.dense_costs["bytes"]
+    measured = measure_finalists(open_run(again), QUIET)
+    assert measured == read_json(tmp_path / "run" / "latency_measured.json")
+    assert {"setting", "dense", *(e.genome.id for e in again.front)} <= set(measured)
+    assert measured["dense"]["predicted_ns"] == table.dense_ns
+    assert measured["dense"]["measured_bytes"] > results.space.dense_costs["bytes"]
     path = tmp_path / "lent.json"
     table.write(path)
     lent = launched(directory, **{**changes, "latency": {"table": str(path)}})

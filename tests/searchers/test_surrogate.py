@@ -139,7 +139,9 @@ def test_auto_does_without_predictions_that_are_wrong() -> None:
         origins.append({p.origin for p in proposals})
         searcher.tell(
             [
-                Evaluation(p.genome, 4, p.draw, p.origin, "ok", q, space.costs.named(p.genome.levels), (q,) * 4)
+                Evaluation(
+                    p.genome, 4, p.draw, p.origin, "ok", q, space.costs.named(p.genome.levels), (q,) * 4, role=p.role
+                )
                 for p, q in zip(proposals, rng.uniform(1, 2, len(proposals)).tolist(), strict=True)
             ]
         )
@@ -156,7 +158,9 @@ def test_auto_chooses_what_it_measured_within_any_limits() -> None:
     for _ in range(3):
         searcher.tell(
             [
-                Evaluation(p.genome, 4, p.draw, p.origin, "ok", q, space.costs.named(p.genome.levels), (q,) * 4)
+                Evaluation(
+                    p.genome, 4, p.draw, p.origin, "ok", q, space.costs.named(p.genome.levels), (q,) * 4, role=p.role
+                )
                 for p in searcher.ask(1000)
                 for q in quality(space, np.array([p.genome.levels], dtype=np.int64)).tolist()
             ]

@@ -55,7 +55,7 @@ def main() -> None:
     results = RunResults(args.run)
     opened, space = open_run(results, TRUSTED), results.space
     supernet, task = opened.supernet, opened.supernet.network.task
-    teacher, rows = Teacher(Path(opened.setup.teacher)), np.arange(args.windows)
+    teacher, rows = Teacher(Path(opened.setup.teacher_cache)), np.arange(args.windows)
     given = teacher.samples.rows(rows)
     cache = PrefixCache(supernet.model, supernet.network, space, 2**30)
     bare = Evaluator(supernet, teacher, task, args.windows)

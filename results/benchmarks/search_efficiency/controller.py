@@ -23,7 +23,7 @@ from sparsesearch.data import Samples
 from sparsesearch.engine.job import Job
 from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.phases.measuring import Call
-from sparsesearch.engine.phases.rounds import Search
+from sparsesearch.engine.phases.rounds import Rounds
 from sparsesearch.engine.workers.worker import Measured
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.ledger import Ledger
@@ -82,10 +82,10 @@ def rate(searcher: str, space: Space, evals: int, options: dict[str, Any]) -> fl
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory.create(Path(directory) / "run")
         executor: Any = FreeExecutor(space)
-        search = Search(Job(launch, run, space, executor, Reporter(quiet=True), Ledger(run), nothing), {})
+        rounds = Rounds(Job(launch, run, space, executor, Reporter(quiet=True), Ledger(run), nothing), {})
         started = time.perf_counter()
-        search.run()
-        return search.budget.used_evals / (time.perf_counter() - started)
+        rounds.run()
+        return rounds.budget.used_evals / (time.perf_counter() - started)
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ class Launch:
         traits: traits of the recipe's searcher on this space; None for a run that is only read.
         quality: the user's own function, if the first objective is `quality`.
         teacher: the network that candidates are compared with; None for the network itself.
-        supernet: key of the elastic supernet that candidates are parts of; empty if weights come from the level store.
+        supernet_key: of the elastic supernet that candidates are parts of; empty if weights come from the level store.
         latency: table of latency and memory, if they are costs.
         outputs: outputs of a module for the first calibration samples; None for checkpoints.
     """
@@ -54,7 +54,7 @@ class Launch:
     traits: Traits | None = None
     quality: UserQuality | None = None
     teacher: Source | None = None
-    supernet: str = ""
+    supernet_key: str = ""
     latency: LatencyTable | None = None
     outputs: Outputs | None = None
 
@@ -62,13 +62,13 @@ class Launch:
     def stitched(self) -> Launch:
         """The same launch without an elastic supernet; its level store ranks the elements that a supernet sorts."""
         config = self.config.model_copy(update={"supernet": SupernetConfig()})
-        return replace(self, config=config, supernet="")
+        return replace(self, config=config, supernet_key="")
 
     @property
     def pruners(self) -> PrunerConfig:
         """Options of pruning; in an elastic supernet the first elements stay."""
         pruners = self.config.pruners
-        return pruners.model_copy(update={"width": "prefix", "experts": "prefix"}) if self.supernet else pruners
+        return pruners.model_copy(update={"width": "prefix", "experts": "prefix"}) if self.supernet_key else pruners
 
     @property
     def training_samples(self) -> Samples:
@@ -119,7 +119,7 @@ class Launch:
     @property
     def pruned_weights(self) -> str:
         """Hash of the weights that levels are made from."""
-        return f"{self.weights} {self.supernet}" if self.supernet else self.weights
+        return f"{self.weights} {self.supernet_key}" if self.supernet_key else self.weights
 
     @property
     def numerics(self) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class Launch:
             "search.asynchronous": config.search.asynchronous,
             "search.screen": None if config.search.screen is None else config.search.screen.model_dump(),
             **{f"numerics.{name}": value for name, value in self.numerics.items()},
-            **({"supernet": self.supernet} if self.supernet else {}),
+            **({"supernet": self.supernet_key} if self.supernet_key else {}),
         } | self._training
 
     @property

@@ -61,7 +61,7 @@ def _calibration_bytes(launch: Launch) -> int:
     return 4 * (sum(moments.values()) + hidden + gradients) + 3100 * launch.samples["selection"].size
 
 
-def spared_blocks_note(launch: Launch) -> str:
+def prefix_cache_note(launch: Launch) -> str:
     """Return a note if executor.prefix_bytes is too small for hidden states to be shared, else an empty text."""
     bound, network = launch.config.executor.prefix_bytes, launch.network
     width = getattr(torch, launch.dtype.removeprefix("torch.")).itemsize

@@ -231,7 +231,7 @@ def _with_supernet(launch: Launch, saved: RunDirectory | None) -> Launch:
     key = None if saved is None else _saved_supernet(launch, saved)
     if key is None:
         check_supernet(launch)
-    return replace(launch, supernet=key or supernet_key(launch.stitched, launch.config.supernet))
+    return replace(launch, supernet_key=key or supernet_key(launch.stitched, launch.config.supernet))
 
 
 def _saved_supernet(launch: Launch, saved: RunDirectory) -> str | None:

@@ -129,7 +129,7 @@ def disk_bytes(launch: Launch) -> int:
 
 def check_supernet_disk(launch: Launch, cache: Cache) -> None:
     """Raise EnvironmentProblem SS305 if building the supernet needs more disk than is free; it may exist already."""
-    if not launch.supernet or read_index(cache.supernet(launch.supernet)) is not None:
+    if not launch.supernet_key or read_index(cache.supernet(launch.supernet_key)) is not None:
         return
     need, states = disk_bytes(launch), activation_bytes(launch)
     directory = next(p for p in (cache.path, *cache.path.parents) if p.exists())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparsesearch.config import SearchConfig
-from sparsesearch.engine.phases.measuring import Measurement
+from sparsesearch.engine.phases.measuring import PlannedEvaluation
 from sparsesearch.runs.archive import Archive
 from sparsesearch.runs.ledger import Ledger
 from sparsesearch.searchers import Searcher
@@ -34,7 +34,7 @@ class Budget:
         # Genomes with their draws: more sequences of the same draw continue an evaluation and count once.
         self._begun: set[tuple[Genome, int]] = set()
 
-    def admit(self, measurements: Sequence[Measurement]) -> list[Measurement]:
+    def admit(self, measurements: Sequence[PlannedEvaluation]) -> list[PlannedEvaluation]:
         """Return the first measurements that the budget still covers; each is charged once."""
         admitted = []
         for measurement in measurements:

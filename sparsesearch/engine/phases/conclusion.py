@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from sparsesearch.engine.job import Job
-from sparsesearch.engine.phases.rounds import Search
+from sparsesearch.engine.phases.rounds import Rounds
 from sparsesearch.engine.phases.trials import kept_weights
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import problem
@@ -15,9 +15,9 @@ from sparsesearch.searchers import Proposal
 from sparsesearch.space import Genome
 
 
-def measure_finalists(job: Job, search: Search) -> None:
+def measure_finalists(job: Job, rounds: Rounds) -> None:
     """Measure dense, the uniform baselines and the searcher's finalists on all selection data."""
-    searcher = search.searcher
+    searcher = rounds.searcher
     proposals: dict[Genome, Proposal] = {p.genome: p for p in searcher.starting_proposals(0, 0)}
     for evaluation in searcher.best.values():
         genome, dense = evaluation.genome, job.space.dense
@@ -26,35 +26,35 @@ def measure_finalists(job: Job, search: Search) -> None:
     for genome in searcher.finalists(job.launch.config.search.final):
         proposals.setdefault(genome, Proposal(genome, 0, 0, "final", role="final"))
     job.reporter.phase("final measurement", len(proposals))
-    search.measurer.evaluate(list(proposals.values()))
+    rounds.measurer.evaluate(list(proposals.values()))
     job.reporter.end()
-    _note_workers(job)
+    _write_worker_usage(job)
 
 
-def _note_workers(job: Job) -> None:
+def _write_worker_usage(job: Job) -> None:
     """Write the memory of workers, and report it with the share of blocks that kept hidden states saved."""
     workers = job.executor.each(Worker.usage)
     write_text(job.run.workers, json.dumps(workers))
     text = f"Workers held up to {max((w['peak_bytes'] for w in workers), default=0) / 1e6:,.0f} MB each"
-    if asked := sum(w.get("blocks_asked", 0) for w in workers):
-        kept, ran = (sum(w.get(name, 0) for w in workers) for name in ("prefix_bytes", "blocks_ran"))
-        memory = f"{kept / 1e6:,.0f} MB in all, at most executor.prefix_bytes each"
-        text += f"; kept hidden states ({memory}) saved {1 - ran / asked:.0%} of all block runs"
+    if requested_blocks := sum(w.get("blocks_asked", 0) for w in workers):
+        kept_bytes, run_blocks = (sum(w.get(name, 0) for w in workers) for name in ("prefix_bytes", "blocks_ran"))
+        memory = f"{kept_bytes / 1e6:,.0f} MB in all, at most executor.prefix_bytes each"
+        text += f"; kept hidden states ({memory}) saved {1 - run_blocks / requested_blocks:.0%} of all block runs"
     job.reporter.message(f"{text}.")
 
 
-def note_reference(job: Job, search: Search) -> None:
-    """Write the hypervolume's reference point, which never changes once written, and the evaluations of the search."""
+def write_search_totals(job: Job, rounds: Rounds) -> None:
+    """Write the number of evaluations to `run.json`, and once the hypervolume's reference point, which then stays."""
     results = RunResults(job.run.path)
     added = {
         "reference": results.reference(),
-        "search_evaluations": search.budget.used_evals,
+        "search_evaluations": rounds.budget.used_evals,
         "lines": job.run.line_counts(),
     }
     job.run.write(job.run.info, results.info | added)
 
 
-def conclude(job: Job, search: Search) -> RunResults:
+def conclude(job: Job, rounds: Rounds) -> RunResults:
     """Write the reference point, the front and the values on test data; returns the results.
 
     Raises InfeasibleError SS406 if no candidate could be evaluated.
@@ -63,13 +63,13 @@ def conclude(job: Job, search: Search) -> RunResults:
     if not results.final:
         failed = next((f"; the first failed with: {e.error}" for e in results.evaluations if e.error), "")
         raise problem("SS406", f"no candidate could be evaluated{failed}.", fix=f"See {job.run.archive}.")
-    note_reference(job, search)
+    write_search_totals(job, rounds)
     results = RunResults(job.run.path)
     if job.launch.config.data.test is not None:
         _test(job, results)
     job.run.write_front(results.front_json())
     baselines = {e.genome for e in (results.dense, *results.baselines) if e is not None}
-    if results.front and not search.searcher.ends_by_itself and all(e.genome in baselines for e in results.front):
+    if results.front and not rounds.searcher.ends_by_itself and all(e.genome in baselines for e in results.front):
         spent = f"{len(results.evaluations)} evaluations found no better candidate"
         job.reporter.message(
             f"SS410 the front is uniform pruning alone: {spent}. Give the search more --evals or --tokens."

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,19 +34,19 @@ MINIBATCHES_PER_CALL = 2
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """A proposal and the work to measure it.
+class PlannedEvaluation:
+    """A proposal with the work that it still needs; `Measurer.measure` turns it into an `Evaluation`.
 
     Attributes:
-        sequences: rows of the selection samples, (requested,).
-        unknown: rows among these on which the genome was not measured before.
-        tokens: tokens that the measurement takes, training included.
+        rows: rows of the selection samples, (requested,).
+        missing_rows: those of them on which the genome was not measured before.
+        tokens: tokens that the measurement takes, including training.
     """
 
     proposal: Proposal
     request: Request
-    sequences: Ints
-    unknown: Ints
+    rows: Ints
+    missing_rows: Ints
     tokens: int
 
 
@@ -60,56 +61,57 @@ class Measurer:
         self._failures = sum(e.status != "ok" for e in self.archive.entries.values())
         self._memos: dict[int, Memo] = {}
 
-    def plan(self, proposals: Sequence[Proposal]) -> list[Measurement]:
+    def plan(self, proposals: Sequence[Proposal]) -> list[PlannedEvaluation]:
         """Return the work that proposals need, in their order."""
         return [self._plan(proposal) for proposal in proposals]
 
-    def _plan(self, proposal: Proposal) -> Measurement:
+    def _plan(self, proposal: Proposal) -> PlannedEvaluation:
+        """Return a proposal's request and the rows on which it is not measured yet."""
         count = math.ceil(proposal.tokens / self.length) if proposal.tokens else self.pool
         # With all sequences, draws differ only in their order.
         draw = proposal.draw if count < self.pool else 0
         request = Request(proposal.genome, draw, min(count, self.pool), proposal.trained)
-        sequences = self._sequences(request)
-        unknown = self._memo(request.trained).unknown(request.genome, sequences)
-        training = TRAINING_PASSES * request.trained if len(unknown) else 0
-        return Measurement(proposal, request, sequences, unknown, len(unknown) * self.length + training)
+        rows = self._rows(request)
+        missing = self._memo(request.trained).missing(request.genome, rows)
+        training = TRAINING_PASSES * request.trained if len(missing) else 0
+        return PlannedEvaluation(proposal, request, rows, missing, len(missing) * self.length + training)
 
     def evaluate(self, proposals: Sequence[Proposal]) -> list[Evaluation]:
         """Return evaluations of proposals in their order."""
         return self.measure(self.plan(proposals))
 
-    def measure(self, measurements: Sequence[Measurement], done_before: int = 0) -> list[Evaluation]:
+    def measure(self, measurements: Sequence[PlannedEvaluation], done_before: int = 0) -> list[Evaluation]:
         """Return evaluations of planned measurements in their order.
 
         Args:
             done_before: steps of the current phase that are done already, for progress.
         """
         missing = {m.request: m for m in measurements if m.request not in self.archive.entries}
-        portions = [self.calls(measurement) for measurement in missing.values()]
-        calls = [call for portion in portions for call in portion]
-        results = self.job.executor.map(Worker.evaluate, calls, on_death=Failed)
+        calls = {request: self.calls(measurement) for request, measurement in missing.items()}
+        results = self.job.executor.map(Worker.evaluate, list(chain(*calls.values())), on_death=Failed)
         done = done_before + len(measurements) - len(missing)
-        for measurement, portion in zip(missing.values(), portions, strict=True):
-            started, done = time.monotonic(), done + 1
-            self.record(measurement, [next(results) for _ in portion], started, done)
+        for request, measurement in missing.items():
+            started = time.monotonic()
+            done += 1
+            self.record(measurement, [next(results) for _ in calls[request]], started, done)
         self.job.ledger.flush("evaluation")
         evaluations = [self.archive.entries[m.request] for m in measurements]
-        # Only now, so that a resumed run has the same losses at every generation as the first time.
+        # After the loop: a resumed run must plan each generation with the same memo as the first session.
         for evaluation in evaluations:
             self.remember(evaluation)
         return [self.as_proposed(e, m.proposal) for e, m in zip(evaluations, measurements, strict=True)]
 
-    def calls(self, measurement: Measurement) -> list[Call]:
+    def calls(self, measurement: PlannedEvaluation) -> list[Call]:
         """Return the calls that measure a genome: whole minibatches, so that their split over workers changes no sum.
 
         A genome that is trained first is measured in one call.
         """
-        sequences, request = measurement.unknown.tolist(), measurement.request
-        size = max(len(sequences), 1) if request.trained else MINIBATCHES_PER_CALL * self.config.batch
-        return [(request.genome.data, sequences[i : i + size], request.trained) for i in range(0, len(sequences), size)]
+        rows, request = measurement.missing_rows.tolist(), measurement.request
+        size = max(len(rows), 1) if request.trained else MINIBATCHES_PER_CALL * self.config.batch
+        return [(request.genome.data, rows[i : i + size], request.trained) for i in range(0, len(rows), size)]
 
     def record(
-        self, measurement: Measurement, results: Sequence[Measured | Failed], started: float, done: int
+        self, measurement: PlannedEvaluation, results: Sequence[Measured | Failed], started: float, done: int
     ) -> Evaluation:
         """Write the results of a measurement to the archive and the ledger.
 
@@ -128,26 +130,26 @@ class Measurer:
     def remember(self, evaluation: Evaluation) -> None:
         """Keep the losses of an evaluation, so that its sequences are not measured again."""
         if evaluation.status == "ok":
-            sequences = self._sequences(evaluation.request)
-            self._memo(evaluation.trained).learn(evaluation.genome, sequences, evaluation.losses)
+            rows = self._rows(evaluation.request)
+            self._memo(evaluation.trained).learn(evaluation.genome, rows, evaluation.losses)
 
     def as_proposed(self, evaluation: Evaluation, proposal: Proposal) -> Evaluation:
         """Return the evaluation with its losses in the order of the proposal's draw."""
         if evaluation.draw == proposal.draw or not evaluation.losses:
             return replace(evaluation, draw=proposal.draw)
         losses = np.empty(self.pool)
-        losses[self._sequences(evaluation.request)] = evaluation.losses
+        losses[self._rows(evaluation.request)] = evaluation.losses
         order = minibatch(self.pool, self.pool, self.config.search.seed, proposal.draw)
         return replace(evaluation, draw=proposal.draw, losses=tuple(losses[order].tolist()))
 
-    def _sequences(self, request: Request) -> Ints:
+    def _rows(self, request: Request) -> Ints:
         return minibatch(self.pool, request.sequences, self.config.search.seed, request.draw)
 
     def _memo(self, trained: int) -> Memo:
         """Return the losses of candidates after so many tokens of training."""
         return self._memos.setdefault(trained, Memo(self.pool))
 
-    def _evaluation(self, measurement: Measurement, results: Sequence[Measured | Failed]) -> Evaluation:
+    def _evaluation(self, measurement: PlannedEvaluation, results: Sequence[Measured | Failed]) -> Evaluation:
         request, proposal = measurement.request, measurement.proposal
         common: dict[str, Any] = {
             "genome": request.genome,
@@ -163,7 +165,7 @@ class Measurer:
             self._keep_traceback(request, failures[0])
             return Evaluation(status="failed", quality=math.nan, error=failures[0].error, **common)
         measured = [loss for result in results if isinstance(result, Measured) for loss in result.losses]
-        losses = self._memo(request.trained).completed(request.genome, measurement.sequences, measured)
+        losses = self._memo(request.trained).complete(request.genome, measurement.rows, measured)
         common["known"] = len(losses) - len(measured)
         quality = quality_of(losses, self.config.objectives[0])
         status: Any = "ok" if math.isfinite(quality) else "invalid"

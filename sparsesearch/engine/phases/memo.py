@@ -1,4 +1,4 @@
-"""Losses of genomes that were measured, by sequence."""
+"""Losses of measured genomes, by row of the selection samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparsesearch.space import Genome
 
 
 class Memo:
-    """Losses of genomes on single sequences, so that no genome is measured on the same one twice."""
+    """Losses of genomes on single sequences, so that none is measured twice."""
 
     def __init__(self, pool: int) -> None:
         """
@@ -21,22 +21,22 @@ class Memo:
         self._pool = pool
         self._losses: dict[Genome, Floats] = {}
 
-    def unknown(self, genome: Genome, sequences: Ints) -> Ints:
-        """Return the sequences among (n,) on which the genome has not been measured, (at most n,)."""
+    def missing(self, genome: Genome, rows: Ints) -> Ints:
+        """Return those of the rows (n,) on which the genome has not been measured, (at most n,)."""
         losses = self._losses.get(genome)
-        return sequences if losses is None else sequences[np.isnan(losses[sequences])]
+        return rows if losses is None else rows[np.isnan(losses[rows])]
 
-    def completed(self, genome: Genome, sequences: Ints, measured: Sequence[float]) -> Floats:
-        """Return the losses on all (n,) sequences, (n,).
+    def complete(self, genome: Genome, rows: Ints, measured: Sequence[float]) -> Floats:
+        """Return the losses on all rows (n,), (n,).
 
         Args:
-            measured: losses on the `unknown` ones among them, in that order.
+            measured: losses on the `missing` ones, in that order.
         """
         losses = self._losses.get(genome, np.full(self._pool, np.nan)).copy()
-        losses[self.unknown(genome, sequences)] = measured
-        completed: Floats = losses[sequences]
-        return completed
+        losses[self.missing(genome, rows)] = measured
+        complete: Floats = losses[rows]
+        return complete
 
-    def learn(self, genome: Genome, sequences: Ints, losses: Sequence[float]) -> None:
-        """Store the losses of a genome on sequences."""
-        self._losses.setdefault(genome, np.full(self._pool, np.nan))[sequences] = losses
+    def learn(self, genome: Genome, rows: Ints, losses: Sequence[float]) -> None:
+        """Store the losses (n,) of a genome on rows (n,)."""
+        self._losses.setdefault(genome, np.full(self._pool, np.nan))[rows] = losses

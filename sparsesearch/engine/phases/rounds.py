@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sparsesearch.engine.job import Job
 from sparsesearch.engine.phases.budget import Budget
 from sparsesearch.engine.phases.learning import NOTHING, Learned
-from sparsesearch.engine.phases.measuring import Call, Measurement, Measurer
+from sparsesearch.engine.phases.measuring import Call, Measurer, PlannedEvaluation
 from sparsesearch.engine.phases.proxy_screen import make_screen, screen_samples
 from sparsesearch.engine.workers.call_results import Failed
 from sparsesearch.engine.workers.worker import Worker
@@ -19,11 +19,13 @@ from sparsesearch.searchers.records import Role
 
 # Generations without a new proposal after which a search ends.
 IDLE_GENERATIONS = 20
+# Children in a row that the archive has, after which no call is made.
+MAX_ARCHIVED_CHILDREN = 20
 # Roles of evaluations that the searcher did not propose.
-MEASURED_BESIDE: tuple[Role, ...] = ("baseline", "final")
+ROLES_OUTSIDE_SEARCH: tuple[Role, ...] = ("baseline", "final")
 
 
-class Search:
+class Rounds:
     """The searcher of a run with its measurer and budget; evaluations in the archive are replayed."""
 
     def __init__(self, job: Job, seeds: Seeds, learned: Learned = NOTHING) -> None:
@@ -42,17 +44,17 @@ class Search:
     def run(self) -> None:
         """Search until the searcher or the budget ends it."""
         self.searcher.asynchronous = self.config.asynchronous
-        if not self._set_screen():
+        if not self._prepare_screen():
             return
         self.job.reporter.phase(f"search ({self.config.searcher})", self.budget.evals)
         if self._search_in_generations():
             self._search_asynchronously()
         self.job.reporter.end()
 
-    def _set_screen(self) -> bool:
-        """Validate the screening proxy against measurements, which count against the budget, and use it if it agrees.
+    def _prepare_screen(self) -> bool:
+        """Validate the screening proxy against measurements, and use it if it agrees.
 
-        Returns False if the budget does not cover these measurements; then nothing is decided.
+        Returns False if the budget does not cover these measurements: the search cannot begin.
         """
         options = self.config.screen
         if options is None:
@@ -76,7 +78,7 @@ class Search:
             seconds = time.monotonic() - started
             before = self.budget.used_evals, self.budget.used_tokens
             admitted = self._admit(proposals)
-            # A larger budget can continue from here.
+            # A run that is resumed with a larger budget continues with them.
             self.searcher.put_back(proposals[len(admitted) :])
             evaluations = self.measurer.measure(admitted, before[0])
             if len(self.archive.entries) > measured:  # not a replay
@@ -91,21 +93,22 @@ class Search:
 
     def _search_asynchronously(self) -> None:
         """Tell each evaluation as soon as it ends; a free worker gets the next child at once."""
-        self._adopt()
+        self._adopt_evaluations()
         started = time.monotonic()
-        for measurement, result in self.job.executor.stream(Worker.evaluate, self._next_call, on_death=Failed):
+        stream = self.job.executor.stream(Worker.evaluate, self._next_unmeasured_child, on_death=Failed)
+        for measurement, result in stream:
             evaluation = self.measurer.record(measurement, [result], started, self.budget.used_evals)
-            started = time.monotonic()
+            started = time.monotonic()  # workers overlap: the ledger counts the time between two results
             self.measurer.remember(evaluation)
             self.searcher.tell([self.measurer.as_proposed(evaluation, measurement.proposal)])
             self._log_generation()
         self.job.ledger.flush("evaluation")
 
-    def _adopt(self) -> None:
-        """Pass evaluations of earlier sessions that were not replayed in generations to the searcher."""
+    def _adopt_evaluations(self) -> None:
+        """Give the searcher evaluations of earlier asynchronous sessions, which no generation reproduces."""
         evaluations: list[Evaluation] = []
         for request, evaluation in self.archive.entries.items():
-            if request not in self.budget.charged and evaluation.role not in MEASURED_BESIDE:
+            if request not in self.budget.charged and evaluation.role not in ROLES_OUTSIDE_SEARCH:
                 evaluations.append(evaluation)
         for evaluation in evaluations:
             tokens = (evaluation.sequences - evaluation.known) * self.measurer.length
@@ -113,21 +116,24 @@ class Search:
             self.measurer.remember(evaluation)
         self.searcher.adopt(evaluations)
 
-    def _next_call(self) -> tuple[Measurement, Call] | None:
-        """Return the next child to measure; None if none is ready or the budget is spent."""
-        for _ in range(IDLE_GENERATIONS):
+    def _next_unmeasured_child(self) -> tuple[PlannedEvaluation, Call] | None:
+        """Return the next child that must be measured, with its call; None if none is ready or the budget is spent.
+
+        The searcher receives the evaluations of children in the archive at once.
+        """
+        for _ in range(MAX_ARCHIVED_CHILDREN):
             admitted = self._admit(self.searcher.ask(1))
             if not admitted:
                 return None
             measurement = admitted[0]
             request = measurement.request
             if request not in self.archive.entries:  # measured in one call
-                return measurement, (request.genome.data, measurement.unknown.tolist(), 0)
+                return measurement, (request.genome.data, measurement.missing_rows.tolist(), 0)
             evaluation = self.archive.entries[request]
             self.searcher.tell([self.measurer.as_proposed(evaluation, measurement.proposal)])
         return None
 
-    def _admit(self, proposals: Sequence[Proposal]) -> list[Measurement]:
+    def _admit(self, proposals: Sequence[Proposal]) -> list[PlannedEvaluation]:
         return self.budget.admit(self.measurer.plan(proposals))
 
     def _log_generation(self) -> None:

@@ -92,7 +92,7 @@ def sole_builder(directory: Path, reporter: Reporter) -> Iterator[None]:
 def ensure_teacher(job: Job) -> None:
     """Fill the teacher cache if it is missing or damaged, in parallel over sequences."""
     launch, reporter = job.launch, job.reporter
-    directory, samples, batch = Path(job.setup.teacher), launch.samples["selection"], launch.config.batch
+    directory, samples, batch = Path(job.setup.teacher_cache), launch.samples["selection"], launch.config.batch
     with sole_builder(directory, reporter):
         if _is_filled(directory, reporter):
             return

@@ -36,9 +36,9 @@ INTERMEDIATE = ("blocks", "activations", "checkpoints")
 def ensure_supernet(job: Job) -> None:
     """Build the supernet of a launch if it is missing; do nothing if the launch has none."""
     launch, reporter = job.launch, job.reporter
-    if not launch.supernet:
+    if not launch.supernet_key:
         return
-    directory = job.run.cache.supernet(launch.supernet)
+    directory = job.run.cache.supernet(launch.supernet_key)
     with sole_builder(directory, reporter):
         if read_index(directory) is not None:
             check_weights(directory)
@@ -46,7 +46,7 @@ def ensure_supernet(job: Job) -> None:
             return
         directory.mkdir(parents=True, exist_ok=True)
         base = worker_setup(launch.stitched, job.run, job.setup.training)
-        setup = replace(base, config=launch.config, supernet=str(directory))
+        setup = replace(base, config=launch.config, supernet_directory=str(directory))
         _ensure_order(job, base, directory)
         if launch.config.supernet.is_trained:
             reporter.message(supernet_note(launch))
@@ -89,7 +89,7 @@ def _finish(job: Job, directory: Path, training: TrainedSupernet) -> None:
         cuts = sorted({*cuts, *started(options.start, launch.weights, cuts)["cuts"]})
     index = {
         "schema": 1,
-        "key": launch.supernet,
+        "key": launch.supernet_key,
         "network": launch.weights,
         "kind": options.kind,
         "cuts": cuts,

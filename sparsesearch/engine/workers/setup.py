@@ -1,4 +1,4 @@
-"""The setup of workers, as plain data that travels to any node."""
+"""The setup of workers, and the network that a worker loads."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class WorkerSetup:
         config: configuration of the run.
         source: source of the network.
         network: description of the network, so that workers need not trace it again.
-        run, store, statistics, teacher: absolute directories that every worker can read.
+        run, store, statistics, teacher_cache: absolute directories that every worker can read.
         quality: the user's own quality, if there is one.
-        taught_by: source of the network that candidates are compared with; None for the network itself.
+        teacher: source of the network that candidates are compared with; None for the network itself.
         training: role or name of the run's samples that candidates are trained on.
-        supernet: directory of the elastic supernet; empty if weights come from the level store.
+        supernet_directory: of the elastic supernet; empty if weights come from the level store.
         outputs: outputs of a module for the first calibration samples; None for checkpoints.
         log_level: level of the log records that workers show; 0 for none.
     """
@@ -43,11 +43,11 @@ class WorkerSetup:
     run: str
     store: str
     statistics: str
-    teacher: str
+    teacher_cache: str
     quality: UserQuality | None = None
-    taught_by: Source | None = None
+    teacher: Source | None = None
     training: str = "calibration"
-    supernet: str = ""
+    supernet_directory: str = ""
     outputs: Outputs | None = None
     log_level: int = 0
 
@@ -69,7 +69,7 @@ def worker_setup(launch: Launch, run: RunDirectory, training: str = "calibration
     cache = run.cache
     store = cache.store(key_hash(launch.store_key))
     statistics = store / "statistics" if launch.statistics_key is None else cache.statistics(launch.statistics_key)
-    supernet = cache.supernet(launch.supernet) if launch.supernet else None
+    supernet = cache.supernet(launch.supernet_key) if launch.supernet_key else None
     source, teacher = launch.source, launch.teacher
     if supernet is not None:
         source = SupernetSource(source, weights_of(supernet), launch.pruned_weights)
@@ -79,13 +79,13 @@ def worker_setup(launch: Launch, run: RunDirectory, training: str = "calibration
         source=source,
         network=launch.network,
         quality=launch.quality,
-        taught_by=teacher,
+        teacher=teacher,
         run=str(run.path),
         store=str(store),
         statistics=str(statistics),
-        teacher=str(cache.teacher(launch.teacher_key)),
+        teacher_cache=str(cache.teacher(launch.teacher_key)),
         training=training,
-        supernet=str(supernet or ""),
+        supernet_directory=str(supernet or ""),
         outputs=launch.outputs,
         log_level=logs.level(),
     )

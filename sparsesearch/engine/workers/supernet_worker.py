@@ -73,7 +73,7 @@ class SupernetWorker:
         set_up_process(setup)
         self.setup, self.config, self.options = setup, setup.config, setup.config.supernet
         self.run = RunDirectory(Path(setup.run))
-        self.directory, self.network = Path(setup.supernet), setup.network
+        self.directory, self.network = Path(setup.supernet_directory), setup.network
         self.space = self.run.read_space()
         self.device = self.config.executor.device
 
@@ -112,7 +112,7 @@ class SupernetWorker:
     @cached_property
     def _dense(self) -> Any:
         """The network that training distils from."""
-        return (self.setup.taught_by or self.setup.source).load(self.compute, self.device)
+        return (self.setup.teacher or self.setup.source).load(self.compute, self.device)
 
     def train(self, steps: int, seconds: float) -> SupernetProgress:
         """Train the whole network for about `seconds`, from its checkpoint on.

@@ -162,13 +162,13 @@ class Worker:
     @cached_property
     def _teacher(self) -> Any:
         """The network that candidates are compared with: the dense network, or the recipe's teacher."""
-        teacher = self.setup.taught_by
+        teacher = self.setup.teacher
         if teacher is None:
             return self.model
         return teacher.load(compute_dtype(self.config, teacher.storage), self.config.executor.device)
 
     def _targets(self, mode: Literal["r", "r+"]) -> Targets:
-        return quality_class(self.config.objectives[0])(Path(self.setup.teacher), mode)
+        return quality_class(self.config.objectives[0])(Path(self.setup.teacher_cache), mode)
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -230,7 +230,7 @@ class Worker:
     def _trials(self) -> CandidateTrainer:
         self.evaluator.ready(self.space.dense)
         samples, compute = self.run.samples(self.setup.training), compute_dtype(self.config, self.storage)
-        teacher = None if self.setup.taught_by is None else self._teacher
+        teacher = None if self.setup.teacher is None else self._teacher
         return CandidateTrainer(self.evaluator, samples, self.config.training, compute, self.storage, teacher)
 
     def train(
@@ -262,7 +262,7 @@ class Worker:
                 config.training,
                 config.batch,
                 config.pruners.pattern,
-                dense if self.setup.taught_by is None else self._teacher.float(),
+                dense if self.setup.teacher is None else self._teacher.float(),
                 compute_dtype(config, self.storage),
                 self.storage,
                 self._all_losses,

@@ -44,9 +44,9 @@ class Audit:
         scores: scores by proxy, (candidates,), nan if it failed.
         seconds: seconds per candidate by proxy, without measurements made once for all.
         agreements: agreements of proxies with the quality, best first.
-        train: training tokens of each candidate; 0 for none.
-        trained: qualities after training, (candidates,), nan if it diverged; empty without training.
-        after: agreements with these, by proxy and for the quality before training.
+        training_tokens: training tokens of each candidate; 0 for none.
+        trained_qualities: qualities after training, (candidates,), nan if it diverged; empty without training.
+        trained_agreements: agreements with these, by proxy and for the quality before training.
     """
 
     quality: str
@@ -55,9 +55,9 @@ class Audit:
     scores: Scores
     seconds: dict[str, float]
     agreements: list[Agreement]
-    train: int
-    trained: Floats
-    after: dict[str, Agreement]
+    training_tokens: int
+    trained_qualities: Floats
+    trained_agreements: dict[str, Agreement]
 
 
 def with_limits(launch: Launch) -> Launch:
@@ -107,10 +107,10 @@ def audit(
     Raises InputError if candidates cannot be trained, or SS602 if `path` holds something else; SparseSearchError SS403
     if no candidate can be measured.
     """
-    trained = with_training(launch, train) if train else launch
+    training_launch = with_training(launch, train) if train else launch
     run = _directory(launch, path)
-    again = "the same audit command"
-    with open_job(launch, run, reporter, lambda: _write(launch, run), again=again) as opened:
+    command = "the same audit command"
+    with open_job(launch, run, reporter, lambda: _write(launch, run), resume_command=command) as opened:
         job = with_supernet(opened)
         genomes = equal_cost_genomes(job.space, samples, np.random.default_rng(launch.config.search.seed))
         reporter.phase("measuring", len(genomes))
@@ -121,13 +121,23 @@ def audit(
             raise problem("SS403", f"none of {len(candidates)} candidates could be measured.")
         scores, seconds = score_all(job, proxies, [e.genome for e in measured])
         job.executor.release()
-        after = _train_candidates(replace(job, launch=trained), measured, train) if train else np.array([])
+        training_job = replace(job, launch=training_launch)
+        trained_qualities = _train_candidates(training_job, measured, train) if train else np.array([])
     values = np.array([e.quality for e in measured])
     agreements = [agreement(name, proxy_scores, values) for name, proxy_scores in scores.items()]
     agreements.sort(key=lambda a: -a.tau if np.isfinite(a.tau) else np.inf)
     quality = launch.config.objectives[0]
-    with_after = _agreements(scores | {quality: values}, after) if train else {}
-    return Audit(quality, launch.config.limits, measured, scores, seconds, agreements, train, after, with_after)
+    return Audit(
+        quality=quality,
+        limits=launch.config.limits,
+        candidates=measured,
+        scores=scores,
+        seconds=seconds,
+        agreements=agreements,
+        training_tokens=train,
+        trained_qualities=trained_qualities,
+        trained_agreements=_agreements(scores | {quality: values}, trained_qualities) if train else {},
+    )
 
 
 def _train_candidates(job: Job, candidates: Sequence[Evaluation], tokens: int) -> Floats:

@@ -22,7 +22,7 @@ from sparsesearch.engine.launch.access import TRUSTED, check_same_code
 from sparsesearch.engine.launch.launch import Launch
 from sparsesearch.engine.phases.learning import learn
 from sparsesearch.engine.phases.measuring import Measurer
-from sparsesearch.engine.phases.rounds import MEASURED_BESIDE, Search
+from sparsesearch.engine.phases.rounds import ROLES_OUTSIDE_SEARCH, Rounds
 from sparsesearch.engine.phases.seeds import seed_genomes
 from sparsesearch.engine.workers.executor import create_executor
 from sparsesearch.engine.workers.replay import ReplayExecutor
@@ -180,17 +180,17 @@ def _replayed_searchers(launch: Launch, results: RunResults, token_counts: Seque
         yield search.searcher
 
 
-def _replay(launch: Launch, results: RunResults) -> Search:
+def _replay(launch: Launch, results: RunResults) -> Rounds:
     """Return the search of a run from its start; all its measurements are in the archive."""
     run = results.run
     setup = worker_setup(launch, run)
     job = Job(launch, run, results.space, ReplayExecutor(), Reporter(quiet=True), Ledger(run), setup)
-    return Search(job, seed_genomes(job), learn(job))
+    return Rounds(job, seed_genomes(job), learn(job))
 
 
 def _drop_later_entries(archive: Archive, sequences: int) -> None:
     """Drop from memory the evaluations that a search made after this many sequences."""
-    measured = {r: e.sequences - e.known for r, e in archive.entries.items() if e.role not in MEASURED_BESIDE}
+    measured = {r: e.sequences - e.known for r, e in archive.entries.items() if e.role not in ROLES_OUTSIDE_SEARCH}
     for request, spent in zip(measured, accumulate(measured.values()), strict=True):
         if spent > sequences:
             del archive.entries[request]
@@ -215,7 +215,7 @@ def judge(launch: Launch, results: RunResults, genomes: set[Genome], path: Path,
     missing = sorted(genomes - {genome for genome, *_ in archive.entries}, key=lambda genome: genome.id)
     if not missing:
         return archive
-    with open_job(launch, run, reporter, again="the same compare command", keep_progress=False) as job:
+    with open_job(launch, run, reporter, resume_command="the same compare command", keep_progress=False) as job:
         setup = worker_setup(launch, results.run, job.setup.training)
         executor = create_executor(setup)
         try:

@@ -121,13 +121,13 @@ def prepare_recovery(
         reopened = replace(reopened, launch=launch)
     check_quality(config, launch.source.task, access.quality)
     check_training(config, launch.network, launch.space, launch.samples, tokens)
-    if not (Path(reopened.setup.teacher) / "complete").exists():
+    if not (Path(reopened.setup.teacher_cache) / "complete").exists():
         raise problem(
             "SS505",
-            f"{reopened.setup.teacher}, which the run needs, is gone.",
+            f"{reopened.setup.teacher_cache}, which the run needs, is gone.",
             fix=f"'sparsesearch resume {run.path}' rebuilds it.",
         )
-    check_teacher(Path(reopened.setup.teacher))
+    check_teacher(Path(reopened.setup.teacher_cache))
     training = {"training": config.training.model_dump(), "search.rungs": [{"tokens": tokens, "candidates": 1}]}
     data = {f"data.{role}": role_samples.digest for role, role_samples in launch.samples.items()}
     return Recovery(reopened, results.info["fingerprint"] | data | training, tokens, copies)

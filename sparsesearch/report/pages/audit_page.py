@@ -23,16 +23,19 @@ def audit_table(audit: Audit) -> Table:
     title = f"Rank correlation with {audit.quality}, {len(audit.candidates)} candidates at {', '.join(audit.limits)}"
     table = Table(title=title, title_justify="left")
     table.add_column("proxy")
-    second = f"tau after {audit.train:,} tokens" if audit.train else "Spearman rho"
+    second = f"tau after {audit.training_tokens:,} tokens" if audit.training_tokens else "Spearman rho"
     for head in ("Kendall tau", second, "seconds", ""):
         table.add_column(head, justify="right")
-    if audit.train:
-        before = audit.after[audit.quality]
+    if audit.training_tokens:
+        before = audit.trained_agreements[audit.quality]
         table.add_row(f"{audit.quality}, untrained", "", _range(before.tau, before.tau_range), "", "")
     controls = [agreement for agreement in audit.agreements if agreement.proxy in CONTROLS]
     for agreement in audit.agreements:
-        other = audit.after[agreement.proxy] if audit.train else agreement
-        other_range = _range(other.tau, other.tau_range) if audit.train else _range(agreement.rho, agreement.rho_range)
+        if audit.training_tokens:
+            trained = audit.trained_agreements[agreement.proxy]
+            other_range = _range(trained.tau, trained.tau_range)
+        else:
+            other_range = _range(agreement.rho, agreement.rho_range)
         seconds = f"{audit.seconds[agreement.proxy]:.2g}"
         table.add_row(
             agreement.proxy,
@@ -81,7 +84,7 @@ def audit_json(audit: Audit) -> dict[str, Any]:
             "control": agreement.proxy in CONTROLS,
             "note": agreement.note,
         }
-        | (tau(audit.after[agreement.proxy], "tau_after") if audit.train else {})
+        | (tau(audit.trained_agreements[agreement.proxy], "tau_after") if audit.training_tokens else {})
         for agreement in audit.agreements
     }
     candidates = [
@@ -91,13 +94,14 @@ def audit_json(audit: Audit) -> dict[str, Any]:
             "costs": e.costs,
             "scores": {name: plain(float(scores[i])) for name, scores in audit.scores.items()},
         }
-        | ({f"{audit.quality}_after": plain(float(audit.trained[i]))} if audit.train else {})
+        | ({f"{audit.quality}_after": plain(float(audit.trained_qualities[i]))} if audit.training_tokens else {})
         for i, e in enumerate(audit.candidates)
     ]
     numbers = {"quality": audit.quality, "limits": audit.limits, "proxies": proxies, "candidates": candidates}
-    if not audit.train:
+    if not audit.training_tokens:
         return numbers
-    return numbers | {"training": {"tokens": audit.train} | tau(audit.after[audit.quality], "tau_before")}
+    training = {"tokens": audit.training_tokens} | tau(audit.trained_agreements[audit.quality], "tau_before")
+    return numbers | {"training": training}
 
 
 def write_page(audit: Audit, path: Path, title: str) -> None:
@@ -114,8 +118,13 @@ def _series(audit: Audit) -> list[tuple[str, list[Agreement]]]:
     """Return (name, agreements, worst first) of the plotted series: before training and, if measured, after it."""
     shown = [agreement for agreement in reversed(audit.agreements) if math.isfinite(agreement.tau)]
     series = [("at once", shown)]
-    if audit.train:
-        series.append((f"after {audit.train:,} tokens", [audit.after[agreement.proxy] for agreement in shown]))
+    if audit.training_tokens:
+        series.append(
+            (
+                f"after {audit.training_tokens:,} tokens",
+                [audit.trained_agreements[agreement.proxy] for agreement in shown],
+            )
+        )
     return series
 
 
@@ -157,6 +166,6 @@ def write_picture(audit: Audit, path: Path) -> None:
             xlim=(-1, 1),
             xlabel=f"Kendall's tau with {audit.quality}, {count} candidates at {', '.join(audit.limits)}",
         )
-        if audit.train:
+        if audit.training_tokens:
             axes.legend(loc="upper left")
         save_picture(figure, path, dpi=150)
