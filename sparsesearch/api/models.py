@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsesearch.config import RunConfig
-from sparsesearch.engine.launch.access import TRUSTED, Access
+from sparsesearch.engine.launch.access import TRUSTED, Access, report_code
 from sparsesearch.errors import problem
 from sparsesearch.process_state import no_progress_bars
 from sparsesearch.runs.progress import Reporter
@@ -122,6 +122,7 @@ def choose_samples(
     take: str = "middle",
     run: Path | None = None,
     pick: str | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Score samples with the dense network of a recipe and write as many as the recipe uses.
 
@@ -132,9 +133,11 @@ def choose_samples(
         pool: number of samples to choose from.
         take: samples to take: `hardest`, `middle` or `easiest`.
         run, pick: for `capability`: the run and the pick of the pruned candidate.
+        quiet: do not say which code the recipe runs.
     """
     from sparsesearch.engine.workflows.choose import choose
 
+    report_code(config, Reporter(quiet))
     pruned = None if run is None else partial(_pruned_network, run, pick, config)
     with no_progress_bars():
         return choose(config, role, by, pool, take, out, pruned)

@@ -158,9 +158,9 @@ class Run:
 
     def refinement(self, changes: dict[str, Any] | None = None) -> Launch:
         """Return the launch of a refinement, with all checks of a search."""
-        from sparsesearch.engine.reopen import prepare_again
+        from sparsesearch.engine.reopen import prepare_from_run
 
-        return prepare_again(self.results.run, self.access, (changes or {}) | {"refines": str(self.path)})
+        return prepare_from_run(self.results.run, self.access, (changes or {}) | {"refines": str(self.path)})
 
     def refined_path(self, name: str | None = None, number: int = 1) -> Path:
         """Return the directory of a round of refinement; raises InputError SS126."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from sparsesearch.bilevel.base import FLOAT_BYTES
 from sparsesearch.bilevel.registry import learner_class
 from sparsesearch.config import RunConfig
-from sparsesearch.data.samples import Samples
+from sparsesearch.data.samples import Samples, training_samples
 from sparsesearch.models.network import Network
 from sparsesearch.searchers.learned.base import LearnedTraits
 from sparsesearch.space import Space
@@ -29,7 +29,7 @@ def needed_bytes(
     matrix_weights = sum(m.size for m in network.matrices.values())
     trained = {"frozen": 0.0, "full": float(params), "lora": 0.1 * matrix_weights}[options.weights]
     learned, masks = learner_class(searcher.method).footprint(space, network, options, config.pruners.pattern)
-    data = samples.get("training", samples["calibration"])
+    data = training_samples(samples)
     positions = (options.batch or config.training.batch) * data.length * network.positions
     kept = ACTIVATIONS_PER_INPUT * network.hidden * len(network.blocks)
     if not network.blocks:

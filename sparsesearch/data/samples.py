@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,3 +118,8 @@ def _load(path: Path) -> Array:
     except Exception as error:  # numpy raises dozens of types for invalid headers
         raise DamagedFile(path, f"not an array of samples: {first_line(error)}") from None
     return array
+
+
+def training_samples(samples: Mapping[str, Samples]) -> Samples:
+    """Return what networks are trained on, among samples by role: the training role, or else calibration data."""
+    return samples.get("training", samples["calibration"])

@@ -22,7 +22,7 @@ from sparsesearch.engine.phases.rounds import Rounds
 from sparsesearch.engine.phases.seeds import seed_genomes
 from sparsesearch.engine.phases.stores import ensure_store, ensure_teacher
 from sparsesearch.engine.phases.supernet_training import ensure_supernet
-from sparsesearch.engine.reopen import prepare_again
+from sparsesearch.engine.reopen import prepare_from_run
 from sparsesearch.engine.workers.call_results import Measured
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import problem
@@ -94,7 +94,7 @@ def resume(path: Path, changes: dict[str, Any], reporter: Reporter, access: Acce
     info = run.read(run.info)
     if info.get("kind", SEARCH) != SEARCH:
         raise problem("SS602", f"{path} is an {info['kind']}.", fix="Continue it with the command that started it.")
-    launch = prepare_again(run, access, changes)
+    launch = prepare_from_run(run, access, changes)
     changed = [k for k, v in launch.fingerprint.items() if info["fingerprint"].get(k) != v]
     if changed:
         raise problem(

@@ -26,7 +26,7 @@ from sparsesearch.runs.results import RunResults
 from sparsesearch.supernet import LevelStore, StitchedSupernet
 
 
-def prepare_again(run: RunDirectory, access: Access, changes: dict[str, Any] | None = None) -> Launch:
+def prepare_from_run(run: RunDirectory, access: Access, changes: dict[str, Any] | None = None) -> Launch:
     """Return the launch of a run for another search with its recipe, after all checks of a search.
 
     Args:
@@ -38,7 +38,7 @@ def prepare_again(run: RunDirectory, access: Access, changes: dict[str, Any] | N
     return prepare(access.config(run, changes), inputs, run)
 
 
-def reopen(results: RunResults, access: Access = UNTRUSTED, training: RunConfig | None = None) -> Launch:
+def launch_of_run(results: RunResults, access: Access = UNTRUSTED, training: RunConfig | None = None) -> Launch:
     """Return the launch of a run from its own files, to use its candidates, without the checks of a search.
 
     Args:
@@ -106,12 +106,12 @@ def open_run(results: RunResults, access: Access = UNTRUSTED, training: RunConfi
     """Open a finished run to make its candidates again; its caches are compared with their checksums once.
 
     Args:
-        training: as for `reopen`.
+        training: as for `launch_of_run`.
 
     Raises InputError SS129 if it names code and is not trusted, SS505 if a cache is gone, SS602 if its model has
     changed, DamagedFile SS306.
     """
-    launch = reopen(results, access, training)
+    launch = launch_of_run(results, access, training)
     run = results.run
     setup = worker_setup(launch, run)
     for name, path in (("level store", setup.store), ("supernet", setup.supernet_directory)):

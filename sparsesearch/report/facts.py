@@ -83,7 +83,7 @@ def search_evaluations(results: RunResults) -> list[tuple[int, Evaluation]]:
     """Return (tokens spent until then, evaluation) of the evaluations at the search's most expensive rung."""
     spent, evaluations = 0, []
     for evaluation in results.evaluations:
-        spent += (evaluation.sequences - evaluation.known) * results.info["length"]
+        spent += evaluation.measured_sequences * results.info["length"]
         evaluations.append((spent, evaluation))
     sizes = {e.sequences for _, e in evaluations if e.sequences < results.info["selection_sequences"]}
     top = max(sizes, default=results.info["selection_sequences"])
@@ -119,7 +119,7 @@ def rungs(results: RunResults) -> list[Rung]:
     length, pool = int(results.info["length"]), results.info["selection_sequences"]
     tokens_by_size: dict[int, list[int]] = {}
     for evaluation in results.evaluations:
-        tokens_by_size.setdefault(evaluation.sequences, []).append((evaluation.sequences - evaluation.known) * length)
+        tokens_by_size.setdefault(evaluation.sequences, []).append(evaluation.measured_sequences * length)
     fidelities = []
     for sequences, spent in sorted(tokens_by_size.items()):
         size = f"{sequences * length:,} {count_unit(results)}"

@@ -39,7 +39,7 @@ class Ancestry:
         self._first: dict[str, tuple[Evaluation, int, int]] = {}
         self._best: dict[Genome, Evaluation] = {}
         for evaluation in results.evaluations:
-            spent += (evaluation.sequences - evaluation.known) * int(results.info["length"])
+            spent += evaluation.measured_sequences * int(results.info["length"])
             if evaluation.status != "ok":
                 continue
             self._first.setdefault(evaluation.genome.id, (evaluation, len(self._first) + 1, spent))

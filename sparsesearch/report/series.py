@@ -43,7 +43,7 @@ class SearchSeries:
         """Add the next evaluation; return the values to plot, by name."""
         results, quality = self._results, self._results.quality
         self.evaluations += 1
-        self.tokens += (evaluation.sequences - evaluation.known) * int(results.info["length"])
+        self.tokens += evaluation.measured_sequences * int(results.info["length"])
         self._update_reference(evaluation)
         if evaluation.status != "ok":
             self.failed += 1

@@ -88,7 +88,7 @@ def _evaluations_json(
 def _tokens_json(results: RunResults, config: RunConfig) -> dict[str, Any]:
     """Return the tokens that count against the search's budget, where those of training count several times."""
     spent = sum(
-        (e.sequences - e.known) * results.info["length"] + TRAINING_PASSES * e.trained * (e.sequences > e.known)
+        e.measured_sequences * results.info["length"] + TRAINING_PASSES * e.trained * bool(e.measured_sequences)
         for e in budgeted_evaluations(results)
     )
     return {"spent": spent + results.learning_tokens, "budget": config.search.tokens}
@@ -202,6 +202,8 @@ def _rows(status: dict[str, Any]) -> list[tuple[str, str]]:
     elif status["stopped_in"]:
         rows.append(("stopped in", status["stopped_in"]))
     rows.append(("evaluations", _evaluations(status)))
+    if status["failures"]:
+        rows.append(("failures", f"tracebacks in {printable(status['failures'])}"))
     rows.append(("tokens", _tokens(status["tokens"])))
     if status["hours"]["budget"]:
         spent = _duration(status["hours"]["spent"] * 3600)

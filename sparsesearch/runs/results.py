@@ -169,7 +169,7 @@ class RunResults:
     @property
     def tokens(self) -> int:
         """Selection tokens spent on all evaluations."""
-        return sum(e.sequences - e.known for e in self.evaluations) * int(self.info["length"])
+        return sum(e.measured_sequences for e in self.evaluations) * int(self.info["length"])
 
     @property
     def learning_tokens(self) -> int:

@@ -95,6 +95,11 @@ class Evaluation:
     role: Role = "search"
 
     @property
+    def measured_sequences(self) -> int:
+        """Number of sequences on which the network ran for this evaluation."""
+        return self.sequences - self.known
+
+    @property
     def request(self) -> Request:
         return Request(self.genome, self.draw, self.sequences, self.trained)
 

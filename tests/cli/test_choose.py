@@ -33,6 +33,13 @@ def run(*arguments: Any) -> Any:
     return CliRunner().invoke(app, ["choose", *map(str, arguments)], standalone_mode=False)
 
 
+def test_it_says_what_code_it_runs(space: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("")
+    space.write_text(yaml.safe_dump(yaml.safe_load(space.read_text()) | {"plugins": [str(tmp_path / "mine.py")]}))
+    done = run(space, "--by", "random", "--pool", 20, "--out", tmp_path / "chosen")
+    assert f"Runs code that the recipe names: {tmp_path / 'mine.py'}" in done.stderr
+
+
 @pytest.mark.parametrize("by", ["random", "perplexity", "el2n", "grand"])
 def test_chosen_samples_serve_a_recipe(space: Path, family_dir: Make, tmp_path: Path, by: str) -> None:
     out = tmp_path / "chosen"

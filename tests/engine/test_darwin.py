@@ -67,7 +67,7 @@ def test_candidates_are_trained_before_they_are_compared(run: RunResults) -> Non
 
 def test_a_token_of_training_counts_three_times(run: RunResults) -> None:
     charged = sum(line["tokens"] for line in run.run.lines(run.run.ledger) if line["phase"] == "evaluation")
-    selection = sum((e.sequences - e.known) * 16 for e in run.evaluations)
+    selection = sum(e.measured_sequences * 16 for e in run.evaluations)
     # What was measured on the same sequences after as much training before is not trained again.
     assert charged == selection + 3 * sum(e.trained for e in run.evaluations if e.sequences > e.known)
 

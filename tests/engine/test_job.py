@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from support import recipe, run_search
 
 import sparsesearch as ss
@@ -19,7 +21,7 @@ from sparsesearch.api import Run
 from sparsesearch.engine import controller, job, reopen
 from sparsesearch.engine.launch.access import TRUSTED
 from sparsesearch.models.source import Checkpoint
-from sparsesearch.report.status import status_json
+from sparsesearch.report.status import status_json, status_view
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.searchers import Searcher
 from sparsesearch.supernet import store as store_module
@@ -127,7 +129,11 @@ def test_a_failed_candidate_keeps_its_traceback_in_a_file_that_status_names(
     assert failure["error"] == "RuntimeError: broken for once"
     assert "in sometimes" in failure["traceback"]
     assert failure["id"] in {e.genome.id for e in results.evaluations if e.status == "failed"}
-    assert status_json(results.run.path)["failures"] == str(results.run.failures)
+    status = status_json(results.run.path)
+    assert status["failures"] == str(results.run.failures)
+    output = io.StringIO()
+    Console(width=400, file=output).print(status_view(status), soft_wrap=True)
+    assert f"tracebacks in {results.run.failures}" in output.getvalue()
 
 
 def test_the_callers_process_is_as_it_was(family_dir: Make, tmp_path: Path) -> None:

@@ -468,12 +468,12 @@ def test_no_genome_is_measured_twice_on_a_sequence(family_dir: Make, tmp_path: P
         "options": {"offspring": 4, "survivors": [2, 1], "tokens": [32, 64], "generations": 3},
     }
     results = run_search(tmp_path / "run", family_dir("llama"), search=search, limits=["params<=90%"])
-    measured = sum(e.sequences - e.known for e in results.evaluations)
+    measured = sum(e.measured_sequences for e in results.evaluations)
     assert measured < sum(e.sequences for e in results.evaluations)
     assert results.tokens == measured * 16
     by_genome: dict[Any, int] = {}
     for evaluation in results.evaluations:
-        by_genome[evaluation.genome] = by_genome.get(evaluation.genome, 0) + evaluation.sequences - evaluation.known
+        by_genome[evaluation.genome] = by_genome.get(evaluation.genome, 0) + evaluation.measured_sequences
     assert max(by_genome.values()) <= results.info["selection_sequences"]
     ledger = [json.loads(line) for line in results.run.ledger.read_text().splitlines()]
     assert sum(entry["tokens"] for entry in ledger if entry["phase"] == "evaluation") == results.tokens

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sparsesearch.config import RunConfig, load_config, with_absolute_paths
 from sparsesearch.plugins import check_trust
 from sparsesearch.runs.directory import RunDirectory
+from sparsesearch.runs.progress import Reporter
 
 if TYPE_CHECKING:  # torch comes with it
     from sparsesearch.evaluation.evaluator import UserQuality
@@ -45,6 +46,12 @@ class Access:
 UNTRUSTED = Access()
 # For runs made from the caller's own recipe.
 TRUSTED = Access(trusted=True)
+
+
+def report_code(config: RunConfig, reporter: Reporter) -> None:
+    """Say which code a recipe runs, apart from a model that the user named."""
+    if names := [name for name in config.code if name != config.model.id]:
+        reporter.message(f"Runs code that the recipe names: {', '.join(names)}")
 
 
 def check_same_code(path: Path, config: RunConfig) -> None:

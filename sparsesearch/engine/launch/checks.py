@@ -11,8 +11,8 @@ import numpy as np
 
 from sparsesearch.calibration.gradients import check_loss
 from sparsesearch.config import RunConfig
-from sparsesearch.data import Samples
-from sparsesearch.engine.launch.seed_checks import check_allocations
+from sparsesearch.data.samples import Samples, training_samples
+from sparsesearch.engine.launch.seed_checks import required_evidence
 from sparsesearch.errors import problem
 from sparsesearch.evaluation import qualities_of, quality_class
 from sparsesearch.evaluation.evaluator import UserQuality
@@ -49,9 +49,9 @@ def check_names(config: RunConfig) -> None:
         raise problem("SS102", "objectives need a cost beside the quality.", fix=f"Allowed: {', '.join(COSTS)}.")
 
 
-def check_searcher(config: RunConfig, space: Space) -> Traits:
+def searcher_traits(config: RunConfig, space: Space) -> Traits:
     """Return the traits of the recipe's searcher; raises InputError if it cannot take the space or the options."""
-    check_allocations(config, space)
+    required_evidence(config, space)
     search = config.search
     traits = describe(search.searcher, space, config.objectives, search.options)
     kind = SEARCHERS[search.searcher]
@@ -122,7 +122,7 @@ def check_training(
     Args:
         tokens: training tokens of the shortest training.
     """
-    options, data = config.training, samples.get("training", samples["calibration"])
+    options, data = config.training, training_samples(samples)
     step = options.batch * data.length
     if tokens < step:
         raise problem(

@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import Any
 
 from sparsesearch.config import PrunerConfig, RunConfig, SearchConfig, SupernetConfig
-from sparsesearch.data import Samples
-from sparsesearch.engine.launch.checks import check_searcher, check_tokens
+from sparsesearch.data.samples import Samples, training_samples
+from sparsesearch.engine.launch.checks import check_tokens, searcher_traits
 from sparsesearch.engine.launch.identity import Outputs, identity
 from sparsesearch.engine.launch.learning_plan import check_learning, learning_tokens
-from sparsesearch.engine.launch.seed_checks import allocations_of, check_allocations
+from sparsesearch.engine.launch.seed_checks import allocations_of, required_evidence
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.teacher import TOP_K
 from sparsesearch.latency import LatencyTable
@@ -73,12 +73,12 @@ class Launch:
     @property
     def training_samples(self) -> Samples:
         """Data that candidates and supernets are trained on: the training role, else calibration data."""
-        return self.samples.get("training", self.samples["calibration"])
+        return training_samples(self.samples)
 
     @property
     def needs_gradients(self) -> bool:
         """Whether a pruner or an allocation reads gradients of the loss."""
-        return needs_gradients(self.pruners) or "gradient_square" in check_allocations(self.config, self.space)
+        return needs_gradients(self.pruners) or "gradient_square" in required_evidence(self.config, self.space)
 
     @property
     def reads_statistics(self) -> bool:
@@ -98,7 +98,7 @@ class Launch:
     def with_search(self, search: SearchConfig) -> Launch:
         """Return the launch with another searcher; raises InputError if it cannot take the space."""
         config = self.config.model_copy(update={"search": search})
-        traits = check_searcher(config, self.space)
+        traits = searcher_traits(config, self.space)
         check_tokens(config, traits, self.samples["selection"])
         check_learning(config, traits, self.network, self.space, self.samples)
         return replace(self, config=config, traits=traits)

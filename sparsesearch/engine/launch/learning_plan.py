@@ -12,7 +12,7 @@ import torch
 from sparsesearch.bilevel.memory import needed_bytes
 from sparsesearch.bilevel.registry import learner_class
 from sparsesearch.config import RunConfig
-from sparsesearch.data.samples import Samples
+from sparsesearch.data.samples import Samples, training_samples
 from sparsesearch.engine.launch.checks import check_targets
 from sparsesearch.errors import problem
 from sparsesearch.models.network import Network
@@ -39,16 +39,12 @@ def learning_tokens(config: RunConfig, traits: Traits, samples: Mapping[str, Sam
     if search.tokens is not None:
         measured = (sizes + traits.baselines) * selection.size
         return max(search.tokens - measured, 0) // (TRAINING_PASSES * sizes)
-    return DEFAULT_STEPS * step_tokens(config, traits, _training_samples(samples))
+    return DEFAULT_STEPS * step_tokens(config, traits, training_samples(samples))
 
 
 def step_tokens(config: RunConfig, traits: LearnedTraits, training: Samples) -> int:
     """Return the gradient tokens of one step of the loop."""
     return (traits.options.lower + 1) * (traits.options.batch or config.training.batch) * training.length
-
-
-def _training_samples(samples: Mapping[str, Samples]) -> Samples:
-    return samples.get("training", samples["calibration"])
 
 
 def check_learning(
@@ -63,7 +59,7 @@ def check_learning(
         return
     _check_options(config, traits, network)
     if config.training.distill < 1:
-        check_targets(network, _training_samples(samples))
+        check_targets(network, training_samples(samples))
     _check_data_and_memory(config, traits, network, space, samples)
 
 
@@ -105,7 +101,7 @@ def _check_data_and_memory(
     config: RunConfig, traits: LearnedTraits, network: Network, space: Space, samples: Mapping[str, Samples]
 ) -> None:
     """Raise InputError SS118 for too few tokens or samples, EnvironmentProblem SS308 for too little memory."""
-    name, options, training = config.search.searcher, traits.options, _training_samples(samples)
+    name, options, training = config.search.searcher, traits.options, training_samples(samples)
     step, tokens = step_tokens(config, traits, training), learning_tokens(config, traits, samples) or 0
     if tokens < step:
         raise problem(
@@ -129,7 +125,7 @@ def memory_note(
 ) -> str:
     """Return a line on the memory that learning takes, and on samples that weights and choice might share."""
     text = f"Learning holds about {needed_bytes(config, network, space, traits, samples) / 1e9:.2g} GB a worker."
-    repeated = _repeated_samples(_training_samples(samples)) if traits.options.lower and traits.options.upper else 0
+    repeated = _repeated_samples(training_samples(samples)) if traits.options.lower and traits.options.upper else 0
     shared = f" SS411 {repeated} training samples occur twice: weights and choice may see the same ones."
     return text + (shared if repeated else "")
 

@@ -10,6 +10,7 @@ from sparsesearch.calibration.gradients import check_loss
 from sparsesearch.config import PYTHON_SOURCE, RunConfig, SupernetConfig, load_config
 from sparsesearch.data import Samples, samples_of
 from sparsesearch.data.images import check_classes
+from sparsesearch.engine.launch.access import report_code
 from sparsesearch.engine.launch.checks import (
     check_disjoint,
     check_labels,
@@ -19,10 +20,10 @@ from sparsesearch.engine.launch.checks import (
     check_propagation,
     check_quality,
     check_screen,
-    check_searcher,
     check_tokens,
     check_training,
     check_values,
+    searcher_traits,
 )
 from sparsesearch.engine.launch.identity import Outputs, module_outputs
 from sparsesearch.engine.launch.latency_table import table_of
@@ -82,8 +83,8 @@ def prepare(
     Raises InputError or EnvironmentProblem with the first problem.
     """
     inputs, reporter = inputs or PythonInputs(), reporter or Reporter(quiet=True)
-    if saved is None and (names := [name for name in config.code if name != config.model.id]):
-        reporter.message(f"Runs code that the recipe names: {', '.join(names)}")
+    if saved is None:
+        report_code(config, reporter)
     load_plugins(config.plugins)
     check_names(config)
     source = source_of(config, inputs)
@@ -193,7 +194,7 @@ def read_samples(
 
 def _check_search(config: RunConfig, network: Network, space: Space, samples: Mapping[str, Samples]) -> Traits:
     """Return the searcher's traits; raises InputError if it, its rungs or its screen do not fit space and samples."""
-    traits = check_searcher(config, space)
+    traits = searcher_traits(config, space)
     check_labels(config, network, samples)
     check_tokens(config, traits, samples["selection"])
     if counts := [rung.tokens for rung in config.search.rungs] + [tokens for tokens in traits.training if tokens]:

@@ -37,8 +37,8 @@ def seed_runs(config: RunConfig, weights: str) -> list[str]:
     return runs
 
 
-def check_allocations(config: RunConfig, space: Space) -> list[str]:
-    """Return the evidence that the rules need, sorted.
+def required_evidence(config: RunConfig, space: Space) -> list[str]:
+    """Return the evidence that the allocation rules of a recipe need, sorted.
 
     Raises InputError SS102 for an unknown rule, SS111 if the space has no units that rules allocate.
     """

@@ -121,7 +121,7 @@ class Measurer:
         """
         evaluation = self._evaluation(measurement, results)
         self.archive.append(evaluation)
-        measured = evaluation.sequences - evaluation.known
+        measured = evaluation.measured_sequences
         tokens = measured * self.length + (TRAINING_PASSES * evaluation.trained if measured else 0)
         self.job.ledger.add("evaluation", time.monotonic() - started, tokens, quiet=True)
         self._report(evaluation, done)

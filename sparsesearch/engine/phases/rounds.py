@@ -111,7 +111,7 @@ class Rounds:
             if request not in self.budget.charged and evaluation.role not in ROLES_OUTSIDE_SEARCH:
                 evaluations.append(evaluation)
         for evaluation in evaluations:
-            tokens = (evaluation.sequences - evaluation.known) * self.measurer.length
+            tokens = evaluation.measured_sequences * self.measurer.length
             self.budget.charge(evaluation.request, tokens)
             self.measurer.remember(evaluation)
         self.searcher.adopt(evaluations)

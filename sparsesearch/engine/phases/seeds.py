@@ -12,7 +12,7 @@ from sparsesearch.allocation.rule_inputs import Evidence
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.job import Job
 from sparsesearch.engine.launch.refinement import coarse_genomes, front_genomes
-from sparsesearch.engine.launch.seed_checks import allocations_of, check_allocations, is_run
+from sparsesearch.engine.launch.seed_checks import allocations_of, is_run, required_evidence
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.searchers.registry import options_of
 from sparsesearch.space import Genome, Space
@@ -39,7 +39,7 @@ def seed_genomes(job: Job) -> dict[str, Genome]:
 def _rule_genomes(job: Job) -> dict[str, Genome]:
     """Return the genomes of closed-form allocations, by name."""
     config = job.launch.config
-    names, needs = allocations_of(config), check_allocations(config, job.space)
+    names, needs = allocations_of(config), required_evidence(config, job.space)
     if not names:
         return {}
     started, genomes = time.monotonic(), dict[str, Genome]()

@@ -12,10 +12,10 @@ from typing import Any
 
 from sparsesearch.config import TrainingConfig
 from sparsesearch.engine.job import Job
-from sparsesearch.engine.workers.call_results import Diverged, TrainingResult
+from sparsesearch.engine.workers.call_results import DivergedTraining, TrainingResult
 from sparsesearch.engine.workers.ray_trials import train_on_ray
 from sparsesearch.engine.workers.setup import WorkerSetup
-from sparsesearch.engine.workers.trial import Ended, Trial, climb
+from sparsesearch.engine.workers.trial import TrainingCallback, Trial, climb
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import problem
 from sparsesearch.process_state import no_progress_bars, torch_threads
@@ -74,7 +74,7 @@ def train(job: Job, trials: Sequence[Trial], phase: str, keep: float | None = No
             now = time.monotonic()
             job.ledger.add(phase, now - last, result.tokens, device_seconds=result.seconds)
             last = now
-            if isinstance(result, Diverged):
+            if isinstance(result, DivergedTraining):
                 job.reporter.message(f"SS408 candidate {trial.genome.id}: {result.diverged}; it stays at its rung.")
         ended.add((trial, count))
         show_progress()
@@ -92,7 +92,7 @@ def train(job: Job, trials: Sequence[Trial], phase: str, keep: float | None = No
 
 
 def _train_locally(
-    setup: WorkerSetup, trials: Sequence[Trial], ended: Ended, show_progress: Callable[[], None]
+    setup: WorkerSetup, trials: Sequence[Trial], ended: TrainingCallback, show_progress: Callable[[], None]
 ) -> None:
     """Run trials one after another, in this process."""
     worker = Worker(setup)
@@ -101,5 +101,5 @@ def _train_locally(
             for tokens in trial.tokens:
                 result = climb(worker, trial, tokens, show_progress)
                 ended(trial, tokens, result)
-                if isinstance(result, Diverged):
+                if isinstance(result, DivergedTraining):
                     break

@@ -48,7 +48,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Diverged:
+class DivergedTraining:
     """A candidate whose training ended without a usable result.
 
     Attributes:
@@ -63,7 +63,7 @@ class Diverged:
     trained = 0
 
 
-TrainingResult = Trained | Diverged
+TrainingResult = Trained | DivergedTraining
 
 
 def training_json(result: TrainingResult) -> dict[str, Any]:
@@ -73,5 +73,5 @@ def training_json(result: TrainingResult) -> dict[str, Any]:
 
 def training_result(data: dict[str, Any]) -> TrainingResult:
     """Return the result from the content of its file; raises TypeError for other content."""
-    kind: type[TrainingResult] = Diverged if "diverged" in data else Trained
+    kind: type[TrainingResult] = DivergedTraining if "diverged" in data else Trained
     return kind(**data)

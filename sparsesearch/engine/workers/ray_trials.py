@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.engine.workers.call_results import Diverged
+from sparsesearch.engine.workers.call_results import DivergedTraining
 from sparsesearch.engine.workers.setup import WorkerSetup
-from sparsesearch.engine.workers.trial import Ended, Trial, climb, score
+from sparsesearch.engine.workers.trial import TrainingCallback, Trial, climb, score
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.process_state import environment
 from sparsesearch.runs import interrupts
@@ -33,7 +33,7 @@ def train_on_ray(
     setup: WorkerSetup,
     trials: Sequence[Trial],
     storage: Path,
-    ended: Ended,
+    ended: TrainingCallback,
     show_progress: Callable[[], None],
     keep: float | None = None,
 ) -> None:
@@ -93,7 +93,7 @@ def _trainable() -> type:
         def step(self) -> dict[str, Any]:
             tokens = self.trial.tokens[self.iteration]
             result = climb(self.worker, self.trial, tokens, lambda: None)
-            last = tokens == self.trial.tokens[-1] or isinstance(result, Diverged)
+            last = tokens == self.trial.tokens[-1] or isinstance(result, DivergedTraining)
             return {"score": min(score(result, self.trial), 1e30), "tokens": tokens, "done": last}
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -115,7 +115,7 @@ def _halving(trial: Trial, keep: float) -> Any:
     )
 
 
-def _watch(trials: Sequence[Trial], ended: Ended, show_progress: Callable[[], None]) -> Any:
+def _watch(trials: Sequence[Trial], ended: TrainingCallback, show_progress: Callable[[], None]) -> Any:
     """Return a callback for Tune that passes on results and progress."""
     from ray import tune
 

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsesearch.engine.workers.call_results import Diverged, Trained, TrainingResult, training_json, training_result
+from sparsesearch.engine.workers.call_results import (
+    DivergedTraining,
+    Trained,
+    TrainingResult,
+    training_json,
+    training_result,
+)
 from sparsesearch.engine.workers.worker import Worker
 from sparsesearch.errors import DamagedFile
 from sparsesearch.files import read_json, write_json
@@ -47,7 +53,7 @@ class Trial:
             result = training_result(read_json(self.result_path(tokens)))
         except (DamagedFile, TypeError):
             return None
-        return result if isinstance(result, Diverged) or weights_path(self.directory, tokens).exists() else None
+        return result if isinstance(result, DivergedTraining) or weights_path(self.directory, tokens).exists() else None
 
     @property
     def trained(self) -> int:
@@ -57,7 +63,7 @@ class Trial:
 
 
 # Called with each training that has ended: the trial, its token count and result.
-Ended = Callable[[Trial, int, TrainingResult], None]
+TrainingCallback = Callable[[Trial, int, TrainingResult], None]
 
 
 def climb(worker: Worker, trial: Trial, tokens: int, saved: Callable[[], None]) -> TrainingResult:

@@ -190,7 +190,7 @@ def _replay(launch: Launch, results: RunResults) -> Rounds:
 
 def _drop_later_entries(archive: Archive, sequences: int) -> None:
     """Drop from memory the evaluations that a search made after this many sequences."""
-    measured = {r: e.sequences - e.known for r, e in archive.entries.items() if e.role not in ROLES_OUTSIDE_SEARCH}
+    measured = {r: e.measured_sequences for r, e in archive.entries.items() if e.role not in ROLES_OUTSIDE_SEARCH}
     for request, spent in zip(measured, accumulate(measured.values()), strict=True):
         if spent > sequences:
             del archive.entries[request]
