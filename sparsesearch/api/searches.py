@@ -94,7 +94,7 @@ def rebuild(path: Path, config: RunConfig, quiet: bool = False) -> Run:
     from sparsesearch.engine import controller
 
     reporter = Reporter(quiet)
-    run = Run(controller.mend(path, config, reporter), Access(trusted=True))
+    run = Run(controller.repair_run(path, config, reporter), Access(trusted=True))
     finish(run.results, lambda: run.reopened, reporter)
     return run
 

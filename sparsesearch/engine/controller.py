@@ -114,7 +114,7 @@ def resume(path: Path, changes: dict[str, Any], reporter: Reporter, access: Acce
         return search(job)
 
 
-def mend(path: Path, config: RunConfig, reporter: Reporter) -> RunResults:
+def repair_run(path: Path, config: RunConfig, reporter: Reporter) -> RunResults:
     """Write the small files of a run anew from its recipe, and continue from its archive.
 
     Raises InputError SS600 without an archive, SS602 if the archive is of another space, data or weights.

@@ -1,4 +1,4 @@
-"""Conformance of allocations: what every rule must give, on evidence of small random matrices."""
+"""Conformance of allocations, on evidence of small random matrices."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def evidence_of(
 def check_allocation(name: str) -> None:
     """Check a registered allocation.
 
-    Densities are shares that meet the sparsity to within one weight, of one matrix exactly; nothing is removed at
-    sparsity 0, and a higher sparsity never keeps more; the same evidence has the same densities again; the rule reads
-    the evidence that it says it needs, and no more.
+    - Densities are in [0, 1] and meet the sparsity to within one weight; with a single matrix they meet it exactly.
+    - Nothing is removed at sparsity 0, and a higher sparsity never keeps more.
+    - The same evidence gives the same densities.
+    - The rule reads all the evidence that it declares in `needs`, and no other.
 
     Raises AssertionError, or InputError SS102.
     """
@@ -76,7 +77,7 @@ def _check_budget(name: str, given: Evidence) -> None:
         assert ((density >= 0) & (density <= 1)).all(), f"densities are in [0, 1], got {density}"
         off = abs(float(given.sizes @ density) - (1 - sparsity) * float(given.sizes.sum()))
         assert off < 1, f"the weights kept at sparsity {sparsity} meet it to within one weight, they are off by {off}"
-        assert np.array_equal(project(density, given.sizes, sparsity), density), "`project` has nothing to mend"
+        assert np.array_equal(project(density, given.sizes, sparsity), density), "`project` changes nothing"
 
 
 def _check_purity(name: str, given: Evidence) -> None:
@@ -100,7 +101,7 @@ def _check_needs(name: str, given: Evidence) -> None:
     for field in needs:
         try:
             _densities(name, _without(given, [field]), 0.5)
-        except Exception:  # whatever a rule raises without it
+        except Exception:  # a rule may raise anything without it
             continue
         raise AssertionError(f"{field} is measured for it and not read")
 

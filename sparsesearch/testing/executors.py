@@ -33,9 +33,11 @@ class ProbeWorker:
 def check_executor(make: Callable[[type], Executor]) -> None:
     """Check an executor.
 
-    `map` gives results in the order of the calls, and with one lane sends all to the same worker; `stream` gives each
-    result once, with its tag; an exception inside a worker is raised, and work goes on after it; `each` asks every
-    worker; workers come back after `release`.
+    - `map` yields results in the order of the calls, and with one lane uses a single worker.
+    - `stream` yields each result once, with its tag.
+    - An exception inside a worker is raised, and later calls still work.
+    - `each` calls every worker.
+    - Workers start again after `release`.
 
     Args:
         make: returns a fresh executor whose workers are instances of a class such as `ProbeWorker`.

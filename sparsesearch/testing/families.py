@@ -1,4 +1,4 @@
-"""Conformance of families: a map is right if networks that it makes smaller compute the same in every way of making."""
+"""Conformance of families: candidates have the same outputs however they are made from a map."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from sparsesearch.testing.networks import BuiltNetwork
 def check_family(model: Path, work: Path, **changes: Any) -> None:
     """Check the map of a checkpoint's family, with units of every kind that the map finds.
 
-    A candidate has the same outputs whether its parts are zeroed, sliced, or made anew at their sizes; its costs are
-    counts of the tensors that are left, and of the cache that it fills; the dense network stays as it was to the last
-    bit, tied weights stay tied, and the order of candidates changes nothing.
+    - A candidate has the same outputs if its parts are zeroed, sliced, or built at their sizes.
+    - Its costs are those counted on its tensors and on the cache that it fills.
+    - The dense network stays unchanged to the last bit, and tied weights stay tied.
+    - Candidates do not depend on those applied before.
 
     Args:
-        model: directory of a checkpoint, which should be small: random weights do.
+        model: directory of a checkpoint; a small one with random weights is enough.
         work: an empty directory.
         changes: of `networks.recipe`, such as `data`.
 

@@ -1,4 +1,4 @@
-"""Conformance of export forms: what is written loads in every way that the form promises, and is the candidate."""
+"""Conformance of export forms: exports load in every way that the form declares, and are the candidate."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ def check_form(
 ) -> dict[str, Any]:
     """Check a registered form, and return the report of the export that was made for it.
 
-    An export is verified in every way that the form promises; it holds the candidate's nonzeros, and no fewer
-    parameters; what `sparsesearch.load` makes of it has the candidate's outputs on other samples than those that it
-    was verified on.
+    - An export is verified in every way that the form declares.
+    - It holds the candidate's nonzeros, and at least as many parameters.
+    - The network that `sparsesearch.load` returns has the candidate's outputs on samples that the verification did not
+      use.
 
     Args:
         work: a directory; the export is written to `export` in it.
         results: a finished run; None: a search of the embedded model, made in `run`.
-        candidate: of the run; None: the first that can take the form.
-        access: what the run's directory cannot say.
+        candidate: candidate of the run; None: the first that can take the form.
+        access: parts of the run that its directory cannot hold.
 
     Raises AssertionError, or InputError SS502 for a candidate that cannot take the form.
     """

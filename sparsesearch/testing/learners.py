@@ -1,4 +1,4 @@
-"""Conformance of learners: how a size ends, and that an interrupted learning goes on as if nothing had happened."""
+"""Conformance of learners: the result of a size, and that interrupted learning continues to the same bytes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LearnerCase:
         return steps * (self.options.lower + 1) * (self.options.batch or TRAINING.batch) * self.samples.length
 
     def learning(self, directory: Path, steps: int = STEPS, sizes: int = 1) -> Learning:
-        """Return a learning of the searcher's size, from where its files in a directory stand.
+        """Return the learning of the searcher's size, which continues from the files in a directory.
 
         Args:
             sizes: how often the size is learned, one after another.
@@ -82,8 +82,10 @@ def check_learner(
 ) -> None:
     """Check the method of a registered learned searcher.
 
-    A size ends with a genome within the limit, for the tokens that were given; weights of its own have the sizes that
-    the genome says; an interrupted learning goes on to the same bytes; the memory that it takes is a finite number.
+    - The genome of a size is within the limit, and takes the given number of tokens.
+    - Learned weights, if there are any, have the sizes of the genome.
+    - Interrupted learning continues to the same bytes.
+    - The estimate of its memory is finite.
 
     Args:
         searcher: name of a `LearnedSearcher`.
@@ -91,9 +93,9 @@ def check_learner(
         units, pruners: parts of a recipe; None: FFN widths or, for a method that cannot choose them, sparsity.
         limit: the size to learn; '': 85% of the parameters or nonzeros, or for a method of N:M patterns none.
         model: directory of a small checkpoint.
-        options: of the searcher.
+        options: options of the searcher.
 
-    Raises AssertionError, or InputError for what the method cannot take.
+    Raises AssertionError, or InputError if the method cannot take the network, units or options.
     """
     cls = _searcher_class(searcher)
     patterns = learner_class(cls.method).takes_pattern

@@ -1,4 +1,4 @@
-"""Conformance of proxies: what searches and audits rely on, on the embedded model."""
+"""Conformance of proxies, on the embedded model."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ SAMPLES = 6
 def check_proxy(name: str, work: Path, recipe: dict[str, Any] | None = None) -> None:
     """Check a registered proxy.
 
-    Scores are finite, differ between candidates of equal cost, and are the same again and in another order; scoring
-    leaves the network as it was.
+    - Scores are finite and differ between candidates of equal cost.
+    - They are repeatable, and do not depend on the order of candidates.
+    - Scoring leaves the network unchanged.
 
     Args:
-        work: a directory of its own; what is built there for one proxy serves the next one of the same recipe.
-        recipe: of a run that the proxy is meant for; None: one of the embedded language model.
+        work: a directory for level stores, which checks with the same recipe share.
+        recipe: recipe of a run that the proxy is meant for; None: one of the embedded language model.
 
     Raises AssertionError, or InputError SS116 for a network that the proxy cannot score.
     """

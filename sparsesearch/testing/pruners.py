@@ -1,4 +1,4 @@
-"""Conformance of pruners and of orders of experts: what the level store relies on, on small random layers."""
+"""Conformance of pruners and of orders of experts, on small random layers."""
 
 from __future__ import annotations
 
@@ -78,9 +78,11 @@ def experts_of(count: int = 6) -> Experts:
 def check_pruner(name: str, of: Literal["sparsity", "width"]) -> None:
     """Check a registered pruner: of weights (`pruners.sparsity`) or of the elements of a cut (`pruners.width`).
 
-    Levels have the right shapes and counts and are finite, do not depend on which others are asked for, and are the
-    same again; what is given stays as it is; gradients are read by a pruner that says so, and by no other; an N:M
-    pattern is kept or refused.
+    - Levels are finite, with the right shapes and counts.
+    - They are repeatable, and do not depend on the other levels that are built.
+    - Inputs stay unchanged.
+    - Gradients are read if the pruner declares `needs_gradients`, and only then.
+    - An N:M pattern is kept, or refused.
 
     Raises AssertionError, or InputError SS127 for a return value that the level store cannot hold.
     """
@@ -175,7 +177,7 @@ def _check_refused(prune: Callable[[], object]) -> None:
 
 
 def check_expert_order(name: str) -> None:
-    """Check a registered order of experts: it holds every expert once, is the same again, and changes nothing.
+    """Check a registered order of experts: it holds every expert once, is repeatable, and leaves its inputs unchanged.
 
     Raises AssertionError, or InputError SS127 for a return value that is no order.
     """

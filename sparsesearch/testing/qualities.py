@@ -1,4 +1,4 @@
-"""Conformance of qualities: what searches rely on in their losses, on random outputs of each task."""
+"""Conformance of qualities, on random outputs of each task."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ def outputs_shape(task: Task) -> tuple[int, int]:
 
 
 def check_quality(name: str, work: Path) -> None:
-    """Check a registered quality on every task that it says it can judge.
+    """Check a registered quality on each of its tasks.
 
-    Each sample has a finite loss, float64; losses are the same again, whichever other samples are asked for and
-    whoever opens the cache; they change with what a network puts out; labels are read by a quality that says so, and
-    by no other; the objective of the losses is a finite number, and rises with them.
+    - Each sample has a finite loss, in float64.
+    - Losses are repeatable: they depend neither on the other samples nor on the instance that opened the cache.
+    - They change with the network's outputs.
+    - Labels are read if the quality has `needs_labels`, and only then.
+    - The objective is finite and rises with the losses.
 
     Args:
         work: an empty directory.

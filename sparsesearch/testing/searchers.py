@@ -83,10 +83,10 @@ def measured(searcher: Searcher, proposal: Proposal, noise: float = 0.0) -> Eval
 
 
 def search(searcher: Searcher, evals: int, portion: int = 1000, backwards: bool = False) -> list[Evaluation]:
-    """Return the evaluations of a search of at least so many, or until the searcher ends it.
+    """Return the evaluations of a search that ends after `evals` of them, or when the searcher ends it.
 
     Args:
-        portion: how many proposals are asked for at once.
+        portion: largest number of proposals that are asked for at once.
         backwards: whether a portion's evaluations are told in reverse order.
     """
     evaluations: list[Evaluation] = []
@@ -108,16 +108,21 @@ def check_searcher(
 ) -> None:
     """Check a searcher, by its name or class.
 
-    It begins with the dense genome; proposes nothing outside of the limits but that; asks for the same whatever the
-    portions, the order of answers, and what is put back, and again with the same seed; waits for all answers of a
-    generation; names as parents only what was measured; and none of its finalists failed or is outside of the limits.
-    Without generations it asks for nothing that is being measured.
+    A searcher
+
+    - begins with the dense genome, and proposes nothing else outside of the limits;
+    - proposes the same with the same seed, whatever the size of portions and the order of evaluations, and proposes
+      again what is put back;
+    - waits until all evaluations of a generation have come, or, if it overlaps, proposes nothing that is being
+      measured;
+    - names as parents only genomes that were measured before;
+    - has finalists, all of which were measured and are within the limits.
 
     Args:
-        space: None: of sparsity, widths or sublayers, whichever it takes first.
-        evals: evaluations of each of the searches that are made.
-        outside: origins of proposals that may be outside of the limits, beside `dense`.
-        options: of the searcher.
+        space: space to search; None: a space of sparsity, widths or sublayers, the first that the searcher takes.
+        evals: number of evaluations of each search.
+        outside: origins, beside `dense`, of proposals that may be outside of the limits.
+        options: options of the searcher.
 
     Raises AssertionError, or InputError for options that it does not take or if it takes no space.
     """

@@ -1,4 +1,4 @@
-"""Conformance of trackers: views of a run that leave its files as they are."""
+"""Conformance of trackers: they show a run and leave its files unchanged."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sparsesearch.tracking.following import Follower
 def check_tracker(name: str, results: RunResults) -> None:
     """Check a registered tracker on a finished run, in whose directory it may write.
 
-    It names the location of its points, takes none, some and all of a run's points, can be opened again for the
-    same run, and changes no file of the run.
+    A tracker names the location of its points; takes none, some or all points of a run; can be opened again for the
+    same run; and changes none of the run's files.
 
     Raises AssertionError, InputError SS102, or EnvironmentProblem SS307 if its package is not installed.
     """

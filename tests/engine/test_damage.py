@@ -416,7 +416,7 @@ def test_lost_run_files_are_mended_from_recipe_and_archive(healthy: Path, tmp_pa
     with pytest.raises(DamagedFile, match=r"SS601 .* is damaged.*--recipe"):
         RunResults(tmp_path / "run").space  # noqa: B018
     config = load_config(healthy / "run" / "run.yaml")
-    results = controller.mend(tmp_path / "run", config, QUIET)
+    results = controller.repair_run(tmp_path / "run", config, QUIET)
     assert results.front_json() == RunResults(healthy / "run").front_json() | {"run": str(tmp_path / "run")}
 
 
@@ -434,7 +434,7 @@ def test_an_archive_is_not_mended_with_another_recipe(healthy: Path, tmp_path: P
     for key, value in change.items():
         tree[key] = tree[key] | value if isinstance(value, dict) else value
     with pytest.raises((InputError, DamagedFile), match=r"SS60[12] "):
-        controller.mend(tmp_path / "run", RunConfig.model_validate(tree), QUIET)
+        controller.repair_run(tmp_path / "run", RunConfig.model_validate(tree), QUIET)
     assert not (tmp_path / "run" / "run.yaml").exists()
 
 
