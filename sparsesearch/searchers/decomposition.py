@@ -57,7 +57,7 @@ class DecompositionSearcher(NSGA2Searcher):
             return
         for group in self._groups:
             group.tell(evaluations)
-        if self.index == self.options.rounds + 1:
+        if self.generation_count == self.options.rounds + 1:
             self._join()
 
     def _join(self) -> None:

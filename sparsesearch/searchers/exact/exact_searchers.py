@@ -64,7 +64,7 @@ class ExactSearcher(Searcher):
         return []
 
     def learn(self, evaluations: list[Evaluation]) -> None:
-        if self.index == 2:
+        if self.generation_count == 2:
             self.table = table_of(self.space, evaluations)
 
 
