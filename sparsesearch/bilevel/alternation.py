@@ -1,4 +1,4 @@
-"""The loop of all methods: steps on weights, a step on the choice, projection; one cost target after another."""
+"""The alternation of all methods: steps on weights, a step on the choice, projection; one cost target after another."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ class Snapshot:
                 tensor.copy_(self._tensors.get(name, tensor))
 
 
-class Loop:
-    """Learns a choice at one cost target after another.
+class Alternation:
+    """Alternates steps on weights and on the choice, at one cost target after another.
 
     Attributes:
         index: index of the target that is being learned; the number of targets when all are done.

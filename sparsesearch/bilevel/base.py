@@ -1,4 +1,4 @@
-"""The interface between the loop and the methods: learned parameters, their factors, the final decision."""
+"""The interface between the alternation and the methods: learned parameters, their factors, the final decision."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from sparsesearch.bilevel.expected import ExpectedCost, LevelProbabilities, interpolated_levels
+from sparsesearch.bilevel.expected import ExpectedCost, LevelProbabilities, interpolate_levels
 from sparsesearch.bilevel.levels import prunable_weights
-from sparsesearch.bilevel.relaxed import Factors, Relaxed
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork
 from sparsesearch.models.network import Network
 from sparsesearch.registry import Registry
 from sparsesearch.space import Space, Unit
@@ -112,8 +112,8 @@ class Learner(ABC):
         takes_pattern: whether it chooses among the patterns of N:M groups; its constructor then takes the recipe's
             pattern after the seed, and no other method may be given one.
         learns_each_weight: whether it learns a number for each prunable weight.
-        soft_numbers: numbers per prunable weight that lead to its mask and that the backward pass keeps; of the
-            methods here as measured on llama-7m (results/benchmarks/bilevel).
+        mask_numbers_per_weight: numbers per prunable weight that lead to its mask and that the backward pass keeps; for
+            the methods here as measured on llama-7m (results/benchmarks/bilevel).
         parameters: tensors that are learned by descent, by name.
         multipliers: tensors that are learned by gradient ascent, by name.
         buffers: other tensors that belong to a checkpoint, by name.
@@ -123,7 +123,7 @@ class Learner(ABC):
     returns_weights: bool = True
     takes_pattern: ClassVar[bool] = False
     learns_each_weight: ClassVar[bool] = False
-    soft_numbers: ClassVar[int] = 0
+    mask_numbers_per_weight: ClassVar[int] = 0
 
     @classmethod
     def footprint(cls, space: Space, network: Network, options: Any, pattern: str | None) -> Footprint:
@@ -135,9 +135,9 @@ class Learner(ABC):
         """
         weights = sum(prunable_weights(space, network).values())
         numbers = float(weights) if cls.learns_each_weight else 0.0
-        return Footprint(numbers, float(cls.soft_numbers * FLOAT_BYTES * weights))
+        return Footprint(numbers, float(cls.mask_numbers_per_weight * FLOAT_BYTES * weights))
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: Any, seed: int) -> None:
+    def __init__(self, relaxed: RelaxedNetwork, files: UnitFiles, options: Any, seed: int) -> None:
         """
         Args:
             files: levels of the store, for methods that choose among these.
@@ -210,7 +210,7 @@ class Learner(ABC):
 
     def probabilities_around(self, kept: Mapping[str, torch.Tensor]) -> LevelProbabilities:
         """Return probabilities of the levels around numbers of kept elements (of each order), scalars by unit."""
-        return {name: interpolated_levels(unit, kept[name]) for name, unit in self.units.items()}
+        return {name: interpolate_levels(unit, kept[name]) for name, unit in self.units.items()}
 
 
 LEARNERS: Registry[type[Learner]] = Registry("learner", base=Learner)

@@ -21,7 +21,7 @@ from sparsesearch.training.weights import Weights
 Factors = Mapping[str, torch.Tensor]
 
 
-class Relaxed:
+class RelaxedNetwork:
     """A network whose units can be removed to any degree.
 
     Attributes:
@@ -73,7 +73,7 @@ class Relaxed:
             tensors[name] = value
         return tensors
 
-    def running(self, tensors: dict[str, torch.Tensor]) -> FunctionalNetwork:
+    def with_tensors(self, tensors: dict[str, torch.Tensor]) -> FunctionalNetwork:
         """Return the network as a function that runs with these tensors instead of its own."""
         return FunctionalNetwork(self.weights.model, tensors)
 
@@ -112,7 +112,7 @@ def apply_factor(value: torch.Tensor, slot: Slot | None, factor: torch.Tensor) -
         return value * factor
     index = torch.from_numpy(slot.index).to(value.device)
     if factor.ndim == 3:
-        return _mixed(value, slot, index, factor)
+        return _mix(value, slot, index, factor)
     full = value.shape[slot.axis]
     if slot.batched:
         spread = factor[:, :, None].expand(-1, -1, index.shape[2]).flatten(1)
@@ -127,7 +127,7 @@ def apply_factor(value: torch.Tensor, slot: Slot | None, factor: torch.Tensor) -
     return value * along_axis.view(shape)
 
 
-def _mixed(value: torch.Tensor, slot: Slot, index: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+def _mix(value: torch.Tensor, slot: Slot, index: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Return the matrix that applied to elements h equals the given one applied to `factor @ h`."""
     last = value.movedim(slot.axis, -1)
     mixed = torch.einsum("...oes,oef->...ofs", last[..., index], factor.to(value))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sparsesearch.bilevel.base import Decision, Learner, State, StepState, learner, new_parameter
-from sparsesearch.bilevel.relaxed import Factors, Relaxed, apply_factor
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork, apply_factor
 from sparsesearch.bilevel.selection import Ranking
 from sparsesearch.supernet.store import UnitFiles
 
@@ -28,7 +28,7 @@ class ScoreDescent(torch.optim.SGD):
 
 
 @learner("bip")
-class BiP(Learner):
+class BiPLearner(Learner):
     """Learns real scores m̃ >= 0 that start with root mean square 1; the mask m is their global top-k, straight through.
 
     Minimises l(m∘θ(m)) over m with θ(m) = argmin l(m∘θ) + γ/2 |θ|²: the hypergradient of m is (θ - m∘g/γ)∘g, where g
@@ -36,10 +36,10 @@ class BiP(Learner):
     terms. The hypergradient of an element is the sum over its weights. 1/γ = 0 is HYDRA.
     """
 
-    soft_numbers = 2
+    mask_numbers_per_weight = 2
     learns_each_weight = True
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
+    def __init__(self, relaxed: RelaxedNetwork, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
         sizes = {name: relaxed.mean_squares(unit).detach().sqrt() for name, unit in self.units.items()}
         weights = [sizes[name].flatten() for name, unit in self.units.items() if unit.kind == "sparsity"]

@@ -10,7 +10,7 @@ import torch
 
 from sparsesearch.bilevel.base import FLOAT_BYTES, Decision, Footprint, Learner, StepState, learner, new_parameter
 from sparsesearch.bilevel.levels import prunable_weights
-from sparsesearch.bilevel.relaxed import Factors, Relaxed
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork
 from sparsesearch.models.network import Network
 from sparsesearch.space import Space
 from sparsesearch.supernet.store import UnitFiles
@@ -26,7 +26,7 @@ def patterns_of(n: int, m: int) -> torch.Tensor:
 
 
 @learner("maskllm")
-class Patterns(Learner):
+class MaskLLMLearner(Learner):
     """Learns logits over the patterns of every group of M adjacent inputs.
 
     A step draws a mixture of patterns softmax((κ logits + Gumbel) / τ) for each group; every mixture keeps N in sum.
@@ -36,7 +36,9 @@ class Patterns(Learner):
 
     takes_pattern = True
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int, pattern: str = "2:4") -> None:
+    def __init__(
+        self, relaxed: RelaxedNetwork, files: UnitFiles, options: object, seed: int, pattern: str = "2:4"
+    ) -> None:
         super().__init__(relaxed, files, options, seed)
         n, m = map(int, pattern.split(":"))
         self._patterns = patterns_of(n, m).to(self.device)
