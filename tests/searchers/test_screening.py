@@ -49,7 +49,7 @@ def test_screened_children_are_better_and_as_many(name: str) -> None:
         searcher.screen = screen
         for index in range(10):
             proposals = searcher.ask(1000)
-            found = [
+            evaluations = [
                 Evaluation(
                     p.genome,
                     4,
@@ -64,7 +64,7 @@ def test_screened_children_are_better_and_as_many(name: str) -> None:
             ]
             if index and {p.origin for p in proposals} & {"offspring", "mutation", name}:
                 break
-            searcher.tell(found)
+            searcher.tell(evaluations)
         return [p.genome for p in proposals]
 
     space = synthetic_space(0, limits=("nonzeros<=60%",))

@@ -31,8 +31,8 @@ def removed(space: Space, levels: np.ndarray) -> Floats:
 def quality(space: Space, levels: np.ndarray) -> Floats:
     """Not additive: blocks that are pruned together hurt more, and the first unit of each block most."""
     weight = np.where(np.arange(len(space.units)) % 5 == 0, 6.0, 1.0)
-    found: Floats = (removed(space, levels) ** 2) @ weight
-    return found + 0.2 * removed(space, levels).mean(axis=1) ** 2
+    squared: Floats = (removed(space, levels) ** 2) @ weight
+    return squared + 0.2 * removed(space, levels).mean(axis=1) ** 2
 
 
 def measured(space: Space, levels: np.ndarray, noise: float, seed: int = 0) -> Measurements:
