@@ -155,7 +155,7 @@ class Learner(ABC):
 
     @abstractmethod
     def factors(self, step: StepState) -> Factors:
-        """Return the factors of this step, differentiable in the parameters."""
+        """Return the factors of this step, by name of unit, differentiable in the parameters; see `Factors` for shapes."""
 
     def probabilities(self) -> LevelProbabilities:
         """Return the probabilities of every unit's levels; for methods whose cost is part of the loss."""
@@ -166,7 +166,7 @@ class Learner(ABC):
         return None
 
     def gradients(self, loss: torch.Tensor, tensors: State) -> State:
-        """Return the gradients of parameters and multipliers, by name.
+        """Return the gradients of parameters and multipliers, by name, in their shapes.
 
         Args:
             loss: loss with the penalty, a scalar.
@@ -185,7 +185,7 @@ class Learner(ABC):
         """Update buffers or weights after a step on the weights.
 
         Args:
-            before: values of `remembered_parameters` before the step, by name.
+            before: values of `remembered_parameters` before the step, by name, in their shapes.
         """
 
     @property
@@ -222,7 +222,7 @@ def learner(method: str) -> Callable[[type[Learner]], type[Learner]]:
 
 
 def gradients_of(loss: torch.Tensor, parameters: Mapping[str, torch.Tensor]) -> State:
-    """Return the gradients of a scalar loss by name; zero for parameters that it does not depend on."""
+    """Return the gradients of a scalar loss by name, in the shapes of the parameters; zero where it depends on none."""
     if not parameters or not loss.requires_grad:
         return {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -233,5 +233,5 @@ def gradients_of(loss: torch.Tensor, parameters: Mapping[str, torch.Tensor]) -> 
 
 
 def new_parameter(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a float32 parameter that starts at a copy of a tensor."""
+    """Return a float32 parameter that starts at a copy of a tensor, in its shape, any."""
     return tensor.detach().clone().float().requires_grad_(True)

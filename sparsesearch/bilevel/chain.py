@@ -153,7 +153,7 @@ class Learning:
         result = {
             "size": name,
             "genome": genome.levels.tolist(),
-            "tokens": self.alternation.spent,  # without the remaining steps of a size that stopped early
+            "tokens": self.alternation.target_tokens,  # without the remaining steps of a size that stopped early
             "stopped": self.alternation.stopped,
             "note": self.learner.note(),
         }

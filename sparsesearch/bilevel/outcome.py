@@ -66,7 +66,7 @@ class LearnedFiles:
         return matrix.view(select(self._weights[slot.tensor], slot, kept))
 
     def mean(self, matrix: Matrix) -> torch.Tensor:
-        """Return the mean inputs of a matrix in the dense network, as the original store has them."""
+        """Return the mean inputs of a matrix in the dense network, from the original store, (groups, inputs)."""
         return self._store.mean(matrix)
 
 

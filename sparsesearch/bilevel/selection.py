@@ -63,7 +63,7 @@ class Ranking:
         return bool((target.expected_shares(probabilities) <= shares + 1e-12).all())
 
     def masks(self, counts: Mapping[str, int]) -> dict[str, torch.Tensor]:
-        """Return masks (0 and 1) of the highest scores, exactly so many of each unit (of each order)."""
+        """Return masks (0 and 1) of the highest scores, in their shapes, so many of each unit (of each order)."""
         return {name: top_mask(self.units[name], score, counts[name]) for name, score in self.scores.items()}
 
 

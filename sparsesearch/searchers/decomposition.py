@@ -47,8 +47,8 @@ class DecompositionSearcher(NSGA2Searcher):
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         if index <= self.options.rounds:
-            known = self._start_proposals(self.options.tokens) if index == 0 else []
-            return [*(proposal for group in self._groups for proposal in group.ask()), *known]
+            start = self._start_proposals(self.options.tokens) if index == 0 else []
+            return [*(proposal for group in self._groups for proposal in group.ask()), *start]
         return super().generation(index, rng)
 
     def learn(self, evaluations: list[Evaluation]) -> None:

@@ -108,7 +108,7 @@ class OneMatrix:
 
     def __init__(self, theta: torch.Tensor) -> None:
         unit = Unit("w", "sparsity", 0, theta.numel(), (theta.numel(), 0))
-        self.units, self.touched = {"w.sparsity": unit}, {"w": [(unit, None)]}
+        self.units, self.units_by_tensor = {"w.sparsity": unit}, {"w": [(unit, None)]}
         self.theta = theta.clone().requires_grad_(True)
         self.weights: Any = self
         self.model_parameters = {"w": self.theta}
@@ -178,7 +178,7 @@ def test_where_units_meet_in_a_weight_either_closes_it() -> None:
     relaxed: Any = OneMatrix(theta)
     other = Unit("v", "sparsity", 0, 12, (12, 0))
     relaxed.units["v.sparsity"] = other
-    relaxed.touched["w"].append((other, None))
+    relaxed.units_by_tensor["w"].append((other, None))
     relaxed.tensors = lambda openings: {"w": relaxed.theta * openings["w.sparsity"] * openings["v.sparsity"]}
     bip = BiPLearner(relaxed, None, LEARNED["bip"].Options(gamma_inverse=1 / gamma), 0)  # type: ignore[arg-type]
     a, b = (torch.rand(12) > 0.4).float(), (torch.rand(12) > 0.4).float()

@@ -61,13 +61,13 @@ class BiPLearner(Learner):
 
     def gradients(self, loss: torch.Tensor, tensors: State) -> State:
         """Return (θ - m∘g/γ)∘g, summed over the weights of each element."""
-        touched = [name for name, tensor in tensors.items() if tensor.requires_grad]
+        differentiable = [name for name, tensor in tensors.items() if tensor.requires_grad]
         masks = list(self._masks.values())
-        results = torch.autograd.grad(loss, [*masks, *(tensors[n] for n in touched)], allow_unused=True)
+        results = torch.autograd.grad(loss, [*masks, *(tensors[n] for n in differentiable)], allow_unused=True)
         direct = dict(zip(self._masks, results, strict=False))
         if not self.options.gamma_inverse:
             return {n: torch.zeros_like(self._masks[n]) if g is None else g for n, g in direct.items()}
-        gradients = dict(zip(touched, results[len(masks) :], strict=True))
+        gradients = dict(zip(differentiable, results[len(masks) :], strict=True))
         implicit = self._implicit({n: g for n, g in gradients.items() if g is not None})
         return {n: (0.0 if g is None else g) - self.options.gamma_inverse * implicit[n] for n, g in direct.items()}
 
@@ -75,10 +75,10 @@ class BiPLearner(Learner):
         """Return Σ m∘g² over the weights of each element; the m of a weight is the product of its units' masks."""
         masks = {name: mask.detach().requires_grad_(True) for name, mask in self._masks.items()}
         total = torch.zeros((), device=self.device)
-        for name, touching in self.relaxed.touched.items():
+        for name, pairs in self.relaxed.units_by_tensor.items():
             if name in gradients:
                 value = gradients[name].square()
-                for unit, slot in touching:
+                for unit, slot in pairs:
                     value = apply_factor(value, slot, masks[unit.name].square())
                 total = total + value.sum() / 2
         sums = torch.autograd.grad(total, list(masks.values()), allow_unused=True)

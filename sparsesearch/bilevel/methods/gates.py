@@ -70,6 +70,7 @@ class GatesLearner(Learner):
         return self.probabilities_around(kept)
 
     def penalty(self, step: StepState) -> torch.Tensor:
+        """Return λ₁ (ŝ - t) + λ₂ (ŝ - t)², summed over the bounds, a scalar."""
         excess = step.target.expected_shares(self.probabilities()) - step.target_shares
         linear, square = self.multipliers["linear"].double(), self.multipliers["square"].double()
         return (linear * excess + square * excess.square()).sum()

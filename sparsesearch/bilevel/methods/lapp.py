@@ -42,6 +42,7 @@ class LAPPLearner(Learner):
         return self.probabilities_around({name: self.element_count(name, self._mask(name)) for name in self.units})
 
     def penalty(self, step: StepState) -> torch.Tensor:
+        """Return w max(0, log(cost / target)), summed over the bounds, a scalar."""
         shares = step.target.expected_shares(self.probabilities())
         excess = (shares.clamp_min(1e-12) / step.target_shares.clamp_min(1e-12)).log().clamp_min(0)
         return float(self.options.cost_weight) * excess.sum()

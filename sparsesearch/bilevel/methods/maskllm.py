@@ -77,6 +77,7 @@ class MaskLLMLearner(Learner):
         return matrix.unview(mask).reshape(matrix.shape)
 
     def penalty(self, step: StepState) -> torch.Tensor:
+        """Return the negative of the reward for the squared weights that the last masks keep, a scalar."""
         weights, matrices = self.relaxed.weights.model_parameters, self.relaxed.matrices
         kept = [(weights[matrices[n].name].detach() * mask).square().sum() for n, mask in self._last_masks.items()]
         return -float(self.options.large_weights) * (1 - step.progress) * torch.stack(kept).sum()

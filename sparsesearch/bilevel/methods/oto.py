@@ -45,6 +45,7 @@ class OTOLearner(Learner):
         return sorted({name for unit in self.units.values() for name, _ in self.relaxed.writers(unit)})
 
     def after_weight_step(self, step: StepState, before: Mapping[str, torch.Tensor]) -> None:
+        """Add to saliencies during the warm-up; then choose the groups to keep, once, and shrink the others."""
         if step.progress < self.options.warmup:
             self._add_saliencies(before)
         else:

@@ -49,6 +49,7 @@ class SlimmingLearner(Learner):
         return self.parameters
 
     def penalty(self, step: StepState) -> torch.Tensor:
+        """Return the regulariser of all scales times its weight at this step, a scalar."""
         scales = torch.cat([scale.flatten() for scale in self.parameters.values()])
         return float(self.options.strength) * step.ramp * self._sparsity(scales)
 

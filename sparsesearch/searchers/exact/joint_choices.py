@@ -37,7 +37,11 @@ class JointChoices:
     costs: Ints
 
     def restrict(self, box: Box | None) -> JointChoices:
-        """Return only the choices whose levels are in the box."""
+        """Return only the choices whose levels are in the box; all without one.
+
+        Args:
+            box: lowest and highest level of each unit of the space, (units,) each.
+        """
         if box is None:
             return self
         low, high = (bound[list(self.units)] for bound in box)
