@@ -35,8 +35,8 @@ class CostTarget:
         self.costs = [bound.cost for bound in space.bounds]
         self._expected_costs = [ExpectedCost(space, cost) for cost in self.costs]
         self.end = [b.maximum / c.dense for b, c in zip(space.bounds, self._expected_costs, strict=True)]
-        reached = {} if previous is None else dict(zip(previous.costs, previous.end, strict=True))
-        self.start = [reached.get(cost, 1.0) for cost in self.costs]
+        previous_shares = {} if previous is None else dict(zip(previous.costs, previous.end, strict=True))
+        self.start = [previous_shares.get(cost, 1.0) for cost in self.costs]
 
     def expected_shares(self, probabilities: LevelProbabilities) -> torch.Tensor:
         """Return the expected costs as shares of the dense costs, (bounds,)."""
@@ -155,7 +155,7 @@ class Learner(ABC):
 
     @abstractmethod
     def factors(self, step: StepState) -> Factors:
-        """Return the factors of this step, by name of unit, differentiable in the parameters; see `Factors` for shapes."""
+        """Return the factors of this step, in the shapes of `Factors`, differentiable in the parameters."""
 
     def probabilities(self) -> LevelProbabilities:
         """Return the probabilities of every unit's levels; for methods whose cost is part of the loss."""

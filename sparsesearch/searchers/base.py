@@ -211,11 +211,11 @@ class Searcher(ABC):
 
         Only measurements on the most sequences count, since the best of many on few samples is overestimated.
         """
-        inside = [e for e in self.best.values() if self.space.feasible(e.genome)]
-        most = max((e.sequences for e in inside), default=0)
-        inside = [e for e in inside if e.sequences == most]
-        points = [self.point(e) for e in inside]
-        return [inside[i].genome for i in pareto.spread(points, n)] if inside else []
+        candidates = [e for e in self.best.values() if self.space.feasible(e.genome)]
+        most = max((e.sequences for e in candidates), default=0)
+        candidates = [e for e in candidates if e.sequences == most]
+        points = [self.point(e) for e in candidates]
+        return [candidates[i].genome for i in pareto.spread(points, n)] if candidates else []
 
     def best_within(self, space: Space) -> Genome | None:
         """Return the best measured genome under the limits of a space, or None.
@@ -223,9 +223,9 @@ class Searcher(ABC):
         Args:
             space: the searcher's space with other limits.
         """
-        inside = [e for e in self.best.values() if space.feasible(e.genome)]
-        most = max((e.sequences for e in inside), default=0)
-        return min((e for e in inside if e.sequences == most), key=rank).genome if inside else None
+        candidates = [e for e in self.best.values() if space.feasible(e.genome)]
+        most = max((e.sequences for e in candidates), default=0)
+        return min((e for e in candidates if e.sequences == most), key=rank).genome if candidates else None
 
     def point(self, evaluation: Evaluation) -> list[float]:
         """Return the objectives of an evaluation in order, (objectives,)."""

@@ -79,8 +79,8 @@ class OptunaSearcher(Searcher):
         if index == 0:
             return self.starting_proposals(self.options.sizes, self.options.tokens)
         trials = [self._study.ask(self._levels) for _ in range(self.options.batch)]
-        sampled = [Genome.of([trial.params[unit.name] for unit in self.space.units]) for trial in trials]
-        self._pending_trials = [(trial, repair(self.space, g, rng)) for trial, g in zip(trials, sampled, strict=True)]
+        genomes = [Genome.of([trial.params[unit.name] for unit in self.space.units]) for trial in trials]
+        self._pending_trials = [(trial, repair(self.space, g, rng)) for trial, g in zip(trials, genomes, strict=True)]
         return [Proposal(genome, self.options.tokens, 0, "sampler") for _, genome in self._pending_trials]
 
     def learn(self, evaluations: list[Evaluation]) -> None:

@@ -73,5 +73,5 @@ class SlimmingLearner(Learner):
         scores = {n: scales[n] * (1 + TIE_WEIGHT * s / s.max().clamp_min(1e-30)) for n, s in self._sizes().items()}
         masks = self._masks(step.target, scores)
         kept = {name: float(self.element_count(name, mask)) for name, mask in masks.items()}
-        folded = {name: tensor.detach() for name, tensor in self.relaxed.tensors(scales).items()}
-        return Decision(kept, scores, folded)
+        scaled_weights = {name: tensor.detach() for name, tensor in self.relaxed.tensors(scales).items()}
+        return Decision(kept, scores, scaled_weights)

@@ -82,11 +82,11 @@ class TASLearner(Learner):
 
     def penalty(self, step: StepState) -> torch.Tensor:
         """Return w log E if the argmax exceeds the target, -w log E if it is below the tolerance, else 0 (eq. 7)."""
-        expected = step.target.expected_shares(self.probabilities())
-        counted = step.target.expected_shares(self._most_likely())
+        expected_shares = step.target.expected_shares(self.probabilities())
+        likely_shares = step.target.expected_shares(self._most_likely())
         minimum = step.target_shares - self.options.tolerance
-        sign: torch.Tensor = (counted > step.target_shares).double() - (counted < minimum).double()
-        return float(self.options.cost_weight) * (sign * expected.clamp_min(1e-12).log()).sum()
+        sign: torch.Tensor = (likely_shares > step.target_shares).double() - (likely_shares < minimum).double()
+        return float(self.options.cost_weight) * (sign * expected_shares.clamp_min(1e-12).log()).sum()
 
     def decide(self, step: StepState) -> Decision:
         """Keep the mean number of elements of each distribution; the repair then meets the limits."""

@@ -140,10 +140,10 @@ class AutoSearcher(Searcher):
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         options = self.options
         if index == 0:
-            named = self.starting_proposals(options.sizes, options.tokens, FIRST_DRAW)
+            start = self.starting_proposals(options.sizes, options.tokens, FIRST_DRAW)
             if not options.probes:
-                return named
-            return named + probe_proposals(self.space, options.probes, options.probe_tokens, PROBE_DRAW)
+                return start
+            return start + probe_proposals(self.space, options.probes, options.probe_tokens, PROBE_DRAW)
         if index == 1:
             genomes = exact_solutions(self.solver, self.table, self.cost, options.sizes, options.variants, rng)
             return [Proposal(genome, options.tokens, FIRST_DRAW, "exact") for genome in genomes]
@@ -225,9 +225,9 @@ class AutoSearcher(Searcher):
     def adopt(self, evaluations: list[Evaluation]) -> None:
         self._evaluations += [e for e in evaluations if rank(e) != float("inf")]
         for evaluation in evaluations:
-            predicted = self._predictions.pop((evaluation.genome, evaluation.draw), None)
-            if predicted is not None and rank(evaluation) != float("inf"):
-                self._prediction_pairs.append((evaluation.draw, predicted, evaluation.quality))
+            prediction = self._predictions.pop((evaluation.genome, evaluation.draw), None)
+            if prediction is not None and rank(evaluation) != float("inf"):
+                self._prediction_pairs.append((evaluation.draw, prediction, evaluation.quality))
         if len(self._prediction_pairs) >= MIN_PREDICTIONS:
             draws, *pairs = np.array(self._prediction_pairs).T
             self._update_correlation(draws.astype(np.int64), np.array(pairs))
@@ -248,9 +248,11 @@ class AutoSearcher(Searcher):
         if shared.any() and all(np.ptp(values[shared]) for values in centred):
             from scipy.stats import spearmanr  # here, since it takes half a second in every worker
 
-            newest = float(spearmanr(*(values[shared] for values in centred)).statistic)
+            correlation = float(spearmanr(*(values[shared] for values in centred)).statistic)
             rate = CORRELATION_UPDATE_RATE
-            self.correlation = newest if self.correlation is None else rate * newest + (1 - rate) * self.correlation
+            self.correlation = (
+                correlation if self.correlation is None else rate * correlation + (1 - rate) * self.correlation
+            )
 
     def best_within(self, space: Space) -> Genome | None:
         best, model = self._best_and_model(Measurements.of(self.space, self._evaluations), space)
