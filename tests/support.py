@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import transformers
 
-from sparsesearch.bilevel.relaxed import Relaxed
+from sparsesearch.bilevel.relaxed import RelaxedNetwork
 from sparsesearch.engine import controller
 from sparsesearch.files import read_json, write_json
 from sparsesearch.models import load_tokenizer
@@ -258,11 +258,11 @@ class First:
         )
 
 
-def relaxed_of(built: Built, moves: Any = "frozen") -> Relaxed:
+def relaxed_of(built: Built, moves: Any = "frozen") -> RelaxedNetwork:
     """The family's dense network with all its units open to any degree."""
     model = built.supernet("sliced").materialise(built.space.dense)
     weights = Weights(model, built.launch.network, moves, built.launch.config.training)
-    return Relaxed(built.launch.network, built.space, weights)
+    return RelaxedNetwork(built.launch.network, built.space, weights)
 
 
 def synthetic_space(seed: int, blocks: int = 2, limits: tuple[str, ...] = ()) -> Space:

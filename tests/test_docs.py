@@ -20,6 +20,7 @@ from typer.main import get_command
 
 import sparsesearch as ss
 from sparsesearch.allocation import ALLOCATIONS
+from sparsesearch.bilevel import LEARNERS
 from sparsesearch.cli import app
 from sparsesearch.config import validate
 from sparsesearch.engine.launch.access import TRUSTED
@@ -34,6 +35,7 @@ from sparsesearch.pruning import EXPERTS, STRUCTURED, UNSTRUCTURED
 from sparsesearch.searchers.registry import SEARCHERS
 from sparsesearch.space.cost import COSTS
 from sparsesearch.space.unit import KINDS
+from sparsesearch.testing.learners import check_learner
 from sparsesearch.testing.proxies import check_proxy
 
 ROOT = Path(__file__).parents[1]
@@ -203,7 +205,7 @@ def test_the_recipe_of_training_has_rungs() -> None:
 def registries() -> Iterator[None]:
     """As they were, whatever a snippet registers."""
     with contextlib.ExitStack() as stack:
-        for registry in (SEARCHERS, STRUCTURED, UNSTRUCTURED, FAMILIES, PROXIES):
+        for registry in (SEARCHERS, LEARNERS, STRUCTURED, UNSTRUCTURED, FAMILIES, PROXIES):
             stack.enter_context(registry.restored())
         yield
 
@@ -265,6 +267,12 @@ SMALL = [{"kind": "ffn_width", "levels": 3}, {"kind": "kv_groups"}]
 def test_the_proxy_shown_passes_conformance(tmp_path: Path) -> None:
     load_plugins([plugin(tmp_path, ROOMS / "proxies" / "README.md", "from sparsesearch.proxies import")])
     check_proxy("zeroed", tmp_path)
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_learner_shown_passes_conformance(tmp_path: Path) -> None:
+    load_plugins([plugin(tmp_path, ROOMS / "bilevel" / "README.md", "import torch")])
+    check_learner("sigmoid", tmp_path / "work")
 
 
 @pytest.mark.usefixtures("registries")

@@ -1,4 +1,4 @@
-"""The loop of all methods: steps on weights, a step on the choice, projection; one cost target after another."""
+"""The alternation of all methods: steps on weights, a step on the choice, projection; one cost target after another."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ class Snapshot:
                 tensor.copy_(self._tensors.get(name, tensor))
 
 
-class Loop:
-    """Learns a choice at one cost target after another.
+class Alternation:
+    """Alternates steps on weights and on the choice, at one cost target after another.
 
     Attributes:
         index: index of the target that is being learned; the number of targets when all are done.
@@ -134,7 +134,7 @@ class Loop:
         self.learner, self.loss, self.batches, self.training = learner, loss, batches, training
         self.targets, self.steps = list(targets), tokens // batches.tokens_per_step
         self.index, self.step, self.stopped, self.last_loss = 0, 0, "", math.nan
-        self._earlier_tokens, self._begun, self._checkpoint_seconds = 0, -1, 0.0
+        self._earlier_tokens, self._prepared_index, self._checkpoint_seconds = 0, -1, 0.0
         self._snapshot = Snapshot()
         self._cast = nullcontext() if compute == torch.float32 else torch.autocast(learner.device.type, compute)
         # Batch statistics follow the factors; those of the result are measured when a target ends.
@@ -144,10 +144,10 @@ class Loop:
     @property
     def tokens(self) -> int:
         """Gradient tokens spent on all targets."""
-        return self._earlier_tokens + self.spent
+        return self._earlier_tokens + self.target_tokens
 
     @property
-    def spent(self) -> int:
+    def target_tokens(self) -> int:
         """Gradient tokens spent on the current target."""
         return self.step * self.batches.tokens_per_step
 
@@ -173,7 +173,7 @@ class Loop:
 
     def next_target(self) -> None:
         """Go on to the next target."""
-        self._earlier_tokens += self.spent
+        self._earlier_tokens += self.target_tokens
         self.index, self.step, self.stopped = self.index + 1, 0, ""
 
     def state(self) -> StepState:
@@ -188,11 +188,11 @@ class Loop:
 
     def begin(self) -> None:
         """Prepare the learner and new optimizers for the current target, once."""
-        if self._begun == self.index:
+        if self._prepared_index == self.index:
             return
         self.learner.begin(self.targets[self.index])
         self._optimizers = Optimizers(self.learner, self.training)
-        self._begun = self.index
+        self._prepared_index = self.index
 
     def advance(self) -> None:
         """Do one step: on the weights as often as the options say, then on the choice, and on the weights with it."""
@@ -292,7 +292,7 @@ class Loop:
             return
         files, state = checkpoint
         self.index, self.step, self.stopped = state["size"], state["step"], state["stopped"]
-        self._earlier_tokens = state["tokens"] - self.spent
+        self._earlier_tokens = state["tokens"] - self.target_tokens
         if self.index == len(self.targets):
             return
         self.begin()

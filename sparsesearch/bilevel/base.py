@@ -1,4 +1,4 @@
-"""The interface between the loop and the methods: learned parameters, their factors, the final decision."""
+"""The interface between the alternation and the methods: learned parameters, their factors, the final decision."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from sparsesearch.bilevel.expected import ExpectedCost, LevelProbabilities, interpolated_levels
+from sparsesearch.bilevel.expected import ExpectedCost, LevelProbabilities, interpolate_levels
 from sparsesearch.bilevel.levels import prunable_weights
-from sparsesearch.bilevel.relaxed import Factors, Relaxed
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork
 from sparsesearch.models.network import Network
 from sparsesearch.registry import Registry
 from sparsesearch.space import Space, Unit
@@ -35,8 +35,8 @@ class CostTarget:
         self.costs = [bound.cost for bound in space.bounds]
         self._expected_costs = [ExpectedCost(space, cost) for cost in self.costs]
         self.end = [b.maximum / c.dense for b, c in zip(space.bounds, self._expected_costs, strict=True)]
-        reached = {} if previous is None else dict(zip(previous.costs, previous.end, strict=True))
-        self.start = [reached.get(cost, 1.0) for cost in self.costs]
+        previous_shares = {} if previous is None else dict(zip(previous.costs, previous.end, strict=True))
+        self.start = [previous_shares.get(cost, 1.0) for cost in self.costs]
 
     def expected_shares(self, probabilities: LevelProbabilities) -> torch.Tensor:
         """Return the expected costs as shares of the dense costs, (bounds,)."""
@@ -112,8 +112,8 @@ class Learner(ABC):
         takes_pattern: whether it chooses among the patterns of N:M groups; its constructor then takes the recipe's
             pattern after the seed, and no other method may be given one.
         learns_each_weight: whether it learns a number for each prunable weight.
-        soft_numbers: numbers per prunable weight that lead to its mask and that the backward pass keeps; of the
-            methods here as measured on llama-7m (results/benchmarks/bilevel).
+        mask_numbers_per_weight: numbers per prunable weight that lead to its mask and that the backward pass keeps; for
+            the methods here as measured on llama-7m (results/benchmarks/bilevel).
         parameters: tensors that are learned by descent, by name.
         multipliers: tensors that are learned by gradient ascent, by name.
         buffers: other tensors that belong to a checkpoint, by name.
@@ -123,7 +123,7 @@ class Learner(ABC):
     returns_weights: bool = True
     takes_pattern: ClassVar[bool] = False
     learns_each_weight: ClassVar[bool] = False
-    soft_numbers: ClassVar[int] = 0
+    mask_numbers_per_weight: ClassVar[int] = 0
 
     @classmethod
     def footprint(cls, space: Space, network: Network, options: Any, pattern: str | None) -> Footprint:
@@ -135,9 +135,9 @@ class Learner(ABC):
         """
         weights = sum(prunable_weights(space, network).values())
         numbers = float(weights) if cls.learns_each_weight else 0.0
-        return Footprint(numbers, float(cls.soft_numbers * FLOAT_BYTES * weights))
+        return Footprint(numbers, float(cls.mask_numbers_per_weight * FLOAT_BYTES * weights))
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: Any, seed: int) -> None:
+    def __init__(self, relaxed: RelaxedNetwork, files: UnitFiles, options: Any, seed: int) -> None:
         """
         Args:
             files: levels of the store, for methods that choose among these.
@@ -155,7 +155,7 @@ class Learner(ABC):
 
     @abstractmethod
     def factors(self, step: StepState) -> Factors:
-        """Return the factors of this step, differentiable in the parameters."""
+        """Return the factors of this step, in the shapes of `Factors`, differentiable in the parameters."""
 
     def probabilities(self) -> LevelProbabilities:
         """Return the probabilities of every unit's levels; for methods whose cost is part of the loss."""
@@ -166,7 +166,7 @@ class Learner(ABC):
         return None
 
     def gradients(self, loss: torch.Tensor, tensors: State) -> State:
-        """Return the gradients of parameters and multipliers, by name.
+        """Return the gradients of parameters and multipliers, by name, in their shapes.
 
         Args:
             loss: loss with the penalty, a scalar.
@@ -185,7 +185,7 @@ class Learner(ABC):
         """Update buffers or weights after a step on the weights.
 
         Args:
-            before: values of `remembered_parameters` before the step, by name.
+            before: values of `remembered_parameters` before the step, by name, in their shapes.
         """
 
     @property
@@ -210,7 +210,7 @@ class Learner(ABC):
 
     def probabilities_around(self, kept: Mapping[str, torch.Tensor]) -> LevelProbabilities:
         """Return probabilities of the levels around numbers of kept elements (of each order), scalars by unit."""
-        return {name: interpolated_levels(unit, kept[name]) for name, unit in self.units.items()}
+        return {name: interpolate_levels(unit, kept[name]) for name, unit in self.units.items()}
 
 
 LEARNERS: Registry[type[Learner]] = Registry("learner", base=Learner)
@@ -222,7 +222,7 @@ def learner(method: str) -> Callable[[type[Learner]], type[Learner]]:
 
 
 def gradients_of(loss: torch.Tensor, parameters: Mapping[str, torch.Tensor]) -> State:
-    """Return the gradients of a scalar loss by name; zero for parameters that it does not depend on."""
+    """Return the gradients of a scalar loss by name, in the shapes of the parameters; zero where it depends on none."""
     if not parameters or not loss.requires_grad:
         return {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -233,5 +233,5 @@ def gradients_of(loss: torch.Tensor, parameters: Mapping[str, torch.Tensor]) -> 
 
 
 def new_parameter(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a float32 parameter that starts at a copy of a tensor."""
+    """Return a float32 parameter that starts at a copy of a tensor, in its shape, any."""
     return tensor.detach().clone().float().requires_grad_(True)

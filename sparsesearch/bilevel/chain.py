@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from sparsesearch.bilevel.alternation import Batches, Loop, Loss
+from sparsesearch.bilevel.alternation import Alternation, Batches, Loss
 from sparsesearch.bilevel.base import CostTarget, Decision
 from sparsesearch.bilevel.outcome import genome_of, learned_network
 from sparsesearch.bilevel.reconstruction import BlockLoss
 from sparsesearch.bilevel.registry import create_learner
-from sparsesearch.bilevel.relaxed import Relaxed
+from sparsesearch.bilevel.relaxed import RelaxedNetwork
 from sparsesearch.config import TrainingConfig
 from sparsesearch.data.samples import Samples
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
@@ -98,58 +98,63 @@ class Learning:
         self._files = supernet.composer.files
         model = supernet.materialise(supernet.space.dense).float()
         weights = Weights(model, supernet.network, options.weights, training)
-        self.relaxed = Relaxed(supernet.network, supernet.space, weights)
+        self.relaxed = RelaxedNetwork(supernet.network, supernet.space, weights)
         self.learner = create_learner(searcher.method, self.relaxed, self._files, options, chain.seed, context.pattern)
         targets: list[CostTarget] = []
         for name, space in chain.sizes:
             targets.append(CostTarget(name, space, targets[-1] if targets else None))
         batches = Batches(context.samples, options, training.batch, chain.seed)
-        self.loop = Loop(self.learner, self._loss(), batches, training, targets, chain.tokens, context.compute)
+        self.alternation = Alternation(
+            self.learner, self._loss(), batches, training, targets, chain.tokens, context.compute
+        )
         (directory / chain.name).mkdir(parents=True, exist_ok=True)
-        self.loop.load(directory / chain.name / CHECKPOINT)
+        self.alternation.load(directory / chain.name / CHECKPOINT)
 
     def _loss(self) -> Loss:
         context, network = self.context, self.context.supernet.network
         if self.learner.blockwise_loss:
             return BlockLoss(network, self.relaxed, context.teacher)
         objective = Objective(network, context.teacher, context.training)
-        return lambda tensors, samples: objective(self.relaxed.running(tensors), samples)
+        return lambda tensors, samples: objective(self.relaxed.with_tensors(tensors), samples)
 
     @property
     def done(self) -> bool:
         """Whether all sizes are learned."""
-        return self.loop.index == len(self.loop.targets)
+        return self.alternation.index == len(self.alternation.targets)
 
     def run_for(self, seconds: float) -> None:
         """Learn for some seconds; a size that ends is decided, measured and written."""
         checkpoint = self.directory / self.chain.name / CHECKPOINT
-        if self.done or not self.loop.run_for(seconds, checkpoint):
+        if self.done or not self.alternation.run_for(seconds, checkpoint):
             return
         self._write_result()
-        self.loop.next_target()
+        self.alternation.next_target()
         if not self.done:
-            self.loop.begin()
-        self.loop.save(checkpoint)
+            self.alternation.begin()
+        self.alternation.save(checkpoint)
 
     @property
     def progress_text(self) -> str:
         """The current size and its last loss, for progress bars; empty when all sizes are done."""
-        return "" if self.done else f"{self.loop.targets[self.loop.index].name}  loss {self.loop.last_loss:.4g}"
+        if self.done:
+            return ""
+        target = self.alternation.targets[self.alternation.index]
+        return f"{target.name}  loss {self.alternation.last_loss:.4g}"
 
     def _write_result(self) -> None:
-        number, chain = self.loop.index, self.chain
+        number, chain = self.alternation.index, self.chain
         name, space = chain.sizes[number]
         path = chain.result_path(self.directory, number)
         if path.exists():  # written by a session that ended before its checkpoint
             return
         with torch.no_grad():
-            decision = self.learner.decide(self.loop.state())
+            decision = self.learner.decide(self.alternation.state())
         genome = genome_of(space, decision)
         result = {
             "size": name,
             "genome": genome.levels.tolist(),
-            "tokens": self.loop.spent,  # without the remaining steps of a size that stopped early
-            "stopped": self.loop.stopped,
+            "tokens": self.alternation.target_tokens,  # without the remaining steps of a size that stopped early
+            "stopped": self.alternation.stopped,
             "note": self.learner.note(),
         }
         if self.learner.returns_weights:

@@ -44,7 +44,7 @@ class ExpectedCost:
         return total
 
 
-def interpolated_levels(unit: Unit, kept: torch.Tensor) -> torch.Tensor:
+def interpolate_levels(unit: Unit, kept: torch.Tensor) -> torch.Tensor:
     """Return probabilities of the two levels around a number of kept elements, which is their mean; (levels,).
 
     Args:

@@ -27,16 +27,18 @@ def needed_bytes(
     options = searcher.options
     params = sum(math.prod(shape) for shape in network.shapes.values())
     matrix_weights = sum(m.size for m in network.matrices.values())
-    trained = {"frozen": 0.0, "full": float(params), "lora": 0.1 * matrix_weights}[options.weights]
-    learned, masks = learner_class(searcher.method).footprint(space, network, options, config.pruners.pattern)
+    trained_numbers = {"frozen": 0.0, "full": float(params), "lora": 0.1 * matrix_weights}[options.weights]
+    learned_numbers, masks = learner_class(searcher.method).footprint(space, network, options, config.pruners.pattern)
     data = training_samples(samples)
     positions = (options.batch or config.training.batch) * data.length * network.positions
-    kept = ACTIVATIONS_PER_INPUT * network.hidden * len(network.blocks)
+    numbers_per_position = ACTIVATIONS_PER_INPUT * network.hidden * len(network.blocks)
     if not network.blocks:
-        kept = NUMBERS_PER_OUTPUT * sum(m.rows * m.groups * m.positions for m in network.matrices.values())
-    activations = positions * (kept + LOGIT_COPIES * max(network.values, 1))
+        numbers_per_position = NUMBERS_PER_OUTPUT * sum(
+            m.rows * m.groups * m.positions for m in network.matrices.values()
+        )
+    activations = positions * (numbers_per_position + LOGIT_COPIES * max(network.values, 1))
     # The dense network, the learned one and (when a size ends) a copy; tensors with factors, and their gradients. The
     # learned and trained numbers are also kept as they were a step before.
     networks = 3 * params + 2 * matrix_weights
-    numbers = networks + (2 + ADAM_NUMBERS) * learned + (1 + ADAM_NUMBERS) * trained + activations
+    numbers = networks + (2 + ADAM_NUMBERS) * learned_numbers + (1 + ADAM_NUMBERS) * trained_numbers + activations
     return FLOAT_BYTES * numbers + masks

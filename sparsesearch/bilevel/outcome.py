@@ -10,7 +10,7 @@ import torch
 from sparsesearch.allocation import genome_at_limits
 from sparsesearch.bilevel.base import Decision
 from sparsesearch.bilevel.levels import nearest_level
-from sparsesearch.bilevel.relaxed import Relaxed
+from sparsesearch.bilevel.relaxed import RelaxedNetwork
 from sparsesearch.bilevel.selection import top_mask
 from sparsesearch.models.network import Matrix, Network, sparsity_unit_name
 from sparsesearch.space import Genome, Space, Unit
@@ -66,11 +66,11 @@ class LearnedFiles:
         return matrix.view(select(self._weights[slot.tensor], slot, kept))
 
     def mean(self, matrix: Matrix) -> torch.Tensor:
-        """Return the mean inputs of a matrix in the dense network, as the original store has them."""
+        """Return the mean inputs of a matrix in the dense network, from the original store, (groups, inputs)."""
         return self._store.mean(matrix)
 
 
-def learned_network(relaxed: Relaxed, space: Space, store: UnitFiles, decision: Decision, genome: Genome) -> Any:
+def learned_network(relaxed: RelaxedNetwork, space: Space, store: UnitFiles, decision: Decision, genome: Genome) -> Any:
     """Return a new, really smaller network of the genome with the learned elements and weights."""
     model = copy.deepcopy(relaxed.weights.model)
     with torch.no_grad():

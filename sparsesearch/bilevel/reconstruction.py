@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sparsesearch.bilevel.relaxed import Relaxed
+from sparsesearch.bilevel.relaxed import RelaxedNetwork
 from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
 from sparsesearch.training.objective import relative_squared_error
@@ -18,7 +18,7 @@ class BlockLoss:
     Gradients do not cross blocks.
     """
 
-    def __init__(self, network: Network, relaxed: Relaxed, dense: Any) -> None:
+    def __init__(self, network: Network, relaxed: RelaxedNetwork, dense: Any) -> None:
         """
         Args:
             dense: the dense network, whose blocks run on the same inputs.
@@ -35,7 +35,7 @@ class BlockLoss:
             def detach_inputs(
                 _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
             ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-                return _detached(args), {name: _detached((value,))[0] for name, value in kwargs.items()}
+                return _detach(args), {name: _detach((value,))[0] for name, value in kwargs.items()}
 
             def compare(_: Any, args: Any, kwargs: Any, output: Any, dense: Any = dense) -> None:
                 with torch.no_grad():
@@ -45,14 +45,14 @@ class BlockLoss:
             handles.append(block.register_forward_pre_hook(detach_inputs, with_kwargs=True))
             handles.append(block.register_forward_hook(compare, with_kwargs=True))
         try:
-            self.network.task.call(self.relaxed.running(tensors), samples.inputs(model))
+            self.network.task.call(self.relaxed.with_tensors(tensors), samples.inputs(model))
         finally:
             for handle in handles:
                 handle.remove()
         return torch.stack(losses).mean()
 
 
-def _detached(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def _detach(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(value.detach() if isinstance(value, torch.Tensor) else value for value in values)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sparsesearch.bilevel import methods
 from sparsesearch.bilevel.base import LEARNERS as LEARNERS
 from sparsesearch.bilevel.base import Learner
-from sparsesearch.bilevel.relaxed import Relaxed
+from sparsesearch.bilevel.relaxed import RelaxedNetwork
 from sparsesearch.plugins import plugin
 from sparsesearch.supernet.store import UnitFiles
 
@@ -24,7 +24,7 @@ def learner_class(method: str) -> type[Learner]:
 
 
 def create_learner(
-    method: str, relaxed: Relaxed, files: UnitFiles, options: Any, seed: int, pattern: str | None = None
+    method: str, relaxed: RelaxedNetwork, files: UnitFiles, options: Any, seed: int, pattern: str | None = None
 ) -> Learner:
     """Create the learner of a method; arguments as those of `Learner`.
 

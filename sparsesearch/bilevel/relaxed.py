@@ -21,23 +21,24 @@ from sparsesearch.training.weights import Weights
 Factors = Mapping[str, torch.Tensor]
 
 
-class Relaxed:
+class RelaxedNetwork:
     """A network whose units can be removed to any degree.
 
     Attributes:
         units: units of the space, by name.
         matrices: matrix of each sparsity unit, by name of the unit.
-        touched: (unit, slot) pairs whose factors multiply a tensor, by name of the tensor; no slot: the whole tensor.
+        units_by_tensor: (unit, slot) pairs whose factors multiply a tensor, by name of the tensor; without a slot
+            they multiply the whole tensor.
     """
 
     def __init__(self, network: Network, space: Space, weights: Weights) -> None:
         self.network, self.space, self.weights = network, space, weights
         self.units = {unit.name: unit for unit in space.units}
         self.matrices = {sparsity_unit_name(m): m for m in network.matrices.values()}
-        self.touched: dict[str, list[tuple[Unit, Slot | None]]] = {}
+        self.units_by_tensor: dict[str, list[tuple[Unit, Slot | None]]] = {}
         for unit in space.units:
             for name, slot in self._places(unit):
-                self.touched.setdefault(name, []).append((unit, slot))
+                self.units_by_tensor.setdefault(name, []).append((unit, slot))
 
     def _places(self, unit: Unit) -> Iterator[tuple[str, Slot | None]]:
         """Yield the tensors, with their slots, that a unit's factor multiplies."""
@@ -63,18 +64,24 @@ class Relaxed:
         return cut.orders, cut.elements
 
     def tensors(self, factors: Factors) -> dict[str, torch.Tensor]:
-        """Return weights times their factors, differentiable in both, by name; weights without factors are left out."""
+        """Return weights times their factors, differentiable in both, by name, in the shapes of the weights.
+
+        Weights without factors are left out.
+
+        Args:
+            factors: by name of unit, in the shapes of `shape`; units without any keep their weights.
+        """
         tensors = self.weights.updated()
-        for name, touching in self.touched.items():
+        for name, pairs in self.units_by_tensor.items():
             value = tensors.get(name, self.weights.model_parameters[name])
-            for unit, slot in touching:
+            for unit, slot in pairs:
                 if unit.name in factors:
                     value = apply_factor(value, slot, factors[unit.name])
             tensors[name] = value
         return tensors
 
-    def running(self, tensors: dict[str, torch.Tensor]) -> FunctionalNetwork:
-        """Return the network as a function that runs with these tensors instead of its own."""
+    def with_tensors(self, tensors: dict[str, torch.Tensor]) -> FunctionalNetwork:
+        """Return the network as a function that runs with tensors, by name, instead of its own of the same shapes."""
         return FunctionalNetwork(self.weights.model, tensors)
 
     def mean_squares(self, unit: Unit) -> torch.Tensor:
@@ -112,7 +119,7 @@ def apply_factor(value: torch.Tensor, slot: Slot | None, factor: torch.Tensor) -
         return value * factor
     index = torch.from_numpy(slot.index).to(value.device)
     if factor.ndim == 3:
-        return _mixed(value, slot, index, factor)
+        return _mix(value, slot, index, factor)
     full = value.shape[slot.axis]
     if slot.batched:
         spread = factor[:, :, None].expand(-1, -1, index.shape[2]).flatten(1)
@@ -127,7 +134,7 @@ def apply_factor(value: torch.Tensor, slot: Slot | None, factor: torch.Tensor) -
     return value * along_axis.view(shape)
 
 
-def _mixed(value: torch.Tensor, slot: Slot, index: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+def _mix(value: torch.Tensor, slot: Slot, index: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Return the matrix that applied to elements h equals the given one applied to `factor @ h`."""
     last = value.movedim(slot.axis, -1)
     mixed = torch.einsum("...oes,oef->...ofs", last[..., index], factor.to(value))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from sparsesearch.bilevel.base import CostTarget
-from sparsesearch.bilevel.expected import interpolated_levels
+from sparsesearch.bilevel.expected import interpolate_levels
 from sparsesearch.space import Unit
 
 # Halvings of the range of scores: enough to separate any two floats in the upper half of the range.
@@ -28,9 +28,9 @@ class Ranking:
 
     def counts(self, threshold: float) -> dict[str, int]:
         """Return the elements of each unit (of each order) above a threshold, clipped to the range of its levels."""
-        return self._clipped({name: int((profile > threshold).sum()) for name, profile in self._profiles.items()})
+        return self._clip({name: int((profile > threshold).sum()) for name, profile in self._profiles.items()})
 
-    def _clipped(self, counts: Mapping[str, int]) -> dict[str, int]:
+    def _clip(self, counts: Mapping[str, int]) -> dict[str, int]:
         levels = {name: self.units[name].levels for name in counts}
         return {name: min(max(count, levels[name][-1]), levels[name][0]) for name, count in counts.items()}
 
@@ -57,13 +57,13 @@ class Ranking:
 
     def _fits(self, counts: Mapping[str, int], target: CostTarget, shares: torch.Tensor) -> bool:
         """Return whether no expected cost exceeds its share if units keep these counts."""
-        clipped = self._clipped(counts)
-        kept = {name: torch.tensor(float(clipped.get(name, unit.total))) for name, unit in self.units.items()}
-        probabilities = {name: interpolated_levels(unit, kept[name]) for name, unit in self.units.items()}
+        clipped_counts = self._clip(counts)
+        kept = {name: torch.tensor(float(clipped_counts.get(name, unit.total))) for name, unit in self.units.items()}
+        probabilities = {name: interpolate_levels(unit, kept[name]) for name, unit in self.units.items()}
         return bool((target.expected_shares(probabilities) <= shares + 1e-12).all())
 
     def masks(self, counts: Mapping[str, int]) -> dict[str, torch.Tensor]:
-        """Return masks (0 and 1) of the highest scores, exactly so many of each unit (of each order)."""
+        """Return masks (0 and 1) of the highest scores, in their shapes, so many of each unit (of each order)."""
         return {name: top_mask(self.units[name], score, counts[name]) for name, score in self.scores.items()}
 
 

@@ -42,6 +42,11 @@ class Searcher(ABC):
 
     A subclass proposes the next generation (`generation`) and learns from it when it is complete (`learn`). All random
     numbers come from generators seeded with (seed, generation), so that a replay repeats them exactly.
+
+    Attributes:
+        generation_count: number of generations proposed so far; while the evaluations of one arrive, its index plus 1.
+        best: the most thorough successful evaluation of every genome.
+        further_seeds: genomes for generation 0 beside dense and uniform ones, by name.
     """
 
     class Options(Strict):
@@ -69,7 +74,7 @@ class Searcher(ABC):
         """
         self.space, self.objectives, self.seed, self.options = space, tuple(objectives), seed, options
         self.further_seeds: Seeds = seeds or {}
-        self.index = 0
+        self.generation_count = 0
         self._queue: list[Proposal] = []
         self._batch: list[Proposal] = []
         self._received: dict[tuple[Genome, int], Evaluation] = {}
@@ -129,7 +134,7 @@ class Searcher(ABC):
         """
         if self.screen is None or not children:
             return list(children)
-        return [children[i] for i in self.screen.chosen(self.space, children, costs, rng)]
+        return [children[i] for i in self.screen.choose(self.space, children, costs, rng)]
 
     @property
     def training(self) -> list[int]:
@@ -159,7 +164,7 @@ class Searcher(ABC):
             self._queue = list({(p.genome, p.draw): p for p in proposals}.values())
             self._batch += self._queue
             self._finished = not self._batch
-            self.index += 1
+            self.generation_count += 1
         count = len(self._queue) if n is None else n
         portion, self._queue = self._queue[:count], self._queue[count:]
         return portion
@@ -168,11 +173,12 @@ class Searcher(ABC):
         """Return the next generation; raises InputError SS127 if one of its proposals cannot be measured."""
         name = f"searcher {type(self).__name__}"
         with plugin(name):
-            proposals = self.generation(self.index, np.random.default_rng([self.seed, self.index]))
+            index = self.generation_count
+            proposals = self.generation(index, np.random.default_rng([self.seed, index]))
         if not isinstance(proposals, (list, tuple)):
             raise wrong_return_value(name, proposals, "a list of proposals")
         for proposal in proposals:
-            if fault := _fault(proposal, self.space):
+            if fault := _fault_of(proposal, self.space):
                 raise problem("SS127", f"{name} made an invalid proposal: {fault}.", fix="Correct the searcher.")
         return list(proposals)
 
@@ -205,11 +211,11 @@ class Searcher(ABC):
 
         Only measurements on the most sequences count, since the best of many on few samples is overestimated.
         """
-        inside = [e for e in self.best.values() if self.space.feasible(e.genome)]
-        most = max((e.sequences for e in inside), default=0)
-        inside = [e for e in inside if e.sequences == most]
-        points = [self.point(e) for e in inside]
-        return [inside[i].genome for i in pareto.spread(points, n)] if inside else []
+        candidates = [e for e in self.best.values() if self.space.feasible(e.genome)]
+        most = max((e.sequences for e in candidates), default=0)
+        candidates = [e for e in candidates if e.sequences == most]
+        points = [self.point(e) for e in candidates]
+        return [candidates[i].genome for i in pareto.spread(points, n)] if candidates else []
 
     def best_within(self, space: Space) -> Genome | None:
         """Return the best measured genome under the limits of a space, or None.
@@ -217,9 +223,9 @@ class Searcher(ABC):
         Args:
             space: the searcher's space with other limits.
         """
-        inside = [e for e in self.best.values() if space.feasible(e.genome)]
-        most = max((e.sequences for e in inside), default=0)
-        return min((e for e in inside if e.sequences == most), key=rank).genome if inside else None
+        candidates = [e for e in self.best.values() if space.feasible(e.genome)]
+        most = max((e.sequences for e in candidates), default=0)
+        return min((e for e in candidates if e.sequences == most), key=rank).genome if candidates else None
 
     def point(self, evaluation: Evaluation) -> list[float]:
         """Return the objectives of an evaluation in order, (objectives,)."""
@@ -227,7 +233,7 @@ class Searcher(ABC):
         return [float(values[name]) for name in self.objectives]
 
 
-def _fault(proposal: Proposal, space: Space) -> str:
+def _fault_of(proposal: Proposal, space: Space) -> str:
     """Return the reason why a proposal cannot be measured in a space; an empty text if it can."""
     if not isinstance(proposal, Proposal):
         return f"{describe_value(proposal)} is no Proposal"

@@ -47,8 +47,8 @@ class DecompositionSearcher(NSGA2Searcher):
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         if index <= self.options.rounds:
-            known = self._start_proposals(self.options.tokens) if index == 0 else []
-            return [*(proposal for group in self._groups for proposal in group.ask()), *known]
+            start = self._start_proposals(self.options.tokens) if index == 0 else []
+            return [*(proposal for group in self._groups for proposal in group.ask()), *start]
         return super().generation(index, rng)
 
     def learn(self, evaluations: list[Evaluation]) -> None:
@@ -57,7 +57,7 @@ class DecompositionSearcher(NSGA2Searcher):
             return
         for group in self._groups:
             group.tell(evaluations)
-        if self.index == self.options.rounds + 1:
+        if self.generation_count == self.options.rounds + 1:
             self._join()
 
     def _join(self) -> None:
@@ -96,9 +96,9 @@ class BlockGroup:
         return [
             replace(
                 p,
-                genome=self._whole(p.genome),
+                genome=self._in_full_space(p.genome),
                 origin="group",
-                parents=tuple(map(self._whole, p.parents)),
+                parents=tuple(map(self._in_full_space, p.parents)),
                 role="search",
             )
             for p in self.search.ask()
@@ -107,21 +107,21 @@ class BlockGroup:
     def tell(self, evaluations: list[Evaluation]) -> None:
         """Learn from evaluations of genomes of the full space; those with other units pruned are ignored."""
         others = np.delete(np.arange(len(self.space.units)), self.units)
-        in_group = [e for e in evaluations if not e.genome.levels[others].any()]
-        self.search.tell([replace(e, genome=Genome.of(e.genome.levels[self.units])) for e in in_group])
+        evaluations_of_group = [e for e in evaluations if not e.genome.levels[others].any()]
+        self.search.tell([replace(e, genome=Genome.of(e.genome.levels[self.units])) for e in evaluations_of_group])
 
     def front(self, cost: str) -> CostFront | None:
         """Return the front of measured levels, costs relative to dense, qualities as harms; None without any."""
-        measured = [e for e in self.search.best.values() if rank(e) != float("inf")]
-        if not measured:
+        evaluations = [e for e in self.search.best.values() if rank(e) != float("inf")]
+        if not evaluations:
             return None
-        levels = np.array([e.genome.levels for e in measured], dtype=np.int64)
+        levels = np.array([e.genome.levels for e in evaluations], dtype=np.int64)
         full_levels = np.zeros((len(levels), len(self.space.units)), dtype=np.int64)
         full_levels[:, self.units] = levels
         costs = self.space.costs.totals(full_levels)[:, cost_index(cost)] - self.space.dense_costs[cost]
-        return cost_front(self.units, levels, costs, np.array([e.quality for e in measured]))
+        return cost_front(self.units, levels, costs, np.array([e.quality for e in evaluations]))
 
-    def _whole(self, genome: Genome) -> Genome:
+    def _in_full_space(self, genome: Genome) -> Genome:
         levels = np.zeros(len(self.space.units), dtype=np.int64)
         levels[self.units] = genome.levels
         return Genome.of(levels)

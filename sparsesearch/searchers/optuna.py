@@ -68,7 +68,7 @@ class OptunaSearcher(Searcher):
             unit.name: optuna.distributions.IntDistribution(0, int(top))
             for unit, top in zip(space.units, space.max_levels, strict=True)
         }
-        self._asked: list[tuple[Trial, Genome]] = []
+        self._pending_trials: list[tuple[Trial, Genome]] = []
 
     @property
     def sampler_objectives(self) -> tuple[str, ...]:
@@ -79,18 +79,18 @@ class OptunaSearcher(Searcher):
         if index == 0:
             return self.starting_proposals(self.options.sizes, self.options.tokens)
         trials = [self._study.ask(self._levels) for _ in range(self.options.batch)]
-        sampled = [Genome.of([trial.params[unit.name] for unit in self.space.units]) for trial in trials]
-        self._asked = [(trial, repair(self.space, g, rng)) for trial, g in zip(trials, sampled, strict=True)]
-        return [Proposal(genome, self.options.tokens, 0, "sampler") for _, genome in self._asked]
+        genomes = [Genome.of([trial.params[unit.name] for unit in self.space.units]) for trial in trials]
+        self._pending_trials = [(trial, repair(self.space, g, rng)) for trial, g in zip(trials, genomes, strict=True)]
+        return [Proposal(genome, self.options.tokens, 0, "sampler") for _, genome in self._pending_trials]
 
     def learn(self, evaluations: list[Evaluation]) -> None:
         values = {e.genome: self._values(e) for e in evaluations}
-        for trial, genome in self._asked:
+        for trial, genome in self._pending_trials:
             if self.models:
                 self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
             else:
                 self._study.tell(trial, values[genome])
-        if self.models or not self._asked:
+        if self.models or not self._pending_trials:
             for genome in filter(self.space.feasible, values):
                 self._study.add_trial(self._external_trial(genome, values[genome]))
 

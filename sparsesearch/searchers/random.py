@@ -25,7 +25,7 @@ class RandomSearcher(Searcher):
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         start = self.starting_proposals(self.options.sizes, self.options.tokens) if index == 0 else []
-        taken = {proposal.genome for proposal in start}
-        drawn = [random_genome(self.space, rng) for _ in range(self.children_to_generate(self.options.batch))]
-        drawn = self.screen_children(drawn, self.objectives[1:], rng)
-        return start + [Proposal(g, self.options.tokens, 0, "random") for g in drawn if g not in taken]
+        start_genomes = {proposal.genome for proposal in start}
+        children = [random_genome(self.space, rng) for _ in range(self.children_to_generate(self.options.batch))]
+        children = self.screen_children(children, self.objectives[1:], rng)
+        return start + [Proposal(g, self.options.tokens, 0, "random") for g in children if g not in start_genomes]

@@ -63,8 +63,8 @@ def _keys() -> str:
         path, *others = section.paths
         parts.append(f"### {f'`{path}`' if path else 'Top level'}")
         intro = (section.model.__doc__ or "").replace("\n    ", "\n").strip()
-        also = f"The same keys are in {_listed(others)}." if others else ""
-        parts += [text for text in (intro, also, markdown_keys(section.keys)) if text]
+        other_places = f"The same keys are in {_join_names(others)}." if others else ""
+        parts += [text for text in (intro, other_places, markdown_keys(section.keys)) if text]
         if path == "units.N":
             rows = [(f"`{kind}`", meaning) for kind, meaning in KINDS.items()]
             parts.append(markdown_table(["kind", "one unit, and its levels"], rows))
@@ -82,10 +82,11 @@ def _options() -> str:
 def _section(options: type[Searcher.Options], names: dict[type[Searcher.Options], list[str]]) -> str:
     base, keys = options.__mro__[1], keys_of(options)
     if options in names:
-        parts = [f"### {_listed(names[options])}"]
+        parts = [f"### {_join_names(names[options])}"]
     else:
         parts = [
-            "### Common to " + _listed([n for cls, group in names.items() if issubclass(cls, options) for n in group])
+            "### Common to "
+            + _join_names([n for cls, group in names.items() if issubclass(cls, options) for n in group])
         ]
     inherited = {key.name: key for key in keys_of(base)}
     table, defaults = [], []
@@ -96,13 +97,13 @@ def _section(options: type[Searcher.Options], names: dict[type[Searcher.Options]
         elif key.default != base_key.default:
             defaults.append(f"`{key.name}: {key.default}`")
     if inherited:
-        origin = _listed(names[base]) if base in names else "the common options above"
-        but = f", but with the defaults {', '.join(defaults)}" if defaults else ""
-        parts.append(f"As {origin}{but}{'; keys that are added or changed:' if table else '.'}")
+        origin = _join_names(names[base]) if base in names else "the common options above"
+        exceptions = f", but with the defaults {', '.join(defaults)}" if defaults else ""
+        parts.append(f"As {origin}{exceptions}{'; keys that are added or changed:' if table else '.'}")
     return "\n\n".join([*parts, *([markdown_keys(table)] if table else [])])
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     """Names in backticks; those with a prefix become one, `PREFIX:NAME`."""
     short = [f"{name.partition(':')[0]}:NAME" if ":" in name else name for name in names]
     return ", ".join(f"`{name}`" for name in dict.fromkeys(short))

@@ -92,13 +92,13 @@ def create(
     seeds: Seeds | None = None,
 ) -> Searcher:
     """Return a new searcher by name; raises InputError SS101 or SS102, or if it cannot take the space."""
-    checked = options_of(name, options)
+    validated = options_of(name, options)
     with plugin(f"searcher {name!r}"):
-        return SEARCHERS[name](space, objectives, seed, checked, seeds)
+        return SEARCHERS[name](space, objectives, seed, validated, seeds)
 
 
 def describe(name: str, space: Space, objectives: Sequence[str], options: dict[str, Any]) -> Traits:
     """Return the traits of a searcher on a space; raises InputError SS101 or SS102, or if it cannot take the space."""
-    checked = options_of(name, options)
+    validated = options_of(name, options)
     with plugin(f"searcher {name!r}"):
-        return SEARCHERS[name].describe(space, objectives, checked)
+        return SEARCHERS[name].describe(space, objectives, validated)

@@ -29,7 +29,7 @@ class Screen:
     children: int
     unscreened: float
 
-    def chosen(
+    def choose(
         self, space: Space, genomes: Sequence[Genome], costs: Sequence[str], rng: np.random.Generator
     ) -> list[int]:
         """Return the indices of the genomes to measure, ascending: one of `children`, the best at all sizes.

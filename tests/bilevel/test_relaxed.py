@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from networks import NETWORKS, make
 from support import Built, First, relaxed_of, synthetic_space
 
-from sparsesearch.bilevel.expected import ExpectedCost, interpolated_levels
+from sparsesearch.bilevel.expected import ExpectedCost, interpolate_levels
 from sparsesearch.bilevel.levels import element_ranks
-from sparsesearch.bilevel.methods.tas import pooling
-from sparsesearch.bilevel.relaxed import Relaxed
+from sparsesearch.bilevel.methods.tas import pooling_matrix
+from sparsesearch.bilevel.relaxed import RelaxedNetwork
 from sparsesearch.config import RunConfig, TrainingConfig, UnitConfig
 from sparsesearch.models.space_builder import build_space
 from sparsesearch.models.tracing.trace import describe_module
@@ -30,13 +30,13 @@ Make = Callable[[str], Path]
 FAMILIES = ["llama", "llama-biased", "gpt2", "opt", "phi3", "bert", "t5", "vit", "qwen3_moe"]
 
 
-def outputs(built: Built, relaxed: Relaxed, openings: dict[str, torch.Tensor]) -> torch.Tensor:
+def outputs(built: Built, relaxed: RelaxedNetwork, openings: dict[str, torch.Tensor]) -> torch.Tensor:
     samples = built.launch.samples["calibration"].rows(slice(0, 2))
-    running = relaxed.running(relaxed.tensors(openings))
-    return built.launch.network.task.call(running, samples.inputs(relaxed.weights.model))
+    network = relaxed.with_tensors(relaxed.tensors(openings))
+    return built.launch.network.task.call(network, samples.inputs(relaxed.weights.model))
 
 
-def opening(built: Built, relaxed: Relaxed, unit: Unit, level: int) -> torch.Tensor:
+def opening(built: Built, relaxed: RelaxedNetwork, unit: Unit, level: int) -> torch.Tensor:
     """What the store keeps at a level, as an opening."""
     files, shape = built.store.files, relaxed.shape(unit)
     if unit.is_drop:
@@ -64,9 +64,9 @@ def test_closed_is_cut(family: str, family_dir: Make, tmp_path: Path) -> None:
         cut = built.supernet("sliced").materialise(Genome.of(levels))
         samples = built.launch.samples["calibration"].rows(slice(0, 2))
         with torch.no_grad():
-            wanted = built.launch.network.task.call(cut, samples.inputs(cut))
-            found = outputs(built, relaxed, {unit.name: opening(built, relaxed, unit, level)})
-        torch.testing.assert_close(found, wanted, atol=2e-4, rtol=2e-3)
+            expected = built.launch.network.task.call(cut, samples.inputs(cut))
+            actual = outputs(built, relaxed, {unit.name: opening(built, relaxed, unit, level)})
+        torch.testing.assert_close(actual, expected, atol=2e-4, rtol=2e-3)
     assert "ffn_width" in seen or "expert_width" in seen
 
 
@@ -79,8 +79,8 @@ def test_open_is_dense(family: str, moves: str, family_dir: Make, tmp_path: Path
     samples = built.launch.samples["calibration"].rows(slice(0, 2))
     dense = built.supernet("sliced").model
     with torch.no_grad():
-        wanted = built.launch.network.task.call(dense, samples.inputs(dense))
-        torch.testing.assert_close(outputs(built, relaxed, openings), wanted, atol=1e-5, rtol=1e-5)
+        expected = built.launch.network.task.call(dense, samples.inputs(dense))
+        torch.testing.assert_close(outputs(built, relaxed, openings), expected, atol=1e-5, rtol=1e-5)
     assert bool(relaxed.weights.parameters) == (moves != "frozen")
 
 
@@ -91,7 +91,7 @@ def test_closed_channels_are_cut(name: str) -> None:
     network = describe_module(model, [x[:1]])
     units = [UnitConfig(kind="channels", levels=2, min_kept=0.5)]
     space = build_space(RunConfig(units=units, objectives=["kl", "macs"]), network, 4)
-    relaxed = Relaxed(network, space, Weights(make(name), network, "frozen", TrainingConfig()))
+    relaxed = RelaxedNetwork(network, space, Weights(make(name), network, "frozen", TrainingConfig()))
     files: Any = First(model, network)
     supernet = StitchedSupernet(model, network, space, files)
     for position, unit in enumerate(space.units):
@@ -100,9 +100,9 @@ def test_closed_channels_are_cut(name: str) -> None:
         mask = torch.zeros(relaxed.shape(unit))
         mask[:, : unit.levels[1]] = 1
         with torch.no_grad():
-            found = relaxed.running(relaxed.tensors({unit.name: mask}))(x)
-            wanted = supernet.materialise(Genome.of(levels))(x)
-        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+            actual = relaxed.with_tensors(relaxed.tensors({unit.name: mask}))(x)
+            expected = supernet.materialise(Genome.of(levels))(x)
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
 
 
 @given(st.integers(0, 30), st.integers(0, 1000))
@@ -135,7 +135,7 @@ def test_expected_cost_is_the_mean_of_counted_costs() -> None:
 @given(st.floats(-3, 12, allow_nan=False))
 def test_chances_around_a_count_have_it_as_mean(kept: float) -> None:
     unit = Unit("m", "ffn_width", 0, 8, (8, 5, 4, 1))
-    chances = interpolated_levels(unit, torch.tensor(kept, requires_grad=True))
+    chances = interpolate_levels(unit, torch.tensor(kept, requires_grad=True))
     mean = float((chances * torch.tensor(unit.levels)).sum())
     assert mean == pytest.approx(min(max(kept, 1), 8))
     assert float(chances.sum()) == pytest.approx(1)
@@ -143,5 +143,5 @@ def test_chances_around_a_count_have_it_as_mean(kept: float) -> None:
 
 
 def test_pooling_is_the_mask_where_widths_agree_and_keeps_means() -> None:
-    assert torch.equal(pooling(6, 4, 4, torch.device("cpu")), torch.diag(torch.tensor([1.0, 1, 1, 1, 0, 0])))
-    assert torch.allclose(pooling(6, 2, 4, torch.device("cpu")).sum(1), torch.tensor([1.0, 1, 1, 1, 0, 0]))
+    assert torch.equal(pooling_matrix(6, 4, 4, torch.device("cpu")), torch.diag(torch.tensor([1.0, 1, 1, 1, 0, 0])))
+    assert torch.allclose(pooling_matrix(6, 2, 4, torch.device("cpu")).sum(1), torch.tensor([1.0, 1, 1, 1, 0, 0]))

@@ -14,7 +14,7 @@ from networks import make
 from support import launched, recipe, run_search
 
 import sparsesearch as ss
-from sparsesearch.bilevel.alternation import Loop
+from sparsesearch.bilevel.alternation import Alternation
 from sparsesearch.config import RunConfig
 from sparsesearch.engine import controller
 from sparsesearch.engine.launch import learning_plan as learning_checks
@@ -102,15 +102,15 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     """Killed in the middle of the second size, with a checkpoint after each step."""
     whole = run_search(tmp_path / "whole", family_dir("llama"), **sparse(searcher))
     monkeypatch.setattr("sparsesearch.engine.phases.learning.SECONDS_PER_CALL", 0.0)
-    own, steps = Loop.advance, []
+    advance, steps = Alternation.advance, []
 
-    def dying(self: Loop) -> None:
+    def dying(self: Alternation) -> None:
         steps.append(1)
         if len(steps) == 12:
             raise KeyboardInterrupt
-        own(self)
+        advance(self)
 
-    monkeypatch.setattr(Loop, "advance", dying)
+    monkeypatch.setattr(Alternation, "advance", dying)
     with pytest.raises(KeyboardInterrupt):
         run_search(tmp_path / "run", family_dir("llama"), **sparse(searcher))
     monkeypatch.undo()

@@ -12,15 +12,15 @@ from sparsesearch.searchers.evolutionary.racing import losers, rungs
 
 def race(rng: np.random.Generator, means: np.ndarray, keep: int, confidence: float) -> tuple[np.ndarray, int]:
     """Who is left of candidates whose losses share a large part of their noise, and the sequences measured."""
-    shared, own = rng.normal(0, 1.0, 64), rng.normal(0, 0.1, (len(means), 64))
-    losses = means[:, None] + shared + own
-    alive, spent, looks = np.arange(len(means)), 0, [8, 16, 32, 64]
-    before = 0
-    for look in looks:
-        spent += len(alive) * (look - before)
-        before = look
-        alive = alive[~losers(losses[alive][:, :look], keep, confidence, len(looks))]
-    return alive, spent
+    shared, individual = rng.normal(0, 1.0, 64), rng.normal(0, 0.1, (len(means), 64))
+    losses = means[:, None] + shared + individual
+    survivors, spent, test_sizes = np.arange(len(means)), 0, [8, 16, 32, 64]
+    previous = 0
+    for sequences in test_sizes:
+        spent += len(survivors) * (sequences - previous)
+        previous = sequences
+        survivors = survivors[~losers(losses[survivors][:, :sequences], keep, confidence, len(test_sizes))]
+    return survivors, spent
 
 
 @pytest.mark.parametrize("keep", [1, 4])
@@ -48,9 +48,9 @@ def test_a_race_saves_most_of_the_work_and_finds_the_best() -> None:
 @given(st.integers(0, 1000), st.integers(1, 6), st.integers(1, 12))
 def test_at_least_as_many_as_wanted_survive(seed: int, keep: int, sequences: int) -> None:
     losses = np.random.default_rng(seed).normal(size=(6, sequences)) * np.arange(1, 7)[:, None]
-    found = losers(losses, keep, 0.5, 1)
-    assert (~found).sum() >= keep
-    assert not found[np.argsort(losses.mean(axis=1))[:keep]].any()
+    lost = losers(losses, keep, 0.5, 1)
+    assert (~lost).sum() >= keep
+    assert not lost[np.argsort(losses.mean(axis=1))[:keep]].any()
 
 
 def test_equal_candidates_all_stay() -> None:

@@ -27,13 +27,13 @@ def test_those_that_are_not_blind_are_the_best() -> None:
     rng = np.random.default_rng(0)
     genomes = [random_genome(space, rng) for _ in range(40)]
     scores = harm(space, np.array([g.levels for g in genomes]))
-    assert Screen(lambda x: harm(space, x), 4, 0.0).chosen(space, genomes, (), rng) == sorted(scores.argsort()[:10])
-    assert len(Screen(lambda x: harm(space, x), 4, 1.0).chosen(space, genomes, (), rng)) == 10
-    half = Screen(lambda x: harm(space, x), 4, 0.5).chosen(space, genomes, (), rng)
+    assert Screen(lambda x: harm(space, x), 4, 0.0).choose(space, genomes, (), rng) == sorted(scores.argsort()[:10])
+    assert len(Screen(lambda x: harm(space, x), 4, 1.0).choose(space, genomes, (), rng)) == 10
+    half = Screen(lambda x: harm(space, x), 4, 0.5).choose(space, genomes, (), rng)
     assert len(set(half)) == 10
     assert len(set(half) & set(scores.argsort()[:15].tolist())) >= 5
     # With a cost beside, the best of every size: what nothing is both better and smaller than.
-    sized = Screen(lambda x: harm(space, x), 10, 0.0).chosen(space, genomes, ("nonzeros",), rng)
+    sized = Screen(lambda x: harm(space, x), 10, 0.0).choose(space, genomes, ("nonzeros",), rng)
     sizes = [space.costs.named(g.levels)["nonzeros"] for g in genomes]
     for i in sized:
         assert not any(scores[j] < scores[i] and sizes[j] < sizes[i] for j in range(40))
@@ -49,7 +49,7 @@ def test_screened_children_are_better_and_as_many(name: str) -> None:
         searcher.screen = screen
         for index in range(10):
             proposals = searcher.ask(1000)
-            found = [
+            evaluations = [
                 Evaluation(
                     p.genome,
                     4,
@@ -64,7 +64,7 @@ def test_screened_children_are_better_and_as_many(name: str) -> None:
             ]
             if index and {p.origin for p in proposals} & {"offspring", "mutation", name}:
                 break
-            searcher.tell(found)
+            searcher.tell(evaluations)
         return [p.genome for p in proposals]
 
     space = synthetic_space(0, limits=("nonzeros<=60%",))

@@ -109,8 +109,8 @@ class TestSearcher:
 
 
 def test_children_that_lose_a_race_are_measured_less() -> None:
-    found = run(make("nsga2", RACE), 1000)
-    children = [e for e in found if e.origin == "offspring"]
+    evaluations = run(make("nsga2", RACE), 1000)
+    children = [e for e in evaluations if e.origin == "offspring"]
     spent = {e.genome: e.sequences for e in children}  # the last measurement of each
     assert set(spent.values()) == {10, 20, 40, 80}
     assert np.mean(list(spent.values())) < 60
@@ -133,12 +133,12 @@ def test_a_lost_child_is_told_as_worse_than_who_beat_it() -> None:
 
 
 def test_rotation_measures_the_population_again() -> None:
-    found = run(make("nsga2", {**RACE, "race": 0, "rotate": 4}), 600)
-    again = [e for e in found if e.origin == "rotation"]
-    assert {e.draw for e in again} >= {1, 2}
-    assert all(sum(e.draw == draw for e in again) == 16 for draw in (1, 2))
-    last = max(e.draw for e in found)
-    assert {e.draw for e in found if e.origin == "offspring"} >= {0, 1, last - 1}
+    evaluations = run(make("nsga2", {**RACE, "race": 0, "rotate": 4}), 600)
+    repeats = [e for e in evaluations if e.origin == "rotation"]
+    assert {e.draw for e in repeats} >= {1, 2}
+    assert all(sum(e.draw == draw for e in repeats) == 16 for draw in (1, 2))
+    last = max(e.draw for e in evaluations)
+    assert {e.draw for e in evaluations if e.origin == "offspring"} >= {0, 1, last - 1}
 
 
 def test_moves_are_chosen_as_often_as_their_children_survive() -> None:
@@ -148,10 +148,10 @@ def test_moves_are_chosen_as_often_as_their_children_survive() -> None:
         choice.learn("good", i % 2 == 0)
         choice.learn("bad", i % 10 == 0)
         choice.learn("none", False)
-    found = choice.probabilities
-    assert sum(found.values()) == pytest.approx(1)
-    assert found["none"] == pytest.approx(MIN_SHARE / 3, abs=0.01)
-    assert found["good"] / found["bad"] > 3
+    probabilities = choice.probabilities
+    assert sum(probabilities.values()) == pytest.approx(1)
+    assert probabilities["none"] == pytest.approx(MIN_SHARE / 3, abs=0.01)
+    assert probabilities["good"] / probabilities["bad"] > 3
 
 
 @pytest.mark.parametrize(("name", "options"), [("nsga2", {}), ("nsga3", {}), ("nsga2", RACE), ("auto", {})])
@@ -173,14 +173,14 @@ def test_without_generations_the_next_child_does_not_wait(name: str, options: di
 
 def test_what_an_earlier_session_measured_is_adopted() -> None:
     first, second = (make("nsga2", {}) for _ in range(2))
-    found = run(first, 400)
+    evaluations = run(first, 400)
     start = len(second.ask(1000))
-    second.tell(found[:start])
+    second.tell(evaluations[:start])
     second.asynchronous = True
-    second.tell(found[start:])
-    second.adopt(found[start:])
-    assert {e.genome for e in found} == set(second.best)
-    assert min(true_quality(g) for g in second.finalists(9)) <= min(true_quality(e.genome) for e in found[start:])
+    second.tell(evaluations[start:])
+    second.adopt(evaluations[start:])
+    assert {e.genome for e in evaluations} == set(second.best)
+    assert min(true_quality(g) for g in second.finalists(9)) <= min(true_quality(e.genome) for e in evaluations[start:])
 
 
 def test_unknown_searcher() -> None:
@@ -204,9 +204,9 @@ def test_cmaes_needs_a_limit_and_gp_a_small_space() -> None:
 
 def test_gp_asks_for_feasible_genomes() -> None:
     searcher = make("optuna:gp", {"batch": 2, "sizes": 2})
-    found = run(searcher, 8)
-    assert [e.origin for e in found].count("sampler") >= 2
-    assert all(searcher.space.feasible(e.genome) for e in found if e.origin != "dense")
+    evaluations = run(searcher, 8)
+    assert [e.origin for e in evaluations].count("sampler") >= 2
+    assert all(searcher.space.feasible(e.genome) for e in evaluations if e.origin != "dense")
 
 
 def test_evopress_follows_the_papers_schedule() -> None:
@@ -220,15 +220,15 @@ def test_evopress_follows_the_papers_schedule() -> None:
         children = searcher.ask(1000)
         assert len(children) <= 16
         assert {p.tokens for p in children} == {1024}
-        told = [measured(searcher, p) for p in children]
-        searcher.tell(told)
-        best_two = {e.genome for e in sorted(told, key=lambda e: e.quality)[:2]}
+        evaluations = [measured(searcher, p) for p in children]
+        searcher.tell(evaluations)
+        best_two = {e.genome for e in sorted(evaluations, key=lambda e: e.quality)[:2]}
         last = searcher.ask(1000)
         assert {p.genome for p in last} == best_two | {parent}
         assert {p.tokens for p in last} == {8192}
-        told = [measured(searcher, p) for p in last]
-        searcher.tell(told)
-        assert searcher.parents[-1] == min(told, key=lambda e: e.quality).genome  # type: ignore[attr-defined]
+        evaluations = [measured(searcher, p) for p in last]
+        searcher.tell(evaluations)
+        assert searcher.parents[-1] == min(evaluations, key=lambda e: e.quality).genome  # type: ignore[attr-defined]
         draws |= {p.draw for p in children} | {p.draw for p in last}
         spent += sum(p.tokens for p in children + last)
     assert searcher.ask(1000) == []
@@ -247,8 +247,8 @@ def test_evopress_follows_the_papers_schedule() -> None:
 def test_nsga2_covers_the_range_of_sizes_and_beats_random() -> None:
     def volume(name: str, options: dict[str, Any]) -> tuple[float, list[int]]:
         searcher = make(name, options, limit="nonzeros<=95%")
-        found = run(searcher, 600)
-        points = [[e.quality, e.costs["nonzeros"]] for e in found if searcher.space.feasible(e.genome)]
+        evaluations = run(searcher, 600)
+        points = [[e.quality, e.costs["nonzeros"]] for e in evaluations if searcher.space.feasible(e.genome)]
         sizes = [searcher.space.costs.named(g.levels)["nonzeros"] for g in searcher.finalists(20)]
         return pareto.hypervolume(points, [150.0, 1600.0]), sizes
 
@@ -278,33 +278,33 @@ def test_minitron_measures_the_largest_homogeneous_networks_and_drops_what_is_mi
     here = homogeneous_space()
     options = {"top": 7, "steps": 3, "depth": 0.5}
     searcher = create("minitron", here, ["kl", "params"], 0, options)
-    missed = {3: 0.1, 1: 0.2, 5: 0.3, 0: 0.4, 2: 0.5, 4: 0.6}
+    harms = {3: 0.1, 1: 0.2, 5: 0.3, 0: 0.4, 2: 0.5, 4: 0.6}
     first = searcher.ask(100)
     alone = {p.origin: p.genome for p in first if p.origin.startswith("without")}
     assert len(alone) == 6
-    told = []
+    evaluations = []
     for proposal in first:
         levels, block = proposal.genome.levels, proposal.origin.removeprefix("without ")
-        quality = missed[int(block)] if proposal.origin in alone else 1.0
-        told.append(
+        quality = harms[int(block)] if proposal.origin in alone else 1.0
+        evaluations.append(
             Evaluation(proposal.genome, 1, 0, proposal.origin, "ok", quality, here.costs.named(levels), (quality,))
         )
-    searcher.tell(told)
-    found = searcher.ask(100)
-    assert len(found) == 7
-    sizes = [here.costs.named(p.genome.levels)["params"] for p in found]
+    searcher.tell(evaluations)
+    proposals = searcher.ask(100)
+    assert len(proposals) == 7
+    sizes = [here.costs.named(p.genome.levels)["params"] for p in proposals]
     assert sizes == sorted(sizes, reverse=True)
     grid = searcher.grid()  # type: ignore[attr-defined]
     assert len(grid) == 4 * 4 * 4
     inside = sorted((here.costs.named(g.levels)["params"] for g in grid if here.feasible(g)), reverse=True)
     assert sizes == inside[:7]
-    for proposal in found:
+    for proposal in proposals:
         levels = proposal.genome.levels
         assert len({int(level) for level in levels[here.kinds == "ffn_width"]}) == 1
         assert len({int(level) for level in levels[here.kinds == "kv_groups"]}) == 1
         dropped = [int(b) for b, level in zip(here.blocks[here.drops], levels[here.drops], strict=True) if level]
         assert dropped == sorted([3, 1, 5][: len(dropped)])
-    searcher.tell([measured_as(here, p) for p in found])
+    searcher.tell([measured_as(here, p) for p in proposals])
     assert searcher.ask(100) == []
 
 

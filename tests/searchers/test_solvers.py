@@ -54,9 +54,9 @@ def test_solvers_equal_brute_force(kind: type[Solver], seed: int, percent: int) 
         with pytest.raises(InfeasibleError, match="SS405"):
             kind(space).solve(table, [limit])
         return
-    (found,) = kind(space).solve(table, [limit])
-    assert limited.feasible(found)
-    assert predicted_harm(table, found.levels) == pytest.approx(least)
+    (solution,) = kind(space).solve(table, [limit])
+    assert limited.feasible(solution)
+    assert predicted_harm(table, solution.levels) == pytest.approx(least)
 
 
 @pytest.mark.parametrize("kind", [DynamicProgram, IntegerProgram])
@@ -74,10 +74,12 @@ def test_solutions_near_a_genome_equal_brute_force(kind: type[Solver], seed: int
         return
     center = repair(limited, random_genome(space, rng), rng).levels.astype(np.int64)
     near = center - 1, center + 1
-    (found,) = kind(space).solve(table, [limit], near)
-    assert limited.feasible(found)
-    assert (np.abs(found.levels - center) <= 1).all()
-    assert predicted_harm(table, found.levels) == pytest.approx(brute(limited, table, near), rel=2 * RELATIVE_GAP_NEAR)
+    (solution,) = kind(space).solve(table, [limit], near)
+    assert limited.feasible(solution)
+    assert (np.abs(solution.levels - center) <= 1).all()
+    assert predicted_harm(table, solution.levels) == pytest.approx(
+        brute(limited, table, near), rel=2 * RELATIVE_GAP_NEAR
+    )
 
 
 @settings(max_examples=10, deadline=None)
@@ -88,9 +90,9 @@ def test_milp_meets_several_limits_at_once(seed: int, params: int, nonzeros: int
     table, limited = random_table(space, seed), space.with_limits(limits)
     least = brute(limited, table)
     if math.isfinite(least):
-        (found,) = IntegerProgram(space).solve(table, limits[1:])
-        assert limited.feasible(found)
-        assert predicted_harm(table, found.levels) == pytest.approx(least)
+        (solution,) = IntegerProgram(space).solve(table, limits[1:])
+        assert limited.feasible(solution)
+        assert predicted_harm(table, solution.levels) == pytest.approx(least)
     with pytest.raises(InputError, match="SS112 dynamic programming takes limits on one cost"):
         DynamicProgram(space).solve(table, limits[1:])
 
@@ -112,8 +114,8 @@ def test_rounding_to_buckets_stays_within_the_limit(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(dynamic_program, "MAX_BUDGET_STEPS", 7)
     for seed in range(20):
         space, limit = synthetic_space(seed), Limit.parse("nonzeros<=60%")
-        (found,) = DynamicProgram(space).solve(random_table(space, seed), [limit])
-        assert space.with_limits([limit]).feasible(found)
+        (solution,) = DynamicProgram(space).solve(random_table(space, seed), [limit])
+        assert space.with_limits([limit]).feasible(solution)
 
 
 def test_costs_of_clusters_add_up() -> None:
@@ -142,11 +144,11 @@ def evaluation(space: Space, genome: Genome, loss: float, status: str = "ok") ->
 
 def test_probes_prune_one_unit_each_and_reach_its_last_level() -> None:
     space = synthetic_space(1)
-    found = probes(space, 2)
-    assert all(np.count_nonzero(genome.levels) == 1 for genome in found)
-    assert {int(g.levels.argmax()) for g in found} == set(range(len(space.units)))
+    genomes = probes(space, 2)
+    assert all(np.count_nonzero(genome.levels) == 1 for genome in genomes)
+    assert {int(g.levels.argmax()) for g in genomes} == set(range(len(space.units)))
     for unit, top in enumerate(space.max_levels):
-        levels = [int(g.levels[unit]) for g in found if g.levels[unit]]
+        levels = [int(g.levels[unit]) for g in genomes if g.levels[unit]]
         assert max(levels) == top
         assert len(levels) == min(2, top)
 
@@ -155,8 +157,8 @@ def test_a_table_goes_through_what_was_measured_and_never_falls() -> None:
     space = synthetic_space(2)
     rng = np.random.default_rng(0)
     measured = {genome: 3.0 + rng.normal() for genome in probes(space, 2)}
-    told = [evaluation(space, genome, loss) for genome, loss in measured.items()]
-    table = table_of(space, [evaluation(space, space.dense, 2.0), *told])
+    evaluations = [evaluation(space, genome, loss) for genome, loss in measured.items()]
+    table = table_of(space, [evaluation(space, space.dense, 2.0), *evaluations])
     for harm in table:
         assert harm[0] == 0
         assert (np.diff(harm) >= -1e-12).all()
@@ -172,8 +174,8 @@ def test_between_probes_squares_of_what_is_removed_are_met() -> None:
     space = Space(units, parts, 4)
     laws = [3.0 * space.removed_fractions[0] ** 2, 0.2 * space.removed_fractions[1] ** 2]
     losses = {g: 1.0 + sum(h[int(x)] for h, x in zip(laws, g.levels, strict=True)) for g in probes(space, 3)}
-    told = [evaluation(space, genome, loss) for genome, loss in losses.items()]
-    table = table_of(space, [evaluation(space, space.dense, 1.0), *told])
+    evaluations = [evaluation(space, genome, loss) for genome, loss in losses.items()]
+    table = table_of(space, [evaluation(space, space.dense, 1.0), *evaluations])
     for harm, law in zip(table, laws, strict=True):
         assert harm == pytest.approx(law)
 
@@ -210,8 +212,8 @@ def test_joined_fronts_are_as_good_as_the_best_combination(seed: int, percent: i
             genome = np.zeros(len(space.units), dtype=np.int64)
             genome[group.units] = levels
             costs, harm = space.costs.named(genome), float(predicted_harm(table, genome))
-            found = Evaluation(Genome.of(levels), 1, 0, "x", "ok", harm, costs, (harm,))
-            group.search.best[found.genome] = found
+            measurement = Evaluation(Genome.of(levels), 1, 0, "x", "ok", harm, costs, (harm,))
+            group.search.best[measurement.genome] = measurement
         least += int(group.front("nonzeros").cost[0])
     if least > limited.bounds[0].maximum:
         return

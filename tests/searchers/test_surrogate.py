@@ -31,8 +31,8 @@ def removed(space: Space, levels: np.ndarray) -> Floats:
 def quality(space: Space, levels: np.ndarray) -> Floats:
     """Not additive: blocks that are pruned together hurt more, and the first unit of each block most."""
     weight = np.where(np.arange(len(space.units)) % 5 == 0, 6.0, 1.0)
-    found: Floats = (removed(space, levels) ** 2) @ weight
-    return found + 0.2 * removed(space, levels).mean(axis=1) ** 2
+    squared: Floats = (removed(space, levels) ** 2) @ weight
+    return squared + 0.2 * removed(space, levels).mean(axis=1) ** 2
 
 
 def measured(space: Space, levels: np.ndarray, noise: float, seed: int = 0) -> Measurements:
@@ -64,7 +64,7 @@ def test_a_table_is_what_predictions_say_of_single_changes() -> None:
     known = measured(space, drawn(space, 60, 0), 0.01)
     model = Surrogate(space, squares(space), known, 0)
     center = known.levels[0]
-    for unit, changes in enumerate(model.mean()):
+    for unit, changes in enumerate(model.mean_table()):
         neighbours = np.repeat(center[None], len(changes), axis=0)
         neighbours[:, unit] = np.arange(len(changes))
         assert model.predict(neighbours) - model.predict(center[None]) == pytest.approx(changes)
@@ -75,9 +75,9 @@ def test_samples_surround_the_mean_and_narrow_as_more_is_known() -> None:
     for count in (20, 200):
         known = measured(space, drawn(space, count, 0), 0.05)
         model = Surrogate(space, squares(space), known, 0)
-        tables = [np.concatenate(table) for table in model.samples(400, np.random.default_rng(0))]
+        tables = [np.concatenate(table) for table in model.sample_tables(400, np.random.default_rng(0))]
         mean, spread = np.mean(tables, axis=0), np.std(tables, axis=0)
-        assert np.abs(mean - np.concatenate(model.mean())).max() < 5 * spread.max() / np.sqrt(400)
+        assert np.abs(mean - np.concatenate(model.mean_table())).max() < 5 * spread.max() / np.sqrt(400)
         spreads.append(spread.mean())
     assert spreads[1] < 0.6 * spreads[0]
 

@@ -9,14 +9,14 @@ import torch
 from sparsesearch.bilevel.base import FLOAT_BYTES, Decision, Footprint, Learner, StepState, learner, new_parameter
 from sparsesearch.bilevel.expected import LevelProbabilities
 from sparsesearch.bilevel.levels import level_masks, mask_count, nearest_level
-from sparsesearch.bilevel.relaxed import Factors, Relaxed
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork
 from sparsesearch.models.network import Network
 from sparsesearch.space import Space
 from sparsesearch.supernet.store import UnitFiles
 
 
 @learner("besa")
-class Rates(Learner):
+class BESALearner(Learner):
     """Learns probabilities of the levels of each matrix; a weight is kept with the probability that a level keeps it.
 
     The forward pass uses the mask of the level nearest to the mean, the backward pass the soft mask (straight through).
@@ -25,10 +25,10 @@ class Rates(Learner):
     middle: a plain softmax is used. The published budget is per block; here it is one for the network.
     """
 
-    soft_numbers = 2
+    mask_numbers_per_weight = 2
     returns_weights = False
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
+    def __init__(self, relaxed: RelaxedNetwork, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
         self.blockwise_loss = self.options.loss == "blocks"
         self._masks = {}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sparsesearch.bilevel.base import Decision, Learner, State, StepState, learner, new_parameter
-from sparsesearch.bilevel.relaxed import Factors, Relaxed, apply_factor
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork, apply_factor
 from sparsesearch.bilevel.selection import Ranking
 from sparsesearch.supernet.store import UnitFiles
 
@@ -28,7 +28,7 @@ class ScoreDescent(torch.optim.SGD):
 
 
 @learner("bip")
-class BiP(Learner):
+class BiPLearner(Learner):
     """Learns real scores m̃ >= 0 that start with root mean square 1; the mask m is their global top-k, straight through.
 
     Minimises l(m∘θ(m)) over m with θ(m) = argmin l(m∘θ) + γ/2 |θ|²: the hypergradient of m is (θ - m∘g/γ)∘g, where g
@@ -36,10 +36,10 @@ class BiP(Learner):
     terms. The hypergradient of an element is the sum over its weights. 1/γ = 0 is HYDRA.
     """
 
-    soft_numbers = 2
+    mask_numbers_per_weight = 2
     learns_each_weight = True
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
+    def __init__(self, relaxed: RelaxedNetwork, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
         sizes = {name: relaxed.mean_squares(unit).detach().sqrt() for name, unit in self.units.items()}
         weights = [sizes[name].flatten() for name, unit in self.units.items() if unit.kind == "sparsity"]
@@ -61,13 +61,13 @@ class BiP(Learner):
 
     def gradients(self, loss: torch.Tensor, tensors: State) -> State:
         """Return (θ - m∘g/γ)∘g, summed over the weights of each element."""
-        touched = [name for name, tensor in tensors.items() if tensor.requires_grad]
+        differentiable = [name for name, tensor in tensors.items() if tensor.requires_grad]
         masks = list(self._masks.values())
-        results = torch.autograd.grad(loss, [*masks, *(tensors[n] for n in touched)], allow_unused=True)
+        results = torch.autograd.grad(loss, [*masks, *(tensors[n] for n in differentiable)], allow_unused=True)
         direct = dict(zip(self._masks, results, strict=False))
         if not self.options.gamma_inverse:
             return {n: torch.zeros_like(self._masks[n]) if g is None else g for n, g in direct.items()}
-        gradients = dict(zip(touched, results[len(masks) :], strict=True))
+        gradients = dict(zip(differentiable, results[len(masks) :], strict=True))
         implicit = self._implicit({n: g for n, g in gradients.items() if g is not None})
         return {n: (0.0 if g is None else g) - self.options.gamma_inverse * implicit[n] for n, g in direct.items()}
 
@@ -75,10 +75,10 @@ class BiP(Learner):
         """Return Σ m∘g² over the weights of each element; the m of a weight is the product of its units' masks."""
         masks = {name: mask.detach().requires_grad_(True) for name, mask in self._masks.items()}
         total = torch.zeros((), device=self.device)
-        for name, touching in self.relaxed.touched.items():
+        for name, pairs in self.relaxed.units_by_tensor.items():
             if name in gradients:
                 value = gradients[name].square()
-                for unit, slot in touching:
+                for unit, slot in pairs:
                     value = apply_factor(value, slot, masks[unit.name].square())
                 total = total + value.sum() / 2
         sums = torch.autograd.grad(total, list(masks.values()), allow_unused=True)

@@ -9,7 +9,7 @@ import torch
 from sparsesearch.bilevel.base import CostTarget, Decision, Learner, StepState, learner, new_parameter
 from sparsesearch.bilevel.expected import LevelProbabilities
 from sparsesearch.bilevel.levels import element_ranks
-from sparsesearch.bilevel.relaxed import Factors, Relaxed
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork
 from sparsesearch.supernet.store import UnitFiles
 
 BETA, GAMMA, ZETA, EPSILON = 2 / 3, -0.1, 1.1, 1e-6
@@ -37,7 +37,7 @@ def final_gates(log_alpha: torch.Tensor) -> torch.Tensor:
 
 
 @learner("gates")
-class Gates(Learner):
+class GatesLearner(Learner):
     """Learns a gate on every element and sublayer; multipliers push the expected cost to its target from both sides.
 
     Gates of elements that the level store removes first start further closed (`prior`), so that gates of a unit do not
@@ -46,7 +46,7 @@ class Gates(Learner):
     Minimises loss + λ₁ (ŝ - t) + λ₂ (ŝ - t)² with ŝ the expected and t the target share of the dense cost; λ by ascent.
     """
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
+    def __init__(self, relaxed: RelaxedNetwork, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
         self._costs: list[str] = []
         for name, unit in self.units.items():
@@ -70,6 +70,7 @@ class Gates(Learner):
         return self.probabilities_around(kept)
 
     def penalty(self, step: StepState) -> torch.Tensor:
+        """Return λ₁ (ŝ - t) + λ₂ (ŝ - t)², summed over the bounds, a scalar."""
         excess = step.target.expected_shares(self.probabilities()) - step.target_shares
         linear, square = self.multipliers["linear"].double(), self.multipliers["square"].double()
         return (linear * excess + square * excess.square()).sum()

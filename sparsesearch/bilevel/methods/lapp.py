@@ -6,21 +6,21 @@ import torch
 
 from sparsesearch.bilevel.base import Decision, Learner, State, StepState, learner, new_parameter
 from sparsesearch.bilevel.expected import LevelProbabilities
-from sparsesearch.bilevel.relaxed import Factors, Relaxed
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork
 from sparsesearch.supernet.store import UnitFiles
 
 
 @learner("lapp")
-class Thresholds(Learner):
+class LAPPLearner(Learner):
     """Learns a threshold per unit; elements are kept if their weights' size, relative to the unit's mean, exceeds it.
 
     The size is the root mean square. The forward pass uses a step function, the backward pass a sigmoid. The penalty is
     w max(0, log(cost / target)); the paper's bypass convolutions are left out, since they would stay in the network.
     """
 
-    soft_numbers = 14
+    mask_numbers_per_weight = 14
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
+    def __init__(self, relaxed: RelaxedNetwork, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
         for name in self.units:
             self.parameters[name] = new_parameter(torch.zeros((), device=self.device))
@@ -42,6 +42,7 @@ class Thresholds(Learner):
         return self.probabilities_around({name: self.element_count(name, self._mask(name)) for name in self.units})
 
     def penalty(self, step: StepState) -> torch.Tensor:
+        """Return w max(0, log(cost / target)), summed over the bounds, a scalar."""
         shares = step.target.expected_shares(self.probabilities())
         excess = (shares.clamp_min(1e-12) / step.target_shares.clamp_min(1e-12)).log().clamp_min(0)
         return float(self.options.cost_weight) * excess.sum()

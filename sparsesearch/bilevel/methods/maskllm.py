@@ -10,7 +10,7 @@ import torch
 
 from sparsesearch.bilevel.base import FLOAT_BYTES, Decision, Footprint, Learner, StepState, learner, new_parameter
 from sparsesearch.bilevel.levels import prunable_weights
-from sparsesearch.bilevel.relaxed import Factors, Relaxed
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork
 from sparsesearch.models.network import Network
 from sparsesearch.space import Space
 from sparsesearch.supernet.store import UnitFiles
@@ -26,7 +26,7 @@ def patterns_of(n: int, m: int) -> torch.Tensor:
 
 
 @learner("maskllm")
-class Patterns(Learner):
+class MaskLLMLearner(Learner):
     """Learns logits over the patterns of every group of M adjacent inputs.
 
     A step draws a mixture of patterns softmax((κ logits + Gumbel) / τ) for each group; every mixture keeps N in sum.
@@ -36,7 +36,9 @@ class Patterns(Learner):
 
     takes_pattern = True
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int, pattern: str = "2:4") -> None:
+    def __init__(
+        self, relaxed: RelaxedNetwork, files: UnitFiles, options: object, seed: int, pattern: str = "2:4"
+    ) -> None:
         super().__init__(relaxed, files, options, seed)
         n, m = map(int, pattern.split(":"))
         self._patterns = patterns_of(n, m).to(self.device)
@@ -75,6 +77,7 @@ class Patterns(Learner):
         return matrix.unview(mask).reshape(matrix.shape)
 
     def penalty(self, step: StepState) -> torch.Tensor:
+        """Return the negative of the reward for the squared weights that the last masks keep, a scalar."""
         weights, matrices = self.relaxed.weights.model_parameters, self.relaxed.matrices
         kept = [(weights[matrices[n].name].detach() * mask).square().sum() for n, mask in self._last_masks.items()]
         return -float(self.options.large_weights) * (1 - step.progress) * torch.stack(kept).sum()

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 import torch
 
 from sparsesearch.bilevel.base import Decision, Learner, State, StepState, learner
-from sparsesearch.bilevel.relaxed import Factors, Relaxed, apply_factor, element_sums
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork, apply_factor, element_sums
 from sparsesearch.bilevel.selection import Ranking
 from sparsesearch.supernet.store import UnitFiles
 
+# Suffixes of the buffers of a unit, as checkpoints name them, each in the shape of its factors: the summed saliency of
+# each group; 1 for groups that are kept at the target; 0 for groups that are zero.
+SALIENCY, KEPT, NONZERO = "worth", "stays", "alive"
+
 
 @learner("oto")
-class HalfSpace(Learner):
+class OTOLearner(Learner):
     """Trains zero-invariant groups, the parameters that write an element, to zero and cuts them.
 
     Saliencies |Σ w g| are summed during the warm-up; then the least salient groups are chosen for removal, as many as
@@ -21,14 +25,13 @@ class HalfSpace(Learner):
     zero at once if its step x' leaves the half-space of x: <x', x> < ε |x|². Groups that are zero stay zero.
     """
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
+    def __init__(self, relaxed: RelaxedNetwork, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
         for name, unit in self.units.items():
             shape = relaxed.shape(unit)
-            # Summed saliency of each group; 1 for groups that are kept at the target; 0 for groups that are zero.
-            self.buffers[f"{name}:worth"] = torch.zeros(shape, device=self.device)
-            self.buffers[f"{name}:stays"] = torch.ones(shape, device=self.device)
-            self.buffers[f"{name}:alive"] = torch.ones(shape, device=self.device)
+            self.buffers[f"{name}:{SALIENCY}"] = torch.zeros(shape, device=self.device)
+            self.buffers[f"{name}:{KEPT}"] = torch.ones(shape, device=self.device)
+            self.buffers[f"{name}:{NONZERO}"] = torch.ones(shape, device=self.device)
         self.buffers["chosen"] = torch.zeros(())
 
     def begin(self, target: object) -> None:
@@ -42,6 +45,7 @@ class HalfSpace(Learner):
         return sorted({name for unit in self.units.values() for name, _ in self.relaxed.writers(unit)})
 
     def after_weight_step(self, step: StepState, before: Mapping[str, torch.Tensor]) -> None:
+        """Add to saliencies during the warm-up; then choose the groups to keep, once, and shrink the others."""
         if step.progress < self.options.warmup:
             self._add_saliencies(before)
         else:
@@ -58,19 +62,19 @@ class HalfSpace(Learner):
                 gradient = weights[tensor].grad
                 if gradient is not None:
                     total += element_sums(before[tensor] * gradient, slot, self.relaxed.network.cuts[name])[0]
-            self.buffers[f"{name}:worth"] += total.abs()
+            self.buffers[f"{name}:{SALIENCY}"] += total.abs()
 
     def _choose_groups(self, step: StepState) -> None:
         """Choose the groups that are kept at the target; units without saliencies are ranked by magnitude."""
         scores = {}
         for name, unit in self.units.items():
-            worth = self.buffers[f"{name}:worth"]
-            scores[name] = worth if bool(worth.any()) else self.relaxed.mean_squares(unit).detach()
-            scores[name] = scores[name] * self.buffers[f"{name}:alive"]
+            saliency = self.buffers[f"{name}:{SALIENCY}"]
+            scores[name] = saliency if bool(saliency.any()) else self.relaxed.mean_squares(unit).detach()
+            scores[name] = scores[name] * self.buffers[f"{name}:{NONZERO}"]
         ranking = Ranking(self.units, scores)
         counts = ranking.counts(ranking.threshold(step.target, step.target.shares_at(1.0)))
         for name, mask in ranking.masks(counts).items():
-            self.buffers[f"{name}:stays"] = mask
+            self.buffers[f"{name}:{KEPT}"] = mask
         self.buffers["chosen"] = torch.ones(())
 
     def _shrink(self, step: StepState, before: Mapping[str, torch.Tensor]) -> None:
@@ -79,20 +83,20 @@ class HalfSpace(Learner):
         shrink = rest / (rest + step.ramp_step) if rest > 1e-9 else 0.0
         weights = self.relaxed.weights.model_parameters
         for name, unit in self.units.items():
-            stays, alive = self.buffers[f"{name}:stays"], self.buffers[f"{name}:alive"]
-            product, square = torch.zeros_like(stays), torch.zeros_like(stays)
+            kept, nonzero = self.buffers[f"{name}:{KEPT}"], self.buffers[f"{name}:{NONZERO}"]
+            product, square = torch.zeros_like(kept), torch.zeros_like(kept)
             cut = self.relaxed.network.cuts[name]
             for tensor, slot in self.relaxed.writers(unit):
                 product += element_sums(weights[tensor].detach() * before[tensor], slot, cut)[0]
                 square += element_sums(before[tensor].square(), slot, cut)[0]
             left_half_space = product < self.options.half_space * square
-            alive[(stays == 0) & (left_half_space | (shrink == 0))] = 0.0
-            factor = torch.where(stays == 0, torch.full_like(stays, shrink), torch.ones_like(stays))
+            nonzero[(kept == 0) & (left_half_space | (shrink == 0))] = 0.0
+            factor = torch.where(kept == 0, torch.full_like(kept, shrink), torch.ones_like(kept))
             self._multiply(name, factor)
 
     def _zero_removed(self) -> None:
         for name in self.units:
-            self._multiply(name, self.buffers[f"{name}:alive"])
+            self._multiply(name, self.buffers[f"{name}:{NONZERO}"])
 
     def _multiply(self, name: str, factor: torch.Tensor) -> None:
         with torch.no_grad():
@@ -101,9 +105,9 @@ class HalfSpace(Learner):
                 parameter.copy_(apply_factor(parameter, slot, factor))
 
     def decide(self, step: StepState) -> Decision:
-        stays: State = {name: self.buffers[f"{name}:stays"] for name in self.units}
-        kept = {name: float(self.element_count(name, mask)) for name, mask in stays.items()}
+        masks: State = {name: self.buffers[f"{name}:{KEPT}"] for name in self.units}
+        kept = {name: float(self.element_count(name, mask)) for name, mask in masks.items()}
         # Kept groups first, then by saliency, so that a repair of the size removes the least salient ones.
-        worth = {n: self.buffers[f"{n}:worth"] for n in stays}
-        scores = {n: mask * 2 + worth[n] / worth[n].max().clamp_min(1e-30) for n, mask in stays.items()}
+        saliencies = {n: self.buffers[f"{n}:{SALIENCY}"] for n in masks}
+        scores = {n: mask * 2 + saliencies[n] / saliencies[n].max().clamp_min(1e-30) for n, mask in masks.items()}
         return Decision(kept, scores)

@@ -10,7 +10,7 @@ from sparsesearch.bilevel.selection import Ranking
 
 
 @learner("pdp")
-class PDP(Learner):
+class PDPLearner(Learner):
     """Learns only the weights: the factor of an element is sigmoid((w² - t²) / τ).
 
     w² is the mean square of the element's weights. t² lies midway between the largest removed and the smallest kept
@@ -18,7 +18,7 @@ class PDP(Learner):
     and is approached over the ramp. In that ranking squares of groups are relative to the mean square of their unit.
     """
 
-    soft_numbers = 6
+    mask_numbers_per_weight = 6
 
     def begin(self, target: CostTarget) -> None:
         ranking = Ranking(self.units, self._scores())

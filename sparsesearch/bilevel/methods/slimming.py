@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sparsesearch.bilevel.base import CostTarget, Decision, Learner, StepState, learner, new_parameter
-from sparsesearch.bilevel.relaxed import Factors, Relaxed
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork
 from sparsesearch.bilevel.selection import Ranking
 from sparsesearch.supernet.store import UnitFiles
 
@@ -14,7 +14,7 @@ TIE_WEIGHT = 1e-3
 
 
 @learner("slimming")
-class Scales(Learner):
+class SlimmingLearner(Learner):
     """Learns a factor γ in [0, 1] for every element, with the weights; the largest of all units are kept.
 
     The penalty is the mean over all elements of |γ| (network slimming, Liu et al., ICCV 2017), of t|γ| - |γ - mean γ|
@@ -22,16 +22,16 @@ class Scales(Learner):
     sparsity, Jiang et al., 2023). Its weight grows over the ramp to `strength`.
     """
 
-    soft_numbers = 2
+    mask_numbers_per_weight = 2
     learns_each_weight = True
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
+    def __init__(self, relaxed: RelaxedNetwork, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
         for name, unit in self.units.items():
             self.parameters[name] = new_parameter(torch.ones(relaxed.shape(unit), device=self.device))
 
     def begin(self, target: CostTarget) -> None:
-        """For mask sparsity, choose the elements with the smallest weights, as many as the target removes."""
+        """Choose, for mask sparsity, the elements with the smallest weights, as many as the target removes."""
         if self.options.regulariser != "mask":
             return
         sizes = self._sizes()
@@ -49,6 +49,7 @@ class Scales(Learner):
         return self.parameters
 
     def penalty(self, step: StepState) -> torch.Tensor:
+        """Return the regulariser of all scales times its weight at this step, a scalar."""
         scales = torch.cat([scale.flatten() for scale in self.parameters.values()])
         return float(self.options.strength) * step.ramp * self._sparsity(scales)
 
@@ -72,5 +73,5 @@ class Scales(Learner):
         scores = {n: scales[n] * (1 + TIE_WEIGHT * s / s.max().clamp_min(1e-30)) for n, s in self._sizes().items()}
         masks = self._masks(step.target, scores)
         kept = {name: float(self.element_count(name, mask)) for name, mask in masks.items()}
-        folded = {name: tensor.detach() for name, tensor in self.relaxed.tensors(scales).items()}
-        return Decision(kept, scores, folded)
+        scaled_weights = {name: tensor.detach() for name, tensor in self.relaxed.tensors(scales).items()}
+        return Decision(kept, scores, scaled_weights)

@@ -10,14 +10,14 @@ from torch.nn import functional
 from sparsesearch.bilevel.base import FLOAT_BYTES, Decision, Footprint, Learner, StepState, learner, new_parameter
 from sparsesearch.bilevel.expected import LevelProbabilities
 from sparsesearch.bilevel.levels import element_ranks, level_masks, mask_count
-from sparsesearch.bilevel.relaxed import Factors, Relaxed
+from sparsesearch.bilevel.relaxed import Factors, RelaxedNetwork
 from sparsesearch.models.network import Network
 from sparsesearch.space import Space, Unit
 from sparsesearch.supernet.store import UnitFiles
 
 
 @learner("tas")
-class Widths(Learner):
+class TASLearner(Learner):
     """Learns logits over the levels of every unit; a step uses the weighted mean of two levels.
 
     The two are drawn without replacement from Gumbel-perturbed logits and weighted by the softmax over the two (eqs. 3
@@ -25,9 +25,9 @@ class Widths(Learner):
     Sparsity levels are masks in the same relaxation, like the sparse operations of DASS.
     """
 
-    soft_numbers = 10
+    mask_numbers_per_weight = 10
 
-    def __init__(self, relaxed: Relaxed, files: UnitFiles, options: object, seed: int) -> None:
+    def __init__(self, relaxed: RelaxedNetwork, files: UnitFiles, options: object, seed: int) -> None:
         super().__init__(relaxed, files, options, seed)
         self._ranks, self._masks = {}, {}
         for name, unit in self.units.items():
@@ -65,7 +65,7 @@ class Widths(Learner):
         if self.options.mix == "interpolate":
             width = max(kept)
             matrices = [
-                share * pooling(unit.total, count, width, self.device)
+                share * pooling_matrix(unit.total, count, width, self.device)
                 for share, count in zip(shares, kept, strict=True)
             ]
             return _by_rank(torch.stack(matrices).sum(0), rank)
@@ -82,11 +82,11 @@ class Widths(Learner):
 
     def penalty(self, step: StepState) -> torch.Tensor:
         """Return w log E if the argmax exceeds the target, -w log E if it is below the tolerance, else 0 (eq. 7)."""
-        expected = step.target.expected_shares(self.probabilities())
-        counted = step.target.expected_shares(self._most_likely())
+        expected_shares = step.target.expected_shares(self.probabilities())
+        likely_shares = step.target.expected_shares(self._most_likely())
         minimum = step.target_shares - self.options.tolerance
-        sign: torch.Tensor = (counted > step.target_shares).double() - (counted < minimum).double()
-        return float(self.options.cost_weight) * (sign * expected.clamp_min(1e-12).log()).sum()
+        sign: torch.Tensor = (likely_shares > step.target_shares).double() - (likely_shares < minimum).double()
+        return float(self.options.cost_weight) * (sign * expected_shares.clamp_min(1e-12).log()).sum()
 
     def decide(self, step: StepState) -> Decision:
         """Keep the mean number of elements of each distribution; the repair then meets the limits."""
@@ -114,7 +114,7 @@ def draw_two(logits: torch.Tensor, temperature: float, generator: torch.Generato
     return drawn.tolist(), torch.softmax(perturbed[drawn.to(logits.device)], 0)
 
 
-def pooling(total: int, kept: int, width: int, device: torch.device) -> torch.Tensor:
+def pooling_matrix(total: int, kept: int, width: int, device: torch.device) -> torch.Tensor:
     """Return the matrix that pools the first `kept` of `total` channels to `width`, (total, total).
 
     It is adaptive average pooling; rows from `width` on are zero.

@@ -84,7 +84,7 @@ class Rounds:
             if len(self.archive.entries) > measured:  # not a replay
                 self.job.ledger.add("searcher", seconds, 0)
             self.searcher.tell(evaluations)
-            logger.info("generation %d: %d evaluations", self.searcher.index, len(evaluations))
+            logger.info("generation %d: %d evaluations", self.searcher.generation_count, len(evaluations))
             self._log_generation()
             idle = idle + 1 if (self.budget.used_evals, self.budget.used_tokens) == before else 0
             if not proposals or len(admitted) < len(proposals) or idle == IDLE_GENERATIONS:
@@ -138,7 +138,7 @@ class Rounds:
 
     def _log_generation(self) -> None:
         """Write the searcher's report, one line for each generation."""
-        index, report = self.searcher.index, self.searcher.report()
+        index, report = self.searcher.generation_count, self.searcher.report()
         if report and index > self._logged:
             self._logged = index
             line = {"generation": index, "evaluations": self.budget.used_evals, "tokens": self.budget.used_tokens}

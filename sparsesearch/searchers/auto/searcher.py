@@ -50,7 +50,7 @@ MAX_FINALISTS_AT_LIMITS = 4
 
 def pessimistic_estimates(model: Surrogate) -> Floats:
     """Return upper confidence bounds of the measured genomes' losses, (rows,), so that lucky ones are not preferred."""
-    return model.estimates + PESSIMISM_STD * model.doubts
+    return model.estimates + PESSIMISM_STD * model.prediction_stds
 
 
 def best_measured(model: Surrogate, space: Space) -> list[Genome]:
@@ -123,33 +123,33 @@ class AutoSearcher(Searcher):
         self.table = [removed**2 for removed in space.removed_fractions]
         # Number of children so far, and predicted qualities of those that are not measured yet.
         self._children_count = 0
-        self._predicted: dict[tuple[Genome, int], float] = {}
+        self._predictions: dict[tuple[Genome, int], float] = {}
         # Running rank correlation of predictions and measurements of children.
         self.correlation: float | None = None
         self._evaluations: list[Evaluation] = []
         # (draw, predicted quality, measured quality) of children since the last correlation.
-        self._pairs: list[tuple[int, float, float]] = []
+        self._prediction_pairs: list[tuple[int, float, float]] = []
 
     def check(self) -> None:
         self.solver = solver_of(self.space)
 
     @property
     def waits(self) -> bool:
-        return super().waits or self.index <= 2
+        return super().waits or self.generation_count <= 2
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
         options = self.options
         if index == 0:
-            named = self.starting_proposals(options.sizes, options.tokens, FIRST_DRAW)
+            start = self.starting_proposals(options.sizes, options.tokens, FIRST_DRAW)
             if not options.probes:
-                return named
-            return named + probe_proposals(self.space, options.probes, options.probe_tokens, PROBE_DRAW)
+                return start
+            return start + probe_proposals(self.space, options.probes, options.probe_tokens, PROBE_DRAW)
         if index == 1:
             genomes = exact_solutions(self.solver, self.table, self.cost, options.sizes, options.variants, rng)
             return [Proposal(genome, options.tokens, FIRST_DRAW, "exact") for genome in genomes]
         measurements = Measurements.of(self.space, self._evaluations)
         children: dict[Genome, Child] = {}
-        for space, count in self._sizes(rng):
+        for space, count in self._spaces(rng):
             children |= self._children(measurements, space, count, rng)
         proposals = []
         for genome, child in children.items():
@@ -158,12 +158,12 @@ class AutoSearcher(Searcher):
             draw = FIRST_DRAW + 1 + self._children_count // CHILDREN_PER_DRAW % options.draws
             self._children_count += 1
             if child.model is not None:
-                self._predicted[(genome, draw)] = float(child.model.predict(genome.levels[None], draw)[0])
+                self._predictions[(genome, draw)] = float(child.model.predict(genome.levels[None], draw)[0])
             parents = () if genome in self.best else (child.near,)
             proposals.append(Proposal(genome, options.tokens, draw, child.origin, parents=parents))
         return proposals
 
-    def _sizes(self, rng: np.random.Generator) -> list[tuple[Space, int]]:
+    def _spaces(self, rng: np.random.Generator) -> list[tuple[Space, int]]:
         """Return the space, and it at random sizes, one from each equal part of the range; with children of each."""
         count, steps = self.options.offspring, self.options.sizes
         limits = limits_at(self.space, self.cost, (np.arange(steps) + rng.random(steps)) / steps)
@@ -179,7 +179,7 @@ class AutoSearcher(Searcher):
         self, measurements: Measurements, space: Space, count: int, rng: np.random.Generator
     ) -> dict[Genome, Child]:
         """Return solutions of the model around the best genome within a space's limits, then moves from it."""
-        best, model = self._best(measurements, space)
+        best, model = self._best_and_model(measurements, space)
         origins: dict[Genome, str] = {}
         if model is not None:
             repeats = int(count * REMEASURE_SHARE)
@@ -197,12 +197,12 @@ class AutoSearcher(Searcher):
         if not solutions or (self.correlation is not None and self.correlation < MIN_CORRELATION):
             return []
         levels, genomes = best.levels.astype(np.int64), []
-        for i, table in enumerate([model.mean(), *model.samples(solutions - 1, rng)]):
+        for i, table in enumerate([model.mean_table(), *model.sample_tables(solutions - 1, rng)]):
             radius = max(self.options.radius >> i % RADII, 1)
             genomes.append(self.solver.solve(table, space.limits[-1:], (levels - radius, levels + radius))[0])
         return genomes
 
-    def _best(self, measurements: Measurements, space: Space) -> tuple[Genome, Surrogate | None]:
+    def _best_and_model(self, measurements: Measurements, space: Space) -> tuple[Genome, Surrogate | None]:
         """Return the measured genome within a space's limits of the best pessimistic estimate, and the model around it.
 
         The smallest genome and None if no measured genome is within the limits.
@@ -218,20 +218,20 @@ class AutoSearcher(Searcher):
         return Genome.of(measurements.levels[center]), model
 
     def learn(self, evaluations: list[Evaluation]) -> None:
-        if self.index == 1 and self.options.probes:
+        if self.generation_count == 1 and self.options.probes:
             self.table = table_of(self.space, [e for e in evaluations if e.draw == PROBE_DRAW])
         self.adopt(evaluations)
 
     def adopt(self, evaluations: list[Evaluation]) -> None:
         self._evaluations += [e for e in evaluations if rank(e) != float("inf")]
         for evaluation in evaluations:
-            predicted = self._predicted.pop((evaluation.genome, evaluation.draw), None)
-            if predicted is not None and rank(evaluation) != float("inf"):
-                self._pairs.append((evaluation.draw, predicted, evaluation.quality))
-        if len(self._pairs) >= MIN_PREDICTIONS:
-            draws, *pairs = np.array(self._pairs).T
+            prediction = self._predictions.pop((evaluation.genome, evaluation.draw), None)
+            if prediction is not None and rank(evaluation) != float("inf"):
+                self._prediction_pairs.append((evaluation.draw, prediction, evaluation.quality))
+        if len(self._prediction_pairs) >= MIN_PREDICTIONS:
+            draws, *pairs = np.array(self._prediction_pairs).T
             self._update_correlation(draws.astype(np.int64), np.array(pairs))
-            self._pairs = []
+            self._prediction_pairs = []
 
     def _update_correlation(self, draws: Any, pairs: Any) -> None:
         """Update the running correlation of predictions and measurements.
@@ -248,23 +248,25 @@ class AutoSearcher(Searcher):
         if shared.any() and all(np.ptp(values[shared]) for values in centred):
             from scipy.stats import spearmanr  # here, since it takes half a second in every worker
 
-            newest = float(spearmanr(*(values[shared] for values in centred)).statistic)
+            correlation = float(spearmanr(*(values[shared] for values in centred)).statistic)
             rate = CORRELATION_UPDATE_RATE
-            self.correlation = newest if self.correlation is None else rate * newest + (1 - rate) * self.correlation
+            self.correlation = (
+                correlation if self.correlation is None else rate * correlation + (1 - rate) * self.correlation
+            )
 
     def best_within(self, space: Space) -> Genome | None:
-        best, model = self._best(Measurements.of(self.space, self._evaluations), space)
+        best, model = self._best_and_model(Measurements.of(self.space, self._evaluations), space)
         return None if model is None else best
 
     def finalists(self, n: int) -> list[Genome]:
         """Return at most `n` genomes: the best at the limits, and at even sizes below."""
         measurements = Measurements.of(self.space, self._evaluations)
-        _, model = self._best(measurements, self.space)
+        _, model = self._best_and_model(measurements, self.space)
         if model is None:
             return []
         genomes = best_measured(model, self.space)[: MAX_FINALISTS_AT_LIMITS if self.space.limits else 1]
         smaller = limits_at(self.space, self.cost, np.linspace(0, 1, n + 2)[1:-1])
-        genomes += [self._best(measurements, self._within(limit))[0] for limit in smaller]
+        genomes += [self._best_and_model(measurements, self._within(limit))[0] for limit in smaller]
         return list(dict.fromkeys(genomes))[:n]
 
     def report(self) -> dict[str, float]:

@@ -66,7 +66,7 @@ class Surrogate:
         rows: indices of the measurements that it learned from, (rows,).
         levels: levels of these measurements, (rows, units).
         estimates: expected qualities, (rows,): predictions, corrected by the measurements of the same genome.
-        doubts: standard deviations of predictions, (rows,).
+        prediction_stds: standard deviations of predictions, (rows,).
     """
 
     def __init__(self, space: Space, table: Table, measurements: Measurements, center: int) -> None:
@@ -80,10 +80,10 @@ class Surrogate:
         from sklearn.linear_model import BayesianRidge
 
         self.space, self.table = space, table
-        self._origin = measurements.levels[center]
+        self._center_levels = measurements.levels[center]
         # Bounded below, since the harm near dense is almost 0.
         largest = float(sum(harm[-1] for harm in table))
-        self._harm = max(float(predicted_harm(table, self._origin)), MIN_HARM_SHARE * largest) or 1.0
+        self._center_harm = max(float(predicted_harm(table, self._center_levels)), MIN_HARM_SHARE * largest) or 1.0
         noise, closeness = self._noise_of(measurements, center), self._closeness(measurements.levels)
         self.rows = rows = np.sort(np.argsort(-closeness, kind="stable")[:MAX_MEASUREMENTS])
         self.levels, noise, weights = measurements.levels[rows], noise[rows], np.sqrt(closeness[rows]) / noise[rows]
@@ -91,22 +91,23 @@ class Surrogate:
         units = self._features(self.levels)
         names = np.unique(measurements.draw[rows])
         draws = (measurements.draw[rows][:, None] == names) * DRAW_SCALE
-        level = np.full((len(rows), 1), COMMON_SCALE)
-        features, target = np.concatenate([units, level, draws], axis=1), measurements.quality[rows] / self._scale
-        self._rows = weights[:, None] * features
-        model = BayesianRidge(fit_intercept=False).fit(self._rows, weights * target)
-        self._mean, self._noise, self._prior = model.coef_, float(model.alpha_), float(model.lambda_)
+        constant = np.full((len(rows), 1), COMMON_SCALE)
+        features, target = np.concatenate([units, constant, draws], axis=1), measurements.quality[rows] / self._scale
+        self._weighted_features = weights[:, None] * features
+        model = BayesianRidge(fit_intercept=False).fit(self._weighted_features, weights * target)
+        self._coefficients = model.coef_
+        self._noise_precision, self._prior_precision = float(model.alpha_), float(model.lambda_)
         # Quality of the center on each draw, and on the average of all.
-        common, *effects = self._mean[units.shape[1] :].tolist()
-        self._effects: dict[int | None, float] = {
+        common, *effects = self._coefficients[units.shape[1] :].tolist()
+        self._center_qualities: dict[int | None, float] = {
             name: COMMON_SCALE * common + DRAW_SCALE * effect
             for name, effect in zip(names.tolist(), effects, strict=True)
         }
-        row_effects = [self._effects[name] for name in measurements.draw[rows].tolist()]
-        self._level = float(np.average(row_effects, weights=weights**2))
-        misfit = self._misfit(target - features @ self._mean, self._noise / noise**2)
+        row_centers = [self._center_qualities[name] for name in measurements.draw[rows].tolist()]
+        self._mean_center_quality = float(np.average(row_centers, weights=weights**2))
+        misfit = self._misfit(target - features @ self._coefficients, self._noise_precision / noise**2)
         self.estimates = self.predict(self.levels) + misfit * self._scale
-        self.doubts = self._doubts(np.concatenate([units, level, 0 * draws], axis=1))
+        self.prediction_stds = self._stds_of(np.concatenate([units, constant, 0 * draws], axis=1))
 
     def predict(self, levels: npt.ArrayLike, draw: int | None = None) -> Floats:
         """Return expected qualities of level vectors, (genomes, units) -> (genomes,).
@@ -115,29 +116,31 @@ class Surrogate:
             draw: the draw of sequences; None for the average of all.
         """
         features = self._features(np.asarray(levels))
-        level = self._effects.get(draw, self._level)
-        return np.asarray((features @ self._mean[: features.shape[1]] + level) * self._scale)
+        center_quality = self._center_qualities.get(draw, self._mean_center_quality)
+        return np.asarray((features @ self._coefficients[: features.shape[1]] + center_quality) * self._scale)
 
-    def mean(self) -> Table:
+    def mean_table(self) -> Table:
         """Return the expected change of the quality at each level of each unit, relative to the center."""
-        return self._tables(self._mean[:, None])[0]
+        return self._tables_of(self._coefficients[:, None])[0]
 
-    def samples(self, count: int, rng: np.random.Generator) -> list[Table]:
-        """Return `count` tables like `mean`, drawn from the posterior."""
-        normal = rng.normal(size=(len(self._mean), count))
-        spread = solve_triangular(self._root, normal, trans="T", lower=True)
-        return self._tables(self._mean[:, None] + spread)
+    def sample_tables(self, count: int, rng: np.random.Generator) -> list[Table]:
+        """Return `count` tables like `mean_table`, drawn from the posterior."""
+        normal = rng.normal(size=(len(self._coefficients), count))
+        spread = solve_triangular(self._precision_root, normal, trans="T", lower=True)
+        return self._tables_of(self._coefficients[:, None] + spread)
 
     @cached_property
-    def _root(self) -> Floats:
+    def _precision_root(self) -> Floats:
         """Lower Cholesky factor of the posterior precision."""
-        rows = self._rows
-        precision = self._noise * rows.T @ rows + self._prior * np.eye(rows.shape[1])
+        features = self._weighted_features
+        precision = self._noise_precision * features.T @ features + self._prior_precision * np.eye(features.shape[1])
         return np.asarray(cholesky(precision, lower=True))
 
-    def _doubts(self, features: Floats) -> Floats:
+    def _stds_of(self, features: Floats) -> Floats:
         """Return posterior standard deviations of predictions, (genomes, features) -> (genomes,)."""
-        return np.asarray(np.linalg.norm(solve_triangular(self._root, features.T, lower=True), axis=0) * self._scale)
+        return np.asarray(
+            np.linalg.norm(solve_triangular(self._precision_root, features.T, lower=True), axis=0) * self._scale
+        )
 
     def _misfit(self, residual: Floats, precision: Floats) -> Floats:
         """Return the error of the model for each measurement's genome, the same for all of one genome, (rows,).
@@ -158,7 +161,7 @@ class Surrogate:
     def _closeness(self, levels: Ints) -> Floats:
         """Return weights of genomes, (genomes, units) -> (genomes,), in (0, 1]; 1 for the center."""
         fractions = self.space.removed_fractions
-        distances = [np.abs(r[levels[:, u]] - r[self._origin[u]]) for u, r in enumerate(fractions)]
+        distances = [np.abs(r[levels[:, u]] - r[self._center_levels[u]]) for u, r in enumerate(fractions)]
         return np.asarray(1 / (1 + (np.mean(distances, axis=0) / HALF_WEIGHT_DISTANCE) ** 2))
 
     def _noise_of(self, measurements: Measurements, center: int) -> Floats:
@@ -173,20 +176,20 @@ class Surrogate:
         The total harm of the additive model, the harm of each unit, and the fraction that each unit removes.
         """
         units = range(len(self.space.units))
-        harms = np.stack([self.table[u][levels[:, u]] - self.table[u][self._origin[u]] for u in units], axis=1)
+        harms = np.stack([self.table[u][levels[:, u]] - self.table[u][self._center_levels[u]] for u in units], axis=1)
         removed = np.stack([self.space.removed_fractions[u][levels[:, u]] for u in units], axis=1)
-        removed -= [self.space.removed_fractions[u][self._origin[u]] for u in units]
-        harms *= UNIT_SCALE / self._harm
+        removed -= [self.space.removed_fractions[u][self._center_levels[u]] for u in units]
+        harms *= UNIT_SCALE / self._center_harm
         slopes = removed * SLOPE_SCALE / len(units)
         return np.concatenate([COMMON_SCALE / UNIT_SCALE * harms.sum(axis=1, keepdims=True), harms, slopes], axis=1)
 
-    def _tables(self, coefficients: Floats) -> list[Table]:
+    def _tables_of(self, coefficients: Floats) -> list[Table]:
         """Return a table of changes of the quality for each column of coefficients, (features, tables)."""
         count = len(self.space.units)
         common, unit, slope = np.split(coefficients[: 1 + 2 * count], [1, 1 + count])
         tables: list[Table] = [[] for _ in range(coefficients.shape[1])]
-        for u, level in enumerate(self._origin):
-            harm = (self.table[u] - self.table[u][level]) / self._harm
+        for u, level in enumerate(self._center_levels):
+            harm = (self.table[u] - self.table[u][level]) / self._center_harm
             removed = (self.space.removed_fractions[u] - self.space.removed_fractions[u][level]) * SLOPE_SCALE / count
             factor = COMMON_SCALE * common[0] + UNIT_SCALE * unit[u]
             change = (np.outer(harm, factor) + np.outer(removed, slope[u])) * self._scale

@@ -130,10 +130,10 @@ class EvolutionSearcher(Searcher):
 
     def _race(self, ordered: list[Evaluation]) -> list[Evaluation]:
         """Return the evaluations of genomes that may still be the best, best first."""
-        measured = [e for e in ordered if rank(e) != float("inf")] or ordered[:1]
-        losses = np.array([e.losses for e in measured])
+        candidates = [e for e in ordered if rank(e) != float("inf")] or ordered[:1]
+        losses = np.array([e.losses for e in candidates])
         lost = losers(losses, 1, self.options.race, len(self._rungs()))
-        return [e for e, is_lost in zip(measured, lost, strict=True) if not is_lost]
+        return [e for e, is_lost in zip(candidates, lost, strict=True) if not is_lost]
 
     def finalists(self, n: int) -> list[Genome]:
         """Return the last parents, newest first: several, since selection on small samples is noisy."""

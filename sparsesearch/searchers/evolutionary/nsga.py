@@ -79,15 +79,15 @@ class NSGA2Searcher(Searcher):
             n_var=len(space.units), n_obj=len(self.objectives), xl=0, xu=space.max_levels, vtype=int
         )
         self._algorithm: Any = None
-        # Children that pymoo waits for, those of them to measure on more tokens, and finished ones with objectives.
+        # Children that pymoo waits for; results of those that race on, on more tokens; finished ones with objectives.
         self._pending: dict[Genome, Any] = {}
-        self._racing: list[Evaluation] = []
-        self._done: list[tuple[Any, list[float]]] = []
-        # Number of measurements of each pending child in its race.
-        self._looks: dict[Genome, int] = {}
-        # The population's draw, the number of its generations on it, and its evaluations.
-        self._draw = self._age = 0
-        self._measured: dict[Genome, Evaluation] = {}
+        self._undecided: list[Evaluation] = []
+        self._finished_children: list[tuple[Any, list[float]]] = []
+        # Number of tests so far of each pending child in its race.
+        self._test_counts: dict[Genome, int] = {}
+        # The population's draw, the number of its generations on it, and the evaluations of its members.
+        self._draw = self._generations_on_draw = 0
+        self._evaluations: dict[Genome, Evaluation] = {}
 
     def _start_proposals(self, tokens: int) -> list[Proposal]:
         """Return proposals of the genomes to start from, of which a subclass may have added some."""
@@ -107,40 +107,42 @@ class NSGA2Searcher(Searcher):
         return super().waits or not self.begun
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:
-        if self._racing:
-            racing, self._racing = self._racing, []
+        if self._undecided:
+            undecided, self._undecided = self._undecided, []
             rungs = self._rungs()
-            return [Proposal(e.genome, rungs[self._looks[e.genome]], e.draw, e.origin, role=e.role) for e in racing]
-        if self.options.rotate and self.begun and self._age >= self.options.rotate:
-            self._draw, self._age = self._draw + 1, 0
+            return [
+                Proposal(e.genome, rungs[self._test_counts[e.genome]], e.draw, e.origin, role=e.role) for e in undecided
+            ]
+        if self.options.rotate and self.begun and self._generations_on_draw >= self.options.rotate:
+            self._draw, self._generations_on_draw = self._draw + 1, 0
             return [Proposal(g, self.options.tokens, self._draw, "rotation", role="repeat") for g in self._population()]
-        self._age += 1
-        return self._first() if self._algorithm is None else self._offspring(rng)
+        self._generations_on_draw += 1
+        return self._first_generation() if self._algorithm is None else self._offspring(rng)
 
-    def _first(self) -> list[Proposal]:
+    def _first_generation(self) -> list[Proposal]:
         """Return the first population, and dense; these do not race."""
-        self._algorithm = self._begin()
-        asked = self._new_children()
-        self._await(asked, looks=len(self._rungs()) - 1)
+        self._algorithm = self._create_initialized()
+        population = self._new_children()
+        self._add_pending(population, tests_done=len(self._rungs()) - 1)
         tokens = self._rungs()[-1]
         start = {proposal.genome: proposal for proposal in self._start_proposals(tokens)}
-        genomes = [*asked, *(genome for genome in start if genome not in asked)]
+        genomes = [*population, *(genome for genome in start if genome not in population)]
         return [start.get(genome) or Proposal(genome, tokens, self._draw, "random") for genome in genomes]
 
     def _offspring(self, rng: np.random.Generator) -> list[Proposal]:
         children = self._new_children()
-        asked = {genome: children[genome] for genome in self.screen_children(list(children), self.objectives[1:], rng)}
-        self._await(asked, looks=0)
+        screened = self.screen_children(list(children), self.objectives[1:], rng)
+        self._add_pending({genome: children[genome] for genome in screened}, tests_done=0)
         tokens, origins = self._rungs()[0], self.mutation.origins
-        parents = [origins[genome].parents if genome in origins else () for genome in asked]
+        parents = [origins[genome].parents if genome in origins else () for genome in screened]
         return [
             Proposal(genome, tokens, self._draw, "offspring", parents=genome_parents)
-            for genome, genome_parents in zip(asked, parents, strict=True)
+            for genome, genome_parents in zip(screened, parents, strict=True)
         ]
 
-    def _await(self, asked: dict[Genome, Any], looks: int) -> None:
-        self._pending |= asked
-        self._looks |= dict.fromkeys(asked, looks)
+    def _add_pending(self, children: dict[Genome, Any], tests_done: int) -> None:
+        self._pending |= children
+        self._test_counts |= dict.fromkeys(children, tests_done)
 
     def _rungs(self) -> list[int]:
         first, last = self.options.first_tokens, self.options.tokens
@@ -149,17 +151,17 @@ class NSGA2Searcher(Searcher):
     def _new_children(self) -> dict[Genome, Any]:
         """Return pymoo's next individuals by genome, without pending ones."""
         for _ in range(MAX_ASKS):
-            asked = self._algorithm.ask()
-            if asked is None:  # pymoo found no new genome
+            individuals = self._algorithm.ask()
+            if individuals is None:  # pymoo found no new genome
                 break
-            children = {Genome.of(x): child for x, child in zip(asked.get("X"), asked, strict=True)}
+            children = {Genome.of(x): child for x, child in zip(individuals.get("X"), individuals, strict=True)}
             if new := {genome: child for genome, child in children.items() if genome not in self._pending}:
                 return new
         return {}
 
-    def _begin(self) -> Any:
+    def _create_initialized(self) -> Any:
         """Return the algorithm, whose first population holds the seeds."""
-        algorithm = self._make(
+        algorithm = self._create_algorithm(
             pop_size=max(self.options.population, len(self.seeds)),
             n_offsprings=self.children_to_generate(self.options.offspring),
             sampling=SpaceSampling(self.space, self.seeds),
@@ -170,40 +172,40 @@ class NSGA2Searcher(Searcher):
         algorithm.setup(self._problem, termination=NoTermination(), seed=self.seed)
         return algorithm
 
-    def _make(self, **arguments: Any) -> Any:
+    def _create_algorithm(self, **arguments: Any) -> Any:
         return NSGA2(**arguments)
 
     def _population(self) -> list[Genome]:
         return [Genome.of(row) for row in self._algorithm.pop.get("X")]
 
     def learn(self, evaluations: list[Evaluation]) -> None:
-        self._renew({e.genome: e for e in evaluations if e.role == "repeat"})
+        self._update_population({e.genome: e for e in evaluations if e.role == "repeat"})
         for evaluation in evaluations:
             if evaluation.role != "repeat" and evaluation.genome in self._pending:
-                self._look(evaluation)
-        if self._done and not (self.waits and self._racing):
-            self._advance()
+                self._take_result(evaluation)
+        if self._finished_children and not (self.waits and self._undecided):
+            self._tell_algorithm()
 
-    def _look(self, evaluation: Evaluation) -> None:
+    def _take_result(self, evaluation: Evaluation) -> None:
         """Add a pending child to those to measure further, or with its objectives to the finished ones."""
         genome = evaluation.genome
-        self._looks[genome] += 1
-        values = self._scaled(evaluation)
+        self._test_counts[genome] += 1
+        values = self._objective_values(evaluation)
         if rank(evaluation) != math.inf:
-            if self._looks[genome] == len(self._rungs()):
-                self._measured[genome] = evaluation
+            if self._test_counts[genome] == len(self._rungs()):
+                self._evaluations[genome] = evaluation
             elif (quality := self._losing_quality(evaluation)) is None:
-                self._racing.append(evaluation)
+                self._undecided.append(evaluation)
                 return
             else:
                 values = [_compress(quality), *values[1:]]
-        self._done.append((self._pending.pop(genome), values))
-        del self._looks[genome]
+        self._finished_children.append((self._pending.pop(genome), values))
+        del self._test_counts[genome]
 
     def _losing_quality(self, evaluation: Evaluation) -> float | None:
         """Return the expected quality of a child that lost against a member of the population; None if it did not."""
         _, *costs = self.point(evaluation)
-        same = [e for e in self._measured.values() if e.draw == evaluation.draw]
+        same = [e for e in self._evaluations.values() if e.draw == evaluation.draw]
         rivals = [e for e in same if all(a <= b for a, b in zip(self.point(e)[1:], costs, strict=True))]
         if not rivals:
             return None
@@ -213,26 +215,26 @@ class NSGA2Searcher(Searcher):
             return None
         return best.quality + float(np.mean(losses[1] - losses[0]))
 
-    def _advance(self) -> None:
+    def _tell_algorithm(self) -> None:
         """Give finished children to pymoo, and learn from their survival."""
-        children = Population.create(*(child for child, _ in self._done))
-        table = np.array([values for _, values in self._done])
-        self._done = []
-        Evaluator().eval(StaticProblem(self._problem, F=table), children)
+        children = Population.create(*(child for child, _ in self._finished_children))
+        objectives = np.array([values for _, values in self._finished_children])
+        self._finished_children = []
+        Evaluator().eval(StaticProblem(self._problem, F=objectives), children)
         self._algorithm.tell(infills=children)
         survivors = set(self._population())
         self.mutation.learn((Genome.of(x) for x in children.get("X")), survivors)
-        self._measured = {genome: e for genome, e in self._measured.items() if genome in survivors}
+        self._evaluations = {genome: e for genome, e in self._evaluations.items() if genome in survivors}
 
-    def _renew(self, evaluations: dict[Genome, Evaluation]) -> None:
+    def _update_population(self, evaluations: dict[Genome, Evaluation]) -> None:
         """Set new objectives of members of the population, and sort it again."""
         if not evaluations:
             return
         algorithm = self._algorithm
         for member, genome in zip(algorithm.pop, self._population(), strict=True):
             if genome in evaluations:
-                member.set("F", np.array(self._scaled(evaluations[genome])))
-        self._measured |= {genome: e for genome, e in evaluations.items() if rank(e) != math.inf}
+                member.set("F", np.array(self._objective_values(evaluations[genome])))
+        self._evaluations |= {genome: e for genome, e in evaluations.items() if rank(e) != math.inf}
         algorithm.pop = algorithm.survival.do(
             self._problem,
             algorithm.pop,
@@ -246,11 +248,13 @@ class NSGA2Searcher(Searcher):
         self._draw = max((e.draw for e in evaluations), default=0)
         usable = {e.genome: e for e in evaluations if e.draw == self._draw and self.space.feasible(e.genome)}
         individuals = Population.new("X", np.array([g.levels for g in usable], dtype=np.int64)) if usable else []
-        self._done = [(i, self._scaled(e)) for i, e in zip(individuals, usable.values(), strict=True)]
-        if self._done:
-            self._advance()
+        self._finished_children = [
+            (i, self._objective_values(e)) for i, e in zip(individuals, usable.values(), strict=True)
+        ]
+        if self._finished_children:
+            self._tell_algorithm()
 
-    def _scaled(self, evaluation: Evaluation) -> list[float]:
+    def _objective_values(self, evaluation: Evaluation) -> list[float]:
         if rank(evaluation) == math.inf:
             return [WORST] * len(self.objectives)
         quality, *costs = self.point(evaluation)
@@ -263,7 +267,7 @@ class NSGA2Searcher(Searcher):
 class NSGA3Searcher(NSGA2Searcher):
     """NSGA-III: reference directions instead of crowding, for three objectives and more."""
 
-    def _make(self, **arguments: Any) -> Any:
+    def _create_algorithm(self, **arguments: Any) -> Any:
         count, objectives = arguments["pop_size"], len(self.objectives)
         steps = 1
         while math.comb(steps + objectives, objectives - 1) <= count:

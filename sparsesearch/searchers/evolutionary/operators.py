@@ -21,7 +21,7 @@ TRANSFERRED_COST = cost_index("nonzeros")
 
 def moves(space: Space) -> dict[str, Move]:
     """Return the moves that a space allows, by name."""
-    allowed: dict[str, Move] = {"switch": partial(switch, full=False), "shift": shift}
+    allowed: dict[str, Move] = {"switch": partial(switch, grow=False), "shift": shift}
     if space.bounds:
         allowed["switch to the limit"] = switch
     if np.bincount(space.blocks).max() > 1:
@@ -31,17 +31,17 @@ def moves(space: Space) -> dict[str, Move]:
     return allowed
 
 
-def switch(space: Space, parent: Genome, rng: np.random.Generator, max_switches: int = 3, full: bool = True) -> Genome:
+def switch(space: Space, parent: Genome, rng: np.random.Generator, max_switches: int = 3, grow: bool = True) -> Genome:
     """Make EvoPress's level switch: one unit a level denser, another one sparser, min(U, U) of 1..`max_switches` times.
 
     `repair` corrects the imbalance of the two steps. Returns the parent only if no feasible genome is one step away.
 
     Args:
-        full: grow the child up to the limits.
+        grow: grow the child up to the limits.
     """
     for _ in range(MAX_DRAWS):
         child = _switch_levels(space, parent, rng, max_switches, np.ones(len(parent), dtype=bool))
-        child = fill(space, child, rng) if full else child
+        child = fill(space, child, rng) if grow else child
         if child != parent:
             return child
     return shift(space, parent, rng)
@@ -54,40 +54,40 @@ def within_block(space: Space, parent: Genome, rng: np.random.Generator) -> Geno
         child = _switch_levels(space, parent, rng, 3, space.blocks == rng.choice(blocks))
         if child != parent:
             return child
-    return switch(space, parent, rng, full=False)
+    return switch(space, parent, rng, grow=False)
 
 
-def _switch_levels(space: Space, parent: Genome, rng: np.random.Generator, max_switches: int, among: Bools) -> Genome:
+def _switch_levels(space: Space, parent: Genome, rng: np.random.Generator, max_switches: int, allowed: Bools) -> Genome:
     levels = parent.levels.astype(np.int64)
     for _ in range(min(rng.integers(1, max_switches + 1), rng.integers(1, max_switches + 1))):
-        _switch_once(space, levels, rng, among)
+        _switch_once(space, levels, rng, allowed)
     return repair(space, Genome.of(levels), rng)
 
 
-def _switch_once(space: Space, levels: Ints, rng: np.random.Generator, among: Bools) -> None:
-    denser = np.flatnonzero((levels > 0) & among)
-    sparser = np.flatnonzero((levels < space.max_levels) & among)
-    if denser.size:
-        up = rng.choice(denser)
-        sparser = sparser[sparser != up]
-        same_kind = sparser[space.kinds[sparser] == space.kinds[up]]
+def _switch_once(space: Space, levels: Ints, rng: np.random.Generator, allowed: Bools) -> None:
+    can_be_denser = np.flatnonzero((levels > 0) & allowed)
+    can_be_sparser = np.flatnonzero((levels < space.max_levels) & allowed)
+    if can_be_denser.size:
+        denser_unit = rng.choice(can_be_denser)
+        can_be_sparser = can_be_sparser[can_be_sparser != denser_unit]
+        same_kind = can_be_sparser[space.kinds[can_be_sparser] == space.kinds[denser_unit]]
         # Steps of one kind balance best; steps across kinds move budget between them.
         if same_kind.size and rng.random() < 0.75:
-            sparser = same_kind
-        levels[up] -= 1
-    if sparser.size:
-        levels[rng.choice(sparser)] += 1
+            can_be_sparser = same_kind
+        levels[denser_unit] -= 1
+    if can_be_sparser.size:
+        levels[rng.choice(can_be_sparser)] += 1
 
 
 def transfer(space: Space, parent: Genome, rng: np.random.Generator) -> Genome:
     """Make one unit a level denser, and units of another kind sparser until the number of weights is the parent's."""
     for _ in range(MAX_DRAWS):
         levels = parent.levels.astype(np.int64)
-        up = rng.choice(np.flatnonzero(levels)) if levels.any() else None
-        if up is None:
+        denser_unit = rng.choice(np.flatnonzero(levels)) if levels.any() else None
+        if denser_unit is None:
             break
-        levels[up] -= 1
-        kind = rng.choice(np.unique(space.kinds[space.kinds != space.kinds[up]]))
+        levels[denser_unit] -= 1
+        kind = rng.choice(np.unique(space.kinds[space.kinds != space.kinds[denser_unit]]))
         _compensate(space, levels, parent, rng, space.kinds == kind)
         child = repair(space, Genome.of(levels), rng)
         if child != parent:
@@ -95,10 +95,10 @@ def transfer(space: Space, parent: Genome, rng: np.random.Generator) -> Genome:
     return shift(space, parent, rng)
 
 
-def _compensate(space: Space, levels: Ints, parent: Genome, rng: np.random.Generator, among: Bools) -> None:
+def _compensate(space: Space, levels: Ints, parent: Genome, rng: np.random.Generator, allowed: Bools) -> None:
     """Make random units a level sparser, each at most once, until the weights are no more than the parent's."""
     budget = space.costs.totals(parent.levels)[TRANSFERRED_COST]
-    for unit in rng.permutation(np.flatnonzero(among & (levels < space.max_levels))):
+    for unit in rng.permutation(np.flatnonzero(allowed & (levels < space.max_levels))):
         if space.costs.totals(levels)[TRANSFERRED_COST] <= budget:
             return
         levels[unit] += 1

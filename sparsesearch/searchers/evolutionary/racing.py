@@ -15,14 +15,14 @@ from sparsesearch.arrays import Bools, Floats
 MIN_SEQUENCES = 4
 
 
-def losers(losses: Floats, keep: int, confidence: float, looks: int) -> Bools:
+def losers(losses: Floats, keep: int, confidence: float, tests: int) -> Bools:
     """Return the mask of candidates that are worse than the `keep`-th best, (candidates,).
 
     Args:
         losses: (candidates, sequences), all finite, paired by sequence.
         keep: least number of candidates that survive.
         confidence: least probability that none of the true `keep` best is lost in the complete race, in [0, 1).
-        looks: number of tests in a race; the chance of error is divided among tests and candidates.
+        tests: number of tests of a race; the chance of error is divided among tests and candidates.
     """
     count, sequences = losses.shape
     lost = np.zeros(count, dtype=bool)
@@ -34,7 +34,7 @@ def losers(losses: Floats, keep: int, confidence: float, looks: int) -> Bools:
     error = difference.std(axis=1, ddof=1) / np.sqrt(sequences)
     # The error is 0 for candidates that are equal on every sequence.
     statistic = difference.mean(axis=1) / np.maximum(error, 1e-300)
-    level = (1 - confidence) / (looks * (count - keep))
+    level = (1 - confidence) / (tests * (count - keep))
     lost[rest] = (stdtr(sequences - 1, -statistic) < level) & (difference.mean(axis=1) > 0)
     return lost
 

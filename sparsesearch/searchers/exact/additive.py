@@ -48,15 +48,15 @@ def table_of(space: Space, evaluations: Iterable[Evaluation]) -> Table:
         evaluations: evaluations of dense and of `probes`, on the same samples; others, and failed ones, are ignored.
             Units without any get a harm of 0.
     """
-    measured: list[dict[int, float]] = [{} for _ in space.units]
-    ok = [e for e in evaluations if e.status == "ok"]
-    dense = next((np.mean(e.losses) for e in ok if e.genome == space.dense), 0.0)
-    for evaluation in ok:
-        (pruned,) = np.nonzero(evaluation.genome.levels)
-        if len(pruned) == 1:
-            level = int(evaluation.genome.levels[pruned[0]])
-            measured[int(pruned[0])][level] = float(np.mean(evaluation.losses) - dense)
-    return [_interpolate(space.removed_fractions[unit], points) for unit, points in enumerate(measured)]
+    harms: list[dict[int, float]] = [{} for _ in space.units]
+    successful = [e for e in evaluations if e.status == "ok"]
+    dense = next((np.mean(e.losses) for e in successful if e.genome == space.dense), 0.0)
+    for evaluation in successful:
+        (pruned_units,) = np.nonzero(evaluation.genome.levels)
+        if len(pruned_units) == 1:
+            level = int(evaluation.genome.levels[pruned_units[0]])
+            harms[int(pruned_units[0])][level] = float(np.mean(evaluation.losses) - dense)
+    return [_interpolate(space.removed_fractions[unit], points) for unit, points in enumerate(harms)]
 
 
 def _interpolate(removed: Floats, points: dict[int, float]) -> Floats:

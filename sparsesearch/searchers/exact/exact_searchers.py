@@ -64,7 +64,7 @@ class ExactSearcher(Searcher):
         return []
 
     def learn(self, evaluations: list[Evaluation]) -> None:
-        if self.index == 2:
+        if self.generation_count == 2:
             self.table = table_of(self.space, evaluations)
 
 
@@ -100,9 +100,9 @@ def exact_solutions(
     """
     space = solver.space
     cost = space.bounds[0].cost if space.bounds else cost
-    own_limit, limits = list(space.limits[:1]), limits_between(space, cost, sizes)
+    first_limit, limits = list(space.limits[:1]), limits_between(space, cost, sizes)
     genomes = solver.solve(table, limits) if limits else []
-    for _ in range(variants if own_limit else 0):
-        perturbed = [harm * rng.lognormal(0.0, LOG_PERTURBATION_STD) for harm in table]
-        genomes += solver.solve(perturbed, own_limit)
+    for _ in range(variants if first_limit else 0):
+        perturbed_table = [harm * rng.lognormal(0.0, LOG_PERTURBATION_STD) for harm in table]
+        genomes += solver.solve(perturbed_table, first_limit)
     return list(dict.fromkeys(genomes))

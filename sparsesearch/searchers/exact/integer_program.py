@@ -75,8 +75,8 @@ class IntegerProgram:
             self.costs[:, first : first + len(joint.levels)] = joint.costs.T
             for i, unit in enumerate(joint.units):
                 for level in range(int(joint.levels[:, i].max()) + 1):
-                    same = first + np.flatnonzero(joint.levels[:, i] == level)
-                    self._add_equation(same, [int(self.start[unit]) + level], 0.0)
+                    variables = first + np.flatnonzero(joint.levels[:, i] == level)
+                    self._add_equation(variables, [int(self.start[unit]) + level], 0.0)
             first += len(joint.levels)
 
     def solve(self, table: Table, limits: Sequence[Limit], near: Box | None = None) -> list[Genome]:

@@ -37,7 +37,11 @@ class JointChoices:
     costs: Ints
 
     def restrict(self, box: Box | None) -> JointChoices:
-        """Return only the choices whose levels are in the box."""
+        """Return only the choices whose levels are in the box; all without one.
+
+        Args:
+            box: lowest and highest level of each unit of the space, (units,) each.
+        """
         if box is None:
             return self
         low, high = (bound[list(self.units)] for bound in box)
@@ -78,12 +82,14 @@ def units_by_part(space: Space) -> list[tuple[int, ...]]:
 
 def independent_groups(space: Space) -> list[JointChoices]:
     """Return all units in groups whose costs add up; raises InputError SS112 for a group of too many joint choices."""
-    touching = units_by_part(space)
-    pairs = np.array([(units[0], unit) for units in touching for unit in units[1:]], dtype=np.int64).reshape(-1, 2)
+    units_of_parts = units_by_part(space)
+    pairs = np.array([(units[0], unit) for units in units_of_parts for unit in units[1:]], dtype=np.int64).reshape(
+        -1, 2
+    )
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(space.units),) * 2)
     count, label = connected_components(graph, directed=False)
     parts: list[list[Part]] = [[] for _ in range(count)]
-    for part, units in zip(space.parts, touching, strict=True):
+    for part, units in zip(space.parts, units_of_parts, strict=True):
         if units:
             parts[label[units[0]]].append(part)
     return [joint_choices(space, np.flatnonzero(label == i).tolist(), parts[i]) for i in range(count)]

@@ -32,9 +32,9 @@ class Solver(Protocol):
         """Return for each limit a genome of least predicted loss within it and the space's own limits.
 
         Args:
-            table: for each unit the predicted rise of the loss at each level.
+            table: for each unit the predicted rise of the loss at each level, (levels,).
             limits: further limits, one for each solution.
-            near: bounds on levels, which some genome within the limits meets.
+            near: lowest and highest level of each unit, (units,) each, which some genome within the limits meets.
 
         Raises InfeasibleError SS405 if no genome meets the limits.
         """

@@ -168,6 +168,7 @@ class LearnedSearcher(Searcher):
         return LearnedTraits(0, (), cls.method, options, draft.targets(), len(draft.starting(0)))
 
     def targets(self) -> dict[str, Space]:
+        """Return the space with the limits of every size that is learned, by name."""
         return learning_targets(self.space, self.objectives[1], self.options.sizes)
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:

@@ -51,5 +51,5 @@ class MaskLLMSearcher(LearnedSearcher):
     kinds = ("sparsity",)
 
     def targets(self) -> dict[str, Space]:
-        """The pattern is the size."""
+        """Return the space under the name `pattern`, since the pattern is the size."""
         return {"pattern": self.space}
