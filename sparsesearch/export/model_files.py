@@ -37,21 +37,21 @@ COPIED = (
 
 
 def write_model_files(
-    form: str, work: Path, reopened: ReopenedRun, candidate: Evaluation, corrects: bool
+    form: str, work: Path, reopened: ReopenedRun, candidate: Evaluation, correct_statistics: bool
 ) -> dict[str, Any]:
     """Write weights, configuration, tokenizer and code of a candidate in a form.
 
     Args:
         form: name in `FORMS`.
         work: directory to write into.
-        corrects: whether the means and variances of batch normalisations are measured on the candidate.
+        correct_statistics: whether the means and variances of batch normalisations are measured on the candidate.
 
     Returns:
         `more`: fields of the manifest that `sparsesearch.load` needs; for a graph also `params` and `nonzeros`.
     """
     supernet, genome, task = reopened.supernet, candidate.genome, reopened.supernet.network.task
     model = FORMS[form].plan(supernet, genome)()
-    if corrects:
+    if correct_statistics:
         reopened.norms.correct(model, genome)
     if form in GRAPHS:
         inputs = verification_samples(reopened.results.run).inputs(model)

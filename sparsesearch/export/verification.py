@@ -63,7 +63,7 @@ def verify_export(form: str, work: Path, reopened: ReopenedRun, candidate: Evalu
 def _searched_model(reopened: ReopenedRun, candidate: Evaluation) -> Any:
     """Return the network as the search measured it; it does not share the code that assembles exports."""
     supernet, genome = reopened.supernet, candidate.genome
-    if supernet.has_weights(genome):
+    if supernet.has_trained_weights(genome):
         return supernet.materialise(genome)
     model = supernet.apply(genome)
     reopened.norms.correct(model, genome)

@@ -67,11 +67,11 @@ def export(
     supernet, genome = reopened.supernet, candidate.genome
     trained = trained or trained_weights(results, candidate)
     state = None if trained is None else read_tensors(trained, RETRAIN)
-    with supernet.with_weights(genome, state):
+    with supernet.with_trained_weights(genome, state):
         form, why = choose(form, supernet, genome)
-    with supernet.with_weights(genome, state), new_directory(out) as work:
+    with supernet.with_trained_weights(genome, state), new_directory(out) as work:
         report: dict[str, Any] = {"form": form, "why": why, "out": str(out), "id": genome.id}
-        report |= write_model_files(form, work, reopened, candidate, corrects=trained is None)
+        report |= write_model_files(form, work, reopened, candidate, correct_statistics=trained is None)
         report |= {"bytes": _size(work), "load": load_line(form, out, supernet.network.task.auto_class), "notes": []}
         provenance = _provenance(results, candidate, reopened) | report.pop("more")
         _write_manifest(work, report | provenance)

@@ -227,7 +227,7 @@ class Drop:
         """Name of the unit that drops, if a space has it."""
         return f"{self.path}.drop_{self.kind}"
 
-    def takes(self, tensor: str) -> bool:
+    def removes(self, tensor: str) -> bool:
         """Return whether a tensor is removed with the sublayer."""
         return any(tensor.startswith(f"{path}.") for path, _ in self.stand_ins)
 

@@ -64,7 +64,7 @@ def _bias_part(network: Network, matrix: Matrix, slots: list[UnitSlot], units: d
         sizes.append(size)
     zeros = tuple(0 for _ in sizes)
     nonzeros = tuple(tuple(sizes) for _ in weight.nonzeros)
-    drop = next((d.name for d in network.drops.values() if d.name in units and d.takes(matrix.bias)), None)
+    drop = next((d.name for d in network.drops.values() if d.name in units and d.removes(matrix.bias)), None)
     return Part(
         matrix.bias,
         tuple(sizes),
@@ -90,7 +90,7 @@ def _part(network: Network, name: str, slots: list[UnitSlot], units: dict[str, U
     params = tuple(math.prod(shape) for shape in shapes)
     sparsity = units.get(sparsity_unit_name(matrix)) if matrix else None
     weights = sparsity.levels if sparsity else (1,)
-    drop = next((d.name for d in network.drops.values() if d.name in units and d.takes(name)), None)
+    drop = next((d.name for d in network.drops.values() if d.name in units and d.removes(name)), None)
     if matrix is None:
         macs = tuple(p * network.applied.get(name, 0) for p in params)
     elif matrix.layout == "experts":

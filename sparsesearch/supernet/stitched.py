@@ -57,14 +57,14 @@ class StitchedSupernet:
         self._stock = {p: model.get_submodule(p) for drop in self._drops for p, _ in drop.stand_ins}
         self._sized = {a.module: model.get_submodule(a.module) for cut, _ in self._cuts for a in cut.attributes}
         names = {*self._tensors, *self.composer.plans}
-        self._drops_of = {name: [d for d in self._drops if d.takes(name)] for name in names}
+        self._drops_of = {name: [d for d in self._drops if d.removes(name)] for name in names}
         self._applied: dict[str, Any] = {name: (0,) * len(self.composer.counts(name)) for name in self.composer.plans}
         self._sizes = {cut.name: 0 for cut, _ in self._cuts}
         self._dropped = {drop.name: False for drop in self._drops}
         self._trained: dict[Genome, dict[str, torch.Tensor]] = {}
 
     @contextmanager
-    def with_weights(self, genome: Genome, state: dict[str, torch.Tensor] | None) -> Iterator[None]:
+    def with_trained_weights(self, genome: Genome, state: dict[str, torch.Tensor] | None) -> Iterator[None]:
         """Give a genome trained weights in `state_dict`, `surgery` and `materialise`; `apply` does not use them.
 
         Args:
@@ -79,8 +79,8 @@ class StitchedSupernet:
         finally:
             del self._trained[genome]
 
-    def has_weights(self, genome: Genome) -> bool:
-        """Return whether a genome has trained weights inside `with_weights`."""
+    def has_trained_weights(self, genome: Genome) -> bool:
+        """Return whether a genome has trained weights inside `with_trained_weights`."""
         return genome in self._trained
 
     def apply(self, genome: Genome) -> Any:
@@ -166,7 +166,7 @@ class StitchedSupernet:
         attributes = [
             list(item)
             for cut, position in self._cuts
-            if genome.levels[position] and not any(drop.takes(f"{cut.path}.") for drop in dropped)
+            if genome.levels[position] and not any(drop.removes(f"{cut.path}.") for drop in dropped)
             for item in self._sizes_at(cut, position, int(genome.levels[position]))
         ]
         stand_ins = [list(pair) for drop in dropped for pair in drop.stand_ins]

@@ -17,7 +17,7 @@ from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet.draws import Draws
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 from sparsesearch.training.activations import Activations
 from sparsesearch.training.nested import NestedRun, Rows
 from sparsesearch.training.objective import Objective, relative_squared_error
@@ -82,7 +82,7 @@ class BlockRun(NestedRun):
         network, index = block.network, block.index
         weights = Weights(block.skeleton, _with_block_matrices(network, index), options.weights, options.training)
         weights.parameters = {n: p for n, p in weights.parameters.items() if n.startswith(f"{block.path}.")}
-        elastic = Elastic(block.skeleton, network, space, weights.tensor, options.execution, index)
+        elastic = ElasticSupernet(block.skeleton, network, space, weights.tensor, options.execution, index)
         draws = Draws(space, options, steps, options.training.seed, index)
         objective = Objective(network, None, options.training)
         self.activations = block.activations

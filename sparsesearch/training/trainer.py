@@ -141,7 +141,7 @@ class CandidateTrainer:
             if self.evaluator.norms is not None:
                 self.evaluator.norms.correct(model, genome)
             return model
-        with self.supernet.with_weights(genome, read_tensors(start, RETRAIN)):
+        with self.supernet.with_trained_weights(genome, read_tensors(start, RETRAIN)):
             return self.supernet.materialise(genome)
 
     def _run(self, genome: Genome, schedule_tokens: int, start: Path | None = None) -> TrainingRun:

@@ -21,7 +21,7 @@ from sparsesearch.models.source import Checkpoint
 from sparsesearch.runs.cache import SORTED, directory_of, weights_of
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.supernet.draws import Draws
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 from sparsesearch.supernet.sorting import rankings, sort_exactly
 from sparsesearch.supernet.stitched import load_exactly, state_of
 from sparsesearch.supernet.store import UnitFiles
@@ -133,7 +133,7 @@ class SupernetWorker:
     def _run(self, steps: int) -> NestedRun:
         if self._running is None:
             weights = Weights(self._sorted(), self.network, self.options.weights, self.options.training)
-            elastic = Elastic(weights.model, self.network, self.space, weights.tensor, self.options.execution)
+            elastic = ElasticSupernet(weights.model, self.network, self.space, weights.tensor, self.options.execution)
             draws = Draws(self.space, self.options, steps, self.options.training.seed)
             objective = Objective(self.network, self._dense, self.options.training)
             run = NestedRun(weights, elastic, draws, objective, self.samples, self.options, self.compute)

@@ -287,14 +287,14 @@ class Worker:
             state: trained weights by name.
         """
         supernet, candidate = self.evaluator.supernet, Genome(genome)
-        with supernet.with_weights(candidate, round_to_storage(state, self.storage)):
+        with supernet.with_trained_weights(candidate, round_to_storage(state, self.storage)):
             return self._trials.losses(supernet.materialise(candidate))
 
-    def _with_weights(self, genome: Genome, weights: Path) -> Any:
+    def _with_trained_weights(self, genome: Genome, weights: Path) -> Any:
         """Return a separate network of a genome with the weights in a file."""
         supernet = self.evaluator.supernet
         self.evaluator.ready(self.space.dense)
-        with supernet.with_weights(genome, read_tensors(weights, RETRAIN)):
+        with supernet.with_trained_weights(genome, read_tensors(weights, RETRAIN)):
             return supernet.materialise(genome)
 
     def usage(self) -> dict[str, int]:
@@ -316,7 +316,7 @@ class Worker:
             weights: file of trained weights; those of the level store if None.
         """
         samples, candidate = self.run.samples("test"), Genome(genome)
-        model = self.evaluator.ready(candidate) if weights is None else self._with_weights(candidate, weights)
+        model = self.evaluator.ready(candidate) if weights is None else self._with_trained_weights(candidate, weights)
         if self.network.task.generates:
             value = perplexity(model, samples.arrays["input_ids"], self.config.batch)
         else:

@@ -87,7 +87,7 @@ def widest(supernet: StitchedSupernet, genome: Genome, blocks: list[int]) -> dic
 def _is_dropped(supernet: StitchedSupernet, genome: Genome, cut: Cut) -> bool:
     tensor = (*cut.writers, *cut.readers)[0].tensor
     drops = supernet.network.drops.values()
-    return any(drop.takes(tensor) and supernet.composer.is_dropped(genome, drop.name) for drop in drops)
+    return any(drop.removes(tensor) and supernet.composer.is_dropped(genome, drop.name) for drop in drops)
 
 
 def _padded_state(supernet: StitchedSupernet, genome: Genome, sizes: Mapping[str, int]) -> State:

@@ -123,7 +123,7 @@ def _candidate(results: RunResults, candidate: Evaluation, access: Access) -> Ta
     reopened, genome = open_run(results, access), candidate.genome
     weights = trained_weights(results, candidate)
     state = None if weights is None else read_tensors(weights, RETRAIN)
-    with reopened.supernet.with_weights(genome, state):
+    with reopened.supernet.with_trained_weights(genome, state):
         model = reopened.supernet.materialise(genome)
     if weights is None:
         reopened.norms.correct(model, genome)
