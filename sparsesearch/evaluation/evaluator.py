@@ -33,7 +33,7 @@ class Evaluator:
         targets: Targets,
         task: Task,
         batch: int,
-        norms: RunningStatistics | None = None,
+        running_statistics: RunningStatistics | None = None,
         quality: UserQuality | None = None,
         prefixes: PrefixCache | None = None,
     ) -> None:
@@ -43,12 +43,12 @@ class Evaluator:
             targets: stored outputs of the dense model, and the loss.
             task: the model's task.
             batch: samples of a forward pass.
-            norms: corrects the statistics of batch normalisation of every candidate.
+            running_statistics: corrects the running statistics of batch normalisation of every candidate.
             quality: a user's function that replaces the targets' losses.
             prefixes: cache of hidden states that candidates share; it does not change results.
         """
         self.supernet, self.targets, self.task, self.batch = supernet, targets, task, batch
-        self.norms, self.quality, self.prefixes = norms, quality, prefixes
+        self.running_statistics, self.quality, self.prefixes = running_statistics, quality, prefixes
         self._ready: Genome | None = None
 
     def ready(self, genome: Genome) -> Any:
@@ -57,8 +57,8 @@ class Evaluator:
             return self.supernet.model
         self._ready = None
         model = self.supernet.apply(genome)
-        if self.norms is not None:
-            self.norms.correct(model, genome)
+        if self.running_statistics is not None:
+            self.running_statistics.correct(model, genome)
         self._ready = genome
         return model
 

@@ -68,8 +68,8 @@ class Composer:
     def __init__(self, model: Any, network: Network, space: Space, files: UnitFiles, compensate: bool = False) -> None:
         self.network, self.files = network, files
         position = {unit.name: i for i, unit in enumerate(space.units)}
-        self.norms = _norms(model)
-        self.plans = {plan.name: plan for plan in _plans(network, space, position, self.norms)}
+        self.running_statistics = _running_statistics(model)
+        self.plans = {plan.name: plan for plan in _plans(network, space, position, self.running_statistics)}
         if compensate:
             for name, matrix in compensated(network, position).items():
                 self.plans[name] = replace(self.plans[matrix.name], name=name, matrix=None, compensates=matrix)
@@ -78,7 +78,7 @@ class Composer:
         dense = [name for name in self.plans if name not in self.added]
         self.dense: dict[str, torch.Tensor] = {name: _tensor(model, name) for name in dense}
         # Copies, since re-estimation writes into the network's own.
-        self.dense |= {name: self.dense[name].clone() for name in self.norms}
+        self.dense |= {name: self.dense[name].clone() for name in self.running_statistics}
         self._drops = {d.name: position[d.name] for d in network.drops.values() if d.name in position}
         self._positions: dict[tuple[str, int, int], torch.Tensor] = {}
         self._masks: dict[tuple[str, int, int], torch.Tensor] = {}
@@ -251,14 +251,16 @@ def _tensor(model: Any, name: str) -> torch.Tensor:
     return tensor.data
 
 
-def _norms(model: Any) -> list[str]:
+def _running_statistics(model: Any) -> list[str]:
     """Return the names of running statistics, which are re-estimated for every candidate and must be restored."""
     modules = [(path, module._buffers) for path, module in model.named_modules()]
     leaves = ("running_mean", "running_var")
     return [f"{path}.{leaf}" for path, buffers in modules for leaf in leaves if buffers.get(leaf) is not None]
 
 
-def _plans(network: Network, space: Space, position: dict[str, int], norms: list[str]) -> Iterator[TensorPlan]:
+def _plans(
+    network: Network, space: Space, position: dict[str, int], running_statistics: list[str]
+) -> Iterator[TensorPlan]:
     units = {unit.name: unit for unit in space.units}
     uses: dict[str, list[CutUse]] = {}
     for cut in network.cuts.values():
@@ -269,7 +271,7 @@ def _plans(network: Network, space: Space, position: dict[str, int], norms: list
             uses.setdefault(slot.tensor, []).append(use)
     # Outputs that a drop sets to zero need a plan even if no other unit touches them.
     outputs = [name for drop in network.drops.values() if drop.name in units for name in drop.outputs]
-    for name in dict.fromkeys((*network.matrices, *uses, *outputs, *norms)):
+    for name in dict.fromkeys((*network.matrices, *uses, *outputs, *running_statistics)):
         matrix = network.matrices.get(name)
         sparsity = units.get(sparsity_unit_name(matrix)) if matrix else None
         sparsity_position = position[sparsity.name] if sparsity else -1

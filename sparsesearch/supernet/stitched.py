@@ -123,9 +123,9 @@ class StitchedSupernet:
         kept = self.space.units[position].levels[level]
         return [(a.module, a.name, a.per_element * kept) for a in cut.attributes]
 
-    def forget_norms(self) -> None:
+    def forget_running_statistics(self) -> None:
         """Mark running statistics as changed, so that the next genome sets them again."""
-        for name in self.composer.norms:
+        for name in self.composer.running_statistics:
             self._applied[name] = "measured again"
 
     def _set(self, name: str, levels: TensorLevels | None) -> None:
@@ -139,7 +139,7 @@ class StitchedSupernet:
             tensor = None if dense is None else torch.zeros_like(dense)
         else:
             tensor = self._at(name, levels, padded=self.execution == "in_place")
-        if tensor is not None and name in self.composer.norms:
+        if tensor is not None and name in self.composer.running_statistics:
             tensor = tensor.clone()  # re-estimation writes into it
         set_tensor(self._owner[name], name.rpartition(".")[2], tensor)
         self._applied[name] = levels

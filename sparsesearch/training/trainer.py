@@ -138,8 +138,8 @@ class CandidateTrainer:
         """Return a candidate with the weights that training begins with, and the batch statistics it is judged with."""
         if start is None:
             model = self.supernet.materialise(genome)
-            if self.evaluator.norms is not None:
-                self.evaluator.norms.correct(model, genome)
+            if self.evaluator.running_statistics is not None:
+                self.evaluator.running_statistics.correct(model, genome)
             return model
         with self.supernet.with_trained_weights(genome, read_tensors(start, RETRAIN)):
             return self.supernet.materialise(genome)
