@@ -64,7 +64,7 @@ class Relaxed:
 
     def tensors(self, factors: Factors) -> dict[str, torch.Tensor]:
         """Return weights times their factors, differentiable in both, by name; weights without factors are left out."""
-        tensors = self.weights.updated()
+        tensors = self.weights.updated_parameters()
         for name, touching in self.touched.items():
             value = tensors.get(name, self.weights.model_parameters[name])
             for unit, slot in touching:

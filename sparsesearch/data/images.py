@@ -141,7 +141,7 @@ def _process(data: DataConfig, directory: Path | None, role: str, count: int) ->
     processor = _processor(directory, role)
     sizes = [dict(size) for name in ("size", "crop_size") if (size := getattr(processor, name, None))]
     _check_size([side for size in sizes for side in size.values() if isinstance(side, int)], count, role)
-    return partial(_processed, processor=processor, directory=directory, role=role)
+    return partial(_apply_processor, processor=processor, directory=directory, role=role)
 
 
 def _check_size(sides: list[int], count: int, role: str) -> None:
@@ -168,7 +168,7 @@ def _processor(directory: Path, role: str) -> Any:
         raise _processor_error(directory, role, first_line(error)) from None
 
 
-def _processed(image: Image.Image, processor: Any, directory: Path, role: str) -> Pixels:
+def _apply_processor(image: Image.Image, processor: Any, directory: Path, role: str) -> Pixels:
     try:
         pixels = np.asarray(processor(images=image, return_tensors="np")["pixel_values"][0])
     except MemoryError:

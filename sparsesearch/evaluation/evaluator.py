@@ -49,17 +49,17 @@ class Evaluator:
         """
         self.supernet, self.targets, self.task, self.batch = supernet, targets, task, batch
         self.running_statistics, self.quality, self.prefixes = running_statistics, quality, prefixes
-        self._ready: Genome | None = None
+        self._prepared: Genome | None = None
 
-    def ready(self, genome: Genome) -> Any:
+    def prepare(self, genome: Genome) -> Any:
         """Return the network with the genome's weights and corrected running statistics."""
-        if genome == self._ready:
+        if genome == self._prepared:
             return self.supernet.model
-        self._ready = None
+        self._prepared = None
         model = self.supernet.apply(genome)
         if self.running_statistics is not None:
             self.running_statistics.correct(model, genome)
-        self._ready = genome
+        self._prepared = genome
         return model
 
     def losses(self, genome: Genome, samples: Ints) -> Floats:
@@ -67,9 +67,9 @@ class Evaluator:
         prefixes = self.prefixes
 
         def shared(rows: Ints) -> AbstractContextManager[Any]:
-            return prefixes.shared(genome, rows.tobytes()) if prefixes else nullcontext()
+            return prefixes.share(genome, rows.tobytes()) if prefixes else nullcontext()
 
-        return self._minibatch_losses(self.ready(genome), samples, shared)
+        return self._minibatch_losses(self.prepare(genome), samples, shared)
 
     def losses_of(self, model: Any, samples: Ints) -> Floats:
         """Return another network's loss of each sample of the given indices, (samples,) -> (samples,)."""

@@ -49,7 +49,7 @@ def verify_export(form: str, work: Path, reopened: ReopenedRun, candidate: Evalu
         raise problem("SS506", f"the export differs from what was searched: {json.dumps(ways)}")
     wrong = {name for way in ways.values() for name in way["disagreeing"]}
     # A use in which the dense network differs too is no fault of the export.
-    if wrong and (wrong := wrong - set(verify.disagreeing(supernet.apply(supernet.space.dense), inputs))):
+    if wrong and (wrong := wrong - set(verify.find_disagreements(supernet.apply(supernet.space.dense), inputs))):
         raise problem(
             "SS506",
             f"the export's outputs in use differ from a plain forward pass: {', '.join(sorted(wrong))}.",

@@ -86,10 +86,10 @@ def check(model: Any, inputs: dict[str, torch.Tensor], outputs: torch.Tensor) ->
         outputs: expected outputs, (samples, ...).
     """
     difference = float((outputs_of(model, inputs) - outputs).abs().max())
-    return {"max_abs_logit_diff": difference, "disagreeing": disagreeing(model, inputs)} | counts(model)
+    return {"max_abs_logit_diff": difference, "disagreeing": find_disagreements(model, inputs)} | counts(model)
 
 
-def disagreeing(model: Any, inputs: dict[str, torch.Tensor]) -> list[str]:
+def find_disagreements(model: Any, inputs: dict[str, torch.Tensor]) -> list[str]:
     """Return the uses of a model whose outputs differ from plain forward passes of single samples.
 
     `padding`: a batch with padding. For models that generate, `cache`: greedy generation from a padded batch; `chunks`:

@@ -87,7 +87,7 @@ def export(
 
 def write_recovered(reopened: ReopenedRun, recovered: Recovered, out: Path, form: str) -> dict[str, Any]:
     """Return the report of a trained candidate's model, and of its training; a model of an earlier call is read."""
-    report = exported(out) or export(reopened, recovered.after, out, form, trained=recovered.weights)
+    report = read_earlier_manifest(out) or export(reopened, recovered.after, out, form, trained=recovered.weights)
     return report | {
         "before": recovered.candidate.quality,
         "after": recovered.quality,
@@ -97,7 +97,7 @@ def write_recovered(reopened: ReopenedRun, recovered: Recovered, out: Path, form
     }
 
 
-def exported(out: Path) -> dict[str, Any] | None:
+def read_earlier_manifest(out: Path) -> dict[str, Any] | None:
     """Return the manifest that an earlier export wrote to a directory; None if there is none."""
     path = out / MANIFEST
     manifest: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None

@@ -9,7 +9,7 @@ import numpy as np
 from transformers.pytorch_utils import Conv1D
 
 from sparsesearch.models.network import Attention, Attribute, Cut, Drop, Index, Matrix, Slot
-from sparsesearch.models.sublayers import CACHED, Context, Elements, Heads, Linears, Routing, joined, span
+from sparsesearch.models.sublayers import CACHED, Context, Elements, Heads, Linears, Routing, join_indices, span
 from sparsesearch.models.tracing.layers import kernel_cut, matrix_of
 
 # torch's grouped matrix product needs rows of a multiple of 16 bytes, 8 numbers in half precision.
@@ -200,7 +200,7 @@ class NetworkBuilder:
         for linear in plain:
             self.matrix(linear, block, f"{path}.{shared}.gate_proj" if shared else "")
         removal = self._expert_removal(block, path, routing)
-        gate_and_up = joined(span(neurons, 1), span(neurons, 1, neurons))
+        gate_and_up = join_indices(span(neurons, 1), span(neurons, 1, neurons))
         narrowing = Cut(
             "expert_width",
             path,

@@ -134,7 +134,7 @@ class Slot:
         positions = torch.stack([row[elements].flatten() for row, elements in zip(rows, kept, strict=True)])
         return positions.sort(dim=1).values if self.batched else positions.flatten().sort().values
 
-    def staying(self, kept: torch.Tensor, full: int) -> torch.Tensor:
+    def mask_of(self, kept: torch.Tensor, full: int) -> torch.Tensor:
         """Return which of the `full` positions along the axis stay, (full,) bool.
 
         Positions that belong to no element always stay.

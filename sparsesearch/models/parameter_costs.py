@@ -27,7 +27,7 @@ def build_parts(
         if cut.name in by_name:
             for slot in (*cut.writers, *cut.readers):
                 slots.setdefault(slot.tensor, []).append(UnitSlot(slot, by_name[cut.name], slot in cut.readers))
-    biases = compensated(network, by_name) if compensate else {}
+    biases = compensated_matrices(network, by_name) if compensate else {}
     parts = [_part(network, name, slots.get(name, []), by_name) for name in network.shapes if name not in biases]
     parts += [_bias_part(network, matrix, slots.get(matrix.name, []), by_name) for matrix in biases.values()]
     if network.rest_macs:
@@ -43,7 +43,7 @@ class UnitSlot(NamedTuple):
     reads: bool
 
 
-def compensated(network: Network, units: Collection[str]) -> dict[str, Matrix]:
+def compensated_matrices(network: Network, units: Collection[str]) -> dict[str, Matrix]:
     """Return matrices whose mean outputs the units change, by the name of the bias that compensates the change."""
     read = {slot.tensor for cut in network.cuts.values() if cut.name in units for slot in cut.readers}
     return {

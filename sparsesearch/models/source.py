@@ -97,7 +97,7 @@ class Checkpoint:
     def describe(self, inputs: Sequence[torch.Tensor] = (), batches: Iterable[Sequence[torch.Tensor]] = ()) -> Network:
         check_weights(self.directory, self.config, self.trust_remote_code)
         if self.config.model_type in TRACED:
-            return _traced(self.config)
+            return _describe_traced(self.config)
         return describe(meta_model(self.config, self.trust_remote_code))
 
     def load(self, dtype: torch.dtype, device: str) -> Any:
@@ -108,7 +108,7 @@ class Checkpoint:
         return meta_model(self.config, self.trust_remote_code)
 
 
-def _traced(config: Any) -> Network:
+def _describe_traced(config: Any) -> Network:
     """Describe a convolutional network of transformers, traced with random weights."""
     model = getattr(transformers, task_of(config).auto_class).from_config(config)
     size = getattr(config, "image_size", TRACED_IMAGE_SIDE)

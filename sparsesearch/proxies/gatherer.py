@@ -149,16 +149,16 @@ class _BlockMeasurements:
         """Yield the matrix at every combination of levels, and at last dropped."""
         name = matrix.name
         for levels in self.composer.combinations(name):
-            yield self._pruned(matrix, self.composer.padded_weight(name, levels), self._narrowed(name, levels))
+            yield self._pruned_matrix(matrix, self.composer.padded_weight(name, levels), self._narrow(name, levels))
         zeros = torch.zeros_like(self.composer.dense[name])
-        yield self._pruned(matrix, zeros, zeros)
+        yield self._pruned_matrix(matrix, zeros, zeros)
 
-    def _narrowed(self, name: str, levels: TensorLevels) -> torch.Tensor:
+    def _narrow(self, name: str, levels: TensorLevels) -> torch.Tensor:
         uses = self.composer.plans[name].uses
         input_levels = [level if use.reader >= 0 else 0 for use, level in zip(uses, levels[1:], strict=True)]
         return self.composer.padded_weight(name, (levels[0], *input_levels))
 
-    def _pruned(self, matrix: Matrix, pruned: torch.Tensor, narrowed: torch.Tensor) -> PrunedMatrix:
+    def _pruned_matrix(self, matrix: Matrix, pruned: torch.Tensor, narrowed: torch.Tensor) -> PrunedMatrix:
         dense = self.composer.dense[matrix.name]
 
         def view(tensor: torch.Tensor) -> torch.Tensor:
@@ -207,5 +207,5 @@ class NetworkScorer:
         return self._dense.get(proxy.name)
 
     def _live(self, genome: Genome, dense: Any = None) -> LiveCandidate:
-        model, supernet = self.evaluator.ready(genome), self.evaluator.supernet
+        model, supernet = self.evaluator.prepare(genome), self.evaluator.supernet
         return LiveCandidate(model, supernet.network, genome, self.samples, supernet.composer, dense)

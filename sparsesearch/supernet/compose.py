@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from sparsesearch.models.network import Cut, Matrix, Network, Slot, sparsity_unit_name
-from sparsesearch.models.parameter_costs import compensated
+from sparsesearch.models.parameter_costs import compensated_matrices
 from sparsesearch.pruning import bias_shift
 from sparsesearch.space import Genome, Space, Unit
 from sparsesearch.supernet.store import UnitFiles
@@ -71,7 +71,7 @@ class Composer:
         self.running_statistics = _running_statistics(model)
         self.plans = {plan.name: plan for plan in _plans(network, space, position, self.running_statistics)}
         if compensate:
-            for name, matrix in compensated(network, position).items():
+            for name, matrix in compensated_matrices(network, position).items():
                 self.plans[name] = replace(self.plans[matrix.name], name=name, matrix=None, compensates=matrix)
         # Biases that the dense network does not have.
         self.added = [name for name, plan in self.plans.items() if plan.compensates and name not in network.shapes]
@@ -163,7 +163,7 @@ class Composer:
         value, sliced_axes = self._sparse(plan, sparsity), set()
         for use, level in active:
             if use.reader >= 0:
-                value = self._refitted(plan, value, sparsity, use, level)
+                value = self._refit(plan, value, sparsity, use, level)
                 sliced_axes |= {use.slot.axis} if use.slot.covers(self.dense[name].shape[use.slot.axis]) else set()
         # Batched slots first, since they need all slices of axis 0.
         for use, level in active:
@@ -189,7 +189,7 @@ class Composer:
         key = (use.unit.name, level, id(use.slot))
         if key not in self._masks:
             kept = self.files.kept(use.unit, level, use.cut.elements)
-            self._masks[key] = use.slot.staying(kept, size)
+            self._masks[key] = use.slot.mask_of(kept, size)
         return self._masks[key]
 
     def _sparse(self, plan: TensorPlan, level: int) -> torch.Tensor:
@@ -198,7 +198,7 @@ class Composer:
             return dense
         return self.files.sparse(plan.sparsity, level, tuple(dense.shape)).to(dense.device, dense.dtype)
 
-    def _refitted(self, plan: TensorPlan, value: torch.Tensor, sparsity: int, use: CutUse, level: int) -> torch.Tensor:
+    def _refit(self, plan: TensorPlan, value: torch.Tensor, sparsity: int, use: CutUse, level: int) -> torch.Tensor:
         """Return the tensor with a cut's kept columns refitted: only these if the cut covers the axis, else all."""
         matrix = plan.matrix
         assert matrix is not None

@@ -139,7 +139,7 @@ class ElasticSupernet:
             for slot in (*cut.writers, *cut.readers) if slices else cut.readers:
                 place = slot.tensor, slot.axis
                 first = torch.arange(kept).expand(cut.orders, -1)
-                stays = slot.staying(first, self._own[slot.tensor].shape[slot.axis])
+                stays = slot.mask_of(first, self._own[slot.tensor].shape[slot.axis])
                 masks[place] = masks[place] & stays if place in masks else stays
         return masks
 

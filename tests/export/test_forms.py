@@ -573,7 +573,7 @@ def test_a_dropped_first_attention_counts_tokens(name: str, family_dir: Make) ->
         for path, stand_in in drop.stand_ins:
             new = attention(0) if stand_in == "attention" else surgery.stand_in(stand_in, model.get_submodule(path))
             model.set_submodule(path, new)
-        found = verify.disagreeing(model, {"input_ids": tokens})
+        found = verify.find_disagreements(model, {"input_ids": tokens})
         assert found == expected if attention is NoAttention else set(found) & set(expected)
 
 
@@ -583,7 +583,7 @@ def test_a_dropped_first_attention_counts_tokens(name: str, family_dir: Make) ->
 def test_dense_models_agree_in_every_way(name: str, family_dir: Make) -> None:
     tokens = torch.arange(24).reshape(2, 12) + 3
     model = load_model(family_dir(name), torch.float32)
-    assert verify.disagreeing(model, _inputs(name, tokens)) == []
+    assert verify.find_disagreements(model, _inputs(name, tokens)) == []
 
 
 def _inputs(name: str, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -595,7 +595,7 @@ def test_a_checkpoints_own_ways_of_generating_are_no_difference(name: str, famil
     model = load_model(family_dir(name), torch.float32)
     for key, value in {"repetition_penalty": 1.3, "forced_eos_token_id": 1, "do_sample": True, "top_k": 3}.items():
         setattr(model.generation_config, key, value)
-    assert verify.disagreeing(model, _inputs(name, torch.arange(24).reshape(2, 12) + 3)) == []
+    assert verify.find_disagreements(model, _inputs(name, torch.arange(24).reshape(2, 12) + 3)) == []
 
 
 @pytest.mark.parametrize("part", ["decoder", "encoder"])
@@ -614,7 +614,7 @@ def test_a_network_with_an_encoder_that_is_wrong_in_use(
 
     monkeypatch.setattr(attention, "forward", forgetful)
     tokens = torch.arange(24).reshape(2, 12) + 3
-    assert "cache" in verify.disagreeing(model, {"input_ids": tokens, "decoder_input_ids": tokens})
+    assert "cache" in verify.find_disagreements(model, {"input_ids": tokens, "decoder_input_ids": tokens})
 
 
 def test_an_export_that_is_wrong_in_use_is_refused(

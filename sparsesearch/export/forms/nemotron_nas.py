@@ -15,7 +15,7 @@ import torch
 from sparsesearch.export.forms import modeling_decilm
 from sparsesearch.export.forms.form import CannotTakeForm, Maker
 from sparsesearch.export.forms.modeling_decilm import WIDTH_MULTIPLE, DeciLMConfig, DeciLMForCausalLM
-from sparsesearch.export.forms.stock import ADDED_BIASES, kept_blocks, renumbered
+from sparsesearch.export.forms.stock import ADDED_BIASES, kept_blocks, renumber_blocks
 from sparsesearch.models import surgery
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
@@ -40,7 +40,7 @@ def nemotron_nas(supernet: StitchedSupernet, genome: Genome) -> Maker:
 
     def make() -> Any:
         model = DeciLMForCausalLM._from_config(config, dtype=torch.float32)
-        state = renumbered(supernet.state_dict(genome), supernet.network, [layer["block"] for layer in layers])
+        state = renumber_blocks(supernet.state_dict(genome), supernet.network, [layer["block"] for layer in layers])
         load_exactly(model, state)
         return model
 

@@ -204,7 +204,7 @@ def choose(form: str, supernet: StitchedSupernet, genome: Genome) -> tuple[str, 
     if form in GRAPHS:
         check_packages(form)
     if reason := obstacle(form, supernet, genome):
-        raise problem("SS502", f"{reason}.", fix=f"Forms it can take: {', '.join(possible(supernet, genome))}.")
+        raise problem("SS502", f"{reason}.", fix=f"Forms it can take: {', '.join(possible_forms(supernet, genome))}.")
     return form, "asked for"
 
 
@@ -223,7 +223,7 @@ def obstacle(form: str, supernet: StitchedSupernet, genome: Genome) -> str:
     return ""
 
 
-def possible(supernet: StitchedSupernet, genome: Genome) -> list[str]:
+def possible_forms(supernet: StitchedSupernet, genome: Genome) -> list[str]:
     """Return the names of the forms that a candidate can take."""
     return [name for name in FORMS if not obstacle(name, supernet, genome)]
 
@@ -237,7 +237,7 @@ def _auto(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
         return "uniform", "stock code loads it with all of its gains"
     if not isinstance(supernet.model, PreTrainedModel):
         return "uneven", "it has all of the gains"
-    others = [name for name in possible(supernet, genome) if name in ("padded", "nemotron_nas")]
+    others = [name for name in possible_forms(supernet, genome) if name in ("padded", "nemotron_nas")]
     more = f"; it could also be {' or '.join(others)}" if others else ""
     return "uneven", f"not uniform, because {reason}{more}"
 

@@ -92,10 +92,10 @@ def locate(target: str, access: Access = UNTRUSTED) -> Place:
         image, task = manifest["image"], TASKS[manifest["task"]]
         dense = Dense(ModelConfig(id=manifest["model"]), manifest["weights_sha256"], access.trusted)
 
-        def loaded() -> Target:
+        def load_export() -> Target:
             return Target(load(path, torch.float32, trust_remote_code=access.trusted), task, path, image)
 
-        return Place(target, task, loaded, dense, manifest["form"] in GRAPHS)
+        return Place(target, task, load_export, dense, manifest["form"] in GRAPHS)
     if not path.exists() and RunDirectory.is_there(path.parent):
         results = RunResults(path.parent)
         candidate = results.find(path.name)
