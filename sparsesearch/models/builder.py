@@ -39,10 +39,10 @@ class NetworkBuilder:
         self.attentions: list[Attention] = []
         self.unsearchable: list[str] = []
 
-    def matrix(self, path: str, block: int, reads: str = "") -> Matrix:
-        """Add the weight of a layer; `reads` names the layer whose input it shares, itself by default."""
+    def matrix(self, path: str, block: int, input_key: str = "") -> Matrix:
+        """Add the weight of a layer; `input_key` names the layer whose input it shares, itself by default."""
         layer = self.model.get_submodule(path)
-        matrix = matrix_of(layer, path, block, reads or path, self.positions.get(path, 1))
+        matrix = matrix_of(layer, path, block, input_key or path, self.positions.get(path, 1))
         self.matrices[matrix.name] = matrix
         if kernel := kernel_cut(layer, path, block):
             self.cuts[kernel.name] = kernel

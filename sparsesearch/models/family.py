@@ -49,12 +49,12 @@ class Family:
         blocks: dotted paths of the lists of blocks, separated by spaces, inside the base model; where there are none
             the map names its blocks itself.
         blockwise: whether each block's output is the next one's input.
-        uniform: for each unit kind, the configuration fields that say its size for all layers at once.
+        width_fields: for each unit kind, the configuration fields that say its size for all layers at once.
     """
 
     describe: Callable[[Any, NetworkBuilder], None]
     blocks: str
-    uniform: dict[str, tuple[str, ...]]
+    width_fields: dict[str, tuple[str, ...]]
     blockwise: bool = True
 
 
@@ -120,10 +120,10 @@ FAMILIES: Registry[Family] = Registry(
 
 
 def family(
-    model_type: str, blocks: str, uniform: dict[str, tuple[str, ...]] | None = None, blockwise: bool = True
+    model_type: str, blocks: str, width_fields: dict[str, tuple[str, ...]] | None = None, blockwise: bool = True
 ) -> Callable[[Callable[[Any, NetworkBuilder], None]], Callable[[Any, NetworkBuilder], None]]:
     """Register the map of a family of your own; arguments as the attributes of `Family`."""
-    return FAMILIES.register(model_type, lambda describe: Family(describe, blocks, uniform or {}, blockwise))
+    return FAMILIES.register(model_type, lambda describe: Family(describe, blocks, width_fields or {}, blockwise))
 
 
 # Convolutional networks whose channel groups come from tracing.

@@ -30,7 +30,7 @@ class Matrix:
             group, *kernel), whose columns are unfolded patches; `experts` (groups, rows, columns).
         groups: matrices that read different inputs: convolution groups, or experts.
         block: index of the block it lies in.
-        reads: key of its input statistics, equal for matrices that share one input.
+        input_key: key of its input statistics, equal for matrices that share one input.
         positions: times it is applied to a token, or to a sample if samples are not token sequences; for experts, how
             many of them are applied.
     """
@@ -40,7 +40,7 @@ class Matrix:
     layout: Layout
     groups: int
     block: int
-    reads: str
+    input_key: str
     positions: int = 1
 
     @property
@@ -238,7 +238,9 @@ class Attention:
 
     Attributes:
         path: path of the attention module.
-        cut, heads, drop: names of the units that may change it: KV groups, query heads, the whole sublayer.
+        cut: name of the unit that removes its KV groups, if a space has it.
+        heads: name of the unit that removes query heads of all its KV groups, if a space has it.
+        drop: name of the unit that leaves out the whole sublayer, if a space has it.
         elements: number of KV groups.
         query_heads: query heads of each KV group.
         macs: multiply-accumulates of one KV group, per pair of a query and a key.

@@ -165,13 +165,13 @@ class _BlockMeasurements:
             return matrix.view(tensor.to(dense.device).float())
 
         gradient, square = (view(g) for g in self.gradients[matrix.name]) if self.gradients else (None, None)
-        expected = self.expected.get(matrix.reads)
+        expected = self.expected.get(matrix.input_key)
         return PrunedMatrix(
             matrix.name,
             view(dense),
             view(pruned),
             view(narrowed),
-            self.inputs[matrix.reads].to(dense.device),
+            self.inputs[matrix.input_key].to(dense.device),
             self.turn,
             gradient,
             square,

@@ -93,7 +93,7 @@ class StoreBuilder:
                 units |= self._sparsify(matrix, unit)
         if self.pruners.compensate:
             matrices = [matrix for matrix in self.network.matrices.values() if matrix.block == block]
-            means = {matrix.reads: self._inputs(matrix).mean for matrix in matrices}
+            means = {matrix.input_key: self._inputs(matrix).mean for matrix in matrices}
             write_means(means_path(self.directory, block), means)
         prefix = self.network.blocks[block] + "."
         names = [name for name in self._parameters if name.startswith(prefix) and self._is_within(name, block)]
@@ -130,13 +130,13 @@ class StoreBuilder:
         """Return the statistics of a matrix's inputs; the matrix may be in another block than the cut."""
         if matrix.block not in self._moments:
             self._moments[matrix.block] = load_statistics(self.statistics, matrix.block)
-        if matrix.reads not in self._moments[matrix.block]:
+        if matrix.input_key not in self._moments[matrix.block]:
             raise problem(
                 "SS210",
-                f"layer {matrix.reads} does not run on the calibration data, so its inputs have no statistics.",
+                f"layer {matrix.input_key} does not run on the calibration data, so its inputs have no statistics.",
                 fix="Give data that reach it, or targets that leave it out.",
             )
-        return self._moments[matrix.block][matrix.reads]
+        return self._moments[matrix.block][matrix.input_key]
 
     def _layers(self, matrix: Matrix) -> list[Layer]:
         """Return the layer of each group of a matrix, float32."""

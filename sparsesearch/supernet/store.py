@@ -75,7 +75,7 @@ def means_path(directory: Path, block: int) -> Path:
 
 
 def write_means(path: Path, means: dict[str, torch.Tensor]) -> None:
-    """Write mean inputs, (groups, inputs) each, by `Matrix.reads`."""
+    """Write mean inputs, (groups, inputs) each, by `Matrix.input_key`."""
     _write(path, {name: mean.float().cpu().contiguous() for name, mean in means.items()})
 
 
@@ -176,7 +176,7 @@ class UnitFiles:
 
     def mean(self, matrix: Matrix) -> torch.Tensor:
         """Return the mean inputs of a matrix over calibration data, (groups, inputs)."""
-        mean: torch.Tensor = self._open_file(means_path(self.directory, matrix.block)).get_tensor(matrix.reads)
+        mean: torch.Tensor = self._open_file(means_path(self.directory, matrix.block)).get_tensor(matrix.input_key)
         return mean
 
     def cut(self, unit: Unit, level: int, reader: int) -> torch.Tensor:

@@ -175,8 +175,8 @@ def test_training_that_does_nothing_changes_no_judgement(name: str, tmp_path: Pa
     }
     results = ss.search(make(name), recipe, data=DATA, results=tmp_path, name=name, quiet=True).results
     before = {e.genome: e.quality for e in results.final}
-    assert len(results.trained) >= 3
-    for evaluation in results.trained:
+    assert len(results.trained_evaluations) >= 3
+    for evaluation in results.trained_evaluations:
         assert evaluation.quality == pytest.approx(before[evaluation.genome], rel=1e-3, abs=1e-7)
 
 

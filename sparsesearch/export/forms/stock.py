@@ -192,7 +192,7 @@ def kept_blocks(supernet: StitchedSupernet, genome: Genome) -> list[int]:
 def _set_sizes(config: Any, supernet: StitchedSupernet, kept: Mapping[str, int], blocks: list[int]) -> None:
     """Write one size for all layers into a configuration; raises CannotTakeForm if layers differ."""
     family = FAMILIES.get(config.model_type)
-    fields = family.uniform if family else {}
+    fields = family.width_fields if family else {}
     for kind in dict.fromkeys(cut.kind for cut in supernet.network.cuts.values()):
         sizes = {
             (c.elements, kept[c.name]) for c in supernet.network.cuts.values() if c.kind == kind and c.name in kept
