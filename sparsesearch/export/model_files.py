@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from sparsesearch.engine.reopen import ReopenedRun
-from sparsesearch.export import verify
+from sparsesearch.export import verify_in_process
 from sparsesearch.export.forms.graphs import GRAPHS
 from sparsesearch.export.forms.graphs import save as save_graph
 from sparsesearch.export.forms.registry import FORMS, stock_classes
@@ -59,7 +59,7 @@ def write_model_files(
         if reopened.launch.source.directory is not None:
             _copy_other_files(reopened, work)
         length = supernet.network.max_length
-        return verify.counts(model) | {"more": {"inputs": names, "max_length": length}}
+        return verify_in_process.counts(model) | {"more": {"inputs": names, "max_length": length}}
     if isinstance(reopened.launch.source, Checkpoint):
         _in_types(model, reopened.launch.source.types).save_pretrained(work)
         for name, text in (FORMS[form].code or _no_code)(supernet).items():

@@ -280,7 +280,7 @@ class Network:
         cuts, drops: cuts and sublayers that can be dropped, by the name of their unit.
         shapes: shape of every parameter, tied ones once, and of the buffers that cuts touch.
         applied: times that each weight that is no matrix of a unit (head, router) is applied to a token or a sample.
-        unsearchable: parts that cannot be searched, and why, one sentence each.
+        unsearchable: parts that cannot be searched, and why, and parts that costs leave out; a clause each.
         axis: axis of the returned tensor along which the values lie.
         distribution: whether the values of a position are logits of one distribution; false if there is one value, for
             embeddings, and for heads of regression or several labels.

@@ -236,7 +236,7 @@ class Factory:
     def _module(self) -> nn.Module:
         module = call_factory(self.name, self.paths)
         if self.state is not None:
-            fill(module, self.state)
+            load_state(module, self.state)
         return module
 
 
@@ -270,7 +270,7 @@ class SupernetSource:
 
     def load(self, dtype: torch.dtype, device: str) -> Any:
         model = self.source.load(dtype, device)
-        fill(model, self.state)
+        load_state(model, self.state)
         return model
 
 
@@ -324,7 +324,7 @@ def call_factory(name: str, paths: tuple[str, ...] = ()) -> nn.Module:
     return module
 
 
-def fill(module: nn.Module, state: Path) -> None:
+def load_state(module: nn.Module, state: Path) -> None:
     """Load a safetensors state into a module; raises InputError SS214 if keys or shapes do not fit."""
     hint = "Give a .safetensors file."
     tensors, _ = load_tensors(

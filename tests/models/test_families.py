@@ -90,7 +90,7 @@ def test_an_exception_while_applying_leaves_no_wrong_weights(built: Built, monke
 
 
 def test_generation_with_a_cache_equals_plain_forward_passes(built: Built) -> None:
-    from sparsesearch.export.verify import find_disagreements
+    from sparsesearch.export.verify_in_process import find_disagreements
 
     if not built.launch.network.task.generates:
         pytest.skip("does not generate")

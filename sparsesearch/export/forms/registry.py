@@ -25,12 +25,12 @@ UNEVEN_MODULE = "modeling_sparsesearch"
 
 
 def _smaller(supernet: StitchedSupernet, genome: Genome) -> Maker:
-    """The candidate as `materialise` makes it; a graph is traced from it."""
+    """Return the maker of the candidate as `materialise` makes it; a graph is traced from it."""
     return lambda: supernet.materialise(genome)
 
 
 def _uneven(supernet: StitchedSupernet, genome: Genome) -> Maker:
-    """Every layer as it is, in classes that hold the surgery in their configuration."""
+    """Return the maker of a model with every layer as it is, whose configuration holds the surgery."""
     if not isinstance(supernet.model, PreTrainedModel):
         return lambda: supernet.materialise(genome)
 
@@ -52,14 +52,14 @@ def _uneven(supernet: StitchedSupernet, genome: Genome) -> Maker:
 
 
 def _uneven_code(supernet: StitchedSupernet) -> dict[str, str]:
-    """`surgery.py`, and what it is for."""
+    """Return the file of Python that goes with an uneven model: `surgery.py`, and a line that defines its classes."""
     names = ", ".join(map(repr, stock_classes(supernet)))
     last = f"globals().update({{cls.__name__: cls for cls in define({names}, __name__)}})"
     return {f"{UNEVEN_MODULE}.py": f"{Path(surgery.__file__).read_text()}\n\n{last}\n"}
 
 
 def stock_classes(supernet: StitchedSupernet) -> tuple[str, str]:
-    """Names of the stock configuration and model classes in transformers."""
+    """Return the names of the stock configuration and model classes in transformers."""
     return type(supernet.model.config).__name__, type(supernet.model).__name__
 
 
@@ -186,7 +186,7 @@ GGUF_BY_NUMBER = ("smollm3", "gemma2", "gemma3_text")
 
 
 def choose(form: str, supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
-    """The form to write, and why.
+    """Return the form to write and the reason.
 
     `auto` takes the most widely loadable form that has all the gains, of those that were loaded where they are for.
 
@@ -243,7 +243,7 @@ def _auto(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
 
 
 def _no_gguf(supernet: StitchedSupernet, genome: Genome) -> SparseSearchError:
-    """What to do for a GGUF file: llama.cpp's converter writes it, from one of our forms or from none."""
+    """Return the error for a GGUF file, which llama.cpp's converter writes from one of our forms or from none."""
     reason, form = gguf_source(supernet, genome)
     if not form:
         return problem("SS502", f"llama.cpp's convert_hf_to_gguf.py takes no form of this candidate: {reason}.")
@@ -256,7 +256,7 @@ def _no_gguf(supernet: StitchedSupernet, genome: Genome) -> SparseSearchError:
 
 
 def gguf_source(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
-    """Why, and the name of the form that llama.cpp's converter should be given; no name where it takes none."""
+    """Return the reason, and the name of the form to give to llama.cpp's converter; no name where it takes none."""
     config = getattr(supernet.model, "config", None)
     model_type = getattr(config, "model_type", "")
     if model_type not in GGUF:
@@ -287,7 +287,7 @@ def _left(supernet: StitchedSupernet, genome: Genome) -> list[int]:
 
 
 def _llama_cpp_reads(supernet: StitchedSupernet, genome: Genome) -> bool:
-    """Whether llama.cpp's deci runs the block configurations as they are.
+    """Return whether llama.cpp's deci runs the block configurations as they are.
 
     It loses the attention of a layer without FFN, and takes the size of a head from the hidden size.
     """

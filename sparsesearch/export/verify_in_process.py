@@ -1,4 +1,4 @@
-"""Verifies that an export loads: the script `python verify.py DIR REFERENCE WAY`, run in a fresh process for each way.
+"""Verifies that an export loads: `python verify_in_process.py DIR REFERENCE WAY`, run in a fresh process for each way.
 
 WAY is `sparsesearch.load`, `transformers`, `trust_remote_code`, `onnxruntime` or `torch.export.load`; only the first
 imports sparsesearch, and the last two do not import transformers, so the others verify the export for users without
