@@ -30,6 +30,7 @@ from sparsesearch.files import load_json
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # Formats that Pillow may decode; others would run a program (EPS) or are not pictures.
 IMAGE_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "PPM")
+# Settings of a checkpoint's image processor.
 PREPROCESSOR = "preprocessor_config.json"
 # Data with a larger share of unreadable images are refused.
 MAX_UNREADABLE_SHARE = 0.01

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from sparsesearch.data.images import PREPROCESSOR
 from sparsesearch.engine.reopen import ReopenedRun
 from sparsesearch.export import verify_in_process
 from sparsesearch.export.forms.graphs import GRAPHS
@@ -23,9 +24,6 @@ from sparsesearch.models.checkpoint import TensorTypes
 from sparsesearch.models.source import Checkpoint, Factory, ModuleSource, Source
 from sparsesearch.searchers import Evaluation
 from sparsesearch.supernet import StitchedSupernet
-
-PREPROCESSOR = "preprocessor_config.json"
-
 
 # Files of a checkpoint that are copied unchanged: how it generates, and how its outputs are pooled.
 COPIED = (
