@@ -64,7 +64,7 @@ def image_samples(data: DataConfig, directory: Path | None, role: str) -> Sample
 def image_batches(data: DataConfig, directory: Path | None, role: str, size: int) -> Iterator[Samples]:
     """Yield all images in batches of `size` samples; raises as `image_samples` does."""
     process = _process(data, directory, role, 1 if data.fewer else size)
-    readable = _readable(data, directory, process, role)
+    readable = _read_images(data, directory, process, role)
     while batch := list(itertools.islice(readable, size)):
         labels = [label for _, label in batch]
         classes = None if any(label is None for label in labels) else np.array(labels, dtype=np.int64)
@@ -78,7 +78,7 @@ def image_batches(data: DataConfig, directory: Path | None, role: str, size: int
         yield Samples({"pixel_values": np.stack([pixels for pixels, _ in batch])}, classes)
 
 
-def _readable(
+def _read_images(
     data: DataConfig, directory: Path | None, process: Process, role: str
 ) -> Iterator[tuple[Pixels, int | None]]:
     """Yield pixels and class of each readable image; raises InputError SS212 if too many cannot be read."""

@@ -66,10 +66,10 @@ class Evaluator:
         """Return a genome's loss of each sample of the given indices, (samples,) -> (samples,)."""
         prefixes = self.prefixes
 
-        def shared(rows: Ints) -> AbstractContextManager[Any]:
+        def share(rows: Ints) -> AbstractContextManager[Any]:
             return prefixes.share(genome, rows.tobytes()) if prefixes else nullcontext()
 
-        return self._minibatch_losses(self.prepare(genome), samples, shared)
+        return self._minibatch_losses(self.prepare(genome), samples, share)
 
     def losses_of(self, model: Any, samples: Ints) -> Floats:
         """Return another network's loss of each sample of the given indices, (samples,) -> (samples,)."""
@@ -79,13 +79,13 @@ class Evaluator:
         self,
         model: Any,
         samples: Ints,
-        shared: Callable[[Ints], AbstractContextManager[Any]],
+        share: Callable[[Ints], AbstractContextManager[Any]],
     ) -> Floats:
         losses = []
         for start in range(0, len(samples), self.batch):
             rows = samples[start : start + self.batch]
             # A user's function may run the network any number of times.
-            with shared(rows) if self.quality is None else nullcontext():
+            with share(rows) if self.quality is None else nullcontext():
                 losses.append(losses_on(model, self.targets, self.task, self.quality, rows))
         return np.concatenate(losses)
 

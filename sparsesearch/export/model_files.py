@@ -59,18 +59,18 @@ def write_model_files(
         length = supernet.network.max_length
         return verify_in_process.counts(model) | {"more": {"inputs": names, "max_length": length}}
     if isinstance(reopened.launch.source, Checkpoint):
-        _in_types(model, reopened.launch.source.types).save_pretrained(work)
+        _convert_to_types(model, reopened.launch.source.types).save_pretrained(work)
         for name, text in (FORMS[form].code or _no_code)(supernet).items():
             (work / name).write_text(text)
         _copy_other_files(reopened, work)
         return {"more": {"classes": stock_classes(supernet)}}
     # Tied weights are written once a name: the format refuses shared memory.
-    save_file(_in_own_types(model.state_dict(), reopened.launch.source), work / STATE)
+    save_file(_copy_in_own_types(model.state_dict(), reopened.launch.source), work / STATE)
     changes = supernet.surgery(genome) if form == "uneven" else None
     return {"more": {"factory": getattr(reopened.launch.source, "name", None), "surgery": changes}}
 
 
-def _in_types(model: Any, types: TensorTypes) -> Any:
+def _convert_to_types(model: Any, types: TensorTypes) -> Any:
     """Convert each tensor of a model to its type in the checkpoint, such as float32 for a router's bias; return it."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point():
@@ -78,7 +78,7 @@ def _in_types(model: Any, types: TensorTypes) -> Any:
     return model
 
 
-def _in_own_types(state: dict[str, torch.Tensor], source: Source) -> dict[str, torch.Tensor]:
+def _copy_in_own_types(state: dict[str, torch.Tensor], source: Source) -> dict[str, torch.Tensor]:
     """Copy tensors in their types in the dense module; new biases in the type of its weights."""
     assert isinstance(source, (ModuleSource, Factory))
     types = source.types

@@ -195,7 +195,7 @@ def describe(model: Any) -> Network:
         drops=builder.drops,
         attentions=tuple(builder.attentions),
         shapes=shapes,
-        applied=_applied(model, builder, counts, task),
+        applied=_count_applications(model, builder, counts, task),
         unsearchable=tuple(builder.unsearchable),
         distribution=_is_distribution(config, task, values),
     )
@@ -231,7 +231,7 @@ def _dry_run(model: Any, task: Task) -> tuple[dict[str, int], int, int]:
     return counts, int(outputs.shape[1]), int(outputs.shape[2])
 
 
-def _applied(model: Any, builder: NetworkBuilder, counts: dict[str, int], task: Task) -> dict[str, int]:
+def _count_applications(model: Any, builder: NetworkBuilder, counts: dict[str, int], task: Task) -> dict[str, int]:
     """Return how often each weight that is no unit's matrix is applied to one token, or one image.
 
     The head is applied once to a token, even if its weight is tied; poolers and classifiers are applied once to a whole

@@ -198,14 +198,14 @@ class NetworkScorer:
 
     def _score(self, genome: Genome, proxy: Proxy) -> Score:
         reference = _attempt(lambda: self._reference(proxy))
-        return reference if isinstance(reference, Failure) else score_with(proxy, self._live(genome, reference))
+        return reference if isinstance(reference, Failure) else score_with(proxy, self._make_live(genome, reference))
 
     def _reference(self, proxy: Proxy) -> Any:
         """Return the proxy's measurement on the dense network, made once."""
         if proxy.prepare is not None and proxy.name not in self._dense:
-            self._dense[proxy.name] = proxy.prepare(self._live(self.evaluator.supernet.space.dense))
+            self._dense[proxy.name] = proxy.prepare(self._make_live(self.evaluator.supernet.space.dense))
         return self._dense.get(proxy.name)
 
-    def _live(self, genome: Genome, dense: Any = None) -> LiveCandidate:
+    def _make_live(self, genome: Genome, dense: Any = None) -> LiveCandidate:
         model, supernet = self.evaluator.prepare(genome), self.evaluator.supernet
         return LiveCandidate(model, supernet.network, genome, self.samples, supernet.composer, dense)

@@ -180,7 +180,7 @@ class StitchedSupernet:
         """
         if genome in self._trained:
             trained = self._trained[genome]
-            return self._padded(genome, trained) if padded else trained
+            return self._pad(genome, trained) if padded else trained
         state: dict[str, torch.Tensor | None] = {}
         for name in (*self._tensors, *self.composer.added):
             if self._is_dropped(genome, name):
@@ -191,7 +191,7 @@ class StitchedSupernet:
                 state[name] = self._at(name, self.composer.levels(genome, name), padded)
         return {name: tensor for name, tensor in state.items() if tensor is not None}
 
-    def _padded(self, genome: Genome, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _pad(self, genome: Genome, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return a state in the dense shapes, with zeros for cut and dropped weights."""
         zeros = {name: torch.zeros_like(tensor) for name, tensor in self._tensors.items()}
         plans = self.composer.plans

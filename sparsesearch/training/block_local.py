@@ -30,7 +30,7 @@ def block_tensors(model: Any, path: str) -> dict[str, torch.Tensor]:
     return {n: t.detach().cpu().contiguous().clone() for n, t in (*block.named_parameters(), *block.named_buffers())}
 
 
-def only_block(skeleton: Any, path: str, tensors: dict[str, torch.Tensor], device: str = "cpu") -> Any:
+def materialise_block(skeleton: Any, path: str, tensors: dict[str, torch.Tensor], device: str = "cpu") -> Any:
     """Return a network on the meta device in which one block is really in memory, in float32."""
     block = skeleton.get_submodule(path).to_empty(device="cpu")
     block_state = dict(block.named_parameters()) | dict(block.named_buffers())
@@ -45,7 +45,7 @@ class LocalBlock:
     """A block that can be trained without the rest of its network.
 
     Attributes:
-        skeleton: network in which only this block is in memory, as `only_block` returns it.
+        skeleton: network in which only this block is in memory, as `materialise_block` returns it.
         network: description of the whole network.
         index: index of the block.
         activations: hidden states before and after the dense block.

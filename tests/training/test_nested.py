@@ -26,7 +26,7 @@ from sparsesearch.supernet.draws import Draws
 from sparsesearch.supernet.elastic import ElasticSupernet
 from sparsesearch.training import Diverged, Objective
 from sparsesearch.training.activations import Activations, cache_bytes, shards, write_arguments, write_shard
-from sparsesearch.training.block_local import BlockRun, LocalBlock, block_tensors, only_block
+from sparsesearch.training.block_local import BlockRun, LocalBlock, block_tensors, materialise_block
 from sparsesearch.training.nested import NestedRun
 from sparsesearch.training.objective import softened_kl
 from sparsesearch.training.order import rows_at
@@ -69,7 +69,7 @@ class Case:
         for number, start, stop in shards(len(self.samples)):
             write_shard(work, model, self.network, self.samples.rows(slice(start, stop)), number, 4)
         path = self.network.blocks[block]
-        skeleton = only_block(meta_model(dense_config(self.directory)), path, block_tensors(model, path))
+        skeleton = materialise_block(meta_model(dense_config(self.directory)), path, block_tensors(model, path))
         training = {"batch": 3, "learning_rate": 3e-3, "rank": 2} | changes.pop("training", {})
         options = SupernetConfig.model_validate({"kind": "block_local", "training": training} | changes)
         local = LocalBlock(skeleton, self.network, block, Activations(work, block))

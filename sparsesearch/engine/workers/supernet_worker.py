@@ -27,7 +27,7 @@ from sparsesearch.supernet.stitched import load_exactly, state_of
 from sparsesearch.supernet.store import UnitFiles
 from sparsesearch.tensors import is_intact, read_tensors, write_tensors
 from sparsesearch.training.activations import Activations, write_arguments, write_shard
-from sparsesearch.training.block_local import BlockRun, LocalBlock, block_tensors, only_block
+from sparsesearch.training.block_local import BlockRun, LocalBlock, block_tensors, materialise_block
 from sparsesearch.training.loop import Diverged
 from sparsesearch.training.nested import NestedRun
 from sparsesearch.training.objective import Objective
@@ -180,7 +180,7 @@ class SupernetWorker:
                 return BlockProgress(**json.loads(file.metadata()["told"]))
         assert isinstance(self.setup.source, Checkpoint)
         tensors = read_tensors(self._block_path(block, "start"))
-        skeleton = only_block(self.setup.source.skeleton(), path, tensors, self.device)
+        skeleton = materialise_block(self.setup.source.skeleton(), path, tensors, self.device)
         samples = self.samples.rows(slice(0, count))
         local = LocalBlock(skeleton, self.network, block, Activations(self._activations, block))
         run = BlockRun(local, self.space, samples, self.options, steps, self.compute)

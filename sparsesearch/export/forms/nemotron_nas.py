@@ -24,8 +24,8 @@ from sparsesearch.supernet.stitched import load_exactly
 MODULE, SURGERY = "modeling_decilm", "modeling_sparsesearch"
 
 
-def nemotron_nas(supernet: StitchedSupernet, genome: Genome) -> Maker:
-    """Return the function that makes the candidate as DeciLM; raises CannotTakeForm if it cannot be a DeciLM."""
+def plan(supernet: StitchedSupernet, genome: Genome) -> Maker:
+    """Return the maker of the candidate as DeciLM; raises CannotTakeForm if it cannot be a DeciLM."""
     stock: Any = getattr(supernet.model, "config", None)
     if getattr(stock, "model_type", "") != "llama" or not supernet.network.task.generates:
         raise CannotTakeForm("nemotron_nas is for causal language models of model_type llama")

@@ -13,7 +13,7 @@ from sparsesearch.errors import SparseSearchError, problem
 from sparsesearch.export.forms import nemotron_nas
 from sparsesearch.export.forms.form import CannotTakeForm, Form, Maker, Plan
 from sparsesearch.export.forms.graphs import GRAPHS, check_packages
-from sparsesearch.export.forms.stock import padded, uniform, zeros
+from sparsesearch.export.forms.stock import plan_padded, plan_uniform, plan_zeros
 from sparsesearch.models import surgery
 from sparsesearch.plugins import plugin, wrong_return_value
 from sparsesearch.registry import Registry
@@ -24,12 +24,12 @@ from sparsesearch.supernet.stitched import load_exactly
 UNEVEN_MODULE = "modeling_sparsesearch"
 
 
-def _smaller(supernet: StitchedSupernet, genome: Genome) -> Maker:
+def _plan_materialised(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """Return the maker of the candidate as `materialise` makes it; a graph is traced from it."""
     return lambda: supernet.materialise(genome)
 
 
-def _uneven(supernet: StitchedSupernet, genome: Genome) -> Maker:
+def _plan_uneven(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """Return the maker of a model with every layer as it is, whose configuration holds the surgery."""
     if not isinstance(supernet.model, PreTrainedModel):
         return lambda: supernet.materialise(genome)
@@ -92,40 +92,44 @@ FORMS: Registry[Form] = Registry(
     "form",
     {
         "zeros": Form(
-            "the dense shapes with zeros in place; loads everywhere, gains neither speed nor file size", zeros, _STOCK
+            "the dense shapes with zeros in place; loads everywhere, gains neither speed nor file size",
+            plan_zeros,
+            _STOCK,
         ),
         "uniform": Form(
-            "one width for all layers, whole layers removed and renumbered; stock code, real gains", uniform, _STOCK
+            "one width for all layers, whole layers removed and renumbered; stock code, real gains",
+            plan_uniform,
+            _STOCK,
         ),
         "padded": Form(
             "zeros up to the widest layer of each kind, whole layers removed; stock code, a part of the gains",
-            padded,
+            plan_padded,
             _STOCK,
             notes=_padded_notes,
         ),
         "uneven": Form(
             "every layer its own sizes, dropped sublayers; sparsesearch.load or trust_remote_code, real gains",
-            _uneven,
+            _plan_uneven,
             _OWN_CODE,
             _uneven_code,
         ),
         "nemotron_nas": Form(
             "Llama with its own FFN width in each layer, dropped sublayers; DeciLM block configurations, which vLLM "
             "reads (widths in multiples of 256); real gains",
-            nemotron_nas.nemotron_nas,
+            nemotron_nas.plan,
             _OWN_CODE,
             nemotron_nas.code,
             _nemotron_nas_notes,
         ),
         "onnx": Form(
             "an ONNX graph without a cache, any batch (and length); onnxruntime, real gains",
-            _smaller,
+            _plan_materialised,
             ("onnxruntime",),
             notes=_graph_notes,
         ),
         "torch_export": Form(
             "a torch.export program without a cache, any batch (and length); torch alone, real gains",
-            _smaller,
+            _plan_materialised,
             ("torch.export.load",),
             notes=_graph_notes,
         ),
@@ -265,7 +269,7 @@ def gguf_source(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
     changes = supernet.surgery(genome)
     if not changes["shapes"] and not changes["stand_ins"]:
         return "it has the dense shapes", "zeros"
-    removed = len({drop.block for drop in supernet.network.drops.values()}) - len(_left(supernet, genome))
+    removed = len({drop.block for drop in supernet.network.drops.values()}) - len(_remaining_blocks(supernet, genome))
     if removed and (model_type in GGUF_BY_NUMBER or getattr(config, "use_sliding_window", False)):
         if reasons["zeros"]:
             return f"whole layers are gone, which llama.cpp's {model_type} counts, and {reasons['zeros']}", ""
@@ -281,7 +285,7 @@ def gguf_source(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
     return reasons["zeros"], ""
 
 
-def _left(supernet: StitchedSupernet, genome: Genome) -> list[int]:
+def _remaining_blocks(supernet: StitchedSupernet, genome: Genome) -> list[int]:
     drops = supernet.network.drops.values()
     return list({drop.block for drop in drops if not supernet.composer.is_dropped(genome, drop.name)})
 
@@ -292,7 +296,7 @@ def _llama_cpp_reads(supernet: StitchedSupernet, genome: Genome) -> bool:
     It loses the attention of a layer without FFN, and takes the size of a head from the hidden size.
     """
     dropped = supernet.composer.is_dropped
-    blocks = _left(supernet, genome)
+    blocks = _remaining_blocks(supernet, genome)
     drops = [drop for drop in supernet.network.drops.values() if drop.block in blocks]
     config = supernet.model.config
     whole = supernet.kept(genome)

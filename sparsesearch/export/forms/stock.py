@@ -31,7 +31,7 @@ ADDED_BIASES = "biases that the stock model does not have compensate this candid
 OWN_MODULE = "a module of your own has no stock configuration"
 
 
-def zeros(supernet: StitchedSupernet, genome: Genome) -> Maker:
+def plan_zeros(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """Plan the form with dense shapes, and zeros for everything that is pruned, cut or dropped."""
     kept = supernet.kept(genome)
     if supernet.gains_biases(genome):
@@ -48,7 +48,7 @@ def zeros(supernet: StitchedSupernet, genome: Genome) -> Maker:
     return make
 
 
-def uniform(supernet: StitchedSupernet, genome: Genome) -> Maker:
+def plan_uniform(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """Plan the form with the candidate's own sizes, if a stock configuration can express them."""
     kept = supernet.kept(genome)
     blocks = kept_blocks(supernet, genome)
@@ -56,7 +56,7 @@ def uniform(supernet: StitchedSupernet, genome: Genome) -> Maker:
     return _stock(supernet, genome, blocks, sizes, lambda: supernet.state_dict(genome))
 
 
-def padded(supernet: StitchedSupernet, genome: Genome) -> Maker:
+def plan_padded(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """Plan the form with every layer as wide as the widest of its kind; padding and dropped sublayers are zeros."""
     blocks = kept_blocks(supernet, genome)
     sizes = widest_sizes(supernet, genome, blocks)
