@@ -290,7 +290,7 @@ class Worker:
         with supernet.with_trained_weights(candidate, round_to_storage(state, self.storage)):
             return self._trials.losses(supernet.materialise(candidate))
 
-    def _with_trained_weights(self, genome: Genome, weights: Path) -> Any:
+    def _with_weights(self, genome: Genome, weights: Path) -> Any:
         """Return a separate network of a genome with the weights in a file."""
         supernet = self.evaluator.supernet
         self.evaluator.prepare(self.space.dense)
@@ -316,7 +316,7 @@ class Worker:
             weights: file of trained weights; those of the level store if None.
         """
         samples, candidate = self.run.samples("test"), Genome(genome)
-        model = self.evaluator.prepare(candidate) if weights is None else self._with_trained_weights(candidate, weights)
+        model = self.evaluator.prepare(candidate) if weights is None else self._with_weights(candidate, weights)
         if self.network.task.generates:
             value = perplexity(model, samples.arrays["input_ids"], self.config.batch)
         else:
