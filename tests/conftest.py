@@ -16,7 +16,7 @@ from hypothesis import settings
 from support import kinds_of, recipe, run_search, saved_model
 from transformers.utils import logging
 
-from sparsesearch.export import verification, verify
+from sparsesearch.export import verification, verify_in_process
 from sparsesearch.runs.results import RunResults
 
 logging.disable_progress_bar()
@@ -46,12 +46,12 @@ _SERVER = """
 import io, sys
 from contextlib import redirect_stdout
 sys.path[:0] = [DIRECTORY]
-import verify
+import verify_in_process
 for line in sys.stdin:
     out = io.StringIO()
     try:
         with redirect_stdout(out):
-            verify.main(*line.rstrip("\\n").split("\\t"))
+            verify_in_process.main(*line.rstrip("\\n").split("\\t"))
         print(out.getvalue(), flush=True)
     except Exception as error:
         print(json.dumps({"error": repr(error)}), flush=True)
@@ -61,7 +61,7 @@ for line in sys.stdin:
 @pytest.fixture(scope="session")
 def verifiers() -> Iterator[Callable[..., dict[str, Any]]]:
     """Replaces `verification._load_freshly`: one process for all exports that are loaded the same way."""
-    code = "import json\n" + _SERVER.replace("DIRECTORY", repr(str(Path(verify.__file__).parent)))
+    code = "import json\n" + _SERVER.replace("DIRECTORY", repr(str(Path(verify_in_process.__file__).parent)))
     running: dict[str, subprocess.Popen[str]] = {}
 
     def load(work: Path, reference: Path, way: str) -> dict[str, Any]:

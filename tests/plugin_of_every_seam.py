@@ -92,7 +92,7 @@ class Shares(Learner):
         return Decision({name: self._share * unit.total for name, unit in self.units.items()})
 
 
-@family("starcoder2", blocks="layers", uniform={})
+@family("starcoder2", blocks="layers", width_fields={})
 def starcoder2(model: Any, builder: Any) -> None:
     """Nothing of it is searched."""
     CALLED.add("family")

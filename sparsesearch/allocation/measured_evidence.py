@@ -109,7 +109,7 @@ def _outliers(
         in_block = [matrix for matrix in matrices if matrix.block == block]
         if in_block:
             inputs = load_statistics(statistics, block)
-            squares = [inputs[m.reads].second_moment.diagonal(dim1=1, dim2=2) for m in in_block]
+            squares = [inputs[m.input_key].second_moment.diagonal(dim1=1, dim2=2) for m in in_block]
             block_shares = evidence.outliers([views[m.name].cpu() for m in in_block], squares)
             shares |= {m.name: float(share) for m, share in zip(in_block, block_shares, strict=True)}
     return shares

@@ -89,7 +89,7 @@ def run_search(launch: Launch, path: Path, reporter: Reporter) -> Run:
     return run
 
 
-def rebuild(path: Path, config: RunConfig, quiet: bool = False) -> Run:
+def repair_run(path: Path, config: RunConfig, quiet: bool = False) -> Run:
     """Write the small files of a damaged run anew from its recipe, and continue from its archive."""
     from sparsesearch.engine import controller
 

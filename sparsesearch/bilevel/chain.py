@@ -169,7 +169,7 @@ class Learning:
             reestimate(model, supernet.network.task, context.norm_samples, context.batch)
         rounded = round_to_storage(state_of(model), context.storage)
         state = {name: tensor.contiguous() for name, tensor in rounded.items()}
-        with supernet.with_weights(genome, state):
+        with supernet.with_trained_weights(genome, state):
             losses = context.losses(supernet.materialise(genome))
         write_tensors(path, state, durable=True)
         return losses

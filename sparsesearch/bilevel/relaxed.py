@@ -71,7 +71,7 @@ class RelaxedNetwork:
         Args:
             factors: by name of unit, in the shapes of `shape`; units without any keep their weights.
         """
-        tensors = self.weights.updated()
+        tensors = self.weights.updated_parameters()
         for name, pairs in self.units_by_tensor.items():
             value = tensors.get(name, self.weights.model_parameters[name])
             for unit, slot in pairs:

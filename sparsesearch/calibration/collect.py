@@ -55,7 +55,7 @@ class Collector:
         Args:
             model: the network that will run.
             matrices: matrices to collect for; of several that read one input, the one whose module is named
-                `Matrix.reads` is hooked.
+                `Matrix.input_key` is hooked.
             length: tokens of a sequence, to separate sequences in modules that see only tokens.
             blocks: paths of blocks by number, to collect the angles between their inputs and outputs.
         """
@@ -65,7 +65,9 @@ class Collector:
         self.counts: dict[str, torch.Tensor] = {}
         self.sequences: dict[str, torch.Tensor] = {}
         self._hooks: list[Any] = []
-        self._sources = {m.reads: m for m in matrices if m.name in (f"{m.reads}.weight", f"{m.reads}.gate_up_proj")}
+        self._sources = {
+            m.input_key: m for m in matrices if m.name in (f"{m.input_key}.weight", f"{m.input_key}.gate_up_proj")
+        }
 
     def __enter__(self) -> Collector:
         for key, matrix in self._sources.items():

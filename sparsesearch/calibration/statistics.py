@@ -92,7 +92,7 @@ class WholeModelPass:
 
     def collect(self, block: int) -> Path:
         """Write the input statistics of a block's matrices, `KEY:FIELD`."""
-        keys = {matrix.reads for matrix in self.network.matrices.values() if matrix.block == block}
+        keys = {matrix.input_key for matrix in self.network.matrices.values() if matrix.block == block}
         keys.add(f"block {block}")
         tensors = {name: tensor for name, tensor in self._tensors.items() if name.rpartition(":")[0] in keys}
         return write_statistics(self.directory, block, tensors)
@@ -184,7 +184,7 @@ def calibration_pass(
 
 
 def load_statistics(directory: Path, block: int) -> Statistics:
-    """Return input statistics of a block's matrices, by `Matrix.reads`; raises DamagedFile SS601."""
+    """Return input statistics of a block's matrices, by `Matrix.input_key`; raises DamagedFile SS601."""
     tensors = read_tensors(statistics_path(directory, block), RECOLLECT)
     keys = {name.rpartition(":")[0] for name in tensors} - {f"block {block}"}
     return {k: InputStatistics(**{f: tensors[f"{k}:{f}"] for f in FIELDS if f"{k}:{f}" in tensors}) for k in keys}

@@ -58,7 +58,7 @@ def print_plan(launch: Launch, path: Path | None = None) -> None:
     if note := idle_gpu(launch.config.executor):
         console.print(note, highlight=False, soft_wrap=True)
     console.print(_outputs_text(numbers["outputs"]), highlight=False, soft_wrap=True)
-    for reason in launch.network.unsearchable:
-        console.print(f"Not searched: {reason}.", highlight=False, soft_wrap=True)
+    for note in launch.network.unsearchable:
+        console.print(f"Note: {note}.", highlight=False, soft_wrap=True)
     if path is not None:
         console.print(f"Run: {path}", highlight=False, soft_wrap=True)

@@ -30,6 +30,7 @@ from sparsesearch.files import load_json
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # Formats that Pillow may decode; others would run a program (EPS) or are not pictures.
 IMAGE_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "PPM")
+# Settings of a checkpoint's image processor.
 PREPROCESSOR = "preprocessor_config.json"
 # Data with a larger share of unreadable images are refused.
 MAX_UNREADABLE_SHARE = 0.01
@@ -63,7 +64,7 @@ def image_samples(data: DataConfig, directory: Path | None, role: str) -> Sample
 def image_batches(data: DataConfig, directory: Path | None, role: str, size: int) -> Iterator[Samples]:
     """Yield all images in batches of `size` samples; raises as `image_samples` does."""
     process = _process(data, directory, role, 1 if data.fewer else size)
-    readable = _readable(data, directory, process, role)
+    readable = _read_images(data, directory, process, role)
     while batch := list(itertools.islice(readable, size)):
         labels = [label for _, label in batch]
         classes = None if any(label is None for label in labels) else np.array(labels, dtype=np.int64)
@@ -77,7 +78,7 @@ def image_batches(data: DataConfig, directory: Path | None, role: str, size: int
         yield Samples({"pixel_values": np.stack([pixels for pixels, _ in batch])}, classes)
 
 
-def _readable(
+def _read_images(
     data: DataConfig, directory: Path | None, process: Process, role: str
 ) -> Iterator[tuple[Pixels, int | None]]:
     """Yield pixels and class of each readable image; raises InputError SS212 if too many cannot be read."""
@@ -141,7 +142,7 @@ def _process(data: DataConfig, directory: Path | None, role: str, count: int) ->
     processor = _processor(directory, role)
     sizes = [dict(size) for name in ("size", "crop_size") if (size := getattr(processor, name, None))]
     _check_size([side for size in sizes for side in size.values() if isinstance(side, int)], count, role)
-    return partial(_processed, processor=processor, directory=directory, role=role)
+    return partial(_apply_processor, processor=processor, directory=directory, role=role)
 
 
 def _check_size(sides: list[int], count: int, role: str) -> None:
@@ -168,7 +169,7 @@ def _processor(directory: Path, role: str) -> Any:
         raise _processor_error(directory, role, first_line(error)) from None
 
 
-def _processed(image: Image.Image, processor: Any, directory: Path, role: str) -> Pixels:
+def _apply_processor(image: Image.Image, processor: Any, directory: Path, role: str) -> Pixels:
     try:
         pixels = np.asarray(processor(images=image, return_tensors="np")["pixel_values"][0])
     except MemoryError:

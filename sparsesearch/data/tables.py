@@ -184,7 +184,7 @@ def _json_lines(source: str, role: str) -> Iterator[Row]:
     with open_text(source, role) as file:
         for number, line in enumerate(_lines(file, source, role), 1):
             if line.strip():
-                yield _row(_parsed(line, f"line {number:,}: ", source, role), number, source, role)
+                yield _row(_parse(line, f"line {number:,}: ", source, role), number, source, role)
 
 
 def _row(value: Any, number: int, source: str, role: str) -> Row:
@@ -193,7 +193,7 @@ def _row(value: Any, number: int, source: str, role: str) -> Row:
     return value
 
 
-def _parsed(text: str, place: str, source: str, role: str) -> Any:
+def _parse(text: str, place: str, source: str, role: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -210,7 +210,7 @@ def _json(source: str, role: str) -> Iterator[Row]:
         text = file.read(MAX_DOCUMENT_BYTES + 1)
     if len(text) > MAX_DOCUMENT_BYTES:
         raise cannot_read(source, role, f"it has more than {MAX_DOCUMENT_BYTES:,} characters", "Write JSON lines.")
-    rows = _rows_in(_parsed(text, "", source, role))
+    rows = _rows_in(_parse(text, "", source, role))
     if rows is None:
         reason = "it is not a list of objects, an object of columns, or an object with one such list"
         raise cannot_read(source, role, reason, "Write JSON lines.")

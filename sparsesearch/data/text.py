@@ -51,7 +51,7 @@ def token_windows(data: DataConfig, tokenizer: Any, role: str, texts: Iterable[s
     # Windows are spread over complete files; data sets and iterables may be endless, so only a part of them is read.
     endless = texts is not None or any(s.startswith(HUB) for s in sources_of(data))
     enough = needed if data.take == "first" else ENDLESS_READ_FACTOR * needed if endless else None
-    documents = documents_of(data, role) if texts is None else checked_documents(texts, role)
+    documents = documents_of(data, role) if texts is None else check_documents(texts, role)
     # All tokens of a text may be more than memory holds.
     with _temporary_file() as file:
         read = 0
@@ -142,7 +142,7 @@ def compatibility_key(task: Task, directory: Path | None) -> str:
     return f"{task.data} {hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()[:16]}"
 
 
-def _chosen_samples(data: DataConfig, task: Task, model: Path | None, role: str) -> Samples | None:
+def _load_chosen_samples(data: DataConfig, task: Task, model: Path | None, role: str) -> Samples | None:
     """Return the samples of a directory that `sparsesearch choose` wrote; None if the source is not one.
 
     Raises InputError SS204 if they do not fit the model or the data options.
@@ -190,7 +190,7 @@ def samples_of(
 
     Raises InputError SS204 (missing, unreadable or too short) or SS212 (labels, images).
     """
-    if texts is None and (samples := _chosen_samples(data, task, directory, role)) is not None:
+    if texts is None and (samples := _load_chosen_samples(data, task, directory, role)) is not None:
         return samples
     if task.data == "image":
         samples = image_samples(data, directory, role)
@@ -220,7 +220,7 @@ def _text_samples(data: DataConfig, task: Task, tokenizer: Any, role: str, texts
     return Samples({"input_ids": windows})
 
 
-def checked_documents(texts: Iterable[Any], role: str) -> Iterator[str]:
+def check_documents(texts: Iterable[Any], role: str) -> Iterator[str]:
     """Yield documents passed in Python; raises InputError SS204 for one that is not a string."""
     for document in texts:
         if not isinstance(document, str):

@@ -69,7 +69,7 @@ def open_job(
             if must_be_new:  # another run of this name may have started and ended since
                 RunDirectory.check_new(run.path)
             if keep_progress:
-                stack.enter_context(reporter.kept_in(run.progress))
+                stack.enter_context(reporter.writing_to(run.progress))
             if write is not None:
                 write()
             # Candidates train on calibration data unless the recipe has training data.

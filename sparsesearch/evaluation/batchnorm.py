@@ -61,7 +61,7 @@ class RunningStatistics:
     def _measure(self, model: Any) -> dict[str, Moments]:
         """Return moments over the samples by layer; the model's layers hold them afterwards."""
         reestimate(model, self.task, self.samples, self.batch)
-        self.supernet.forget_norms()
+        self.supernet.forget_running_statistics()
         return {path: _moments(layer) for path, layer in batch_norms(model).items()}
 
 

@@ -33,7 +33,7 @@ class Evaluator:
         targets: Targets,
         task: Task,
         batch: int,
-        norms: RunningStatistics | None = None,
+        running_statistics: RunningStatistics | None = None,
         quality: UserQuality | None = None,
         prefixes: PrefixCache | None = None,
     ) -> None:
@@ -43,33 +43,33 @@ class Evaluator:
             targets: stored outputs of the dense model, and the loss.
             task: the model's task.
             batch: samples of a forward pass.
-            norms: corrects the statistics of batch normalisation of every candidate.
+            running_statistics: corrects the running statistics of batch normalisation of every candidate.
             quality: a user's function that replaces the targets' losses.
             prefixes: cache of hidden states that candidates share; it does not change results.
         """
         self.supernet, self.targets, self.task, self.batch = supernet, targets, task, batch
-        self.norms, self.quality, self.prefixes = norms, quality, prefixes
-        self._ready: Genome | None = None
+        self.running_statistics, self.quality, self.prefixes = running_statistics, quality, prefixes
+        self._prepared: Genome | None = None
 
-    def ready(self, genome: Genome) -> Any:
+    def prepare(self, genome: Genome) -> Any:
         """Return the network with the genome's weights and corrected running statistics."""
-        if genome == self._ready:
+        if genome == self._prepared:
             return self.supernet.model
-        self._ready = None
+        self._prepared = None
         model = self.supernet.apply(genome)
-        if self.norms is not None:
-            self.norms.correct(model, genome)
-        self._ready = genome
+        if self.running_statistics is not None:
+            self.running_statistics.correct(model, genome)
+        self._prepared = genome
         return model
 
     def losses(self, genome: Genome, samples: Ints) -> Floats:
         """Return a genome's loss of each sample of the given indices, (samples,) -> (samples,)."""
         prefixes = self.prefixes
 
-        def shared(rows: Ints) -> AbstractContextManager[Any]:
-            return prefixes.shared(genome, rows.tobytes()) if prefixes else nullcontext()
+        def share(rows: Ints) -> AbstractContextManager[Any]:
+            return prefixes.share(genome, rows.tobytes()) if prefixes else nullcontext()
 
-        return self._minibatch_losses(self.ready(genome), samples, shared)
+        return self._minibatch_losses(self.prepare(genome), samples, share)
 
     def losses_of(self, model: Any, samples: Ints) -> Floats:
         """Return another network's loss of each sample of the given indices, (samples,) -> (samples,)."""
@@ -79,13 +79,13 @@ class Evaluator:
         self,
         model: Any,
         samples: Ints,
-        shared: Callable[[Ints], AbstractContextManager[Any]],
+        share: Callable[[Ints], AbstractContextManager[Any]],
     ) -> Floats:
         losses = []
         for start in range(0, len(samples), self.batch):
             rows = samples[start : start + self.batch]
             # A user's function may run the network any number of times.
-            with shared(rows) if self.quality is None else nullcontext():
+            with share(rows) if self.quality is None else nullcontext():
                 losses.append(losses_on(model, self.targets, self.task, self.quality, rows))
         return np.concatenate(losses)
 

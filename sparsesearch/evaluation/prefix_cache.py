@@ -42,7 +42,7 @@ class PrefixCache:
         self._rest: tuple[Any, ...] | None = None
 
     @contextmanager
-    def shared(self, genome: Genome, minibatch: bytes) -> Iterator[None]:
+    def share(self, genome: Genome, minibatch: bytes) -> Iterator[None]:
         """Use the cache for one forward pass of the genome on the minibatch, and store the inputs of its blocks."""
         keys = [(minibatch, b, genome.levels[:n].tobytes()) for b, n in enumerate(self._before)]
         start = max((b for b, key in enumerate(keys) if b and key in self._states), default=0)

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from sparsesearch.data.images import PREPROCESSOR
 from sparsesearch.engine.reopen import ReopenedRun
-from sparsesearch.export import verify
+from sparsesearch.export import verify_in_process
 from sparsesearch.export.forms.graphs import GRAPHS
 from sparsesearch.export.forms.graphs import save as save_graph
 from sparsesearch.export.forms.registry import FORMS, stock_classes
@@ -24,9 +25,6 @@ from sparsesearch.models.source import Checkpoint, Factory, ModuleSource, Source
 from sparsesearch.searchers import Evaluation
 from sparsesearch.supernet import StitchedSupernet
 
-PREPROCESSOR = "preprocessor_config.json"
-
-
 # Files of a checkpoint that are copied unchanged: how it generates, and how its outputs are pooled.
 COPIED = (
     "generation_config.json",
@@ -37,21 +35,21 @@ COPIED = (
 
 
 def write_model_files(
-    form: str, work: Path, reopened: ReopenedRun, candidate: Evaluation, corrects: bool
+    form: str, work: Path, reopened: ReopenedRun, candidate: Evaluation, correct_statistics: bool
 ) -> dict[str, Any]:
     """Write weights, configuration, tokenizer and code of a candidate in a form.
 
     Args:
         form: name in `FORMS`.
         work: directory to write into.
-        corrects: whether the means and variances of batch normalisations are measured on the candidate.
+        correct_statistics: whether the means and variances of batch normalisations are measured on the candidate.
 
     Returns:
         `more`: fields of the manifest that `sparsesearch.load` needs; for a graph also `params` and `nonzeros`.
     """
     supernet, genome, task = reopened.supernet, candidate.genome, reopened.supernet.network.task
     model = FORMS[form].plan(supernet, genome)()
-    if corrects:
+    if correct_statistics:
         reopened.norms.correct(model, genome)
     if form in GRAPHS:
         inputs = verification_samples(reopened.results.run).inputs(model)
@@ -59,20 +57,20 @@ def write_model_files(
         if reopened.launch.source.directory is not None:
             _copy_other_files(reopened, work)
         length = supernet.network.max_length
-        return verify.counts(model) | {"more": {"inputs": names, "max_length": length}}
+        return verify_in_process.counts(model) | {"more": {"inputs": names, "max_length": length}}
     if isinstance(reopened.launch.source, Checkpoint):
-        _in_types(model, reopened.launch.source.types).save_pretrained(work)
+        _convert_to_types(model, reopened.launch.source.types).save_pretrained(work)
         for name, text in (FORMS[form].code or _no_code)(supernet).items():
             (work / name).write_text(text)
         _copy_other_files(reopened, work)
         return {"more": {"classes": stock_classes(supernet)}}
     # Tied weights are written once a name: the format refuses shared memory.
-    save_file(_in_own_types(model.state_dict(), reopened.launch.source), work / STATE)
+    save_file(_copy_in_own_types(model.state_dict(), reopened.launch.source), work / STATE)
     changes = supernet.surgery(genome) if form == "uneven" else None
     return {"more": {"factory": getattr(reopened.launch.source, "name", None), "surgery": changes}}
 
 
-def _in_types(model: Any, types: TensorTypes) -> Any:
+def _convert_to_types(model: Any, types: TensorTypes) -> Any:
     """Convert each tensor of a model to its type in the checkpoint, such as float32 for a router's bias; return it."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point():
@@ -80,7 +78,7 @@ def _in_types(model: Any, types: TensorTypes) -> Any:
     return model
 
 
-def _in_own_types(state: dict[str, torch.Tensor], source: Source) -> dict[str, torch.Tensor]:
+def _copy_in_own_types(state: dict[str, torch.Tensor], source: Source) -> dict[str, torch.Tensor]:
     """Copy tensors in their types in the dense module; new biases in the type of its weights."""
     assert isinstance(source, (ModuleSource, Factory))
     types = source.types

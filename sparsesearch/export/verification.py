@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from sparsesearch.data import Samples
 from sparsesearch.engine.reopen import ReopenedRun
 from sparsesearch.errors import machine_problem, problem
-from sparsesearch.export import verify
+from sparsesearch.export import verify_in_process
 from sparsesearch.export.forms.graphs import GRAPHS, graph_inputs
 from sparsesearch.export.forms.registry import FORMS
 from sparsesearch.export.loading import load
@@ -42,14 +42,16 @@ def verify_export(form: str, work: Path, reopened: ReopenedRun, candidate: Evalu
     inputs = verification_samples(reopened.results.run).inputs(model)
     if form in GRAPHS:
         inputs = graph_inputs(supernet.network.task, inputs)
-    outputs = verify.outputs_of(model, inputs)
+    outputs = verify_in_process.outputs_of(model, inputs)
     ways = _outcomes(form, work, reopened, inputs, outputs)
     worst = max(way["max_abs_logit_diff"] for way in ways.values())
-    if not worst <= verify.TOLERANCE:
+    if not worst <= verify_in_process.TOLERANCE:
         raise problem("SS506", f"the export differs from what was searched: {json.dumps(ways)}")
     wrong = {name for way in ways.values() for name in way["disagreeing"]}
     # A use in which the dense network differs too is no fault of the export.
-    if wrong and (wrong := wrong - set(verify.disagreeing(supernet.apply(supernet.space.dense), inputs))):
+    if wrong and (
+        wrong := wrong - set(verify_in_process.find_disagreements(supernet.apply(supernet.space.dense), inputs))
+    ):
         raise problem(
             "SS506",
             f"the export's outputs in use differ from a plain forward pass: {', '.join(sorted(wrong))}.",
@@ -63,7 +65,7 @@ def verify_export(form: str, work: Path, reopened: ReopenedRun, candidate: Evalu
 def _searched_model(reopened: ReopenedRun, candidate: Evaluation) -> Any:
     """Return the network as the search measured it; it does not share the code that assembles exports."""
     supernet, genome = reopened.supernet, candidate.genome
-    if supernet.has_weights(genome):
+    if supernet.has_trained_weights(genome):
         return supernet.materialise(genome)
     model = supernet.apply(genome)
     reopened.norms.correct(model, genome)
@@ -78,7 +80,7 @@ def _outcomes(
     if isinstance(source, ModuleSource) and form not in GRAPHS:
         # Only the user's process can make this module.
         loaded = load(work, torch.float32, module=source.module)
-        return {"sparsesearch.load": verify.check(loaded, inputs, outputs)}
+        return {"sparsesearch.load": verify_in_process.check(loaded, inputs, outputs)}
     ways = FORMS[form].ways if task.auto_class or form in GRAPHS else ("sparsesearch.load",)
     with tempfile.TemporaryDirectory() as directory:
         reference = Path(directory) / "reference.safetensors"
@@ -90,8 +92,8 @@ def _outcomes(
 
 
 def _load_freshly(work: Path, reference: Path, way: str) -> dict[str, Any]:
-    """Return what `verify.py` reports in a new process; -P keeps this directory's modules off its path."""
-    command = [sys.executable, "-P", verify.__file__, str(work), str(reference), way]
+    """Return what `verify_in_process.py` reports in a new process; -P keeps this directory's modules off its path."""
+    command = [sys.executable, "-P", verify_in_process.__file__, str(work), str(reference), way]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]

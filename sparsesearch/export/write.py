@@ -67,11 +67,11 @@ def export(
     supernet, genome = reopened.supernet, candidate.genome
     trained = trained or trained_weights(results, candidate)
     state = None if trained is None else read_tensors(trained, RETRAIN)
-    with supernet.with_weights(genome, state):
+    with supernet.with_trained_weights(genome, state):
         form, why = choose(form, supernet, genome)
-    with supernet.with_weights(genome, state), new_directory(out) as work:
+    with supernet.with_trained_weights(genome, state), new_directory(out) as work:
         report: dict[str, Any] = {"form": form, "why": why, "out": str(out), "id": genome.id}
-        report |= write_model_files(form, work, reopened, candidate, corrects=trained is None)
+        report |= write_model_files(form, work, reopened, candidate, correct_statistics=trained is None)
         report |= {"bytes": _size(work), "load": load_line(form, out, supernet.network.task.auto_class), "notes": []}
         provenance = _provenance(results, candidate, reopened) | report.pop("more")
         _write_manifest(work, report | provenance)
@@ -87,7 +87,7 @@ def export(
 
 def write_recovered(reopened: ReopenedRun, recovered: Recovered, out: Path, form: str) -> dict[str, Any]:
     """Return the report of a trained candidate's model, and of its training; a model of an earlier call is read."""
-    report = exported(out) or export(reopened, recovered.after, out, form, trained=recovered.weights)
+    report = read_earlier_manifest(out) or export(reopened, recovered.after, out, form, trained=recovered.weights)
     return report | {
         "before": recovered.candidate.quality,
         "after": recovered.quality,
@@ -97,7 +97,7 @@ def write_recovered(reopened: ReopenedRun, recovered: Recovered, out: Path, form
     }
 
 
-def exported(out: Path) -> dict[str, Any] | None:
+def read_earlier_manifest(out: Path) -> dict[str, Any] | None:
     """Return the manifest that an earlier export wrote to a directory; None if there is none."""
     path = out / MANIFEST
     manifest: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None

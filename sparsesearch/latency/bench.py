@@ -26,7 +26,7 @@ from sparsesearch.latency.timing import TimedCall, inference_threads, peak_bytes
 from sparsesearch.models.network import Network
 from sparsesearch.models.task import Inputs
 from sparsesearch.space import Genome, Space
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 
 
 def measure_table(
@@ -91,7 +91,7 @@ class _Bench:
 
     def __init__(self, model: Any, network: Network, space: Space, inputs: Inputs, setting: Setting) -> None:
         self.model, self.network, self.space, self.inputs, self.setting = model, network, space, inputs, setting
-        self.elastic = Elastic(model, network, space)
+        self.elastic = ElasticSupernet(model, network, space)
 
     def request(self, model: Any) -> TimedCall:
         """Return a call that sends a request to a network."""

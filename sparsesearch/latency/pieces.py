@@ -26,7 +26,7 @@ from sparsesearch.models.surgery import set_tensor
 from sparsesearch.models.task import Inputs, Task
 from sparsesearch.models.tracing.layers import CONVOLUTIONS
 from sparsesearch.space import Genome, Space
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 
 # Attributes with the number of input channels of layers that can be timed alone.
 INPUT_SIZES: dict[type[nn.Module], str] = {
@@ -97,7 +97,7 @@ def _sublayer(network: Network, name: str) -> str:
         return name
     cut = network.cuts[name]
     tensors = [slot.tensor for slot in (*cut.writers, *cut.readers)]
-    drops = (drop.name for drop in network.drops.values() if any(drop.takes(tensor) for tensor in tensors))
+    drops = (drop.name for drop in network.drops.values() if any(drop.removes(tensor) for tensor in tensors))
     return next(drops, cut.path)
 
 
@@ -159,7 +159,7 @@ def layer_inputs(model: Any, places: Sequence[str], task: Task, inputs: Inputs) 
     return by_place
 
 
-def copy_module(model: nn.Module, place: str, elastic: Elastic, genome: Genome) -> Any:
+def copy_module(model: nn.Module, place: str, elastic: ElasticSupernet, genome: Genome) -> Any:
     """Return a copy of the module at a place (the network for '') with a genome's tensors."""
     prefix = f"{place}." if place else ""
     with elastic.running(genome) as running:

@@ -4,7 +4,17 @@ from sparsesearch.models.builder import NetworkBuilder
 from sparsesearch.models.family import FAMILIES, describe, family
 from sparsesearch.models.load import dense_config, load_model, load_tokenizer, meta_model, resolve, weights_hash
 from sparsesearch.models.network import Network
-from sparsesearch.models.sublayers import CACHED, NO_CACHE, Context, Elements, Heads, Linears, Routing, joined, span
+from sparsesearch.models.sublayers import (
+    CACHED,
+    NO_CACHE,
+    Context,
+    Elements,
+    Heads,
+    Linears,
+    Routing,
+    join_indices,
+    span,
+)
 
 __all__ = [
     "CACHED",
@@ -20,7 +30,7 @@ __all__ = [
     "dense_config",
     "describe",
     "family",
-    "joined",
+    "join_indices",
     "load_model",
     "load_tokenizer",
     "meta_model",

@@ -9,7 +9,7 @@ import numpy as np
 from transformers.pytorch_utils import Conv1D
 
 from sparsesearch.models.network import Attention, Attribute, Cut, Drop, Index, Matrix, Slot
-from sparsesearch.models.sublayers import CACHED, Context, Elements, Heads, Linears, Routing, joined, span
+from sparsesearch.models.sublayers import CACHED, Context, Elements, Heads, Linears, Routing, join_indices, span
 from sparsesearch.models.tracing.layers import kernel_cut, matrix_of
 
 # torch's grouped matrix product needs rows of a multiple of 16 bytes, 8 numbers in half precision.
@@ -39,10 +39,10 @@ class NetworkBuilder:
         self.attentions: list[Attention] = []
         self.unsearchable: list[str] = []
 
-    def matrix(self, path: str, block: int, reads: str = "") -> Matrix:
-        """Add the weight of a layer; `reads` names the layer whose input it shares, itself by default."""
+    def matrix(self, path: str, block: int, input_key: str = "") -> Matrix:
+        """Add the weight of a layer; `input_key` names the layer whose input it shares, itself by default."""
         layer = self.model.get_submodule(path)
-        matrix = matrix_of(layer, path, block, reads or path, self.positions.get(path, 1))
+        matrix = matrix_of(layer, path, block, input_key or path, self.positions.get(path, 1))
         self.matrices[matrix.name] = matrix
         if kernel := kernel_cut(layer, path, block):
             self.cuts[kernel.name] = kernel
@@ -200,7 +200,7 @@ class NetworkBuilder:
         for linear in plain:
             self.matrix(linear, block, f"{path}.{shared}.gate_proj" if shared else "")
         removal = self._expert_removal(block, path, routing)
-        gate_and_up = joined(span(neurons, 1), span(neurons, 1, neurons))
+        gate_and_up = join_indices(span(neurons, 1), span(neurons, 1, neurons))
         narrowing = Cut(
             "expert_width",
             path,

@@ -49,12 +49,12 @@ class Family:
         blocks: dotted paths of the lists of blocks, separated by spaces, inside the base model; where there are none
             the map names its blocks itself.
         blockwise: whether each block's output is the next one's input.
-        uniform: for each unit kind, the configuration fields that say its size for all layers at once.
+        width_fields: for each unit kind, the configuration fields that say its size for all layers at once.
     """
 
     describe: Callable[[Any, NetworkBuilder], None]
     blocks: str
-    uniform: dict[str, tuple[str, ...]]
+    width_fields: dict[str, tuple[str, ...]]
     blockwise: bool = True
 
 
@@ -120,10 +120,10 @@ FAMILIES: Registry[Family] = Registry(
 
 
 def family(
-    model_type: str, blocks: str, uniform: dict[str, tuple[str, ...]] | None = None, blockwise: bool = True
+    model_type: str, blocks: str, width_fields: dict[str, tuple[str, ...]] | None = None, blockwise: bool = True
 ) -> Callable[[Callable[[Any, NetworkBuilder], None]], Callable[[Any, NetworkBuilder], None]]:
     """Register the map of a family of your own; arguments as the attributes of `Family`."""
-    return FAMILIES.register(model_type, lambda describe: Family(describe, blocks, uniform or {}, blockwise))
+    return FAMILIES.register(model_type, lambda describe: Family(describe, blocks, width_fields or {}, blockwise))
 
 
 # Convolutional networks whose channel groups come from tracing.
@@ -195,7 +195,7 @@ def describe(model: Any) -> Network:
         drops=builder.drops,
         attentions=tuple(builder.attentions),
         shapes=shapes,
-        applied=_applied(model, builder, counts, task),
+        applied=_count_applications(model, builder, counts, task),
         unsearchable=tuple(builder.unsearchable),
         distribution=_is_distribution(config, task, values),
     )
@@ -231,7 +231,7 @@ def _dry_run(model: Any, task: Task) -> tuple[dict[str, int], int, int]:
     return counts, int(outputs.shape[1]), int(outputs.shape[2])
 
 
-def _applied(model: Any, builder: NetworkBuilder, counts: dict[str, int], task: Task) -> dict[str, int]:
+def _count_applications(model: Any, builder: NetworkBuilder, counts: dict[str, int], task: Task) -> dict[str, int]:
     """Return how often each weight that is no unit's matrix is applied to one token, or one image.
 
     The head is applied once to a token, even if its weight is tied; poolers and classifiers are applied once to a whole

@@ -30,7 +30,7 @@ class Matrix:
             group, *kernel), whose columns are unfolded patches; `experts` (groups, rows, columns).
         groups: matrices that read different inputs: convolution groups, or experts.
         block: index of the block it lies in.
-        reads: key of its input statistics, equal for matrices that share one input.
+        input_key: key of its input statistics, equal for matrices that share one input.
         positions: times it is applied to a token, or to a sample if samples are not token sequences; for experts, how
             many of them are applied.
     """
@@ -40,7 +40,7 @@ class Matrix:
     layout: Layout
     groups: int
     block: int
-    reads: str
+    input_key: str
     positions: int = 1
 
     @property
@@ -134,7 +134,7 @@ class Slot:
         positions = torch.stack([row[elements].flatten() for row, elements in zip(rows, kept, strict=True)])
         return positions.sort(dim=1).values if self.batched else positions.flatten().sort().values
 
-    def staying(self, kept: torch.Tensor, full: int) -> torch.Tensor:
+    def mask_of(self, kept: torch.Tensor, full: int) -> torch.Tensor:
         """Return which of the `full` positions along the axis stay, (full,) bool.
 
         Positions that belong to no element always stay.
@@ -227,7 +227,7 @@ class Drop:
         """Name of the unit that drops, if a space has it."""
         return f"{self.path}.drop_{self.kind}"
 
-    def takes(self, tensor: str) -> bool:
+    def removes(self, tensor: str) -> bool:
         """Return whether a tensor is removed with the sublayer."""
         return any(tensor.startswith(f"{path}.") for path, _ in self.stand_ins)
 
@@ -238,7 +238,9 @@ class Attention:
 
     Attributes:
         path: path of the attention module.
-        cut, heads, drop: names of the units that may change it: KV groups, query heads, the whole sublayer.
+        cut: name of the unit that removes its KV groups, if a space has it.
+        heads: name of the unit that removes query heads of all its KV groups, if a space has it.
+        drop: name of the unit that leaves out the whole sublayer, if a space has it.
         elements: number of KV groups.
         query_heads: query heads of each KV group.
         macs: multiply-accumulates of one KV group, per pair of a query and a key.
@@ -278,7 +280,7 @@ class Network:
         cuts, drops: cuts and sublayers that can be dropped, by the name of their unit.
         shapes: shape of every parameter, tied ones once, and of the buffers that cuts touch.
         applied: times that each weight that is no matrix of a unit (head, router) is applied to a token or a sample.
-        unsearchable: parts that cannot be searched, and why, one sentence each.
+        unsearchable: parts that cannot be searched, and why, and parts that costs leave out; a clause each.
         axis: axis of the returned tensor along which the values lie.
         distribution: whether the values of a position are logits of one distribution; false if there is one value, for
             embeddings, and for heads of regression or several labels.

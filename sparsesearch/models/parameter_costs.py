@@ -27,7 +27,7 @@ def build_parts(
         if cut.name in by_name:
             for slot in (*cut.writers, *cut.readers):
                 slots.setdefault(slot.tensor, []).append(UnitSlot(slot, by_name[cut.name], slot in cut.readers))
-    biases = compensated(network, by_name) if compensate else {}
+    biases = compensated_matrices(network, by_name) if compensate else {}
     parts = [_part(network, name, slots.get(name, []), by_name) for name in network.shapes if name not in biases]
     parts += [_bias_part(network, matrix, slots.get(matrix.name, []), by_name) for matrix in biases.values()]
     if network.rest_macs:
@@ -43,7 +43,7 @@ class UnitSlot(NamedTuple):
     reads: bool
 
 
-def compensated(network: Network, units: Collection[str]) -> dict[str, Matrix]:
+def compensated_matrices(network: Network, units: Collection[str]) -> dict[str, Matrix]:
     """Return matrices whose mean outputs the units change, by the name of the bias that compensates the change."""
     read = {slot.tensor for cut in network.cuts.values() if cut.name in units for slot in cut.readers}
     return {
@@ -64,7 +64,7 @@ def _bias_part(network: Network, matrix: Matrix, slots: list[UnitSlot], units: d
         sizes.append(size)
     zeros = tuple(0 for _ in sizes)
     nonzeros = tuple(tuple(sizes) for _ in weight.nonzeros)
-    drop = next((d.name for d in network.drops.values() if d.name in units and d.takes(matrix.bias)), None)
+    drop = next((d.name for d in network.drops.values() if d.name in units and d.removes(matrix.bias)), None)
     return Part(
         matrix.bias,
         tuple(sizes),
@@ -90,7 +90,7 @@ def _part(network: Network, name: str, slots: list[UnitSlot], units: dict[str, U
     params = tuple(math.prod(shape) for shape in shapes)
     sparsity = units.get(sparsity_unit_name(matrix)) if matrix else None
     weights = sparsity.levels if sparsity else (1,)
-    drop = next((d.name for d in network.drops.values() if d.name in units and d.takes(name)), None)
+    drop = next((d.name for d in network.drops.values() if d.name in units and d.removes(name)), None)
     if matrix is None:
         macs = tuple(p * network.applied.get(name, 0) for p in params)
     elif matrix.layout == "experts":

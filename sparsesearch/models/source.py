@@ -97,7 +97,7 @@ class Checkpoint:
     def describe(self, inputs: Sequence[torch.Tensor] = (), batches: Iterable[Sequence[torch.Tensor]] = ()) -> Network:
         check_weights(self.directory, self.config, self.trust_remote_code)
         if self.config.model_type in TRACED:
-            return _traced(self.config)
+            return _describe_traced(self.config)
         return describe(meta_model(self.config, self.trust_remote_code))
 
     def load(self, dtype: torch.dtype, device: str) -> Any:
@@ -108,7 +108,7 @@ class Checkpoint:
         return meta_model(self.config, self.trust_remote_code)
 
 
-def _traced(config: Any) -> Network:
+def _describe_traced(config: Any) -> Network:
     """Describe a convolutional network of transformers, traced with random weights."""
     model = getattr(transformers, task_of(config).auto_class).from_config(config)
     size = getattr(config, "image_size", TRACED_IMAGE_SIDE)
@@ -236,7 +236,7 @@ class Factory:
     def _module(self) -> nn.Module:
         module = call_factory(self.name, self.paths)
         if self.state is not None:
-            fill(module, self.state)
+            load_state(module, self.state)
         return module
 
 
@@ -270,7 +270,7 @@ class SupernetSource:
 
     def load(self, dtype: torch.dtype, device: str) -> Any:
         model = self.source.load(dtype, device)
-        fill(model, self.state)
+        load_state(model, self.state)
         return model
 
 
@@ -324,7 +324,7 @@ def call_factory(name: str, paths: tuple[str, ...] = ()) -> nn.Module:
     return module
 
 
-def fill(module: nn.Module, state: Path) -> None:
+def load_state(module: nn.Module, state: Path) -> None:
     """Load a safetensors state into a module; raises InputError SS214 if keys or shapes do not fit."""
     hint = "Give a .safetensors file."
     tensors, _ = load_tensors(

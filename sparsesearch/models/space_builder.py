@@ -87,7 +87,7 @@ def _expand(family: UnitConfig, key: str, network: Network, coarse: Coarse) -> l
     # A unit with one level, such as a single KV group, leaves no choice.
     units = [unit for unit in units if len(unit.levels) > 1]
     aligns = {unit.name: _align(family, modules[unit.module]) for unit in units}
-    return [_refined(u, *coarse[u.name], aligns[u.name]) if u.name in coarse else u for u in units]
+    return [_refine(u, *coarse[u.name], aligns[u.name]) if u.name in coarse else u for u in units]
 
 
 def _align(family: UnitConfig, module: Module) -> int:
@@ -107,7 +107,7 @@ def _check_nemotron_nas(family: UnitConfig, key: str, network: Network) -> None:
             )
 
 
-def _refined(unit: Unit, levels: Sequence[int], used: Collection[int], align: int) -> Unit:
+def _refine(unit: Unit, levels: Sequence[int], used: Collection[int], align: int) -> Unit:
     """Return the unit with the used levels, those half-way to their neighbours, the dense and the smallest level."""
     kept = {levels[0], levels[-1]}
     for level in used:

@@ -18,7 +18,7 @@ def span(elements: int, size: int, offset: int = 0) -> Index:
     return (offset + np.arange(elements * size, dtype=np.int64)).reshape(1, elements, size)
 
 
-def joined(*indices: Index) -> Index:
+def join_indices(*indices: Index) -> Index:
     """Return the index of elements that lie in several places, as in fused projections.
 
     Args:

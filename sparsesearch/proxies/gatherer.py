@@ -149,29 +149,29 @@ class _BlockMeasurements:
         """Yield the matrix at every combination of levels, and at last dropped."""
         name = matrix.name
         for levels in self.composer.combinations(name):
-            yield self._pruned(matrix, self.composer.padded_weight(name, levels), self._narrowed(name, levels))
+            yield self._pruned_matrix(matrix, self.composer.padded_weight(name, levels), self._narrow(name, levels))
         zeros = torch.zeros_like(self.composer.dense[name])
-        yield self._pruned(matrix, zeros, zeros)
+        yield self._pruned_matrix(matrix, zeros, zeros)
 
-    def _narrowed(self, name: str, levels: TensorLevels) -> torch.Tensor:
+    def _narrow(self, name: str, levels: TensorLevels) -> torch.Tensor:
         uses = self.composer.plans[name].uses
         input_levels = [level if use.reader >= 0 else 0 for use, level in zip(uses, levels[1:], strict=True)]
         return self.composer.padded_weight(name, (levels[0], *input_levels))
 
-    def _pruned(self, matrix: Matrix, pruned: torch.Tensor, narrowed: torch.Tensor) -> PrunedMatrix:
+    def _pruned_matrix(self, matrix: Matrix, pruned: torch.Tensor, narrowed: torch.Tensor) -> PrunedMatrix:
         dense = self.composer.dense[matrix.name]
 
         def view(tensor: torch.Tensor) -> torch.Tensor:
             return matrix.view(tensor.to(dense.device).float())
 
         gradient, square = (view(g) for g in self.gradients[matrix.name]) if self.gradients else (None, None)
-        expected = self.expected.get(matrix.reads)
+        expected = self.expected.get(matrix.input_key)
         return PrunedMatrix(
             matrix.name,
             view(dense),
             view(pruned),
             view(narrowed),
-            self.inputs[matrix.reads].to(dense.device),
+            self.inputs[matrix.input_key].to(dense.device),
             self.turn,
             gradient,
             square,
@@ -198,14 +198,14 @@ class NetworkScorer:
 
     def _score(self, genome: Genome, proxy: Proxy) -> Score:
         reference = _attempt(lambda: self._reference(proxy))
-        return reference if isinstance(reference, Failure) else score_with(proxy, self._live(genome, reference))
+        return reference if isinstance(reference, Failure) else score_with(proxy, self._make_live(genome, reference))
 
     def _reference(self, proxy: Proxy) -> Any:
         """Return the proxy's measurement on the dense network, made once."""
         if proxy.prepare is not None and proxy.name not in self._dense:
-            self._dense[proxy.name] = proxy.prepare(self._live(self.evaluator.supernet.space.dense))
+            self._dense[proxy.name] = proxy.prepare(self._make_live(self.evaluator.supernet.space.dense))
         return self._dense.get(proxy.name)
 
-    def _live(self, genome: Genome, dense: Any = None) -> LiveCandidate:
-        model, supernet = self.evaluator.ready(genome), self.evaluator.supernet
+    def _make_live(self, genome: Genome, dense: Any = None) -> LiveCandidate:
+        model, supernet = self.evaluator.prepare(genome), self.evaluator.supernet
         return LiveCandidate(model, supernet.network, genome, self.samples, supernet.composer, dense)

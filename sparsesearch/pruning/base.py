@@ -10,7 +10,7 @@ import torch
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.pruning.cfsp import cfsp
-from sparsesearch.pruning.checked import checked_structured, checked_unstructured
+from sparsesearch.pruning.checked import wrap_structured, wrap_unstructured
 from sparsesearch.pruning.elements import by_element_score
 from sparsesearch.pruning.flap import flap
 from sparsesearch.pruning.gblm import gblm
@@ -96,12 +96,12 @@ def needs_gradients(pruners: PrunerConfig) -> bool:
 
 def unstructured(name: str) -> Unstructured:
     """Return the pruner of weights of a name, whose levels are checked; raises InputError SS102 or, from it, SS127."""
-    return checked_unstructured(f"pruners.sparsity {name!r}", _unstructured(name).prune)
+    return wrap_unstructured(f"pruners.sparsity {name!r}", _unstructured(name).prune)
 
 
 def structured(name: str) -> Structured:
     """Return the pruner of elements of a name, whose levels are checked; raises InputError SS102 or, from it, SS127."""
-    return checked_structured(f"pruners.width {name!r}", _structured(name).prune)
+    return wrap_structured(f"pruners.width {name!r}", _structured(name).prune)
 
 
 def _unstructured(name: str) -> Pruner[Unstructured]:

@@ -13,7 +13,7 @@ from sparsesearch.plugins import plugin, wrong_return_value
 from sparsesearch.pruning.layer import Group, Layer, Structured, Unstructured, kept_inputs
 
 
-def checked_unstructured(name: str, prune: Unstructured) -> Unstructured:
+def wrap_unstructured(name: str, prune: Unstructured) -> Unstructured:
     """Wrap a pruner: InputError SS127 if its levels do not have the layer's shape, or have too many nonzeros."""
 
     @wraps(prune)
@@ -32,7 +32,7 @@ def checked_unstructured(name: str, prune: Unstructured) -> Unstructured:
     return checked
 
 
-def checked_structured(name: str, prune: Structured) -> Structured:
+def wrap_structured(name: str, prune: Structured) -> Structured:
     """Wrap a pruner: InputError SS127 if its order or levels do not fit the group."""
 
     @wraps(prune)
@@ -62,7 +62,7 @@ def checked_structured(name: str, prune: Structured) -> Structured:
     return checked
 
 
-def checked_order(name: str, rule: Callable[[Any], torch.Tensor], count: Callable[[Any], int]) -> Callable[[Any], Any]:
+def wrap_order(name: str, rule: Callable[[Any], torch.Tensor], count: Callable[[Any], int]) -> Callable[[Any], Any]:
     """Wrap a criterion: InputError SS127 if its order does not hold each of `count` indices once."""
 
     @wraps(rule)
@@ -75,7 +75,7 @@ def checked_order(name: str, rule: Callable[[Any], torch.Tensor], count: Callabl
     return checked
 
 
-def called(code: Any) -> str:
+def callable_name(code: Any) -> str:
     """Return the name of a function, or of the class of another callable."""
     return str(getattr(code, "__name__", type(code).__name__))
 

@@ -8,7 +8,7 @@ from functools import wraps
 import torch
 
 from sparsesearch.config import PrunerConfig
-from sparsesearch.pruning.checked import called, check_scores
+from sparsesearch.pruning.checked import callable_name, check_scores
 from sparsesearch.pruning.layer import Group, Structured, kept_inputs
 from sparsesearch.pruning.obs import damped_system, refit_levels
 
@@ -29,7 +29,7 @@ def by_element_score(score: ElementScore) -> Structured:
     ) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
         removed = group.elements - min(kept, default=group.elements)
         scores = score(group, options)
-        check_scores(f"score {called(score)!r}", scores, (group.elements,))
+        check_scores(f"score {callable_name(score)!r}", scores, (group.elements,))
         order = scores.argsort(stable=True)[:removed].cpu()
         if options.refit:
             systems = [damped_system(reader, options.damp) for reader in group.readers]

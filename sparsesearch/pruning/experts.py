@@ -9,7 +9,7 @@ import torch
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import pdist
 
-from sparsesearch.pruning.checked import checked_order
+from sparsesearch.pruning.checked import wrap_order
 from sparsesearch.registry import Registry
 
 
@@ -98,4 +98,4 @@ def expert_order(name: str) -> Callable[[ExpertOrder], ExpertOrder]:
 def expert_order_named(name: str) -> ExpertOrder:
     """Return the order of a name, whose indices are checked; raises InputError SS102 or, from it, SS127."""
     order = EXPERTS.find(name, key="pruners.experts")
-    return checked_order(f"pruners.experts {name!r}", order, lambda experts: len(experts.tokens))
+    return wrap_order(f"pruners.experts {name!r}", order, lambda experts: len(experts.tokens))

@@ -1,6 +1,7 @@
 """The arguments of local pruners: one matrix and its inputs, or one group of elements with the matrices around it.
 
-Shape suffixes: O outputs, I inputs, L levels, E elements.
+The capitals at the end of a tensor's name are its axes, in the whole package: G groups (of matrices that read different
+inputs), O outputs, I inputs, L levels, E elements, S positions of an element. So `weight_OI` has the shape (O, I).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.plugins import wrong_return_value
-from sparsesearch.pruning.checked import called, check_scores
+from sparsesearch.pruning.checked import callable_name, check_scores
 from sparsesearch.pruning.dsnot import dsnot
 from sparsesearch.pruning.layer import Layer, Unstructured
 from sparsesearch.pruning.pattern import keep_n_of_m, n_of_m
@@ -46,7 +46,7 @@ def by_score(score: Score) -> Unstructured:
 
 def _checked_score(score: Score, layer: Layer, options: PrunerConfig) -> tuple[torch.Tensor, Scope]:
     """Return the result of a score; raises InputError SS127 if it is not scores (O, I) and a scope."""
-    name, result = f"score {called(score)!r}", score(layer, options)
+    name, result = f"score {callable_name(score)!r}", score(layer, options)
     if not isinstance(result, tuple) or len(result) != 2 or result[1] not in get_args(Scope):
         raise wrong_return_value(name, result, "scores of all weights and 'row' or 'layer'")
     check_scores(name, result[0], tuple(layer.weight_OI.shape))

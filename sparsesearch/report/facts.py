@@ -125,10 +125,10 @@ def rungs(results: RunResults) -> list[Rung]:
         size = f"{sequences * length:,} {count_unit(results)}"
         name = f"all selection data ({size})" if sequences == pool else f"search, {size}"
         fidelities.append(Rung(name, len(spent), sum(spent)))
-    trained = {e.trained for e in results.climbed}
+    trained = {e.trained for e in results.rung_evaluations}
     for tokens in sorted(trained):
         lines = [line for line in results.lines(results.run.ledger) if line["phase"] == f"training {tokens}"]
-        count = sum(e.trained == tokens for e in results.climbed)
+        count = sum(e.trained == tokens for e in results.rung_evaluations)
         fidelities.append(Rung(f"trained to {tokens:,} tokens", count, sum(line["tokens"] for line in lines)))
     return fidelities
 

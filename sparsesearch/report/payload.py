@@ -63,7 +63,7 @@ def candidates(results: RunResults, run: int | None = None) -> dict[str, Any]:
     included: dict[str, tuple[Evaluation, str]] = {}
     for evaluation, name in [
         *listed_candidates(results),
-        *((e, "") for e in [*results.final, *results.climbed, *results.learned]),
+        *((e, "") for e in [*results.final, *results.rung_evaluations, *results.learned]),
     ]:
         included.setdefault(key_of(evaluation, run), (evaluation, name))
     for evaluation in [*(e for _, e in search_evaluations(results)), *results.evaluations]:

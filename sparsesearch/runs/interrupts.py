@@ -23,7 +23,7 @@ def install() -> None:
         signal.signal(number, _handle)
 
 
-def restore() -> None:
+def reinstall() -> None:
     """Install the handlers again after a library has replaced them, as Ray does for SIGTERM."""
     if _installed:
         install()

@@ -18,7 +18,7 @@ def find(results: RunResults, identity: str) -> Evaluation:
     Raises InputError SS501 if none or several have such an id, or it could not be measured.
     """
     path = results.run.path
-    evaluations = [*results.evaluations, *results.trained, *results.learned]
+    evaluations = [*results.evaluations, *results.trained_evaluations, *results.learned]
     candidates = [e for e in evaluations if e.genome.id.startswith(identity)]
     if not candidates:
         raise problem("SS501", f"no candidate {identity!r} in {path}.", fix=f"See: sparsesearch front {path}")
@@ -29,7 +29,9 @@ def find(results: RunResults, identity: str) -> Evaluation:
     if not measured:
         failed = candidates[0]
         raise problem("SS501", f"candidate {failed.genome.id} could not be measured: {failed.error}")
-    return max(measured, key=lambda e: (e in results.trained, e in results.front, not e.trained, e.sequences))
+    return max(
+        measured, key=lambda e: (e in results.trained_evaluations, e in results.front, not e.trained, e.sequences)
+    )
 
 
 def pick(results: RunResults, rule: str) -> Evaluation:

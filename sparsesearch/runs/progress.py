@@ -30,34 +30,36 @@ class Reporter:
         self._phase, self._total, self._done = "", 0, 0
         self._began = self._shown = 0.0
         self._file: Path | None = None
-        self._kept: dict[str, Any] = {}
+        self._state: dict[str, Any] = {}
 
     @contextmanager
-    def kept_in(self, path: Path) -> Iterator[None]:
+    def writing_to(self, path: Path) -> Iterator[None]:
         """Write the current state to a JSON file while the block runs, and at last how it ended.
 
         `state` is running, finished, interrupted or failed (with `error`); a run whose state is running while no
         process holds its lock was killed. `first` and `first_at` are the phase's first reported step, up to which a
         resumed run has replayed. Times are seconds since 1970.
         """
-        self._file, self._kept = path, {"began": time.time(), "first": None, "first_at": None, "error": ""}
+        self._file, self._state = path, {"began": time.time(), "first": None, "first_at": None, "error": ""}
         try:
-            self._keep(state="running", phase="starting", phase_began=time.time(), done=0, total=None)
+            self._update_state(state="running", phase="starting", phase_began=time.time(), done=0, total=None)
             yield
-            self._keep(state="finished")
+            self._update_state(state="finished")
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             with suppress(SparseSearchError):  # the disk may be full, which is why the block ended
-                self._keep(state="interrupted" if interrupted else "failed", error="" if interrupted else str(error))
+                self._update_state(
+                    state="interrupted" if interrupted else "failed", error="" if interrupted else str(error)
+                )
             raise
         finally:
             self._file = None
 
-    def _keep(self, **changes: Any) -> None:
+    def _update_state(self, **changes: Any) -> None:
         if self._file is None:
             return
-        self._kept |= changes | {"updated": time.time()}
-        write_json(self._file, self._kept, durable=False)
+        self._state |= changes | {"updated": time.time()}
+        write_json(self._file, self._state, durable=False)
 
     def message(self, text: str) -> None:
         """Print one line."""
@@ -69,7 +71,7 @@ class Reporter:
         interrupts.check()
         self._phase, self._total, self._done = name, total or 0, 0
         self._began = self._shown = time.monotonic()
-        self._keep(phase=name, phase_began=time.time(), done=0, total=total, first=None, first_at=None)
+        self._update_state(phase=name, phase_began=time.time(), done=0, total=total, first=None, first_at=None)
         if self.console.is_terminal and not self.console.quiet:
             self._live = Progress(
                 SpinnerColumn(),
@@ -87,10 +89,10 @@ class Reporter:
         """Report that `done` steps of the phase are done."""
         interrupts.check()
         self._done = done
-        if self._file is not None and self._kept["first"] is None:
-            self._keep(done=done, first=done, first_at=time.time())
-        elif self._file is not None and time.time() - self._kept["updated"] >= SECONDS_BETWEEN_WRITES:
-            self._keep(done=done)
+        if self._file is not None and self._state["first"] is None:
+            self._update_state(done=done, first=done, first_at=time.time())
+        elif self._file is not None and time.time() - self._state["updated"] >= SECONDS_BETWEEN_WRITES:
+            self._update_state(done=done)
         if self._live is not None:
             self._live.update(self._task, completed=done, note=printable(note))
         elif time.monotonic() - self._shown >= SECONDS_BETWEEN_LINES:
@@ -106,7 +108,7 @@ class Reporter:
             word: state of its steps, for the line.
         """
         if self._phase:
-            self._keep(done=self._done)
+            self._update_state(done=self._done)
         if self._live is not None:
             self._live.stop()
             self._live = None

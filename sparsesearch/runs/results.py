@@ -97,7 +97,7 @@ class RunResults:
         return [e for e in entries if e.status == "ok"]
 
     @property
-    def climbed(self) -> list[Evaluation]:
+    def rung_evaluations(self) -> list[Evaluation]:
         """Candidates at every rung of training that they reached."""
         return [e for e in self._with_weights if e.role != "learned"]
 
@@ -107,10 +107,10 @@ class RunResults:
         return [e for e in self._with_weights if e.role == "learned"]
 
     @property
-    def trained(self) -> list[Evaluation]:
+    def trained_evaluations(self) -> list[Evaluation]:
         """Candidates at the highest rung of training that any has reached."""
-        top = max((e.trained for e in self.climbed), default=0)
-        return [e for e in self.climbed if e.trained == top]
+        top = max((e.trained for e in self.rung_evaluations), default=0)
+        return [e for e in self.rung_evaluations if e.trained == top]
 
     def values(self, evaluation: Evaluation) -> dict[str, float]:
         return evaluation.values(self.quality)
@@ -125,7 +125,7 @@ class RunResults:
 
         Learned candidates compete with the level store's candidates of the same genomes. Dense is no candidate.
         """
-        competing = [*(self.trained or self.final), *self.learned]
+        competing = [*(self.trained_evaluations or self.final), *self.learned]
         inside = [e for e in competing if self.space.feasible(e.genome)]
         optimal = [inside[i] for i in pareto.non_dominated([self.point(e) for e in inside])]
         candidates = [e for e in optimal if e.genome != self.space.dense]
@@ -138,7 +138,7 @@ class RunResults:
     @property
     def baselines(self) -> list[Evaluation]:
         """Uniform candidates, at the top rung if they reached it."""
-        trained = {e.genome: e for e in self.trained}
+        trained = {e.genome: e for e in self.trained_evaluations}
         return [trained.get(e.genome, e) for e in self.final if e.role == "baseline" and e.genome != self.space.dense]
 
     def compared_baselines(self) -> list[Evaluation]:

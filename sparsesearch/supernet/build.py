@@ -93,7 +93,7 @@ class StoreBuilder:
                 units |= self._sparsify(matrix, unit)
         if self.pruners.compensate:
             matrices = [matrix for matrix in self.network.matrices.values() if matrix.block == block]
-            means = {matrix.reads: self._inputs(matrix).mean for matrix in matrices}
+            means = {matrix.input_key: self._inputs(matrix).mean for matrix in matrices}
             write_means(means_path(self.directory, block), means)
         prefix = self.network.blocks[block] + "."
         names = [name for name in self._parameters if name.startswith(prefix) and self._is_within(name, block)]
@@ -130,13 +130,13 @@ class StoreBuilder:
         """Return the statistics of a matrix's inputs; the matrix may be in another block than the cut."""
         if matrix.block not in self._moments:
             self._moments[matrix.block] = load_statistics(self.statistics, matrix.block)
-        if matrix.reads not in self._moments[matrix.block]:
+        if matrix.input_key not in self._moments[matrix.block]:
             raise problem(
                 "SS210",
-                f"layer {matrix.reads} does not run on the calibration data, so its inputs have no statistics.",
+                f"layer {matrix.input_key} does not run on the calibration data, so its inputs have no statistics.",
                 fix="Give data that reach it, or targets that leave it out.",
             )
-        return self._moments[matrix.block][matrix.reads]
+        return self._moments[matrix.block][matrix.input_key]
 
     def _layers(self, matrix: Matrix) -> list[Layer]:
         """Return the layer of each group of a matrix, float32."""
@@ -177,7 +177,7 @@ class StoreBuilder:
         layers = {slot.tensor: self._layers(self.network.matrices[slot.tensor]) for slot in cut.readers}
         groups = self._groups(cut, layers)
         results = [prune(group, unit.levels[1:], self.pruners) for group in groups]
-        levels = [self._stacked(cut, [weights[i] for _, weights in results]) for i in range(len(unit.levels) - 1)]
+        levels = [self._stack(cut, [weights[i] for _, weights in results]) for i in range(len(unit.levels) - 1)]
         write_cut(path, torch.stack([order for order, _ in results]), levels, self.storage)
         errors = [
             sum(self._cut_error(cut, slot, layers[slot.tensor], level) for slot in cut.readers)
@@ -185,7 +185,7 @@ class StoreBuilder:
         ]
         return {unit.name: self._entry(unit, errors, path)}
 
-    def _stacked(self, cut: Cut, weights: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+    def _stack(self, cut: Cut, weights: list[list[torch.Tensor]]) -> list[torch.Tensor]:
         """Return the refitted matrices (groups, rows, columns) of each reader, from those of each order of the cut."""
         if cut.orders > 1:
             # Each order refits its own slices of a tensor, or its own columns of a matrix.
@@ -210,7 +210,7 @@ class StoreBuilder:
 
     def _groups(self, cut: Cut, layers: dict[str, list[Layer]]) -> list[Group]:
         """Return the elements of each order of a cut, as a structured pruner takes them."""
-        written = [(slot, self._written(slot)) for slot in cut.writers if slot.tensor in self.network.matrices]
+        written = [(slot, self._writing_tensors(slot)) for slot in cut.writers if slot.tensor in self.network.matrices]
         groups = []
         for order in range(cut.orders):
             readers = [reader for slot in cut.readers for reader in self._readers(slot, layers[slot.tensor], order)]
@@ -229,7 +229,7 @@ class StoreBuilder:
         positions = torch.empty_like(index).scatter_(0, index, torch.arange(len(index))).view_as(columns)
         return [Reader(layer.inputs_only(inputs), positions) for layer in reading]
 
-    def _written(self, slot: Slot) -> list[torch.Tensor]:
+    def _writing_tensors(self, slot: Slot) -> list[torch.Tensor]:
         """Return a writing matrix and its gradients, (orders, rows, inputs) if batched, else (rows, inputs)."""
         weight = self.composer.dense[slot.tensor].float()
         tensors = [weight, *(gradient.to(weight.device) for gradient in self.gradients.get(slot.tensor, ()))]
@@ -267,7 +267,7 @@ class StoreBuilder:
 
 
 def _writer(slot: Slot, tensors: list[torch.Tensor], order: int) -> Writer:
-    """Return the rows of `StoreBuilder._written` that write each element of an order."""
+    """Return the rows of `StoreBuilder._writing_tensors` that write each element of an order."""
     index = torch.from_numpy(slot.index[0 if slot.batched else order])
     rows = (tensor[order] if slot.batched else tensor for tensor in tensors)
     return Writer(*(row[index.to(row.device)] for row in rows))

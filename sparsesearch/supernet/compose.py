@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from sparsesearch.models.network import Cut, Matrix, Network, Slot, sparsity_unit_name
-from sparsesearch.models.parameter_costs import compensated
+from sparsesearch.models.parameter_costs import compensated_matrices
 from sparsesearch.pruning import bias_shift
 from sparsesearch.space import Genome, Space, Unit
 from sparsesearch.supernet.store import UnitFiles
@@ -68,17 +68,17 @@ class Composer:
     def __init__(self, model: Any, network: Network, space: Space, files: UnitFiles, compensate: bool = False) -> None:
         self.network, self.files = network, files
         position = {unit.name: i for i, unit in enumerate(space.units)}
-        self.norms = _norms(model)
-        self.plans = {plan.name: plan for plan in _plans(network, space, position, self.norms)}
+        self.running_statistics = _running_statistics(model)
+        self.plans = {plan.name: plan for plan in _plans(network, space, position, self.running_statistics)}
         if compensate:
-            for name, matrix in compensated(network, position).items():
+            for name, matrix in compensated_matrices(network, position).items():
                 self.plans[name] = replace(self.plans[matrix.name], name=name, matrix=None, compensates=matrix)
         # Biases that the dense network does not have.
         self.added = [name for name, plan in self.plans.items() if plan.compensates and name not in network.shapes]
         dense = [name for name in self.plans if name not in self.added]
         self.dense: dict[str, torch.Tensor] = {name: _tensor(model, name) for name in dense}
         # Copies, since re-estimation writes into the network's own.
-        self.dense |= {name: self.dense[name].clone() for name in self.norms}
+        self.dense |= {name: self.dense[name].clone() for name in self.running_statistics}
         self._drops = {d.name: position[d.name] for d in network.drops.values() if d.name in position}
         self._positions: dict[tuple[str, int, int], torch.Tensor] = {}
         self._masks: dict[tuple[str, int, int], torch.Tensor] = {}
@@ -163,7 +163,7 @@ class Composer:
         value, sliced_axes = self._sparse(plan, sparsity), set()
         for use, level in active:
             if use.reader >= 0:
-                value = self._refitted(plan, value, sparsity, use, level)
+                value = self._refit(plan, value, sparsity, use, level)
                 sliced_axes |= {use.slot.axis} if use.slot.covers(self.dense[name].shape[use.slot.axis]) else set()
         # Batched slots first, since they need all slices of axis 0.
         for use, level in active:
@@ -189,7 +189,7 @@ class Composer:
         key = (use.unit.name, level, id(use.slot))
         if key not in self._masks:
             kept = self.files.kept(use.unit, level, use.cut.elements)
-            self._masks[key] = use.slot.staying(kept, size)
+            self._masks[key] = use.slot.mask_of(kept, size)
         return self._masks[key]
 
     def _sparse(self, plan: TensorPlan, level: int) -> torch.Tensor:
@@ -198,7 +198,7 @@ class Composer:
             return dense
         return self.files.sparse(plan.sparsity, level, tuple(dense.shape)).to(dense.device, dense.dtype)
 
-    def _refitted(self, plan: TensorPlan, value: torch.Tensor, sparsity: int, use: CutUse, level: int) -> torch.Tensor:
+    def _refit(self, plan: TensorPlan, value: torch.Tensor, sparsity: int, use: CutUse, level: int) -> torch.Tensor:
         """Return the tensor with a cut's kept columns refitted: only these if the cut covers the axis, else all."""
         matrix = plan.matrix
         assert matrix is not None
@@ -251,14 +251,16 @@ def _tensor(model: Any, name: str) -> torch.Tensor:
     return tensor.data
 
 
-def _norms(model: Any) -> list[str]:
+def _running_statistics(model: Any) -> list[str]:
     """Return the names of running statistics, which are re-estimated for every candidate and must be restored."""
     modules = [(path, module._buffers) for path, module in model.named_modules()]
     leaves = ("running_mean", "running_var")
     return [f"{path}.{leaf}" for path, buffers in modules for leaf in leaves if buffers.get(leaf) is not None]
 
 
-def _plans(network: Network, space: Space, position: dict[str, int], norms: list[str]) -> Iterator[TensorPlan]:
+def _plans(
+    network: Network, space: Space, position: dict[str, int], running_statistics: list[str]
+) -> Iterator[TensorPlan]:
     units = {unit.name: unit for unit in space.units}
     uses: dict[str, list[CutUse]] = {}
     for cut in network.cuts.values():
@@ -269,7 +271,7 @@ def _plans(network: Network, space: Space, position: dict[str, int], norms: list
             uses.setdefault(slot.tensor, []).append(use)
     # Outputs that a drop sets to zero need a plan even if no other unit touches them.
     outputs = [name for drop in network.drops.values() if drop.name in units for name in drop.outputs]
-    for name in dict.fromkeys((*network.matrices, *uses, *outputs, *norms)):
+    for name in dict.fromkeys((*network.matrices, *uses, *outputs, *running_statistics)):
         matrix = network.matrices.get(name)
         sparsity = units.get(sparsity_unit_name(matrix)) if matrix else None
         sparsity_position = position[sparsity.name] if sparsity else -1

@@ -35,7 +35,7 @@ class Draws:
         For `sandwich` the first is the dense network and the second the narrowest with all sublayers.
         """
         rng = np.random.default_rng([self.seed, 3, step])
-        deepest = self.deepest(step)
+        deepest = self.deepest_levels(step)
         if self.options.kind == "random_linear" and rng.random() >= (step + 0.5) / self.steps:
             return [self.space.dense]
         random = [Genome.of(self._draw(deepest, rng)) for _ in range(self.options.subnets)]
@@ -47,7 +47,7 @@ class Draws:
         """Return the total number of sub-networks of the steps from `start` to before `stop`."""
         return sum(len(self.at(step)) for step in range(start, stop))
 
-    def deepest(self, step: int) -> Ints:
+    def deepest_levels(self, step: int) -> Ints:
         """Return the highest level that each unit may have at a step, (units,).
 
         For kinds of the current stage it rises over the first half of the stage; kinds of later stages stay dense.

@@ -49,7 +49,7 @@ class FunctionalNetwork:
         yield from self.model.named_modules()
 
 
-class Elastic:
+class ElasticSupernet:
     """Runs genomes of one network whose elements are sorted."""
 
     def __init__(
@@ -124,7 +124,7 @@ class Elastic:
             outputs = (name for drop in dropped for name in drop.outputs)
             tensors |= {name: torch.zeros_like(tensors.get(name, self._own[name])) for name in outputs}
             return tensors
-        return {n: t for n, t in tensors.items() if not any(drop.takes(n) for drop in dropped)}
+        return {n: t for n, t in tensors.items() if not any(drop.removes(n) for drop in dropped)}
 
     def _value(self, name: str) -> torch.Tensor:
         own = self._own[name]
@@ -139,7 +139,7 @@ class Elastic:
             for slot in (*cut.writers, *cut.readers) if slices else cut.readers:
                 place = slot.tensor, slot.axis
                 first = torch.arange(kept).expand(cut.orders, -1)
-                stays = slot.staying(first, self._own[slot.tensor].shape[slot.axis])
+                stays = slot.mask_of(first, self._own[slot.tensor].shape[slot.axis])
                 masks[place] = masks[place] & stays if place in masks else stays
         return masks
 
@@ -158,7 +158,7 @@ class Elastic:
 
 def _is_dropped(cut: Cut, dropped: list[Drop], stock: dict[str, nn.Module]) -> bool:
     """Return whether a cut is in a sublayer that was replaced by its stand-in."""
-    return bool(stock) and any(drop.takes(f"{cut.path}.") for drop in dropped)
+    return bool(stock) and any(drop.removes(f"{cut.path}.") for drop in dropped)
 
 
 def slice_axis(value: torch.Tensor, axis: int, stays: torch.Tensor) -> torch.Tensor:

@@ -57,14 +57,14 @@ class StitchedSupernet:
         self._stock = {p: model.get_submodule(p) for drop in self._drops for p, _ in drop.stand_ins}
         self._sized = {a.module: model.get_submodule(a.module) for cut, _ in self._cuts for a in cut.attributes}
         names = {*self._tensors, *self.composer.plans}
-        self._drops_of = {name: [d for d in self._drops if d.takes(name)] for name in names}
+        self._drops_of = {name: [d for d in self._drops if d.removes(name)] for name in names}
         self._applied: dict[str, Any] = {name: (0,) * len(self.composer.counts(name)) for name in self.composer.plans}
         self._sizes = {cut.name: 0 for cut, _ in self._cuts}
         self._dropped = {drop.name: False for drop in self._drops}
         self._trained: dict[Genome, dict[str, torch.Tensor]] = {}
 
     @contextmanager
-    def with_weights(self, genome: Genome, state: dict[str, torch.Tensor] | None) -> Iterator[None]:
+    def with_trained_weights(self, genome: Genome, state: dict[str, torch.Tensor] | None) -> Iterator[None]:
         """Give a genome trained weights in `state_dict`, `surgery` and `materialise`; `apply` does not use them.
 
         Args:
@@ -79,8 +79,8 @@ class StitchedSupernet:
         finally:
             del self._trained[genome]
 
-    def has_weights(self, genome: Genome) -> bool:
-        """Return whether a genome has trained weights inside `with_weights`."""
+    def has_trained_weights(self, genome: Genome) -> bool:
+        """Return whether a genome has trained weights inside `with_trained_weights`."""
         return genome in self._trained
 
     def apply(self, genome: Genome) -> Any:
@@ -123,9 +123,9 @@ class StitchedSupernet:
         kept = self.space.units[position].levels[level]
         return [(a.module, a.name, a.per_element * kept) for a in cut.attributes]
 
-    def forget_norms(self) -> None:
+    def forget_running_statistics(self) -> None:
         """Mark running statistics as changed, so that the next genome sets them again."""
-        for name in self.composer.norms:
+        for name in self.composer.running_statistics:
             self._applied[name] = "measured again"
 
     def _set(self, name: str, levels: TensorLevels | None) -> None:
@@ -139,7 +139,7 @@ class StitchedSupernet:
             tensor = None if dense is None else torch.zeros_like(dense)
         else:
             tensor = self._at(name, levels, padded=self.execution == "in_place")
-        if tensor is not None and name in self.composer.norms:
+        if tensor is not None and name in self.composer.running_statistics:
             tensor = tensor.clone()  # re-estimation writes into it
         set_tensor(self._owner[name], name.rpartition(".")[2], tensor)
         self._applied[name] = levels
@@ -166,7 +166,7 @@ class StitchedSupernet:
         attributes = [
             list(item)
             for cut, position in self._cuts
-            if genome.levels[position] and not any(drop.takes(f"{cut.path}.") for drop in dropped)
+            if genome.levels[position] and not any(drop.removes(f"{cut.path}.") for drop in dropped)
             for item in self._sizes_at(cut, position, int(genome.levels[position]))
         ]
         stand_ins = [list(pair) for drop in dropped for pair in drop.stand_ins]
@@ -180,7 +180,7 @@ class StitchedSupernet:
         """
         if genome in self._trained:
             trained = self._trained[genome]
-            return self._padded(genome, trained) if padded else trained
+            return self._pad(genome, trained) if padded else trained
         state: dict[str, torch.Tensor | None] = {}
         for name in (*self._tensors, *self.composer.added):
             if self._is_dropped(genome, name):
@@ -191,7 +191,7 @@ class StitchedSupernet:
                 state[name] = self._at(name, self.composer.levels(genome, name), padded)
         return {name: tensor for name, tensor in state.items() if tensor is not None}
 
-    def _padded(self, genome: Genome, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _pad(self, genome: Genome, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return a state in the dense shapes, with zeros for cut and dropped weights."""
         zeros = {name: torch.zeros_like(tensor) for name, tensor in self._tensors.items()}
         plans = self.composer.plans

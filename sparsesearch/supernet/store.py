@@ -75,20 +75,20 @@ def means_path(directory: Path, block: int) -> Path:
 
 
 def write_means(path: Path, means: dict[str, torch.Tensor]) -> None:
-    """Write mean inputs, (groups, inputs) each, by `Matrix.reads`."""
+    """Write mean inputs, (groups, inputs) each, by `Matrix.input_key`."""
     _write(path, {name: mean.float().cpu().contiguous() for name, mean in means.items()})
 
 
-def write_sparse(path: Path, levels_LOI: torch.Tensor, dtype: torch.dtype) -> None:
+def write_sparse(path: Path, levels: torch.Tensor, dtype: torch.dtype) -> None:
     """Write pruned weights of levels 1, 2, ... as bitmasks and packed values; values that round to zero are not stored.
 
     Args:
-        levels_LOI: weights of each level in the matrix's shape, (levels, ...).
+        levels: weights of each level in the parameter's own shape, (levels, *shape).
         dtype: data type of the values.
     """
-    levels = levels_LOI.to(dtype).flatten(1).cpu()
-    masks = levels != 0
-    tensors = {f"values.{i + 1}": level[mask] for i, (level, mask) in enumerate(zip(levels, masks, strict=True))}
+    flat = levels.to(dtype).flatten(1).cpu()
+    masks = flat != 0
+    tensors = {f"values.{i + 1}": level[mask] for i, (level, mask) in enumerate(zip(flat, masks, strict=True))}
     tensors["mask"] = torch.from_numpy(np.packbits(masks.numpy(), axis=1))
     _write(path, tensors)
 
@@ -176,7 +176,7 @@ class UnitFiles:
 
     def mean(self, matrix: Matrix) -> torch.Tensor:
         """Return the mean inputs of a matrix over calibration data, (groups, inputs)."""
-        mean: torch.Tensor = self._open_file(means_path(self.directory, matrix.block)).get_tensor(matrix.reads)
+        mean: torch.Tensor = self._open_file(means_path(self.directory, matrix.block)).get_tensor(matrix.input_key)
         return mean
 
     def cut(self, unit: Unit, level: int, reader: int) -> torch.Tensor:

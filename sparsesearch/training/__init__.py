@@ -3,7 +3,7 @@
 from sparsesearch.training.loop import Diverged, TrainingRun
 from sparsesearch.training.masks import Masks
 from sparsesearch.training.objective import Objective
-from sparsesearch.training.soup import averaged, greedy_soup
+from sparsesearch.training.soup import average, greedy_soup
 from sparsesearch.training.trainee import Trainee, make_trainee
 
-__all__ = ["Diverged", "Masks", "Objective", "Trainee", "TrainingRun", "averaged", "greedy_soup", "make_trainee"]
+__all__ = ["Diverged", "Masks", "Objective", "Trainee", "TrainingRun", "average", "greedy_soup", "make_trainee"]

@@ -41,18 +41,18 @@ def write_arguments(directory: Path, model: Any, network: Network, samples: Samp
     """Write the arguments of blocks other than hidden states."""
     tensors: dict[str, torch.Tensor] = {}
 
-    def plain(value: Any) -> Any:
+    def encode(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             tensors[name := str(len(tensors))] = value.cpu().contiguous().clone()
             return {"tensor": name}
         if isinstance(value, (tuple, list)):
-            return {"tuple": [plain(item) for item in value]}
+            return {"tuple": [encode(item) for item in value]}
         if value is None or isinstance(value, (bool, int, float, str)):
             return {"value": value}
         raise TypeError(f"a block takes an argument of type {type(value).__name__}, which cannot be stored")
 
     arguments = [
-        {"args": [plain(a) for a in args], "kwargs": {k: plain(v) for k, v in kwargs.items()}}
+        {"args": [encode(a) for a in args], "kwargs": {k: encode(v) for k, v in kwargs.items()}}
         for args, kwargs in block_arguments(model, network, samples.rows(slice(0, 1)))
     ]
     write_tensors(directory / "arguments.safetensors", tensors)
@@ -117,9 +117,9 @@ class Activations:
         tensors = read_tensors(self.directory / "arguments.safetensors")
         stored = read_json(self.directory / "arguments.json")["blocks"][self.block]
 
-        def restored(value: dict[str, Any]) -> Any:
+        def decode(value: dict[str, Any]) -> Any:
             if "tensor" in value:
                 return tensors[value["tensor"]]
-            return tuple(restored(item) for item in value["tuple"]) if "tuple" in value else value["value"]
+            return tuple(decode(item) for item in value["tuple"]) if "tuple" in value else value["value"]
 
-        return tuple(restored(a) for a in stored["args"]), {k: restored(v) for k, v in stored["kwargs"].items()}
+        return tuple(decode(a) for a in stored["args"]), {k: decode(v) for k, v in stored["kwargs"].items()}

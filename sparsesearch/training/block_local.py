@@ -17,7 +17,7 @@ from sparsesearch.data.samples import Samples
 from sparsesearch.models.network import Network
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet.draws import Draws
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 from sparsesearch.training.activations import Activations
 from sparsesearch.training.nested import NestedRun, Rows
 from sparsesearch.training.objective import Objective, relative_squared_error
@@ -30,7 +30,7 @@ def block_tensors(model: Any, path: str) -> dict[str, torch.Tensor]:
     return {n: t.detach().cpu().contiguous().clone() for n, t in (*block.named_parameters(), *block.named_buffers())}
 
 
-def only_block(skeleton: Any, path: str, tensors: dict[str, torch.Tensor], device: str = "cpu") -> Any:
+def materialise_block(skeleton: Any, path: str, tensors: dict[str, torch.Tensor], device: str = "cpu") -> Any:
     """Return a network on the meta device in which one block is really in memory, in float32."""
     block = skeleton.get_submodule(path).to_empty(device="cpu")
     block_state = dict(block.named_parameters()) | dict(block.named_buffers())
@@ -45,7 +45,7 @@ class LocalBlock:
     """A block that can be trained without the rest of its network.
 
     Attributes:
-        skeleton: network in which only this block is in memory, as `only_block` returns it.
+        skeleton: network in which only this block is in memory, as `materialise_block` returns it.
         network: description of the whole network.
         index: index of the block.
         activations: hidden states before and after the dense block.
@@ -82,7 +82,7 @@ class BlockRun(NestedRun):
         network, index = block.network, block.index
         weights = Weights(block.skeleton, _with_block_matrices(network, index), options.weights, options.training)
         weights.parameters = {n: p for n, p in weights.parameters.items() if n.startswith(f"{block.path}.")}
-        elastic = Elastic(block.skeleton, network, space, weights.tensor, options.execution, index)
+        elastic = ElasticSupernet(block.skeleton, network, space, weights.tensor, options.execution, index)
         draws = Draws(space, options, steps, options.training.seed, index)
         objective = Objective(network, None, options.training)
         self.activations = block.activations

@@ -26,10 +26,10 @@ def compensate(model: Any, dense: Any, network: Network, samples: Samples, batch
     """
     modules, dense_modules = dict(model.named_modules()), dict(dense.named_modules())
     corrected = [path for path in _paths(network) if _same_biases(modules.get(path), dense_modules.get(path))]
-    reads = {name.rpartition(".")[0]: matrix.reads for name, matrix in network.matrices.items()}
+    input_keys = {name.rpartition(".")[0]: matrix.input_key for name, matrix in network.matrices.items()}
     dense_means = _mean_outputs(dense, network, corrected, samples, batch)
     # Modules that read one input do not depend on each other and are measured together.
-    for _, group in groupby(corrected, key=reads.__getitem__):
+    for _, group in groupby(corrected, key=input_keys.__getitem__):
         paths = list(group)
         means = _mean_outputs(model, network, paths, samples, batch)
         for path in paths:

@@ -61,8 +61,8 @@ def kept_at(progress: float, size: int, kept: int) -> int:
     return kept + round((size - kept) * (1 - min(progress, 1.0)) ** 3)
 
 
-def gradual(start: Start, model: Any, network: Network, kept: int, steps: int, regrow: float = 0.0) -> Any:
-    """Gradual magnitude pruning (Zhu & Gupta, 2017); with `regrow` GraNet (Liu et al., 2021, algorithm 1).
+def prune_gradually(start: Start, model: Any, network: Network, kept: int, steps: int, regrow: float = 0.0) -> Any:
+    """Prune by magnitude while training (Zhu & Gupta, 2017); with `regrow` GraNet (Liu et al., 2021, algorithm 1).
 
     Args:
         start: starts the training run.
@@ -94,11 +94,13 @@ def _gradients(run: TrainingRun, masks: Masks) -> State:
     return {name: gradient.clone() for name, gradient in gradients.items()}
 
 
-def rewound(start: Start, model: Any, network: Network, kept: int, steps: int, rounds: int, rewind: int) -> Any:
-    """Iterative magnitude pruning with rewinding (Frankle et al., 2020): train, prune, rewind, in rounds.
+def prune_with_rewinding(
+    start: Start, model: Any, network: Network, kept: int, steps: int, rounds: int, rewind: int
+) -> Any:
+    """Train, prune and rewind in rounds: iterative magnitude pruning (Frankle et al., 2020).
 
     Args:
-        start, model, kept: as in `gradual`.
+        start, model, kept: as in `prune_gradually`.
         steps: training steps of all rounds together; each takes an equal share.
         rounds: number of rounds of pruning; each keeps the same share of the weights.
         rewind: step of the first round that weights are rewound to.
@@ -119,7 +121,7 @@ def rewound(start: Start, model: Any, network: Network, kept: int, steps: int, r
     return run.trainee.merge()
 
 
-def starter(network: Network, objective: Any, samples: Any, options: Any, compute: torch.dtype) -> Start:
+def make_start(network: Network, objective: Any, samples: Any, options: Any, compute: torch.dtype) -> Start:
     """Return a function that starts training runs of all weights, in which batch statistics train as well."""
 
     def start(model: Any, masks: Masks, steps: int) -> TrainingRun:

@@ -20,7 +20,7 @@ from sparsesearch.data.samples import Samples
 from sparsesearch.evaluation.batchnorm import batch_norms
 from sparsesearch.space import Genome
 from sparsesearch.supernet.draws import Draws
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 from sparsesearch.training.loop import TrainingRun
 from sparsesearch.training.objective import Objective
 from sparsesearch.training.order import rows_at
@@ -58,7 +58,7 @@ class NestedRun(TrainingRun):
     def __init__(
         self,
         weights: Weights,
-        elastic: Elastic,
+        elastic: ElasticSupernet,
         draws: Draws,
         objective: Objective,
         samples: Samples,

@@ -12,7 +12,7 @@ import torch
 State = dict[str, torch.Tensor]
 
 
-def averaged(states: Sequence[State]) -> State:
+def average(states: Sequence[State]) -> State:
     """Return the mean of states with equal names and shapes; tensors that are not floats are taken from the first.
 
     Sums are taken in float64, so the mean of identical copies is equal to them.
@@ -39,7 +39,7 @@ def greedy_soup(states: Sequence[State], quality: Callable[[State], float]) -> t
     order = sorted(range(len(states)), key=qualities.__getitem__)
     ingredients, best = order[:1], qualities[order[0]]
     for index in order[1:]:
-        value = quality(averaged([states[i] for i in (*ingredients, index)]))
+        value = quality(average([states[i] for i in (*ingredients, index)]))
         if value <= best:
             ingredients, best = [*ingredients, index], value
-    return averaged([states[i] for i in ingredients]), ingredients
+    return average([states[i] for i in ingredients]), ingredients

@@ -95,7 +95,7 @@ class CandidateTrainer:
         """
         started, length = time.monotonic(), self.samples.length
         if not self._uses_gradients:
-            model, used = self._compensated(genome, tokens, start)
+            model, used = self._compensate(genome, tokens, start)
             measured = self._write_and_measure(model, weights_path(directory, tokens))
             return measured | {"tokens": used, "trained": used, "seconds": time.monotonic() - started}
         run = self._run(genome, schedule_tokens, start)
@@ -115,7 +115,7 @@ class CandidateTrainer:
         write_tensors(path, state, durable=True)
         return {"losses": self.losses(model)}
 
-    def _compensated(self, genome: Genome, tokens: int, start: Path | None = None) -> tuple[Any, int]:
+    def _compensate(self, genome: Genome, tokens: int, start: Path | None = None) -> tuple[Any, int]:
         """Return a candidate with compensated biases and batch statistics, and the tokens used for it."""
         model = self._model(genome, start).float()
         samples = self.samples.rows(slice(0, tokens // self.samples.length))
@@ -129,7 +129,7 @@ class CandidateTrainer:
             rows: rows of selection samples, (samples,).
         """
         if not self._uses_gradients:
-            return self.losses(self._compensated(genome, tokens)[0], rows)
+            return self.losses(self._compensate(genome, tokens)[0], rows)
         run = self._run(genome, tokens)
         run.run(run.steps)
         return self.losses(run.trainee.merge().eval(), rows)
@@ -138,10 +138,10 @@ class CandidateTrainer:
         """Return a candidate with the weights that training begins with, and the batch statistics it is judged with."""
         if start is None:
             model = self.supernet.materialise(genome)
-            if self.evaluator.norms is not None:
-                self.evaluator.norms.correct(model, genome)
+            if self.evaluator.running_statistics is not None:
+                self.evaluator.running_statistics.correct(model, genome)
             return model
-        with self.supernet.with_weights(genome, read_tensors(start, RETRAIN)):
+        with self.supernet.with_trained_weights(genome, read_tensors(start, RETRAIN)):
             return self.supernet.materialise(genome)
 
     def _run(self, genome: Genome, schedule_tokens: int, start: Path | None = None) -> TrainingRun:

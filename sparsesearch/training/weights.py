@@ -56,13 +56,13 @@ class Weights:
         update = self.parameters[f"{name}:b"] @ self.parameters[f"{name}:a"]
         return weight + self.scale * update.view_as(weight)
 
-    def updated(self) -> dict[str, torch.Tensor]:
+    def updated_parameters(self) -> dict[str, torch.Tensor]:
         """Return the parameters that have low-rank updates, with these updates, by name."""
         return {name: self.tensor(name) for name in self._low_rank}
 
     def merge(self) -> None:
         """Add low-rank updates to the network's own parameters and set the updates to zero."""
         with torch.no_grad():
-            for name, value in self.updated().items():
+            for name, value in self.updated_parameters().items():
                 self.model_parameters[name].copy_(value)
                 self.parameters[f"{name}:b"].zero_()

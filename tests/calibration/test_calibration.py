@@ -108,7 +108,7 @@ def test_statistics_equal_direct_second_moments_whatever_the_batch(family_dir: M
     tokens = np.random.default_rng(0).integers(0, 2048, (6, 16)).astype(np.int32)
     model = load_model(family_dir("llama"), torch.float32)
     inputs: dict[str, torch.Tensor] = {}
-    for path in {matrix.reads for matrix in describe(model).matrices.values()}:
+    for path in {matrix.input_key for matrix in describe(model).matrices.values()}:
         model.get_submodule(path).register_forward_pre_hook(
             lambda _, args, path=path: inputs.__setitem__(path, args[0])
         )

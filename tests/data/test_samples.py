@@ -18,7 +18,7 @@ from sparsesearch.data import Samples
 from sparsesearch.data.python_inputs import inputs_of_forward, samples_by_role, samples_from_arrays
 from sparsesearch.data.samples import ordered_names
 from sparsesearch.errors import DamagedFile, InputError
-from sparsesearch.export.verify import outputs_of
+from sparsesearch.export.verify_in_process import outputs_of
 
 X, Y = torch.randn(6, 3), torch.arange(6) % 2
 

@@ -235,15 +235,15 @@ def test_training_that_does_nothing_changes_no_order(family_dir: Make, tmp_path:
     monkeypatch.setattr(TrainingRun, "_one_step", skip)
     results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs())
     before = {e.genome: e.quality for e in results.final}
-    assert results.trained
-    for evaluation in results.trained:
+    assert results.trained_evaluations
+    for evaluation in results.trained_evaluations:
         assert evaluation.quality == pytest.approx(before[evaluation.genome], rel=1e-5)
 
 
 def test_a_candidate_that_diverges_keeps_its_rung(family_dir: Make, tmp_path: Path) -> None:
     training = {"batch": 2, "learning_rate": 1e20, "schedule": "constant", "optimizer": "sgd", "clip": 1e9, "warmup": 0}
     results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs() | {"training": training})
-    assert not results.trained
+    assert not results.trained_evaluations
     assert results.front
 
 

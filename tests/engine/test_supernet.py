@@ -37,7 +37,7 @@ from sparsesearch.runs.cache import INDEX, USAGE, Cache, weights_of
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.runs.results import RunResults
 from sparsesearch.supernet.draws import Draws
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 from sparsesearch.training.block_local import BlockRun, LocalBlock
 from sparsesearch.training.nested import NestedRun
 
@@ -82,7 +82,7 @@ def test_candidates_are_parts_of_one_network(
     network, samples = launch.network, launch.samples["selection"].rows(slice(0, 2))
     model = launch.source.load(torch.float32, "cpu")
     model.load_state_dict(load_file(weights_of(directory(results))), strict=False)
-    elastic = Elastic(model, network, results.space)
+    elastic = ElasticSupernet(model, network, results.space)
     for evaluation in results.final[:4]:
         cut = opened.supernet.materialise(evaluation.genome)
         with torch.no_grad():

@@ -45,7 +45,7 @@ def test_outputs_are_those_of_a_whole_pass(built: Built) -> None:
         for rows in (slice(0, 2), slice(2, 4)):
             expected = outputs_of(plain.apply(genome), network.task, samples.rows(rows))
             model = cached.apply(genome)
-            with cache.shared(genome, str(rows).encode()):
+            with cache.share(genome, str(rows).encode()):
                 found = outputs_of(model, network.task, samples.rows(rows))
             assert torch.equal(found, expected)
     assert cache.blocks_run < cache.blocks_requested
@@ -60,7 +60,7 @@ def test_memory_stays_within_its_bound(family_dir: Callable[[str], Path], tmp_pa
         cache = PrefixCache(supernet.model, built.launch.network, built.space, maximum)
         for genome in chain(built):
             expected: Any = outputs_of(supernet.apply(genome), built.launch.network.task, samples)
-            with cache.shared(genome, b"all"):
+            with cache.share(genome, b"all"):
                 assert torch.equal(outputs_of(supernet.model, built.launch.network.task, samples), expected)
             assert cache.bytes <= maximum
             assert cache.bytes == sum(t.nbytes for t in cache._states.values())
@@ -73,8 +73,8 @@ def test_an_exception_leaves_the_model_whole(family_dir: Callable[[str], Path], 
     supernet = built.supernet("sliced")
     cache = PrefixCache(supernet.model, built.launch.network, built.space, 2**30)
     expected = outputs_of(supernet.apply(built.space.dense), task, samples)
-    with cache.shared(built.space.dense, b"all"):
+    with cache.share(built.space.dense, b"all"):
         outputs_of(supernet.model, task, samples)
-    with pytest.raises(RuntimeError, match="boom"), cache.shared(built.space.dense, b"all"):
+    with pytest.raises(RuntimeError, match="boom"), cache.share(built.space.dense, b"all"):
         raise RuntimeError("boom")
     assert torch.equal(outputs_of(supernet.model, task, samples), expected)

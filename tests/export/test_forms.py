@@ -25,7 +25,7 @@ from sparsesearch.engine import reopen
 from sparsesearch.engine.launch.access import Access
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import EnvironmentProblem, InputError, SparseSearchError
-from sparsesearch.export import FORMS, export, hub, verification, verify, write
+from sparsesearch.export import FORMS, export, hub, verification, verify_in_process, write
 from sparsesearch.export.forms import pattern_check as pattern
 from sparsesearch.export.forms.graphs import TRANSFORMERS
 from sparsesearch.export.forms.modeling_decilm import WIDTH_MULTIPLE, intermediate_size
@@ -477,7 +477,7 @@ def test_what_transformers_reports_of_weights_decides(
         return honest(*arguments, **options)
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", muttering)
-    verify.load_by("transformers", model, "AutoModelForCausalLM")
+    verify_in_process.load_by("transformers", model, "AutoModelForCausalLM")
     monkeypatch.undo()
     for name in ("config.json", "generation_config.json"):
         (tmp_path / name).write_text((model / name).read_text())
@@ -488,7 +488,7 @@ def test_what_transformers_reports_of_weights_decides(
     ):
         save_file(changed, tmp_path / "model.safetensors", {"format": "pt"})
         with pytest.raises(ValueError, match="loading reports keys"):
-            verify.load_by("transformers", tmp_path, "AutoModelForCausalLM")
+            verify_in_process.load_by("transformers", tmp_path, "AutoModelForCausalLM")
 
 
 # the hub
@@ -573,7 +573,7 @@ def test_a_dropped_first_attention_counts_tokens(name: str, family_dir: Make) ->
         for path, stand_in in drop.stand_ins:
             new = attention(0) if stand_in == "attention" else surgery.stand_in(stand_in, model.get_submodule(path))
             model.set_submodule(path, new)
-        found = verify.disagreeing(model, {"input_ids": tokens})
+        found = verify_in_process.find_disagreements(model, {"input_ids": tokens})
         assert found == expected if attention is NoAttention else set(found) & set(expected)
 
 
@@ -583,7 +583,7 @@ def test_a_dropped_first_attention_counts_tokens(name: str, family_dir: Make) ->
 def test_dense_models_agree_in_every_way(name: str, family_dir: Make) -> None:
     tokens = torch.arange(24).reshape(2, 12) + 3
     model = load_model(family_dir(name), torch.float32)
-    assert verify.disagreeing(model, _inputs(name, tokens)) == []
+    assert verify_in_process.find_disagreements(model, _inputs(name, tokens)) == []
 
 
 def _inputs(name: str, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -595,7 +595,7 @@ def test_a_checkpoints_own_ways_of_generating_are_no_difference(name: str, famil
     model = load_model(family_dir(name), torch.float32)
     for key, value in {"repetition_penalty": 1.3, "forced_eos_token_id": 1, "do_sample": True, "top_k": 3}.items():
         setattr(model.generation_config, key, value)
-    assert verify.disagreeing(model, _inputs(name, torch.arange(24).reshape(2, 12) + 3)) == []
+    assert verify_in_process.find_disagreements(model, _inputs(name, torch.arange(24).reshape(2, 12) + 3)) == []
 
 
 @pytest.mark.parametrize("part", ["decoder", "encoder"])
@@ -614,7 +614,7 @@ def test_a_network_with_an_encoder_that_is_wrong_in_use(
 
     monkeypatch.setattr(attention, "forward", forgetful)
     tokens = torch.arange(24).reshape(2, 12) + 3
-    assert "cache" in verify.disagreeing(model, {"input_ids": tokens, "decoder_input_ids": tokens})
+    assert "cache" in verify_in_process.find_disagreements(model, {"input_ids": tokens, "decoder_input_ids": tokens})
 
 
 def test_an_export_that_is_wrong_in_use_is_refused(

@@ -31,7 +31,7 @@ from sparsesearch.models.tracing.trace import describe_module
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome, Limit, Space
 from sparsesearch.supernet import StitchedSupernet
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 
 Make = Callable[[str], Path]
 QUIET = Reporter(quiet=True)
@@ -128,7 +128,7 @@ def test_what_is_timed_is_the_cut_network(family: str, family_dir: Make) -> None
     with torch.no_grad():
         before = network.task.call(model, inputs)
         for genome in (space.smallest, Genome.of(rng.integers(0, space.max_levels + 1))):
-            copied = copy_module(model, "", Elastic(model, network, space), genome)
+            copied = copy_module(model, "", ElasticSupernet(model, network, space), genome)
             wanted = stitched.materialise(genome)
             assert {n: p.shape for n, p in copied.named_parameters()} == {
                 n: p.shape for n, p in wanted.named_parameters()

@@ -90,11 +90,11 @@ def test_an_exception_while_applying_leaves_no_wrong_weights(built: Built, monke
 
 
 def test_generation_with_a_cache_equals_plain_forward_passes(built: Built) -> None:
-    from sparsesearch.export.verify import disagreeing
+    from sparsesearch.export.verify_in_process import find_disagreements
 
     if not built.launch.network.task.generates:
         pytest.skip("does not generate")
     supernet = built.supernet("sliced")
     for genome in [built.space.dense, built.space.smallest, *genomes_of(built.space, 3)[2:]]:
         model = supernet.materialise(genome)
-        assert disagreeing(model, {"input_ids": TOKENS}) == []
+        assert find_disagreements(model, {"input_ids": TOKENS}) == []

@@ -181,7 +181,7 @@ def test_one_output_is_distilled(tmp_path: Path) -> None:
     wanted = recipe(quality="distance", search=rungs, training={"batch": 8, "learning_rate": 3e-3})
     results = search(small(outputs=1), NUMBERS, tmp_path, wanted).results
     before = {e.genome: e.quality for e in results.final}
-    learned = [e.quality / before[e.genome] for e in results.trained if before[e.genome] > 1e-3]
+    learned = [e.quality / before[e.genome] for e in results.trained_evaluations if before[e.genome] > 1e-3]
     assert learned
     assert max(learned) < 0.9
 

@@ -20,7 +20,7 @@ from sparsesearch.engine.launch.access import Access
 from sparsesearch.engine.reopen import ReopenedRun, open_run
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation.batchnorm import RunningStatistics, batch_norms, reestimate
-from sparsesearch.models.source import fill
+from sparsesearch.models.source import load_state
 from sparsesearch.models.task import TASKS
 from sparsesearch.models.tracing.trace import describe_module
 from sparsesearch.space import Genome, Space
@@ -175,8 +175,8 @@ def test_training_that_does_nothing_changes_no_judgement(name: str, tmp_path: Pa
     }
     results = ss.search(make(name), recipe, data=DATA, results=tmp_path, name=name, quiet=True).results
     before = {e.genome: e.quality for e in results.final}
-    assert len(results.trained) >= 3
-    for evaluation in results.trained:
+    assert len(results.trained_evaluations) >= 3
+    for evaluation in results.trained_evaluations:
         assert evaluation.quality == pytest.approx(before[evaluation.genome], rel=1e-3, abs=1e-7)
 
 
@@ -259,7 +259,7 @@ def test_tied_weights_stay_tied(tmp_path: Path) -> None:
     assert loaded.narrow.weight is loaded.again.weight
     # A file that holds a tied weight once, as safetensors' own `save_model` writes it, fits.
     save_model(module, str(tmp_path / "state.safetensors"))
-    fill(make("shared"), tmp_path / "state.safetensors")
+    load_state(make("shared"), tmp_path / "state.safetensors")
 
 
 def test_the_first_channel_to_go_is_the_one_that_brute_force_finds(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_who_holds_the_lock(tmp_path: Path) -> None:
 )
 def test_how_a_controller_ended(copy: Path, error: BaseException, state: str, words: str) -> None:
     reporter = Reporter(quiet=True)
-    with pytest.raises(type(error)), reporter.kept_in(copy / "progress.json"):
+    with pytest.raises(type(error)), reporter.writing_to(copy / "progress.json"):
         reporter.phase("levels", 8)
         reporter.step(3)
         raise error

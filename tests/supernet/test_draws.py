@@ -85,7 +85,7 @@ def test_balanced_spreads_sizes_evenly() -> None:
 def test_stages_open_kinds_one_after_another(steps: int) -> None:
     stages = [["sparsity", "ffn_width"], ["experts"], ["drop_ffn"]]
     found = draws(steps=steps, kind="sandwich", stages=stages)
-    deepest = np.array([found.deepest(step) for step in range(steps)])
+    deepest = np.array([found.deepest_levels(step) for step in range(steps)])
     assert (np.diff(deepest, axis=0) >= 0).all()
     assert (deepest <= SPACE.max_levels).all()
     for number, kinds in enumerate(stages):

@@ -20,7 +20,7 @@ from sparsesearch.models.space_builder import build_space
 from sparsesearch.models.tracing.trace import describe_module
 from sparsesearch.space import Genome, Space
 from sparsesearch.supernet import StitchedSupernet
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 from sparsesearch.supernet.sorting import inverse_rankings, rankings, sort_elements, sort_exactly
 
 Make = Callable[[str], Path]
@@ -104,7 +104,7 @@ def test_slices_are_masks_are_the_network_cut(case: tuple[Case, dict[str, torch.
     for genome in here.genomes():
         wanted = here.outputs(stitched.materialise(genome))
         for execution in ("sliced", "masked"):
-            elastic = Elastic(here.model, here.network, here.space, execution=execution)  # type: ignore[arg-type]
+            elastic = ElasticSupernet(here.model, here.network, here.space, execution=execution)  # type: ignore[arg-type]
             with elastic.running(genome) as running:
                 torch.testing.assert_close(here.outputs(running), wanted, atol=2e-4, rtol=2e-3)
     assert all(torch.equal(t, before[n]) for n, t in here.model.state_dict().items())
@@ -124,7 +124,7 @@ def test_gradients_land_in_the_full_weights(name: str, execution: Any, family_di
     here.run(cut).square().mean().backward()
     own = {n: p.grad for n, p in cut.named_parameters() if p.grad is not None}
     here.model.requires_grad_(True)
-    with Elastic(here.model, here.network, here.space, execution=execution).running(genome) as running:
+    with ElasticSupernet(here.model, here.network, here.space, execution=execution).running(genome) as running:
         here.run(running).square().mean().backward()
     # A writer's rows that are masked at the reader get no gradient either: nothing reads what they write.
     for name_, parameter in here.model.named_parameters():
@@ -152,7 +152,7 @@ def test_a_block_alone_is_the_block_of_the_network_cut(name: str, family_dir: Ma
     here.outputs(cut)
     hook.remove()
     args, kwargs, wanted = taken[0]
-    with torch.no_grad(), Elastic(here.model, here.network, here.space, block=block).running(genome) as running:
+    with torch.no_grad(), ElasticSupernet(here.model, here.network, here.space, block=block).running(genome) as running:
         output = running(*args, **kwargs)
     first = [found[0] if isinstance(found, tuple) else found for found in (output, wanted)]
     torch.testing.assert_close(*first, atol=1e-4, rtol=1e-3)

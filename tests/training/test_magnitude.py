@@ -16,12 +16,12 @@ from sparsesearch.config import TrainingConfig
 from sparsesearch.training import Masks, Objective, TrainingRun
 from sparsesearch.training.gradual_magnitude import (
     dense_masks,
-    gradual,
     grow_largest,
     keep_largest,
     kept_at,
-    rewound,
-    starter,
+    make_start,
+    prune_gradually,
+    prune_with_rewinding,
 )
 
 Make = Callable[[str], Path]
@@ -40,7 +40,7 @@ class Watched:
         network = built.launch.network
         options = TrainingConfig.model_validate({"batch": 3, "learning_rate": 1e-2, "distill": 0})
         objective = Objective(network, None, options)
-        self._start = starter(network, objective, built.launch.samples["calibration"], options, torch.float32)
+        self._start = make_start(network, objective, built.launch.samples["calibration"], options, torch.float32)
         self.runs: list[TrainingRun] = []
         self.masks: list[Masks] = []
         self.begun: list[dict[str, torch.Tensor]] = []
@@ -68,7 +68,7 @@ def test_gradual_pruning_ends_with_so_many_weights(built: Built, regrow: float) 
     model, size = network_of(built)
     start, kept = Watched(built), size // 3
     before = copy.deepcopy(model.state_dict())
-    trained = gradual(start, model, built.launch.network, kept, STEPS, regrow)
+    trained = prune_gradually(start, model, built.launch.network, kept, STEPS, regrow)
     assert nonzeros(trained, built) == kept
     assert [run.step for run in start.runs] == [STEPS]
     assert any(not torch.equal(before[name], tensor) for name, tensor in trained.state_dict().items())
@@ -85,7 +85,7 @@ def test_without_growing_back_masks_nest(built: Built, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(magnitude, "keep_largest", watched)
     model, size = network_of(built)
-    gradual(Watched(built), model, built.launch.network, size // 4, STEPS)
+    prune_gradually(Watched(built), model, built.launch.network, size // 4, STEPS)
     assert len(seen) == magnitude.PRUNING_EVENTS
     for earlier, later in itertools.pairwise(seen):
         assert all(bool((later[name] <= earlier[name]).all()) for name in later)
@@ -113,7 +113,7 @@ def test_what_is_kept_and_grown_is_the_largest(built: Built) -> None:
 def test_rewinding(built: Built) -> None:
     model, size = network_of(built)
     start, kept, rounds = Watched(built), size // 5, 3
-    trained = rewound(start, model, built.launch.network, kept, STEPS, rounds, rewind=2)
+    trained = prune_with_rewinding(start, model, built.launch.network, kept, STEPS, rounds, rewind=2)
     assert nonzeros(trained, built) == kept
     assert sum(run.step for run in start.runs) == STEPS
     counts = [sum(int(mask.sum()) for mask in masks.kept.values()) for masks in start.masks]

@@ -23,10 +23,10 @@ from sparsesearch.models.tracing.trace import describe_module
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.draws import Draws
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 from sparsesearch.training import Diverged, Objective
 from sparsesearch.training.activations import Activations, cache_bytes, shards, write_arguments, write_shard
-from sparsesearch.training.block_local import BlockRun, LocalBlock, block_tensors, only_block
+from sparsesearch.training.block_local import BlockRun, LocalBlock, block_tensors, materialise_block
 from sparsesearch.training.nested import NestedRun
 from sparsesearch.training.objective import softened_kl
 from sparsesearch.training.order import rows_at
@@ -58,7 +58,7 @@ class Case:
         training = {"batch": 3, "learning_rate": 3e-3, "rank": 2} | changes.pop("training", {})
         options = SupernetConfig.model_validate({"kind": "sandwich", "training": training} | changes)
         weights = Weights(self.model, self.network, options.weights, options.training)
-        elastic = Elastic(weights.model, self.network, self.space, weights.tensor, options.execution)
+        elastic = ElasticSupernet(weights.model, self.network, self.space, weights.tensor, options.execution)
         draws = Draws(self.space, options, steps, options.training.seed)
         objective = Objective(self.network, dense or self.model, options.training)
         return NestedRun(weights, elastic, draws, objective, self.samples, options)
@@ -69,7 +69,7 @@ class Case:
         for number, start, stop in shards(len(self.samples)):
             write_shard(work, model, self.network, self.samples.rows(slice(start, stop)), number, 4)
         path = self.network.blocks[block]
-        skeleton = only_block(meta_model(dense_config(self.directory)), path, block_tensors(model, path))
+        skeleton = materialise_block(meta_model(dense_config(self.directory)), path, block_tensors(model, path))
         training = {"batch": 3, "learning_rate": 3e-3, "rank": 2} | changes.pop("training", {})
         options = SupernetConfig.model_validate({"kind": "block_local", "training": training} | changes)
         local = LocalBlock(skeleton, self.network, block, Activations(work, block))
@@ -200,7 +200,7 @@ def test_batch_normalisation_uses_each_minibatch(case: Case) -> None:
     space = build_space(RunConfig(units=units, objectives=["kl", "macs"]), network, 4)
     options = SupernetConfig.model_validate({"kind": "sandwich", "training": {"batch": 4}})
     weights = Weights(copy.deepcopy(model), network, "full", options.training)
-    elastic = Elastic(weights.model, network, space, weights.tensor)
+    elastic = ElasticSupernet(weights.model, network, space, weights.tensor)
     samples = Samples({"x": x.numpy()})
     run = NestedRun(
         weights, elastic, Draws(space, options, 4, 0), Objective(network, model, options.training), samples, options

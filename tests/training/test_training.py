@@ -19,7 +19,7 @@ from sparsesearch.data import Samples
 from sparsesearch.errors import InputError
 from sparsesearch.evaluation import outputs_of
 from sparsesearch.space import Genome
-from sparsesearch.training import Diverged, Masks, Objective, TrainingRun, averaged, greedy_soup, loop, make_trainee
+from sparsesearch.training import Diverged, Masks, Objective, TrainingRun, average, greedy_soup, loop, make_trainee
 from sparsesearch.training.compensation import _mean_outputs, compensate
 from sparsesearch.training.loop import learning_rate_at, steps_of
 from sparsesearch.training.objective import softened_kl
@@ -252,9 +252,9 @@ def test_soups() -> None:
         nn.init.normal_(model.weight)
         masks.apply(model)
         states.append(copy.deepcopy(model.state_dict()))
-    copies = averaged([states[0]] * 7)
+    copies = average([states[0]] * 7)
     assert all(torch.equal(copies[name], tensor) for name, tensor in states[0].items())
-    soup = averaged(states)
+    soup = average(states)
     assert torch.allclose(soup["weight"], torch.stack([s["weight"] for s in states]).mean(dim=0))
     assert not masks.violations(model)
     model.load_state_dict(soup)

@@ -58,7 +58,7 @@ def main() -> None:
         cells = [measured(supernet.apply(genome))]
         for n in COUNTS:
             reestimate(supernet.apply(genome), task, calibration.rows(slice(0, n)), 64)
-            supernet.forget_norms()
+            supernet.forget_running_statistics()
             cells.append(measured(supernet.model))
         for n in COUNTS:
             moving[n].correct(supernet.apply(genome), genome)

@@ -27,7 +27,7 @@ from sparsesearch.latency.pieces import copy_module, request_inputs, run_request
 from sparsesearch.latency.timing import TimedCall, inference_threads, peak_bytes, time_against
 from sparsesearch.runs.progress import Reporter
 from sparsesearch.space import Genome, Space
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 
 
 def drawn(space: Space, count: int) -> list[Genome]:
@@ -50,7 +50,7 @@ def main() -> None:
     table = measure_now(config, launch.source, network, launch.space, samples, Reporter())
     space, setting = with_latency(launch.space, config.context, table), table.setting
     model = launch.source.load(getattr(torch, setting.dtype), setting.device)
-    elastic, held = Elastic(model, network, space), []
+    elastic, held = ElasticSupernet(model, network, space), []
 
     def asked(genome: Genome) -> TimedCall:
         cut = copy_module(model, "", elastic, genome)

@@ -40,7 +40,7 @@ def compute(results: RunResults) -> int:
     searched += sum(load_config(RunDirectory.open(seed).config).search.tokens or 0 for seed in seeds)
     lines = results.run.lines(results.run.ledger)
     trained = sum(e["tokens"] for e in lines if e["phase"].startswith("training"))
-    climbed = len(results.climbed) * results.info["selection_sequences"] * results.info["length"]
+    climbed = len(results.rung_evaluations) * results.info["selection_sequences"] * results.info["length"]
     return int(searched + TRAINING_PASSES * trained + climbed)
 
 

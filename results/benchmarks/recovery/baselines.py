@@ -22,15 +22,15 @@ from sparsesearch.engine.launch.numerics import compute_dtype
 from sparsesearch.engine.reopen import open_run
 from sparsesearch.runs.results import RunResults
 from sparsesearch.training import Objective
-from sparsesearch.training.gradual_magnitude import gradual, rewound, starter
+from sparsesearch.training.gradual_magnitude import make_start, prune_gradually, prune_with_rewinding
 from sparsesearch.training.loop import steps_of
 from sparsesearch.training.masks import Masks
 
 ROUNDS = 5
 METHODS: dict[str, Any] = {
-    "gradual magnitude": lambda *given: gradual(*given),
-    "GraNet": lambda *given: gradual(*given, regrow=0.5),
-    f"magnitude, {ROUNDS} rounds, rewound": lambda *given: rewound(
+    "gradual magnitude": lambda *given: prune_gradually(*given),
+    "GraNet": lambda *given: prune_gradually(*given, regrow=0.5),
+    f"magnitude, {ROUNDS} rounds, rewound": lambda *given: prune_with_rewinding(
         *given, rounds=ROUNDS, rewind=max(given[-1] // 100, 1)
     ),
 }
@@ -61,7 +61,7 @@ def main() -> None:
     found = supernet.materialise(results.pick(args.pick).genome)
     own = dict(found.named_parameters())
     kept = sum(int((own[name] != 0).sum()) for name in network.matrices)
-    start = starter(network, objective, training, options, compute_dtype(config, torch.float32))
+    start = make_start(network, objective, training, options, compute_dtype(config, torch.float32))
     rows = []
     for name, method in METHODS.items():
         model = supernet.materialise(supernet.space.dense).float()

@@ -51,7 +51,7 @@ def tested(
 ) -> float:
     """Perplexity, or accuracy, of a candidate with weights that training gave it, or as it was found."""
     supernet, genome = opened.supernet, evaluation.genome
-    with supernet.with_weights(genome, None if weights is None else load_file(weights)):
+    with supernet.with_trained_weights(genome, None if weights is None else load_file(weights)):
         model = supernet.materialise(genome).float()
     if weights is None:
         opened.norms.correct(model, genome)

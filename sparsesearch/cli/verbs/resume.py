@@ -30,7 +30,7 @@ def resume(
 ) -> None:
     """Continue an interrupted run to the result it would have had, or extend a finished one."""
     from sparsesearch.api import Run
-    from sparsesearch.api.searches import rebuild
+    from sparsesearch.api.searches import repair_run
     from sparsesearch.config import load_config
 
     path = Path(run)
@@ -41,7 +41,7 @@ def resume(
     )
     if recipe is not None:
         moved = set_if_given(model__id=None if model is None else str(Path(model).expanduser().resolve()))
-        print_outcome(rebuild(path, load_config(recipe, changes | moved)), json_)
+        print_outcome(repair_run(path, load_config(recipe, changes | moved)), json_)
         return
     changes |= _evals(path, evals)
     print_outcome(Run.open(path, model=model, trust_remote_code=trust).resume(changes=changes), json_)

@@ -54,7 +54,7 @@ def outputs_json(launch: Launch) -> dict[str, Any]:
 
 def _calibration_bytes(launch: Launch) -> int:
     """Return the bytes on disk of second moments, gradients and hidden states (float32), and of the teacher cache."""
-    moments = {m.reads: m.groups * m.columns**2 for m in launch.network.matrices.values()}
+    moments = {m.input_key: m.groups * m.columns**2 for m in launch.network.matrices.values()}
     positions = launch.samples["calibration"].size * launch.network.positions
     hidden = positions * launch.network.hidden if launch.network.blockwise else 0
     gradients = 2 * sum(m.size for m in launch.network.matrices.values()) if launch.needs_gradients else 0

@@ -81,7 +81,7 @@ def _init_ray(address: str | None) -> None:
         _check_reachable(address)
         with interrupts.deferred(), environment(RAY_SETTINGS):
             ray.init(address=address or "local", log_to_driver=logs.is_verbose(), logging_level="ERROR", **local)
-            interrupts.restore()
+            interrupts.reinstall()
     except (OSError, RuntimeError, ValueError) as error:
         # Ray reads its token by itself only if no address is given.
         token_hint = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"

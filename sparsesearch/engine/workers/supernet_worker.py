@@ -21,13 +21,13 @@ from sparsesearch.models.source import Checkpoint
 from sparsesearch.runs.cache import SORTED, directory_of, weights_of
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.supernet.draws import Draws
-from sparsesearch.supernet.elastic import Elastic
+from sparsesearch.supernet.elastic import ElasticSupernet
 from sparsesearch.supernet.sorting import rankings, sort_exactly
 from sparsesearch.supernet.stitched import load_exactly, state_of
 from sparsesearch.supernet.store import UnitFiles
 from sparsesearch.tensors import is_intact, read_tensors, write_tensors
 from sparsesearch.training.activations import Activations, write_arguments, write_shard
-from sparsesearch.training.block_local import BlockRun, LocalBlock, block_tensors, only_block
+from sparsesearch.training.block_local import BlockRun, LocalBlock, block_tensors, materialise_block
 from sparsesearch.training.loop import Diverged
 from sparsesearch.training.nested import NestedRun
 from sparsesearch.training.objective import Objective
@@ -133,7 +133,7 @@ class SupernetWorker:
     def _run(self, steps: int) -> NestedRun:
         if self._running is None:
             weights = Weights(self._sorted(), self.network, self.options.weights, self.options.training)
-            elastic = Elastic(weights.model, self.network, self.space, weights.tensor, self.options.execution)
+            elastic = ElasticSupernet(weights.model, self.network, self.space, weights.tensor, self.options.execution)
             draws = Draws(self.space, self.options, steps, self.options.training.seed)
             objective = Objective(self.network, self._dense, self.options.training)
             run = NestedRun(weights, elastic, draws, objective, self.samples, self.options, self.compute)
@@ -180,7 +180,7 @@ class SupernetWorker:
                 return BlockProgress(**json.loads(file.metadata()["told"]))
         assert isinstance(self.setup.source, Checkpoint)
         tensors = read_tensors(self._block_path(block, "start"))
-        skeleton = only_block(self.setup.source.skeleton(), path, tensors, self.device)
+        skeleton = materialise_block(self.setup.source.skeleton(), path, tensors, self.device)
         samples = self.samples.rows(slice(0, count))
         local = LocalBlock(skeleton, self.network, block, Activations(self._activations, block))
         run = BlockRun(local, self.space, samples, self.options, steps, self.compute)

@@ -194,7 +194,7 @@ class Worker:
         candidate, rows = Genome(genome), np.array(sequences, dtype=np.int64)
         try:
             if trained:
-                self.evaluator.ready(self.space.dense)
+                self.evaluator.prepare(self.space.dense)
                 return Measured(self._trials.train_and_score(candidate, trained, rows))
             return Measured(self.evaluator.losses(candidate, rows).tolist())
         except Exception as error:  # any exception of a candidate must not end the search
@@ -211,7 +211,7 @@ class Worker:
 
     def gather(self, needs: Sequence[Need]) -> None:
         """Measure the quantities of the dense network that proxies need."""
-        self.evaluator.ready(self.space.dense)
+        self.evaluator.prepare(self.space.dense)
         self._gatherer.gather(needs)
 
     def tabulate(self, block: int, proxies: list[Proxy]) -> dict[str, Tables]:
@@ -228,7 +228,7 @@ class Worker:
 
     @cached_property
     def _trials(self) -> CandidateTrainer:
-        self.evaluator.ready(self.space.dense)
+        self.evaluator.prepare(self.space.dense)
         samples, compute = self.run.samples(self.setup.training), compute_dtype(self.config, self.storage)
         teacher = None if self.setup.teacher is None else self._teacher
         return CandidateTrainer(self.evaluator, samples, self.config.training, compute, self.storage, teacher)
@@ -244,13 +244,13 @@ class Worker:
     ) -> TrainingResult:
         """Train a candidate to a number of tokens and measure it; see `CandidateTrainer.train`."""
         trials = self._trials
-        self.evaluator.ready(self.space.dense)
+        self.evaluator.prepare(self.space.dense)
         return training_result(trials.train(Genome(genome), tokens, schedule_tokens, directory, start, saved))
 
     def learn(self, chain: SizeChain, seconds: float) -> str:
         """Learn a chain of sizes for about `seconds`, from its files on; returns a line on its progress."""
         evaluator, config = self.evaluator, self.config
-        dense = evaluator.ready(self.space.dense)
+        dense = evaluator.prepare(self.space.dense)
         if self._learning is None or self._learning.chain.name != chain.name:
             search = config.search
             searcher = create(search.searcher, self.space, config.objectives, search.seed, search.options)
@@ -287,14 +287,14 @@ class Worker:
             state: trained weights by name.
         """
         supernet, candidate = self.evaluator.supernet, Genome(genome)
-        with supernet.with_weights(candidate, round_to_storage(state, self.storage)):
+        with supernet.with_trained_weights(candidate, round_to_storage(state, self.storage)):
             return self._trials.losses(supernet.materialise(candidate))
 
     def _with_weights(self, genome: Genome, weights: Path) -> Any:
         """Return a separate network of a genome with the weights in a file."""
         supernet = self.evaluator.supernet
-        self.evaluator.ready(self.space.dense)
-        with supernet.with_weights(genome, read_tensors(weights, RETRAIN)):
+        self.evaluator.prepare(self.space.dense)
+        with supernet.with_trained_weights(genome, read_tensors(weights, RETRAIN)):
             return supernet.materialise(genome)
 
     def usage(self) -> dict[str, int]:
@@ -316,7 +316,7 @@ class Worker:
             weights: file of trained weights; those of the level store if None.
         """
         samples, candidate = self.run.samples("test"), Genome(genome)
-        model = self.evaluator.ready(candidate) if weights is None else self._with_weights(candidate, weights)
+        model = self.evaluator.prepare(candidate) if weights is None else self._with_weights(candidate, weights)
         if self.network.task.generates:
             value = perplexity(model, samples.arrays["input_ids"], self.config.batch)
         else:

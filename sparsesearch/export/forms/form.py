@@ -11,6 +11,7 @@ from sparsesearch.supernet import StitchedSupernet
 
 # Makes the model of a candidate, float32.
 Maker = Callable[[], Any]
+# Returns the maker of a candidate's model in a form; raises CannotTakeForm.
 Plan = Callable[[StitchedSupernet, Genome], Maker]
 
 
@@ -24,10 +25,10 @@ class Form:
 
     Attributes:
         about: one line for `sparsesearch list forms`.
-        plan: returns what makes the model; raises CannotTakeForm.
-        ways: how it is loaded, as `verify.py` names them; each in a fresh process.
-        code: the files of Python, by name, that go with it.
-        notes: sentences that a user must know, from the number of parameters of the `params` written, of the
+        plan: returns the maker of a candidate's model; raises CannotTakeForm.
+        ways: ways to load it, as `verify_in_process.py` names them; each is verified in a fresh process.
+        code: returns the files of Python, by name, that go with it.
+        notes: returns sentences that a user must know, from the number of parameters of the `params` written, of the
             `candidate` and of the `dense` model.
     """
 

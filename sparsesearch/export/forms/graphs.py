@@ -63,12 +63,12 @@ def save(form: str, model: nn.Module, task: Task, samples: Inputs, path: Path) -
 
     Raises SparseSearchError SS507 if it cannot be traced.
     """
-    inputs = graph_inputs(task, _traced(task, samples))
+    inputs = graph_inputs(task, _traced_batch(task, samples))
     text = task.data != "image"
     axes = {0: torch.export.Dim.DYNAMIC} | ({1: torch.export.Dim.DYNAMIC} if text else {})
     dynamic = dict.fromkeys(inputs, axes)
     try:
-        with _quietly(), torch.no_grad():
+        with _silence(), torch.no_grad():
             if form == "onnx":
                 _save_onnx(model, inputs, dynamic, path)
             else:
@@ -86,7 +86,7 @@ def save(form: str, model: nn.Module, task: Task, samples: Inputs, path: Path) -
     return list(inputs)
 
 
-def _traced(task: Task, samples: Inputs) -> Inputs:
+def _traced_batch(task: Task, samples: Inputs) -> Inputs:
     """Return the traced batch: the first sample repeated; text without its last token."""
     batch = {name: tensor[:1].repeat(TRACED_BATCH, *[1] * (tensor.ndim - 1)) for name, tensor in samples.items()}
     if task.data == "image":
@@ -154,7 +154,7 @@ def _without_cache(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def _silence() -> Iterator[None]:
     """Suppress the exporters' progress, and their warnings about packages that are not needed."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

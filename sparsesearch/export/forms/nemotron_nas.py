@@ -15,7 +15,7 @@ import torch
 from sparsesearch.export.forms import modeling_decilm
 from sparsesearch.export.forms.form import CannotTakeForm, Maker
 from sparsesearch.export.forms.modeling_decilm import WIDTH_MULTIPLE, DeciLMConfig, DeciLMForCausalLM
-from sparsesearch.export.forms.stock import ADDED_BIASES, kept_blocks, renumbered
+from sparsesearch.export.forms.stock import ADDED_BIASES, kept_blocks, renumber_blocks
 from sparsesearch.models import surgery
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
@@ -24,8 +24,8 @@ from sparsesearch.supernet.stitched import load_exactly
 MODULE, SURGERY = "modeling_decilm", "modeling_sparsesearch"
 
 
-def nemotron_nas(supernet: StitchedSupernet, genome: Genome) -> Maker:
-    """Return the function that makes the candidate as DeciLM; raises CannotTakeForm if it cannot be a DeciLM."""
+def plan(supernet: StitchedSupernet, genome: Genome) -> Maker:
+    """Return the maker of the candidate as DeciLM; raises CannotTakeForm if it cannot be a DeciLM."""
     stock: Any = getattr(supernet.model, "config", None)
     if getattr(stock, "model_type", "") != "llama" or not supernet.network.task.generates:
         raise CannotTakeForm("nemotron_nas is for causal language models of model_type llama")
@@ -40,7 +40,7 @@ def nemotron_nas(supernet: StitchedSupernet, genome: Genome) -> Maker:
 
     def make() -> Any:
         model = DeciLMForCausalLM._from_config(config, dtype=torch.float32)
-        state = renumbered(supernet.state_dict(genome), supernet.network, [layer["block"] for layer in layers])
+        state = renumber_blocks(supernet.state_dict(genome), supernet.network, [layer["block"] for layer in layers])
         load_exactly(model, state)
         return model
 

@@ -13,7 +13,7 @@ from sparsesearch.errors import SparseSearchError, problem
 from sparsesearch.export.forms import nemotron_nas
 from sparsesearch.export.forms.form import CannotTakeForm, Form, Maker, Plan
 from sparsesearch.export.forms.graphs import GRAPHS, check_packages
-from sparsesearch.export.forms.stock import padded, uniform, zeros
+from sparsesearch.export.forms.stock import plan_padded, plan_uniform, plan_zeros
 from sparsesearch.models import surgery
 from sparsesearch.plugins import plugin, wrong_return_value
 from sparsesearch.registry import Registry
@@ -24,13 +24,13 @@ from sparsesearch.supernet.stitched import load_exactly
 UNEVEN_MODULE = "modeling_sparsesearch"
 
 
-def _smaller(supernet: StitchedSupernet, genome: Genome) -> Maker:
-    """The candidate as `materialise` makes it; a graph is traced from it."""
+def _plan_materialised(supernet: StitchedSupernet, genome: Genome) -> Maker:
+    """Return the maker of the candidate as `materialise` makes it; a graph is traced from it."""
     return lambda: supernet.materialise(genome)
 
 
-def _uneven(supernet: StitchedSupernet, genome: Genome) -> Maker:
-    """Every layer as it is, in classes that hold the surgery in their configuration."""
+def _plan_uneven(supernet: StitchedSupernet, genome: Genome) -> Maker:
+    """Return the maker of a model with every layer as it is, whose configuration holds the surgery."""
     if not isinstance(supernet.model, PreTrainedModel):
         return lambda: supernet.materialise(genome)
 
@@ -52,14 +52,14 @@ def _uneven(supernet: StitchedSupernet, genome: Genome) -> Maker:
 
 
 def _uneven_code(supernet: StitchedSupernet) -> dict[str, str]:
-    """`surgery.py`, and what it is for."""
+    """Return the file of Python that goes with an uneven model: `surgery.py`, and a line that defines its classes."""
     names = ", ".join(map(repr, stock_classes(supernet)))
     last = f"globals().update({{cls.__name__: cls for cls in define({names}, __name__)}})"
     return {f"{UNEVEN_MODULE}.py": f"{Path(surgery.__file__).read_text()}\n\n{last}\n"}
 
 
 def stock_classes(supernet: StitchedSupernet) -> tuple[str, str]:
-    """Names of the stock configuration and model classes in transformers."""
+    """Return the names of the stock configuration and model classes in transformers."""
     return type(supernet.model.config).__name__, type(supernet.model).__name__
 
 
@@ -92,40 +92,44 @@ FORMS: Registry[Form] = Registry(
     "form",
     {
         "zeros": Form(
-            "the dense shapes with zeros in place; loads everywhere, gains neither speed nor file size", zeros, _STOCK
+            "the dense shapes with zeros in place; loads everywhere, gains neither speed nor file size",
+            plan_zeros,
+            _STOCK,
         ),
         "uniform": Form(
-            "one width for all layers, whole layers removed and renumbered; stock code, real gains", uniform, _STOCK
+            "one width for all layers, whole layers removed and renumbered; stock code, real gains",
+            plan_uniform,
+            _STOCK,
         ),
         "padded": Form(
             "zeros up to the widest layer of each kind, whole layers removed; stock code, a part of the gains",
-            padded,
+            plan_padded,
             _STOCK,
             notes=_padded_notes,
         ),
         "uneven": Form(
             "every layer its own sizes, dropped sublayers; sparsesearch.load or trust_remote_code, real gains",
-            _uneven,
+            _plan_uneven,
             _OWN_CODE,
             _uneven_code,
         ),
         "nemotron_nas": Form(
             "Llama with its own FFN width in each layer, dropped sublayers; DeciLM block configurations, which vLLM "
             "reads (widths in multiples of 256); real gains",
-            nemotron_nas.nemotron_nas,
+            nemotron_nas.plan,
             _OWN_CODE,
             nemotron_nas.code,
             _nemotron_nas_notes,
         ),
         "onnx": Form(
             "an ONNX graph without a cache, any batch (and length); onnxruntime, real gains",
-            _smaller,
+            _plan_materialised,
             ("onnxruntime",),
             notes=_graph_notes,
         ),
         "torch_export": Form(
             "a torch.export program without a cache, any batch (and length); torch alone, real gains",
-            _smaller,
+            _plan_materialised,
             ("torch.export.load",),
             notes=_graph_notes,
         ),
@@ -186,7 +190,7 @@ GGUF_BY_NUMBER = ("smollm3", "gemma2", "gemma3_text")
 
 
 def choose(form: str, supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
-    """The form to write, and why.
+    """Return the form to write and the reason.
 
     `auto` takes the most widely loadable form that has all the gains, of those that were loaded where they are for.
 
@@ -204,7 +208,7 @@ def choose(form: str, supernet: StitchedSupernet, genome: Genome) -> tuple[str, 
     if form in GRAPHS:
         check_packages(form)
     if reason := obstacle(form, supernet, genome):
-        raise problem("SS502", f"{reason}.", fix=f"Forms it can take: {', '.join(possible(supernet, genome))}.")
+        raise problem("SS502", f"{reason}.", fix=f"Forms it can take: {', '.join(possible_forms(supernet, genome))}.")
     return form, "asked for"
 
 
@@ -223,7 +227,7 @@ def obstacle(form: str, supernet: StitchedSupernet, genome: Genome) -> str:
     return ""
 
 
-def possible(supernet: StitchedSupernet, genome: Genome) -> list[str]:
+def possible_forms(supernet: StitchedSupernet, genome: Genome) -> list[str]:
     """Return the names of the forms that a candidate can take."""
     return [name for name in FORMS if not obstacle(name, supernet, genome)]
 
@@ -237,13 +241,13 @@ def _auto(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
         return "uniform", "stock code loads it with all of its gains"
     if not isinstance(supernet.model, PreTrainedModel):
         return "uneven", "it has all of the gains"
-    others = [name for name in possible(supernet, genome) if name in ("padded", "nemotron_nas")]
+    others = [name for name in possible_forms(supernet, genome) if name in ("padded", "nemotron_nas")]
     more = f"; it could also be {' or '.join(others)}" if others else ""
     return "uneven", f"not uniform, because {reason}{more}"
 
 
 def _no_gguf(supernet: StitchedSupernet, genome: Genome) -> SparseSearchError:
-    """What to do for a GGUF file: llama.cpp's converter writes it, from one of our forms or from none."""
+    """Return the error for a GGUF file, which llama.cpp's converter writes from one of our forms or from none."""
     reason, form = gguf_source(supernet, genome)
     if not form:
         return problem("SS502", f"llama.cpp's convert_hf_to_gguf.py takes no form of this candidate: {reason}.")
@@ -256,7 +260,7 @@ def _no_gguf(supernet: StitchedSupernet, genome: Genome) -> SparseSearchError:
 
 
 def gguf_source(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
-    """Why, and the name of the form that llama.cpp's converter should be given; no name where it takes none."""
+    """Return the reason, and the name of the form to give to llama.cpp's converter; no name where it takes none."""
     config = getattr(supernet.model, "config", None)
     model_type = getattr(config, "model_type", "")
     if model_type not in GGUF:
@@ -265,7 +269,7 @@ def gguf_source(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
     changes = supernet.surgery(genome)
     if not changes["shapes"] and not changes["stand_ins"]:
         return "it has the dense shapes", "zeros"
-    removed = len({drop.block for drop in supernet.network.drops.values()}) - len(_left(supernet, genome))
+    removed = len({drop.block for drop in supernet.network.drops.values()}) - len(_remaining_blocks(supernet, genome))
     if removed and (model_type in GGUF_BY_NUMBER or getattr(config, "use_sliding_window", False)):
         if reasons["zeros"]:
             return f"whole layers are gone, which llama.cpp's {model_type} counts, and {reasons['zeros']}", ""
@@ -281,18 +285,18 @@ def gguf_source(supernet: StitchedSupernet, genome: Genome) -> tuple[str, str]:
     return reasons["zeros"], ""
 
 
-def _left(supernet: StitchedSupernet, genome: Genome) -> list[int]:
+def _remaining_blocks(supernet: StitchedSupernet, genome: Genome) -> list[int]:
     drops = supernet.network.drops.values()
     return list({drop.block for drop in drops if not supernet.composer.is_dropped(genome, drop.name)})
 
 
 def _llama_cpp_reads(supernet: StitchedSupernet, genome: Genome) -> bool:
-    """Whether llama.cpp's deci runs the block configurations as they are.
+    """Return whether llama.cpp's deci runs the block configurations as they are.
 
     It loses the attention of a layer without FFN, and takes the size of a head from the hidden size.
     """
     dropped = supernet.composer.is_dropped
-    blocks = _left(supernet, genome)
+    blocks = _remaining_blocks(supernet, genome)
     drops = [drop for drop in supernet.network.drops.values() if drop.block in blocks]
     config = supernet.model.config
     whole = supernet.kept(genome)

@@ -31,7 +31,7 @@ ADDED_BIASES = "biases that the stock model does not have compensate this candid
 OWN_MODULE = "a module of your own has no stock configuration"
 
 
-def zeros(supernet: StitchedSupernet, genome: Genome) -> Maker:
+def plan_zeros(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """Plan the form with dense shapes, and zeros for everything that is pruned, cut or dropped."""
     kept = supernet.kept(genome)
     if supernet.gains_biases(genome):
@@ -48,7 +48,7 @@ def zeros(supernet: StitchedSupernet, genome: Genome) -> Maker:
     return make
 
 
-def uniform(supernet: StitchedSupernet, genome: Genome) -> Maker:
+def plan_uniform(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """Plan the form with the candidate's own sizes, if a stock configuration can express them."""
     kept = supernet.kept(genome)
     blocks = kept_blocks(supernet, genome)
@@ -56,10 +56,10 @@ def uniform(supernet: StitchedSupernet, genome: Genome) -> Maker:
     return _stock(supernet, genome, blocks, sizes, lambda: supernet.state_dict(genome))
 
 
-def padded(supernet: StitchedSupernet, genome: Genome) -> Maker:
+def plan_padded(supernet: StitchedSupernet, genome: Genome) -> Maker:
     """Plan the form with every layer as wide as the widest of its kind; padding and dropped sublayers are zeros."""
     blocks = kept_blocks(supernet, genome)
-    sizes = widest(supernet, genome, blocks)
+    sizes = widest_sizes(supernet, genome, blocks)
     kept = supernet.kept(genome)
     for name, size in sizes.items():
         cut = supernet.network.cuts[name]
@@ -70,7 +70,7 @@ def padded(supernet: StitchedSupernet, genome: Genome) -> Maker:
     return _stock(supernet, genome, blocks, sizes, lambda: _padded_state(supernet, genome, sizes))
 
 
-def widest(supernet: StitchedSupernet, genome: Genome, blocks: list[int]) -> dict[str, int]:
+def widest_sizes(supernet: StitchedSupernet, genome: Genome, blocks: list[int]) -> dict[str, int]:
     """Return, for each cut of the kept blocks, the most elements that any cut of its kind and dense size keeps.
 
     Dropped sublayers are ignored; if all of a kind are dropped, its smallest size is used.
@@ -87,7 +87,7 @@ def widest(supernet: StitchedSupernet, genome: Genome, blocks: list[int]) -> dic
 def _is_dropped(supernet: StitchedSupernet, genome: Genome, cut: Cut) -> bool:
     tensor = (*cut.writers, *cut.readers)[0].tensor
     drops = supernet.network.drops.values()
-    return any(drop.takes(tensor) and supernet.composer.is_dropped(genome, drop.name) for drop in drops)
+    return any(drop.removes(tensor) and supernet.composer.is_dropped(genome, drop.name) for drop in drops)
 
 
 def _padded_state(supernet: StitchedSupernet, genome: Genome, sizes: Mapping[str, int]) -> State:
@@ -101,13 +101,13 @@ def _padded_state(supernet: StitchedSupernet, genome: Genome, sizes: Mapping[str
             level = int(genome.levels[units[name]]) if name in units else 0
             unit = supernet.space.units[units[name]] if level else None
             kept = supernet.composer.files.kept(unit, level, cut.elements) if unit else None
-            stays = _filled(kept, size, cut)
+            stays = _fill_up(kept, size, cut)
             for slot in (*cut.writers, *cut.readers):
                 slots[slot.tensor].append((slot, stays))
-    return {name: _narrowed(tensor, slots.get(name, [])) for name, tensor in state.items()}
+    return {name: _narrow(tensor, slots.get(name, [])) for name, tensor in state.items()}
 
 
-def _filled(kept: torch.Tensor | None, size: int, cut: Cut) -> torch.Tensor:
+def _fill_up(kept: torch.Tensor | None, size: int, cut: Cut) -> torch.Tensor:
     """Return the kept elements and the first others, `size` in each order, ascending, (orders, size).
 
     Args:
@@ -124,7 +124,7 @@ def _filled(kept: torch.Tensor | None, size: int, cut: Cut) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def _narrowed(tensor: torch.Tensor, slots: list[tuple[Slot, torch.Tensor]]) -> torch.Tensor:
+def _narrow(tensor: torch.Tensor, slots: list[tuple[Slot, torch.Tensor]]) -> torch.Tensor:
     # Batched slots select within each slice of axis 0, so they come before slices are removed.
     for slot, elements in slots:
         if slot.batched:
@@ -132,7 +132,7 @@ def _narrowed(tensor: torch.Tensor, slots: list[tuple[Slot, torch.Tensor]]) -> t
     staying: dict[int, torch.Tensor] = {}
     for slot, elements in slots:
         if not slot.batched:
-            stays = slot.staying(elements, tensor.shape[slot.axis])
+            stays = slot.mask_of(elements, tensor.shape[slot.axis])
             staying[slot.axis] = stays & staying.get(slot.axis, stays)
     for axis, stays in staying.items():
         tensor = tensor.index_select(axis, stays.nonzero().flatten())
@@ -162,7 +162,7 @@ def _stock(
         raise CannotTakeForm(f"the stock configuration refuses these shapes ({reason})") from None
     if supernet.gains_biases(genome):
         raise CannotTakeForm(ADDED_BIASES)
-    tensors = renumbered(state(), supernet.network, blocks)
+    tensors = renumber_blocks(state(), supernet.network, blocks)
     stock_shapes = _shapes(dict(stock.named_parameters()))
     if stock_shapes != {name: shape for name, shape in _shapes(tensors).items() if name in stock_shapes}:
         raise CannotTakeForm(
@@ -192,7 +192,7 @@ def kept_blocks(supernet: StitchedSupernet, genome: Genome) -> list[int]:
 def _set_sizes(config: Any, supernet: StitchedSupernet, kept: Mapping[str, int], blocks: list[int]) -> None:
     """Write one size for all layers into a configuration; raises CannotTakeForm if layers differ."""
     family = FAMILIES.get(config.model_type)
-    fields = family.uniform if family else {}
+    fields = family.width_fields if family else {}
     for kind in dict.fromkeys(cut.kind for cut in supernet.network.cuts.values()):
         sizes = {
             (c.elements, kept[c.name]) for c in supernet.network.cuts.values() if c.kind == kind and c.name in kept
@@ -221,7 +221,7 @@ def _first(supernet: StitchedSupernet, kind: str) -> str:
     return next(cut.path for cut in supernet.network.cuts.values() if cut.kind == kind)
 
 
-def renumbered(state: State, network: Network, blocks: list[int]) -> State:
+def renumber_blocks(state: State, network: Network, blocks: list[int]) -> State:
     """Return the tensors of a state with the kept blocks renumbered consecutively."""
     number = {network.blocks[old]: network.blocks[new] for new, old in enumerate(blocks)}
     result = {}

@@ -16,7 +16,7 @@ from sparsesearch.engine.reopen import open_run
 from sparsesearch.errors import InputError, problem
 from sparsesearch.export.forms.graphs import GRAPHS, Graph
 from sparsesearch.export.loading import MANIFEST, load, read_manifest
-from sparsesearch.export.verify import counts
+from sparsesearch.export.verify_in_process import counts
 from sparsesearch.export.write import trained_weights
 from sparsesearch.models.source import open_source
 from sparsesearch.models.task import TASKS, Task
@@ -50,7 +50,7 @@ class Dense:
     weights: str
     trusted: bool = False
 
-    def locate(self) -> Place | None:
+    def locate(self) -> LocatedTarget | None:
         """Return where the network is; None if it is missing or has changed."""
         if (
             FACTORY.fullmatch(self.model.id) and not self.trusted
@@ -62,11 +62,11 @@ class Dense:
             return None
         name = f"dense ({self.model.id})"
         same = source.weights_hash == weights_in(self.weights)
-        return Place(name, source.task, _loader(source)) if same else None
+        return LocatedTarget(name, source.task, _loader(source)) if same else None
 
 
 @dataclass(frozen=True)
-class Place:
+class LocatedTarget:
     """A target that was found but not loaded.
 
     Attributes:
@@ -81,7 +81,7 @@ class Place:
     graph: bool = False
 
 
-def locate(target: str, access: Access = UNTRUSTED) -> Place:
+def locate(target: str, access: Access = UNTRUSTED) -> LocatedTarget:
     """Find the model that a directory, an export, a hub id, a factory, `demo`, or RUN/ID names.
 
     Raises InputError SS504 for a run, SS129 for a candidate of one that names code and is not trusted.
@@ -92,21 +92,21 @@ def locate(target: str, access: Access = UNTRUSTED) -> Place:
         image, task = manifest["image"], TASKS[manifest["task"]]
         dense = Dense(ModelConfig(id=manifest["model"]), manifest["weights_sha256"], access.trusted)
 
-        def loaded() -> Target:
+        def load_export() -> Target:
             return Target(load(path, torch.float32, trust_remote_code=access.trusted), task, path, image)
 
-        return Place(target, task, loaded, dense, manifest["form"] in GRAPHS)
+        return LocatedTarget(target, task, load_export, dense, manifest["form"] in GRAPHS)
     if not path.exists() and RunDirectory.is_there(path.parent):
         results = RunResults(path.parent)
         candidate = results.find(path.name)
         dense = Dense(access.config(results.run).model, results.info["fingerprint"]["weights"], access.trusted)
-        return Place(target, TASKS[results.info["task"]], lambda: _candidate(results, candidate, access), dense)
+        return LocatedTarget(target, TASKS[results.info["task"]], lambda: _candidate(results, candidate, access), dense)
     if RunDirectory.is_there(path):
         raise problem(
             "SS504", f"{path} is a run.", fix=f"Name a candidate, as {path}/ID. See: sparsesearch front {path}"
         )
     source = open_source(ModelConfig(id=target))
-    return Place(target, source.task, _loader(source))
+    return LocatedTarget(target, source.task, _loader(source))
 
 
 def open_target(target: str, access: Access = UNTRUSTED) -> Target:
@@ -123,7 +123,7 @@ def _candidate(results: RunResults, candidate: Evaluation, access: Access) -> Ta
     reopened, genome = open_run(results, access), candidate.genome
     weights = trained_weights(results, candidate)
     state = None if weights is None else read_tensors(weights, RETRAIN)
-    with reopened.supernet.with_weights(genome, state):
+    with reopened.supernet.with_trained_weights(genome, state):
         model = reopened.supernet.materialise(genome)
     if weights is None:
         reopened.norms.correct(model, genome)

@@ -46,17 +46,17 @@ def measure_finalists(reopened: ReopenedRun, reporter: Reporter, device: str | N
         reporter.phase(f"measuring finalists on {setting.hardware}", len(genomes))
         held: dict[str, int] = {}
 
-        def prepared(name: str, genome: Genome) -> TimedCall:
+        def prepare(name: str, genome: Genome) -> TimedCall:
             run, weights = _request(reopened, genome, setting, samples)
             held[name] = weights + peak_bytes(run, setting.device)
             reporter.step(len(held) - 1)
             return run
 
-        dense = prepared(DENSE, results.space.dense)
-        makers = [partial(prepared, name, genome) for name, genome in genomes.items()]
+        dense = prepare(DENSE, results.space.dense)
+        makers = [partial(prepare, name, genome) for name, genome in genomes.items()]
         times = time_against(dense, makers, setting.device, held[DENSE])
     for (name, genome), ns in zip([(DENSE, results.space.dense), *genomes.items()], times, strict=True):
-        predicted = _predicted(results, genome) if predicts else {}
+        predicted = _predict(results, genome) if predicts else {}
         report[name] = {"measured_ns": ns, "measured_bytes": held[name]} | predicted
     reporter.end()
     results.run.write(results.run.latency_measured, report)
@@ -91,7 +91,7 @@ def _request(reopened: ReopenedRun, genome: Genome, setting: Setting, samples: S
     return lambda: run_request(network, task, inputs, setting.generated), weights
 
 
-def _predicted(results: RunResults, genome: Genome) -> dict[str, int]:
+def _predict(results: RunResults, genome: Genome) -> dict[str, int]:
     costs = results.space.costs.named(genome.levels)
     predictions = {"predicted_ns": "latency_ns", "predicted_bytes": "memory_bytes"}
     return {name: costs[cost] for name, cost in predictions.items() if cost in costs}

@@ -17,7 +17,7 @@ import transformers
 
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.errors import SparseSearchError, did_you_mean, first_line, problem
-from sparsesearch.export.measuring.evaluated_model import Place, Target, locate
+from sparsesearch.export.measuring.evaluated_model import LocatedTarget, Target, locate
 from sparsesearch.models import load_tokenizer
 
 # Seed of few-shot examples and of generation, as in lm-eval.
@@ -111,45 +111,47 @@ def evaluate_tasks(
 
     Raises InputError SS504 if a target is no causal language model, and as `check_tasks` and `locate` do.
     """
-    places = [locate(target, access) for target in targets]
-    for place in places:
-        if place.task.name != "causal":
-            raise problem("SS504", f"{place.name} is no causal language model; --tasks is for those.")
-        if place.graph:
-            raise problem("SS504", f"{place.name} is a graph; --tasks needs a live model.", fix="Name the candidate.")
+    located_targets = [locate(target, access) for target in targets]
+    for located in located_targets:
+        if located.task.name != "causal":
+            raise problem("SS504", f"{located.name} is no causal language model; --tasks is for those.")
+        if located.graph:
+            raise problem("SS504", f"{located.name} is a graph; --tasks needs a live model.", fix="Name the candidate.")
     note(f"reading {', '.join(names)}")
     loaded = check_tasks(names, include)
-    models, origin = with_dense(places, note)
+    models, origin = with_dense(located_targets, note)
     reports: list[dict[str, Any]] = []
     raw: list[dict[str, Any]] = []
-    for index, place in enumerate(models):
-        note(f"{place.name} ({index + 1} of {len(models)})")
-        target = place.load()
+    for index, located in enumerate(models):
+        note(f"{located.name} ({index + 1} of {len(models)})")
+        target = located.load()
         outcome = _run(target, loaded, limit, batch)
         base = origin[index]
         tasks = _values(outcome, None if base is None else raw[base], loaded["tasks"])
-        reports.append({"target": place.name, "dense": base} | target.report() | {"tasks": tasks})
+        reports.append({"target": located.name, "dense": base} | target.report() | {"tasks": tasks})
         raw.append(outcome)
     higher = {name: metrics for name, metrics in raw[0]["higher_is_better"].items() if name in reports[0]["tasks"]}
     groups = {g: _leaves(g, raw[0]) for g in raw[0].get("groups", {})}
     return {"limit": limit, "metrics": higher, "groups": groups, "models": reports}
 
 
-def with_dense(places: Sequence[Place], note: Callable[[str], None]) -> tuple[list[Place], list[int | None]]:
-    """Return the dense models, each once, followed by `places`, and for each of these the index of its dense model."""
-    models: list[Place] = []
+def with_dense(
+    located_targets: Sequence[LocatedTarget], note: Callable[[str], None]
+) -> tuple[list[LocatedTarget], list[int | None]]:
+    """Return the dense models, each once, followed by the targets, and for each of these its dense model's index."""
+    models: list[LocatedTarget] = []
     known: dict[str, int | None] = {}
-    for place in places:
-        if place.dense is None or place.dense.weights in known:
+    for located in located_targets:
+        if located.dense is None or located.dense.weights in known:
             continue
-        dense = place.dense.locate()
-        known[place.dense.weights] = len(models) if dense else None
+        dense = located.dense.locate()
+        known[located.dense.weights] = len(models) if dense else None
         if dense:
             models.append(dense)
         else:
-            note(f"{place.name}: its dense model {place.dense.model.id} is missing or has changed: no losses.")
-    origin = [known[place.dense.weights] if place.dense else None for place in places]
-    return [*models, *places], [*(None for _ in models), *origin]
+            note(f"{located.name}: its dense model {located.dense.model.id} is missing or has changed: no losses.")
+    origin = [known[located.dense.weights] if located.dense else None for located in located_targets]
+    return [*models, *located_targets], [*(None for _ in models), *origin]
 
 
 def _run(target: Target, loaded: dict[str, Any], limit: int | None, batch: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparsesearch.models.builder import NetworkBuilder
-from sparsesearch.models.sublayers import Heads, Linears, joined, span
+from sparsesearch.models.sublayers import Heads, Linears, join_indices, span
 
 
 def describe(model: Any, builder: NetworkBuilder) -> None:
@@ -13,7 +13,7 @@ def describe(model: Any, builder: NetworkBuilder) -> None:
     config = model.config
     heads, hidden = config.num_attention_heads, config.hidden_size
     size = hidden // heads
-    index = joined(*(span(heads, size, part * hidden) for part in range(3)))
+    index = join_indices(*(span(heads, size, part * hidden) for part in range(3)))
     for block in range(config.num_hidden_layers):
         layer = f"{builder.root}h.{block}"
         path = f"{layer}.attn"

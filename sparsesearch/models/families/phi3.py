@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparsesearch.models.builder import NetworkBuilder
-from sparsesearch.models.sublayers import Elements, Heads, Linears, joined, span
+from sparsesearch.models.sublayers import Elements, Heads, Linears, join_indices, span
 
 
 def describe(model: Any, builder: NetworkBuilder) -> None:
@@ -18,7 +18,9 @@ def describe(model: Any, builder: NetworkBuilder) -> None:
         path = f"{layer}.self_attn"
         size = model.get_submodule(path).head_dim
         keys = config.num_attention_heads * size
-        fused = joined(span(groups, queries * size), span(groups, size, keys), span(groups, size, keys + groups * size))
+        fused = join_indices(
+            span(groups, queries * size), span(groups, size, keys), span(groups, size, keys + groups * size)
+        )
         builder.attention(
             block,
             path,
@@ -33,7 +35,7 @@ def describe(model: Any, builder: NetworkBuilder) -> None:
             norms=[f"{layer}.input_layernorm"],
         )
         mlp, neurons = f"{layer}.mlp", config.intermediate_size
-        gate_and_up = joined(span(neurons, 1), span(neurons, 1, neurons))
+        gate_and_up = join_indices(span(neurons, 1), span(neurons, 1, neurons))
         builder.sublayer(
             "ffn",
             block,

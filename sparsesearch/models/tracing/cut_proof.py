@@ -49,7 +49,7 @@ def _agrees(module: nn.Module, cut: Cut, kept: torch.Tensor, inputs: Inputs, cal
     ignoring: dict[str, torch.Tensor] = {}
     for slot in (*cut.writers, *cut.readers):
         value = _current(slot.tensor, module, smaller)
-        positions = slot.staying(kept, value.shape[slot.axis]).nonzero().flatten()
+        positions = slot.mask_of(kept, value.shape[slot.axis]).nonzero().flatten()
         smaller[slot.tensor] = value.index_select(slot.axis, positions)
         if slot in cut.readers:
             value = _current(slot.tensor, module, ignoring)
@@ -57,9 +57,9 @@ def _agrees(module: nn.Module, cut: Cut, kept: torch.Tensor, inputs: Inputs, cal
                 slot.axis, positions, value.index_select(slot.axis, positions)
             )
     with torch.no_grad():
-        with _replaced(module, ignoring):
+        with _replace_within(module, ignoring):
             expected = call(module, inputs)
-        with _replaced(module, smaller, cut, kept.shape[1]):
+        with _replace_within(module, smaller, cut, kept.shape[1]):
             outputs = call(module, inputs)
     scale = float(expected.abs().max()) + 1e-6
     return outputs.shape == expected.shape and float((outputs - expected).abs().max()) <= TOLERANCE * scale
@@ -70,7 +70,7 @@ def _current(name: str, module: nn.Module, changed: Mapping[str, torch.Tensor]) 
 
 
 @contextmanager
-def _replaced(
+def _replace_within(
     module: nn.Module, tensors: Mapping[str, torch.Tensor], cut: Cut | None = None, kept: int = 0
 ) -> Iterator[None]:
     """Give a module other tensors, and the sizes that it has if `kept` elements of a cut stay; undo it at the end."""

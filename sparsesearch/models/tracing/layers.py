@@ -52,7 +52,7 @@ def count_positions(model: nn.Module, samples: int = 1) -> Iterator[dict[str, in
             handle.remove()
 
 
-def matrix_of(layer: Any, path: str, block: int, reads: str, positions: int) -> Matrix:
+def matrix_of(layer: Any, path: str, block: int, input_key: str, positions: int) -> Matrix:
     """Describe the weight of an nn.Linear, a Conv1D or a convolution; arguments as the attributes of `Matrix`."""
     layout: Literal["linear", "transposed", "conv"] = "linear"
     groups = 1
@@ -60,7 +60,7 @@ def matrix_of(layer: Any, path: str, block: int, reads: str, positions: int) -> 
         layout = "transposed"
     elif isinstance(layer, CONVOLUTIONS):
         layout, groups = "conv", layer.groups
-    return Matrix(f"{path}.weight", tuple(layer.weight.shape), layout, groups, block, reads, positions)
+    return Matrix(f"{path}.weight", tuple(layer.weight.shape), layout, groups, block, input_key, positions)
 
 
 def kernel_cut(layer: Any, path: str, block: int) -> Cut | None:

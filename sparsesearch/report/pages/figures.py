@@ -131,7 +131,7 @@ def ladder_figure(results: RunResults) -> go.Figure:
     """Plot the quality of every trained candidate at each rung."""
     before = {e.genome: e for e in results.final}
     paths: dict[Any, list[Evaluation]] = {}
-    for evaluation in results.climbed:
+    for evaluation in results.rung_evaluations:
         start = [before[evaluation.genome]] if evaluation.genome in before else []
         paths.setdefault(evaluation.genome, start).append(evaluation)
     figure, in_legend = go.Figure(), set[str]()

@@ -161,7 +161,7 @@ def _progress(results: RunResults) -> Markup:
 
 
 def _ladder(results: RunResults) -> Markup:
-    if not results.climbed:
+    if not results.rung_evaluations:
         return Markup()
     return section("Rungs of training", card(figure_div(ladder_figure(results))), note=_LADDER_NOTE)
 

@@ -1,4 +1,4 @@
-"""Verifies that an export loads: the script `python verify.py DIR REFERENCE WAY`, run in a fresh process for each way.
+"""Verifies that an export loads: `python verify_in_process.py DIR REFERENCE WAY`, run in a fresh process for each way.
 
 WAY is `sparsesearch.load`, `transformers`, `trust_remote_code`, `onnxruntime` or `torch.export.load`; only the first
 imports sparsesearch, and the last two do not import transformers, so the others verify the export for users without
@@ -58,7 +58,7 @@ def outputs_of(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
     with torch.no_grad():
         if not isinstance(model, PreTrainedModel):
-            tensor: torch.Tensor = model(*_in_order(inputs))
+            tensor: torch.Tensor = model(*_ordered_inputs(inputs))
             return tensor.float()
         rows = [model(**row) for row in _batches(model, inputs)]
     outputs = torch.cat([row.logits if "logits" in row else row.last_hidden_state for row in rows])
@@ -73,7 +73,7 @@ def _batches(model: Any, inputs: dict[str, torch.Tensor]) -> list[dict[str, torc
     return [{name: tensor[i : i + 1] for name, tensor in inputs.items()} for i in range(count)]
 
 
-def _in_order(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+def _ordered_inputs(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
     """Return the inputs of a user's module, whose names are numbers, in order."""
     return [inputs[name] for name in sorted(inputs, key=lambda name: (len(name), name))]
 
@@ -86,10 +86,10 @@ def check(model: Any, inputs: dict[str, torch.Tensor], outputs: torch.Tensor) ->
         outputs: expected outputs, (samples, ...).
     """
     difference = float((outputs_of(model, inputs) - outputs).abs().max())
-    return {"max_abs_logit_diff": difference, "disagreeing": disagreeing(model, inputs)} | counts(model)
+    return {"max_abs_logit_diff": difference, "disagreeing": find_disagreements(model, inputs)} | counts(model)
 
 
-def disagreeing(model: Any, inputs: dict[str, torch.Tensor]) -> list[str]:
+def find_disagreements(model: Any, inputs: dict[str, torch.Tensor]) -> list[str]:
     """Return the uses of a model whose outputs differ from plain forward passes of single samples.
 
     `padding`: a batch with padding. For models that generate, `cache`: greedy generation from a padded batch; `chunks`:
@@ -165,7 +165,7 @@ def check_graph(
     else:
         program = torch.export.load(path).module()
         with torch.no_grad():
-            result = program(*_in_order(inputs)) if is_module else program(**inputs)
+            result = program(*_ordered_inputs(inputs)) if is_module else program(**inputs)
     if "transformers" in sys.modules or "sparsesearch" in sys.modules:
         raise ValueError("loading the graph imported transformers or sparsesearch")
     return {"max_abs_logit_diff": float((result.float() - outputs).abs().max()), "disagreeing": []}
@@ -175,7 +175,7 @@ def _close(actual: torch.Tensor, expected: torch.Tensor) -> bool:
     return bool(((actual.float() - expected.float()).abs() <= TOLERANCE * expected.abs().max().clamp_min(1.0)).all())
 
 
-def _padded(tokens: torch.Tensor, at_end: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+def _pad_prompts(tokens: torch.Tensor, at_end: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Return two prompts of 8 and 5 tokens as a batch (2, 8), padded on the left or at the end, and its mask."""
     batch = tokens[:2, :8].clone() if len(tokens) > 1 else tokens[:1, :8].repeat(2, 1)
     mask, padding = torch.ones_like(batch), slice(5, 8) if at_end else slice(0, 3)
@@ -185,7 +185,7 @@ def _padded(tokens: torch.Tensor, at_end: bool = False) -> tuple[torch.Tensor, t
 
 def _cache_agrees(model: Any, tokens: torch.Tensor) -> bool:
     """Return whether greedy generation with a cache from a padded batch equals plain forward passes of each row."""
-    prompt, mask = _padded(tokens)
+    prompt, mask = _pad_prompts(tokens)
     generated = model.generate(
         prompt,
         attention_mask=mask,
@@ -233,7 +233,7 @@ def _beams_agree(model: Any, tokens: torch.Tensor) -> bool:
 
 def _encoder_cache_agrees(model: Any, tokens: torch.Tensor) -> bool:
     """Return whether an encoder-decoder's greedy generation from a padded batch equals plain passes of each row."""
-    sources, mask = _padded(tokens, at_end=True)
+    sources, mask = _pad_prompts(tokens, at_end=True)
     generated = model.generate(
         sources,
         attention_mask=mask,
