@@ -92,7 +92,7 @@ class Run:
         """Write report.html and PNGs from the archive; returns their paths.
 
         Args:
-            offline: put everything into one file of 5 MB.
+            offline: put plotly.js into the page, which is then one file of 5 MB without links to audits.
             figures: also write every figure as PNG and SVG, in `figures/`.
             journal: also write `optuna.journal`, for optuna-dashboard.
         """

@@ -53,7 +53,7 @@ def verify_export(form: str, work: Path, reopened: ReopenedRun, candidate: Evalu
         raise problem(
             "SS506",
             f"the export's outputs in use differ from a plain forward pass: {', '.join(sorted(wrong))}.",
-            fix="Choose another --form, or a candidate that keeps its first attention.",
+            fix="Choose another form (--form), or a candidate that keeps its first attention.",
         )
     first = next(iter(ways.values()))
     counts = {name: first[name] for name in ("params", "nonzeros") if name in first}

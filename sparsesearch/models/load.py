@@ -55,7 +55,9 @@ def resolve(model: ModelConfig) -> Path:
 
 def _download(model: ModelConfig) -> Path:
     if model.id.startswith(("/", ".", "~")):
-        raise problem("SS201", f"cannot load {model.id!r}: no such directory.", fix="Give its path with --model.")
+        raise problem(
+            "SS201", f"cannot load {model.id!r}: no such directory.", fix="Give its path as model.id (--model)."
+        )
     try:
         path = huggingface_hub.snapshot_download(
             model.id, revision=model.revision, allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]

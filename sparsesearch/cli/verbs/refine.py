@@ -31,7 +31,7 @@ def refine(
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
-    """Search again, beside RUN, with steps half as large around its front.
+    """Search again in a new run, with steps half as large around the front of RUN.
 
     Calibration statistics are reused if pruners.propagate is dense, and so are supernets.
 
