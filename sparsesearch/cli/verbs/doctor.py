@@ -29,7 +29,8 @@ def doctor(
 ) -> None:
     """Print versions, processors, disk and settings of this machine; with a run, check its files and caches.
 
-    Every file of the run, and of the caches in the same results directory, is read in full and shown as intact or damaged.
+    Every file of the run, and of the caches in the same results directory, is read in full and shown as intact or
+    damaged.
     """
     if run is not None:
         _examine(Path(run), json_)

@@ -18,8 +18,8 @@ def evaluate(
     text: Annotated[
         Path | None,
         typer.Option(
-            help="Texts: for a language model a UTF-8 file or a table, for perplexity; for a classifier a table (.parquet, "
-            ".jsonl, .csv, ...) with columns text and label, for accuracy."
+            help="Texts: for a language model a UTF-8 file or a table, for perplexity; for a classifier a table "
+            "(.parquet, .jsonl, .csv, ...) with columns text and label, for accuracy."
         ),
     ] = None,
     images: Annotated[

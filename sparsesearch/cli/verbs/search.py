@@ -44,7 +44,8 @@ def search(
     address: Annotated[
         str | None,
         typer.Option(
-            help="Address of a Ray cluster to join (default: the recipe's; if it has none, one is started on this machine)."
+            help="Address of a Ray cluster to join (default: the recipe's; if it has none, one is started on this "
+            "machine)."
         ),
     ] = None,
     calibration: Annotated[

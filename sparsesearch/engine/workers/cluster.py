@@ -68,7 +68,10 @@ def idle_gpu(config: ExecutorConfig) -> str:
 
     if config.gpus_per_worker or config.address is not None or not torch.cuda.is_available():
         return ""
-    return "This machine has a GPU, and workers run on the CPU: executor.gpus_per_worker: 1 (--set executor.gpus_per_worker=1) uses it."
+    return (
+        "This machine has a GPU, and workers run on the CPU. To use it, set executor.gpus_per_worker: 1 "
+        "(--set executor.gpus_per_worker=1)."
+    )
 
 
 def _init_ray(address: str | None) -> None:
