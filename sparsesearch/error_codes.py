@@ -430,8 +430,8 @@ CODES: dict[str, ErrorCode] = {
     ),
     "SS411": ErrorCode(
         "warning",
-        "A learned search trains weights and what is pruned on separate samples, but some training samples occur twice, so "
-        "both may be trained on the same ones.",
+        "A learned search trains weights and what is pruned on separate samples, but some training samples occur "
+        "twice, so both may be trained on the same ones.",
         "Remove duplicates from the training data.",
     ),
     "SS412": ErrorCode(
@@ -517,8 +517,8 @@ def errors_page() -> str:
     parts = [
         "# Error codes",
         f"Generated from [error_codes.py](error_codes.py): `{COMMAND}`.",
-        "An error is printed as one line on stderr: its code, what is wrong, and how to correct it. With `--json`, a JSON "
-        "document (`code`, `message`, `hint`) is also printed on stdout. In Python, an exception of "
+        "An error is printed as one line on stderr: its code, what is wrong, and how to correct it. With `--json`, a "
+        "JSON document (`code`, `message`, `hint`) is also printed on stdout. In Python, an exception of "
         "`sparsesearch.errors` with these attributes is raised. A code without an exit code (-) is a warning: a line "
         "is printed, and the command goes on.",
         "Other exit codes: 0 success; 2 also for an unknown command or option; 130 interrupted (Ctrl-C), after which "

@@ -101,7 +101,9 @@ def list_(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A searcher, to show its options.")] = None,
     json_: Json = False,
 ) -> None:
-    """List names: searchers and their options, pruners, allocations, proxies, supernets, families, forms, spaces (recipes)."""
+    """List names: searchers and their options, pruners, allocations, proxies, supernets, families, forms and spaces
+    (recipes).
+    """
     from sparsesearch.errors import printable
     from sparsesearch.plugins import load_plugins
 

@@ -55,8 +55,9 @@ WeightSteps = Annotated[
     Field(
         ge=0,
         le=MANY,
-        description="Number of training steps of the weights, on samples of their own, before each step of the parameters "
-        "that decide what is pruned; 0: weights that are trained take the same steps as these parameters, on all samples.",
+        description="Number of training steps of the weights, on samples of their own, before each step of the "
+        "parameters that decide what is pruned; 0: weights that are trained take the same steps as these parameters, "
+        "on all samples.",
     ),
 ]
 Frozen = Annotated[Literal["frozen"], Field(description="Always `frozen`: no weights are trained.")]
@@ -113,8 +114,8 @@ class LearnedSearcher(Searcher):
         lower: WeightSteps = 0
         upper: Fraction = Field(
             0.5,
-            description="Share of the training samples that is kept for the steps of the parameters that decide what is "
-            "pruned, if `lower` is not 0.",
+            description="Share of the training samples that is kept for the steps of the parameters that decide what "
+            "is pruned, if `lower` is not 0.",
         )
 
         @model_validator(mode="after")
