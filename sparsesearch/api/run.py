@@ -186,7 +186,7 @@ class Run:
         push_to_hub: str | None = None,
         private: bool = False,
     ) -> dict[str, Any]:
-        """Write a candidate as a model and verify it in a fresh process (`sparsesearch.export.export`)."""
+        """Write a candidate as a model, load it again and verify it (`sparsesearch.export.export`)."""
         from sparsesearch.export.write import check_request, export
 
         check_request(Path(out), form, push_to_hub)

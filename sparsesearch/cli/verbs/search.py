@@ -59,7 +59,7 @@ def search(
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the plan, and start nothing.")
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, and start no search.")
     ] = False,
     trust: Trust = False,
     json_: Json = False,
