@@ -221,7 +221,7 @@ CODES: dict[str, ErrorCode] = {
     "SS206": ErrorCode(
         "input",
         "The checkpoint has no complete safetensors weights; pickled weights are never loaded.",
-        "Fetch the files again, or convert them with `save_pretrained` where you trust them.",
+        "Fetch the files again, or convert them with `save_pretrained` if you trust them.",
     ),
     "SS207": ErrorCode(
         "input",
@@ -430,7 +430,8 @@ CODES: dict[str, ErrorCode] = {
     ),
     "SS411": ErrorCode(
         "warning",
-        "Some training samples occur twice, so weights and choice may see the same ones.",
+        "A learned search trains weights and what is pruned on separate samples, but some training samples occur "
+        "twice, so both may be trained on the same ones.",
         "Remove duplicates from the training data.",
     ),
     "SS412": ErrorCode(
@@ -445,7 +446,7 @@ CODES: dict[str, ErrorCode] = {
     ),
     "SS500": ErrorCode(
         "input",
-        "The output path exists already, or is a directory where a file is needed.",
+        "The output path exists already, or is a directory although a file is needed.",
         "Choose another `--out`.",
     ),
     "SS501": ErrorCode(
@@ -516,10 +517,10 @@ def errors_page() -> str:
     parts = [
         "# Error codes",
         f"Generated from [error_codes.py](error_codes.py): `{COMMAND}`.",
-        "An error is one line on stderr: its code, what is wrong, and what to do about it. With `--json` the same is "
-        "also a JSON document on stdout (`code`, `message`, `hint`). In Python it is an exception of "
-        "`sparsesearch.errors` with these attributes. A code whose exit code is - is a warning: it is printed, and "
-        "nothing ends.",
+        "An error is printed as one line on stderr: its code, what is wrong, and how to correct it. With `--json`, a "
+        "JSON document (`code`, `message`, `hint`) is also printed on stdout. In Python, an exception of "
+        "`sparsesearch.errors` with these attributes is raised. A code without an exit code (-) is a warning: a line "
+        "is printed, and the command goes on.",
         "Other exit codes: 0 success; 2 also for an unknown command or option; 130 interrupted (Ctrl-C), after which "
         "`sparsesearch resume RUN` continues. `--debug` on any command shows the traceback.",
     ]

@@ -72,7 +72,7 @@ class Registry(Mapping[str, T]):
         elif inspect.isabstract(part):
             fault = f"does not define {', '.join(sorted(getattr(part, '__abstractmethods__', ())))}"
         if fault:
-            raise problem("SS127", f"{self.kind} {name!r}: {_described(part)} {fault}.", fix="Mend it.")
+            raise problem("SS127", f"{self.kind} {name!r}: {_described(part)} {fault}.", fix="Correct it.")
 
     def find(self, name: str, key: str = "", besides: Iterable[str] = ()) -> T:
         """Return the entry of a name; raises InputError SS102, which suggests near names, if there is none.

@@ -46,8 +46,6 @@ FOLDERS = (".github", "sparsesearch", "search_spaces", "tests", "results/benchma
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md"]
 PAGES += sorted(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))
 WALKTHROUGHS = sorted((ROOT / "search_spaces" / "walkthroughs").glob("*.py"))
-# Generated beside the recipes, with a test of its own.
-KEYS_PAGE = ROOT / "search_spaces" / "README.md"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -170,8 +168,6 @@ def test_links_lead_somewhere(page: Path) -> None:
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        if target == KEYS_PAGE and not target.exists():
-            continue
         assert target.exists(), f"{name_of(page)}: {link}"
         assert not anchor or anchor in slugs_of(target), f"{name_of(page)}: no heading for {link}"
 
@@ -341,7 +337,7 @@ def rows_of(page: str) -> str:
         ("sparsesearch/export/README.md", list(FORMS)),
         ("sparsesearch/pruning/README.md", [*UNSTRUCTURED, *STRUCTURED, *EXPERTS]),
         ("sparsesearch/proxies/README.md", list(PROXIES)),
-        ("sparsesearch/config/README.md", [*KINDS, *(c for c in COSTS if c != "prunable_nonzeros")]),
+        ("sparsesearch/config/README.md", [*KINDS, *COSTS]),
     ],
     ids=["searchers", "families of searchers", "allocations", "forms", "pruners", "proxies", "kinds and costs"],
 )

@@ -1,4 +1,4 @@
-"""The house: rooms that fit on a screen, names that mean one thing, and words that are plain."""
+"""Structure of the package: sizes of its subpackages, names of modules, numbers of parameters, plain words."""
 
 from __future__ import annotations
 

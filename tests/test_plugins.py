@@ -1,4 +1,4 @@
-"""Plug-ins that raise, or return something else than they should: one line that names them, at the seam."""
+"""Plug-ins that raise, or return something else than they should: one line that names them, at the call."""
 
 from __future__ import annotations
 

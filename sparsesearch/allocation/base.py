@@ -80,7 +80,7 @@ def allocation(name: str, needs: Sequence[str] = ()) -> Callable[[Densities], De
     for need in needs:
         if need not in MEASURED:
             what = f"allocation {name!r} needs {need!r}, which no evidence has"
-            raise problem("SS127", what, got=need, allowed=MEASURED, fix="Mend it.")
+            raise problem("SS127", what, got=need, allowed=MEASURED, fix="Correct it.")
     return ALLOCATIONS.register(name, lambda rule: Allocation(rule, tuple(needs)))
 
 

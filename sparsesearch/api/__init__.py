@@ -1,4 +1,8 @@
-"""The Python API. Every verb of the command line calls a function or method of it.
+"""The Python API: functions and a class `Run` that do what the command line does.
+
+Verbs that search, train, measure or write call it. `front`, `show`, `status`, `list`, `space` and `doctor` read files
+and recipes themselves, `space check` and `doctor RUN` with its help. Tasks of lm-eval are in
+`api.models.evaluate_tasks`.
 
 import sparsesearch as ss
 run = ss.search("search_spaces/quickstart.yaml", name="mine")

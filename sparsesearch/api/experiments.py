@@ -185,8 +185,8 @@ def report_runs(
     from sparsesearch.report.pages.runs_page import write_runs_page
 
     page = runs[0].path / "comparison.html" if out is None else Path(out)
-    if not usable_path(page, "--out").parent.is_dir():
-        raise problem("SS126", f"--out {page}: directory {page.parent} does not exist.", fix="Make it first.")
+    if not usable_path(page, "out (--out)").parent.is_dir():
+        raise problem("SS126", f"out (--out) {page}: directory {page.parent} does not exist.", fix="Make it first.")
     results = [run.results for run in runs]
     paths = [write_runs_page(results, page, offline)]
     return paths + (write_runs_figures(results, page.parent / "figures") if figures else [])

@@ -49,7 +49,9 @@ def evaluate(
     from sparsesearch.export.measuring.quality import evaluate_images, evaluate_text
 
     if (text is None) == (images is None):
-        raise problem("SS101", "evaluate needs one of --text, --images and --tasks.")
+        raise problem(
+            "SS101", "evaluate needs either text or images.", fix="Give exactly one; for tasks: evaluate_tasks."
+        )
     access = Access(model=model, trusted=trust_remote_code)
     with no_progress_bars():
         if images is not None:
@@ -154,7 +156,9 @@ def _pruned_network(run: Path, pick: str | None, config: RunConfig, weights: str
     results = RunResults(run)
     results.require_front()
     if results.info["fingerprint"]["weights"] != weights:
-        raise problem("SS602", f"--run {run} is of another model than the recipe.", fix="Give a run of the same model.")
+        raise problem(
+            "SS602", f"run (--run) {run} is of another model than the recipe.", fix="Give a run of the same model."
+        )
     check_same_code(run, config)
     reopened, genome = open_run(results, TRUSTED), results.pick(pick or "knee").genome
     model = reopened.supernet.materialise(genome).float()

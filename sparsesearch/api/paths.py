@@ -13,10 +13,10 @@ def run_path(results: Path, name: str) -> Path:
     if name_problem(name) or name != Path(name).name or name.startswith("."):
         raise problem(
             "SS126",
-            f"--name {printable(name, 80)!r} must be one directory name that does not start with a dot.",
+            f"name (--name) {printable(name, 80)!r} must be one directory name that does not start with a dot.",
             fix="Use letters, digits, - and _.",
         )
-    return usable_path(results, "--results").resolve() / name
+    return usable_path(results, "results (--results)").resolve() / name
 
 
 def usable_path(path: Path, option: str) -> Path:

@@ -92,7 +92,7 @@ class Run:
         """Write report.html and PNGs from the archive; returns their paths.
 
         Args:
-            offline: put everything into one file of 5 MB.
+            offline: put plotly.js into the page, which is then one file of 5 MB without links to audits.
             figures: also write every figure as PNG and SVG, in `figures/`.
             journal: also write `optuna.journal`, for optuna-dashboard.
         """
@@ -186,7 +186,7 @@ class Run:
         push_to_hub: str | None = None,
         private: bool = False,
     ) -> dict[str, Any]:
-        """Write a candidate as a model and verify it in a fresh process (`sparsesearch.export.export`)."""
+        """Write a candidate as a model, load it again and verify it (`sparsesearch.export.export`)."""
         from sparsesearch.export.write import check_request, export
 
         check_request(Path(out), form, push_to_hub)

@@ -47,7 +47,8 @@ UNFORESEEN = 70
 INTERRUPTED = 130
 
 app = typer.Typer(
-    help="Search how sparse, narrow and shallow each part of a trained network should be.",
+    help="Search how sparse, narrow and shallow each part of a trained network should be.\n\nEvery command takes -v "
+    "(--verbose), which shows the log on stderr, and --debug, which shows its details and tracebacks of errors too.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

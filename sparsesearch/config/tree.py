@@ -104,11 +104,12 @@ class LatencyConfig(Strict):
     threads: int | None = Field(None, ge=1, le=THREADS, description="Threads of a CPU; by default 1.")
     table: Text | None = Field(
         None,
-        description="A file that `sparsesearch latency --out` wrote, here or on another machine; null: latencies are "
-        "measured when a search begins.",
+        description="A file that `sparsesearch latency --out` wrote, here or on another machine; null: if an objective "
+        "or limit needs a table, it is measured before a search begins, and by `space check`.",
     )
     any_setting: bool = Field(
-        False, description="Accept a table of another request or device than the keys above describe."
+        False,
+        description="Accept a table that was measured with another request or device than the keys above describe.",
     )
 
 
@@ -128,7 +129,9 @@ class RunConfig(Strict):
 
     version: Literal[1] = Field(1, description="Version of the format of recipes.")
     plugins: list[Text] = Field(
-        [], description="Modules, or .py files, that register searchers, pruners, proxies or families of your own."
+        [],
+        description="Modules, or .py files, that register parts of your own: searchers, pruners, orders of experts, "
+        "allocations, proxies, learners, families, qualities, export forms or trackers.",
     )
     model: ModelConfig = Field(ModelConfig(), description="The network to prune.")
     units: list[UnitConfig] = Field(
@@ -162,7 +165,7 @@ class RunConfig(Strict):
         8, ge=1, le=MANY, description="Sequences or images in a forward pass of calibration and measurement."
     )
     latency: LatencyConfig = Field(
-        LatencyConfig(), description="The request and the device that latency and memory are measured for."
+        LatencyConfig(), description="Request and device of the costs `latency_ns` and `memory_bytes`."
     )
     search: SearchConfig = Field(SearchConfig(), description="The searcher, its budget, and the final measurements.")
     training: TrainingConfig = Field(

@@ -1,4 +1,4 @@
-"""Verification of an export: loaded in fresh processes, and compared with the searched network."""
+"""Verification of an export: loaded, in fresh processes if possible, and compared with the searched network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def verification_samples(run: RunDirectory) -> Samples:
 
 
 def verify_export(form: str, work: Path, reopened: ReopenedRun, candidate: Evaluation) -> dict[str, Any]:
-    """Load an export in fresh processes by every call that its form supports, and compare it with the searched network.
+    """Load an export by every call that its form supports, and compare it with the searched network.
+
+    Each call is in a fresh process, except for a module passed from Python, which only this process can make.
 
     Returns:
         `{verified, max_abs_logit_diff, params, nonzeros}`, where `verified` lists the calls.
@@ -55,7 +57,7 @@ def verify_export(form: str, work: Path, reopened: ReopenedRun, candidate: Evalu
         raise problem(
             "SS506",
             f"the export's outputs in use differ from a plain forward pass: {', '.join(sorted(wrong))}.",
-            fix="Choose another --form, or a candidate that keeps its first attention.",
+            fix="Choose another form (--form), or a candidate that keeps its first attention.",
         )
     first = next(iter(ways.values()))
     counts = {name: first[name] for name in ("params", "nonzeros") if name in first}

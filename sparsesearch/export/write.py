@@ -1,4 +1,4 @@
-"""Writing a candidate to a directory, verified in a fresh process before anything appears at its place."""
+"""Writing a candidate to a directory, loaded again and verified before anything appears at its place."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def family_of(config: PretrainedConfig) -> Family:
         raise problem(
             "SS202",
             f"no family map for model_type {config.model_type!r}{_mask_hint(config)}. Supported: {supported}.",
-            fix="A new family is one function: see README, 'Your own parts'.",
+            fix="A new family is one function: see sparsesearch/models/README.md.",
         )
     return FAMILIES[config.model_type]
 
@@ -151,7 +151,7 @@ def _mask_hint(config: PretrainedConfig) -> str:
         return ""
     return (
         f": its {len(weighted_layers(model))} linear and convolution layers could only be pruned by masks (as a module "
-        "of your own, see README), its widths, heads and experts not at all"
+        "of your own, see sparsesearch/models/README.md), its widths, heads and experts not at all"
     )
 
 

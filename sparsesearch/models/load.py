@@ -28,7 +28,7 @@ from sparsesearch.models.family import check_family
 from sparsesearch.models.task import task_of
 
 DEMO = Path(demo.__file__).parent / "model"
-# Tensors of heads that checkpoints of encoders contain and their networks do not use.
+# Tensors that checkpoints contain and their networks do not use: heads of encoders, and causal masks.
 UNUSED_TENSORS = re.compile(
     r"(^|\.)pooler\.|^cls\.seq_relationship\.|^cls\.predictions\.decoder\.|^mask_predictions\.|^lm_predictions\."
     r"|\.masked_bias$"
@@ -55,7 +55,9 @@ def resolve(model: ModelConfig) -> Path:
 
 def _download(model: ModelConfig) -> Path:
     if model.id.startswith(("/", ".", "~")):
-        raise problem("SS201", f"cannot load {model.id!r}: no such directory.", fix="Give its path with --model.")
+        raise problem(
+            "SS201", f"cannot load {model.id!r}: no such directory.", fix="Give its path as model.id (--model)."
+        )
     try:
         path = huggingface_hub.snapshot_download(
             model.id, revision=model.revision, allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
@@ -70,9 +72,9 @@ def _download(model: ModelConfig) -> Path:
 
 
 def dense_config(directory: Path, trust_remote_code: bool = False) -> PretrainedConfig:
-    """Return the model's configuration, set so that forward passes return only logits or hidden states, by name.
+    """Return the model's configuration, set so that forward passes return logits or hidden states alone, by name.
 
-    Raises InputError SS201, SS202, SS203, SS207 or SS217 before any weight is read.
+    Raises InputError SS201, SS202, SS203, SS207, SS215 or SS217 before any weight is read.
     """
     check_config(directory)
     try:
@@ -99,7 +101,7 @@ def dense_config(directory: Path, trust_remote_code: bool = False) -> Pretrained
 
 
 def _check_sizes(config: Any, directory: Path) -> None:
-    """Raise InputError SS202 for sizes that no network has."""
+    """Raise InputError SS202 for sizes that no network has or images that cannot be read, SS215 for too many layers."""
     for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "vocab_size"):
         value = getattr(config, name, None)
         if isinstance(value, (int, float)) and value < 1:

@@ -45,5 +45,5 @@ def _check_free(host: str, port: int) -> None:
     except (OSError, ValueError) as error:  # ValueError: a host that no name server can be asked for
         reason = getattr(error, "strerror", None) or first_line(error)
         raise problem(
-            "SS310", f"cannot listen on {printable(host, 80)}:{port}: {reason}.", fix="Choose another --port."
+            "SS310", f"cannot listen on {printable(host, 80)}:{port}: {reason}.", fix="Choose another port (--port)."
         ) from None

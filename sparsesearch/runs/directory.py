@@ -99,7 +99,9 @@ class RunDirectory:
         """Raise InputError SS303 if a directory holds a run already, or the archive of one."""
         if cls.is_there(path):
             raise problem(
-                "SS303", f"{path} exists{_progress(path)}.", fix=f"Use 'sparsesearch resume {path}', or another --name."
+                "SS303",
+                f"{path} exists{_progress(path)}.",
+                fix=f"Use 'sparsesearch resume {path}', or another name (--name).",
             )
 
     @classmethod
@@ -302,9 +304,9 @@ def check_vacant(out: Path) -> None:
     """
     try:
         if out.is_symlink() and not out.exists():
-            raise problem("SS500", f"{out} is a link that leads nowhere.", fix="Choose another --out.")
+            raise problem("SS500", f"{out} is a link that leads nowhere.", fix="Choose another directory (--out).")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise problem("SS500", f"{out} exists and is not empty.", fix="Choose another --out.")
+            raise problem("SS500", f"{out} exists and is not empty.", fix="Choose another directory (--out).")
     except OSError as error:
         raise machine_problem(error, f"cannot write {out}") or error from None
 

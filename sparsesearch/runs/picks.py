@@ -65,7 +65,7 @@ def require_front(results: RunResults) -> None:
             fix=f"See {results.run.archive}.",
         )
     if {e.genome for e in results.final} == {dense}:
-        raise problem("SS406", f"{path} measured nothing but the dense model.", fix="Raise --evals.")
+        raise problem("SS406", f"{path} measured nothing but the dense model.", fix="Raise search.evals (--evals).")
     raise problem(
         "SS406", f"{path} has no candidate that respects every limit.", fix="Raise the limits, or search longer."
     )

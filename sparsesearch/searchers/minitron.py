@@ -55,7 +55,7 @@ class MinitronSearcher(Searcher):
             raise problem(
                 "SS106",
                 "minitron measures the largest networks at a limit, and the recipe has none.",
-                fix="Give --limit 'params<=60%' (or another cost).",
+                fix="Give limits such as 'params<=60%' (--limit).",
             )
         if not any(unit.is_cut or unit.is_drop for unit in self.space.units):
             raise problem("SS111", "minitron searches widths and depth, and this space has no units of these kinds.")

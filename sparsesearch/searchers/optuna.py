@@ -167,7 +167,7 @@ class CMAESSearcher(OptunaSearcher):
             raise problem(
                 "SS106",
                 "optuna:cmaes minimises quality at a limit, and the recipe has none.",
-                fix="Give --limit 'nonzeros<=30%' (or another cost), or use optuna:tpe.",
+                fix="Give limits such as 'nonzeros<=30%' (--limit), or use optuna:tpe.",
             )
 
     @property

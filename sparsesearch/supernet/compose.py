@@ -112,7 +112,7 @@ class Composer:
         return fraction
 
     def kept_positions(self, use: CutUse, level: int) -> torch.Tensor:
-        """Return the positions along the slot's axis of the elements kept at a cut level >= 1 (`Slot.own`)."""
+        """Return the positions along the slot's axis of the elements kept at a cut level >= 1 (`Slot.positions_of`)."""
         key = (use.unit.name, level, id(use.slot))
         if key not in self._positions:
             self._positions[key] = use.slot.positions_of(self.files.kept(use.unit, level, use.cut.elements))
@@ -279,7 +279,7 @@ def _plans(
 
 
 def select(value: torch.Tensor, slot: Slot, kept: torch.Tensor) -> torch.Tensor:
-    """Return the positions of a tensor along a slot's axis that its kept elements have (`Slot.own`).
+    """Return the positions of a tensor along a slot's axis that its kept elements have (`Slot.positions_of`).
 
     Args:
         value: a tensor in its dense shape along the axis.

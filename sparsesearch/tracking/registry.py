@@ -66,9 +66,9 @@ def open_tracker(name: str, results: RunResults) -> Tracker:
     """
     if name not in TRACKERS:
         load_plugins()
-    source = TRACKERS.find(name, key="--to")
+    source = TRACKERS.find(name, key="to (--to)")
     if source.package and importlib.util.find_spec(source.package) is None:
         extra = f"pip install 'sparsesearch[{source.extra}]'" if source.extra else f"Install {source.package}."
-        raise problem("SS307", f"--to {name} needs {source.package}.", fix=extra)
+        raise problem("SS307", f"tracker {name} (--to) needs {source.package}.", fix=extra)
     with plugin(f"tracker {name!r}"):
         return source.load()(results)

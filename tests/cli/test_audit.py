@@ -95,7 +95,7 @@ def test_verdicts() -> None:
     control = one("nonzeros", 0.5)
     assert verdict(one("p", 0.6), [control]) == "usable"
     assert verdict(one("p", 0.4), [control]) == "no better than nonzeros"
-    assert verdict(one("p", 0.2), [one("random", 0.1)]) == "not alone"
+    assert verdict(one("p", 0.2), [one("random", 0.1)]) == "too weak to use alone"
     assert verdict(control, [control]) == "control"
     assert verdict(one("p", float("nan"), "all alike"), [control]) == "all alike"
 

@@ -108,7 +108,7 @@ def test_groups_get_what_they_lost() -> None:
         (["--take", "best"], "SS101", "Allowed: hardest"),
         (["--pool", 6], "SS204", "leaves no choice"),
         (["--by", "capability"], "SS101", "need each other"),
-        (["--pool", 10**7], "SS204", "Give a smaller --pool"),
+        (["--pool", 10**7], "SS204", "Give a smaller pool (--pool)"),
     ],
 )
 def test_mistakes(space: Path, tmp_path: Path, arguments: list[Any], code: str, words: str) -> None:

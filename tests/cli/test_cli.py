@@ -17,7 +17,10 @@ import pytest
 import yaml
 from support import as_if_running, image_folder, recipe, rewritten
 
+from sparsesearch.config import load_config
+from sparsesearch.models.family import TRACED
 from sparsesearch.runs.results import RunResults
+from sparsesearch.space.unit import KINDS
 
 Make = Callable[[str], Path]
 ROOT = Path(__file__).parents[2]
@@ -265,6 +268,21 @@ def test_space_verbs(run: Any, tmp_path: Path) -> None:
     assert run("space", "check", path, "--json").json["units"] == {"sparsity": 42, "kv_groups": 6}
     assert "kv_groups" in run("space", "show", path).out
     assert run("space", "init", "-o", path).err.startswith("SS500")
+
+
+def test_space_init_writes_every_kind(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    assert run("space", "init", "-o", path, "--kinds", ",".join(KINDS)).code == 0
+    assert [unit.kind for unit in load_config(path).units] == list(KINDS)
+
+
+def test_spaces_are_listed_in_a_clone_alone(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("list", "spaces").err.startswith("SS100 list spaces: there is no search_spaces/*.yaml here. Run it in a")
+
+
+def test_traced_families_are_listed(run: Any) -> None:
+    assert set(TRACED) <= set(run("list", "families", "--json").json)
 
 
 def test_wrong_options_exit_with_2_and_help_with_0(run: Any) -> None:

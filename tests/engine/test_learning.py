@@ -223,7 +223,9 @@ def test_mistakes_are_told_before_anything_runs(family_dir: Make, tree: dict[str
 def test_hours_are_refused(family_dir: Make) -> None:
     tree = changes("gates")
     tree["search"] |= {"hours": 1}
-    with pytest.raises(InputError, match=r"SS114 .* a limit in hours could end it before. Use --tokens"):
+    with pytest.raises(
+        InputError, match=r"SS114 .* a limit in hours could end it before. Use search.tokens \(--tokens\)"
+    ):
         launched(family_dir("llama"), **tree)
 
 

@@ -51,7 +51,7 @@ def test_unsupported_family(family_dir: Make, tmp_path: Path) -> None:
         in error.message
     )
     assert "Supported: llama, mistral, qwen2, qwen3" in error.message
-    assert "Your own parts" in error.hint
+    assert "sparsesearch/models/README.md" in error.hint
 
 
 def test_quantised_weights(family_dir: Make, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_other_trackers(copy: Path, name: str) -> None:
 
 
 def test_what_is_not_there_is_said_in_one_line(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"SS102 --to 'mlfow': unknown tracker. Did you mean 'mlflow'"):
+    with pytest.raises(InputError, match=r"SS102 to \(--to\) 'mlfow': unknown tracker. Did you mean 'mlflow'"):
         open_tracker("mlfow", RunResults(copy))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentProblem, match=r"SS307.*pip install 'sparsesearch\[wandb\]'"):

@@ -1,1 +1,1 @@
-"""The verbs, one file each: it parses, calls the Python API, and prints."""
+"""The verbs, one file each: it parses, calls the Python API or reads files, and prints."""

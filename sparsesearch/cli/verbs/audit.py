@@ -35,8 +35,12 @@ def audit(
     limit: Annotated[
         list[str] | None, typer.Option(help="Limit such as 'params<=60%'; replaces the recipe's limits; repeatable.")
     ] = None,
-    calibration: Annotated[str | None, typer.Option(help="Calibration data: a text file or data set.")] = None,
-    selection: Annotated[str | None, typer.Option(help="Selection data: a text file or data set.")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Calibration data: a file, a folder or a data set (default: the recipe's).")
+    ] = None,
+    selection: Annotated[
+        str | None, typer.Option(help="Selection data: a file, a folder or a data set (default: the recipe's).")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
     ] = None,

@@ -12,13 +12,25 @@ import typer
 from sparsesearch.cli.options import Json, print_json, say
 from sparsesearch.errors import DamagedFile
 
+# Names of the facts for people, if they differ from the keys of `--json`.
+_LABELS = {
+    "cpus": "CPU cores",
+    "bfloat16": "bfloat16 on CPU",
+    "cuda": "GPU",
+    "free disk here": "free disk space",
+    "can write here": "can write files",
+    "hub offline": "hub is offline",
+}
+
 
 def doctor(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run directory to read in full.")] = None,
     json_: Json = False,
 ) -> None:
-    """Print versions, processors, disk and settings of this machine; with a run, read all its files and the caches
-    beside it and print which are damaged.
+    """Print versions, processors, disk and settings of this machine; with a run, check its files and caches.
+
+    Every file of the run, and of the caches in the same results directory, is read in full and shown as intact or
+    damaged.
     """
     if run is not None:
         _examine(Path(run), json_)
@@ -41,9 +53,10 @@ def doctor(
         print_json(report)
         return
     for key, value in report.items():
-        say(f"{key:<16} {value}")
+        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+        say(f"{_LABELS.get(key, key):<16} {text}")
     if report["ray"] == "missing":
-        say("Ray is missing: use --executor local.")
+        say("Ray is not installed. Search in one process: --executor local.")
 
 
 def _examine(run: Path, json_: bool) -> None:
@@ -56,6 +69,6 @@ def _examine(run: Path, json_: bool) -> None:
         print_json(faults)
         raise typer.Exit(DamagedFile.exit_code if damaged else 0)
     for name, fault in faults.items():
-        say(f"{name:<40} {fault or 'whole'}")
+        say(f"{name:<40} {fault or 'intact'}")
     if damaged:
         raise DamagedFile(run, f"{len(damaged)} of {len(faults)} parts are damaged: {', '.join(damaged[:3])}")

@@ -17,7 +17,10 @@ def evaluate(
     ],
     text: Annotated[
         Path | None,
-        typer.Option(help="Texts: a UTF-8 file, for perplexity, or a .parquet file of documents, for accuracy."),
+        typer.Option(
+            help="Texts: for a language model a UTF-8 file or a table, for perplexity; for a classifier a table "
+            "(.parquet, .jsonl, .csv, ...) with columns text and label, for accuracy."
+        ),
     ] = None,
     images: Annotated[
         str | None, typer.Option(help="Images, for accuracy: a folder of classes, a .parquet file or datasets:ID.")
@@ -47,7 +50,7 @@ def evaluate(
     On tasks, candidates and exports are compared with the dense models that they came from.
     """
     if sum(option is not None for option in (text, images, tasks)) != 1:
-        raise problem("SS101", "evaluate needs one of --text, --images and --tasks.")
+        raise problem("SS101", "evaluate needs one of --text, --images and --tasks.", fix="Give exactly one.")
     from sparsesearch import api
     from sparsesearch.api.models import evaluate_tasks
 

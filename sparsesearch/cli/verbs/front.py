@@ -19,7 +19,7 @@ def front(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Show the candidates that no other candidate dominates, with dense and uniform baselines beside them."""
+    """Show the candidates that no other candidate dominates, and the dense and uniform baselines."""
     from sparsesearch.media import Terminal
     from sparsesearch.report.terminal import front_table
     from sparsesearch.runs.results import RunResults

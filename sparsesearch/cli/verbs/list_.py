@@ -41,8 +41,10 @@ def _pruners() -> dict[str, str]:
 
 def _families() -> dict[str, str]:
     from sparsesearch.models import FAMILIES
+    from sparsesearch.models.family import TRACED
 
-    return {name: _first_line(family.describe) for name, family in FAMILIES.items()}
+    traced = dict.fromkeys(TRACED, "Convolutional network, whose channel groups are found by tracing.")
+    return {name: _first_line(family.describe) for name, family in FAMILIES.items()} | traced
 
 
 def _forms() -> dict[str, str]:
@@ -52,7 +54,14 @@ def _forms() -> dict[str, str]:
 
 
 def _spaces() -> dict[str, str]:
-    return {str(p): p.read_text().splitlines()[0].lstrip("# ") for p in sorted(Path("search_spaces").glob("*.yaml"))}
+    recipes = sorted(Path("search_spaces").glob("*.yaml"))
+    if not recipes:
+        raise problem(
+            "SS100",
+            "list spaces: there is no search_spaces/*.yaml here.",
+            fix="Run it in a clone of sparsesearch, or write a recipe: sparsesearch space init --out mine.yaml.",
+        )
+    return {str(path): path.read_text().splitlines()[0].lstrip("# ") for path in recipes}
 
 
 def _allocations() -> dict[str, str]:
@@ -86,11 +95,15 @@ _LISTS: dict[str, Callable[[], dict[str, str]]] = {
 
 
 def list_(
-    what: Annotated[str, typer.Argument(metavar="|".join(_LISTS), help="The names to list.")],
+    what: Annotated[
+        str, typer.Argument(metavar="|".join(_LISTS), help="Kind of names; spaces are the recipes in search_spaces/.")
+    ],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A searcher, to show its options.")] = None,
     json_: Json = False,
 ) -> None:
-    """List names: searchers and their options, pruners, allocations, proxies, supernets, families, forms, recipes."""
+    """List names: searchers and their options, pruners, allocations, proxies, supernets, families, forms and spaces
+    (recipes).
+    """
     from sparsesearch.errors import printable
     from sparsesearch.plugins import load_plugins
 

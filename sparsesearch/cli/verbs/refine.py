@@ -25,13 +25,13 @@ def refine(
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the plan, and start nothing.")
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, and start no search.")
     ] = False,
     model: MovedModel = None,
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
-    """Search again, beside RUN, with steps half as large around its front.
+    """Search again in a new run, with steps half as large around the front of RUN.
 
     Calibration statistics are reused if pruners.propagate is dense, and so are supernets.
 

@@ -13,7 +13,14 @@ from sparsesearch.errors import problem
 
 def report(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run directories; several are compared.")],
-    offline: Annotated[bool, typer.Option("--offline", help="Write one file that holds everything (5 MB).")] = False,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            help="Put plotly.js into the page, which is then one file of 5 MB without links to audits (default: "
+            "plotly.min.js is written next to the page). Neither needs a network.",
+        ),
+    ] = False,
     figures: Annotated[
         bool, typer.Option("--figures", help="Also write every figure as PNG and SVG, in figures/.")
     ] = False,

@@ -16,34 +16,50 @@ def search(
     model: Annotated[
         str | None, typer.Option(help="Model: demo, a model directory, or a hub id (default: the recipe's).")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Run name (default: the recipe's file name).")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run (default: the recipe's file name).")] = None,
     results: Annotated[Path, typer.Option(help="Directory of all runs.")] = Path("results"),
     searcher: Annotated[
-        str | None, typer.Option(help="Searcher; see sparsesearch list searchers (default: the recipe's).")
+        str | None,
+        typer.Option(help="Name of the searcher, of those of sparsesearch list searchers (default: the recipe's)."),
     ] = None,
     pruner: Annotated[
         str | None,
-        typer.Option(help="Pruner of sparsity units; see sparsesearch list pruners (default: the recipe's)."),
+        typer.Option(
+            help="Name of the pruner of sparsity units, of those of sparsesearch list pruners (default: the recipe's)."
+        ),
     ] = None,
-    evals: Annotated[int | None, typer.Option(help="Evaluation budget; final re-measurements are not counted.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="Token budget; final re-measurements are not counted.")] = None,
-    hours: Annotated[float | None, typer.Option(help="Time budget in hours.")] = None,
+    evals: Annotated[
+        int | None,
+        typer.Option(help="Evaluation budget, final re-measurements not counted (default: the recipe's)."),
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Token budget, final re-measurements not counted (default: the recipe's).")
+    ] = None,
+    hours: Annotated[float | None, typer.Option(help="Time budget in hours (default: the recipe's).")] = None,
     limit: Annotated[
         list[str] | None, typer.Option(help="Limit such as 'params<=60%'; replaces the recipe's limits; repeatable.")
     ] = None,
     executor: Annotated[str | None, typer.Option(help="Executor: ray or local (default: the recipe's).")] = None,
-    workers: Annotated[int | None, typer.Option(help="Number of Ray workers.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of Ray workers (default: the recipe's).")] = None,
     address: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster to join (default: start one here).")
+        str | None,
+        typer.Option(
+            help="Address of a Ray cluster to join (default: the recipe's; if it has none, one is started on this "
+            "machine)."
+        ),
     ] = None,
-    calibration: Annotated[str | None, typer.Option(help="Calibration data: a text file or data set.")] = None,
-    selection: Annotated[str | None, typer.Option(help="Selection data: a text file or data set.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Calibration data: a file, a folder or a data set (default: the recipe's).")
+    ] = None,
+    selection: Annotated[
+        str | None, typer.Option(help="Selection data: a file, a folder or a data set (default: the recipe's).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed (default: the recipe's).")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the plan, and start nothing.")
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, and start no search.")
     ] = False,
     trust: Trust = False,
     json_: Json = False,

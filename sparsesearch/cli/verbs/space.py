@@ -17,6 +17,10 @@ _UNITS = {
     "ffn_width": "  - {kind: ffn_width, levels: 8, min_kept: 25%, align: 8}",
     "kv_groups": "  - {kind: kv_groups}",
     "q_heads": "  - {kind: q_heads}",
+    "experts": "  - {kind: experts, levels: 12, min_kept: 25%}",
+    "expert_width": "  - {kind: expert_width, levels: 4, min_kept: 50%}",
+    "channels": "  - {kind: channels, levels: 12, min_kept: 20%}",
+    "kernel": "  - {kind: kernel}",
     "drop_attention": "  - {kind: drop_attention, protect: [0, -1]}",
     "drop_ffn": "  - {kind: drop_ffn, protect: [0, -1]}",
 }
@@ -27,7 +31,7 @@ units:
 {units}
 limits: []  # as ["params<=60%", "nonzeros<=30%"]
 objectives: [kl, {cost}]
-data:
+data:  # sources of Python's standard library, for the demo model alone; give data of your own for other models
   calibration: {{source: "stdlib:calibration", sequences: 128, length: 256}}
   selection: {{source: "stdlib:selection", sequences: 64, length: 256}}
 search: {{searcher: auto, evals: 600, seed: 0}}
@@ -39,7 +43,9 @@ executor: {{kind: ray, workers: 2}}
 def init(
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     model: Annotated[str, typer.Option(help="Model: demo, a model directory, or a hub id.")] = "demo",
-    kinds: Annotated[str, typer.Option(help="Unit kinds, separated by commas.")] = "ffn_width,kv_groups",
+    kinds: Annotated[
+        str, typer.Option(help=f"Unit kinds, separated by commas: {', '.join(_UNITS)}.")
+    ] = "ffn_width,kv_groups",
 ) -> None:
     """Write a recipe to start from."""
     from sparsesearch.errors import name_problem, printable
@@ -70,17 +76,21 @@ def check(
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
-    """Check a recipe with its model and data, as a search would before it starts."""
+    """Check a recipe with its model and data, as a search would before it starts.
+
+    If latency or memory is an objective or limited, and the recipe has no table, the table is measured on this machine.
+    """
     from sparsesearch.api import plan
     from sparsesearch.cli.plan import print_plan
     from sparsesearch.config import load_config
     from sparsesearch.engine.launch.prepare import prepare
     from sparsesearch.plugins import check_trust
+    from sparsesearch.runs.progress import Reporter
 
     config = load_config(recipe, {} if model is None else {"model.id": model})
     # The user typed the factory of --model, so it needs no further permission.
     check_trust([name for name in config.code if name != model], trust, "the recipe")
-    launch = prepare(config)
+    launch = prepare(config, reporter=Reporter())
     if json_:
         print_json(plan(launch))
     else:
@@ -108,17 +118,21 @@ def show(
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
-    """List every unit of a recipe with its levels."""
+    """List every unit of a recipe with its levels.
+
+    It makes the same checks as `space check`, which may measure a latency table.
+    """
     from rich.table import Table
 
     from sparsesearch.config import load_config
     from sparsesearch.engine.launch.prepare import prepare
     from sparsesearch.media import Terminal
     from sparsesearch.plugins import check_trust
+    from sparsesearch.runs.progress import Reporter
 
     config = load_config(recipe)
     check_trust(config.code, trust, "the recipe")
-    space = prepare(config).space
+    space = prepare(config, reporter=Reporter()).space
     if json_:
         print_json([{"name": u.name, "kind": u.kind, "block": u.block, "levels": list(u.levels)} for u in space.units])
         return

@@ -11,7 +11,7 @@ from sparsesearch.cli.options import RunArgument, say
 
 def track(
     run: RunArgument,
-    to: Annotated[str, typer.Option(help="Tracker: tensorboard | mlflow | wandb.")] = "tensorboard",
+    to: Annotated[str, typer.Option(help="Tracker: tensorboard, mlflow, wandb, or one of a plug-in.")] = "tensorboard",
     watch: Annotated[bool, typer.Option("--watch", help="Follow a running search until it ends.")] = False,
 ) -> None:
     """Write the course of a search by evaluation: hypervolume, best quality, tokens, evaluations a second.

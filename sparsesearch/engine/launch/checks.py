@@ -81,7 +81,7 @@ def check_tokens(config: RunConfig, traits: Traits, selection: Samples) -> None:
         raise problem(
             "SS115",
             f"search.tokens {budget:,} is less than one evaluation takes ({need:,} tokens).",
-            fix=f"Give about --tokens {need * 100:,}, or set a lower search.options.tokens.",
+            fix=f"Give search.tokens (--tokens) of about {need * 100:,}, or set a lower search.options.tokens.",
         )
 
 

@@ -81,7 +81,7 @@ def _check_options(config: RunConfig, traits: LearnedTraits, network: Network) -
         raise problem(
             "SS114",
             f"searcher {name} learns for a fixed number of tokens; a limit in hours could end it before.",
-            fix="Use --tokens.",
+            fix="Use search.tokens (--tokens).",
         )
     if config.search.rungs:
         raise problem(
@@ -107,7 +107,7 @@ def _check_data_and_memory(
         raise problem(
             "SS118",
             f"{tokens:,} gradient tokens for each size are less than one step takes ({step:,}).",
-            fix="Give more --tokens or search.options.tokens, or a smaller search.options.batch.",
+            fix="Give more search.tokens (--tokens) or search.options.tokens, or a smaller search.options.batch.",
         )
     if options.lower and len(training) < 2:
         raise problem("SS118", "one training sample cannot be split between weights and choice.", fix="Give more.")
@@ -116,7 +116,7 @@ def _check_data_and_memory(
         raise problem(
             "SS308",
             f"learning with {name} needs about {need / 1e9:.2g} GB a worker; {free / 1e9:.2g} GB are free.",
-            fix="Use fewer --workers, a smaller training.batch, or a method with fewer learned numbers.",
+            fix="Use fewer workers (--workers), a smaller training.batch, or a method with fewer learned numbers.",
         )
 
 
@@ -126,7 +126,9 @@ def memory_note(
     """Return a line on the memory that learning takes, and on samples that weights and choice might share."""
     text = f"Learning holds about {needed_bytes(config, network, space, traits, samples) / 1e9:.2g} GB a worker."
     repeated = _repeated_samples(training_samples(samples)) if traits.options.lower and traits.options.upper else 0
-    shared = f" SS411 {repeated} training samples occur twice: weights and choice may see the same ones."
+    shared = (
+        f" SS411 {repeated} training samples occur twice: weights and what is pruned may be trained on the same ones."
+    )
     return text + (shared if repeated else "")
 
 

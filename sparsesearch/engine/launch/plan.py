@@ -88,8 +88,8 @@ def check_disk(launch: Launch, results: Path) -> None:
         raise problem(
             "SS305",
             f"levels and calibration need about {need / 1e6:,.0f} MB; {directory} has {free / 1e6:,.0f} MB free.",
-            fix="Give units fewer levels, or --results on a larger disk.",
+            fix="Give units fewer levels, or a results directory (--results) on a larger disk.",
         )
     if not os.access(directory, os.W_OK):
-        raise problem("SS302", f"cannot write to {directory}.", fix="Choose another --results.")
+        raise problem("SS302", f"cannot write to {directory}.", fix="Choose another results directory (--results).")
     check_supernet_disk(launch, Cache(results / ".cache"))

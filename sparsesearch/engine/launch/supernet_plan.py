@@ -137,7 +137,7 @@ def check_supernet_disk(launch: Launch, cache: Cache) -> None:
     if need <= free:
         return
     text = f"building the supernet needs about {need / 1e9:.1f} GB; {directory} has {free / 1e9:.1f} GB free."
-    hint = "Use --results on a larger disk."
+    hint = "Use a results directory (--results) on a larger disk."
     if states:
         fitting = max(free - (need - states), 0) * cached_samples(launch) // states
         hint = f"Hidden states take {states / 1e9:.1f} GB of it: {fitting:,} data.training.sequences fit."
@@ -180,7 +180,7 @@ def check_supernet(launch: Launch) -> None:
         raise problem(
             "SS308",
             f"training the supernet needs about {need / 1e9:.2g} GB a worker; {free / 1e9:.2g} GB are free.",
-            fix="Use fewer --workers, a smaller supernet.training.batch, or supernet.kind: block_local.",
+            fix="Use fewer workers (--workers), a smaller supernet.training.batch, or supernet.kind: block_local.",
         )
 
 

@@ -72,7 +72,8 @@ def conclude(job: Job, rounds: Rounds) -> RunResults:
     if results.front and not rounds.searcher.ends_by_itself and all(e.genome in baselines for e in results.front):
         spent = f"{len(results.evaluations)} evaluations found no better candidate"
         job.reporter.message(
-            f"SS410 the front is uniform pruning alone: {spent}. Give the search more --evals or --tokens."
+            f"SS410 the front is uniform pruning alone: {spent}. Give the search more evaluations or "
+            "tokens (--evals, --tokens)."
         )
     return results
 

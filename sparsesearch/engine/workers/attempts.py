@@ -23,7 +23,7 @@ def result_of_death(reason: str, on_death: Callable[[str], Result] | None) -> Re
         on_death: makes the result from the reason.
     """
     if on_death is None:
-        raise problem("SS400", f"{reason}.", fix="Is there enough memory? Try fewer --workers.")
+        raise problem("SS400", f"{reason}.", fix="Is there enough memory? Try fewer workers (--workers).")
     return on_death(reason)
 
 

@@ -69,7 +69,8 @@ def idle_gpu(config: ExecutorConfig) -> str:
     if config.gpus_per_worker or config.address is not None or not torch.cuda.is_available():
         return ""
     return (
-        "This machine has a GPU, and workers run on the CPU: --set executor.gpus_per_worker=1 (and --workers) uses it."
+        "This machine has a GPU, and workers run on the CPU. To use it, set executor.gpus_per_worker: 1 "
+        "(--set executor.gpus_per_worker=1)."
     )
 
 
@@ -88,7 +89,7 @@ def _init_ray(address: str | None) -> None:
         raise problem(
             "SS300",
             f"cannot join the Ray cluster at {address!r}: {first_line(error)}.",
-            fix=f"Check --address, or leave it out{token_hint}.",
+            fix=f"Check executor.address (--address), or leave it out{token_hint}.",
         ) from None
 
 
@@ -114,7 +115,7 @@ def _check_cluster(config: ExecutorConfig, nodes: list[dict[str, float]]) -> Non
             "SS301",
             f"{config.workers} workers need {config.threads} CPUs and {config.gpus_per_worker:g} GPUs each; the "
             f"cluster has {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes. Nothing was started.",
-            fix="Use fewer --workers, --executor local, or a larger cluster.",
+            fix="Use fewer workers (--workers), executor.kind: local (--executor local), or a larger cluster.",
         )
 
 

@@ -80,7 +80,7 @@ def choose_proxies(launch: Launch, names: Sequence[str]) -> list[Proxy]:
     proxies = proxies_named(names)
     for proxy in proxies:
         if reason := proxy.obstacle(network, samples):
-            raise problem("SS116", f"proxy {proxy.name}: {reason}.", fix="Leave it out of --proxies.")
+            raise problem("SS116", f"proxy {proxy.name}: {reason}.", fix="Leave it out of the proxies (--proxies).")
     return proxies + [control for control in proxies_named(CONTROLS) if control not in proxies]
 
 
@@ -162,7 +162,7 @@ def _directory(launch: Launch, path: Path) -> RunDirectory:
         RunDirectory.check_new(path)
         return RunDirectory(path.resolve())
     if RunResults(path).info["fingerprint"] != launch.fingerprint:
-        raise problem("SS602", f"{path} holds another audit or a run.", fix="Use another --name.")
+        raise problem("SS602", f"{path} holds another audit or a run.", fix="Use another name (--name).")
     return RunDirectory.open(path)
 
 

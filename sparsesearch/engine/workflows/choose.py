@@ -61,7 +61,7 @@ def choose(
         raise problem(
             "SS204",
             f"a pool of {pool} leaves no choice: data.{role}.sequences is {data.sequences}.",
-            fix="Give a larger --pool.",
+            fix="Give a larger pool (--pool).",
         )
     check_vacant(out)
     load_plugins(config.plugins)
@@ -72,7 +72,9 @@ def choose(
     )
     if by in NEED_LOSS and not network.distribution:
         raise problem(
-            "SS209", f"--by {by} needs a loss, and the network's outputs are no distribution.", fix="Use --by random."
+            "SS209",
+            f"score {by!r} (--by) needs a loss, and the network's outputs are no distribution.",
+            fix="Use 'random'.",
         )
     pruned_network = None if pruned is None else pruned(weights)
     model = source.load(torch.float32, "cpu")
@@ -123,23 +125,25 @@ def _read_pool(pool: DataConfig, source: Source, role: str) -> Samples:
         return samples_of(pool, source.task, source.directory, role)
     except InputError as error:
         if error.code == "SS204":
-            raise problem("SS204", error.message, fix="Give a smaller --pool, or more data.") from None
+            raise problem("SS204", error.message, fix="Give a smaller pool (--pool), or more data.") from None
         raise
 
 
 def _check_names(role: str, by: str, take: str, pruned: bool) -> None:
     """Raise InputError SS101 for a value that an option does not take."""
-    for option, got, allowed in (
-        ("--role", role, ROLES),
-        ("--by", by, get_args(SampleScore)),
-        ("--take", take, get_args(Difficulty)),
+    for name, got, allowed in (
+        ("role", role, ROLES),
+        ("by", by, get_args(SampleScore)),
+        ("take", take, get_args(Difficulty)),
     ):
         if got not in allowed:
             raise problem(
                 "SS101",
-                f"{option} {got!r} is unknown.",
+                f"{name} (--{name}) {got!r} is unknown.",
                 got=got,
                 allowed=allowed,
             )
     if (by == "capability") != pruned:
-        raise problem("SS101", "--by capability and --run need each other: the run has the pruned candidate.")
+        raise problem(
+            "SS101", "by='capability' and run (--by, --run) need each other: the run has the pruned candidate."
+        )

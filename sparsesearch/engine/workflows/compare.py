@@ -105,7 +105,7 @@ def check_runs(launches: dict[Contender, Launch], path: Path) -> None:
     for run in (info.parent for info in path.glob("*/run.json")):
         fingerprint = RunResults(run).info["fingerprint"]
         if fingerprint != fingerprints.get(run, fingerprint) or _without_search(fingerprint) != common:
-            raise problem("SS602", f"{run} is of another comparison.", fix="Use another --name.")
+            raise problem("SS602", f"{run} is of another comparison.", fix="Use another name (--name).")
 
 
 def _without_search(fingerprint: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def check_stages(launch: Launch, tokens: int) -> None:
         raise problem(
             "SS106",
             "iterate needs at least one limit to work towards; the recipe has none.",
-            fix="Give --limit 'sparsity>=70%'.",
+            fix="Give limits such as 'sparsity>=70%' (--limit).",
         )
     check_training(launch.config, launch.network, launch.space, launch.samples, tokens)
 
@@ -81,7 +81,7 @@ def search_stage(launch: Launch, path: Path, reporter: Reporter) -> RunResults:
     if not (path / "run.yaml").exists():
         return controller.start(launch, path, reporter)
     if RunResults(path).info["fingerprint"] != launch.fingerprint:
-        raise problem("SS602", f"{path} was made with other options.", fix="Give another --name.")
+        raise problem("SS602", f"{path} was made with other options.", fix="Give another name (--name).")
     check_same_code(path, launch.config)
     return RunResults(path) if (path / "front.json").exists() else controller.resume(path, {}, reporter, TRUSTED)
 

@@ -108,8 +108,8 @@ def prepare_recovery(
     if copies > 1 and config.training.method == "compensate":
         raise problem(
             "SS117",
-            "--soup needs a gradient-based training.method: with 'compensate' every copy is identical.",
-            fix="Leave --soup out.",
+            "copies (--soup) need a training.method by gradient: with 'compensate' all copies are identical.",
+            fix="Leave copies (--soup) out.",
         )
     reopened = open_run(results, access, config)
     launch = reopened.launch
@@ -168,7 +168,11 @@ def write_recovery_manifest(out: Path, recovery: Recovery, form: str) -> None:
         check_vacant(out)
         write_text(path, text)
     elif path.read_text() != text:
-        raise problem("SS500", f"{out} holds models that were trained with other options.", fix="Choose another --out.")
+        raise problem(
+            "SS500",
+            f"{out} holds models that were trained with other options.",
+            fix="Choose another directory (--out).",
+        )
 
 
 def recover(recovery: Recovery, candidates: Sequence[Evaluation], reporter: Reporter) -> list[Recovered]:

@@ -81,7 +81,7 @@ def save(form: str, model: nn.Module, task: Task, samples: Inputs, path: Path) -
         raise problem(
             "SS507",
             f"the candidate cannot be traced for form {form}: {type(error).__name__}: {first_line(error)}.",
-            fix="Choose another --form.",
+            fix="Choose another form (--form).",
         ) from error
     return list(inputs)
 

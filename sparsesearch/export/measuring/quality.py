@@ -44,7 +44,9 @@ def evaluate_text(
         raise problem("SS504", f"{target} is neither a causal language model nor a classifier of texts.", fix=_OTHER)
     positions = opened.model.config.max_position_embeddings
     if length > positions:
-        raise problem("SS204", f"--length {length} exceeds the model's {positions} positions.", fix="Lower --length.")
+        raise problem(
+            "SS204", f"length {length} exceeds the model's {positions} positions.", fix="Lower length (--length)."
+        )
     if opened.task.name == "text-classes":
         samples = _documents(text, load_tokenizer(opened.directory), length, first)
         check_vocabulary(samples, opened.directory, "--text")
@@ -82,7 +84,7 @@ def evaluate_images(
                 correct += accuracy(opened.model, opened.task, samples, batch) * len(samples)
             except ValueError as error:  # images of another size
                 reason = f"{target} cannot take the images as they are prepared: {first_line(error)}."
-                raise problem("SS204", reason, fix="Mend its preprocessor_config.json.") from None
+                raise problem("SS204", reason, fix="Correct its preprocessor_config.json.") from None
             count += len(samples)
             step(count)
             if count == first:
@@ -98,7 +100,9 @@ def _documents(table: Path, tokenizer: Any, length: int, first: int | None) -> S
     return samples
 
 
-_OTHER = "Language models take --text, classifiers --text with a table or --images."
+_OTHER = (
+    "Language models take text (--text), classifiers of texts a table as text, classifiers of images images (--images)."
+)
 
 
 @contextmanager
@@ -117,6 +121,6 @@ def text_windows(tokenizer: Any, text: Path, length: int) -> np.ndarray[Any, np.
     count = len(ids) // length
     if count == 0:
         raise problem(
-            "SS204", f"{text} has {len(ids)} tokens, fewer than one window of {length}.", fix="Lower --length."
+            "SS204", f"{text} has {len(ids)} tokens, fewer than one window of {length}.", fix="Lower length (--length)."
         )
     return ids[: count * length].reshape(count, length)

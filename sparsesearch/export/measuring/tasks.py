@@ -38,7 +38,7 @@ def check_tasks(names: Sequence[str], include: Path | None) -> dict[str, Any]:
     SS504 (a task runs code that models wrote, or shows images).
     """
     if importlib.util.find_spec("lm_eval") is None:
-        raise problem("SS307", "--tasks needs lm-eval.", fix="pip install 'sparsesearch[eval]'")
+        raise problem("SS307", "tasks (--tasks) need lm-eval.", fix="pip install 'sparsesearch[eval]'")
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -50,7 +50,7 @@ def check_tasks(names: Sequence[str], include: Path | None) -> dict[str, Any]:
         for name in names:
             if name not in manager.task_index:
                 near = did_you_mean(name, manager.task_index)
-                raise problem("SS102", f"--tasks: {name!r} is no task of lm-eval.", fix=f"{near} {_SEE}".lstrip())
+                raise problem("SS102", f"tasks: {name!r} is no task of lm-eval.", fix=f"{near} {_SEE}".lstrip())
     try:
         loaded: dict[str, Any] = manager.load(list(names))
     except Exception as error:  # whatever task files, data sets and the network raise
@@ -58,14 +58,14 @@ def check_tasks(names: Sequence[str], include: Path | None) -> dict[str, Any]:
     for name, task in loaded["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
             reason = "runs code that models wrote" if getattr(task, "UNSAFE_CODE", False) else "shows models images"
-            raise problem("SS504", f"--tasks: {name} {reason}, which evaluate does not do.", fix="Leave it out.")
+            raise problem("SS504", f"tasks: {name} {reason}, which evaluate does not do.", fix="Leave it out.")
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=SEED)
     return loaded
 
 
-_SEE = "See: lm-eval ls tasks; your own: --include-path DIR."
+_SEE = "See: lm-eval ls tasks; task files of your own: include_path (--include-path DIR)."
 
 
 def _is_complete(manager: Any, names: Sequence[str]) -> bool:
@@ -81,7 +81,7 @@ def _is_complete(manager: Any, names: Sequence[str]) -> bool:
 def _unavailable(names: Sequence[str], error: Exception) -> SparseSearchError:
     return problem(
         "SS204",
-        f"--tasks {','.join(names)} cannot be loaded: {type(error).__name__}: {first_line(error)}.",
+        f"tasks {','.join(names)} cannot be loaded: {type(error).__name__}: {first_line(error)}.",
         fix="Their documents come from the Hugging Face hub on first use.",
     )
 
@@ -116,7 +116,9 @@ def evaluate_tasks(
         if located.task.name != "causal":
             raise problem("SS504", f"{located.name} is no causal language model; --tasks is for those.")
         if located.graph:
-            raise problem("SS504", f"{located.name} is a graph; --tasks needs a live model.", fix="Name the candidate.")
+            raise problem(
+                "SS504", f"{located.name} is a graph; tasks (--tasks) need a live model.", fix="Name the candidate."
+            )
     note(f"reading {', '.join(names)}")
     loaded = check_tasks(names, include)
     models, origin = with_dense(located_targets, note)

@@ -54,7 +54,7 @@ def verdict(agreement: Agreement, controls: Sequence[Agreement]) -> str:
     if agreement.proxy in CONTROLS:
         return "control"
     if agreement.tau < MIN_TAU:
-        return "not alone"
+        return "too weak to use alone"
     best = max(controls, key=lambda control: control.tau if math.isfinite(control.tau) else -math.inf)
     return f"no better than {best.proxy}" if best.tau >= agreement.tau else "usable"
 
@@ -117,7 +117,7 @@ def write_page(audit: Audit, path: Path, title: str) -> None:
 def _series(audit: Audit) -> list[tuple[str, list[Agreement]]]:
     """Return (name, agreements, worst first) of the plotted series: before training and, if measured, after it."""
     shown = [agreement for agreement in reversed(audit.agreements) if math.isfinite(agreement.tau)]
-    series = [("at once", shown)]
+    series = [("untrained", shown)]
     if audit.training_tokens:
         series.append(
             (

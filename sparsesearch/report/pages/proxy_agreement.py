@@ -53,7 +53,7 @@ def agreement_figure(audit: Mapping[str, Any]) -> go.Figure:
         audit: content of `audit.json`.
     """
     shown = [(name, proxy) for name, proxy in reversed(audit["proxies"].items()) if proxy["tau"] is not None]
-    series = [("at once", "tau")]
+    series = [("untrained", "tau")]
     if "training" in audit:
         series.append((f"after {audit['training']['tokens']:,} tokens", "tau_after"))
     figure = go.Figure()

@@ -76,8 +76,9 @@ class AutoSearcher(Searcher):
             4,
             ge=0,
             le=MANY,
-            description="Number of levels of each unit that are measured with all other units dense; 0: none, the loss "
-            "of a unit is at first taken for the square of the share that it removes.",
+            description="Number of levels of each unit, evenly spread, that generation 0 measures with all other units "
+            "dense, to predict losses; 0: none, and the loss of a unit is first predicted as the square of the share "
+            "that it removes.",
         )
         probe_tokens: int = Field(
             512, ge=0, le=LARGEST, description="Selection tokens of each of these measurements; 0: all there are."

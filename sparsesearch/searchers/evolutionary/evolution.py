@@ -84,7 +84,7 @@ class EvolutionSearcher(Searcher):
             raise problem(
                 "SS106",
                 "this searcher minimises quality at a limit, and the recipe has none.",
-                fix="Give --limit 'nonzeros<=30%' (or another cost), or use --searcher nsga2.",
+                fix="Give limits such as 'nonzeros<=30%' (--limit), or use the searcher nsga2.",
             )
 
     def generation(self, index: int, rng: np.random.Generator) -> list[Proposal]:

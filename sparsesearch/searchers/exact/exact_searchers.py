@@ -29,8 +29,8 @@ class ExactSearcher(Searcher):
             4,
             ge=1,
             le=MANY,
-            description="Number of levels of each unit that are measured with all other units dense; losses of the "
-            "other levels are interpolated.",
+            description="Number of levels of each unit, evenly spread, that are measured with all other units dense; "
+            "losses of the other levels are interpolated.",
         )
         probe_tokens: int = Field(
             1024, ge=0, le=LARGEST, description="Selection tokens of each of these measurements; 0: all there are."

@@ -55,7 +55,9 @@ WeightSteps = Annotated[
     Field(
         ge=0,
         le=MANY,
-        description="Steps on weights, on other data, before each step on what is pruned; 0: all take the same steps.",
+        description="Number of training steps of the weights, on samples of their own, before each step of the "
+        "parameters that decide what is pruned; 0: weights that are trained take the same steps as these parameters, "
+        "on all samples.",
     ),
 ]
 Frozen = Annotated[Literal["frozen"], Field(description="Always `frozen`: no weights are trained.")]
@@ -112,7 +114,8 @@ class LearnedSearcher(Searcher):
         lower: WeightSteps = 0
         upper: Fraction = Field(
             0.5,
-            description="Share of the training data that is kept for the steps on what is pruned, if `lower` is not 0.",
+            description="Share of the training samples that is kept for the steps of the parameters that decide what "
+            "is pruned, if `lower` is not 0.",
         )
 
         @model_validator(mode="after")
