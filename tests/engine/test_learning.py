@@ -67,7 +67,7 @@ def test_each_size_is_a_candidate_and_what_was_learned_is_kept(cofi: RunResults)
     assert set(trained) == {e.genome for e in learned.values()}
     assert all(e.trained == TOKENS and e.origin == "learned" for e in trained.values())
     assert all(cofi.run.trials.glob(f"{genome.id}/{TOKENS}.safetensors") for genome in trained)
-    assert not cofi.trained
+    assert not cofi.trained_evaluations
     # Whichever is better of a genome with the store's weights and with its own.
     for candidate in cofi.front:
         rival = cofi.find(candidate.genome.id)

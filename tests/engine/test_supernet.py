@@ -136,18 +136,21 @@ def test_what_weights_depend_on_names_the_supernet(
     shutil.copytree(directory_, other)
     state = load_file(other / "model.safetensors")
     save_file({n: t * 1.01 for n, t in state.items()}, other / "model.safetensors", metadata={"format": "pt"})
-    plain = launched(directory_, **supernet("sandwich")).supernet
+    plain = launched(directory_, **supernet("sandwich")).supernet_key
     taught = {"model": {"id": str(directory_), "teacher": str(other)}}
-    assert launched(directory_, **supernet("sandwich"), **taught).supernet != plain
+    assert launched(directory_, **supernet("sandwich"), **taught).supernet_key != plain
     assert (
-        launched(directory_, **supernet("sorted"), **taught).supernet
-        == launched(directory_, **supernet("sorted")).supernet
+        launched(directory_, **supernet("sorted"), **taught).supernet_key
+        == launched(directory_, **supernet("sorted")).supernet_key
     )
     with pytest.raises(InputError, match=r"SS120 .*cannot be trained towards another network's blocks"):
         launched(directory_, **supernet("block_local"), **taught)
     start = str(runs["sandwich"].run.path)
     fewer = supernet("random", start=start) | {"units": UNITS[:1]}
-    assert launched(directory_, **fewer).supernet != launched(directory_, **supernet("random", start=start)).supernet
+    assert (
+        launched(directory_, **fewer).supernet_key
+        != launched(directory_, **supernet("random", start=start)).supernet_key
+    )
 
 
 def test_units_that_a_start_has_not_sorted_are_refused(family_dir: Make, tmp_path: Path) -> None:
@@ -392,7 +395,7 @@ def test_one_word_in_the_recipe(family_dir: Make, tmp_path: Path) -> None:
     assert load_config(path, {"supernet": "sorted"}).supernet.kind == "sorted"
     assert load_config(path, {"supernet.tokens": 99, "supernet": "random"}).supernet.tokens == 99
     assert RunConfig.model_validate({"units": [{"kind": "ffn_width"}], "supernet": "random"}).supernet.is_trained
-    names = [launched(family_dir("llama"), **supernet(k)).supernet for k in ("stitched", "sorted", "sandwich")]
+    names = [launched(family_dir("llama"), **supernet(k)).supernet_key for k in ("stitched", "sorted", "sandwich")]
     assert names[0] == ""
     assert len(set(names)) == 3
 
