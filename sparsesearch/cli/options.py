@@ -36,6 +36,25 @@ Pick = Annotated[
         "knee).",
     ),
 ]
+# Of recipes:
+RecipeModel = Annotated[
+    str | None, typer.Option("--model", help="Model: demo, a model directory, or a hub id (default: the recipe's).")
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--limit", help="Limit such as 'params<=60%'; replaces the recipe's limits; repeatable."),
+]
+CalibrationSource = Annotated[
+    str | None,
+    typer.Option("--calibration", help="Calibration data: a file, a folder or a data set (default: the recipe's)."),
+]
+SelectionSource = Annotated[
+    str | None,
+    typer.Option("--selection", help="Selection data: a file, a folder or a data set (default: the recipe's)."),
+]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
+]
 
 
 def say(text: object, err: bool = False) -> None:

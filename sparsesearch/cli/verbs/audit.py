@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, recipe_changes, run_path, split
+from sparsesearch.cli.options import (
+    Assignments,
+    CalibrationSource,
+    Json,
+    Limits,
+    RecipeModel,
+    SelectionSource,
+    print_json,
+    recipe_changes,
+    run_path,
+    split,
+)
 
 
 def audit(
@@ -27,23 +38,13 @@ def audit(
             help="Training tokens of each candidate, to compare with quality after training too; 0 for none.",
         ),
     ] = 0,
-    model: Annotated[
-        str | None, typer.Option(help="Model: demo, a model directory, or a hub id (default: the recipe's).")
-    ] = None,
+    model: RecipeModel = None,
     name: Annotated[str | None, typer.Option(help="Name of the audit (default: SPACE-audit).")] = None,
     results: Annotated[Path, typer.Option(help="Directory of all runs and audits.")] = Path("results"),
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Limit such as 'params<=60%'; replaces the recipe's limits; repeatable.")
-    ] = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="Calibration data: a file, a folder or a data set (default: the recipe's).")
-    ] = None,
-    selection: Annotated[
-        str | None, typer.Option(help="Selection data: a file, a folder or a data set (default: the recipe's).")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
-    ] = None,
+    limit: Limits = None,
+    calibration: CalibrationSource = None,
+    selection: SelectionSource = None,
+    set_: Assignments = None,
     json_: Json = False,
 ) -> None:
     """Correlate proxies and controls with measured quality at equal cost; write a table, audit.html and a PNG.

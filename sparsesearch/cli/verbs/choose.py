@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, Pick, print_json, say, set_if_given, usable
+from sparsesearch.cli.options import Assignments, Json, Pick, RecipeModel, print_json, say, set_if_given, usable
 
 
 def choose_samples(
@@ -22,13 +22,9 @@ def choose_samples(
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("chosen"),
     run: Annotated[Path | None, typer.Option(help="For capability: the run of the pruned candidate.")] = None,
     pick: Pick = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model: demo, a model directory, or a hub id (default: the recipe's).")
-    ] = None,
+    model: RecipeModel = None,
     source: Annotated[str | None, typer.Option(help="Data to choose from (default: the recipe's).")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
-    ] = None,
+    set_: Assignments = None,
     json_: Json = False,
 ) -> None:
     """Score samples with the dense network and keep as many as the recipe uses.

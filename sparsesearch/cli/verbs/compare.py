@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, recipe_changes, run_path, split, whole
+from sparsesearch.cli.options import (
+    Assignments,
+    CalibrationSource,
+    Json,
+    Limits,
+    RecipeModel,
+    SelectionSource,
+    print_json,
+    recipe_changes,
+    run_path,
+    split,
+    whole,
+)
 from sparsesearch.errors import printable, problem
 
 
@@ -26,23 +38,13 @@ def compare(
             help="Shares of the first cost to compare at, such as 80%,60% (default: the limits, or 80%,60%,40%)."
         ),
     ] = "",
-    model: Annotated[
-        str | None, typer.Option(help="Model: demo, a model directory, or a hub id (default: the recipe's).")
-    ] = None,
+    model: RecipeModel = None,
     name: Annotated[str | None, typer.Option(help="Name of the comparison (default: the recipe's file name).")] = None,
     results: Annotated[Path, typer.Option(help="Directory of all runs and comparisons.")] = Path("results"),
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Limit such as 'params<=60%'; replaces the recipe's limits; repeatable.")
-    ] = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="Calibration data: a file, a folder or a data set (default: the recipe's).")
-    ] = None,
-    selection: Annotated[
-        str | None, typer.Option(help="Selection data: a file, a folder or a data set (default: the recipe's).")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
-    ] = None,
+    limit: Limits = None,
+    calibration: CalibrationSource = None,
+    selection: SelectionSource = None,
+    set_: Assignments = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="LABEL.KEY=VALUE", help="Option of one searcher; repeatable.")
     ] = None,

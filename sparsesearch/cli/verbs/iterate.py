@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from sparsesearch.cli.options import Json, print_json, recipe_changes, run_path, say, usable
+from sparsesearch.cli.options import (
+    Assignments,
+    CalibrationSource,
+    Json,
+    RecipeModel,
+    SelectionSource,
+    print_json,
+    recipe_changes,
+    run_path,
+    say,
+    usable,
+)
 
 
 def iterate(
@@ -19,9 +30,7 @@ def iterate(
         int, typer.Option(min=1, max=10**15, help="Training tokens (or images) after each stage.")
     ] = 1_000_000,
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")] = Path("iterated"),
-    model: Annotated[
-        str | None, typer.Option(help="Model: demo, a model directory, or a hub id (default: the recipe's).")
-    ] = None,
+    model: RecipeModel = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the runs NAME-1, NAME-2, ... (default: the recipe's file name).")
     ] = None,
@@ -29,15 +38,9 @@ def iterate(
     limit: Annotated[
         list[str] | None, typer.Option(help="Limit such as 'sparsity>=70%'; replaces the recipe's limits; repeatable.")
     ] = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="Calibration data: a file, a folder or a data set (default: the recipe's).")
-    ] = None,
-    selection: Annotated[
-        str | None, typer.Option(help="Selection data: a file, a folder or a data set (default: the recipe's).")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
-    ] = None,
+    calibration: CalibrationSource = None,
+    selection: SelectionSource = None,
+    set_: Assignments = None,
     json_: Json = False,
 ) -> None:
     """Search, recover and export in stages, each on the model of the one before.

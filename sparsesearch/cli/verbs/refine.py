@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sparsesearch.cli.front_summary import print_outcome
-from sparsesearch.cli.options import Json, MovedModel, RunArgument, Trust, set_if_given
+from sparsesearch.cli.options import Assignments, Json, MovedModel, RunArgument, Trust, set_if_given
 
 
 def refine(
@@ -21,9 +21,7 @@ def refine(
     limit: Annotated[
         list[str] | None, typer.Option(help="Limit such as 'params<=60%'; replaces RUN's limits; repeatable.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
-    ] = None,
+    set_: Assignments = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, and start no search.")
     ] = False,

@@ -8,14 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from sparsesearch.cli.front_summary import print_outcome
-from sparsesearch.cli.options import Json, Trust, run_path, set_if_given
+from sparsesearch.cli.options import (
+    Assignments,
+    CalibrationSource,
+    Json,
+    Limits,
+    RecipeModel,
+    SelectionSource,
+    Trust,
+    run_path,
+    set_if_given,
+)
 
 
 def search(
     recipe: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A recipe, such as those in search_spaces/.")],
-    model: Annotated[
-        str | None, typer.Option(help="Model: demo, a model directory, or a hub id (default: the recipe's).")
-    ] = None,
+    model: RecipeModel = None,
     name: Annotated[str | None, typer.Option(help="Name of the run (default: the recipe's file name).")] = None,
     results: Annotated[Path, typer.Option(help="Directory of all runs.")] = Path("results"),
     searcher: Annotated[
@@ -36,9 +44,7 @@ def search(
         int | None, typer.Option(help="Token budget, final re-measurements not counted (default: the recipe's).")
     ] = None,
     hours: Annotated[float | None, typer.Option(help="Time budget in hours (default: the recipe's).")] = None,
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Limit such as 'params<=60%'; replaces the recipe's limits; repeatable.")
-    ] = None,
+    limit: Limits = None,
     executor: Annotated[str | None, typer.Option(help="Executor: ray or local (default: the recipe's).")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of Ray workers (default: the recipe's).")] = None,
     address: Annotated[
@@ -48,16 +54,10 @@ def search(
             "machine)."
         ),
     ] = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="Calibration data: a file, a folder or a data set (default: the recipe's).")
-    ] = None,
-    selection: Annotated[
-        str | None, typer.Option(help="Selection data: a file, a folder or a data set (default: the recipe's).")
-    ] = None,
+    calibration: CalibrationSource = None,
+    selection: SelectionSource = None,
     seed: Annotated[int | None, typer.Option(help="Random seed (default: the recipe's).")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set any key of the recipe; repeatable.")
-    ] = None,
+    set_: Assignments = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, and start no search.")
     ] = False,
