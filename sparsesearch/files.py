@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -96,6 +97,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:  # the file system became read-only, or the path is a directory
         return
+
+
+def json_number(value: float) -> float | None:
+    """Return a number as JSON can hold it: None if it is not finite."""
+    return value if math.isfinite(value) else None
 
 
 def write_text(path: Path, text: str) -> None:

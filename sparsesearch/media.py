@@ -20,6 +20,8 @@ from rich.text import Text
 from sparsesearch.errors import MAX_LINE_CHARACTERS, printable
 from sparsesearch.files import atomic_write
 
+# Okabe and Ito's palette, which colour-blind readers can distinguish.
+BLUE, ORANGE, GREEN, GREY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#999999", "#D55E00"
 # Characters that could end a script element, or a string in older scripts.
 _SCRIPT_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 # HTML, emphasis, code, links, cells, mathematics, and text that GitHub turns into links by itself.

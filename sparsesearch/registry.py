@@ -114,6 +114,11 @@ class Registry(Mapping[str, T]):
         return f"Registry({self.kind}: {', '.join(self)})"
 
 
+def summary_of(part: object) -> str:
+    """Return the first line of a part's docstring; '' if it has none."""
+    return next(iter((part.__doc__ or "").strip().splitlines()), "")
+
+
 def _described(part: object) -> str:
     if isinstance(part, type):
         return f"class {part.__qualname__}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,5 +88,16 @@ def test_each_code_is_raised_as_its_kind(code: str) -> None:
         assert cls in CLASSES[kind], f"{place} makes {cls.__name__}, and {code} is of kind {kind}"
 
 
-def test_the_unforeseen_has_an_exit_code_of_its_own() -> None:
-    assert cli.UNFORESEEN == UNFORESEEN_EXIT
+def test_an_unforeseen_error_is_one_line_with_an_exit_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by hand")
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["sparsesearch", "front"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == UNFORESEEN_EXIT == 70
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("SS900 sparsesearch front failed: ZeroDivisionError: by hand.")

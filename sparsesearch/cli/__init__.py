@@ -35,14 +35,13 @@ from sparsesearch.cli.verbs import (
     status,
     track,
 )
+from sparsesearch.error_codes import UNFORESEEN_EXIT
 from sparsesearch.errors import SparseSearchError, first_line, machine_problem, printable, problem
 from sparsesearch.runs import interrupts
 
 # click's base of all usage errors, which is in click or in typer depending on typer's version.
 _UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
-# Exit code after an unforeseen error (EX_SOFTWARE of sysexits.h).
-UNFORESEEN = 70
 # Exit code after Ctrl-C, which some versions of typer raise as Abort and others return as this code.
 INTERRUPTED = 130
 
@@ -129,7 +128,7 @@ def _explain(error: Exception, arguments: list[str]) -> int:
             f"sparsesearch {' '.join(arguments[:1])} failed: {type(error).__name__}: {first_line(error)}.",
             fix=f"This is a fault of sparsesearch: please report it with {_write_traceback(error)}.",
         )
-        reported.exit_code = UNFORESEEN
+        reported.exit_code = UNFORESEEN_EXIT
     if "--json" in arguments:
         print(json.dumps({"code": reported.code, "message": reported.message, "hint": reported.hint}))
     print(printable(str(reported)), file=sys.stderr)

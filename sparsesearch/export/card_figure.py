@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsesearch.media import picture, save_picture
+from sparsesearch.media import BLUE, GREEN, ORANGE, VERMILION, picture, save_picture
 from sparsesearch.runs.results import RunResults
 from sparsesearch.searchers import Evaluation
 
 FIGURE = "front.png"
-
-# Okabe and Ito's palette, which colour-blind readers can distinguish.
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 
 def write_figure(results: RunResults, candidate: Evaluation, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import suppress
 from datetime import datetime
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from sparsesearch.config import RunConfig, load_config
 from sparsesearch.errors import DamagedFile, printable, problem
+from sparsesearch.files import json_number
 from sparsesearch.report.run_files import read_progress
 from sparsesearch.report.series import SearchSeries, budgeted_evaluations, evaluation_rates, series_of
 from sparsesearch.report.texts import cost_text
@@ -103,7 +103,7 @@ def _front_json(results: RunResults, series: SearchSeries, state: str) -> dict[s
     return {
         "measured_on": "all selection data" if at_end else "the search's samples",
         "front": len(shown),
-        "hypervolume": results.hypervolume() if at_end else _finite(series.hypervolume),
+        "hypervolume": results.hypervolume() if at_end else json_number(series.hypervolume),
         "best": {
             name: {"id": evaluation.genome.id} | {o: results.values(evaluation)[o] for o in results.objectives}
             for name, evaluation in best.items()
@@ -173,10 +173,6 @@ def _last_activity(results: RunResults) -> float:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def status_view(status: dict[str, Any]) -> RenderableType:

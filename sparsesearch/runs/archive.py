@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparsesearch.errors import DamagedFile
-from sparsesearch.files import LineWriter, file_hash, read_lines, trim_torn_line
+from sparsesearch.files import LineWriter, file_hash, json_number, read_lines, trim_torn_line
 from sparsesearch.searchers.records import ROLES, Evaluation, Request, role_of_origin
 from sparsesearch.space import Genome, Space
 
@@ -98,7 +98,6 @@ class Archive:
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Return the line of an evaluation; numbers that are not finite become null."""
-    quality = evaluation.quality if math.isfinite(evaluation.quality) else None
     role = "" if evaluation.role == role_of_origin(evaluation.origin) else evaluation.role
     optional = {"trained": evaluation.trained, "parents": list(evaluation.parents), "role": role}
     return {name: value for name, value in optional.items() if value} | {
@@ -109,9 +108,9 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "draw": evaluation.draw,
         "origin": evaluation.origin,
         "status": evaluation.status,
-        "quality": quality,
+        "quality": json_number(evaluation.quality),
         "costs": evaluation.costs,
-        "losses": [x if math.isfinite(x) else None for x in evaluation.losses],
+        "losses": [json_number(loss) for loss in evaluation.losses],
         "error": evaluation.error,
     }
 

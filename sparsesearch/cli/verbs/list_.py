@@ -12,10 +12,7 @@ import typer
 
 from sparsesearch.cli.options import Json, print_json, say
 from sparsesearch.errors import MAX_LINE_CHARACTERS, problem
-
-
-def _first_line(documented: Any) -> str:
-    return next(iter((documented.__doc__ or "").strip().splitlines()), "")
+from sparsesearch.registry import summary_of
 
 
 def _searchers() -> dict[str, str]:
@@ -25,14 +22,14 @@ def _searchers() -> dict[str, str]:
         fields = cls.Options.model_fields.items()
         return ", ".join(f"{name}={field.default}" for name, field in fields)
 
-    return {name: f"{_first_line(cls)} Options: {options(cls)}." for name, cls in SEARCHERS.items()}
+    return {name: f"{summary_of(cls)} Options: {options(cls)}." for name, cls in SEARCHERS.items()}
 
 
 def _pruners() -> dict[str, str]:
     from sparsesearch.pruning import EXPERTS, STRUCTURED, UNSTRUCTURED
 
     def kinds(functions: dict[str, Any], key: str) -> dict[str, str]:
-        return {f"{key}: {name}": _first_line(function) for name, function in functions.items()}
+        return {f"{key}: {name}": summary_of(function) for name, function in functions.items()}
 
     unstructured = kinds({name: pruner.prune for name, pruner in UNSTRUCTURED.items()}, "pruners.sparsity")
     structured = kinds({name: pruner.prune for name, pruner in STRUCTURED.items()}, "pruners.width")
@@ -44,7 +41,7 @@ def _families() -> dict[str, str]:
     from sparsesearch.models.family import TRACED
 
     traced = dict.fromkeys(TRACED, "Convolutional network, whose channel groups are found by tracing.")
-    return {name: _first_line(family.describe) for name, family in FAMILIES.items()} | traced
+    return {name: summary_of(family.describe) for name, family in FAMILIES.items()} | traced
 
 
 def _forms() -> dict[str, str]:
@@ -67,7 +64,7 @@ def _spaces() -> dict[str, str]:
 def _allocations() -> dict[str, str]:
     from sparsesearch.allocation import ALLOCATIONS
 
-    return {name: _first_line(rule.densities) for name, rule in ALLOCATIONS.items()}
+    return {name: summary_of(rule.densities) for name, rule in ALLOCATIONS.items()}
 
 
 def _supernets() -> dict[str, str]:
@@ -133,9 +130,9 @@ def _summaries() -> dict[str, str]:
     entries: dict[str, str] = {}
     for name, cls in SEARCHERS.items():
         if name.startswith(ALLOCATION):
-            entries[f"{ALLOCATION}NAME"] = f"{_first_line(cls)} Names: sparsesearch list allocations."
+            entries[f"{ALLOCATION}NAME"] = f"{summary_of(cls)} Names: sparsesearch list allocations."
         else:
-            entries[name] = _first_line(cls)
+            entries[name] = summary_of(cls)
     return entries
 
 
@@ -161,7 +158,7 @@ def _print_searcher(name: str, as_json: bool) -> None:
 
     if name not in SEARCHERS:
         raise problem("SS102", f"searcher {printable(name, 80)!r} not found.", got=name, allowed=SEARCHERS)
-    summary, keys = _first_line(SEARCHERS[name]), keys_of(SEARCHERS[name].Options)
+    summary, keys = summary_of(SEARCHERS[name]), keys_of(SEARCHERS[name].Options)
     if as_json:
         options = {key.name: {"type": key.type, "default": key.default, "meaning": key.meaning} for key in keys}
         print_json({"name": name, "summary": summary, "options": options})

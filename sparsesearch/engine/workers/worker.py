@@ -5,7 +5,6 @@ Its state can be rebuilt from its setup, so a crashed worker is simply replaced.
 
 from __future__ import annotations
 
-import math
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -30,6 +29,7 @@ from sparsesearch.errors import EnvironmentProblem, machine_problem
 from sparsesearch.evaluation import Evaluator, Targets, accuracy, perplexity, quality_class
 from sparsesearch.evaluation.batchnorm import RunningStatistics
 from sparsesearch.evaluation.prefix_cache import PrefixCache
+from sparsesearch.files import json_number
 from sparsesearch.logs import logger
 from sparsesearch.plugins import load_plugins
 from sparsesearch.proxies import Proxy
@@ -321,4 +321,4 @@ class Worker:
             value = perplexity(model, samples.arrays["input_ids"], self.config.batch)
         else:
             value = accuracy(model, self.network.task, samples, self.config.batch)
-        return value if math.isfinite(value) else None
+        return json_number(value)

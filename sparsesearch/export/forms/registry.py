@@ -16,7 +16,7 @@ from sparsesearch.export.forms.graphs import GRAPHS, check_packages
 from sparsesearch.export.forms.stock import plan_padded, plan_uniform, plan_zeros
 from sparsesearch.models import surgery
 from sparsesearch.plugins import plugin, wrong_return_value
-from sparsesearch.registry import Registry
+from sparsesearch.registry import Registry, summary_of
 from sparsesearch.space import Genome
 from sparsesearch.supernet import StitchedSupernet
 from sparsesearch.supernet.stitched import load_exactly
@@ -156,11 +156,7 @@ def form(
         if way not in CHECKPOINT_WAYS:
             what = f"form {name!r} is loaded by {way!r}, which is no way to load a checkpoint"
             raise problem("SS127", what, got=way, allowed=CHECKPOINT_WAYS, fix="Name those that it promises.")
-    return FORMS.register(name, lambda plan: Form(_first_line(plan), plan, tuple(ways), code, notes))
-
-
-def _first_line(plan: Plan) -> str:
-    return next(iter((plan.__doc__ or "").strip().splitlines()), "")
+    return FORMS.register(name, lambda plan: Form(summary_of(plan), plan, tuple(ways), code, notes))
 
 
 # Model types that llama.cpp's convert_hf_to_gguf.py knows, and where llama.cpp takes which layers are different (slide,

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from rich.table import Table
 
 from sparsesearch.engine.workflows.audit import CONTROLS, Audit
+from sparsesearch.files import json_number
 from sparsesearch.media import picture, save_picture
 from sparsesearch.proxies.agreement import MIN_TAU, Agreement
 from sparsesearch.report.pages.page import LAYOUT, card, figure_div, html_table, write_html
@@ -69,17 +70,14 @@ def _range(value: float, interval: tuple[float, float]) -> str:
 def audit_json(audit: Audit) -> dict[str, Any]:
     """Return the numbers of the table and of every candidate; null for missing ones."""
 
-    def plain(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
     def tau(agreement: Agreement, name: str = "tau") -> dict[str, Any]:
-        return {name: plain(agreement.tau), f"{name}_range": [plain(x) for x in agreement.tau_range]}
+        return {name: json_number(agreement.tau), f"{name}_range": [json_number(x) for x in agreement.tau_range]}
 
     proxies = {
         agreement.proxy: {
             **tau(agreement),
-            "rho": plain(agreement.rho),
-            "rho_range": [plain(x) for x in agreement.rho_range],
+            "rho": json_number(agreement.rho),
+            "rho_range": [json_number(x) for x in agreement.rho_range],
             "seconds": audit.seconds[agreement.proxy],
             "control": agreement.proxy in CONTROLS,
             "note": agreement.note,
@@ -92,9 +90,9 @@ def audit_json(audit: Audit) -> dict[str, Any]:
             "id": e.genome.id,
             audit.quality: e.quality,
             "costs": e.costs,
-            "scores": {name: plain(float(scores[i])) for name, scores in audit.scores.items()},
+            "scores": {name: json_number(float(scores[i])) for name, scores in audit.scores.items()},
         }
-        | ({f"{audit.quality}_after": plain(float(audit.trained_qualities[i]))} if audit.training_tokens else {})
+        | ({f"{audit.quality}_after": json_number(float(audit.trained_qualities[i]))} if audit.training_tokens else {})
         for i, e in enumerate(audit.candidates)
     ]
     numbers = {"quality": audit.quality, "limits": audit.limits, "proxies": proxies, "candidates": candidates}

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from rich.table import Table
 
+from sparsesearch.files import json_number
 from sparsesearch.media import picture, save_picture
 from sparsesearch.report.comparison import Comparison, SeedSeries
 from sparsesearch.report.pages.page import COLOURS, LAYOUT, card, figure_div, html_table, pair, write_html
@@ -46,7 +47,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
 
     def plain(series: SeedSeries) -> dict[str, Any]:
         table = {key: getattr(series, key).tolist() for key in ("tokens", "seconds", "mean", "low", "high")}
-        return {key: [x if np.isfinite(x) else None for x in values] for key, values in table.items()}
+        return {key: [json_number(x) for x in values] for key, values in table.items()}
 
     sizes = {size: {name: plain(s) for name, s in series.items()} for size, series in comparison.at_size.items()}
     return {

@@ -8,9 +8,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from sparsesearch.media import BLUE, GREEN, GREY, ORANGE
 from sparsesearch.report.facts import axis_scale, best_so_far, count_unit, hypervolume_so_far, rungs, search_evaluations
 from sparsesearch.report.lineage import LineageStep
-from sparsesearch.report.pages.page import BLUE, COLOURS, GREEN, GREY, LAYOUT, ORANGE, SYMBOLS
+from sparsesearch.report.pages.page import COLOURS, LAYOUT, SYMBOLS
 from sparsesearch.report.payload import key_of, picks_by_name
 from sparsesearch.report.texts import axis_text, cost_name, cost_text
 from sparsesearch.runs.results import RunResults

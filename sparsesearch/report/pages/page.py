@@ -17,10 +17,8 @@ from plotly.offline import get_plotlyjs
 from rich.table import Table
 
 from sparsesearch.files import atomic_write, write_text
-from sparsesearch.media import script_json
+from sparsesearch.media import BLUE, GREEN, GREY, ORANGE, VERMILION, script_json
 
-# Okabe and Ito's palette, which colour-blind readers can distinguish.
-BLUE, ORANGE, GREEN, GREY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#999999", "#D55E00"
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", VERMILION, "#F0E442", GREY)
 # For print and for readers who see no colours.
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsesearch.media import picture, save_picture
+from sparsesearch.media import BLUE, GREEN, GREY, ORANGE, picture, save_picture
 from sparsesearch.report.facts import (
     axis_scale,
     best_so_far,
@@ -21,7 +21,7 @@ from sparsesearch.report.facts import (
     search_evaluations,
 )
 from sparsesearch.report.lineage import Ancestry
-from sparsesearch.report.pages.page import BLUE, COLOURS, GREEN, GREY, ORANGE
+from sparsesearch.report.pages.page import COLOURS
 from sparsesearch.report.pages.runs_page import check_comparable, common_reference, run_labels
 from sparsesearch.report.payload import picks_by_name
 from sparsesearch.report.texts import axis_text, short_number

@@ -9,8 +9,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from sparsesearch.errors import SparseSearchError
+from sparsesearch.media import BLUE, GREY, VERMILION
 from sparsesearch.proxies.agreement import MIN_TAU
-from sparsesearch.report.pages.page import BLUE, GREY, LAYOUT, VERMILION
+from sparsesearch.report.pages.page import LAYOUT
 from sparsesearch.runs.directory import RunDirectory
 from sparsesearch.runs.results import RunResults
 from sparsesearch.runs.schemas import sound
