@@ -715,7 +715,7 @@ def test_tables_of_committed_results() -> None:
 
 
 def test_every_script_is_run_here() -> None:
-    helpers = {"any_network/common.py", "any_network/resnet_cifar.py", "peers/yardstick.py", "recovery/measured.py"}
+    helpers = {"any_network/common.py", "any_network/resnet_cifar.py", "peers/measures.py", "recovery/measured.py"}
     scripts = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py")}
     text = Path(__file__).read_text()
     assert {name for name in scripts - helpers if f'"{name}"' not in text} == set()

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sparsesearch"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 # Modules on a level, but in rooms that hold one idea a file.
-MOST = 13
+MAX_FILES = 13
 ONE_IDEA_A_FILE = {"pruning", "proxies", "allocation", "bilevel/methods", "models/families", "cli/verbs"}
 # Names that several rooms have for the same thing: a base class, a registry, a method.
 SAME_MEANING = {
@@ -34,14 +34,16 @@ SAME_MEANING = {
 }
 VERBS = {path.stem for path in (PACKAGE / "cli" / "verbs").glob("*.py")}
 # Words of an earlier dialect, and code that fought its formatter.
-GONE = re.compile(r"# fmt: skip|\balive\(|\bshortly\(|\byardstick\b|_looked\b|Of every random choice|\bSCAFFOLDING\b")
+OLD_WORDS = re.compile(
+    r"# fmt: skip|\balive\(|\bshortly\(|\byardstick\b|_looked\b|Of every random choice|\bSCAFFOLDING\b"
+)
 
 
 def test_no_room_has_more_modules_than_fit_on_a_screen() -> None:
     rooms: dict[str, int] = defaultdict(int)
     for path in MODULES:
         rooms[str(path.parent.relative_to(PACKAGE))] += 1
-    crowded = {room: count for room, count in rooms.items() if count > MOST and room not in ONE_IDEA_A_FILE}
+    crowded = {room: count for room, count in rooms.items() if count > MAX_FILES and room not in ONE_IDEA_A_FILE}
     assert not crowded
 
 
@@ -59,8 +61,8 @@ def test_a_name_of_a_module_means_one_thing() -> None:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_words_of_the_dialect_are_gone(path: Path) -> None:
-    found = GONE.search(path.read_text(encoding="utf-8"))
-    assert found is None, found
+    match = OLD_WORDS.search(path.read_text(encoding="utf-8"))
+    assert match is None, match
 
 
 def signatures(most: int) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from yardstick import BATCH, IMAGE, Norms, accuracy, add_image_options, dense_resnet, images, macs, write
+from measures import BATCH, IMAGE, Norms, accuracy, add_image_options, dense_resnet, images, macs, write
 
 import sparsesearch as ss
 from sparsesearch.space.sampling import uniform_at_limits

@@ -2,7 +2,7 @@
 
 python ours_text.py --model llama-7m --text DIR --runs RUNS_DIR --work DIR --out measured/ours-text.json
 
-DIR of the texts holds calib.txt, train.txt (selection) and valid.txt (yardstick). Limits are shares of the linears of
+DIR of the texts holds calib.txt, train.txt (selection) and valid.txt (measures). Limits are shares of the linears of
 the blocks, given as parameters altogether. `--pruner taylor` leaves the values of what stays, as Torch-Pruning does.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
-from yardstick import WINDOW, Text, write
+from measures import WINDOW, Text, write
 
 import sparsesearch as ss
 from sparsesearch.space.sampling import uniform_at_limits

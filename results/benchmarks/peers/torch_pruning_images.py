@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch_pruning as tp
 from torch import nn
-from yardstick import Norms, accuracy, add_image_options, dense_resnet, images, labels, macs, pixels, write
+from measures import Norms, accuracy, add_image_options, dense_resnet, images, labels, macs, pixels, write
 
 SWEEP = 1000
 WAYS: dict[str, dict[str, Any]] = {

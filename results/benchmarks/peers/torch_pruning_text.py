@@ -2,7 +2,7 @@
 
 python torch_pruning_text.py --model llama-7m --text DIR --work DIR --out measured/torch-pruning-text.json
 
-DIR of the texts holds calib.txt (gradients) and valid.txt (yardstick). The ratio is bisected to the limit, in each
+DIR of the texts holds calib.txt (gradients) and valid.txt (measures). The ratio is bisected to the limit, in each
 layer alone or all ranked together. Prunable are the linears of the blocks. Heads are left whole: see README.md.
 """
 
@@ -18,7 +18,7 @@ import torch
 import torch_pruning as tp
 from torch import nn
 from transformers import AutoModelForCausalLM
-from yardstick import WINDOW, Text, write
+from measures import WINDOW, Text, write
 
 from sparsesearch.export.measuring.quality import text_windows
 from sparsesearch.models import load_tokenizer

@@ -2,7 +2,7 @@
 
 python whittle_search.py --model llama-7m --text DIR --work DIR --out measured/whittle.json
 
-DIR of the texts holds calib.txt (importance), train.txt (validation loss of candidates) and valid.txt (yardstick).
+DIR of the texts holds calib.txt (importance), train.txt (validation loss of candidates) and valid.txt (measures).
 Spaces: `cli` is that of `whittle search` (embedding, MLP ratio, heads, depth, one value for all layers), with the
 numbers of heads that grouped queries allow; `layers` has an FFN width of each layer, the hidden size whole.
 """
@@ -27,14 +27,14 @@ from whittle.importance.utils import permute_mlp, sort_keys_by_score
 from whittle.metrics import compute_parameters
 from whittle.models.gpt import GPT
 from whittle.search import multi_objective_search
-from yardstick import WINDOW, Text, write
+from measures import WINDOW, Text, write
 
 from sparsesearch.export.measuring.quality import text_windows
 from sparsesearch.models import load_tokenizer
 
 
 class Model:
-    """A whittle model that the yardstick can call."""
+    """A whittle model that the measures can call."""
 
     def __init__(self, gpt: GPT) -> None:
         self.gpt, self.config, self.device = gpt, SimpleNamespace(vocab_size=gpt.config.vocab_size), torch.device("cpu")

@@ -27,7 +27,7 @@ def export(
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
-    """Write a candidate as a model directory, load it again in a fresh process and compare logits."""
+    """Write a candidate as a model directory, load it again and compare logits before it appears."""
     from sparsesearch.api import Run
 
     opened = Run.open(run, model=model, trust_remote_code=trust)

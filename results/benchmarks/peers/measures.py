@@ -1,4 +1,4 @@
-"""One yardstick for everybody's networks: images, batch normalisation, accuracy and MACs; text, KL and perplexity."""
+"""Measures of all networks, ours and peers: accuracy and MACs on images, KL and perplexity on text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plug-in that registers one part of every kind, each as `mine`; `test_seams.py` names it in recipes."""
+"""A plug-in that registers one part of every kind, each as `mine`; `test_plugin_kinds.py` names it in recipes."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from sparsesearch.testing.registries import REGISTRIES, restored_registries
 from sparsesearch.tracking import follow, open_tracker
 
 Make = Callable[[str], Path]
-PLUGIN = Path(__file__).with_name("plugin_of_every_seam.py")
+PLUGIN = Path(__file__).with_name("plugin_of_every_kind.py")
 MODULE = f"sparsesearch_plugin_{PLUGIN.stem}"
 PLUGINS: dict[str, Any] = {"plugins": [str(PLUGIN)]}
 
