@@ -46,7 +46,7 @@ print(run.front().to_dataframe()[["kl", "params", "origin", "pick"]])
 # ## Export
 #
 # `max-under:params=70%` is the best candidate with at most 70 % of the dense model's parameters. The export is loaded
-# in a fresh process and compared with the candidate before it appears.
+# again and compared with the candidate before it appears.
 
 # %%
 candidate = run.pick("max-under:params=70%")

@@ -17,8 +17,8 @@ from typing import Any
 import modelopt.torch.opt as mto
 import modelopt.torch.prune as mtp
 import torch
-from torch import nn
 from measures import Norms, accuracy, add_image_options, dense_resnet, images, macs, pixels, write
+from torch import nn
 
 # Its defaults cut in steps of 32 channels, which leaves these layers whole: widths in eighths, as even numbers.
 CHANNELS = {"channels_ratio": tuple(i / 8 for i in range(2, 9)), "kernel_size": (), "channel_divisor": 2}

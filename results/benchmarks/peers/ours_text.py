@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 from measures import WINDOW, Text, write
+from transformers import AutoModelForCausalLM
 
 import sparsesearch as ss
 from sparsesearch.space.sampling import uniform_at_limits

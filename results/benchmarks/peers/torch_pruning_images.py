@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 import torch_pruning as tp
-from torch import nn
 from measures import Norms, accuracy, add_image_options, dense_resnet, images, labels, macs, pixels, write
+from torch import nn
 
 SWEEP = 1000
 WAYS: dict[str, dict[str, Any]] = {

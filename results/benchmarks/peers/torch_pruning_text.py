@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 import torch_pruning as tp
+from measures import WINDOW, Text, write
 from torch import nn
 from transformers import AutoModelForCausalLM
-from measures import WINDOW, Text, write
 
 from sparsesearch.export.measuring.quality import text_windows
 from sparsesearch.models import load_tokenizer

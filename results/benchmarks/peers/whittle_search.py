@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from litgpt.config import Config
 from litgpt.scripts.convert_hf_checkpoint import copy_weights_hf_llama
+from measures import WINDOW, Text, write
 from syne_tune.config_space import choice, lograndint, randint
 from transformers import AutoModelForCausalLM
 from whittle.importance.intermediate_size import compute_importance_intermediate_size
@@ -27,7 +28,6 @@ from whittle.importance.utils import permute_mlp, sort_keys_by_score
 from whittle.metrics import compute_parameters
 from whittle.models.gpt import GPT
 from whittle.search import multi_objective_search
-from measures import WINDOW, Text, write
 
 from sparsesearch.export.measuring.quality import text_windows
 from sparsesearch.models import load_tokenizer
