@@ -15,6 +15,7 @@ import torch
 from sparsesearch.config import PrunerConfig
 from sparsesearch.pruning.layer import Group, Reader, kept_inputs
 from sparsesearch.pruning.linalg import add_damping
+from sparsesearch.pruning.removal import Sweep, removal_order
 
 # Weights (O, I) and damped second moments (I, I).
 System = tuple[torch.Tensor, torch.Tensor]
@@ -49,26 +50,25 @@ def refit_levels(
         order: elements in order of removal, (removed,).
         kept: elements kept at each level.
     """
-    levels = []
-    for count in kept:
-        level = []
-        for (weight, matrix), reader in zip(systems, readers, strict=True):
-            columns = kept_inputs(reader.index, order, count)
-            level.append(refit(weight, matrix, columns).to(reader.layer.weight_OI.dtype))
-        levels.append(level)
-    return levels
+    products = [weight @ matrix for weight, matrix in systems]
+    return [
+        [
+            refit(product, matrix, kept_inputs(reader.index, order, count)).to(reader.layer.weight_OI.dtype)
+            for product, (_, matrix), reader in zip(products, systems, readers, strict=True)
+        ]
+        for count in kept
+    ]
 
 
-def refit(weight_OI: torch.Tensor, matrix_II: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+def refit(product_OI: torch.Tensor, matrix_II: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """Return the least-squares weights of the kept inputs, W_S = (W H)_S H_SS⁻¹, shape (O, kept).
 
     Args:
-        weight_OI: dense weights W, (O, I).
+        product_OI: product W H of the dense weights and the matrix, (O, I).
         matrix_II: damped second moments H, (I, I).
         columns: the kept inputs S, (kept,).
     """
-    damped_system, product = matrix_II[columns][:, columns], (weight_OI @ matrix_II)[:, columns]
-    solution: torch.Tensor = torch.linalg.solve(damped_system, product.T)
+    solution: torch.Tensor = torch.linalg.solve(matrix_II[columns][:, columns], product_OI[:, columns].T)
     return solution.T.contiguous()
 
 
@@ -77,47 +77,3 @@ def damped_system(reader: Reader, damp: float) -> System:
     matrix, dead = add_damping(reader.layer.inputs.second_moment.double(), damp)
     # Inputs that are always zero get zero weights, so that they are removed first.
     return reader.layer.weight_OI.double().masked_fill(dead, 0.0), matrix
-
-
-class Sweep:
-    """One reader's weights and inverse second moments, updated exactly while elements are removed."""
-
-    def __init__(self, weight_OI: torch.Tensor, inverse_II: torch.Tensor, index_ES: torch.Tensor) -> None:
-        self.weight, self.inverse, self.index = weight_OI.clone(), inverse_II.clone(), index_ES.to(weight_OI.device)
-
-    def costs(self, present: torch.Tensor) -> torch.Tensor:
-        """Return the squared output error that removing each element alone adds, shape (E,).
-
-        Args:
-            present: mask of the elements not removed so far, (E,); costs of the others have no meaning.
-        """
-        if self.index.shape[1] == 1:
-            columns = self.index[:, 0]
-            return self.weight.square().sum(dim=0)[columns] / self.inverse.diagonal()[columns]
-        blocks = self.inverse[self.index[:, :, None], self.index[:, None, :]]
-        blocks[~present] = torch.eye(self.index.shape[1], dtype=blocks.dtype, device=blocks.device)
-        grouped = self.weight[:, self.index].permute(1, 2, 0)  # (E, span, O)
-        costs: torch.Tensor = (torch.linalg.solve(blocks, grouped) * grouped).sum(dim=(1, 2))
-        return costs
-
-    def remove(self, element: int) -> None:
-        """Remove an element's inputs and update all other weights."""
-        columns = self.index[element]
-        gain = torch.linalg.solve(self.inverse[columns][:, columns], self.inverse[columns])  # (span, I)
-        self.weight -= self.weight[:, columns] @ gain
-        self.inverse -= self.inverse[:, columns] @ gain
-        self.weight[:, columns] = 0.0
-
-
-def removal_order(sweeps: Sequence[Sweep], remove: int) -> torch.Tensor:
-    """Return the first `remove` elements in order of removal, cheapest over all readers first, (remove,)."""
-    present = torch.ones(len(sweeps[0].index), dtype=torch.bool, device=sweeps[0].weight.device)
-    order = []
-    for _ in range(remove):
-        costs = torch.stack([sweep.costs(present) for sweep in sweeps]).sum(dim=0)
-        cheapest = int(costs.masked_fill(~present, torch.inf).argmin())
-        for sweep in sweeps:
-            sweep.remove(cheapest)
-        present[cheapest] = False
-        order.append(cheapest)
-    return torch.tensor(order, dtype=torch.int64)

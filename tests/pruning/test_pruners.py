@@ -13,7 +13,8 @@ from sparsesearch.errors import InputError
 from sparsesearch.pruning import STRUCTURED, UNSTRUCTURED, Group, Layer, layer_error
 from sparsesearch.pruning.layer import kept_inputs
 from sparsesearch.pruning.linalg import add_damping, inverse_cholesky
-from sparsesearch.pruning.obs import Sweep, obs, refit, removal_order
+from sparsesearch.pruning.obs import obs, refit
+from sparsesearch.pruning.removal import Sweep, removal_order
 from sparsesearch.pruning.sparsegpt import sparsegpt
 from sparsesearch.testing import check_pruner
 from sparsesearch.testing.pruners import without_gradients
@@ -72,7 +73,8 @@ class TestStructured:
             options = OPTIONS.model_copy(update={"refit": refits})
             order, levels = STRUCTURED[name].prune(given, [3], options)
             columns = kept_inputs(given.readers[0].index, order, 3)
-            expected = refit(weight.double(), add_damping(moment.double(), DAMP)[0], columns).float()
+            matrix = add_damping(moment.double(), DAMP)[0]
+            expected = refit(weight.double() @ matrix, matrix, columns).float()
             assert torch.equal(levels[0][0], expected if refits else weight[:, columns])
 
     def test_missing_gradients_are_named(self, name: str, span: int) -> None:
