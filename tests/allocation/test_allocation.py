@@ -347,8 +347,8 @@ def test_project_refuses_budgets_outside_the_bounds() -> None:
 
 @given(budgets())
 def test_proportional_is_exact_and_ordered(case: tuple[Floats, np.ndarray, float, float, float]) -> None:
-    wanted, sizes, sparsity, low, high = case
-    raw = np.abs(wanted)
+    aim, sizes, sparsity, low, high = case
+    raw = np.abs(aim)
     share = proportional_shares(raw, sizes, 1 - sparsity, low, high)
     assert ((share >= low) & (share <= high)).all()
     assert abs(sizes @ share - (1 - sparsity) * sizes.sum()) < 1
@@ -398,10 +398,10 @@ seeds = st.integers(0, 2**32 - 1)
 def test_at_limits_is_the_least_sparse_step_grown_into_the_budget(seed: int, percent: int) -> None:
     space, rng = make_space(seed, f"sparsity>={100 - percent}%"), np.random.default_rng(seed)
     pruned = [u for u in space.units if u.kind == "sparsity"]
-    sizes, wanted = np.array([u.total for u in pruned]), rng.normal(0, 0.2, len(pruned))
+    sizes, aim = np.array([u.total for u in pruned]), rng.normal(0, 0.2, len(pruned))
 
     def densities(sparsity: float) -> dict[str, float]:
-        share = project(wanted, sizes, sparsity)
+        share = project(aim, sizes, sparsity)
         return dict(zip((u.name for u in pruned), share.tolist(), strict=True))
 
     steps = [genome_at_densities(space, densities(s)) for s in np.linspace(0, 1, 201)]

@@ -86,10 +86,10 @@ def test_candidates_are_parts_of_one_network(
     for evaluation in results.final[:4]:
         cut = opened.supernet.materialise(evaluation.genome)
         with torch.no_grad():
-            wanted = network.task.call(cut, samples.inputs(cut))
+            expected = network.task.call(cut, samples.inputs(cut))
             with elastic.running(evaluation.genome) as running:
                 found = network.task.call(running, samples.inputs(model))
-        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
     done = write.export(open_run(results), results.pick("smallest"), tmp_path / "out")
     assert done["verified"]
     assert sum(p.numel() for p in load(tmp_path / "out").parameters()) >= done["params"]
@@ -111,10 +111,10 @@ def test_gradient_tokens_of_each_sub_network_are_counted(runs: dict[str, RunResu
         blocks = range(3) if kind == "block_local" else [None]
         draws = [Draws(launch.space, options, steps, 0, block) for block in blocks]
         networks = sum(len(each.at(step)) for each in draws for step in range(steps)) / len(draws)
-        wanted = round(networks * BATCH * LENGTH)
-        assert tokens(runs[kind], "supernet") == runs[kind].front_json()["supernet_tokens"] == 3 * wanted
+        expected = round(networks * BATCH * LENGTH)
+        assert tokens(runs[kind], "supernet") == runs[kind].front_json()["supernet_tokens"] == 3 * expected
         assert options.tokens is not None
-        assert wanted == pytest.approx(options.tokens, rel=0.3)
+        assert expected == pytest.approx(options.tokens, rel=0.3)
     assert tokens(runs["block_local"], "hidden states") == 6 * LENGTH
     assert tokens(runs["sorted"], "supernet") == runs["stitched"].supernet_tokens == 0
 
@@ -284,12 +284,12 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     monkeypatch.setattr("sparsesearch.training.loop.MIN_CHECKPOINT_SECONDS", -1.0)
     monkeypatch.setattr("sparsesearch.training.loop.CHECKPOINT_TIME_FACTOR", -1.0)
     monkeypatch.setattr(supernet_building, "SECONDS_PER_CALL", 0.0)
-    own, taken = NestedRun.gradients, []
+    own, calls = NestedRun.gradients, []
     steps = supernet_checks.steps_of(launched(family_dir("llama"), **supernet(kind)))
 
     def dying(self: NestedRun) -> float:
-        taken.append(1)
-        if len(taken) == (4 if kind == "sandwich" else steps + 3):
+        calls.append(1)
+        if len(calls) == (4 if kind == "sandwich" else steps + 3):
             raise KeyboardInterrupt
         return own(self)
 
@@ -333,8 +333,8 @@ def test_a_block_task_never_holds_the_network(
     there: list[tuple[int, int]] = []
     own = BlockRun.__init__
 
-    def looking(self: BlockRun, block: LocalBlock, *given: Any) -> None:
-        own(self, block, *given)
+    def looking(self: BlockRun, block: LocalBlock, *arguments: Any) -> None:
+        own(self, block, *arguments)
         real = sum(p.numel() for p in block.skeleton.parameters() if not p.is_meta)
         there.append((real, sum(p.numel() for p in block.skeleton.parameters())))
 
@@ -349,10 +349,10 @@ def test_what_is_no_number_ends_training_and_keeps_what_was(
 ) -> None:
     own = NestedRun.gradients
     monkeypatch.setattr(NestedRun, "gradients", lambda self: own(self) if self.step < 3 else float("nan"))
-    told: list[str] = []
-    monkeypatch.setattr(Reporter, "message", lambda self, text: told.append(text))
+    messages: list[str] = []
+    monkeypatch.setattr(Reporter, "message", lambda self, text: messages.append(text))
     results = run_search(tmp_path / "run", family_dir("llama"), **supernet("sandwich"))
-    assert any("SS408 supernet: loss nan" in text for text in told)
+    assert any("SS408 supernet: loss nan" in text for text in messages)
     assert results.front
     index = json.loads((directory(results) / INDEX).read_text())
     assert index["stopped"]

@@ -115,8 +115,8 @@ def runs(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> Runs:
                 found = ss.search(module, recipe, data=data, results=place, quiet=True)
                 made[kind] = (found.results, module)
             else:
-                own = {"wide": wide_llama, "bert": short_bert}
-                model = own[kind](place / "model") if kind in own else family_dir(kind)
+                makers = {"wide": wide_llama, "bert": short_bert}
+                model = makers[kind](place / "model") if kind in makers else family_dir(kind)
                 units = [{"kind": "ffn_width", "levels": [0.6, 0.3], "align": "nemotron_nas"}]
                 units += [{"kind": "drop_attention"}, {"kind": "drop_ffn"}, {"kind": "kv_groups"}]
                 units = units if kind == "wide" else kinds_of(model, heads=False)
@@ -623,8 +623,8 @@ def test_an_export_that_is_wrong_in_use_is_refused(
     units = [{"kind": "drop_attention", "target": "*.0.self_attn"}, {"kind": "ffn_width", "levels": 2}]
     run = ss.Run(run_search(tmp_path / "run", family_dir("llama"), units=units, objectives=["kl", "params"]))
     dropped = next(e for e in run.results.evaluations if e.genome.levels[0] == 1)
-    told = run.export(dropped, tmp_path / "right")
-    assert told["verified"]
+    record = run.export(dropped, tmp_path / "right")
+    assert record["verified"]
     load = verification._load_freshly
 
     def wrong(work: Path, reference: Path, way: str) -> dict[str, Any]:

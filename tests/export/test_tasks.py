@@ -110,13 +110,13 @@ def test_an_export_scores_as_its_candidate_and_dense_loses_nothing(
     targets = [f"{runs}/{candidate.genome.id}", str(tmp_path / "out"), f"{runs}/{small_run.space.dense.id}"]
     notes: list[str] = []
     found = evaluate_tasks(targets, NAMES, include=tasks, note=notes.append)
-    dense, own, exported, nothing = found["models"]
+    dense, from_run, exported, nothing = found["models"]
     assert [m["dense"] for m in found["models"]] == [None, 0, 0, 0], "one dense model for all that came from it"
     assert len(notes) == 5
     assert found["groups"] == {"both": ["one", "two"]}
     assert found["metrics"]["texts"] == {"word_perplexity": False}
-    assert own["params"] == exported["params"] == candidate.costs["params"] < dense["params"]
-    for task, metrics in own["tasks"].items():
+    assert from_run["params"] == exported["params"] == candidate.costs["params"] < dense["params"]
+    for task, metrics in from_run["tasks"].items():
         for metric, measured in metrics.items():
             again = exported["tasks"][task][metric]
             assert again.keys() == measured.keys() == {"value", "stderr", "loss", "loss_stderr"}
@@ -127,7 +127,7 @@ def test_an_export_scores_as_its_candidate_and_dense_loses_nothing(
             assert measured["loss"] == pytest.approx(lost)
             assert nothing["tasks"][task][metric]["loss"] == pytest.approx(0, abs=1e-4)
             assert nothing["tasks"][task][metric]["loss_stderr"] == pytest.approx(0, abs=1e-4)
-    assert own["tasks"]["texts"]["word_perplexity"]["loss_stderr"] > 0
+    assert from_run["tasks"]["texts"]["word_perplexity"]["loss_stderr"] > 0
     assert dense["tasks"]["texts"]["word_perplexity"]["value"] == pytest.approx(
         _word_perplexity(tmp_path / "out", runs)
     )
@@ -138,10 +138,10 @@ def test_an_export_scores_as_its_candidate_and_dense_loses_nothing(
 
 def _word_perplexity(export: Path, run: Path) -> float:
     """Of the dense model on the texts: e to the mean negative log-likelihood of a word."""
-    told = json.loads((export / "sparsesearch.json").read_text())
+    manifest = json.loads((export / "sparsesearch.json").read_text())
     from transformers import AutoModelForCausalLM
 
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(told["model"]), load_tokenizer(Path(told["model"]))
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(manifest["model"]), load_tokenizer(Path(manifest["model"]))
     total = words = 0.0
     for row in CHOICES:
         ids = torch.tensor(
@@ -193,8 +193,8 @@ def test_standard_errors_are_of_paired_differences() -> None:
 def test_what_cannot_be_evaluated_is_said_before_any_work(
     small_run: RunResults, family_dir: Any, tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for what in ("sparsesearch.models.source.load_model", "sparsesearch.export.measuring.evaluated_model.open_run"):
-        monkeypatch.setattr(what, lambda *a, **k: pytest.fail("a model was loaded"))
+    for function in ("sparsesearch.models.source.load_model", "sparsesearch.export.measuring.evaluated_model.open_run"):
+        monkeypatch.setattr(function, lambda *a, **k: pytest.fail("a model was loaded"))
     with pytest.raises(InputError, match=r"SS102.*Did you mean 'texts'"):
         evaluate_tasks(["demo"], ["text"], include=tasks)
     with pytest.raises(InputError, match=r"SS504.*no causal language model"):

@@ -146,8 +146,8 @@ def test_outputs_that_a_configuration_asks_for_do_not_matter(
 ) -> None:
     model = shutil.copytree(family_dir(name), tmp_path / "model")
     config = json.loads((model / "config.json").read_text())
-    asked = {"return_dict": False, "output_attentions": True, "output_hidden_states": True}
-    (model / "config.json").write_text(json.dumps(config | asked))
+    flags = {"return_dict": False, "output_attentions": True, "output_hidden_states": True}
+    (model / "config.json").write_text(json.dumps(config | flags))
     run = ss.Run(run_search(tmp_path / "run", model))
     assert run.export(run.pick(), tmp_path / "out")["verified"]
 

@@ -68,9 +68,9 @@ def recipe(kind: str = "channels", quality: str = "kl", cost: str = "macs", **mo
     } | more
 
 
-def search(module: nn.Module, data: Any, place: Path, wanted: dict[str, Any] | None = None, **more: Any) -> ss.Run:
+def search(module: nn.Module, data: Any, place: Path, spec: dict[str, Any] | None = None, **more: Any) -> ss.Run:
     given = {"calibration": data, "selection": data}
-    return ss.search(module, wanted or recipe(), data=given, results=place, quiet=True, **more)
+    return ss.search(module, spec or recipe(), data=given, results=place, quiet=True, **more)
 
 
 def made(make: Callable[[], nn.Module]) -> nn.Module:
@@ -111,8 +111,8 @@ def test_kl_of_a_language_model_is_over_the_words(make: Callable[[], nn.Module],
     run.export(candidate, tmp_path / "out")
     smaller = ss.load(tmp_path / "out", module=module)
     with torch.no_grad():
-        dense, found = (model(TOKENS).log_softmax(axis) for model in (module, smaller))
-    expected = float((dense.exp() * (dense - found)).sum(axis).mean())
+        dense, predictions = (model(TOKENS).log_softmax(axis) for model in (module, smaller))
+    expected = float((dense.exp() * (dense - predictions)).sum(axis).mean())
     assert expected > 1e-4
     assert candidate.quality == pytest.approx(expected, rel=1e-3)
 
@@ -167,8 +167,8 @@ def test_distance_is_the_squared_difference_over_the_variance(tmp_path: Path) ->
     run.export(candidate, tmp_path / "out")
     smaller = ss.load(tmp_path / "out", module=module)
     with torch.no_grad():
-        dense, found = module(NUMBERS).double(), smaller(NUMBERS).double()
-    expected = float((dense - found).square().mean() / dense.var(correction=0))
+        dense, predictions = module(NUMBERS).double(), smaller(NUMBERS).double()
+    expected = float((dense - predictions).square().mean() / dense.var(correction=0))
     assert expected > 1e-4
     assert candidate.quality == pytest.approx(expected, rel=1e-3)
     assert run.results.dense is not None
@@ -178,8 +178,8 @@ def test_distance_is_the_squared_difference_over_the_variance(tmp_path: Path) ->
 def test_one_output_is_distilled(tmp_path: Path) -> None:
     """Training lowers the distance, where a divergence of one outcome would teach nothing."""
     rungs = {"searcher": "random", "evals": 6, "rungs": [{"tokens": 4000, "candidates": 2}]}
-    wanted = recipe(quality="distance", search=rungs, training={"batch": 8, "learning_rate": 3e-3})
-    results = search(small(outputs=1), NUMBERS, tmp_path, wanted).results
+    spec = recipe(quality="distance", search=rungs, training={"batch": 8, "learning_rate": 3e-3})
+    results = search(small(outputs=1), NUMBERS, tmp_path, spec).results
     before = {e.genome: e.quality for e in results.final}
     learned = [e.quality / before[e.genome] for e in results.trained_evaluations if before[e.genome] > 1e-3]
     assert learned
@@ -328,8 +328,8 @@ def test_patches_times_the_matrix_are_the_convolution(layer: Any, data: torch.Te
     matrix = matrix_of(layer, "layer", 0, "layer", 1)
     patches = unfold_patches(layer, data, matrix)  # (groups, samples, positions, inputs)
     with torch.no_grad():
-        found = torch.einsum("gnpi,goi->ngop", patches, matrix.view(layer.weight)).reshape(len(data), 6, -1)
-        assert torch.allclose(found + layer.bias[:, None], layer(data).flatten(2), atol=1e-5)
+        predictions = torch.einsum("gnpi,goi->ngop", patches, matrix.view(layer.weight)).reshape(len(data), 6, -1)
+        assert torch.allclose(predictions + layer.bias[:, None], layer(data).flatten(2), atol=1e-5)
 
 
 @pytest.mark.parametrize(("make", "data"), [(Audio, SOUNDS), (Video, FILMS)])
@@ -488,9 +488,9 @@ def test_complex_buffers_keep_their_imaginary_parts(where: str, tmp_path: Path) 
     module = made(lambda: Waves(where))
 
     def away(model: nn.Module, samples: Any) -> torch.Tensor:
-        own = torch.tensor(samples.arrays["0"])
+        inputs = torch.tensor(samples.arrays["0"])
         with torch.no_grad():
-            return (model(own) - module(own)).square().mean(1)
+            return (model(inputs) - module(inputs)).square().mean(1)
 
     run = search(module, NUMBERS, tmp_path, recipe("sparsity", "quality", "nonzeros"), quality=away)
     assert run.results.dense is not None

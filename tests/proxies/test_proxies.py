@@ -105,14 +105,14 @@ def test_output_error_is_that_of_real_outputs(tabled: Tabled) -> None:
     position = next(i for i, u in enumerate(tabled.space.units) if u.name.endswith("down_proj.sparsity"))
     path = tabled.space.units[position].module
     genome = Genome.of([int(i == position) for i in range(len(tabled.space.units))])
-    seen: list[torch.Tensor] = []
+    states: list[torch.Tensor] = []
     dense = tabled.supernet.apply(tabled.space.dense)
     weight = dense.get_submodule(path).weight.data.clone()
-    handle = dense.get_submodule(path).register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(0, 1)))
+    handle = dense.get_submodule(path).register_forward_pre_hook(lambda _, args: states.append(args[0].flatten(0, 1)))
     outputs_of(dense, tabled.supernet.network.task, tabled.samples)
     handle.remove()
     pruned = tabled.supernet.apply(genome).get_submodule(path).weight.data
-    inputs = torch.cat(seen)
+    inputs = torch.cat(states)
     expected = float((inputs @ (weight - pruned).T).square().sum() / (inputs @ weight.T).square().sum())
     assert tabled.tables["output_error"].scores(genome.levels) == pytest.approx(expected, rel=1e-3)
 
@@ -165,11 +165,11 @@ def test_curvature_is_the_difference_of_gradients(family: str, family_dir: Make,
 
 def test_gradients_of_the_dense_network_agree_with_themselves(tabled: Tabled) -> None:
     live = tabled.live(tabled.space.dense)
-    own = traces(live)
+    dense_traces = traces(live)
     sublayers = {sublayer(name) for name in live.network.matrices}
-    best = trace_nas(tabled.live(tabled.space.dense, dense=own))
+    best = trace_nas(tabled.live(tabled.space.dense, dense=dense_traces))
     assert best == pytest.approx(-len(sublayers), abs=1e-6)
-    assert all(trace_nas(tabled.live(genome, dense=own)) > best for genome in tabled.genomes(4))
+    assert all(trace_nas(tabled.live(genome, dense=dense_traces)) > best for genome in tabled.genomes(4))
     first, second = torch.randn(50), torch.randn(50)
     assert correlation(3 * first + 2, second) == pytest.approx(correlation(first, second), abs=1e-6)
     assert set(retention(live).values()) == {1.0}
@@ -276,7 +276,7 @@ def test_errors_accumulate_only_where_blocks_follow_one_another(tmp_path: Path) 
 
 
 def test_a_proxy_that_fails_is_told_and_has_no_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def broken(given: Any) -> float:
+    def broken(subject: Any) -> float:
         """Fails."""
         raise ZeroDivisionError("by hand")
 
@@ -284,7 +284,7 @@ def test_a_proxy_that_fails_is_told_and_has_no_scores(tmp_path: Path, capsys: py
     proxies = [Proxy(f"broken_{reads}", reads, broken) for reads in ("costs", "matrix", "network")]  # type: ignore[arg-type]
     found = auditing.audit(launch, tmp_path / "run", proxies, 4, 0, 0, Reporter())
     assert all(np.isnan(scores).all() for scores in found.scores.values())
-    told = capsys.readouterr().err
-    assert all(f"SS407 proxy {proxy.name}: ZeroDivisionError: by hand" in told for proxy in proxies)
+    output = capsys.readouterr().err
+    assert all(f"SS407 proxy {proxy.name}: ZeroDivisionError: by hand" in output for proxy in proxies)
     with pytest.raises(InputError, match=r"SS602 .* is an audit"):
         controller.resume(tmp_path / "run", {}, Reporter(quiet=True))

@@ -89,12 +89,12 @@ def test_stages_open_kinds_one_after_another(steps: int) -> None:
     assert (np.diff(deepest, axis=0) >= 0).all()
     assert (deepest <= SPACE.max_levels).all()
     for number, kinds in enumerate(stages):
-        mine, begins = np.isin(SPACE.kinds, kinds), number * steps / 3
+        columns, begins = np.isin(SPACE.kinds, kinds), number * steps / 3
         before = [step for step in range(steps) if step < begins]
-        assert not deepest[before][:, mine].any()
+        assert not deepest[before][:, columns].any()
         opened = [step for step in range(steps) if step > begins]
-        assert deepest[opened][:, mine].any(axis=1).all()
+        assert deepest[opened][:, columns].any(axis=1).all()
         whole = [step for step in range(steps) if step >= begins + steps / 6 + 1]
-        assert (deepest[whole][:, mine] == SPACE.max_levels[mine]).all()
+        assert (deepest[whole][:, columns] == SPACE.max_levels[columns]).all()
     if steps >= 12:
         assert found.at(steps - 1)[1] == NARROWEST

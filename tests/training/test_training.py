@@ -62,9 +62,9 @@ def test_compensation_gives_back_mean_outputs(family: str, family_dir: Make, tmp
     before = copy.deepcopy(model.state_dict())
     paths = compensate(model, dense, network, samples, 4)
     assert paths
-    wanted, means = (_mean_outputs(net, network, paths, samples, 4) for net in (dense, model))
+    targets, means = (_mean_outputs(net, network, paths, samples, 4) for net in (dense, model))
     for path in paths:
-        torch.testing.assert_close(means[path], wanted[path], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(means[path], targets[path], atol=1e-4, rtol=1e-3)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed <= {f"{path}.bias" for path in paths}
     again = copy.deepcopy(dense)
@@ -170,11 +170,11 @@ def test_a_kill_on_the_way_costs_what_came_after_the_last_checkpoint(
 ) -> None:
     monkeypatch.setattr(loop, "MIN_CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(loop, "CHECKPOINT_TIME_FACTOR", 0)
-    model, place, told = candidate(built), tmp_path / "checkpoint", list[int]()
+    model, place, progress = candidate(built), tmp_path / "checkpoint", list[int]()
 
     def killed() -> None:
-        told.append(loop.tokens_of(place))
-        if len(told) == 3:
+        progress.append(loop.tokens_of(place))
+        if len(progress) == 3:
             raise KeyboardInterrupt
 
     whole, first = run_of(built, copy.deepcopy(model)), run_of(built, copy.deepcopy(model))
@@ -183,7 +183,7 @@ def test_a_kill_on_the_way_costs_what_came_after_the_last_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         first.run_saving(5, place, killed)
     step = first.tokens // 4
-    assert told == [2 * step, 3 * step, 4 * step]
+    assert progress == [2 * step, 3 * step, 4 * step]
     again = run_of(built, copy.deepcopy(model))
     assert again.load(place)
     assert again.step == 4

@@ -129,13 +129,13 @@ def main() -> None:
 def row(args: argparse.Namespace, depth: int, seed: int, target: int, test: Any, known: dict[str, Any]) -> Any:
     """One search and, once for all seeds, the rules at the same limit."""
     cost, limit = ("macs", f"macs<={target}%") if args.part == "channels" else ("nonzeros", f"sparsity>={target}%")
-    given = recipe(args, depth, seed, limit)
-    (pruner,) = given["pruners"].values()
+    settings = recipe(args, depth, seed, limit)
+    (pruner,) = settings["pruners"].values()
     name = f"resnet{depth}-{args.part}-{pruner}-{target}-s{seed}"
     if (args.runs / name / "front.json").exists():
         run = ss.Run.open(args.runs / name)
     else:
-        run = ss.search(given, name=name, results=args.runs, quiet=True)
+        run = ss.search(settings, name=name, results=args.runs, quiet=True)
     opened = open_run(run.results, TRUSTED)
     task, space = opened.supernet.network.task, run.results.space
 
@@ -150,8 +150,8 @@ def row(args: argparse.Namespace, depth: int, seed: int, target: int, test: Any,
         known |= {rule: measured(genome) for rule, genome in rules(opened, run, Limit.parse(limit)).items()}
     found = {"search": measured(min(run.results.front, key=lambda e: e.quality).genome)}
     found |= {rule: value for rule, value in known.items() if rule != "dense"}
-    told = {"run": name, "depth": depth, "seed": seed, "part": args.part, "pruner": pruner, "target": limit}
-    return told | {"tokens": run.results.tokens, "dense": known["dense"], "found": found}
+    header = {"run": name, "depth": depth, "seed": seed, "part": args.part, "pruner": pruner, "target": limit}
+    return header | {"tokens": run.results.tokens, "dense": known["dense"], "found": found}
 
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ def arms_table(rows: list[Row]) -> list[str]:
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for arm in arms_of(rows):
         found = [row for row in rows if row["arm"] == arm]
-        own = [row["before, learned"] for row in found if "before, learned" in row]
+        before = [row["before, learned"] for row in found if "before, learned" in row]
         cells = [arm, shown([row.get("before, refitted", row["before"]) for row in found])]
         if recovered:
-            cells += [shown(own) if own else "", shown([row["kl"] for row in found])]
+            cells += [shown(before) if before else "", shown([row["kl"] for row in found])]
         cells.append(shown([row[metric] for row in found], 2 if metric == "perplexity" else 3))
         lines.append(f"| {' | '.join(cells)} |")
     return lines

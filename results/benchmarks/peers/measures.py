@@ -140,8 +140,8 @@ class Text:
         for start in range(0, len(samples), self.batch):
             rows = np.arange(start, min(start + self.batch, len(samples)))
             losses.append(self.teacher.losses(outputs_of(model, self.task, samples.rows(rows)), rows))
-        found = perplexity(model, self.second, self.batch)
-        return {"kl": round(float(torch.cat(losses).mean()), 4), "perplexity": round(found, 2)}
+        value = perplexity(model, self.second, self.batch)
+        return {"kl": round(float(torch.cat(losses).mean()), 4), "perplexity": round(value, 2)}
 
 
 def commit() -> str:
@@ -150,6 +150,6 @@ def commit() -> str:
 
 
 def write(out: Path, rows: list[dict[str, Any]], packages: list[str], **more: Any) -> None:
-    told = {"commit": commit(), "versions": {name: version(name) for name in ["torch", *packages]}, **more}
-    text = json.dumps(told, indent=1)[:-2] + ',\n "rows": [\n  ' + ",\n  ".join(map(json.dumps, rows)) + "\n ]\n}\n"
+    header = {"commit": commit(), "versions": {name: version(name) for name in ["torch", *packages]}, **more}
+    text = json.dumps(header, indent=1)[:-2] + ',\n "rows": [\n  ' + ",\n  ".join(map(json.dumps, rows)) + "\n ]\n}\n"
     out.write_text(text)

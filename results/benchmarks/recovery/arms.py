@@ -83,8 +83,8 @@ def main() -> None:
     rows = []
     for seed in map(int, args.seeds.split(",")):
         total = 0
-        for name, own in args.arms.items():
-            keys = dict(own)
+        for name, settings in args.arms.items():
+            keys = dict(settings)
             recover, pick, seeded = keys.pop("recover", 0), keys.pop("pick", "best"), keys.pop("seeded", None)
             recovery = keys.pop("recovery", {})
             if seeded:
