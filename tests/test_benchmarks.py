@@ -205,7 +205,7 @@ def test_cnn_compares_a_search_with_rules(cnn: Path) -> None:
     assert {"search", "uniform"} <= channels["found"].keys()
     assert {"search", "uniform", "erk", "lamp", "global_magnitude"} == sparsity["found"].keys()
     assert channels["found"]["search"]["macs"] <= 0.6 * channels["dense"]["macs"]
-    assert all(0 <= found["accuracy"] <= 1 for row in (channels, sparsity) for found in row["found"].values())
+    assert all(0 <= figures["accuracy"] <= 1 for row in (channels, sparsity) for figures in row["found"].values())
 
 
 def test_batch_normalisation_is_measured_in_three_ways(cnn: Path, images: Path) -> None:
@@ -362,8 +362,8 @@ def arms(work: Path, llama: Path, texts: Path) -> Path:
 
 
 def test_arms_are_measured_before_and_after_recovery(arms: Path) -> None:
-    found, gates, seeded = json.loads(arms.read_text())
-    assert all({"genome", "compute", "before", "weights", "kl", "perplexity"} <= row.keys() for row in (found, gates))
+    evolved, gates, seeded = json.loads(arms.read_text())
+    assert all({"genome", "compute", "before", "weights", "kl", "perplexity"} <= row.keys() for row in (evolved, gates))
     assert {"before, learned", "before, refitted"} & gates.keys()
     assert seeded["kl"] == pytest.approx(seeded["before"], abs=1e-4), "it has no training"
 

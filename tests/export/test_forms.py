@@ -112,8 +112,8 @@ def runs(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> Runs:
                     "executor": {"kind": "local"},
                 }
                 data = {"calibration": x[:6], "selection": x[6:]}
-                found = ss.search(module, recipe, data=data, results=place, quiet=True)
-                made[kind] = (found.results, module)
+                search_run = ss.search(module, recipe, data=data, results=place, quiet=True)
+                made[kind] = (search_run.results, module)
             else:
                 makers = {"wide": wide_llama, "bert": short_bert}
                 model = makers[kind](place / "model") if kind in makers else family_dir(kind)
@@ -573,8 +573,8 @@ def test_a_dropped_first_attention_counts_tokens(name: str, family_dir: Make) ->
         for path, stand_in in drop.stand_ins:
             new = attention(0) if stand_in == "attention" else surgery.stand_in(stand_in, model.get_submodule(path))
             model.set_submodule(path, new)
-        found = verify_in_process.find_disagreements(model, {"input_ids": tokens})
-        assert found == expected if attention is NoAttention else set(found) & set(expected)
+        disagreements = verify_in_process.find_disagreements(model, {"input_ids": tokens})
+        assert disagreements == expected if attention is NoAttention else set(disagreements) & set(expected)
 
 
 @pytest.mark.parametrize(

@@ -220,8 +220,8 @@ def test_a_routers_bias_in_float32_survives_an_export(tmp_path: Path, quick_expo
 
     change(saved, halved)
     run = ss.Run(run_search(tmp_path / "run", saved, units=[{"kind": "expert_width", "levels": 2}]))
-    told = run.export(run.pick("smallest"), tmp_path / "out")
-    assert told["max_abs_logit_diff"] < 1e-3
+    manifest = run.export(run.pick("smallest"), tmp_path / "out")
+    assert manifest["max_abs_logit_diff"] < 1e-3
     written = load_file(tmp_path / "out" / WEIGHTS)
     assert {written[n].dtype for n in names} == {torch.float32}
     assert {t.dtype for n, t in written.items() if n not in names} == {torch.bfloat16}

@@ -69,8 +69,8 @@ def recipe(kind: str = "channels", quality: str = "kl", cost: str = "macs", **mo
 
 
 def search(module: nn.Module, data: Any, place: Path, spec: dict[str, Any] | None = None, **more: Any) -> ss.Run:
-    given = {"calibration": data, "selection": data}
-    return ss.search(module, spec or recipe(), data=given, results=place, quiet=True, **more)
+    sources = {"calibration": data, "selection": data}
+    return ss.search(module, spec or recipe(), data=sources, results=place, quiet=True, **more)
 
 
 def made(make: Callable[[], nn.Module]) -> nn.Module:
@@ -200,16 +200,16 @@ def test_heads_of_several_labels_and_rerankers_are_judged_by_distance(tmp_path: 
     from support import run_search, tiny_model
 
     config = tiny_model("roberta").config
-    for told in ({"num_labels": 1}, {"num_labels": 3, "problem_type": "multi_label_classification"}):
+    for settings in ({"num_labels": 1}, {"num_labels": 3, "problem_type": "multi_label_classification"}):
         torch.manual_seed(0)
-        config.update(told)
+        config.update(settings)
         model = transformers.RobertaForSequenceClassification(config)
-        place = tmp_path / str(told["num_labels"])
+        place = tmp_path / str(settings["num_labels"])
         model.save_pretrained(place)
         load_tokenizer(DEMO).save_pretrained(place)
         with pytest.raises(InputError, match=r"SS102 objectives\[0\] 'kl'"):
-            run_search(tmp_path / f"kl{told['num_labels']}", place, objectives=["kl", "params"])
-        results = run_search(tmp_path / f"run{told['num_labels']}", place, objectives=["distance", "params"])
+            run_search(tmp_path / f"kl{settings['num_labels']}", place, objectives=["kl", "params"])
+        results = run_search(tmp_path / f"run{settings['num_labels']}", place, objectives=["distance", "params"])
         assert results.dense is not None
         assert results.dense.quality < 1e-9
         assert results.pick("smallest").quality > 0
@@ -235,8 +235,8 @@ def test_a_last_sample_alone_is_no_batch_of_its_own(count: int, tmp_path: Path) 
     """Batch normalisation over one value has no variance."""
     module = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
     data = {"calibration": NUMBERS[:count], "selection": NUMBERS[-8:]}
-    told = recipe(batch=4) | {"data": {"batch_norm": count, "allow_shared": True}}
-    run = ss.search(module, told, data=data, results=tmp_path, quiet=True)
+    changes = recipe(batch=4) | {"data": {"batch_norm": count, "allow_shared": True}}
+    run = ss.search(module, changes, data=data, results=tmp_path, quiet=True)
     assert run.front()
     assert all(e.status == "ok" for e in run.results.evaluations)
 
@@ -303,13 +303,15 @@ def test_macs_are_what_torch_counts_dense_and_pruned(
 
 
 def test_what_is_not_counted_or_not_pruned_is_named() -> None:
-    told = " ".join(describe_module(made(UNet), [IMAGES[:1]]).unsearchable)
-    assert "up (ConvTranspose2d) hold weights that nothing prunes" in told
-    told = " ".join(describe_module(made(Recurrent), [SERIES[:1]]).unsearchable)
-    assert "cells (LSTM) hold weights that nothing prunes" in told
-    told = " ".join(describe_module(made(Attending), [WIDE_SERIES[:1]]).unsearchable)
-    assert "layer.self_attn.out_proj do not run as layers" in told
-    assert f"products of activations (attention), {2 * 7 * 7 * 16:,} multiply-accumulates, are not among macs" in told
+    reasons = " ".join(describe_module(made(UNet), [IMAGES[:1]]).unsearchable)
+    assert "up (ConvTranspose2d) hold weights that nothing prunes" in reasons
+    reasons = " ".join(describe_module(made(Recurrent), [SERIES[:1]]).unsearchable)
+    assert "cells (LSTM) hold weights that nothing prunes" in reasons
+    reasons = " ".join(describe_module(made(Attending), [WIDE_SERIES[:1]]).unsearchable)
+    assert "layer.self_attn.out_proj do not run as layers" in reasons
+    assert (
+        f"products of activations (attention), {2 * 7 * 7 * 16:,} multiply-accumulates, are not among macs" in reasons
+    )
 
 
 # Which layers are pruned
@@ -430,8 +432,8 @@ def test_layers_that_data_reach_are_pruned_and_the_others_named() -> None:
     network = ModuleSource(module).describe([NUMBERS[:1]], [[part] for part in NUMBERS.split(8)])
     assert 1 < len(chosen) < 6
     assert {name for name in network.matrices if "expert" in name} == {f"experts.{k}.weight" for k in chosen}
-    (told,) = (reason for reason in network.unsearchable if "do not run as layers" in reason)
-    assert all(f"experts.{k}" in told for k in {*range(6)} - chosen)
+    (explanation,) = (reason for reason in network.unsearchable if "do not run as layers" in reason)
+    assert all(f"experts.{k}" in explanation for k in {*range(6)} - chosen)
 
 
 @pytest.mark.parametrize("make", [ByBatch, Mixture])
@@ -446,10 +448,10 @@ def test_networks_whose_layers_do_not_run_on_every_input_are_searched(
 def test_compiled_modules_are_searched_as_what_they_wrap(tmp_path: Path) -> None:
     inner = small()
     module = nn.Sequential(torch.compile(inner[:2]), *inner[2:])
-    for name, given in (("whole", torch.compile(inner)), ("part", module)):
-        run = search(given, NUMBERS, tmp_path, name=name)
+    for name, network in (("whole", torch.compile(inner)), ("part", module)):
+        run = search(network, NUMBERS, tmp_path, name=name)
         run.export(run.pick("smallest"), tmp_path / f"{name}-out")
-        assert ss.load(tmp_path / f"{name}-out", module=given)(NUMBERS).shape == (24, 4)
+        assert ss.load(tmp_path / f"{name}-out", module=network)(NUMBERS).shape == (24, 4)
     assert hasattr(module[0], "_orig_mod")
 
 

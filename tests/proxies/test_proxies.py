@@ -52,8 +52,8 @@ class Tabled:
         proxies = [p for p in PROXIES.values() if p.reads == "matrix"]
         self.gatherer.gather(["gradients", "curvature", "expected"])
         blocks = range(len(built.launch.network.blocks))
-        found = [tabulate(self.gatherer, block, proxies) for block in blocks]
-        tables = {p.name: {k: v for each in found for k, v in each[p.name].items()} for p in proxies}
+        per_block = [tabulate(self.gatherer, block, proxies) for block in blocks]
+        tables = {p.name: {k: v for each in per_block for k, v in each[p.name].items()} for p in proxies}
         self.tables = {name: ScoreTable.of(self.space, table) for name, table in tables.items()}
 
     def genomes(self, count: int) -> list[Genome]:
@@ -158,9 +158,9 @@ def test_curvature_is_the_difference_of_gradients(family: str, family_dir: Make,
         ends.append(mean_gradients(model, network.task, samples, parameters))
         for name, parameter in parameters.items():
             parameter.data -= sign * step * mean[name].double()
-    for name, found in load_curvature(curvature).items():
+    for name, difference in load_curvature(curvature).items():
         expected = (ends[0][name] - ends[1][name]) / (2 * step)
-        assert torch.allclose(found, expected, atol=1e-2 * float(expected.abs().max()) + 1e-6), name
+        assert torch.allclose(difference, expected, atol=1e-2 * float(expected.abs().max()) + 1e-6), name
 
 
 def test_gradients_of_the_dense_network_agree_with_themselves(tabled: Tabled) -> None:
@@ -230,8 +230,8 @@ def test_names() -> None:
 
     with PROXIES.restored():
         proxy("mine", reads="costs")(mine)
-        (found,) = proxies_named(["mine"])
-    assert (found.summary, found.score) == ("Minus one.", mine)
+        (entry,) = proxies_named(["mine"])
+    assert (entry.summary, entry.score) == ("Minus one.", mine)
     with pytest.raises(InputError, match=r"SS102 unknown proxy 'snap'. Did you mean 'snip'"):
         proxies_named(["snap"])
     with pytest.raises(InputError, match=r"SS102 proxy 'snip' is named twice"):
@@ -282,8 +282,8 @@ def test_a_proxy_that_fails_is_told_and_has_no_scores(tmp_path: Path, capsys: py
 
     launch = auditing.with_limits(prepare(RunConfig.model_validate(RECIPE)))
     proxies = [Proxy(f"broken_{reads}", reads, broken) for reads in ("costs", "matrix", "network")]  # type: ignore[arg-type]
-    found = auditing.audit(launch, tmp_path / "run", proxies, 4, 0, 0, Reporter())
-    assert all(np.isnan(scores).all() for scores in found.scores.values())
+    audit = auditing.audit(launch, tmp_path / "run", proxies, 4, 0, 0, Reporter())
+    assert all(np.isnan(scores).all() for scores in audit.scores.values())
     output = capsys.readouterr().err
     assert all(f"SS407 proxy {proxy.name}: ZeroDivisionError: by hand" in output for proxy in proxies)
     with pytest.raises(InputError, match=r"SS602 .* is an audit"):

@@ -108,9 +108,9 @@ def test_slices_are_masks_are_the_network_cut(case: tuple[Case, dict[str, torch.
             with elastic.running(genome) as running:
                 torch.testing.assert_close(here.outputs(running), expected, atol=2e-4, rtol=2e-3)
     assert all(torch.equal(t, before[n]) for n, t in here.model.state_dict().items())
-    for module, own in sizes.items():
+    for module, attributes in sizes.items():
         now = vars(here.model.get_submodule(module))
-        assert all(now[name] == value for name, value in own.items() if isinstance(value, int))
+        assert all(now[name] == value for name, value in attributes.items() if isinstance(value, int))
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "vit", "padded"])
@@ -122,20 +122,20 @@ def test_gradients_land_in_the_full_weights(name: str, execution: Any, family_di
     stitched = here.stitched
     cut = stitched.materialise(genome).requires_grad_(True)
     here.run(cut).square().mean().backward()
-    own = {n: p.grad for n, p in cut.named_parameters() if p.grad is not None}
+    gradients = {n: p.grad for n, p in cut.named_parameters() if p.grad is not None}
     here.model.requires_grad_(True)
     with ElasticSupernet(here.model, here.network, here.space, execution=execution).running(genome) as running:
         here.run(running).square().mean().backward()
     # A writer's rows that are masked at the reader get no gradient either: nothing reads what they write.
     for name_, parameter in here.model.named_parameters():
         grad = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-        if name_ not in own:
+        if name_ not in gradients:
             assert not grad.any(), name_
         elif name_ in stitched.composer.plans:
-            padded = stitched.composer.pad_value(name_, genome, own[name_])
+            padded = stitched.composer.pad_value(name_, genome, gradients[name_])
             torch.testing.assert_close(grad, padded, atol=2e-5, rtol=2e-3)
         else:
-            torch.testing.assert_close(grad, own[name_], atol=2e-5, rtol=2e-3)
+            torch.testing.assert_close(grad, gradients[name_], atol=2e-5, rtol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "vit", "qwen3_moe"])

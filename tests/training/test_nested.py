@@ -185,8 +185,8 @@ def test_what_is_no_number_changes_nothing(case: Case) -> None:
     run = case.run()
     run.run(2)
     before = {n: p.detach().clone() for n, p in run.trainee.parameters().items()}
-    own = run.objective.loss
-    run.objective.loss = lambda *operands: own(*operands) * float("nan")  # type: ignore[method-assign]
+    loss = run.objective.loss
+    run.objective.loss = lambda *operands: loss(*operands) * float("nan")  # type: ignore[method-assign]
     with pytest.raises(Diverged):
         run.run(3)
     assert all(torch.equal(p, before[n]) for n, p in run.trainee.parameters().items())
@@ -239,9 +239,9 @@ def test_hidden_states_on_disk_are_what_blocks_see(case: Case, tmp_path: Path) -
 def test_a_block_is_alone_in_memory_and_learns(case: Case, tmp_path: Path) -> None:
     block = len(case.network.blocks) - 1
     run = case.block(tmp_path, block, steps=40, training={"learning_rate": 1e-2})
-    own = sum(p.numel() for p in case.model.get_submodule(case.network.blocks[block]).parameters())
+    params = sum(p.numel() for p in case.model.get_submodule(case.network.blocks[block]).parameters())
     there = sum(p.numel() for p in run.trainee.model.parameters() if not p.is_meta)
-    assert there == own == sum(p.numel() for p in run.trainee.parameters().values())
+    assert there == params == sum(p.numel() for p in run.trainee.parameters().values())
     columns = case.space.blocks == block
     widths = columns & ~case.space.drops
     smallest = Genome.of(np.where(widths, case.space.max_levels, 0))

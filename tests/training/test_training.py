@@ -49,8 +49,8 @@ def run_of(built: Built, model: Any, **changes: Any) -> TrainingRun:
 
 
 def zeros(model: Any, built: Built) -> dict[str, torch.Tensor]:
-    own = dict(model.named_parameters())
-    return {name: own[name].data == 0 for name in built.launch.network.matrices if name in own}
+    weights = dict(model.named_parameters())
+    return {name: weights[name].data == 0 for name in built.launch.network.matrices if name in weights}
 
 
 @pytest.mark.parametrize("family", ["gpt2", "vit"])
@@ -160,8 +160,8 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_been(built: Built, method: str, 
     assert torn.step == 2, "a torn checkpoint falls back on the one before"
     torn.run(5)
     assert torn.losses == whole.losses
-    own, expected = torn.trainee.merge().state_dict(), whole.trainee.merge().state_dict()
-    assert all(torch.equal(own[name], tensor) for name, tensor in expected.items())
+    state, expected = torn.trainee.merge().state_dict(), whole.trainee.merge().state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
     assert not run_of(built, copy.deepcopy(model)).load(tmp_path / "none")
 
 
@@ -197,8 +197,8 @@ def test_objectives(built: Built) -> None:
     sample = built.launch.samples["calibration"].rows(slice(0, 2))
     for options in (TrainingConfig(), TrainingConfig(hidden=1.0, temperature=4.0)):
         assert float(Objective(network, dense, options)(dense, sample)) == pytest.approx(0, abs=1e-6)
-    own = TrainingConfig(distill=0.0)
-    assert float(Objective(network, None, own)(dense, sample)) > 0
+    config = TrainingConfig(distill=0.0)
+    assert float(Objective(network, None, config)(dense, sample)) > 0
     pruned = candidate(built).float()
     half, kl, task = (Objective(network, dense, TrainingConfig(distill=d))(pruned, sample) for d in (0.5, 1.0, 0.0))
     assert float(half) == pytest.approx((float(kl) + float(task)) / 2, rel=1e-4)

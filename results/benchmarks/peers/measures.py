@@ -100,12 +100,12 @@ class Norms:
     def move(self, network: nn.Module) -> None:
         """As `sparsesearch.evaluation.batchnorm` does; a channel is known by its own four numbers."""
         layers = batch_norms(network)
-        own = {path: _channels(layer) for path, layer in layers.items()}
+        statistics = {path: _channels(layer) for path, layer in layers.items()}
         for path, (mean, variance) in self._measured(network, NORMS["moved"]).items():
-            kept = (own[path][:, :, None] == self.own[path][:, None]).all(0).int().argmax(1)
+            kept = (statistics[path][:, :, None] == self.own[path][:, None]).all(0).int().argmax(1)
             dense_mean, dense_variance = (moment[kept] for moment in self.dense[path])
             ratio = (variance + layers[path].eps) / (dense_variance + layers[path].eps)
-            own_mean, own_variance = own[path][2:]
+            own_mean, own_variance = statistics[path][2:]
             moved = ((own_variance + layers[path].eps) * ratio - layers[path].eps).clamp(min=0)
             _set(layers[path], mean + (own_mean - dense_mean) * ratio.sqrt(), moved)
 
