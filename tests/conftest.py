@@ -73,9 +73,9 @@ def verifiers() -> Iterator[Callable[..., dict[str, Any]]]:
         assert process.stdout is not None
         process.stdin.write(f"{work}\t{reference}\t{way}\n")
         process.stdin.flush()
-        found: dict[str, Any] = json.loads(process.stdout.readline())
-        assert "error" not in found, found
-        return found
+        answer: dict[str, Any] = json.loads(process.stdout.readline())
+        assert "error" not in answer, answer
+        return answer
 
     yield load
     for process in running.values():

@@ -195,8 +195,8 @@ def cnn(work: Path, networks: Path, images: Path) -> Path:
     sizes = ("--calibration", 24, "--selection", 16, "--test-images", 32, "--executor", "local")
     places = ("--models", networks, "--images", images, "--runs", work / "cnn")
     for part, target in (("channels", 60), ("sparsity", 80)):
-        wanted = ("--depths", 8, "--seeds", 0, "--targets", target, "--evals", 6)
-        script("any_network/cnn.py", part, *wanted, *sizes, *places)
+        setup = ("--depths", 8, "--seeds", 0, "--targets", target, "--evals", 6)
+        script("any_network/cnn.py", part, *setup, *sizes, *places)
     return work / "cnn"
 
 
@@ -205,7 +205,7 @@ def test_cnn_compares_a_search_with_rules(cnn: Path) -> None:
     assert {"search", "uniform"} <= channels["found"].keys()
     assert {"search", "uniform", "erk", "lamp", "global_magnitude"} == sparsity["found"].keys()
     assert channels["found"]["search"]["macs"] <= 0.6 * channels["dense"]["macs"]
-    assert all(0 <= found["accuracy"] <= 1 for row in (channels, sparsity) for found in row["found"].values())
+    assert all(0 <= figures["accuracy"] <= 1 for row in (channels, sparsity) for figures in row["found"].values())
 
 
 def test_batch_normalisation_is_measured_in_three_ways(cnn: Path, images: Path) -> None:
@@ -347,23 +347,23 @@ def arguments_of_arms(texts: Path) -> tuple[object, ...]:
 @pytest.fixture(scope="module")
 def arms(work: Path, llama: Path, texts: Path) -> Path:
     """What arms.py wrote: an arm that recovers what is left, one that learns, and one that is seeded with the first."""
-    wanted = {
+    setup = {
         "found": {"search.searcher": "nsga2", "search.tokens": 2000, "search.options": {"tokens": 64}, "recover": 256},
         "gates": {"search.searcher": "gates", "search.tokens": 2000, "recover": "rest"},
         "seeded": {"search.searcher": "random", "search.tokens": 1000, "seeded": "found", "recover": 0},
     }
     common = SMALL | {"limits": ["params<=90%"]}
     places = ("--recipe", WIDTHS, "--model", llama, "--results", work / "arms", "--out", work / "arms.json")
-    options = ("--set", json.dumps(common), "--arms", json.dumps(wanted))
+    options = ("--set", json.dumps(common), "--arms", json.dumps(setup))
     printed = script("recovery/arms.py", *places, *arguments_of_arms(texts), *options)
     rows = rows_of(work / "arms.json", printed)
-    assert [row["arm"] for row in rows] == list(wanted)
+    assert [row["arm"] for row in rows] == list(setup)
     return work / "arms.json"
 
 
 def test_arms_are_measured_before_and_after_recovery(arms: Path) -> None:
-    found, gates, seeded = json.loads(arms.read_text())
-    assert all({"genome", "compute", "before", "weights", "kl", "perplexity"} <= row.keys() for row in (found, gates))
+    evolved, gates, seeded = json.loads(arms.read_text())
+    assert all({"genome", "compute", "before", "weights", "kl", "perplexity"} <= row.keys() for row in (evolved, gates))
     assert {"before, learned", "before, refitted"} & gates.keys()
     assert seeded["kl"] == pytest.approx(seeded["before"], abs=1e-4), "it has no training"
 
@@ -391,10 +391,10 @@ def test_held_memory_is_compared_with_the_stated(work: Path, llama: Path, texts:
 
 @pytest.fixture(scope="module")
 def curves(work: Path, main_job: Path, texts: Path) -> Path:
-    wanted = ("--methods", "full,perp", "--tokens", "0,512", "--rates", "full=3e-4,dense=3e-4")
+    setup = ("--methods", "full,perp", "--tokens", "0,512", "--rates", "full=3e-4,dense=3e-4")
     data = ("--training", texts / "training.txt", "--sequences", 4, "--set", '{"training.batch": 2}')
     test = ("--test", texts / "wikitext2-test.txt", "--test-sequences", 2, "--out", work / "curves.json")
-    printed = script("recovery/curves.py", "--run", main_job / "widths-s0", *wanted, *data, *test)
+    printed = script("recovery/curves.py", "--run", main_job / "widths-s0", *setup, *data, *test)
     rows_of(work / "curves.json", printed)
     return work / "curves.json"
 
@@ -414,8 +414,8 @@ def test_curves_of_images(cnn: Path, images: Path, work: Path) -> None:
     training = {"source": str(images / "calibration.parquet"), "sequences": 24, "image": image}
     keys = {"training.batch": 8, "data.training": training}
     test = ("--test", images / "test.parquet", "--test-sequences", 16, "--out", work / "image-curves.json")
-    wanted = ("--methods", "full", "--tokens", "0,16", "--set", json.dumps(keys))
-    printed = script("recovery/curves.py", "--run", run, *wanted, *test, cwd=RESNETS)
+    setup = ("--methods", "full", "--tokens", "0,16", "--set", json.dumps(keys))
+    printed = script("recovery/curves.py", "--run", run, *setup, *test, cwd=RESNETS)
     assert all(0 <= row["accuracy"] <= 1 for row in rows_of(work / "image-curves.json", printed))
 
 
@@ -442,10 +442,10 @@ def fronts(work: Path, llama: Path, texts: Path) -> Path:
     """The runs of fronts.py, with its rows in fronts.json."""
     out = work / "fronts" / "fronts.json"
     out.parent.mkdir()
-    wanted = {"stitched": {}, "sandwich": {"supernet": {"kind": "sandwich", "tokens": 2048}}}
+    setup = {"stitched": {}, "sandwich": {"supernet": {"kind": "sandwich", "tokens": 2048}}}
     search = {"search.searcher": "nsga2", "search.tokens": 3000, "search.options": {"tokens": 64}}
     places = ("--recipe", WIDTHS, "--model", llama, "--results", out.parent, "--out", out)
-    options = ("--sizes", "80,60", "--recover", 128, "--set", json.dumps(SMALL | search), "--arms", json.dumps(wanted))
+    options = ("--sizes", "80,60", "--recover", 128, "--set", json.dumps(SMALL | search), "--arms", json.dumps(setup))
     rows_of(out, script("recovery/fronts.py", *places, *arguments_of_arms(texts), *options))
     return out
 
@@ -471,8 +471,8 @@ def test_sizes_and_hypervolumes_of_fronts(fronts: Path, work: Path) -> None:
 
 def test_ranks_agree_with_themselves(fronts: Path, work: Path) -> None:
     runs = (fronts.parent / "stitched-s0", fronts.parent / "sandwich-s0")
-    wanted = ("--size", 70, "--candidates", 4, "--tokens", 128, "--out", work / "ranks.json")
-    printed = lines_of(script("supernet/ranks.py", "--runs", *runs, "--alone", runs[0], *wanted))
+    setup = ("--size", 70, "--candidates", 4, "--tokens", 128, "--out", work / "ranks.json")
+    printed = lines_of(script("supernet/ranks.py", "--runs", *runs, "--alone", runs[0], *setup))
     rows = json.loads((work / "ranks.json").read_text())
     assert [row["supernet"] for row in rows] == [row["supernet"] for row in printed] == ["stitched-s0", "sandwich-s0"]
     assert all(len(row["before"]) == len(row["after"]) == 4 for row in rows)
@@ -482,16 +482,16 @@ def test_ranks_agree_with_themselves(fronts: Path, work: Path) -> None:
 def test_rounds_follow_one_another(llama: Path, texts: Path, work: Path) -> None:
     test = ("--test", texts / "wikitext2-test.txt", "--test-sequences", 2, "--out", work / "rounds.json")
     places = ("--recipe", WIDTHS, "--model", llama, "--results", work / "rounds", "--set", json.dumps(SMALL))
-    wanted = ("--limit", "params<=80%", "--tokens", 3000, "--rounds", 2)
-    rows = rows_of(work / "rounds.json", script("supernet/rounds.py", *places, *sources(texts), *test, *wanted))
+    setup = ("--limit", "params<=80%", "--tokens", 3000, "--rounds", 2)
+    rows = rows_of(work / "rounds.json", script("supernet/rounds.py", *places, *sources(texts), *test, *setup))
     assert [row["search"] for row in rows] == ["round 1", "round 2"] * 3 + ["at once"]
 
 
 def test_networks_are_trained_from_scratch(cnn: Path, images: Path, work: Path) -> None:
     data = ("--training", images / "training.parquet", "--sequences", 32, "--test", images / "test.parquet")
-    wanted = ("--sizes", "60", "--images", 32, "--batch", 16, "--test-sequences", 16, "--out", work / "scratch.json")
+    setup = ("--sizes", "60", "--images", 32, "--batch", 16, "--test-sequences", 16, "--out", work / "scratch.json")
     run = cnn / "resnet8-channels-obs-60-s0"
-    (row,) = rows_of(work / "scratch.json", script("supernet/scratch.py", "--run", run, *data, *wanted, cwd=RESNETS))
+    (row,) = rows_of(work / "scratch.json", script("supernet/scratch.py", "--run", run, *data, *setup, cwd=RESNETS))
     assert 0 <= row["accuracy"] <= 1
 
 
@@ -501,8 +501,8 @@ def test_training_of_supernets_is_timed(llama: Path, texts: Path, work: Path) ->
     training = ("--training", texts / "training.txt", "--sequences", 4, "--tokens", 2048)
     places = ("--recipe", WIDTHS, "--model", llama, "--results", work / "scaling", "--out", work / "scaling.json")
     keys = {key: value for key, value in SMALL.items() if key.startswith("data")}
-    wanted = ("--ways", "block_local=2", "--set", json.dumps(keys))
-    (row,) = rows_of(work / "scaling.json", script("supernet/scaling.py", *places, *sources(texts), *training, *wanted))
+    setup = ("--ways", "block_local=2", "--set", json.dumps(keys))
+    (row,) = rows_of(work / "scaling.json", script("supernet/scaling.py", *places, *sources(texts), *training, *setup))
     assert row["workers"] == 2
     assert row["peak MB a worker"] > 0
 
@@ -518,8 +518,8 @@ def test_the_controller_is_timed() -> None:
 
 
 def test_a_candidate_is_compared_with_a_forward_pass(main_job: Path) -> None:
-    wanted = ("--run", main_job / "widths-s0", "--windows", 2, "--repeats", 2)
-    rows = lines_of(script("search_efficiency/candidate.py", *wanted))
+    setup = ("--run", main_job / "widths-s0", "--windows", 2, "--repeats", 2)
+    rows = lines_of(script("search_efficiency/candidate.py", *setup))
     assert [row["changed"] for row in rows][:3] == [1, 2, 4]
     assert {"whole", "from its first change", "swap", "forward", "kl"} < rows[0].keys()
 
@@ -544,8 +544,8 @@ def small_recipe(path: Path, model: Path, texts: Path, **changes: Any) -> Path:
 @pytest.mark.usefixtures("cluster")
 def test_two_workers_are_compared_with_one(llama: Path, texts: Path, work: Path) -> None:
     recipe = small_recipe(work / "workers.yaml", llama, texts, **{"executor.kind": "ray", "limits": ["params<=80%"]})
-    wanted = ("--model", llama, "--results", work / "workers", "--searchers", "nsga2", "--tokens", 4000, "--repeats", 1)
-    _, _, row = table_of(script("search_efficiency/workers.py", "--recipe", recipe, *sources(texts), *wanted))
+    setup = ("--model", llama, "--results", work / "workers", "--searchers", "nsga2", "--tokens", 4000, "--repeats", 1)
+    _, _, row = table_of(script("search_efficiency/workers.py", "--recipe", recipe, *sources(texts), *setup))
     assert row[0] == "nsga2"
     assert all(float(cell.split()[0]) > 0 for cell in row[1:])
 
@@ -578,8 +578,8 @@ def test_table_of_comparisons(comparisons: Path) -> None:
 
 def test_table_of_audits(llama: Path, texts: Path, work: Path) -> None:
     recipe = small_recipe(work / "audit.yaml", llama, texts)
-    wanted = ("--samples", 8, "--train", 128, "--proxies", "snip,grad_norm", "--name", "widths")
-    sparsesearch("audit", recipe, *wanted, "--results", work / "audits")
+    setup = ("--samples", 8, "--train", 128, "--proxies", "snip,grad_norm", "--name", "widths")
+    sparsesearch("audit", recipe, *setup, "--results", work / "audits")
     head, _, *rows = table_of(script("proxies/table.py", work / "audits" / "widths" / "audit.json"))
     assert head == ["", "audit, at once", "audit, trained"]
     assert rows[0][0] == "the quality before training"
@@ -589,7 +589,7 @@ def test_table_of_audits(llama: Path, texts: Path, work: Path) -> None:
 @pytest.mark.usefixtures("quick_exports")
 def test_forms_of_an_export_are_timed(main_job: Path, work: Path) -> None:
     out = work / "forms" / "llama.json"
-    wanted = (
+    setup = (
         "--pick",
         "max-under:params=60%",
         "--batch",
@@ -600,7 +600,7 @@ def test_forms_of_an_export_are_timed(main_job: Path, work: Path) -> None:
         "nemotron_nas",
         "torch_export",
     )
-    script("export/forms.py", "--run", main_job / "widths-s0", *wanted, "--out", out)
+    script("export/forms.py", "--run", main_job / "widths-s0", *setup, "--out", out)
     rows = {row["form"]: row for row in json.loads(out.read_text())["rows"]}
     assert list(rows) == ["zeros", "uneven", "nemotron_nas", "torch_export"]
     assert "refused" in rows["nemotron_nas"]
@@ -647,39 +647,39 @@ IMAGE_SIZES = ("--network", "resnet8", "--percents", 60, "--calibration-images",
 def test_images_of_ours_and_torch_pruning(networks: Path, images: Path, work: Path) -> None:
     places = ("--weights", networks / "resnet8-cifar10.safetensors", "--images", images, *IMAGE_SIZES)
     search = ("--searcher", "nsga2", "--evals", 4, "--options", '{"tokens": 8}', "--selection-images", 16)
-    ours, theirs = work / "ours-images.json", work / "torch-pruning-images.json"
+    ours, peer = work / "ours-images.json", work / "torch-pruning-images.json"
     script("peers/ours_images.py", *places, *search, "--runs", work / "peers-images", "--out", ours)
     cuts = ("--importances", "l2", "taylor", "--ways", "uniform", "global")
-    script("peers/torch_pruning_images.py", *places, *cuts, "--out", theirs)
-    for path, count in ((ours, 2), (theirs, 4)):
+    script("peers/torch_pruning_images.py", *places, *cuts, "--out", peer)
+    for path, count in ((ours, 2), (peer, 4)):
         rows = json.loads(path.read_text())["rows"]
         assert len(rows) == count
         assert finite(rows)
         assert all(row["macs"] <= 0.6 for row in rows)
-    assert len(table_of(script("peers/table.py", ours, theirs))) == 2 + 2 + 2 + 4
+    assert len(table_of(script("peers/table.py", ours, peer))) == 2 + 2 + 2 + 4
 
 
 def test_texts_of_ours_and_torch_pruning(llama: Path, texts: Path, work: Path) -> None:
-    ours, theirs = work / "ours-text.json", work / "torch-pruning-text.json"
+    ours, peer = work / "ours-text.json", work / "torch-pruning-text.json"
     places = ("--model", llama, "--text", texts, "--percents", 75)
     budget = ("--searcher", "nsga2", "--tokens", 20_000, "--calibration", 8, "--selection", 4)
     runs = ("--runs", work / "peers-text", "--work", work / "teacher-ours", "--out", ours)
     script("peers/ours_text.py", *places, *budget, *runs)
     cuts = ("--importances", "l2", "taylor", "--ways", "uniform", "--sequences", 8)
-    script("peers/torch_pruning_text.py", *places, *cuts, "--work", work / "teacher-theirs", "--out", theirs)
-    for path in (ours, theirs):
-        told = json.loads(path.read_text())
-        assert len(told["rows"]) == 2
-        assert finite(told)
-        assert all({"kl", "perplexity", "params"} <= row.keys() for row in told["rows"])
-    assert len(table_of(script("peers/table.py", ours, theirs))) == 2 * 4
+    script("peers/torch_pruning_text.py", *places, *cuts, "--work", work / "teacher-theirs", "--out", peer)
+    for path in (ours, peer):
+        report = json.loads(path.read_text())
+        assert len(report["rows"]) == 2
+        assert finite(report)
+        assert all({"kl", "perplexity", "params"} <= row.keys() for row in report["rows"])
+    assert len(table_of(script("peers/table.py", ours, peer))) == 2 * 4
 
 
 def test_fastnas_is_measured(networks: Path, images: Path, work: Path) -> None:
     pytest.importorskip("modelopt")
     places = ("--weights", networks / "resnet8-cifar10.safetensors", "--images", images, *IMAGE_SIZES)
-    wanted = ("--selection", 16, "--calibration", 16, "--work", work / "fastnas", "--out", work / "fastnas.json")
-    script("peers/fastnas.py", *places, *wanted)
+    setup = ("--selection", 16, "--calibration", 16, "--work", work / "fastnas", "--out", work / "fastnas.json")
+    script("peers/fastnas.py", *places, *setup)
     assert json.loads((work / "fastnas.json").read_text())["rows"]
 
 

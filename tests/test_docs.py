@@ -273,9 +273,9 @@ def test_the_learner_shown_passes_conformance(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("registries")
 def test_the_searcher_shown_searches(tmp_path: Path) -> None:
-    mine = plugin(tmp_path, ROOMS / "searchers" / "README.md", "from sparsesearch.searchers import")
+    file = plugin(tmp_path, ROOMS / "searchers" / "README.md", "from sparsesearch.searchers import")
     search = {"searcher": "climber", "evals": 24}
-    results = run_search(tmp_path / "run", "demo", units=SMALL, plugins=[mine], search=search, limits=["params<=80%"])
+    results = run_search(tmp_path / "run", "demo", units=SMALL, plugins=[file], search=search, limits=["params<=80%"])
     assert {"child", "dense"} <= {e.origin for e in results.evaluations}
     assert results.front
 
@@ -293,8 +293,8 @@ def test_the_pruners_shown_prune(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("registries")
 def test_the_family_shown_is_pruned_exported_and_reloaded(tmp_path: Path) -> None:
-    mine = plugin(tmp_path, ROOMS / "models" / "README.md", "from sparsesearch.models import")
-    load_plugins([mine])  # the recipe that a test begins with asks what the model is for
+    file = plugin(tmp_path, ROOMS / "models" / "README.md", "from sparsesearch.models import")
+    load_plugins([file])  # the recipe that a test begins with asks what the model is for
     config = Starcoder2Config(
         vocab_size=2048,
         hidden_size=32,
@@ -309,7 +309,7 @@ def test_the_family_shown_is_pruned_exported_and_reloaded(tmp_path: Path) -> Non
     Starcoder2ForCausalLM(config).save_pretrained(tmp_path / "model")
     load_tokenizer(DEMO).save_pretrained(tmp_path / "model")
     units = [*SMALL, {"kind": "drop_attention"}, {"kind": "drop_ffn"}]
-    results = run_search(tmp_path / "run", tmp_path / "model", units=units, plugins=[mine])
+    results = run_search(tmp_path / "run", tmp_path / "model", units=units, plugins=[file])
     report = export(open_run(results, TRUSTED), results.pick("smallest"), tmp_path / "out")
     assert report["max_abs_logit_diff"] < 1e-4
 

@@ -92,8 +92,8 @@ def test_a_learner(tmp_path: Path, called: set[str]) -> None:
     units = [{"kind": "ffn_width", "levels": 6}]
     training = {"batch": 2}
     results = run_search(tmp_path / "run", "demo", **PLUGINS, units=units, search=search, training=training)
-    (found,) = [e for e in results.evaluations if e.origin == "learned params<=95%"]
-    assert found.costs["params"] <= 0.95 * results.space.dense_costs["params"]
+    (evaluation,) = [e for e in results.evaluations if e.origin == "learned params<=95%"]
+    assert evaluation.costs["params"] <= 0.95 * results.space.dense_costs["params"]
     assert called == {"learner"}
 
 
@@ -113,8 +113,8 @@ def test_a_family(called: set[str]) -> None:
 
 
 def test_the_list_shows_them() -> None:
-    for what in ("searchers", "pruners", "allocations", "proxies", "forms"):
-        assert any("mine" in name for name in json.loads(verb("list", what, "--json").stdout))
+    for listing in ("searchers", "pruners", "allocations", "proxies", "forms"):
+        assert any("mine" in name for name in json.loads(verb("list", listing, "--json").stdout))
     assert json.loads(verb("list", "families", "--json").stdout)["starcoder2"] == "Nothing of it is searched."
 
 

@@ -142,8 +142,8 @@ def test_orders_and_levels_of_elements(found: Any, words: str) -> None:
 @pytest.mark.parametrize("order", [None, [0, 1, 2], torch.tensor([0, 1]), torch.tensor([0, 1, 1]), torch.ones(3)])
 def test_orders_of_experts(order: Any) -> None:
     expert_order("mine")(lambda _: order)
-    given = Experts(torch.ones(3, 4), *(torch.ones(3) for _ in range(3)))
-    refused(lambda: expert_order_named("mine")(given), "pruners.experts 'mine'", "3 different indices from 0 to 2")
+    experts = Experts(torch.ones(3, 4), *(torch.ones(3) for _ in range(3)))
+    refused(lambda: expert_order_named("mine")(experts), "pruners.experts 'mine'", "3 different indices from 0 to 2")
 
 
 @pytest.mark.parametrize("of", ["sparsity", "width"])

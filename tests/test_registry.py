@@ -98,6 +98,6 @@ def test_derived_entries_keep_up_and_own_entries_win() -> None:
     registry = animals(derived=lambda: {f"dog:{size}": Dog for size in sizes})
     assert list(registry) == ["dog", "dog:small"]
     sizes.append("large")
-    own = registry.register("dog:small")(type("Own", (Dog,), {}))
+    override = registry.register("dog:small")(type("Own", (Dog,), {}))
     assert list(registry) == ["dog", "dog:small", "dog:large"]
-    assert (registry["dog:small"], registry["dog:large"], len(registry)) == (own, Dog, 3)
+    assert (registry["dog:small"], registry["dog:large"], len(registry)) == (override, Dog, 3)

@@ -16,7 +16,8 @@ from sparsesearch.pruning.layer import Layer
 from sparsesearch.pruning.linalg import inverse_cholesky
 from sparsesearch.pruning.pattern import keep_n_of_m, n_of_m
 
-COLUMNS_PER_BLOCK = 128
+# Columns whose errors reach the rest of the matrix by one product, and of these the columns updated one by one.
+COLUMNS_PER_BLOCK, COLUMNS_PER_SWEEP = 128, 16
 
 
 def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch.Tensor:
@@ -43,35 +44,54 @@ def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch
             f"pruners.polish {options.polish} is for pruners that keep values, and sparsegpt changes them.",
             fix="Use pruners.sparsity: wanda, or leave polish out.",
         )
-    n, m = n_of_m(options.pattern, layer.weight_OI.shape, kept) if options.pattern else (1, 1)
+    n, m = n_of_m(options.pattern, layer.weight_OI.shape, kept) if options.pattern else (0, 1)
     upper, dead = inverse_cholesky(layer.inputs.second_moment, options.damp)
     inputs = layer.weight_OI.shape[1]
-    work = layer.weight_OI.masked_fill(dead, 0.0).repeat(len(kept), 1, 1)
+    # Inputs before outputs, so that a column of all rows is adjacent in memory.
+    work = layer.weight_OI.masked_fill(dead, 0.0).T.repeat(len(kept), 1, 1)
     width = max(COLUMNS_PER_BLOCK // m * m, m)  # a multiple of m
     for start in range(0, inputs, width):
         stop = min(start + width, inputs)
-        block, factor = work[:, :, start:stop], upper[start:stop, start:stop]
+        block, factor = work[:, start:stop], upper[start:stop, start:stop]
         quotas = [count * stop // inputs - count * start // inputs for count in kept]
-        score = (block / factor.diagonal()) ** 2
-        keep = torch.empty_like(block, dtype=torch.bool) if options.pattern else _largest(score, quotas)
-        errors = torch.empty_like(block)
-        for j in range(stop - start):
-            if options.pattern and j % m == 0:
-                group = slice(j, j + m)
-                keep[:, :, group] = keep_n_of_m((block[:, :, group] / factor.diagonal()[group]) ** 2, n, m)
-            column = block[:, :, j]
-            pruned = column * keep[:, :, j]
-            errors[:, :, j] = (column - pruned) / factor[j, j]
-            block[:, :, j:] -= errors[:, :, j : j + 1] * factor[j, j:]
-            block[:, :, j] = pruned
-        work[:, :, stop:] -= errors @ upper[start:stop, stop:]
-    return work
+        keep = _largest((block / factor.diagonal()[:, None]) ** 2, quotas) if not n else None
+        errors = _sweep(block, factor, keep, n, m)
+        work[:, stop:] -= upper[start:stop, stop:].T @ errors
+    return work.mT.contiguous()
 
 
-def _largest(score_LOJ: torch.Tensor, quotas: Sequence[int]) -> torch.Tensor:
+def _sweep(
+    block_LIO: torch.Tensor, factor_II: torch.Tensor, keep_LIO: torch.Tensor | None, n: int, m: int
+) -> torch.Tensor:
+    """Prune the columns of a block in place; returns the scaled errors of each, of the shape of the block.
+
+    Args:
+        factor_II: the block's part of the Cholesky factor U.
+        keep_LIO: mask of the weights that stay; None: the best N of M, chosen when the sweep reaches a group.
+    """
+    inputs = len(factor_II)
+    diagonal = factor_II.diagonal()[:, None]
+    width = max(COLUMNS_PER_SWEEP // m * m, m)
+    errors = torch.empty_like(block_LIO)
+    for start in range(0, inputs, width):
+        stop = min(start + width, inputs)
+        for j in range(start, stop):
+            if keep_LIO is None and j % m == 0:
+                score = (block_LIO[:, j : j + m] / diagonal[j : j + m]) ** 2
+                group = keep_n_of_m(score.mT, n, m).mT
+            keep = group[:, j % m] if keep_LIO is None else keep_LIO[:, j]
+            column = block_LIO[:, j]
+            errors[:, j] = column.masked_fill(keep, 0.0) / factor_II[j, j]
+            column.masked_fill_(~keep, 0.0)
+            block_LIO[:, j + 1 : stop] -= factor_II[j, j + 1 : stop, None] * errors[:, j : j + 1]
+        block_LIO[:, stop:] -= factor_II[start:stop, stop:].T @ errors[:, start:stop]
+    return errors
+
+
+def _largest(score_LIO: torch.Tensor, quotas: Sequence[int]) -> torch.Tensor:
     """Return the mask of the `quotas[l]` largest scores at each level l, of the shape of the scores."""
-    flat = score_LOJ.flatten(1)
+    flat = score_LIO.flatten(1)
     keep = torch.zeros_like(flat, dtype=torch.bool)
     for level, quota in enumerate(quotas):
-        keep[level, flat[level].argsort(descending=True, stable=True)[:quota]] = True
-    return keep.view_as(score_LOJ)
+        keep[level, flat[level].topk(quota, sorted=False).indices] = True
+    return keep.view_as(score_LIO)

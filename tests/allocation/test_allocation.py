@@ -45,8 +45,8 @@ def equal_blocks(seed: int = 0) -> Evidence:
     return made(((12, 10),) * 8, (0, 0, 1, 1, 2, 2, 3, 3), seed)
 
 
-def kept(found: Evidence, density: Floats) -> float:
-    return float(found.sizes @ density)
+def kept(measurements: Evidence, density: Floats) -> float:
+    return float(measurements.sizes @ density)
 
 
 @pytest.mark.parametrize("name", ALLOCATIONS)
@@ -116,9 +116,9 @@ def test_uniform_plus_protects_first_and_last() -> None:
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.6, 0.9])
 def test_erk_is_proportional_below_dense(sparsity: float) -> None:
-    found = made()
-    density = ALLOCATIONS["erk"].densities(found, sparsity, OPTIONS)
-    raw = np.array([sum(d) / math.prod(d) for d in found.dims])
+    measurements = made()
+    density = ALLOCATIONS["erk"].densities(measurements, sparsity, OPTIONS)
+    raw = np.array([sum(d) / math.prod(d) for d in measurements.dims])
     partial = density < 1
     factor = density[partial] / raw[partial]
     assert factor == pytest.approx(factor[0])
@@ -137,19 +137,19 @@ def brute_lamp(weights: list[torch.Tensor], count: int) -> list[int]:
 @pytest.mark.parametrize("count", [7, 20, 300, 700])
 def test_lamp_equals_a_global_top_k_of_all_scores(count: int) -> None:
     shapes = SHAPES[:3] + SHAPES[4:6]
-    found, weights = made(shapes, (0, 0, 1, 1, 2)), weights_of(shapes)
-    density = ALLOCATIONS["lamp"].densities(found, 1 - count / found.sizes.sum(), OPTIONS)
-    assert density * found.sizes == pytest.approx(brute_lamp(weights, count), abs=1e-6)
+    measurements, weights = made(shapes, (0, 0, 1, 1, 2)), weights_of(shapes)
+    density = ALLOCATIONS["lamp"].densities(measurements, 1 - count / measurements.sizes.sum(), OPTIONS)
+    assert density * measurements.sizes == pytest.approx(brute_lamp(weights, count), abs=1e-6)
 
 
 def test_lamp_scores_fall_from_1_and_every_matrix_keeps_a_weight() -> None:
-    found = made()
-    assert found.lamp_thresholds is not None
-    for table in found.lamp_thresholds:
+    measurements = made()
+    assert measurements.lamp_thresholds is not None
+    for table in measurements.lamp_thresholds:
         assert table[0] == 1
         assert (np.diff(table) <= 0).all()
-    density = ALLOCATIONS["lamp"].densities(found, 1 - 8 / found.sizes.sum(), OPTIONS)
-    assert (density * found.sizes >= 1 - 1e-9).all()
+    density = ALLOCATIONS["lamp"].densities(measurements, 1 - 8 / measurements.sizes.sum(), OPTIONS)
+    assert (density * measurements.sizes >= 1 - 1e-9).all()
     ties = evidence.lamp_thresholds(torch.tensor([2.0, 2.0, 0.0, 0.0]))
     assert ties.tolist() == [1, 0.5, 0, 0]
     assert evidence.lamp_thresholds(torch.zeros(3)).tolist() == [0, 0, 0]
@@ -157,14 +157,14 @@ def test_lamp_scores_fall_from_1_and_every_matrix_keeps_a_weight() -> None:
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.7])
 def test_global_magnitude_without_floor_equals_a_global_top_k(sparsity: float) -> None:
-    found, weights = made(), weights_of()
-    count = round((1 - sparsity) * found.sizes.sum())
+    measurements, weights = made(), weights_of()
+    count = round((1 - sparsity) * measurements.sizes.sum())
     sizes = torch.cat([w.abs().flatten() for w in weights])
     owner = torch.cat([torch.full((w.numel(),), i) for i, w in enumerate(weights)])
     expected = torch.bincount(owner[sizes.topk(count).indices], minlength=len(weights)).tolist()
     options = AllocationConfig(floor=0.0)
-    density = ALLOCATIONS["global_magnitude"].densities(found, 1 - count / found.sizes.sum(), options)
-    assert density * found.sizes == pytest.approx(expected, abs=1e-6)
+    density = ALLOCATIONS["global_magnitude"].densities(measurements, 1 - count / measurements.sizes.sum(), options)
+    assert density * measurements.sizes == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["global_magnitude", "ecoflap"])
@@ -191,12 +191,12 @@ def test_thinned_tables_rank_nearly_like_all_weights() -> None:
 
 @pytest.mark.parametrize("sparsity", [0.2, 0.5, 0.7])
 def test_owl_has_mean_sparsity_and_range(sparsity: float) -> None:
-    found = equal_blocks()
-    density = ALLOCATIONS["owl"].densities(found, sparsity, OPTIONS)
+    measurements = equal_blocks()
+    density = ALLOCATIONS["owl"].densities(measurements, sparsity, OPTIONS)
     assert density.mean() == pytest.approx(1 - sparsity)
     assert np.ptp(density) == pytest.approx(0.16)
-    assert found.outliers is not None
-    blocks = found.outliers.reshape(4, 2).mean(axis=1)
+    assert measurements.outliers is not None
+    blocks = measurements.outliers.reshape(4, 2).mean(axis=1)
     assert density[::2].argsort().tolist() == blocks.argsort().tolist()
     assert np.array_equal(density[::2], density[1::2])
 
@@ -210,9 +210,9 @@ def test_owl_counts_outliers_against_the_mean_of_the_block() -> None:
 
 
 def test_alpha_pruning_has_mean_sparsity_and_ratio() -> None:
-    for found in (equal_blocks(), made()):
-        removed = 1 - ALLOCATIONS["alpha_pruning"].densities(found, 0.5, OPTIONS)
-        assert np.average(removed, weights=found.sizes) == pytest.approx(0.5)
+    for measurements in (equal_blocks(), made()):
+        removed = 1 - ALLOCATIONS["alpha_pruning"].densities(measurements, 0.5, OPTIONS)
+        assert np.average(removed, weights=measurements.sizes) == pytest.approx(0.5)
         assert removed.max() / removed.min() == pytest.approx(1.3 / 0.7)
 
 
@@ -231,43 +231,47 @@ def test_tail_exponent_recovers_a_power_law() -> None:
 @pytest.mark.parametrize("intensity", [0.1, 1.0, 100.0])
 def test_cfsp_has_mean_density_and_shrinks_what_overflows(intensity: float) -> None:
     options = AllocationConfig(cfsp_intensity=intensity)
-    for found, sparsity in itertools.product((equal_blocks(), made()), (0.2, 0.5, 0.8)):
-        density = ALLOCATIONS["cfsp"].densities(found, sparsity, options)
-        assert np.average(density, weights=found.sizes) == pytest.approx(1 - sparsity)
+    for measurements, sparsity in itertools.product((equal_blocks(), made()), (0.2, 0.5, 0.8)):
+        density = ALLOCATIONS["cfsp"].densities(measurements, sparsity, options)
+        assert np.average(density, weights=measurements.sizes) == pytest.approx(1 - sparsity)
         assert density.max() < 1
-        assert found.angles is not None
-        assert density.argmax() in np.flatnonzero(found.blocks == found.angles.argmax())
+        assert measurements.angles is not None
+        assert density.argmax() in np.flatnonzero(measurements.blocks == measurements.angles.argmax())
     overflowing = ALLOCATIONS["cfsp"].densities(made(), 0.2, AllocationConfig(cfsp_intensity=100.0))
     assert overflowing.max() == pytest.approx(0.8 + 0.2 / 1.05)
 
 
 def test_adapt_pruner_moves_by_at_most_the_amplitude() -> None:
-    found = equal_blocks()
-    assert found.cosines is not None
-    density = ALLOCATIONS["adapt_pruner"].densities(found, 0.5, OPTIONS)
+    measurements = equal_blocks()
+    assert measurements.cosines is not None
+    density = ALLOCATIONS["adapt_pruner"].densities(measurements, 0.5, OPTIONS)
     deviation = (density - 0.5)[::2]
-    centred = -found.cosines + found.cosines.mean()
+    centred = -measurements.cosines + measurements.cosines.mean()
     assert deviation == pytest.approx(0.02 * centred / np.abs(centred).max())
 
 
 def test_adapt_pruner_adds_up_its_steps_where_none_is_clipped() -> None:
-    found = equal_blocks()
-    one = ALLOCATIONS["adapt_pruner"].densities(found, 0.5, AllocationConfig(adapt_amplitude=0.05))
-    ten = ALLOCATIONS["adapt_pruner"].densities(found, 0.5, AllocationConfig(adapt_amplitude=0.005, adapt_steps=10))
+    measurements = equal_blocks()
+    one = ALLOCATIONS["adapt_pruner"].densities(measurements, 0.5, AllocationConfig(adapt_amplitude=0.05))
+    ten = ALLOCATIONS["adapt_pruner"].densities(
+        measurements, 0.5, AllocationConfig(adapt_amplitude=0.005, adapt_steps=10)
+    )
     assert ten == pytest.approx(one)
-    clipped = ALLOCATIONS["adapt_pruner"].densities(found, 0.9, AllocationConfig(adapt_amplitude=0.1, adapt_steps=50))
+    clipped = ALLOCATIONS["adapt_pruner"].densities(
+        measurements, 0.9, AllocationConfig(adapt_amplitude=0.1, adapt_steps=50)
+    )
     assert clipped.min() == pytest.approx(0.01)
 
 
 def test_ecoflap_fills_in_proportion_to_scores() -> None:
-    found = replace(made(), gradient_square=np.array([1.0, 2, 3, 1, 1, 5, 2]))
-    density = ALLOCATIONS["ecoflap"].densities(found, 0.6, AllocationConfig(floor=0.25))
-    extra = (density - 0.1) * found.sizes
+    measurements = replace(made(), gradient_square=np.array([1.0, 2, 3, 1, 1, 5, 2]))
+    density = ALLOCATIONS["ecoflap"].densities(measurements, 0.6, AllocationConfig(floor=0.25))
+    extra = (density - 0.1) * measurements.sizes
     partial = density < 1
-    assert found.gradient_square is not None
-    factor = extra[partial] / found.gradient_square[partial]
+    assert measurements.gradient_square is not None
+    factor = extra[partial] / measurements.gradient_square[partial]
     assert factor == pytest.approx(factor[0])
-    silent = replace(found, gradient_square=np.zeros(7))
+    silent = replace(measurements, gradient_square=np.zeros(7))
     assert ALLOCATIONS["ecoflap"].densities(silent, 0.6, OPTIONS) == pytest.approx(0.4)
 
 
@@ -288,23 +292,23 @@ def test_pq_index_ignores_scale_and_copies() -> None:
 
 
 def test_pq_sparsity_is_proportional_below_its_cap() -> None:
-    found = replace(made(), pq_index=np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.9]))
-    removed = 1 - ALLOCATIONS["pq_index"].densities(found, 0.6, OPTIONS)
-    assert found.pq_index is not None
+    measurements = replace(made(), pq_index=np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.9]))
+    removed = 1 - ALLOCATIONS["pq_index"].densities(measurements, 0.6, OPTIONS)
+    assert measurements.pq_index is not None
     partial = removed < 0.9 - 1e-9
-    factor = removed[partial] / found.pq_index[partial]
+    factor = removed[partial] / measurements.pq_index[partial]
     assert factor == pytest.approx(factor[0])
     assert removed[~partial] == pytest.approx(0.9)
     assert 0 < (~partial).sum() < 7
 
 
 def test_block_influence_prunes_the_identity_block_most() -> None:
-    found = replace(equal_blocks(), cosines=np.array([0.7, 1.0, 0.9, 0.8]))
-    removed = 1 - ALLOCATIONS["block_influence"].densities(found, 0.3, OPTIONS)[::2]
+    measurements = replace(equal_blocks(), cosines=np.array([0.7, 1.0, 0.9, 0.8]))
+    removed = 1 - ALLOCATIONS["block_influence"].densities(measurements, 0.3, OPTIONS)[::2]
     assert removed.argsort().tolist() == [0, 3, 2, 1]
     assert removed[1] / removed[2] == pytest.approx(math.e)
     flat = AllocationConfig(influence_temperature=1e6)
-    assert ALLOCATIONS["block_influence"].densities(found, 0.3, flat) == pytest.approx(0.7)
+    assert ALLOCATIONS["block_influence"].densities(measurements, 0.3, flat) == pytest.approx(0.7)
 
 
 # Budgets
@@ -323,11 +327,11 @@ def budgets(draw: st.DrawFn) -> tuple[Floats, np.ndarray, float, float, float]:
 @given(budgets())
 def test_project_is_exact_idempotent_and_preserves_order(case: tuple[Floats, np.ndarray, float, float, float]) -> None:
     density, sizes, sparsity, low, high = case
-    found = project(density, sizes, sparsity, low, high)
-    assert ((found >= low) & (found <= high)).all()
-    assert abs(sizes @ found - (1 - sparsity) * sizes.sum()) < 1
-    assert np.array_equal(project(found, sizes, sparsity, low, high), found)
-    assert (np.diff(found[density.argsort()]) >= 0).all()
+    projected = project(density, sizes, sparsity, low, high)
+    assert ((projected >= low) & (projected <= high)).all()
+    assert abs(sizes @ projected - (1 - sparsity) * sizes.sum()) < 1
+    assert np.array_equal(project(projected, sizes, sparsity, low, high), projected)
+    assert (np.diff(projected[density.argsort()]) >= 0).all()
 
 
 @given(budgets())
@@ -335,9 +339,9 @@ def test_project_leaves_feasible_densities_alone(case: tuple[Floats, np.ndarray,
     density, sizes, _, low, high = case
     density = np.clip(density, low, high)
     sparsity = float(1 - sizes @ density / sizes.sum())
-    found = project(density, sizes, sparsity, low, high)
-    assert np.array_equal(found, density)
-    assert found is not density
+    projected = project(density, sizes, sparsity, low, high)
+    assert np.array_equal(projected, density)
+    assert projected is not density
 
 
 def test_project_refuses_budgets_outside_the_bounds() -> None:
@@ -347,8 +351,8 @@ def test_project_refuses_budgets_outside_the_bounds() -> None:
 
 @given(budgets())
 def test_proportional_is_exact_and_ordered(case: tuple[Floats, np.ndarray, float, float, float]) -> None:
-    wanted, sizes, sparsity, low, high = case
-    raw = np.abs(wanted)
+    aim, sizes, sparsity, low, high = case
+    raw = np.abs(aim)
     share = proportional_shares(raw, sizes, 1 - sparsity, low, high)
     assert ((share >= low) & (share <= high)).all()
     assert abs(sizes @ share - (1 - sparsity) * sizes.sum()) < 1
@@ -398,10 +402,10 @@ seeds = st.integers(0, 2**32 - 1)
 def test_at_limits_is_the_least_sparse_step_grown_into_the_budget(seed: int, percent: int) -> None:
     space, rng = make_space(seed, f"sparsity>={100 - percent}%"), np.random.default_rng(seed)
     pruned = [u for u in space.units if u.kind == "sparsity"]
-    sizes, wanted = np.array([u.total for u in pruned]), rng.normal(0, 0.2, len(pruned))
+    sizes, aim = np.array([u.total for u in pruned]), rng.normal(0, 0.2, len(pruned))
 
     def densities(sparsity: float) -> dict[str, float]:
-        share = project(wanted, sizes, sparsity)
+        share = project(aim, sizes, sparsity)
         return dict(zip((u.name for u in pruned), share.tolist(), strict=True))
 
     steps = [genome_at_densities(space, densities(s)) for s in np.linspace(0, 1, 201)]

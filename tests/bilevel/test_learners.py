@@ -561,7 +561,7 @@ def test_groups_are_gone_when_a_ramp_of_all_steps_ends(make_case: Any, tmp_path:
     while not learning.alternation.ended:
         learning.alternation.advance()
     for name in learning.relaxed.units:
-        kept, nonzero = (learning.learner.buffers[f"{name}:{what}"] for what in (KEPT, NONZERO))
+        kept, nonzero = (learning.learner.buffers[f"{name}:{buffer}"] for buffer in (KEPT, NONZERO))
         assert torch.equal(kept, nonzero)
 
 

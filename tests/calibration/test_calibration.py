@@ -52,9 +52,9 @@ def test_a_datasets_source(tmp_path: Path, tokenizer: Any) -> None:
 
     (folder / "train.jsonl").write_text(json.dumps({"body": TEXT}) + "\n")
     data = DataConfig(source=f"datasets:{folder}", sequences=5, length=16, column="body")
-    found = token_windows(data, tokenizer, "calibration")
+    ids = token_windows(data, tokenizer, "calibration")
     expected = token_windows(data.model_copy(update={"source": "x"}), tokenizer, "calibration", [TEXT])
-    assert np.array_equal(found, expected)
+    assert np.array_equal(ids, expected)
     with pytest.raises(InputError, match=r"SS204 .* has no column 'prose', only body"):
         token_windows(data.model_copy(update={"column": "prose"}), tokenizer, "calibration")
 
@@ -115,12 +115,12 @@ def test_statistics_equal_direct_second_moments_whatever_the_batch(family_dir: M
     model(torch.from_numpy(tokens.astype(np.int64)))
     for batch in (1, 4, 6):
         for block in statistics(tmp_path / str(batch), family_dir, batch, tokens):
-            for path, found in block.items():
+            for path, moments in block.items():
                 x = inputs[path].flatten(0, 1)
-                assert torch.allclose(found.second_moment[0], x.T @ x / 96, atol=1e-4), path
-                assert torch.allclose(found.mean[0], x.mean(dim=0), atol=1e-5), path
+                assert torch.allclose(moments.second_moment[0], x.T @ x / 96, atol=1e-4), path
+                assert torch.allclose(moments.mean[0], x.mean(dim=0), atol=1e-5), path
                 absolute = inputs[path].abs().mean(dim=1).square().mean(dim=0)
-                assert torch.allclose(found.sequence_square[0], absolute, atol=1e-4), path
+                assert torch.allclose(moments.sequence_square[0], absolute, atol=1e-4), path
 
 
 def test_an_interrupted_pass_repeats_no_finished_block(family_dir: Make, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ def test_means_over_samples_equal_autograds_of_single_samples(family: str, famil
     model, network = launch.source.load(torch.float32, "cpu"), launch.network
     samples = launch.samples["calibration"].rows(slice(0, 3))
     collect_gradients(model, network, samples, tmp_path / "g.safetensors")
-    found = load_gradients(tmp_path / "g.safetensors")
-    assert set(found) == set(network.matrices)
+    gradients = load_gradients(tmp_path / "g.safetensors")
+    assert set(gradients) == set(network.matrices)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     name = next(iter(network.matrices))
     parameter = model.get_parameter(name).requires_grad_(True)
@@ -31,7 +31,7 @@ def test_means_over_samples_equal_autograds_of_single_samples(family: str, famil
         sample = samples.rows(slice(i, i + 1))
         value = loss(network.task, network.task.call(model, sample.inputs(model)), sample)
         each.append(torch.autograd.grad(value, parameter)[0])
-    mean, square = found[name]
+    mean, square = gradients[name]
     assert torch.allclose(mean, torch.stack(each).mean(dim=0), atol=1e-6)
     assert torch.allclose(square, torch.stack(each).square().mean(dim=0), atol=1e-8)
 

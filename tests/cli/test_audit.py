@@ -37,17 +37,17 @@ def test_an_audit_goes_on_and_gives_the_same_numbers(space: Path, tmp_path: Path
     arguments = [space, "--samples", 12, "--results", tmp_path, "--name", "a", "--json"]
     first = run(*arguments, "--proxies", "output_error,snip,grad_norm")
     assert first.exception is None, first.exception
-    found = json.loads(first.stdout)
-    assert set(found["proxies"]) == {"output_error", "snip", "grad_norm", "params", "macs", "nonzeros", "random"}
-    assert len(found["candidates"]) == 12
-    assert found["limits"][0].startswith("nonzeros<=")
-    sizes = [c["costs"]["nonzeros"] for c in found["candidates"]]
+    result = json.loads(first.stdout)
+    assert set(result["proxies"]) == {"output_error", "snip", "grad_norm", "params", "macs", "nonzeros", "random"}
+    assert len(result["candidates"]) == 12
+    assert result["limits"][0].startswith("nonzeros<=")
+    sizes = [c["costs"]["nonzeros"] for c in result["candidates"]]
     assert max(sizes) - min(sizes) < 0.02 * max(sizes), "candidates of equal cost"
-    assert found["proxies"]["output_error"]["tau"] > 0.3
-    assert {n for n, p in found["proxies"].items() if p["control"]} == {"params", "macs", "nonzeros", "random"}
-    for name, each in found["proxies"].items():
-        scores = np.array([c["scores"][name] for c in found["candidates"]])
-        again = agreement(name, scores, np.array([c["kl"] for c in found["candidates"]]))
+    assert result["proxies"]["output_error"]["tau"] > 0.3
+    assert {n for n, p in result["proxies"].items() if p["control"]} == {"params", "macs", "nonzeros", "random"}
+    for name, each in result["proxies"].items():
+        scores = np.array([c["scores"][name] for c in result["candidates"]])
+        again = agreement(name, scores, np.array([c["kl"] for c in result["candidates"]]))
         assert each["tau"] == (pytest.approx(again.tau) if np.isfinite(again.tau) else None)
     assert (tmp_path / "a" / "audit.html").stat().st_size > 5_000
     assert (tmp_path / "a" / "audit.png").exists()
@@ -56,7 +56,7 @@ def test_an_audit_goes_on_and_gives_the_same_numbers(space: Path, tmp_path: Path
     assert more.exception is None, more.exception
     assert (tmp_path / "a" / "archive.jsonl").read_bytes() == evaluations, "nothing is measured twice"
     everything = json.loads(more.stdout)["proxies"]
-    assert everything["snip"]["tau"] == found["proxies"]["snip"]["tau"]
+    assert everything["snip"]["tau"] == result["proxies"]["snip"]["tau"]
     assert "synflow" not in everything
     assert everything["nwot"]["note"] == "no finite score for 12 of 12"
 
@@ -67,10 +67,10 @@ def test_agreement_after_training(space: Path, tmp_path: Path) -> None:
     tail = ["--train", 64, "--set", "training.batch=2", "--set", "training.learning_rate=1e-3"]
     done = run(*arguments, *tail)
     assert done.exception is None, done.exception
-    found = json.loads(done.stdout)
-    assert found["training"]["tokens"] == 64
-    assert -1 <= found["training"]["tau_before"] <= 1
-    assert -1 <= found["proxies"]["output_error"]["tau_after"] <= 1
+    result = json.loads(done.stdout)
+    assert result["training"]["tokens"] == 64
+    assert -1 <= result["training"]["tau_before"] <= 1
+    assert -1 <= result["proxies"]["output_error"]["tau_after"] <= 1
     table = run(*arguments[:-1], *tail)
     assert table.exception is None
     assert "kl, untrained" in table.stdout
@@ -107,9 +107,9 @@ def test_agreement_by_hand() -> None:
     assert same.tau_range == (pytest.approx(1), pytest.approx(1))
     swapped = values.copy()
     swapped[[0, 1]] = swapped[[1, 0]]
-    found = agreement("p", swapped, values)
-    assert found.tau == pytest.approx(1 - 2 * 2 / (10 * 9))
-    assert found.tau_range[0] < found.tau <= found.tau_range[1]
+    result = agreement("p", swapped, values)
+    assert result.tau == pytest.approx(1 - 2 * 2 / (10 * 9))
+    assert result.tau_range[0] < result.tau <= result.tau_range[1]
     assert agreement("p", -values, values).tau == pytest.approx(-1)
     assert agreement("p", np.zeros(10), values).note == "all candidates alike"
     assert agreement("p", np.array([np.nan, *values[1:]]), values).note == "no finite score for 1 of 10"

@@ -45,8 +45,8 @@ def test_chosen_samples_serve_a_recipe(space: Path, family_dir: Make, tmp_path: 
     out = tmp_path / "chosen"
     done = run(space, "--by", by, "--pool", 20, "--take", "hardest", "--out", out, "--json")
     assert done.exception is None, done.exception
-    told, choice = json.loads(done.stdout), json.loads((out / "choice.json").read_text())
-    assert (told["pool"], told["chosen"]) == (20, 6)
+    summary, choice = json.loads(done.stdout), json.loads((out / "choice.json").read_text())
+    assert (summary["pool"], summary["chosen"]) == (20, 6)
     assert set(choice["rows"]) == set(np.argsort(choice["scores"])[-6:].tolist())
     data = recipe(family_dir("llama"))["data"]
     data["calibration"] = {"source": str(out), "sequences": 6, "length": 16}
@@ -73,13 +73,13 @@ def test_scores_by_hand(family_dir: Make, tmp_path: Path) -> None:
     tokens = torch.from_numpy(np.array(samples.arrays["input_ids"], dtype=np.int64))
     with torch.no_grad():
         logits = model(input_ids=tokens).logits.float()
-    wanted = tokens[:, 1:]
-    losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), wanted, reduction="none").mean(dim=1)
-    found = sample_scores("perplexity", model, network, samples, 4)
-    np.testing.assert_allclose(found, losses.numpy(), rtol=1e-4)
-    errors = logits[:, :-1].softmax(dim=-1) - torch.nn.functional.one_hot(wanted, logits.shape[-1])
-    found = sample_scores("el2n", model, network, samples, 4)
-    np.testing.assert_allclose(found, errors.norm(dim=-1).mean(dim=1).numpy(), rtol=1e-4)
+    targets = tokens[:, 1:]
+    losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), targets, reduction="none").mean(dim=1)
+    values = sample_scores("perplexity", model, network, samples, 4)
+    np.testing.assert_allclose(values, losses.numpy(), rtol=1e-4)
+    errors = logits[:, :-1].softmax(dim=-1) - torch.nn.functional.one_hot(targets, logits.shape[-1])
+    values = sample_scores("el2n", model, network, samples, 4)
+    np.testing.assert_allclose(values, errors.norm(dim=-1).mean(dim=1).numpy(), rtol=1e-4)
     np.testing.assert_allclose(sample_scores("capability", model, network, samples, 4, model), 0, atol=1e-6)
 
 

@@ -230,7 +230,7 @@ def test_other_verbs_refuse_in_one_line(
     text = tmp_path / "text.txt"
     text.write_text("short text")
     places = {"RUN": str(small_run.run.path), "OUT": str(tmp_path / "out"), "TEXT": str(text)}
-    outcome = run(*(re.sub("^(RUN|OUT|TEXT)", lambda found: places[found[1]], a) for a in arguments))
+    outcome = run(*(re.sub("^(RUN|OUT|TEXT)", lambda match: places[match[1]], a) for a in arguments))
     assert outcome.code == 2
     assert outcome.err.startswith(code)
     assert words in outcome.err
@@ -257,9 +257,9 @@ def test_no_feasible_candidate_exits_with_4(run: Any, small_run: RunResults, tmp
 @pytest.mark.parametrize("what", ["searchers", "pruners", "families", "forms", "spaces"])
 def test_lists(run: Any, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    found = run("list", what, "--json").json
-    assert found
-    assert all(text for text in found.values())
+    entries = run("list", what, "--json").json
+    assert entries
+    assert all(text for text in entries.values())
 
 
 def test_space_verbs(run: Any, tmp_path: Path) -> None:
@@ -388,8 +388,8 @@ except KeyboardInterrupt:
 
 
 def test_doctor(run: Any) -> None:
-    found = run("doctor", "--json").json
-    assert found["torch"] != "missing"
+    versions = run("doctor", "--json").json
+    assert versions["torch"] != "missing"
 
 
 # Recipes for models that have to be downloaded, and the tiny model that stands for each here.

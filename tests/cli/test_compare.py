@@ -152,7 +152,7 @@ def test_checkpoints_are_what_shorter_searches_had_chosen(
 
 
 def test_the_searcher_of_the_recipe_does_not_count(space: Path, tmp_path: Path) -> None:
-    own = ["--set", "search.searcher=evolution", "--set", "search.options={tokens: 1000000}"]
+    overrides = ["--set", "search.searcher=evolution", "--set", "search.options={tokens: 1000000}"]
     done = run(
         space,
         "--searchers",
@@ -166,7 +166,7 @@ def test_the_searcher_of_the_recipe_does_not_count(space: Path, tmp_path: Path) 
         "--results",
         tmp_path,
         "--json",
-        *own,
+        *overrides,
     )
     assert done.exception is None, done.exception
 
@@ -196,11 +196,11 @@ def test_mistakes_get_one_line(space: Path, tmp_path: Path, arguments: list[str]
 
 def test_numbers_by_hand() -> None:
     small, large = Genome.of([1]), Genome.of([0])
-    found = {
+    curves = {
         Contender("a", 0, Path()): [Checkpoint(10, 1.0, (large, None)), Checkpoint(20, 2.0, (large, small))],
         Contender("a", 1, Path()): [Checkpoint(10, 3.0, (large, small)), Checkpoint(20, 4.0, (large, small))],
     }
-    numbers = build_comparison(found, {small: 2.0, large: 1.0}, {"big": 0.8, "little": 0.4}, "kl")
+    numbers = build_comparison(curves, {small: 2.0, large: 1.0}, {"big": 0.8, "little": 0.4}, "kl")
     big, little = numbers.at_size["big"]["a"], numbers.at_size["little"]["a"]
     assert big.mean.tolist() == [1.0, 1.0]
     assert big.seconds.tolist() == [2.0, 3.0]

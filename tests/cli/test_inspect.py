@@ -25,9 +25,9 @@ from sparsesearch.runs.results import RunResults
 
 def test_status_and_track(run: Any, small_run: RunResults, tmp_path: Path) -> None:
     path = shutil.copytree(small_run.run.path, tmp_path / "run")
-    found = run("status", path, "--json").json
-    assert found["state"] == "finished"
-    assert found["front"] == len(small_run.front)
+    report = run("status", path, "--json").json
+    assert report["state"] == "finished"
+    assert report["front"] == len(small_run.front)
     assert "best kl" in run("status", path, "--watch").out, "it has ended: there is nothing to wait for"
     assert "points: " in run("track", path).out
     assert list((path / "tensorboard").glob("events*"))
@@ -72,23 +72,23 @@ def test_a_killed_search_is_seen_as_such_and_goes_on(run: Any, family_dir: Any, 
     code = "from sparsesearch.cli import main; main()"
     arguments = [sys.executable, "-c", code, "search", str(path), "--results", str(tmp_path), "--name", "r"]
     process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline, found = time.monotonic() + 120, {"state": "", "evaluations": {"done": 0}}
-    while time.monotonic() < deadline and not found["evaluations"]["done"]:
+    deadline, report = time.monotonic() + 120, {"state": "", "evaluations": {"done": 0}}
+    while time.monotonic() < deadline and not report["evaluations"]["done"]:
         time.sleep(0.3)
         if (where / "run.yaml").exists():
-            found = run("status", where, "--json").json
-    assert found["state"] == "running"
-    assert found["controller"] == f"pid {process.pid} on {socket.gethostname()}"
-    assert found["evaluations"]["budget"] == 5000
+            report = run("status", where, "--json").json
+    assert report["state"] == "running"
+    assert report["controller"] == f"pid {process.pid} on {socket.gethostname()}"
+    assert report["evaluations"]["budget"] == 5000
     process.send_signal(signal.SIGKILL)
     process.wait()
-    found = run("status", where, "--json").json
-    assert (found["state"], found["controller"], found["phase"]) == ("crashed", None, None)
-    assert found["stopped_in"] == "search (random)"
-    assert run("resume", where, "--evals", found["evaluations"]["done"] + 3).code == 0
-    found = run("status", where, "--json").json
-    assert found["state"] == "finished"
-    assert found["evaluations"]["done"] == found["evaluations"]["budget"]
+    report = run("status", where, "--json").json
+    assert (report["state"], report["controller"], report["phase"]) == ("crashed", None, None)
+    assert report["stopped_in"] == "search (random)"
+    assert run("resume", where, "--evals", report["evaluations"]["done"] + 3).code == 0
+    report = run("status", where, "--json").json
+    assert report["state"] == "finished"
+    assert report["evaluations"]["done"] == report["evaluations"]["budget"]
 
 
 def test_the_mirror_follows_a_running_search(small_run: RunResults, tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_dashboard_serves_the_mirror(
     fake.run_server = lambda storage, host, port: served.append((len(storage.get_all_studies()), host, port))  # type: ignore[attr-defined]
     fake.__spec__ = importlib.util.spec_from_loader("optuna_dashboard", None)
     monkeypatch.setitem(sys.modules, "optuna_dashboard", fake)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         outcome = run("dashboard", path, "--port", port)
         assert outcome.code == 3
         assert outcome.err.startswith(f"SS310 cannot listen on 127.0.0.1:{port}")

@@ -38,10 +38,10 @@ def test_one_searcher_is_shown_with_its_options(run: Any, monkeypatch: pytest.Mo
     monkeypatch.setenv("COLUMNS", "100")
     shown = run("list", "searchers", name).out
     assert all(f"│ {field} " in shown for field in fields)
-    found = run("list", "searchers", name, "--json").json
-    assert found["name"] == name
-    assert list(found["options"]) == list(fields)
-    assert found["options"]["tokens"]["meaning"] == fields["tokens"].description
+    entry = run("list", "searchers", name, "--json").json
+    assert entry["name"] == name
+    assert list(entry["options"]) == list(fields)
+    assert entry["options"]["tokens"]["meaning"] == fields["tokens"].description
 
 
 def test_an_option_has_its_default_and_type(run: Any) -> None:

@@ -98,7 +98,7 @@ def test_workers_find_a_factory_beside_the_shell(place: Path) -> None:
     (place / "beside" / "own_nets.py").write_text((TESTS / "networks.py").read_text())
     archives = []
     for kind in ("local", "ray"):
-        told = run_apart(
+        process = run_apart(
             place / "beside",
             "search",
             "../cnn.yaml",
@@ -113,7 +113,7 @@ def test_workers_find_a_factory_beside_the_shell(place: Path) -> None:
             "--set",
             "executor.workers=2",
         )
-        assert told.returncode == 0, told.stderr
+        assert process.returncode == 0, process.stderr
         archives.append((place / kind / "archive.jsonl").read_bytes())
     assert archives[0] == archives[1]
 
@@ -184,8 +184,8 @@ def test_mistakes_get_one_line(
     words: str,
 ) -> None:
     monkeypatch.chdir(place)
-    given = [a(place) if callable(a) else a for a in arguments]
-    done = run("search", "cnn.yaml", "--results", place / "res", "--dry-run", "--trust-remote-code", *given)
+    extras = [a(place) if callable(a) else a for a in arguments]
+    done = run("search", "cnn.yaml", "--results", place / "res", "--dry-run", "--trust-remote-code", *extras)
     assert done.code == 2, done.out + done.err
     assert done.err.startswith(code)
     assert words in done.err

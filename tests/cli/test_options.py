@@ -98,7 +98,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_run: RunResult
 
 
 @pytest.mark.parametrize(
-    "arguments", [["search", "FILE", *own] for own in SEARCH] + READING, ids=lambda a: ascii(a)[:60]
+    "arguments", [["search", "FILE", *flags] for flags in SEARCH] + READING, ids=lambda a: ascii(a)[:60]
 )
 def test_hostile_options(run: Any, places: dict[str, str], arguments: list[str]) -> None:
     started = time.monotonic()

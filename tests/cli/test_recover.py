@@ -96,9 +96,9 @@ def test_the_file_tells_of_the_training(searched: RunResults, tmp_path: Path) ->
     for number in range(2):
         out = tmp_path / str(number)
         done = run(searched.run.path, "--pick", "best", "--tokens", 416, "--out", out, "--json")
-        told = json.loads((out / "sparsesearch.json").read_text())
-        assert told["objectives"]["kl"] == json.loads(done.stdout)["after"]
-        assert told["training_tokens"] == 416
+        manifest = json.loads((out / "sparsesearch.json").read_text())
+        assert manifest["objectives"]["kl"] == json.loads(done.stdout)["after"]
+        assert manifest["training_tokens"] == 416
     assert len(searched.run.lines(searched.run.ledger)) == before + 1, "what was trained is not paid for again"
 
 

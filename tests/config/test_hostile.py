@@ -129,14 +129,14 @@ def test_anchors_and_merges_are_read_as_before(tmp_path: Path) -> None:
 
 def places(model: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
     """Every key of the configuration whose value is a number, with the JSON schema of its value."""
-    found = []
+    options = []
     for name, schema in model["properties"].items():
         for option in schema.get("anyOf", [schema]):
             if "$ref" in option:
-                found += places(SCHEMA["$defs"][option["$ref"].split("/")[-1]], (*path, name))
+                options += places(SCHEMA["$defs"][option["$ref"].split("/")[-1]], (*path, name))
             elif option.get("type") in ("integer", "number"):
-                found.append(((*path, name), option))
-    return found
+                options.append(((*path, name), option))
+    return options
 
 
 SCHEMA = RunConfig.model_json_schema()

@@ -50,15 +50,15 @@ def samples(source: Any, directory: Path | None = None, image: Any = IMAGE, **ch
 
 
 def labels(source: Path | str, directory: Path | None = None) -> list[int] | None:
-    found = samples(source, directory).labels
-    return None if found is None else found.tolist()
+    values = samples(source, directory).labels
+    return None if values is None else values.tolist()
 
 
 def model(path: Path, names: tuple[str, ...] = (), **preprocessor: Any) -> Path:
     """What of a model's directory images are read by."""
     path.mkdir()
-    told = {"model_type": "vit", "label2id": {name: i for i, name in enumerate(names)}}
-    (path / "config.json").write_text(json.dumps(told))
+    config = {"model_type": "vit", "label2id": {name: i for i, name in enumerate(names)}}
+    (path / "config.json").write_text(json.dumps(config))
     if preprocessor:
         (path / "preprocessor_config.json").write_text(json.dumps(preprocessor))
     return path
@@ -134,13 +134,13 @@ def test_pixels_are_what_the_models_own_processor_makes(number: int, tmp_path: P
     directory = model(tmp_path / "model")
     PROCESSORS[number].save_pretrained(directory)
     path = folder(tmp_path / "x", "cat", count=4)
-    found = samples(path, directory, None).arrays["pixel_values"]
+    values = samples(path, directory, None).arrays["pixel_values"]
     expected = PROCESSORS[number]([picture(i) for i in range(4)], return_tensors="np")["pixel_values"]
-    assert found.dtype == np.float32
-    assert np.array_equal(found, expected.astype(np.float32))
+    assert values.dtype == np.float32
+    assert np.array_equal(values, expected.astype(np.float32))
     data = DataConfig(source=str(path), take="first")
     batches = list(image_batches(data, directory, "--images", 3))  # as evaluate shows them
-    assert np.array_equal(np.concatenate([batch.arrays["pixel_values"] for batch in batches]), found)
+    assert np.array_equal(np.concatenate([batch.arrays["pixel_values"] for batch in batches]), values)
     assert samples(path, directory).arrays["pixel_values"].shape == (4, 3, 8, 8)  # the recipe's own image:
 
 
@@ -211,8 +211,8 @@ GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 def test_pictures_of_every_kind_are_their_grey_values(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(content)
     image = {"size": 8, "mean": [0.0] * 3, "std": [1.0] * 3}
-    found = samples(tmp_path, image=image).arrays["pixel_values"][0] * 255
-    assert np.array_equal(found.round().astype(np.uint8), np.stack([GREY] * 3))
+    values = samples(tmp_path, image=image).arrays["pixel_values"][0] * 255
+    assert np.array_equal(values.round().astype(np.uint8), np.stack([GREY] * 3))
 
 
 def test_oblong_and_large_pictures_are_resized(tmp_path: Path) -> None:

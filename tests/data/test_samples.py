@@ -67,11 +67,11 @@ def test_inputs_are_counted_by_the_signature() -> None:
 def test_labels_are_what_follows_the_inputs(
     takes: str, calibration: Any, selection: Any, inputs: int, labelled: bool
 ) -> None:
-    found = samples_by_role({"selection": selection, "calibration": calibration}, Takes.as_many(takes))["selection"]
-    assert len(found.arrays) == inputs
-    assert (found.labels is not None) == labelled
-    if found.labels is not None:
-        assert found.labels.tolist() == Y.tolist()
+    samples = samples_by_role({"selection": selection, "calibration": calibration}, Takes.as_many(takes))["selection"]
+    assert len(samples.arrays) == inputs
+    assert (samples.labels is not None) == labelled
+    if samples.labels is not None:
+        assert samples.labels.tolist() == Y.tolist()
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ def test_a_search_refuses_data_before_anything_runs(tmp_path: Path) -> None:
 
 def test_more_than_ten_inputs_keep_their_order(tmp_path: Path) -> None:
     arrays = tuple(torch.full((2, 1), float(i)) for i in range(12))
-    found = samples_from_arrays("calibration", arrays)
-    found.save(tmp_path)
+    samples = samples_from_arrays("calibration", arrays)
+    samples.save(tmp_path)
     again = Samples.load(tmp_path)
-    assert again.digest == found.digest
+    assert again.digest == samples.digest
     assert list(again.arrays) == [str(i) for i in range(12)]
     assert [int(t[0]) for t in again.inputs_on_cpu()] == list(range(12))
     assert [int(t[0]) for t in again.inputs(nn.Linear(1, 1)).values()] == list(range(12))
@@ -147,11 +147,11 @@ def test_names_are_in_the_order_of_numbers(names: list[str]) -> None:
 
 def test_booleans_stay_booleans_and_complex_numbers_complex() -> None:
     arrays = (X > 0, torch.view_as_complex(torch.randn(6, 2)), X.double(), Y.int(), X.bfloat16())
-    found = list(samples_from_arrays("calibration", arrays, range(5, 6)).inputs(nn.Linear(2, 2).half()).values())
+    tensors = list(samples_from_arrays("calibration", arrays, range(5, 6)).inputs(nn.Linear(2, 2).half()).values())
     kinds = [torch.bool, torch.complex64, torch.float16, torch.int64, torch.float16]
-    assert [t.dtype for t in found] == kinds
-    assert torch.equal(found[0], X > 0)
-    assert torch.equal(found[1], arrays[1])
+    assert [t.dtype for t in tensors] == kinds
+    assert torch.equal(tensors[0], X > 0)
+    assert torch.equal(tensors[1], arrays[1])
 
 
 def pickled(path: Path) -> None:

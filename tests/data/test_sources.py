@@ -43,9 +43,9 @@ LINES = TABLE.to_dict("records")
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    found = load_tokenizer(DEMO)
-    found.pad_token = found.eos_token
-    return found
+    demo = load_tokenizer(DEMO)
+    demo.pad_token = demo.eos_token
+    return demo
 
 
 def put(path: Path, content: str | bytes) -> str:
@@ -236,13 +236,13 @@ def test_gzipped_and_marked_text_is_the_text(tmp_path: Path, tokenizer: Any) -> 
 
 def whole_pieces(text: str, size: int) -> list[str]:
     """Pieces as of a text that is in memory as a whole."""
-    found, piece = [], ""
+    pieces, piece = [], ""
     for line in text.splitlines(keepends=True):
         piece += line
         if len(piece) >= size:
-            found.append(piece)
+            pieces.append(piece)
             piece = ""
-    return found + [piece] * bool(piece)
+    return pieces + [piece] * bool(piece)
 
 
 @given(st.text(st.sampled_from("ab \n\r\x0b\u2028é"), max_size=200), st.integers(1, 30))
@@ -269,8 +269,8 @@ def test_long_lines_are_cut_before_spaces_where_there_are_some(
 
 
 def test_a_text_of_many_megabytes_in_one_line(tmp_path: Path, tokenizer: Any) -> None:
-    found = windows(put(tmp_path / "t.txt", "x" * 3 * 2**20), tokenizer)
-    assert found.shape == (4, 16)
+    ids = windows(put(tmp_path / "t.txt", "x" * 3 * 2**20), tokenizer)
+    assert ids.shape == (4, 16)
 
 
 def test_rows_of_endless_length_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> None:

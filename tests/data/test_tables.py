@@ -31,9 +31,9 @@ IMAGE = {"size": 12, "mean": [0.5] * 3, "std": [0.25] * 3}
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    found = load_tokenizer(DEMO)
-    found.pad_token = found.eos_token
-    return found
+    demo = load_tokenizer(DEMO)
+    demo.pad_token = demo.eos_token
+    return demo
 
 
 def table(path: Path, **columns: list[Any]) -> str:
@@ -43,12 +43,12 @@ def table(path: Path, **columns: list[Any]) -> str:
 
 
 def pictures(count: int, seed: int = 0) -> list[bytes]:
-    rng, found = np.random.default_rng(seed), []
+    rng, contents = np.random.default_rng(seed), []
     for _ in range(count):
         buffer = io.BytesIO()
         Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(buffer, "PNG")
-        found.append(buffer.getvalue())
-    return found
+        contents.append(buffer.getvalue())
+    return contents
 
 
 def texts(count: int) -> list[str]:
@@ -66,12 +66,12 @@ def test_images_of_bytes_and_of_datasets_equal_those_of_a_folder(tmp_path: Path)
     plain = table(tmp_path / "plain.parquet", image=ordered, label=labels)
     written = [{"bytes": content, "path": None} for content in ordered]
     nested = table(tmp_path / "set" / "train.parquet", image=written, label=labels)
-    found = [
+    batches = [
         image_samples(DataConfig(source=source, sequences=6, image=IMAGE, take="first"), None, "selection")  # type: ignore[arg-type]
         for source in (str(tmp_path / "folder"), plain, nested, f"datasets:{tmp_path / 'set'}")
     ]
-    for other in found[1:]:
-        assert np.array_equal(other.arrays["pixel_values"], found[0].arrays["pixel_values"])
+    for other in batches[1:]:
+        assert np.array_equal(other.arrays["pixel_values"], batches[0].arrays["pixel_values"])
         assert other.labels is not None
         assert other.labels.tolist() == [0, 0, 0, 1, 1, 1]
 
@@ -79,9 +79,9 @@ def test_images_of_bytes_and_of_datasets_equal_those_of_a_folder(tmp_path: Path)
 def test_unreadable_images_of_a_table_are_skipped_and_too_many_refused(tmp_path: Path) -> None:
     made = pictures(12)
     one = table(tmp_path / "one.parquet", image=[*made[:3], b"no image", *made[3:]], label=list(range(13)))
-    found = image_samples(DataConfig(source=one, sequences=12, image=IMAGE, take="first"), None, "selection")  # type: ignore[arg-type]
-    assert found.labels is not None
-    assert 3 not in found.labels.tolist()
+    samples = image_samples(DataConfig(source=one, sequences=12, image=IMAGE, take="first"), None, "selection")  # type: ignore[arg-type]
+    assert samples.labels is not None
+    assert 3 not in samples.labels.tolist()
     many = table(tmp_path / "many.parquet", image=[*made[:3], b"no", b"image", *made[3:]])
     with pytest.raises(InputError, match=r"SS212 selection data: 2 of \d+ images of .*many.parquet cannot be read"):
         image_samples(DataConfig(source=many, sequences=12, image=IMAGE, take="first"), None, "selection")  # type: ignore[arg-type]
@@ -99,12 +99,12 @@ def test_documents_are_padded_and_masked(tmp_path: Path, tokenizer: Any) -> None
     documents = texts(10)
     source = table(tmp_path / "d.parquet", body=documents, stars=[i % 3 for i in range(10)])
     data = DataConfig(source=source, sequences=10, length=8, column="body", label="stars")
-    found = labelled_documents(data, tokenizer, "selection")
-    assert found is not None
-    assert found.labels is not None
-    assert found.labels.tolist() == [i % 3 for i in range(10)]
-    assert found.length == 8
-    for row, mask, text in zip(found.arrays["input_ids"], found.arrays["attention_mask"], documents, strict=True):
+    samples = labelled_documents(data, tokenizer, "selection")
+    assert samples is not None
+    assert samples.labels is not None
+    assert samples.labels.tolist() == [i % 3 for i in range(10)]
+    assert samples.length == 8
+    for row, mask, text in zip(samples.arrays["input_ids"], samples.arrays["attention_mask"], documents, strict=True):
         ids = tokenizer(text)["input_ids"][:8]
         assert row[mask == 1].tolist() == ids
         assert set(row[mask == 0].tolist()) <= {tokenizer.pad_token_id}

@@ -24,10 +24,10 @@ SPARSITY: dict[str, Any] = {"units": [{"kind": "sparsity", "levels": 12}], "limi
 def test_every_allocation_meets_its_budget_exactly(family_dir: Make, tmp_path: Path) -> None:
     search = {"searcher": "random", "seeds": list(ALLOCATIONS), "evals": 30, "options": {"batch": 2, "tokens": 32}}
     results = run_search(tmp_path / "run", family_dir("llama"), search=search, **SPARSITY)
-    found = {e.origin: e for e in results.final}
-    assert set(ALLOCATIONS) - set(found) <= {"uniform", "uniform_plus", "erk"}  # may coincide with a uniform genome
+    by_origin = {e.origin: e for e in results.final}
+    assert set(ALLOCATIONS) - set(by_origin) <= {"uniform", "uniform_plus", "erk"}  # may coincide with a uniform genome
     space = results.space
-    for evaluation in found.values():
+    for evaluation in by_origin.values():
         if evaluation.origin == "dense":
             continue
         assert space.feasible(evaluation.genome)

@@ -113,10 +113,10 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 def check_line(code: int, err: str, name: str) -> None:
     """One line, with a code, that names the file; not the line for what nobody foresaw."""
-    said = [line for line in err.splitlines() if re.match(r"SS\d{3} ", line)]
+    complaints = [line for line in err.splitlines() if re.match(r"SS\d{3} ", line)]
     assert code in (2, 3), (code, err)
-    assert len(said) == 1, err
-    assert name in said[0], err
+    assert len(complaints) == 1, err
+    assert name in complaints[0], err
     assert "Traceback" not in err
 
 
@@ -147,12 +147,12 @@ def test_readers_give_the_same_or_name_the_file(
             if code:
                 check_line(code, err, Path(name).name)
                 continue
-            found, expected = json.loads(out), json.loads(right[verb])
+            answer, expected = json.loads(out), json.loads(right[verb])
             if name == "progress.json":  # how a run ended is all that is known from there
-                found["state"] = expected["state"] = ""
+                answer["state"] = expected["state"] = ""
             for key in PASSING:
-                found.pop(key, None), expected.pop(key, None)
-            assert found == expected, (verb, damage.__name__)
+                answer.pop(key, None), expected.pop(key, None)
+            assert answer == expected, (verb, damage.__name__)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -215,8 +215,8 @@ def test_verbs_that_work_give_the_same_or_name_the_file(
             "TEXT": place / "text.txt",
         }
         code, out, err = command(*[names.get(word, word) for word in WORKERS[verb]])
-        told = json.loads(out) if out.startswith("{") else {}
-        return code, {key: told[key] for key in LASTING if key in told}, err
+        report = json.loads(out) if out.startswith("{") else {}
+        return code, {key: report[key] for key in LASTING if key in report}, err
 
     if verb not in results_of_verbs:
         shutil.copytree(healthy, tmp_path / "healthy")
@@ -224,9 +224,9 @@ def test_verbs_that_work_give_the_same_or_name_the_file(
         assert code == 0, err
     shutil.copytree(healthy, tmp_path / "damaged")
     damage(tmp_path / "damaged" / "run" / name, chance)
-    code, found, err = done(tmp_path / "damaged")
+    code, answer, err = done(tmp_path / "damaged")
     if code == 0 or verb == "doctor":
-        assert found == results_of_verbs[verb], (verb, damage.__name__)
+        assert answer == results_of_verbs[verb], (verb, damage.__name__)
         assert "Traceback" not in err
     else:
         check_line(code, err, Path(name).name if "data/" not in name else str(Path(name).parent))

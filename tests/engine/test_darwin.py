@@ -88,8 +88,8 @@ def test_training_that_changes_nothing_changes_no_selection(family_dir: Make, tm
     still = run_search(tmp_path / "still", family_dir("llama"), **changes("darwin", options, learning_rate=1e-30))
     genomes = [[e.genome for e in r.evaluations if e.origin == "mutation"] for r in (plain, still)]
     assert genomes[0] == genomes[1]
-    for mine, theirs in zip(plain.evaluations, still.evaluations, strict=True):
-        assert mine.quality == pytest.approx(theirs.quality, rel=1e-4)
+    for reference, evaluation in zip(plain.evaluations, still.evaluations, strict=True):
+        assert reference.quality == pytest.approx(evaluation.quality, rel=1e-4)
 
 
 @pytest.mark.parametrize(

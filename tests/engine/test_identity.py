@@ -135,7 +135,7 @@ print(identity(source, module_outputs(source, TASKS["module"], Samples({"0": tok
 
 def test_another_process_with_other_threads_gives_the_same_name() -> None:
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    told = [
+    names = [
         subprocess.run(
             [sys.executable, "-c", SCRIPT, threads],
             capture_output=True,
@@ -146,7 +146,7 @@ def test_another_process_with_other_threads_gives_the_same_name() -> None:
     ]
     torch.manual_seed(0)
     tokens = torch.randint(0, 50, (6, 12), generator=torch.Generator().manual_seed(1))
-    assert told == [name_of(Texts(), Samples({"0": tokens.numpy()}))] * 2
+    assert names == [name_of(Texts(), Samples({"0": tokens.numpy()}))] * 2
 
 
 class Noisy(nn.Sequential):

@@ -95,9 +95,9 @@ def test_a_trained_candidate_is_found_and_exported_as_it_is(climbed: RunResults,
     (best,) = [e for e in climbed.front if e.quality == min(e.quality for e in climbed.front)]
     assert climbed.find(best.genome.id).trained == 160
     export(open_run(climbed), climbed.find(best.genome.id), tmp_path / "out", "zeros")
-    told = json.loads((tmp_path / "out" / "sparsesearch.json").read_text())
-    assert told["training_tokens"] == 160
-    assert told["objectives"]["kl"] == best.quality
+    record = json.loads((tmp_path / "out" / "sparsesearch.json").read_text())
+    assert record["training_tokens"] == 160
+    assert record["objectives"]["kl"] == best.quality
     assert "after 160 tokens of training" in (tmp_path / "out" / "README.md").read_text()
     gone = replace(best, trained=96)
     with pytest.raises(InputError, match=r"SS501 .* are not kept"):
@@ -203,11 +203,11 @@ def test_test_data_judge_the_weights_that_the_front_shows(
 ) -> None:
     data = recipe("")["data"] | {"test": {"source": "stdlib:test", "sequences": 4, "length": 16, "take": "first"}}
     results = run_search(tmp_path / "run", family_dir("llama"), **with_rungs(), data=data)
-    told, best = json.loads(results.run.test.read_text()), results.pick("best")
+    record, best = json.loads(results.run.test.read_text()), results.pick("best")
     assert best.trained
     export(open_run(results), best, tmp_path / "out")
     again = perplexity(load(tmp_path / "out"), results.run.samples("test").arrays["input_ids"], 4)
-    assert told[name_in_tests(best)] == pytest.approx(again, rel=1e-4)
+    assert record[name_in_tests(best)] == pytest.approx(again, rel=1e-4)
 
 
 @pytest.mark.ray

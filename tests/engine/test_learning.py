@@ -138,15 +138,15 @@ def test_cold_sizes_and_seeds_are_learned_side_by_side(family_dir: Make, tmp_pat
 @pytest.mark.ray
 def test_ray_learns_the_same(cluster: str, family_dir: Make, tmp_path: Path) -> None:
     options = {"warm": False}
-    wanted = run_search(tmp_path / "local", family_dir("llama"), **changes("gates", options=options))
-    found = run_search(
+    reference = run_search(tmp_path / "local", family_dir("llama"), **changes("gates", options=options))
+    result = run_search(
         tmp_path / "ray",
         family_dir("llama"),
         **changes("gates", options=options),
         executor={"kind": "ray", "workers": 2},
     )
-    assert found.run.archive.read_bytes() == wanted.run.archive.read_bytes()
-    assert found.run.trained.read_bytes() == wanted.run.trained.read_bytes()
+    assert result.run.archive.read_bytes() == reference.run.archive.read_bytes()
+    assert result.run.trained.read_bytes() == reference.run.trained.read_bytes()
 
 
 def test_its_front_seeds_another_search(cofi: RunResults, family_dir: Make, tmp_path: Path) -> None:
@@ -173,11 +173,11 @@ def test_channels_are_learned_with_live_batch_statistics(tmp_path: Path) -> None
     images = rng.normal(size=(24, 3, 16, 16)).astype(np.float32)
     data = {"calibration": images[:16], "selection": images[16:]}
     run = ss.search(make("padded"), channels("oto"), data=data, results=tmp_path, name="cnn")
-    (found,) = run.results.learned
-    assert found.costs["macs"] <= 0.6 * run.results.space.dense_costs["macs"]
+    (result,) = run.results.learned
+    assert result.costs["macs"] <= 0.6 * run.results.space.dense_costs["macs"]
     # Measured again from its file: what is reported is what is kept.
     losses = json.loads((run.results.run.learning / "0-0" / "0.json").read_text())["losses"]
-    assert found.quality == pytest.approx(float(np.mean(losses)))
+    assert result.quality == pytest.approx(float(np.mean(losses)))
 
 
 MISTAKES: list[tuple[dict[str, Any], str, str]] = [
@@ -258,8 +258,8 @@ def test_too_little_memory_is_refused_and_what_is_needed_is_told(
 ) -> None:
     launch = launched(family_dir("llama"), **sparse("bip"))
     assert isinstance(launch.traits, LearnedTraits)
-    given = (launch.config, launch.traits, launch.network, launch.space, launch.samples)
-    assert "Learning holds about" in memory_note(*given)
+    arguments = (launch.config, launch.traits, launch.network, launch.space, launch.samples)
+    assert "Learning holds about" in memory_note(*arguments)
     monkeypatch.setattr(learning_checks, "available_bytes", lambda _: 1000.0)
     with pytest.raises(EnvironmentProblem, match=r"SS308 learning with bip needs about .* GB a worker"):
         launched(family_dir("llama"), **sparse("bip"))
@@ -287,18 +287,18 @@ def test_samples_that_weights_and_choice_share_are_warned_of(family_dir: Make) -
 
 
 def test_a_size_that_diverges_is_told_and_its_state_counts(family_dir: Make, tmp_path: Path) -> None:
-    told: list[str] = []
+    notes: list[str] = []
 
     class Listening(Reporter):
         def message(self, text: str) -> None:
-            told.append(text)
+            notes.append(text)
 
     tree = changes("cofi", training={"batch": 2, "learning_rate": 1e30, "clip": 1e30, "optimizer": "sgd", "warmup": 0})
     try:
         results = controller.start(launched(family_dir("llama"), **tree), tmp_path / "run", Listening(quiet=True))
     except SparseSearchError as error:
         pytest.fail(str(error))
-    assert any(text.startswith("SS408 learning params<=95%: gradients that are no numbers at") for text in told), told
+    assert any(text.startswith("SS408 learning params<=95%: gradients that are no numbers at") for text in notes), notes
     assert results.final
 
 

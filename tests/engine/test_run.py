@@ -238,10 +238,10 @@ def test_a_search_that_found_nothing_of_its_own_says_so(
     family_dir: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     random = {"searcher": "random", "evals": 30, "options": {"tokens": 32}}
-    for search, said in (({"searcher": "auto", "evals": 4}, True), (random, False)):
+    for search, warning in (({"searcher": "auto", "evals": 4}, True), (random, False)):
         launch = launched(family_dir("llama"), search=search, limits=["params<=90%"])
         controller.start(launch, tmp_path / str(search["searcher"]), Reporter())
-        assert ("SS410 the front is uniform pruning alone" in " ".join(capsys.readouterr().err.split())) is said
+        assert ("SS410 the front is uniform pruning alone" in " ".join(capsys.readouterr().err.split())) is warning
 
 
 def test_a_space_smaller_than_the_budget_ends(fake: type[FakeExecutor], family_dir: Make, tmp_path: Path) -> None:

@@ -28,14 +28,14 @@ SCREEN = {"proxy": "output_error", "children": 3, "candidates": 16, "tokens": 64
 
 def search(screen: dict[str, Any] | None, **changes: Any) -> dict[str, Any]:
     options = {"batch": 8, "tokens": 32, "sizes": 2}
-    own = {
+    settings = {
         "searcher": "random",
         "evals": 36,
         "final": 4,
         "options": options,
         "screen": None if screen is None else SCREEN | screen,
     }
-    return UNITS | {"search": own | changes}
+    return UNITS | {"search": settings | changes}
 
 
 @pytest.fixture

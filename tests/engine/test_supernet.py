@@ -86,10 +86,10 @@ def test_candidates_are_parts_of_one_network(
     for evaluation in results.final[:4]:
         cut = opened.supernet.materialise(evaluation.genome)
         with torch.no_grad():
-            wanted = network.task.call(cut, samples.inputs(cut))
+            expected = network.task.call(cut, samples.inputs(cut))
             with elastic.running(evaluation.genome) as running:
-                found = network.task.call(running, samples.inputs(model))
-        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
+                outputs = network.task.call(running, samples.inputs(model))
+        torch.testing.assert_close(outputs, expected, atol=1e-4, rtol=1e-3)
     done = write.export(open_run(results), results.pick("smallest"), tmp_path / "out")
     assert done["verified"]
     assert sum(p.numel() for p in load(tmp_path / "out").parameters()) >= done["params"]
@@ -111,10 +111,10 @@ def test_gradient_tokens_of_each_sub_network_are_counted(runs: dict[str, RunResu
         blocks = range(3) if kind == "block_local" else [None]
         draws = [Draws(launch.space, options, steps, 0, block) for block in blocks]
         networks = sum(len(each.at(step)) for each in draws for step in range(steps)) / len(draws)
-        wanted = round(networks * BATCH * LENGTH)
-        assert tokens(runs[kind], "supernet") == runs[kind].front_json()["supernet_tokens"] == 3 * wanted
+        expected = round(networks * BATCH * LENGTH)
+        assert tokens(runs[kind], "supernet") == runs[kind].front_json()["supernet_tokens"] == 3 * expected
         assert options.tokens is not None
-        assert wanted == pytest.approx(options.tokens, rel=0.3)
+        assert expected == pytest.approx(options.tokens, rel=0.3)
     assert tokens(runs["block_local"], "hidden states") == 6 * LENGTH
     assert tokens(runs["sorted"], "supernet") == runs["stitched"].supernet_tokens == 0
 
@@ -123,8 +123,8 @@ def test_equal_tokens_are_equal(family_dir: Make) -> None:
     for kind in ("sandwich", "random", "random_linear", "block_local"):
         launch = launched(family_dir("llama"), **supernet(kind, tokens=400 * BATCH * LENGTH))
         steps, blocks = supernet_checks.steps_of(launch), 3 if kind == "block_local" else 1
-        found = sum(supernet_checks.trained_tokens(launch, 0, steps, block) for block in range(blocks)) / blocks
-        assert found == pytest.approx(400 * BATCH * LENGTH, rel=0.08)
+        mean = sum(supernet_checks.trained_tokens(launch, 0, steps, block) for block in range(blocks)) / blocks
+        assert mean == pytest.approx(400 * BATCH * LENGTH, rel=0.08)
 
 
 def test_what_weights_depend_on_names_the_supernet(
@@ -250,8 +250,8 @@ def test_a_supernet_is_reopened_and_trained_further(runs: dict[str, RunResults],
     assert weights_of(directory(reopened)).read_bytes() == weights_of(directory(first)).read_bytes()
     further = run_search(place / "further", family_dir("llama"), **supernet("random", start=str(directory(first))))
     assert weights_of(directory(further)).read_bytes() != weights_of(directory(first)).read_bytes()
-    own, other = (load_file(weights_of(directory(r))) for r in (first, further))
-    assert {n: t.shape for n, t in own.items()} == {n: t.shape for n, t in other.items()}
+    state, other = (load_file(weights_of(directory(r))) for r in (first, further))
+    assert {n: t.shape for n, t in state.items()} == {n: t.shape for n, t in other.items()}
 
 
 def test_a_supernet_that_is_gone_is_missed(runs: dict[str, RunResults]) -> None:
@@ -284,19 +284,19 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     monkeypatch.setattr("sparsesearch.training.loop.MIN_CHECKPOINT_SECONDS", -1.0)
     monkeypatch.setattr("sparsesearch.training.loop.CHECKPOINT_TIME_FACTOR", -1.0)
     monkeypatch.setattr(supernet_building, "SECONDS_PER_CALL", 0.0)
-    own, taken = NestedRun.gradients, []
+    method, calls = NestedRun.gradients, []
     steps = supernet_checks.steps_of(launched(family_dir("llama"), **supernet(kind)))
 
     def dying(self: NestedRun) -> float:
-        taken.append(1)
-        if len(taken) == (4 if kind == "sandwich" else steps + 3):
+        calls.append(1)
+        if len(calls) == (4 if kind == "sandwich" else steps + 3):
             raise KeyboardInterrupt
-        return own(self)
+        return method(self)
 
     monkeypatch.setattr(NestedRun, "gradients", dying)
     with pytest.raises(KeyboardInterrupt):
         run_search(tmp_path / "run", family_dir("llama"), **supernet(kind))
-    monkeypatch.setattr(NestedRun, "gradients", own)
+    monkeypatch.setattr(NestedRun, "gradients", method)
     half = next((tmp_path / ".cache" / "supernets").glob("*/"))
     assert not (half / INDEX).exists()
     finished = list(half.glob("blocks/*-trained.safetensors"))
@@ -305,7 +305,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
 
     def counting(self: NestedRun) -> float:
         made.append(1)
-        return own(self)
+        return method(self)
 
     monkeypatch.setattr(NestedRun, "gradients", counting)
     resumed = controller.resume(tmp_path / "run", {}, Reporter(quiet=True))
@@ -321,20 +321,20 @@ def test_ray_builds_the_same(
     cluster: str, runs: dict[str, RunResults], kind: str, family_dir: Make, tmp_path: Path
 ) -> None:
     executor = {"kind": "ray", "workers": 2}
-    found = run_search(tmp_path / "ray", family_dir("llama"), **supernet(kind), executor=executor)
-    assert found.run.archive.read_bytes() == runs[kind].run.archive.read_bytes()
-    own, other = (load_file(weights_of(directory(results))) for results in (runs[kind], found))
-    assert all(torch.equal(tensor, other[name]) for name, tensor in own.items())
+    rebuilt = run_search(tmp_path / "ray", family_dir("llama"), **supernet(kind), executor=executor)
+    assert rebuilt.run.archive.read_bytes() == runs[kind].run.archive.read_bytes()
+    state, other = (load_file(weights_of(directory(results))) for results in (runs[kind], rebuilt))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in state.items())
 
 
 def test_a_block_task_never_holds_the_network(
     family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there: list[tuple[int, int]] = []
-    own = BlockRun.__init__
+    method = BlockRun.__init__
 
-    def looking(self: BlockRun, block: LocalBlock, *given: Any) -> None:
-        own(self, block, *given)
+    def looking(self: BlockRun, block: LocalBlock, *arguments: Any) -> None:
+        method(self, block, *arguments)
         real = sum(p.numel() for p in block.skeleton.parameters() if not p.is_meta)
         there.append((real, sum(p.numel() for p in block.skeleton.parameters())))
 
@@ -347,12 +347,12 @@ def test_a_block_task_never_holds_the_network(
 def test_what_is_no_number_ends_training_and_keeps_what_was(
     family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = NestedRun.gradients
-    monkeypatch.setattr(NestedRun, "gradients", lambda self: own(self) if self.step < 3 else float("nan"))
-    told: list[str] = []
-    monkeypatch.setattr(Reporter, "message", lambda self, text: told.append(text))
+    method = NestedRun.gradients
+    monkeypatch.setattr(NestedRun, "gradients", lambda self: method(self) if self.step < 3 else float("nan"))
+    messages: list[str] = []
+    monkeypatch.setattr(Reporter, "message", lambda self, text: messages.append(text))
     results = run_search(tmp_path / "run", family_dir("llama"), **supernet("sandwich"))
-    assert any("SS408 supernet: loss nan" in text for text in told)
+    assert any("SS408 supernet: loss nan" in text for text in messages)
     assert results.front
     index = json.loads((directory(results) / INDEX).read_text())
     assert index["stopped"]
@@ -382,9 +382,9 @@ def test_a_convolutional_network_with_batch_normalisation(tmp_path: Path) -> Non
     assert results.dense.quality < 1.0
     opened = open_run(results, TRUSTED)
     smallest = results.pick("smallest")
-    found = opened.supernet.materialise(smallest.genome)
-    own = sum(p.numel() for p in found.parameters())
-    assert own == smallest.costs["params"] < sum(t.numel() for n, t in state.items() if "running" not in n)
+    network = opened.supernet.materialise(smallest.genome)
+    params = sum(p.numel() for p in network.parameters())
+    assert params == smallest.costs["params"] < sum(t.numel() for n, t in state.items() if "running" not in n)
 
 
 def test_one_word_in_the_recipe(family_dir: Make, tmp_path: Path) -> None:
@@ -468,7 +468,7 @@ def test_a_module_from_python(tmp_path: Path) -> None:
     """`ss.search` on a torch.nn.Module, with the supernet in one word."""
     images = torch.randn(12, 3, 16, 16)
     recipe = {"units": [{"kind": "channels", "levels": 2}], "objectives": ["kl", "macs"], "supernet": "sorted"}
-    found = ss.search(
+    run = ss.search(
         make("gated"),
         recipe,
         data={"calibration": images[:6], "selection": images[6:]},
@@ -477,7 +477,7 @@ def test_a_module_from_python(tmp_path: Path) -> None:
         changes={"search": {"searcher": "random", "evals": 6, "options": {"batch": 3}}, "executor.kind": "local"},
         quiet=True,
     )
-    assert found.results.front
+    assert run.results.front
 
 
 def test_what_needs_gradients_and_masks_is_refused_where_there_are_none(family_dir: Make, tmp_path: Path) -> None:

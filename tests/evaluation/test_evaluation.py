@@ -53,9 +53,9 @@ def test_kl_is_never_negative_never_above_the_full_one_and_equal_at_k_v(seed: in
     generator = torch.Generator().manual_seed(seed)
     teacher, student = (torch.randn(2, 3, 30, generator=generator) * scale for _ in range(2))
     full = full_kl(teacher, student)
-    found = kl_to_teacher(student, *teacher_of(teacher, k))
-    assert (found >= 0).all()
-    assert (found <= full + 1e-4 * (1 + full)).all()
+    result = kl_to_teacher(student, *teacher_of(teacher, k))
+    assert (result >= 0).all()
+    assert (result <= full + 1e-4 * (1 + full)).all()
     assert torch.allclose(kl_to_teacher(student, *teacher_of(teacher, 30)).double(), full, atol=1e-3, rtol=1e-4)
 
 
@@ -83,19 +83,19 @@ def test_sparse_kl_is_that_of_the_top_k_renormalised(tmp_path: Path) -> None:
     """Zero for the dense network, the full KL where k is the vocabulary, and mass outside of the top k is free."""
     samples = Samples({"input_ids": np.zeros((2, 3), dtype=np.int64)})
     torch.manual_seed(0)
-    dense, own = torch.randn(2, 3, 30) * 2, torch.randn(2, 3, 30) * 2
-    full = (dense.softmax(-1) * (dense.log_softmax(-1) - own.log_softmax(-1))).sum(-1).mean(-1).double()
+    dense, candidate = torch.randn(2, 3, 30) * 2, torch.randn(2, 3, 30) * 2
+    full = (dense.softmax(-1) * (dense.log_softmax(-1) - candidate.log_softmax(-1))).sum(-1).mean(-1).double()
     caches = [SparseTeacher.create(tmp_path / str(k), samples, (3, 30), k) for k in (30, 4)]
     for cache in caches:
         cache.write(slice(0, 2), dense)
         assert cache.losses(dense, slice(0, 2)).max() < 1e-6
-    torch.testing.assert_close(caches[0].losses(own, slice(0, 2)), full, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(caches[0].losses(candidate, slice(0, 2)), full, atol=1e-5, rtol=1e-4)
     best = dense.topk(4, dim=-1).indices
-    few = [logits.gather(-1, best).double() for logits in (dense, own)]
-    wanted = (few[0].softmax(-1) * (few[0].log_softmax(-1) - few[1].log_softmax(-1))).sum(-1).mean(-1)
-    torch.testing.assert_close(caches[1].losses(own, slice(0, 2)), wanted, atol=1e-5, rtol=1e-4)
-    leaking = own.scatter_add(-1, dense.argmin(-1, keepdim=True), torch.full((2, 3, 1), 20.0))
-    torch.testing.assert_close(caches[1].losses(leaking, slice(0, 2)), wanted, atol=1e-5, rtol=1e-4)
+    few = [logits.gather(-1, best).double() for logits in (dense, candidate)]
+    expected = (few[0].softmax(-1) * (few[0].log_softmax(-1) - few[1].log_softmax(-1))).sum(-1).mean(-1)
+    torch.testing.assert_close(caches[1].losses(candidate, slice(0, 2)), expected, atol=1e-5, rtol=1e-4)
+    leaking = candidate.scatter_add(-1, dense.argmin(-1, keepdim=True), torch.full((2, 3, 1), 20.0))
+    torch.testing.assert_close(caches[1].losses(leaking, slice(0, 2)), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", QUALITIES)
@@ -104,9 +104,9 @@ def test_conformance(name: str, tmp_path: Path) -> None:
 
 
 def test_which_qualities_a_task_has() -> None:
-    found = {name: qualities_of(task) for name, task in TASKS.items()}
+    result = {name: qualities_of(task) for name, task in TASKS.items()}
     classes, embeddings = ("kl", "distance", "error"), ("cosine", "hidden")
-    assert found == {
+    assert result == {
         "causal": ("kl", "sparse_kl", "perplexity"),
         "masked": ("kl", "sparse_kl"),
         "seq2seq": ("kl", "sparse_kl"),

@@ -23,13 +23,13 @@ BLOCKWISE = ["llama", "gemma3", "smollm3", "phi3", "gpt2", "opt", "gpt_neox", "m
 def chain(built: Built, count: int = 8) -> list[Genome]:
     """Genomes that each change one unit of the one before, late blocks more often."""
     rng = np.random.default_rng(0)
-    found = [built.space.dense, random_genome(built.space, rng)]
+    genomes = [built.space.dense, random_genome(built.space, rng)]
     for _ in range(count):
-        levels = found[-1].levels.copy()
+        levels = genomes[-1].levels.copy()
         unit = int(len(levels) * rng.random() ** 0.5)
         levels[unit] = rng.integers(0, built.space.max_levels[unit] + 1)
-        found.append(Genome.of(levels))
-    return found
+        genomes.append(Genome.of(levels))
+    return genomes
 
 
 @pytest.fixture(params=BLOCKWISE)
@@ -46,8 +46,8 @@ def test_outputs_are_those_of_a_whole_pass(built: Built) -> None:
             expected = outputs_of(plain.apply(genome), network.task, samples.rows(rows))
             model = cached.apply(genome)
             with cache.share(genome, str(rows).encode()):
-                found = outputs_of(model, network.task, samples.rows(rows))
-            assert torch.equal(found, expected)
+                outputs = outputs_of(model, network.task, samples.rows(rows))
+            assert torch.equal(outputs, expected)
     assert cache.blocks_run < cache.blocks_requested
     assert outputs_of(cached.apply(built.space.dense), network.task, samples).isfinite().all()
 

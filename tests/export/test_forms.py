@@ -112,11 +112,11 @@ def runs(family_dir: Make, tmp_path_factory: pytest.TempPathFactory) -> Runs:
                     "executor": {"kind": "local"},
                 }
                 data = {"calibration": x[:6], "selection": x[6:]}
-                found = ss.search(module, recipe, data=data, results=place, quiet=True)
-                made[kind] = (found.results, module)
+                search_run = ss.search(module, recipe, data=data, results=place, quiet=True)
+                made[kind] = (search_run.results, module)
             else:
-                own = {"wide": wide_llama, "bert": short_bert}
-                model = own[kind](place / "model") if kind in own else family_dir(kind)
+                makers = {"wide": wide_llama, "bert": short_bert}
+                model = makers[kind](place / "model") if kind in makers else family_dir(kind)
                 units = [{"kind": "ffn_width", "levels": [0.6, 0.3], "align": "nemotron_nas"}]
                 units += [{"kind": "drop_attention"}, {"kind": "drop_ffn"}, {"kind": "kv_groups"}]
                 units = units if kind == "wide" else kinds_of(model, heads=False)
@@ -573,8 +573,8 @@ def test_a_dropped_first_attention_counts_tokens(name: str, family_dir: Make) ->
         for path, stand_in in drop.stand_ins:
             new = attention(0) if stand_in == "attention" else surgery.stand_in(stand_in, model.get_submodule(path))
             model.set_submodule(path, new)
-        found = verify_in_process.find_disagreements(model, {"input_ids": tokens})
-        assert found == expected if attention is NoAttention else set(found) & set(expected)
+        disagreements = verify_in_process.find_disagreements(model, {"input_ids": tokens})
+        assert disagreements == expected if attention is NoAttention else set(disagreements) & set(expected)
 
 
 @pytest.mark.parametrize(
@@ -623,8 +623,8 @@ def test_an_export_that_is_wrong_in_use_is_refused(
     units = [{"kind": "drop_attention", "target": "*.0.self_attn"}, {"kind": "ffn_width", "levels": 2}]
     run = ss.Run(run_search(tmp_path / "run", family_dir("llama"), units=units, objectives=["kl", "params"]))
     dropped = next(e for e in run.results.evaluations if e.genome.levels[0] == 1)
-    told = run.export(dropped, tmp_path / "right")
-    assert told["verified"]
+    record = run.export(dropped, tmp_path / "right")
+    assert record["verified"]
     load = verification._load_freshly
 
     def wrong(work: Path, reference: Path, way: str) -> dict[str, Any]:

@@ -109,39 +109,39 @@ def test_an_export_scores_as_its_candidate_and_dense_loses_nothing(
     runs = small_run.run.path
     targets = [f"{runs}/{candidate.genome.id}", str(tmp_path / "out"), f"{runs}/{small_run.space.dense.id}"]
     notes: list[str] = []
-    found = evaluate_tasks(targets, NAMES, include=tasks, note=notes.append)
-    dense, own, exported, nothing = found["models"]
-    assert [m["dense"] for m in found["models"]] == [None, 0, 0, 0], "one dense model for all that came from it"
+    report = evaluate_tasks(targets, NAMES, include=tasks, note=notes.append)
+    dense, from_run, exported, nothing = report["models"]
+    assert [m["dense"] for m in report["models"]] == [None, 0, 0, 0], "one dense model for all that came from it"
     assert len(notes) == 5
-    assert found["groups"] == {"both": ["one", "two"]}
-    assert found["metrics"]["texts"] == {"word_perplexity": False}
-    assert own["params"] == exported["params"] == candidate.costs["params"] < dense["params"]
-    for task, metrics in own["tasks"].items():
+    assert report["groups"] == {"both": ["one", "two"]}
+    assert report["metrics"]["texts"] == {"word_perplexity": False}
+    assert from_run["params"] == exported["params"] == candidate.costs["params"] < dense["params"]
+    for task, metrics in from_run["tasks"].items():
         for metric, measured in metrics.items():
             again = exported["tasks"][task][metric]
             assert again.keys() == measured.keys() == {"value", "stderr", "loss", "loss_stderr"}
             for key in ("value", "loss", "loss_stderr"):
                 assert again[key] == pytest.approx(measured[key], rel=1e-4, abs=1e-6)
-            sign = 1 if found["metrics"][task][metric] else -1
+            sign = 1 if report["metrics"][task][metric] else -1
             lost = sign * (dense["tasks"][task][metric]["value"] - measured["value"])
             assert measured["loss"] == pytest.approx(lost)
             assert nothing["tasks"][task][metric]["loss"] == pytest.approx(0, abs=1e-4)
             assert nothing["tasks"][task][metric]["loss_stderr"] == pytest.approx(0, abs=1e-4)
-    assert own["tasks"]["texts"]["word_perplexity"]["loss_stderr"] > 0
+    assert from_run["tasks"]["texts"]["word_perplexity"]["loss_stderr"] > 0
     assert dense["tasks"]["texts"]["word_perplexity"]["value"] == pytest.approx(
         _word_perplexity(tmp_path / "out", runs)
     )
-    assert len(task_table(found, Console(width=200)).columns) == 2 + 4 + 3
-    assert len(task_table(found, Console(width=80)).columns) == 2 + 3, "one model below another"
-    json.dumps(found)
+    assert len(task_table(report, Console(width=200)).columns) == 2 + 4 + 3
+    assert len(task_table(report, Console(width=80)).columns) == 2 + 3, "one model below another"
+    json.dumps(report)
 
 
 def _word_perplexity(export: Path, run: Path) -> float:
     """Of the dense model on the texts: e to the mean negative log-likelihood of a word."""
-    told = json.loads((export / "sparsesearch.json").read_text())
+    manifest = json.loads((export / "sparsesearch.json").read_text())
     from transformers import AutoModelForCausalLM
 
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(told["model"]), load_tokenizer(Path(told["model"]))
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(manifest["model"]), load_tokenizer(Path(manifest["model"]))
     total = words = 0.0
     for row in CHOICES:
         ids = torch.tensor(
@@ -175,26 +175,26 @@ def test_standard_errors_are_of_paired_differences() -> None:
             "higher_is_better": {"a": {"acc": True}, "b": {"acc": True}},
         }
 
-    found, dense, tasks = side(1), side(0), {"a": Task(), "b": Task()}
+    candidate, dense, tasks = side(1), side(0), {"a": Task(), "b": Task()}
     exact = np.std(accuracies[1] - accuracies[0], ddof=1) / np.sqrt(50)
     for name in ("a", "b"):
-        assert loss_stderr(name, "acc", "none", found, dense, tasks) == pytest.approx(exact)
+        assert loss_stderr(name, "acc", "none", candidate, dense, tasks) == pytest.approx(exact)
     pooled = pooled_sample_stderr([exact, exact], [50, 50])
-    assert loss_stderr("g", "acc", "none", found, dense, tasks) == pytest.approx(pooled)
+    assert loss_stderr("g", "acc", "none", candidate, dense, tasks) == pytest.approx(pooled)
     # First order: the perplexity's derivative times the error of the mean difference in log-likelihood a word.
-    error = loss_stderr("a", "ppl", "none", found, dense, tasks)
+    error = loss_stderr("a", "ppl", "none", candidate, dense, tasks)
     assert error is not None
     levels = [math.exp(-scores[i].sum() / 250) for i in range(2)]
     influence = levels[1] * scores[1] / 5 - levels[0] * scores[0] / 5
     assert error == pytest.approx(np.std(influence, ddof=1) / np.sqrt(50), rel=0.2)
-    assert loss_stderr("a", "ppl", "none", found, side(1), tasks) == 0
+    assert loss_stderr("a", "ppl", "none", candidate, side(1), tasks) == 0
 
 
 def test_what_cannot_be_evaluated_is_said_before_any_work(
     small_run: RunResults, family_dir: Any, tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for what in ("sparsesearch.models.source.load_model", "sparsesearch.export.measuring.evaluated_model.open_run"):
-        monkeypatch.setattr(what, lambda *a, **k: pytest.fail("a model was loaded"))
+    for function in ("sparsesearch.models.source.load_model", "sparsesearch.export.measuring.evaluated_model.open_run"):
+        monkeypatch.setattr(function, lambda *a, **k: pytest.fail("a model was loaded"))
     with pytest.raises(InputError, match=r"SS102.*Did you mean 'texts'"):
         evaluate_tasks(["demo"], ["text"], include=tasks)
     with pytest.raises(InputError, match=r"SS504.*no causal language model"):

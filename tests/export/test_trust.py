@@ -39,9 +39,9 @@ class Touch:
         return Path.touch, (self.path,)
 
 
-def _manifest(directory: Path, **told: Any) -> None:
+def _manifest(directory: Path, **fields: Any) -> None:
     common = {"schema": 1, "task": "module", "model": "m", "weights_sha256": "", "image": None, "surgery": None}
-    (directory / "sparsesearch.json").write_text(json.dumps(common | told))
+    (directory / "sparsesearch.json").write_text(json.dumps(common | fields))
 
 
 def test_a_factory_in_a_manifest_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,8 +68,8 @@ def program(tmp_path: Path) -> Path:
     network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).eval()
     exported = torch.export.export(network, (torch.zeros(3, 2),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     torch.export.save(exported, tmp_path / "model.pt2")
-    told = {"form": "torch_export", "inputs": ["0"], "params": 15, "nonzeros": 15, "max_length": 1}
-    _manifest(tmp_path, **told)
+    fields = {"form": "torch_export", "inputs": ["0"], "params": 15, "nonzeros": 15, "max_length": 1}
+    _manifest(tmp_path, **fields)
     return tmp_path
 
 
@@ -207,9 +207,9 @@ def test_a_check_of_a_recipe_runs_nothing_that_it_names(
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe(family_dir("llama"), **named)))
     for call in (["space", "check", path], ["space", "show", path], ["search", path, "--dry-run"]):
-        code, said = command(*call)
+        code, output = command(*call)
         assert code == 2, call
-        assert f"SS129 the recipe {NEEDS_TRUST}" in said
+        assert f"SS129 the recipe {NEEDS_TRUST}" in output
         assert not mark.exists()
     command("space", "check", path, "--trust-remote-code")
     assert mark.exists()
@@ -258,9 +258,9 @@ def test_what_a_run_directory_names_is_not_run_unasked(
         "TEXT": tmp_path / "text.txt",
     }
     call = [names.get(word, word) for word in verb]
-    code, said = command(*call)
+    code, output = command(*call)
     assert code == 2
-    assert f"SS129 run {run} {NEEDS_TRUST}" in said
+    assert f"SS129 run {run} {NEEDS_TRUST}" in output
     assert not mark.exists()
     assert not (tmp_path / "out").exists()
     command(*call, "--trust-remote-code")

@@ -94,12 +94,12 @@ def test_a_candidate_takes_the_sum_of_its_pieces(family: str, family_dir: Make) 
     rng = np.random.default_rng(0)
     for _ in range(20):
         levels = rng.integers(0, space.max_levels + 1)
-        wanted = table.dense_ns // 2
+        expected = table.dense_ns // 2
         for piece in table.pieces:
             if piece.drop is None or not levels[position[piece.drop]]:
                 kept = [space.units[position[u]].levels[levels[position[u]]] for u in piece.units]
-                wanted += 1000 + 10 * sum(kept)
-        assert timed.costs.named(levels)["latency_ns"] == wanted
+                expected += 1000 + 10 * sum(kept)
+        assert timed.costs.named(levels)["latency_ns"] == expected
 
 
 def test_memory_is_weights_cache_and_activations(family_dir: Make) -> None:
@@ -129,12 +129,12 @@ def test_what_is_timed_is_the_cut_network(family: str, family_dir: Make) -> None
         before = network.task.call(model, inputs)
         for genome in (space.smallest, Genome.of(rng.integers(0, space.max_levels + 1))):
             copied = copy_module(model, "", ElasticSupernet(model, network, space), genome)
-            wanted = stitched.materialise(genome)
+            expected = stitched.materialise(genome)
             assert {n: p.shape for n, p in copied.named_parameters()} == {
-                n: p.shape for n, p in wanted.named_parameters()
+                n: p.shape for n, p in expected.named_parameters()
             }
             torch.testing.assert_close(
-                network.task.call(copied, inputs), network.task.call(wanted, inputs), atol=2e-4, rtol=2e-3
+                network.task.call(copied, inputs), network.task.call(expected, inputs), atol=2e-4, rtol=2e-3
             )
         assert torch.equal(network.task.call(model, inputs), before)
 
@@ -179,11 +179,11 @@ def test_generating_asks_for_a_token_at_a_time(family_dir: Make) -> None:
     model = load_model(family_dir("llama"), torch.float32)
     setting = setting_of(LatencyConfig(batch=3, prompt=5, generated=2), launch.network, torch.float32)
     inputs = request_inputs(launch.samples["calibration"], launch.network.task, setting, model)
-    seen: list[tuple[int, ...]] = []
-    model.model.layers[0].register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))
+    shapes: list[tuple[int, ...]] = []
+    model.model.layers[0].register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape[:2])))
     with torch.no_grad():
         run_request(model, launch.network.task, inputs, setting.generated)
-    assert seen == [(3, 5), (3, 1), (3, 1)]
+    assert shapes == [(3, 5), (3, 1), (3, 1)]
 
 
 def test_peak_memory_counts_what_is_alive_at_once() -> None:

@@ -146,8 +146,8 @@ def test_outputs_that_a_configuration_asks_for_do_not_matter(
 ) -> None:
     model = shutil.copytree(family_dir(name), tmp_path / "model")
     config = json.loads((model / "config.json").read_text())
-    asked = {"return_dict": False, "output_attentions": True, "output_hidden_states": True}
-    (model / "config.json").write_text(json.dumps(config | asked))
+    flags = {"return_dict": False, "output_attentions": True, "output_hidden_states": True}
+    (model / "config.json").write_text(json.dumps(config | flags))
     run = ss.Run(run_search(tmp_path / "run", model))
     assert run.export(run.pick(), tmp_path / "out")["verified"]
 
@@ -220,8 +220,8 @@ def test_a_routers_bias_in_float32_survives_an_export(tmp_path: Path, quick_expo
 
     change(saved, halved)
     run = ss.Run(run_search(tmp_path / "run", saved, units=[{"kind": "expert_width", "levels": 2}]))
-    told = run.export(run.pick("smallest"), tmp_path / "out")
-    assert told["max_abs_logit_diff"] < 1e-3
+    manifest = run.export(run.pick("smallest"), tmp_path / "out")
+    assert manifest["max_abs_logit_diff"] < 1e-3
     written = load_file(tmp_path / "out" / WEIGHTS)
     assert {written[n].dtype for n in names} == {torch.float32}
     assert {t.dtype for n, t in written.items() if n not in names} == {torch.bfloat16}

@@ -27,8 +27,8 @@ def built(request: pytest.FixtureRequest, family_dir: Callable[[str], Path], tmp
 
 def outputs_of_tokens(model: Any) -> torch.Tensor:
     with torch.no_grad():
-        found: torch.Tensor = model(TOKENS, use_cache=False).logits
-    return found
+        output: torch.Tensor = model(TOKENS, use_cache=False).logits
+    return output
 
 
 def test_conformance(built: Built) -> None:

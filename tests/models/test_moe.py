@@ -44,7 +44,7 @@ def test_cut_experts_equal_a_mixture_of_the_others(
     genome = Genome.of([min(level, len(u.levels) - 1) if u.kind == "experts" else 0 for u in units])
     supernet = built.supernet("sliced")
     samples = built.launch.samples["selection"].rows(slice(0, 2))
-    found = outputs_of(supernet.apply(genome), built.launch.network.task, samples)
+    answer = outputs_of(supernet.apply(genome), built.launch.network.task, samples)
 
     reference = load_model(built.directory, torch.float32)
     for unit in units:
@@ -59,8 +59,8 @@ def test_cut_experts_equal_a_mixture_of_the_others(
 
             block.forward = forward
     expected = outputs_of(reference, built.launch.network.task, samples)
-    assert torch.allclose(found, expected, atol=1e-4)
-    assert not torch.allclose(found, outputs_of(supernet.apply(built.space.dense), built.launch.network.task, samples))
+    assert torch.allclose(answer, expected, atol=1e-4)
+    assert not torch.allclose(answer, outputs_of(supernet.apply(built.space.dense), built.launch.network.task, samples))
 
 
 def test_routing_groups_keep_equally_many_experts(family_dir: Make, tmp_path: Path) -> None:
@@ -84,16 +84,16 @@ def test_conformance_of_orders(name: str) -> None:
 
 
 def test_reap_and_easy_ep_follow_their_formulas() -> None:
-    given = experts_of()
-    assert EXPERTS["reap"](given).tolist() == np.argsort((given.output / given.tokens.clamp_min(1)).numpy()).tolist()
-    assert EXPERTS["easy_ep"](given).tolist() == np.argsort(given.turning.numpy()).tolist()
+    moe = experts_of()
+    assert EXPERTS["reap"](moe).tolist() == np.argsort((moe.output / moe.tokens.clamp_min(1)).numpy()).tolist()
+    assert EXPERTS["easy_ep"](moe).tolist() == np.argsort(moe.turning.numpy()).tolist()
 
 
 def test_stun_merges_identical_router_rows_first() -> None:
-    given = experts_of()
-    rows = given.router.clone()
+    moe = experts_of()
+    rows = moe.router.clone()
     rows[4] = rows[1]
-    order = stun(Experts(rows, given.tokens, given.output, given.turning)).tolist()
+    order = stun(Experts(rows, moe.tokens, moe.output, moe.turning)).tolist()
     assert order[0] in (1, 4)
 
 
@@ -104,13 +104,13 @@ def test_routing_statistics_equal_plain_sums(family_dir: Make, tmp_path: Path) -
     launch = launched(family_dir("mixtral"), units=[{"kind": "experts"}])
     model = launch.source.load(torch.float32, "cpu")
     path = "model.layers.1.mlp"
-    block, seen = model.get_submodule(path), []
-    block.register_forward_pre_hook(lambda _, args: seen.append(args[0].reshape(-1, args[0].shape[-1])))
+    block, states = model.get_submodule(path), []
+    block.register_forward_pre_hook(lambda _, args: states.append(args[0].reshape(-1, args[0].shape[-1])))
     matrices = [m for m in launch.network.matrices.values() if m.name.startswith(path)]
     with Collector(model, matrices, 16) as collector:
         outputs_of(model, launch.network.task, launch.samples["selection"])
     expected = torch.zeros(6, 3)
-    for x in torch.cat(seen):
+    for x in torch.cat(states):
         probabilities = torch.softmax(block.gate.weight @ x, dim=0)
         best, chosen = probabilities.topk(2)
         parts = []
@@ -120,5 +120,5 @@ def test_routing_statistics_equal_plain_sums(family_dir: Make, tmp_path: Path) -
         turned = 1 - torch.nn.functional.cosine_similarity(x, x + sum(part for _, part in parts), dim=0)
         for expert, part in parts:
             expected[expert] += torch.stack([torch.tensor(1.0), part.norm(), part.norm() * turned.clamp_min(0)])
-    found = collector.result()[f"{path}.experts:routing"]
-    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+    answer = collector.result()[f"{path}.experts:routing"]
+    assert torch.allclose(answer, expected, rtol=1e-3, atol=1e-4)

@@ -68,9 +68,9 @@ def recipe(kind: str = "channels", quality: str = "kl", cost: str = "macs", **mo
     } | more
 
 
-def search(module: nn.Module, data: Any, place: Path, wanted: dict[str, Any] | None = None, **more: Any) -> ss.Run:
-    given = {"calibration": data, "selection": data}
-    return ss.search(module, wanted or recipe(), data=given, results=place, quiet=True, **more)
+def search(module: nn.Module, data: Any, place: Path, spec: dict[str, Any] | None = None, **more: Any) -> ss.Run:
+    sources = {"calibration": data, "selection": data}
+    return ss.search(module, spec or recipe(), data=sources, results=place, quiet=True, **more)
 
 
 def made(make: Callable[[], nn.Module]) -> nn.Module:
@@ -111,8 +111,8 @@ def test_kl_of_a_language_model_is_over_the_words(make: Callable[[], nn.Module],
     run.export(candidate, tmp_path / "out")
     smaller = ss.load(tmp_path / "out", module=module)
     with torch.no_grad():
-        dense, found = (model(TOKENS).log_softmax(axis) for model in (module, smaller))
-    expected = float((dense.exp() * (dense - found)).sum(axis).mean())
+        dense, predictions = (model(TOKENS).log_softmax(axis) for model in (module, smaller))
+    expected = float((dense.exp() * (dense - predictions)).sum(axis).mean())
     assert expected > 1e-4
     assert candidate.quality == pytest.approx(expected, rel=1e-3)
 
@@ -167,8 +167,8 @@ def test_distance_is_the_squared_difference_over_the_variance(tmp_path: Path) ->
     run.export(candidate, tmp_path / "out")
     smaller = ss.load(tmp_path / "out", module=module)
     with torch.no_grad():
-        dense, found = module(NUMBERS).double(), smaller(NUMBERS).double()
-    expected = float((dense - found).square().mean() / dense.var(correction=0))
+        dense, predictions = module(NUMBERS).double(), smaller(NUMBERS).double()
+    expected = float((dense - predictions).square().mean() / dense.var(correction=0))
     assert expected > 1e-4
     assert candidate.quality == pytest.approx(expected, rel=1e-3)
     assert run.results.dense is not None
@@ -178,8 +178,8 @@ def test_distance_is_the_squared_difference_over_the_variance(tmp_path: Path) ->
 def test_one_output_is_distilled(tmp_path: Path) -> None:
     """Training lowers the distance, where a divergence of one outcome would teach nothing."""
     rungs = {"searcher": "random", "evals": 6, "rungs": [{"tokens": 4000, "candidates": 2}]}
-    wanted = recipe(quality="distance", search=rungs, training={"batch": 8, "learning_rate": 3e-3})
-    results = search(small(outputs=1), NUMBERS, tmp_path, wanted).results
+    spec = recipe(quality="distance", search=rungs, training={"batch": 8, "learning_rate": 3e-3})
+    results = search(small(outputs=1), NUMBERS, tmp_path, spec).results
     before = {e.genome: e.quality for e in results.final}
     learned = [e.quality / before[e.genome] for e in results.trained_evaluations if before[e.genome] > 1e-3]
     assert learned
@@ -200,16 +200,16 @@ def test_heads_of_several_labels_and_rerankers_are_judged_by_distance(tmp_path: 
     from support import run_search, tiny_model
 
     config = tiny_model("roberta").config
-    for told in ({"num_labels": 1}, {"num_labels": 3, "problem_type": "multi_label_classification"}):
+    for settings in ({"num_labels": 1}, {"num_labels": 3, "problem_type": "multi_label_classification"}):
         torch.manual_seed(0)
-        config.update(told)
+        config.update(settings)
         model = transformers.RobertaForSequenceClassification(config)
-        place = tmp_path / str(told["num_labels"])
+        place = tmp_path / str(settings["num_labels"])
         model.save_pretrained(place)
         load_tokenizer(DEMO).save_pretrained(place)
         with pytest.raises(InputError, match=r"SS102 objectives\[0\] 'kl'"):
-            run_search(tmp_path / f"kl{told['num_labels']}", place, objectives=["kl", "params"])
-        results = run_search(tmp_path / f"run{told['num_labels']}", place, objectives=["distance", "params"])
+            run_search(tmp_path / f"kl{settings['num_labels']}", place, objectives=["kl", "params"])
+        results = run_search(tmp_path / f"run{settings['num_labels']}", place, objectives=["distance", "params"])
         assert results.dense is not None
         assert results.dense.quality < 1e-9
         assert results.pick("smallest").quality > 0
@@ -235,8 +235,8 @@ def test_a_last_sample_alone_is_no_batch_of_its_own(count: int, tmp_path: Path) 
     """Batch normalisation over one value has no variance."""
     module = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
     data = {"calibration": NUMBERS[:count], "selection": NUMBERS[-8:]}
-    told = recipe(batch=4) | {"data": {"batch_norm": count, "allow_shared": True}}
-    run = ss.search(module, told, data=data, results=tmp_path, quiet=True)
+    changes = recipe(batch=4) | {"data": {"batch_norm": count, "allow_shared": True}}
+    run = ss.search(module, changes, data=data, results=tmp_path, quiet=True)
     assert run.front()
     assert all(e.status == "ok" for e in run.results.evaluations)
 
@@ -303,13 +303,15 @@ def test_macs_are_what_torch_counts_dense_and_pruned(
 
 
 def test_what_is_not_counted_or_not_pruned_is_named() -> None:
-    told = " ".join(describe_module(made(UNet), [IMAGES[:1]]).unsearchable)
-    assert "up (ConvTranspose2d) hold weights that nothing prunes" in told
-    told = " ".join(describe_module(made(Recurrent), [SERIES[:1]]).unsearchable)
-    assert "cells (LSTM) hold weights that nothing prunes" in told
-    told = " ".join(describe_module(made(Attending), [WIDE_SERIES[:1]]).unsearchable)
-    assert "layer.self_attn.out_proj do not run as layers" in told
-    assert f"products of activations (attention), {2 * 7 * 7 * 16:,} multiply-accumulates, are not among macs" in told
+    reasons = " ".join(describe_module(made(UNet), [IMAGES[:1]]).unsearchable)
+    assert "up (ConvTranspose2d) hold weights that nothing prunes" in reasons
+    reasons = " ".join(describe_module(made(Recurrent), [SERIES[:1]]).unsearchable)
+    assert "cells (LSTM) hold weights that nothing prunes" in reasons
+    reasons = " ".join(describe_module(made(Attending), [WIDE_SERIES[:1]]).unsearchable)
+    assert "layer.self_attn.out_proj do not run as layers" in reasons
+    assert (
+        f"products of activations (attention), {2 * 7 * 7 * 16:,} multiply-accumulates, are not among macs" in reasons
+    )
 
 
 # Which layers are pruned
@@ -328,8 +330,8 @@ def test_patches_times_the_matrix_are_the_convolution(layer: Any, data: torch.Te
     matrix = matrix_of(layer, "layer", 0, "layer", 1)
     patches = unfold_patches(layer, data, matrix)  # (groups, samples, positions, inputs)
     with torch.no_grad():
-        found = torch.einsum("gnpi,goi->ngop", patches, matrix.view(layer.weight)).reshape(len(data), 6, -1)
-        assert torch.allclose(found + layer.bias[:, None], layer(data).flatten(2), atol=1e-5)
+        predictions = torch.einsum("gnpi,goi->ngop", patches, matrix.view(layer.weight)).reshape(len(data), 6, -1)
+        assert torch.allclose(predictions + layer.bias[:, None], layer(data).flatten(2), atol=1e-5)
 
 
 @pytest.mark.parametrize(("make", "data"), [(Audio, SOUNDS), (Video, FILMS)])
@@ -430,8 +432,8 @@ def test_layers_that_data_reach_are_pruned_and_the_others_named() -> None:
     network = ModuleSource(module).describe([NUMBERS[:1]], [[part] for part in NUMBERS.split(8)])
     assert 1 < len(chosen) < 6
     assert {name for name in network.matrices if "expert" in name} == {f"experts.{k}.weight" for k in chosen}
-    (told,) = (reason for reason in network.unsearchable if "do not run as layers" in reason)
-    assert all(f"experts.{k}" in told for k in {*range(6)} - chosen)
+    (explanation,) = (reason for reason in network.unsearchable if "do not run as layers" in reason)
+    assert all(f"experts.{k}" in explanation for k in {*range(6)} - chosen)
 
 
 @pytest.mark.parametrize("make", [ByBatch, Mixture])
@@ -446,10 +448,10 @@ def test_networks_whose_layers_do_not_run_on_every_input_are_searched(
 def test_compiled_modules_are_searched_as_what_they_wrap(tmp_path: Path) -> None:
     inner = small()
     module = nn.Sequential(torch.compile(inner[:2]), *inner[2:])
-    for name, given in (("whole", torch.compile(inner)), ("part", module)):
-        run = search(given, NUMBERS, tmp_path, name=name)
+    for name, network in (("whole", torch.compile(inner)), ("part", module)):
+        run = search(network, NUMBERS, tmp_path, name=name)
         run.export(run.pick("smallest"), tmp_path / f"{name}-out")
-        assert ss.load(tmp_path / f"{name}-out", module=given)(NUMBERS).shape == (24, 4)
+        assert ss.load(tmp_path / f"{name}-out", module=network)(NUMBERS).shape == (24, 4)
     assert hasattr(module[0], "_orig_mod")
 
 
@@ -488,9 +490,9 @@ def test_complex_buffers_keep_their_imaginary_parts(where: str, tmp_path: Path) 
     module = made(lambda: Waves(where))
 
     def away(model: nn.Module, samples: Any) -> torch.Tensor:
-        own = torch.tensor(samples.arrays["0"])
+        inputs = torch.tensor(samples.arrays["0"])
         with torch.no_grad():
-            return (model(own) - module(own)).square().mean(1)
+            return (model(inputs) - module(inputs)).square().mean(1)
 
     run = search(module, NUMBERS, tmp_path, recipe("sparsity", "quality", "nonzeros"), quality=away)
     assert run.results.dense is not None

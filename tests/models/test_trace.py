@@ -78,8 +78,8 @@ def genomes(space: Space) -> list[Genome]:
 
 def outputs(model: nn.Module, images: torch.Tensor = IMAGES) -> torch.Tensor:
     with torch.no_grad():
-        found: torch.Tensor = model(images)
-    return found
+        predictions: torch.Tensor = model(images)
+    return predictions
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -157,13 +157,13 @@ def test_batch_norm_moves_alike_in_place_sliced_and_materialised(searched: Searc
     in_place = StitchedSupernet(model, supernet.network, searched.space, supernet.composer.files, "in_place")
     padded = RunningStatistics(in_place, norms.task, norms.samples, norms.batch)
     for genome in genomes(searched.space):
-        found = []
+        predictions = []
         for rule, make_network in ((norms, supernet.materialise), (norms, supernet.apply), (padded, in_place.apply)):
             network = make_network(genome)
             rule.correct(network, genome)
-            found.append(outputs(network))
-        assert torch.allclose(found[1], found[0], atol=1e-5)
-        assert torch.allclose(found[2], found[0], atol=1e-4)
+            predictions.append(outputs(network))
+        assert torch.allclose(predictions[1], predictions[0], atol=1e-5)
+        assert torch.allclose(predictions[2], predictions[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["padded", "projected"])
@@ -208,14 +208,14 @@ def test_a_channel_that_pruning_silences_does_not_explode(tmp_path: Path) -> Non
     with torch.no_grad():
         model.conv1.weight[0] = 0  # type: ignore[union-attr, operator, index]
     searched.opened.norms.correct(model, searched.space.smallest)
-    seen: list[torch.Tensor] = []
-    model.bn1.register_forward_hook(lambda *given: seen.append(given[2]))  # type: ignore[union-attr]
+    activations: list[torch.Tensor] = []
+    model.bn1.register_forward_hook(lambda *parts: activations.append(parts[2]))  # type: ignore[union-attr]
     before: list[torch.Tensor] = []
     dense = copy.deepcopy(searched.module)
-    dense.bn1.register_forward_hook(lambda *given: before.append(given[2]))  # type: ignore[union-attr]
+    dense.bn1.register_forward_hook(lambda *parts: before.append(parts[2]))  # type: ignore[union-attr]
     outputs(model)
     outputs(dense)
-    assert seen[0][:, 0].abs().max() <= before[0][:, 0].abs().max()
+    assert activations[0][:, 0].abs().max() <= before[0][:, 0].abs().max()
 
 
 def test_batch_norm_is_measured_over_all_samples(tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ def test_batch_norm_is_measured_over_all_samples(tmp_path: Path) -> None:
     reestimate(module, TASKS["module"], samples, 8)
     layer = next(iter(batch_norms(module).values()))
     with torch.no_grad():
-        seen = module.conv1(IMAGES)  # type: ignore[operator]
-    assert torch.allclose(layer.running_mean, seen.mean((0, 2, 3)), atol=1e-5)  # type: ignore[arg-type]
+        activations = module.conv1(IMAGES)  # type: ignore[operator]
+    assert torch.allclose(layer.running_mean, activations.mean((0, 2, 3)), atol=1e-5)  # type: ignore[arg-type]
     assert all(torch.equal(p, weights[n]) for n, p in module.named_parameters())
     assert not layer.training
 
@@ -273,16 +273,16 @@ def test_the_first_channel_to_go_is_the_one_that_brute_force_finds(tmp_path: Pat
     supernet = open_run(run.results, Access(module)).supernet
     (unit,) = run.results.space.units
     kept = supernet.composer.files.kept(unit, 1, unit.total)[0].tolist()
-    reader, seen = module.get_submodule("blocks.0.conv2"), []
-    handle = reader.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    reader, activations = module.get_submodule("blocks.0.conv2"), []
+    handle = reader.register_forward_pre_hook(lambda _, args: activations.append(args[0]))
     outputs(module, IMAGES[:8])
     handle.remove()
-    patches = functional.unfold(seen[0], 3, padding=1).transpose(1, 2).reshape(-1, 8, 9).double()
-    wanted = patches.flatten(1) @ reader.weight.flatten(1).T.detach().double()  # type: ignore[union-attr, operator]
+    patches = functional.unfold(activations[0], 3, padding=1).transpose(1, 2).reshape(-1, 8, 9).double()
+    target = patches.flatten(1) @ reader.weight.flatten(1).T.detach().double()  # type: ignore[union-attr, operator]
     errors = []
     for channel in range(8):
         rest = patches[:, [c for c in range(8) if c != channel]].flatten(1)
-        errors.append(float((rest @ torch.linalg.lstsq(rest, wanted).solution - wanted).square().sum()))
+        errors.append(float((rest @ torch.linalg.lstsq(rest, target).solution - target).square().sum()))
     assert kept == [c for c in range(8) if c != int(np.argmin(errors))]
 
 

@@ -31,22 +31,22 @@ def test_sparsity_levels_round_down_so_that_uniform_meets_its_limit(family_dir: 
 
 
 def test_a_grid_has_equal_steps_in_every_unit(family_dir: Make) -> None:
-    found = units(family_dir, kind="sparsity", levels={"around": "70%", "radius": 3, "step": 20})
-    for _, levels in found:
+    pairs = units(family_dir, kind="sparsity", levels={"around": "70%", "radius": 3, "step": 20})
+    for _, levels in pairs:
         steps = {a - b for a, b in itertools.pairwise(levels[1:])}
         assert steps == {20}
         assert len(levels) == 8
 
 
 def test_the_grids_default_step_is_evopresss(family_dir: Make) -> None:
-    found = units(family_dir, kind="sparsity", levels={"around": "70%", "radius": 8}, target="*.down_proj")
-    levels = found[0][1]
+    pairs = units(family_dir, kind="sparsity", levels={"around": "70%", "radius": 8}, target="*.down_proj")
+    levels = pairs[0][1]
     assert levels[1] - levels[2] == int(0.5 * 0.3 / 8 * 32**2)
 
 
 def test_width_levels_are_aligned_and_reach_both_ends(family_dir: Make) -> None:
-    found = units(family_dir, kind="ffn_width", levels=4, min_kept="25%", align=4)
-    assert [levels for _, levels in found] == [(48, 40, 32, 24, 12)] * 3
+    pairs = units(family_dir, kind="ffn_width", levels=4, min_kept="25%", align=4)
+    assert [levels for _, levels in pairs] == [(48, 40, 32, 24, 12)] * 3
 
 
 def test_kv_groups_default_to_every_count(family_dir: Make) -> None:

@@ -52,8 +52,8 @@ class Tabled:
         proxies = [p for p in PROXIES.values() if p.reads == "matrix"]
         self.gatherer.gather(["gradients", "curvature", "expected"])
         blocks = range(len(built.launch.network.blocks))
-        found = [tabulate(self.gatherer, block, proxies) for block in blocks]
-        tables = {p.name: {k: v for each in found for k, v in each[p.name].items()} for p in proxies}
+        per_block = [tabulate(self.gatherer, block, proxies) for block in blocks]
+        tables = {p.name: {k: v for each in per_block for k, v in each[p.name].items()} for p in proxies}
         self.tables = {name: ScoreTable.of(self.space, table) for name, table in tables.items()}
 
     def genomes(self, count: int) -> list[Genome]:
@@ -105,14 +105,14 @@ def test_output_error_is_that_of_real_outputs(tabled: Tabled) -> None:
     position = next(i for i, u in enumerate(tabled.space.units) if u.name.endswith("down_proj.sparsity"))
     path = tabled.space.units[position].module
     genome = Genome.of([int(i == position) for i in range(len(tabled.space.units))])
-    seen: list[torch.Tensor] = []
+    states: list[torch.Tensor] = []
     dense = tabled.supernet.apply(tabled.space.dense)
     weight = dense.get_submodule(path).weight.data.clone()
-    handle = dense.get_submodule(path).register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(0, 1)))
+    handle = dense.get_submodule(path).register_forward_pre_hook(lambda _, args: states.append(args[0].flatten(0, 1)))
     outputs_of(dense, tabled.supernet.network.task, tabled.samples)
     handle.remove()
     pruned = tabled.supernet.apply(genome).get_submodule(path).weight.data
-    inputs = torch.cat(seen)
+    inputs = torch.cat(states)
     expected = float((inputs @ (weight - pruned).T).square().sum() / (inputs @ weight.T).square().sum())
     assert tabled.tables["output_error"].scores(genome.levels) == pytest.approx(expected, rel=1e-3)
 
@@ -158,18 +158,18 @@ def test_curvature_is_the_difference_of_gradients(family: str, family_dir: Make,
         ends.append(mean_gradients(model, network.task, samples, parameters))
         for name, parameter in parameters.items():
             parameter.data -= sign * step * mean[name].double()
-    for name, found in load_curvature(curvature).items():
+    for name, difference in load_curvature(curvature).items():
         expected = (ends[0][name] - ends[1][name]) / (2 * step)
-        assert torch.allclose(found, expected, atol=1e-2 * float(expected.abs().max()) + 1e-6), name
+        assert torch.allclose(difference, expected, atol=1e-2 * float(expected.abs().max()) + 1e-6), name
 
 
 def test_gradients_of_the_dense_network_agree_with_themselves(tabled: Tabled) -> None:
     live = tabled.live(tabled.space.dense)
-    own = traces(live)
+    dense_traces = traces(live)
     sublayers = {sublayer(name) for name in live.network.matrices}
-    best = trace_nas(tabled.live(tabled.space.dense, dense=own))
+    best = trace_nas(tabled.live(tabled.space.dense, dense=dense_traces))
     assert best == pytest.approx(-len(sublayers), abs=1e-6)
-    assert all(trace_nas(tabled.live(genome, dense=own)) > best for genome in tabled.genomes(4))
+    assert all(trace_nas(tabled.live(genome, dense=dense_traces)) > best for genome in tabled.genomes(4))
     first, second = torch.randn(50), torch.randn(50)
     assert correlation(3 * first + 2, second) == pytest.approx(correlation(first, second), abs=1e-6)
     assert set(retention(live).values()) == {1.0}
@@ -230,8 +230,8 @@ def test_names() -> None:
 
     with PROXIES.restored():
         proxy("mine", reads="costs")(mine)
-        (found,) = proxies_named(["mine"])
-    assert (found.summary, found.score) == ("Minus one.", mine)
+        (entry,) = proxies_named(["mine"])
+    assert (entry.summary, entry.score) == ("Minus one.", mine)
     with pytest.raises(InputError, match=r"SS102 unknown proxy 'snap'. Did you mean 'snip'"):
         proxies_named(["snap"])
     with pytest.raises(InputError, match=r"SS102 proxy 'snip' is named twice"):
@@ -276,15 +276,15 @@ def test_errors_accumulate_only_where_blocks_follow_one_another(tmp_path: Path) 
 
 
 def test_a_proxy_that_fails_is_told_and_has_no_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def broken(given: Any) -> float:
+    def broken(subject: Any) -> float:
         """Fails."""
         raise ZeroDivisionError("by hand")
 
     launch = auditing.with_limits(prepare(RunConfig.model_validate(RECIPE)))
     proxies = [Proxy(f"broken_{reads}", reads, broken) for reads in ("costs", "matrix", "network")]  # type: ignore[arg-type]
-    found = auditing.audit(launch, tmp_path / "run", proxies, 4, 0, 0, Reporter())
-    assert all(np.isnan(scores).all() for scores in found.scores.values())
-    told = capsys.readouterr().err
-    assert all(f"SS407 proxy {proxy.name}: ZeroDivisionError: by hand" in told for proxy in proxies)
+    audit = auditing.audit(launch, tmp_path / "run", proxies, 4, 0, 0, Reporter())
+    assert all(np.isnan(scores).all() for scores in audit.scores.values())
+    output = capsys.readouterr().err
+    assert all(f"SS407 proxy {proxy.name}: ZeroDivisionError: by hand" in output for proxy in proxies)
     with pytest.raises(InputError, match=r"SS602 .* is an audit"):
         controller.resume(tmp_path / "run", {}, Reporter(quiet=True))

@@ -39,16 +39,16 @@ class TestUnstructured:
         assert int(torch.count_nonzero(tied[0])) == 500
 
     def test_missing_gradients_are_named(self, name: str) -> None:
-        given = made(*layer())
+        target = made(*layer())
         if UNSTRUCTURED[name].needs_gradients:
             with pytest.raises(InputError, match=f"SS209 pruner {name} needs gradients"):
-                UNSTRUCTURED[name].prune(Layer(given.weight_OI, given.inputs), [900], OPTIONS)
+                UNSTRUCTURED[name].prune(Layer(target.weight_OI, target.inputs), [900], OPTIONS)
 
     def test_only_its_own_option_changes_a_pruner(self, name: str) -> None:
-        given = made(*layer())
-        before = UNSTRUCTURED[name].prune(given, [900], OPTIONS)
+        target = made(*layer())
+        before = UNSTRUCTURED[name].prune(target, [900], OPTIONS)
         for option, value in CHANGED.items():
-            after = UNSTRUCTURED[name].prune(given, [900], OPTIONS.model_copy(update={option: value, "refit": True}))
+            after = UNSTRUCTURED[name].prune(target, [900], OPTIONS.model_copy(update={option: value, "refit": True}))
             assert torch.equal(before, after) == (READS.get(name) != option)
 
 
@@ -68,20 +68,20 @@ class TestStructured:
 
     def test_weights_stay_as_they_are_unless_refit(self, name: str, span: int) -> None:
         weight, moment = layer(inputs=24)
-        given = group(weight, moment, span)
+        target = group(weight, moment, span)
         for refits in (name == "obs", True):
             options = OPTIONS.model_copy(update={"refit": refits})
-            order, levels = STRUCTURED[name].prune(given, [3], options)
-            columns = kept_inputs(given.readers[0].index, order, 3)
+            order, levels = STRUCTURED[name].prune(target, [3], options)
+            columns = kept_inputs(target.readers[0].index, order, 3)
             matrix = add_damping(moment.double(), DAMP)[0]
             expected = refit(weight.double() @ matrix, matrix, columns).float()
             assert torch.equal(levels[0][0], expected if refits else weight[:, columns])
 
     def test_missing_gradients_are_named(self, name: str, span: int) -> None:
-        given = group(*layer(inputs=24), span)
-        bare = without_gradients(given)
+        target = group(*layer(inputs=24), span)
+        bare = without_gradients(target)
         if STRUCTURED[name].needs_gradients:
-            for missing in (bare, Group(bare.readers, given.writers), Group(given.readers, bare.writers)):
+            for missing in (bare, Group(bare.readers, target.writers), Group(target.readers, bare.writers)):
                 with pytest.raises(InputError, match=f"SS209 pruner {name} needs gradients"):
                     STRUCTURED[name].prune(missing, [2], OPTIONS)
 

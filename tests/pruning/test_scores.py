@@ -39,10 +39,10 @@ def uneven(seed: int, outputs: int = 6, inputs: int = 24) -> Layer:
 
 @pytest.mark.parametrize("name", BY_SCORE)
 def test_scores_give_nested_levels_and_keep_values(name: str) -> None:
-    given = made(*layer())
-    large, small = UNSTRUCTURED[name].prune(given, [900, 301], OPTIONS)
+    target = made(*layer())
+    large, small = UNSTRUCTURED[name].prune(target, [900, 301], OPTIONS)
     assert not ((small != 0) & (large == 0)).any()
-    assert torch.equal(large[large != 0], given.weight_OI[large != 0])
+    assert torch.equal(large[large != 0], target.weight_OI[large != 0])
 
 
 def test_random_depends_on_seed_and_shape_alone() -> None:
@@ -56,12 +56,12 @@ def test_random_depends_on_seed_and_shape_alone() -> None:
 
 
 def test_gblm_without_gradients_weight_or_gradients_is_wanda() -> None:
-    given = made(*layer())
-    flat = Layer(given.weight_OI, given.inputs, torch.zeros(O, I))
-    assert torch.equal(gblm(given, options(alpha=0))[0], wanda(given, OPTIONS)[0])
-    assert torch.equal(gblm(flat, OPTIONS)[0], wanda(given, OPTIONS)[0])
-    assert gblm(given, OPTIONS)[1] == wanda(given, OPTIONS)[1]
-    assert not torch.equal(gblm(given, OPTIONS)[0], wanda(given, OPTIONS)[0])
+    target = made(*layer())
+    flat = Layer(target.weight_OI, target.inputs, torch.zeros(O, I))
+    assert torch.equal(gblm(target, options(alpha=0))[0], wanda(target, OPTIONS)[0])
+    assert torch.equal(gblm(flat, OPTIONS)[0], wanda(target, OPTIONS)[0])
+    assert gblm(target, OPTIONS)[1] == wanda(target, OPTIONS)[1]
+    assert not torch.equal(gblm(target, OPTIONS)[0], wanda(target, OPTIONS)[0])
 
 
 def test_gblm_does_not_depend_on_the_number_of_samples() -> None:
@@ -79,12 +79,12 @@ def test_taylor_is_the_change_of_the_loss_when_a_weight_is_removed() -> None:
     """First order of a loss that is linear around the weights; second of one whose Hessian is E[g gᵀ], times two."""
     g = torch.randn(5, 3, 8, generator=torch.Generator().manual_seed(0))
     weight, moment = layer(outputs=3, inputs=8)
-    given = Layer(weight, made(weight, moment).inputs, g.square().mean(dim=0), g.mean(dim=0))
+    target = Layer(weight, made(weight, moment).inputs, g.square().mean(dim=0), g.mean(dim=0))
     change = torch.zeros_like(weight)
     change[1, 4] = -weight[1, 4]
     linear, quadratic = (g.mean(dim=0) * change).sum().abs(), (g * change).sum(dim=(1, 2)).square().mean()
-    assert torch.allclose(taylor(given, options(order=1))[0][1, 4], linear)
-    assert torch.allclose(taylor(given, options(order=2))[0][1, 4], quadratic)
+    assert torch.allclose(taylor(target, options(order=1))[0][1, 4], linear)
+    assert torch.allclose(taylor(target, options(order=2))[0][1, 4], quadratic)
 
 
 @pytest.mark.parametrize(("pattern", "inputs"), [("2:4", I), ("4:8", I), ("1:3", 159), ("3:5", I)])
@@ -97,9 +97,9 @@ def test_a_pattern_keeps_exactly_n_of_every_m(name: str, pattern: str, inputs: i
 
 @pytest.mark.parametrize("name", BY_SCORE)
 def test_a_pattern_keeps_the_highest_score_that_brute_force_finds(name: str) -> None:
-    given = made(*layer(inputs=16))
-    level = UNSTRUCTURED[name].prune(given, [O * 8], options(pattern="2:4"))[0]
-    score = BY_SCORE[name](given, OPTIONS)[0].view(O, -1, 4)
+    target = made(*layer(inputs=16))
+    level = UNSTRUCTURED[name].prune(target, [O * 8], options(pattern="2:4"))[0]
+    score = BY_SCORE[name](target, OPTIONS)[0].view(O, -1, 4)
     best = torch.stack([score[..., list(pair)].sum(-1) for pair in itertools.combinations(range(4), 2)]).amax(0)
     assert torch.allclose((score * (level != 0).view(O, -1, 4)).sum(-1), best)
 
@@ -130,13 +130,13 @@ def test_sparsegpt_chooses_a_patterns_masks_on_updated_weights(n: int, m: int, i
 
 @pytest.mark.parametrize("name", ["wanda", "sparsegpt"])
 def test_patterns_that_do_not_fit_are_named(name: str) -> None:
-    given = made(*layer(outputs=2, inputs=6))
+    target = made(*layer(outputs=2, inputs=6))
     with pytest.raises(InputError, match=r"SS104 pattern 2:4: a matrix of 2 x 6 has 6 inputs, not a multiple of 4"):
-        UNSTRUCTURED[name].prune(given, [6], options(pattern="2:4"))
+        UNSTRUCTURED[name].prune(target, [6], options(pattern="2:4"))
     for count in (3, 5):
         message = f"SS104 pattern 1:3 has one pruned level, 4 of 12 weights kept; got {count}."
         with pytest.raises(InputError, match=message):
-            UNSTRUCTURED[name].prune(given, [4, count], options(pattern="1:3"))
+            UNSTRUCTURED[name].prune(target, [4, count], options(pattern="1:3"))
 
 
 def test_patterns_in_recipes() -> None:
@@ -150,41 +150,41 @@ def test_patterns_in_recipes() -> None:
             pruners(wrong)
 
 
-def expected_error(given: Layer, level: torch.Tensor) -> torch.Tensor:
-    return ((given.weight_OI - level) @ given.inputs.mean).abs()
+def expected_error(target: Layer, level: torch.Tensor) -> torch.Tensor:
+    return ((target.weight_OI - level) @ target.inputs.mean).abs()
 
 
 @pytest.mark.parametrize(("pattern", "kept"), [(None, 70), ("2:4", 72), ("4:8", 72)])
 @settings(max_examples=30, deadline=None)
 @given(seed=SEEDS)
 def test_dsnot_keeps_counts_and_never_raises_the_expected_error(pattern: str | None, kept: int, seed: int) -> None:
-    given = uneven(seed)
-    plain = UNSTRUCTURED["wanda"].prune(given, [kept], options(pattern=pattern))[0]
-    polished = UNSTRUCTURED["wanda"].prune(given, [kept], options(pattern=pattern, polish="dsnot"))[0]
+    target = uneven(seed)
+    plain = UNSTRUCTURED["wanda"].prune(target, [kept], options(pattern=pattern))[0]
+    polished = UNSTRUCTURED["wanda"].prune(target, [kept], options(pattern=pattern, polish="dsnot"))[0]
     group = int(pattern.split(":")[1]) if pattern else 24
     counts = [torch.count_nonzero(level.view(6, -1, group), dim=-1) for level in (plain, polished)]
     assert torch.equal(*counts)
-    assert torch.equal(polished[polished != 0], given.weight_OI[polished != 0])
-    before, after = expected_error(given, plain), expected_error(given, polished)
+    assert torch.equal(polished[polished != 0], target.weight_OI[polished != 0])
+    before, after = expected_error(target, plain), expected_error(target, polished)
     assert (after <= before + 1e-12).all()
     alone = before < 0.1
     assert torch.equal(plain[alone], polished[alone])
 
 
 def test_dsnot_lowers_the_expected_error_of_most_rows() -> None:
-    given = uneven(0, outputs=40)
-    levels = [UNSTRUCTURED["magnitude"].prune(given, [500], options(polish=polish))[0] for polish in (None, "dsnot")]
-    before, after = (expected_error(given, level) for level in levels)
+    target = uneven(0, outputs=40)
+    levels = [UNSTRUCTURED["magnitude"].prune(target, [500], options(polish=polish))[0] for polish in (None, "dsnot")]
+    before, after = (expected_error(target, level) for level in levels)
     assert after.mean() < 0.5 * before.mean()
 
 
 def test_dsnot_swaps_by_hand() -> None:
     """e is 7. Growing 3 gains most for its variance, 0 compensates at less cost than 1: 2. Then 2 against 3: 1."""
     mean, deviation = torch.ones(4), torch.tensor([1.0, 1.0, 8.0, 1.0]).sqrt()
-    given = sampled(torch.stack([mean + deviation, mean - deviation]), torch.tensor([[-2.0, -5.0, 4.0, 3.0]]))
+    target = sampled(torch.stack([mean + deviation, mean - deviation]), torch.tensor([[-2.0, -5.0, 4.0, 3.0]]))
     keep = torch.tensor([[[True, True, False, False]]])
-    assert dsnot(given, keep, 4).tolist() == [[[False, True, True, False]]]
-    assert dsnot(given, keep, 2).tolist() == keep.tolist()  # neither pair of neighbours has one of each
+    assert dsnot(target, keep, 4).tolist() == [[[False, True, True, False]]]
+    assert dsnot(target, keep, 2).tolist() == keep.tolist()  # neither pair of neighbours has one of each
     assert keep.tolist() == [[[True, True, False, False]]]
 
 
@@ -196,19 +196,19 @@ def test_dsnot_is_for_pruners_that_keep_values() -> None:
 @pytest.mark.parametrize("name", ["magnitude", "sparsegpt"])
 def test_bias_shift_preserves_the_mean_output_of_sparse_weights(name: str) -> None:
     x = torch.randn(200, 24, generator=torch.Generator().manual_seed(0)).double() + 1
-    given = sampled(x, torch.randn(5, 24, generator=torch.Generator().manual_seed(1)).double())
-    pruned = UNSTRUCTURED[name].prune(given, [50], OPTIONS)[0]
-    shift = bias_shift(given.weight_OI, pruned, given.inputs.mean)
-    assert torch.allclose((x @ pruned.T + shift).mean(0), (x @ given.weight_OI.T).mean(0))
+    target = sampled(x, torch.randn(5, 24, generator=torch.Generator().manual_seed(1)).double())
+    pruned = UNSTRUCTURED[name].prune(target, [50], OPTIONS)[0]
+    shift = bias_shift(target.weight_OI, pruned, target.inputs.mean)
+    assert torch.allclose((x @ pruned.T + shift).mean(0), (x @ target.weight_OI.T).mean(0))
 
 
 @pytest.mark.parametrize("refit", [False, True])
 def test_bias_shift_preserves_the_mean_output_of_narrower_weights(refit: bool) -> None:
     x = torch.randn(200, 24, generator=torch.Generator().manual_seed(0)).double() + 1
-    given = sampled(x, torch.randn(5, 24, generator=torch.Generator().manual_seed(1)).double())
+    target = sampled(x, torch.randn(5, 24, generator=torch.Generator().manual_seed(1)).double())
     index = torch.arange(24).view(-1, 3)
-    order, levels = STRUCTURED["flap"].prune(Group((Reader(given, index),), ()), [5], options(refit=refit))
+    order, levels = STRUCTURED["flap"].prune(Group((Reader(target, index),), ()), [5], options(refit=refit))
     columns = kept_inputs(index, order, 5)
-    padded = torch.zeros_like(given.weight_OI).index_copy(1, columns, levels[0][0])
-    shift = bias_shift(given.weight_OI, padded, given.inputs.mean)
-    assert torch.allclose((x[:, columns] @ levels[0][0].T + shift).mean(0), (x @ given.weight_OI.T).mean(0))
+    padded = torch.zeros_like(target.weight_OI).index_copy(1, columns, levels[0][0])
+    shift = bias_shift(target.weight_OI, padded, target.inputs.mean)
+    assert torch.allclose((x[:, columns] @ levels[0][0].T + shift).mean(0), (x @ target.weight_OI.T).mean(0))

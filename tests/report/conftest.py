@@ -42,10 +42,10 @@ class Opened:
 
     def __init__(self, page: Any, path: Path) -> None:
         self.page, self.wrong = page, list[str]()
-        page.on("console", lambda said: self.wrong.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("console", lambda entry: self.wrong.append(entry.text) if entry.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.on("requestfailed", lambda request: self.wrong.append(request.url))
-        page.on("request", lambda asked: None if asked.url.startswith(LOCAL) else self.wrong.append(asked.url))
+        page.on("request", lambda fetch: None if fetch.url.startswith(LOCAL) else self.wrong.append(fetch.url))
         page.goto(path.as_uri())
         page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .plot-container').length > 0")
 

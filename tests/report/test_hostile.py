@@ -38,12 +38,12 @@ def _rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change a JSON object, or each of JSON lines; without their checksums they are read as they are."""
     lines = path.suffix == ".jsonl"
     texts = path.read_text().splitlines() if lines else [path.read_text()]
-    found = [json.loads(text) for text in texts]
-    for data in found:
+    contents = [json.loads(text) for text in texts]
+    for data in contents:
         data.pop("checksum", None)
         data.pop("crc32", None)
         change(data)
-    path.write_text("".join(json.dumps(data) + "\n" for data in found))
+    path.write_text("".join(json.dumps(data) + "\n" for data in contents))
 
 
 def _everything(info: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ def hostile(small_run: RunResults, tmp_path: Path) -> RunResults:
     _rewrite(run.space, units)
     _lines(run.exports, {"id": chosen.genome.id, "form": WORSE, "out": WORSE, "verified": [WORSE], "when": WORSE})
     run.screen.write_text(json.dumps({"proxy": WORSE, "tau": 0.5, "tau_range": [0.2, 0.7], "candidates": 40}))
-    taken = {"measured_ns": 10, "measured_bytes": 10, "predicted_ns": 9, "predicted_bytes": 9}
+    timing = {"measured_ns": 10, "measured_bytes": 10, "predicted_ns": 9, "predicted_bytes": 9}
     setting = {
         "device": WORSE,
         "hardware": WORSE,
@@ -97,7 +97,7 @@ def hostile(small_run: RunResults, tmp_path: Path) -> RunResults:
         "dtype": WORSE,
         "threads": 1,
     }
-    run.latency_measured.write_text(json.dumps({"setting": setting, "dense": taken, WORSE: taken}))
+    run.latency_measured.write_text(json.dumps({"setting": setting, "dense": timing, WORSE: timing}))
     audit = path.parent / f"{NAME} '#?%41"
     audit.mkdir()
     for file in (run.space, run.info):
@@ -109,8 +109,8 @@ def hostile(small_run: RunResults, tmp_path: Path) -> RunResults:
 
 def _assert_harmless(shown: Any) -> None:
     """Draws, is clicked, sorted and hovered everywhere, and runs no script but its own."""
-    page, asked = shown.page, list[str]()
-    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    page, dialogs = shown.page, list[str]()
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     figures = page.evaluate("document.querySelectorAll('script.figure').length")
     assert page.evaluate("document.querySelectorAll('.js-plotly-plot .main-svg').length") >= figures > 0
     for summary in page.query_selector_all("summary"):
@@ -141,7 +141,7 @@ def _assert_harmless(shown: Any) -> None:
         == 0
     )
     links = page.evaluate("[...document.querySelectorAll('svg a')].length")
-    assert (links, asked, shown.wrong) == (0, [], [])
+    assert (links, dialogs, shown.wrong) == (0, [], [])
 
 
 @pytest.mark.parametrize("offline", [False, True], ids=["beside plotly", "one file"])
@@ -166,7 +166,7 @@ def test_the_policy_holds_where_escaping_would_not(own_run: RunResults, opened: 
     path.write_text(path.read_text().replace("<h1>", f"{NAME}<script>{PWN}</script><h1>"))
     shown = opened(path)
     assert shown.page.evaluate("document.documentElement.dataset.pwned") is None
-    assert any("Content Security Policy" in said for said in shown.wrong)
+    assert any("Content Security Policy" in problem for problem in shown.wrong)
 
 
 def test_hostile_runs_compared(hostile: RunResults, opened: Any, tmp_path: Path) -> None:
@@ -217,8 +217,8 @@ def test_names_reach_the_terminal_as_they_are(small_run: RunResults, tmp_path: P
     shown = "".join(done.output.split())
     assert verb == "show" or path.name.encode("unicode_escape").decode("ascii") in shown or path.name in shown
     if verb in ("front", "show", "status"):
-        found = json.loads(_invoke(verb, path, "--json").output)
-        assert verb == "show" or found["run"] == str(path)
+        contents = json.loads(_invoke(verb, path, "--json").output)
+        assert verb == "show" or contents["run"] == str(path)
 
 
 SIDES = ["exports.jsonl", "screen.json", "latency_measured.json"]

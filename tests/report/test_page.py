@@ -18,10 +18,10 @@ from sparsesearch.runs.results import RunResults
 
 def kept_on_screen(page: Any) -> list[list[float]]:
     """What the chart of layers shows, by row."""
-    found: list[list[float]] = page.evaluate(
+    rows: list[list[float]] = page.evaluate(
         "document.getElementById('layers').data.filter((t) => t.name === 'kept').map((t) => t.y)"
     )
-    return found
+    return rows
 
 
 @pytest.mark.parametrize("offline", [False, True], ids=["beside plotly", "one file"])

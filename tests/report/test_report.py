@@ -65,9 +65,9 @@ def test_lineage_goes_through_recorded_parents(own_run: RunResults) -> None:
 
 
 def test_rungs_add_up_to_what_was_spent(small_run: RunResults) -> None:
-    found = rungs(small_run)
-    assert sum(rung.tokens for rung in found) == small_run.tokens
-    assert sum(rung.count for rung in found) == len(small_run.evaluations)
+    ladder = rungs(small_run)
+    assert sum(rung.tokens for rung in ladder) == small_run.tokens
+    assert sum(rung.count for rung in ladder) == len(small_run.evaluations)
 
 
 def test_layers_keep_what_units_keep(small_run: RunResults) -> None:

@@ -39,13 +39,13 @@ def _shown(path: Path) -> str:
 
 
 def test_a_finished_run(small_run: RunResults) -> None:
-    found = status_json(small_run.run.path)
-    assert found["state"] == "finished"
-    assert found["controller"] is None
-    assert found["evaluations"]["done"] == small_run.info["search_evaluations"] == found["evaluations"]["budget"]
-    assert found["evaluations"]["measured"] == len(small_run.evaluations)
-    assert found["hypervolume"] == small_run.hypervolume()
-    assert found["best"]["kl"]["id"] == small_run.pick("min:kl").genome.id
+    status = status_json(small_run.run.path)
+    assert status["state"] == "finished"
+    assert status["controller"] is None
+    assert status["evaluations"]["done"] == small_run.info["search_evaluations"] == status["evaluations"]["budget"]
+    assert status["evaluations"]["measured"] == len(small_run.evaluations)
+    assert status["hypervolume"] == small_run.hypervolume()
+    assert status["best"]["kl"]["id"] == small_run.pick("min:kl").genome.id
     assert "finished" in _shown(small_run.run.path)
 
 
@@ -56,11 +56,11 @@ def test_running_busy_and_killed(copy: Path) -> None:
     assert f"continue with 'sparsesearch resume {copy}'" in _shown(copy)
     assert "stopped in" in _shown(copy)
     with RunDirectory(copy).locked():
-        found = status_json(copy)
-        assert found["state"] == "running"
-        assert found["controller"] == f"pid {os.getpid()} on {socket.gethostname()}"
-        assert found["phase"]["done"] == 9
-        assert found["eta_seconds"] == pytest.approx((12 - 9) / ((9 - 3) / 2))
+        status = status_json(copy)
+        assert status["state"] == "running"
+        assert status["controller"] == f"pid {os.getpid()} on {socket.gethostname()}"
+        assert status["phase"]["done"] == 9
+        assert status["eta_seconds"] == pytest.approx((12 - 9) / ((9 - 3) / 2))
         assert "search (random): 9 of 12" in _shown(copy)
         _say(copy, state="finished")
         assert status_json(copy)["state"] == "busy"
@@ -91,8 +91,8 @@ def test_how_a_controller_ended(copy: Path, error: BaseException, state: str, wo
         reporter.phase("levels", 8)
         reporter.step(3)
         raise error
-    found = status_json(copy)
-    assert (found["state"], found["stopped_in"], found["error"] or "") == (state, "levels", words)
+    status = status_json(copy)
+    assert (status["state"], status["stopped_in"], status["error"] or "") == (state, "levels", words)
     reporter.phase("later", 1)
     assert status_json(copy)["stopped_in"] == "levels", "only while it is kept"
 
@@ -101,8 +101,8 @@ def test_a_run_that_has_measured_nothing_yet(copy: Path) -> None:
     for name in ("archive.jsonl", "ledger.jsonl", "front.json", "progress.json", "trained.jsonl"):
         (copy / name).unlink(missing_ok=True)
     as_if_running(copy)
-    found = status_json(copy)
-    assert (found["state"], found["front"], found["hypervolume"], found["best"]) == ("interrupted", 0, None, {})
+    status = status_json(copy)
+    assert (status["state"], status["front"], status["hypervolume"], status["best"]) == ("interrupted", 0, None, {})
     assert "nothing measured within params<=97% yet" in _shown(copy)
 
 

@@ -79,12 +79,12 @@ class TestSearcher:
         assert searcher.space.costs.named(uniform.levels)["nonzeros"] == UNITS * 50
 
     def test_children_have_parents(self, name: str, options: dict[str, Any]) -> None:
-        searcher, seen, children = make(name, options), set[Genome](), 0
-        while len(seen) < 120 and (proposals := searcher.ask(1000)):
+        searcher, genomes, children = make(name, options), set[Genome](), 0
+        while len(genomes) < 120 and (proposals := searcher.ask(1000)):
             for proposal in proposals:
-                assert proposal.parents or proposal.genome in seen or proposal.origin not in CHILDREN
+                assert proposal.parents or proposal.genome in genomes or proposal.origin not in CHILDREN
                 children += bool(proposal.parents)
-            seen |= {proposal.genome for proposal in proposals}
+            genomes |= {proposal.genome for proposal in proposals}
             searcher.tell([measured(searcher, p) for p in proposals])
         assert children or name in ("random", "dp", "milp") or name.startswith("optuna:")
 

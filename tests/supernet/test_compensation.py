@@ -32,13 +32,13 @@ def built(request: pytest.FixtureRequest, family_dir: Make, tmp_path_factory: py
 
 def mean_output(built: Built, model: Any, path: str) -> torch.Tensor:
     """What a module puts out on calibration data, on average."""
-    seen: list[torch.Tensor] = []
-    handle = model.get_submodule(path).register_forward_hook(lambda _, __, out: seen.append(out.flatten(0, -2)))
+    outputs: list[torch.Tensor] = []
+    handle = model.get_submodule(path).register_forward_hook(lambda _, __, out: outputs.append(out.flatten(0, -2)))
     try:
         outputs_of(model, built.launch.network.task, built.launch.samples["calibration"])
     finally:
         handle.remove()
-    return torch.cat(seen).mean(dim=0)
+    return torch.cat(outputs).mean(dim=0)
 
 
 def test_the_mean_output_of_a_pruned_matrix_stays(built: Built) -> None:
@@ -54,9 +54,9 @@ def test_the_mean_output_of_a_pruned_matrix_stays(built: Built) -> None:
         if kind != "sparsity":
             path = built.launch.network.cuts[unit.name].readers[0].tensor.rpartition(".")[0]
         pruned = supernet.apply(Genome.of(levels))
-        expected, found = mean_output(built, dense, path), mean_output(built, pruned, path)
+        expected, output = mean_output(built, dense, path), mean_output(built, pruned, path)
         scale = expected.abs().max() + 1e-3
-        assert (found - expected).abs().max() < 1e-3 * scale, kind
+        assert (output - expected).abs().max() < 1e-3 * scale, kind
 
 
 def genomes(built: Built) -> list[Genome]:

@@ -21,8 +21,8 @@ def draws(steps: int = 100, block: int | None = None, **options: Any) -> Draws:
     return Draws(SPACE, SupernetConfig(**{"kind": "random", **options}), steps, 5, block)
 
 
-def sampled(found: Draws, steps: int = 400) -> np.ndarray[Any, Any]:
-    return np.array([genome.levels for step in range(steps) for genome in found.at(step)])
+def sampled(plan: Draws, steps: int = 400) -> np.ndarray[Any, Any]:
+    return np.array([genome.levels for step in range(steps) for genome in plan.at(step)])
 
 
 NARROWEST = Genome.of(np.where(SPACE.drops, 0, SPACE.max_levels))
@@ -30,11 +30,11 @@ NARROWEST = Genome.of(np.where(SPACE.drops, 0, SPACE.max_levels))
 
 @given(st.integers(0, 200), st.sampled_from(["uniform", "balanced", "inverse"]))
 def test_sandwich_runs_the_largest_the_narrowest_and_random_ones(step: int, sampling: str) -> None:
-    found = draws(kind="sandwich", subnets=3, sampling=sampling).at(step)
-    assert found[:2] == [SPACE.dense, NARROWEST]
-    assert 2 <= len(found) <= 5
-    assert all((genome.levels <= SPACE.max_levels).all() for genome in found)
-    assert found == draws(kind="sandwich", subnets=3, sampling=sampling).at(step)
+    genomes = draws(kind="sandwich", subnets=3, sampling=sampling).at(step)
+    assert genomes[:2] == [SPACE.dense, NARROWEST]
+    assert 2 <= len(genomes) <= 5
+    assert all((genome.levels <= SPACE.max_levels).all() for genome in genomes)
+    assert genomes == draws(kind="sandwich", subnets=3, sampling=sampling).at(step)
 
 
 def test_steps_and_seeds_draw_differently() -> None:
@@ -49,8 +49,8 @@ def test_a_block_alone_varies() -> None:
 
 
 def test_random_ones_come_with_a_chance_that_rises_linearly() -> None:
-    found = draws(steps=2000, kind="random_linear", subnets=1)
-    full = np.array([found.at(step) == [SPACE.dense] for step in range(2000)])
+    plan = draws(steps=2000, kind="random_linear", subnets=1)
+    full = np.array([plan.at(step) == [SPACE.dense] for step in range(2000)])
     shares = full.reshape(4, 500).mean(axis=1)
     assert shares == pytest.approx([0.875, 0.625, 0.375, 0.125], abs=0.06)
 
@@ -84,17 +84,17 @@ def test_balanced_spreads_sizes_evenly() -> None:
 @given(st.integers(1, 300))
 def test_stages_open_kinds_one_after_another(steps: int) -> None:
     stages = [["sparsity", "ffn_width"], ["experts"], ["drop_ffn"]]
-    found = draws(steps=steps, kind="sandwich", stages=stages)
-    deepest = np.array([found.deepest_levels(step) for step in range(steps)])
+    plan = draws(steps=steps, kind="sandwich", stages=stages)
+    deepest = np.array([plan.deepest_levels(step) for step in range(steps)])
     assert (np.diff(deepest, axis=0) >= 0).all()
     assert (deepest <= SPACE.max_levels).all()
     for number, kinds in enumerate(stages):
-        mine, begins = np.isin(SPACE.kinds, kinds), number * steps / 3
+        columns, begins = np.isin(SPACE.kinds, kinds), number * steps / 3
         before = [step for step in range(steps) if step < begins]
-        assert not deepest[before][:, mine].any()
+        assert not deepest[before][:, columns].any()
         opened = [step for step in range(steps) if step > begins]
-        assert deepest[opened][:, mine].any(axis=1).all()
+        assert deepest[opened][:, columns].any(axis=1).all()
         whole = [step for step in range(steps) if step >= begins + steps / 6 + 1]
-        assert (deepest[whole][:, mine] == SPACE.max_levels[mine]).all()
+        assert (deepest[whole][:, columns] == SPACE.max_levels[columns]).all()
     if steps >= 12:
-        assert found.at(steps - 1)[1] == NARROWEST
+        assert plan.at(steps - 1)[1] == NARROWEST

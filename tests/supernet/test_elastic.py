@@ -82,9 +82,9 @@ def case(request: pytest.FixtureRequest, family_dir: Make, tmp_path: Path) -> tu
 def test_sorting_changes_nothing_and_is_undone(case: tuple[Case, dict[str, torch.Tensor]]) -> None:
     here, ranked = case
     before = {n: t.clone() for n, t in here.model.state_dict().items()}
-    wanted = here.outputs(here.model)
+    expected = here.outputs(here.model)
     sort_exactly(here.model, here.network, ranked, lambda: here.outputs(here.model))
-    torch.testing.assert_close(here.outputs(here.model), wanted, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(here.outputs(here.model), expected, atol=1e-4, rtol=1e-3)
     moved = [n for n, t in here.model.state_dict().items() if not torch.equal(t, before[n])]
     assert moved
     sort_elements(here.model, here.network, inverse_rankings(ranked))
@@ -102,15 +102,15 @@ def test_slices_are_masks_are_the_network_cut(case: tuple[Case, dict[str, torch.
     }
     stitched = here.stitched
     for genome in here.genomes():
-        wanted = here.outputs(stitched.materialise(genome))
+        expected = here.outputs(stitched.materialise(genome))
         for execution in ("sliced", "masked"):
             elastic = ElasticSupernet(here.model, here.network, here.space, execution=execution)  # type: ignore[arg-type]
             with elastic.running(genome) as running:
-                torch.testing.assert_close(here.outputs(running), wanted, atol=2e-4, rtol=2e-3)
+                torch.testing.assert_close(here.outputs(running), expected, atol=2e-4, rtol=2e-3)
     assert all(torch.equal(t, before[n]) for n, t in here.model.state_dict().items())
-    for module, own in sizes.items():
+    for module, attributes in sizes.items():
         now = vars(here.model.get_submodule(module))
-        assert all(now[name] == value for name, value in own.items() if isinstance(value, int))
+        assert all(now[name] == value for name, value in attributes.items() if isinstance(value, int))
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "vit", "padded"])
@@ -122,20 +122,20 @@ def test_gradients_land_in_the_full_weights(name: str, execution: Any, family_di
     stitched = here.stitched
     cut = stitched.materialise(genome).requires_grad_(True)
     here.run(cut).square().mean().backward()
-    own = {n: p.grad for n, p in cut.named_parameters() if p.grad is not None}
+    gradients = {n: p.grad for n, p in cut.named_parameters() if p.grad is not None}
     here.model.requires_grad_(True)
     with ElasticSupernet(here.model, here.network, here.space, execution=execution).running(genome) as running:
         here.run(running).square().mean().backward()
     # A writer's rows that are masked at the reader get no gradient either: nothing reads what they write.
     for name_, parameter in here.model.named_parameters():
         grad = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-        if name_ not in own:
+        if name_ not in gradients:
             assert not grad.any(), name_
         elif name_ in stitched.composer.plans:
-            padded = stitched.composer.pad_value(name_, genome, own[name_])
+            padded = stitched.composer.pad_value(name_, genome, gradients[name_])
             torch.testing.assert_close(grad, padded, atol=2e-5, rtol=2e-3)
         else:
-            torch.testing.assert_close(grad, own[name_], atol=2e-5, rtol=2e-3)
+            torch.testing.assert_close(grad, gradients[name_], atol=2e-5, rtol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "vit", "qwen3_moe"])
@@ -145,16 +145,16 @@ def test_a_block_alone_is_the_block_of_the_network_cut(name: str, family_dir: Ma
     block = len(here.network.blocks) - 1
     levels = np.where(here.space.blocks == block, genome.levels, 0)
     cut = here.stitched.materialise(Genome.of(levels))
-    taken: list[Any] = []
+    calls: list[Any] = []
     hook = cut.get_submodule(here.network.blocks[block]).register_forward_hook(
-        lambda _, args, kwargs, output: taken.append((args, kwargs, output)), with_kwargs=True
+        lambda _, args, kwargs, output: calls.append((args, kwargs, output)), with_kwargs=True
     )
     here.outputs(cut)
     hook.remove()
-    args, kwargs, wanted = taken[0]
+    args, kwargs, expected = calls[0]
     with torch.no_grad(), ElasticSupernet(here.model, here.network, here.space, block=block).running(genome) as running:
         output = running(*args, **kwargs)
-    first = [found[0] if isinstance(found, tuple) else found for found in (output, wanted)]
+    first = [result[0] if isinstance(result, tuple) else result for result in (output, expected)]
     torch.testing.assert_close(*first, atol=1e-4, rtol=1e-3)
 
 

@@ -37,7 +37,7 @@ def _events(folder: Path) -> Scalars:
     """The scalars of TensorBoard's event files: records of a length, its checksum, an Event and its checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = {}
+    scalars = {}
     for path in sorted(folder.glob("events*")):
         data, at = path.read_bytes(), 0
         while at < len(data):
@@ -45,8 +45,8 @@ def _events(folder: Path) -> Scalars:
             event, at = Event.FromString(data[at + 12 : at + 12 + size]), at + size + 16
             for value in event.summary.value:
                 if value.HasField("simple_value"):
-                    found[value.tag, event.step] = value.simple_value
-    return found
+                    scalars[value.tag, event.step] = value.simple_value
+    return scalars
 
 
 def test_following_gives_what_reading_afterwards_gives(small_run: RunResults, copy: Path) -> None:
@@ -55,13 +55,13 @@ def test_following_gives_what_reading_afterwards_gives(small_run: RunResults, co
     files = {name: (copy / name).read_text().splitlines(True) for name in ("archive.jsonl", "ledger.jsonl")}
     for name in files:
         (copy / name).write_text("")
-    follower, found = Follower(copy), []
+    follower, scalars = Follower(copy), []
     for count in (1, 2, 5, 11, 10_000):
         for name, lines in files.items():
             (copy / name).write_text("".join(lines[:count]))
-        found += follower.new_points()
-    assert _scalars(found) == _scalars(whole)
-    assert len(found) == len(whole)
+        scalars += follower.new_points()
+    assert _scalars(scalars) == _scalars(whole)
+    assert len(scalars) == len(whole)
 
 
 def test_tensorboard_holds_the_series_and_is_made_anew(copy: Path) -> None:
@@ -74,8 +74,8 @@ def test_tensorboard_holds_the_series_and_is_made_anew(copy: Path) -> None:
     for _ in range(2):
         tracker = open_tracker("tensorboard", results)
         follow(copy, tracker, watch=False)
-        found = _events(copy / "tensorboard")
-        assert {key: value for key, value in found.items() if key[0] != "evaluations_per_second"} == {
+        scalars = _events(copy / "tensorboard")
+        assert {key: value for key, value in scalars.items() if key[0] != "evaluations_per_second"} == {
             key: pytest.approx(value, rel=1e-6) for key, value in expected.items()
         }
     assert str(copy / "tensorboard") in tracker.location

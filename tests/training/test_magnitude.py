@@ -59,8 +59,8 @@ def network_of(built: Built) -> tuple[Any, int]:
 
 
 def nonzeros(model: Any, built: Built) -> int:
-    own = dict(model.named_parameters())
-    return sum(int((own[name] != 0).sum()) for name in built.launch.network.matrices if name in own)
+    tensors = dict(model.named_parameters())
+    return sum(int((tensors[name] != 0).sum()) for name in built.launch.network.matrices if name in tensors)
 
 
 @pytest.mark.parametrize("regrow", [0.0, 0.5])
@@ -77,17 +77,17 @@ def test_gradual_pruning_ends_with_so_many_weights(built: Built, regrow: float) 
 def test_without_growing_back_masks_nest(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     from sparsesearch.training import gradual_magnitude as magnitude
 
-    seen: list[dict[str, torch.Tensor]] = []
+    snapshots: list[dict[str, torch.Tensor]] = []
 
     def watched(model: Any, masks: Masks, count: int) -> None:
         keep_largest(model, masks, count)
-        seen.append({name: kept.clone() for name, kept in masks.kept.items()})
+        snapshots.append({name: kept.clone() for name, kept in masks.kept.items()})
 
     monkeypatch.setattr(magnitude, "keep_largest", watched)
     model, size = network_of(built)
     prune_gradually(Watched(built), model, built.launch.network, size // 4, STEPS)
-    assert len(seen) == magnitude.PRUNING_EVENTS
-    for earlier, later in itertools.pairwise(seen):
+    assert len(snapshots) == magnitude.PRUNING_EVENTS
+    for earlier, later in itertools.pairwise(snapshots):
         assert all(bool((later[name] <= earlier[name]).all()) for name in later)
 
 

@@ -95,7 +95,7 @@ def test_gradients_are_the_mean_of_those_of_the_sub_networks(case: Case) -> None
     some, genomes = case.samples.rows(rows(run)), run.draws.at(0)
     assert len(genomes) >= 3
     loss = run.gradients()
-    stitched, wanted, total = case.stitched, {}, 0.0
+    stitched, expected, total = case.stitched, {}, 0.0
     for genome in genomes:
         cut = stitched.materialise(genome).requires_grad_(True)
         value = run.objective(cut, some) / len(genomes)
@@ -105,11 +105,11 @@ def test_gradients_are_the_mean_of_those_of_the_sub_networks(case: Case) -> None
             if parameter.grad is not None:
                 touched = name in stitched.composer.plans
                 grad = stitched.composer.pad_value(name, genome, parameter.grad) if touched else parameter.grad
-                wanted[name] = wanted.get(name, 0) + grad
+                expected[name] = expected.get(name, 0) + grad
     assert loss == pytest.approx(total, rel=1e-4)
     for name, parameter in run.trainee.parameters().items():
         if parameter.grad is not None:
-            torch.testing.assert_close(parameter.grad, wanted[name], atol=2e-5, rtol=5e-3)
+            torch.testing.assert_close(parameter.grad, expected[name], atol=2e-5, rtol=5e-3)
 
 
 def test_the_largest_teaches_the_others_of_its_step(case: Case) -> None:
@@ -125,12 +125,12 @@ def test_the_largest_teaches_the_others_of_its_step(case: Case) -> None:
         with run.elastic.running(genome) as running:
             return case.network.task.call(running, some.inputs(run.trainee.model))
 
-    found = [float(value.detach()) for value in run.nested_losses(rows(run), genomes)]
+    losses = [float(value.detach()) for value in run.nested_losses(rows(run), genomes)]
     largest = logits(case.space.dense).detach()
-    assert found[0] == pytest.approx(
+    assert losses[0] == pytest.approx(
         float(softened_kl(largest, outputs(case.model, case.network, some), 1.0)), rel=1e-4
     )
-    for value, genome in zip(found[1:], genomes[1:], strict=True):
+    for value, genome in zip(losses[1:], genomes[1:], strict=True):
         assert value == pytest.approx(float(softened_kl(logits(genome), largest, 1.0)), rel=1e-4)
     _, smallest, *_ = run.nested_losses(rows(run), genomes)
     smallest.backward()
@@ -157,9 +157,9 @@ def test_training_makes_small_networks_better(case: Case, weights: str, executio
     assert moved
     if weights == "lora":
         assert moved <= set(case.network.matrices)
-    wanted = run.objective(merged, case.samples.rows(rows(run)))
+    expected = run.objective(merged, case.samples.rows(rows(run)))
     for value in (full, next(run.nested_losses(rows(run), [case.space.dense]))):
-        assert float(wanted) == pytest.approx(float(value.detach()), rel=1e-4, abs=1e-6)
+        assert float(expected) == pytest.approx(float(value.detach()), rel=1e-4, abs=1e-6)
 
 
 def test_masks_train_what_slices_train(case: Case) -> None:
@@ -185,8 +185,8 @@ def test_what_is_no_number_changes_nothing(case: Case) -> None:
     run = case.run()
     run.run(2)
     before = {n: p.detach().clone() for n, p in run.trainee.parameters().items()}
-    own = run.objective.loss
-    run.objective.loss = lambda *given: own(*given) * float("nan")  # type: ignore[method-assign]
+    loss = run.objective.loss
+    run.objective.loss = lambda *operands: loss(*operands) * float("nan")  # type: ignore[method-assign]
     with pytest.raises(Diverged):
         run.run(3)
     assert all(torch.equal(p, before[n]) for n, p in run.trainee.parameters().items())
@@ -218,16 +218,16 @@ def test_hidden_states_on_disk_are_what_blocks_see(case: Case, tmp_path: Path) -
     model, network = case.model, case.network
     write_arguments(tmp_path, model, network, case.samples)
     write_shard(tmp_path, model, network, case.samples, 0, 4)
-    seen = [Activations(tmp_path, block) for block in range(len(network.blocks))]
+    activations = [Activations(tmp_path, block) for block in range(len(network.blocks))]
     some = np.array([4, 1])
     for block, path in enumerate(network.blocks):
-        inputs, wanted = seen[block].rows(some)
-        args, kwargs = seen[block].arguments()
+        inputs, expected = activations[block].rows(some)
+        args, kwargs = activations[block].arguments()
         with torch.no_grad():
             output = model.get_submodule(path)(inputs, *args, **kwargs)
-        torch.testing.assert_close(output[0] if isinstance(output, tuple) else output, wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(output[0] if isinstance(output, tuple) else output, expected, atol=1e-5, rtol=1e-5)
         if block:
-            assert torch.equal(inputs, seen[block - 1].rows(some)[1])
+            assert torch.equal(inputs, activations[block - 1].rows(some)[1])
     disk = sum(p.stat().st_size for p in tmp_path.glob("*-*.safetensors"))
     assert disk == pytest.approx(cache_bytes(network, case.samples, len(case.samples), 4), rel=0.3)
     # A shard that is there is not made again.
@@ -239,11 +239,11 @@ def test_hidden_states_on_disk_are_what_blocks_see(case: Case, tmp_path: Path) -
 def test_a_block_is_alone_in_memory_and_learns(case: Case, tmp_path: Path) -> None:
     block = len(case.network.blocks) - 1
     run = case.block(tmp_path, block, steps=40, training={"learning_rate": 1e-2})
-    own = sum(p.numel() for p in case.model.get_submodule(case.network.blocks[block]).parameters())
+    params = sum(p.numel() for p in case.model.get_submodule(case.network.blocks[block]).parameters())
     there = sum(p.numel() for p in run.trainee.model.parameters() if not p.is_meta)
-    assert there == own == sum(p.numel() for p in run.trainee.parameters().values())
-    mine = case.space.blocks == block
-    widths = mine & ~case.space.drops
+    assert there == params == sum(p.numel() for p in run.trainee.parameters().values())
+    columns = case.space.blocks == block
+    widths = columns & ~case.space.drops
     smallest = Genome.of(np.where(widths, case.space.max_levels, 0))
     full, small = (float(v.detach()) for v in run.nested_losses(rows(run), [case.space.dense, smallest]))
     assert full == pytest.approx(0, abs=1e-9)
@@ -251,7 +251,7 @@ def test_a_block_is_alone_in_memory_and_learns(case: Case, tmp_path: Path) -> No
     run.run(40)
     (after,) = (float(v.detach()) for v in run.nested_losses(rows(run), [smallest]))
     assert after < 0.9 * small
-    assert all(not genome.levels[~mine].any() for step in range(40) for genome in run.draws.at(step))
+    assert all(not genome.levels[~columns].any() for step in range(40) for genome in run.draws.at(step))
 
 
 def test_a_blocks_run_goes_on(case: Case, tmp_path: Path) -> None:

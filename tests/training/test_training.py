@@ -49,8 +49,8 @@ def run_of(built: Built, model: Any, **changes: Any) -> TrainingRun:
 
 
 def zeros(model: Any, built: Built) -> dict[str, torch.Tensor]:
-    own = dict(model.named_parameters())
-    return {name: own[name].data == 0 for name in built.launch.network.matrices if name in own}
+    weights = dict(model.named_parameters())
+    return {name: weights[name].data == 0 for name in built.launch.network.matrices if name in weights}
 
 
 @pytest.mark.parametrize("family", ["gpt2", "vit"])
@@ -62,9 +62,9 @@ def test_compensation_gives_back_mean_outputs(family: str, family_dir: Make, tmp
     before = copy.deepcopy(model.state_dict())
     paths = compensate(model, dense, network, samples, 4)
     assert paths
-    wanted, means = (_mean_outputs(net, network, paths, samples, 4) for net in (dense, model))
+    targets, means = (_mean_outputs(net, network, paths, samples, 4) for net in (dense, model))
     for path in paths:
-        torch.testing.assert_close(means[path], wanted[path], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(means[path], targets[path], atol=1e-4, rtol=1e-3)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed <= {f"{path}.bias" for path in paths}
     again = copy.deepcopy(dense)
@@ -160,8 +160,8 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_been(built: Built, method: str, 
     assert torn.step == 2, "a torn checkpoint falls back on the one before"
     torn.run(5)
     assert torn.losses == whole.losses
-    own, expected = torn.trainee.merge().state_dict(), whole.trainee.merge().state_dict()
-    assert all(torch.equal(own[name], tensor) for name, tensor in expected.items())
+    state, expected = torn.trainee.merge().state_dict(), whole.trainee.merge().state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
     assert not run_of(built, copy.deepcopy(model)).load(tmp_path / "none")
 
 
@@ -170,11 +170,11 @@ def test_a_kill_on_the_way_costs_what_came_after_the_last_checkpoint(
 ) -> None:
     monkeypatch.setattr(loop, "MIN_CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(loop, "CHECKPOINT_TIME_FACTOR", 0)
-    model, place, told = candidate(built), tmp_path / "checkpoint", list[int]()
+    model, place, progress = candidate(built), tmp_path / "checkpoint", list[int]()
 
     def killed() -> None:
-        told.append(loop.tokens_of(place))
-        if len(told) == 3:
+        progress.append(loop.tokens_of(place))
+        if len(progress) == 3:
             raise KeyboardInterrupt
 
     whole, first = run_of(built, copy.deepcopy(model)), run_of(built, copy.deepcopy(model))
@@ -183,7 +183,7 @@ def test_a_kill_on_the_way_costs_what_came_after_the_last_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         first.run_saving(5, place, killed)
     step = first.tokens // 4
-    assert told == [2 * step, 3 * step, 4 * step]
+    assert progress == [2 * step, 3 * step, 4 * step]
     again = run_of(built, copy.deepcopy(model))
     assert again.load(place)
     assert again.step == 4
@@ -197,8 +197,8 @@ def test_objectives(built: Built) -> None:
     sample = built.launch.samples["calibration"].rows(slice(0, 2))
     for options in (TrainingConfig(), TrainingConfig(hidden=1.0, temperature=4.0)):
         assert float(Objective(network, dense, options)(dense, sample)) == pytest.approx(0, abs=1e-6)
-    own = TrainingConfig(distill=0.0)
-    assert float(Objective(network, None, own)(dense, sample)) > 0
+    config = TrainingConfig(distill=0.0)
+    assert float(Objective(network, None, config)(dense, sample)) > 0
     pruned = candidate(built).float()
     half, kl, task = (Objective(network, dense, TrainingConfig(distill=d))(pruned, sample) for d in (0.5, 1.0, 0.0))
     assert float(half) == pytest.approx((float(kl) + float(task)) / 2, rel=1e-4)

@@ -41,15 +41,15 @@ TARGETS = {"channels": [75, 60, 50], "sparsity": [80, 90, 95]}
 def halves(images: Path, runs: Path) -> dict[str, str]:
     """The training images in two files."""
     table = None
-    found = {}
+    sources = {}
     for i, role in enumerate(("calibration", "selection")):
         path = runs / f"{role}.parquet"
         if not path.exists():
             table = table or parquet.read_table(images / "train.parquet")
             half = table.num_rows // 2
             parquet.write_table(table.slice(i * half, half), path)
-        found[role] = str(path)
-    return found
+        sources[role] = str(path)
+    return sources
 
 
 def recipe(args: argparse.Namespace, depth: int, seed: int, limit: str) -> dict[str, Any]:
@@ -83,13 +83,13 @@ def recipe(args: argparse.Namespace, depth: int, seed: int, limit: str) -> dict[
 def rules(opened: ReopenedRun, run: Any, limit: Limit) -> dict[str, Genome]:
     """Uniform, and the closed-form allocations, at a limit."""
     space = run.results.space.with_limits([limit])
-    found = {"uniform": uniform_at_limits(space, {u.kind for u in space.units})}
+    genomes = {"uniform": uniform_at_limits(space, {u.kind for u in space.units})}
     needs = {need for name in ALLOCATIONS for need in allocation_named(name).needs}
     model = opened.supernet.apply(space.dense)
     evidence = measure_evidence(model, opened.supernet.network, space, needs, Path(), Path())
     for name in ALLOCATIONS:
-        found[name] = genome_at_limits(space, densities_by_name(name, evidence))
-    return {name: genome for name, genome in found.items() if genome is not None}
+        genomes[name] = genome_at_limits(space, densities_by_name(name, evidence))
+    return {name: genome for name, genome in genomes.items() if genome is not None}
 
 
 def main() -> None:
@@ -129,29 +129,29 @@ def main() -> None:
 def row(args: argparse.Namespace, depth: int, seed: int, target: int, test: Any, known: dict[str, Any]) -> Any:
     """One search and, once for all seeds, the rules at the same limit."""
     cost, limit = ("macs", f"macs<={target}%") if args.part == "channels" else ("nonzeros", f"sparsity>={target}%")
-    given = recipe(args, depth, seed, limit)
-    (pruner,) = given["pruners"].values()
+    settings = recipe(args, depth, seed, limit)
+    (pruner,) = settings["pruners"].values()
     name = f"resnet{depth}-{args.part}-{pruner}-{target}-s{seed}"
     if (args.runs / name / "front.json").exists():
         run = ss.Run.open(args.runs / name)
     else:
-        run = ss.search(given, name=name, results=args.runs, quiet=True)
+        run = ss.search(settings, name=name, results=args.runs, quiet=True)
     opened = open_run(run.results, TRUSTED)
     task, space = opened.supernet.network.task, run.results.space
 
     def measured(genome: Genome) -> dict[str, Any]:
         model = opened.supernet.apply(genome)
         opened.norms.correct(model, genome)
-        found = accuracy(model, task, test, 256)
-        return {"accuracy": round(found, 4), cost: space.costs.named(genome.levels)[cost]}
+        measures = accuracy(model, task, test, 256)
+        return {"accuracy": round(measures, 4), cost: space.costs.named(genome.levels)[cost]}
 
     if not known:
         known |= {"dense": measured(space.dense)}
         known |= {rule: measured(genome) for rule, genome in rules(opened, run, Limit.parse(limit)).items()}
-    found = {"search": measured(min(run.results.front, key=lambda e: e.quality).genome)}
-    found |= {rule: value for rule, value in known.items() if rule != "dense"}
-    told = {"run": name, "depth": depth, "seed": seed, "part": args.part, "pruner": pruner, "target": limit}
-    return told | {"tokens": run.results.tokens, "dense": known["dense"], "found": found}
+    measures = {"search": measured(min(run.results.front, key=lambda e: e.quality).genome)}
+    measures |= {rule: value for rule, value in known.items() if rule != "dense"}
+    header = {"run": name, "depth": depth, "seed": seed, "part": args.part, "pruner": pruner, "target": limit}
+    return header | {"tokens": run.results.tokens, "dense": known["dense"], "found": measures}
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from sparsesearch.space import Genome
 
 def commit() -> str:
     """The short hash of what is measured."""
-    told = subprocess.run(
+    process = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
     )
-    return told.stdout.strip()
+    return process.stdout.strip()
 
 
 class TextMeasure:

@@ -66,15 +66,15 @@ def compared(
     return f"{np.max(apart):.0e}", f"{np.max(fresh):.0e}", "yes" if exact else "NO"
 
 
-def row(name: str, space: Space, found: tuple[str, str, str], difference: float) -> None:
+def row(name: str, space: Space, figures: tuple[str, str, str], difference: float) -> None:
     units = ", ".join(f"{count} {kind}" for kind, count in Counter(u.kind for u in space.units).items())
-    print(f"| {name} | {units} | {found[0]} | {found[1]} | {difference:.0e} | {found[2]} |", flush=True)
+    print(f"| {name} | {units} | {figures[0]} | {figures[1]} | {difference:.0e} | {figures[2]} |", flush=True)
 
 
 def family(name: str, work: Path) -> None:
     built = Built(saved_model(name, work / "model"), work / "store")
     samples = built.launch.samples["selection"].rows(slice(0, 2))
-    found = compared(
+    figures = compared(
         built.supernet("sliced"),
         built.supernet("in_place"),
         built.space,
@@ -83,7 +83,7 @@ def family(name: str, work: Path) -> None:
     results = run_search(work / "run", work / "model", units=kinds_of(work / "model"))
     genome = genomes(results.space)[2]
     chosen = Evaluation(genome, 1, 0, "table", "ok", 1.0, results.space.costs.named(genome.levels))
-    row(name, built.space, found, export(open_run(results), chosen, work / "out")["max_abs_logit_diff"])
+    row(name, built.space, figures, export(open_run(results), chosen, work / "out")["max_abs_logit_diff"])
 
 
 def traced(name: str, work: Path) -> None:
@@ -97,10 +97,10 @@ def traced(name: str, work: Path) -> None:
             result: torch.Tensor = model(IMAGES)
         return result
 
-    found = compared(sliced, in_place, space, outputs)
+    figures = compared(sliced, in_place, space, outputs)
     genome = genomes(space)[2]
     chosen = Evaluation(genome, 1, 0, "table", "ok", 1.0, space.costs.named(genome.levels))
-    row(f"traced: {name}", space, found, run.export(chosen, work / "out")["max_abs_logit_diff"])
+    row(f"traced: {name}", space, figures, run.export(chosen, work / "out")["max_abs_logit_diff"])
 
 
 def main() -> None:

@@ -73,13 +73,13 @@ def rows(args: argparse.Namespace, pruner: str) -> Any:
         if args.pattern != "any":
             yield row | {"found": {"uniform": measure(results.space.smallest)}}
             continue
-        found = {}
+        measures = {}
         for name in args.allocations:
             genome = genome_at_limits(results.space, densities_by_name(name, evidence))
-            found[name] = None if genome is None else measure(genome)
+            measures[name] = None if genome is None else measure(genome)
         best = min(results.front, key=lambda e: e.quality)
-        found["search"] = measure(best.genome)
-        yield row | {"found": found, "tokens": results.tokens}
+        measures["search"] = measure(best.genome)
+        yield row | {"found": measures, "tokens": results.tokens}
 
 
 def main() -> None:

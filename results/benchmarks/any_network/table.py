@@ -23,10 +23,10 @@ def latest(path: Path, *keys: str) -> list[Row]:
 
 def spread(values: Iterable[float], show: Callable[[float], str]) -> str:
     """A number, or `mean (lowest-highest)`."""
-    found = list(values)
-    if len(found) == 1 or min(found) == max(found):
-        return show(found[0])
-    return f"{show(sum(found) / len(found))} ({show(min(found))}-{show(max(found))})"
+    figures = list(values)
+    if len(figures) == 1 or min(figures) == max(figures):
+        return show(figures[0])
+    return f"{show(sum(figures) / len(figures))} ({show(min(figures))}-{show(max(figures))})"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -73,8 +73,8 @@ def moe(path: Path) -> None:
     table(["experts a layer", "KL, search", "KL, uniform", "perplexity, search", "perplexity, uniform"], lines)
 
 
-def cell(found: Row | None) -> str:
-    return f"{found['kl']:.4f} / {found['perplexity']:.1f}" if found else ""
+def cell(figures: Row | None) -> str:
+    return f"{figures['kl']:.4f} / {figures['perplexity']:.1f}" if figures else ""
 
 
 def pruners(path: Path) -> None:

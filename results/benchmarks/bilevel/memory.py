@@ -40,9 +40,9 @@ def one(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """Learn a little in this process."""
     torch.set_num_threads(1)
     data = {"data.calibration.source": args.calibration, "data.selection.source": args.selection}
-    given = {"model.id": args.model, "search.searcher": name, "executor.kind": "local", **data, **args.common}
-    step = load_config(args.recipe, given).training.batch * 256 * 2
-    launch = prepare(load_config(args.recipe, given | {"search.options": {"tokens": STEPS * step}}))
+    settings = {"model.id": args.model, "search.searcher": name, "executor.kind": "local", **data, **args.common}
+    step = load_config(args.recipe, settings).training.batch * 256 * 2
+    launch = prepare(load_config(args.recipe, settings | {"search.options": {"tokens": STEPS * step}}))
     assert isinstance(launch.traits, LearnedTraits), f"{name} learns nothing"
     held: list[int] = []
     learn = learning.learn

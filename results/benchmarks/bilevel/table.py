@@ -31,23 +31,23 @@ def arms_table(rows: list[Row]) -> list[str]:
     heads = ["arm", "KL, store", *(["KL, own", "KL after recovery"] if recovered else []), metric]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for arm in arms_of(rows):
-        found = [row for row in rows if row["arm"] == arm]
-        own = [row["before, learned"] for row in found if "before, learned" in row]
-        cells = [arm, shown([row.get("before, refitted", row["before"]) for row in found])]
+        members = [row for row in rows if row["arm"] == arm]
+        before = [row["before, learned"] for row in members if "before, learned" in row]
+        cells = [arm, shown([row.get("before, refitted", row["before"]) for row in members])]
         if recovered:
-            cells += [shown(own) if own else "", shown([row["kl"] for row in found])]
-        cells.append(shown([row[metric] for row in found], 2 if metric == "perplexity" else 3))
+            cells += [shown(before) if before else "", shown([row["kl"] for row in members])]
+        cells.append(shown([row[metric] for row in members], 2 if metric == "perplexity" else 3))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 def methods_table(rows: list[Row]) -> list[str]:
     """A line for each way to prune by magnitude: accuracy over seeds."""
-    found: dict[str, list[float]] = {}
+    accuracies: dict[str, list[float]] = {}
     for row in rows:
-        found.setdefault(row["method"], []).append(row["accuracy"])
+        accuracies.setdefault(row["method"], []).append(row["accuracy"])
     heads = ["| by magnitude while training | accuracy |", "|---|---|"]
-    return heads + [f"| {method} | {shown(values)} |" for method, values in found.items()]
+    return heads + [f"| {method} | {shown(values)} |" for method, values in accuracies.items()]
 
 
 def flat_table(rows: list[Row]) -> list[str]:

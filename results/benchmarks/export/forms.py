@@ -59,35 +59,35 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         base: dict[str, Any] = {}
         for form in args.forms:
-            found = written(opened, candidate, form, Path(directory) / form)
-            if "refused" in found:
-                rows.append(found)
+            result = written(opened, candidate, form, Path(directory) / form)
+            if "refused" in result:
+                rows.append(result)
                 continue
             kind = form if form in GRAPHS else "zeros"
             if kind not in base:
-                told = written(opened, dense, kind, Path(directory) / f"dense-{kind}")
-                base[kind] = told, ss.load(told["out"], torch.float32, trust_remote_code=True)
-            told, whole = base[kind]
-            model = ss.load(found["out"], torch.float32, trust_remote_code=True)
+                record = written(opened, dense, kind, Path(directory) / f"dense-{kind}")
+                base[kind] = record, ss.load(record["out"], torch.float32, trust_remote_code=True)
+            record, whole = base[kind]
+            model = ss.load(result["out"], torch.float32, trust_remote_code=True)
             dense_run, run = (asked(net, samples.inputs(net), results.info["task"]) for net in (whole, model))
             with inference_threads(1):
                 dense_ns, ns = time_against(dense_run, [lambda run=run: run], "cpu", 0)
             rows.append(
                 {
                     "form": form,
-                    "verified": found["verified"],
-                    "max_abs_logit_diff": found["max_abs_logit_diff"],
-                    "MB": round(found["bytes"] / 1e6, 2),
-                    "of dense's file": round(found["bytes"] / told["bytes"], 3),
+                    "verified": result["verified"],
+                    "max_abs_logit_diff": result["max_abs_logit_diff"],
+                    "MB": round(result["bytes"] / 1e6, 2),
+                    "of dense's file": round(result["bytes"] / record["bytes"], 3),
                     "of dense's MACs": round(candidate.costs["macs"] / dense.costs["macs"], 3),
                     "of dense's time": round(ns / dense_ns, 3),
                     "dense ms": round(dense_ns / 1e6, 2),
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
-    told = {"run": args.run.name, "model": results.info["model"], "pick": args.pick, "id": candidate.genome.id}
+    record = {"run": args.run.name, "model": results.info["model"], "pick": args.pick, "id": candidate.genome.id}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(told | {"rows": rows}, indent=1))
+    args.out.write_text(json.dumps(record | {"rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -22,14 +22,14 @@ def main(paths: list[Path]) -> None:
     print(f"|{'---|' * (len(FORMS) + 4)}")
     reasons = []
     for path in paths or sorted((Path(__file__).parent / "measured").glob("*.json")):
-        found = json.loads(path.read_text())
-        rows = {row["form"]: row for row in found["rows"]}
-        done = [row for row in found["rows"] if "refused" not in row]
+        report = json.loads(path.read_text())
+        rows = {row["form"]: row for row in report["rows"]}
+        done = [row for row in report["rows"] if "refused" not in row]
         macs = round(100 * done[0]["of dense's MACs"])
         worst = max(row["max_abs_logit_diff"] for row in done)
         cells = [cell(rows[form]) if form in rows else "" for form in FORMS]
-        print(f"| {path.stem}, {found['pick']} | {done[0]['dense ms']} | {macs} | {' | '.join(cells)} | {worst:.0e} |")
-        refused = {row["refused"].split(". Forms it can take")[0] for row in found["rows"] if "refused" in row}
+        print(f"| {path.stem}, {report['pick']} | {done[0]['dense ms']} | {macs} | {' | '.join(cells)} | {worst:.0e} |")
+        refused = {row["refused"].split(". Forms it can take")[0] for row in report["rows"] if "refused" in row}
         reasons += [f"- {path.stem}: {reason}" for reason in sorted(refused)]
     print("\n" + "\n".join(reasons))
 

@@ -79,7 +79,7 @@ def main() -> None:
         )
     predicted, measured, macs = (np.array([row[key] for row in rows[1:]]) for key in ("predicted", "measured", "macs"))
     errors, bytes_off = predicted / measured - 1, [r["predicted_bytes"] / r["measured_bytes"] - 1 for r in rows]
-    told = {
+    summary = {
         "model": config.model.id,
         "setting": vars(setting),
         "dense ms": table.dense_ns / 1e6,
@@ -91,9 +91,9 @@ def main() -> None:
         "worst error": round(float(np.abs(errors).max()), 3),
         "worst error of memory": round(float(np.abs(bytes_off).max()), 3),
     }
-    print(json.dumps(told), flush=True)
+    print(json.dumps(summary), flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(told | {"rows": rows}, indent=1))
+    args.out.write_text(json.dumps(summary | {"rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -124,18 +124,18 @@ class Measure:
             self.kl[name] = Evaluator(self.supernet, teacher, network.task, 8)
 
     def __call__(self, genome: Genome) -> dict[str, float]:
-        found = {
+        losses = {
             f"kl_{n}": float(e.losses(genome, np.arange(len(e.targets.samples))).mean()) for n, e in self.kl.items()
         }
         model = self.supernet.apply(genome)
-        return found | {f"ppl_{n}": perplexity(model, tokens, 8) for n, tokens in self.texts.items()}
+        return losses | {f"ppl_{n}": perplexity(model, tokens, 8) for n, tokens in self.texts.items()}
 
 
 def uniform_like(results: RunResults, costs: dict[str, int], names: list[str]) -> dict[str, Genome]:
     """Every uniform variant grown as far as these costs allow."""
     space = results.space.with_limits([Limit.parse(f"{n}<={costs[n]}") for n in names])
-    found = {v: uniform_at_limits(space, kinds) for v, kinds in uniform_variants(space).items()}
-    return {v: g for v, g in found.items() if g is not None}
+    genomes = {v: uniform_at_limits(space, kinds) for v, kinds in uniform_variants(space).items()}
+    return {v: g for v, g in genomes.items() if g is not None}
 
 
 def base_row(args: argparse.Namespace, results: RunResults, seed: int, measure: Measure) -> dict[str, Any]:
@@ -171,8 +171,8 @@ def compare(
 ) -> dict[str, Any]:
     uniform = uniform_like(results, chosen.costs, names)
     rows = {v: measure(g) | {"costs": results.space.costs.named(g.levels)} for v, g in uniform.items()}
-    found = {"id": chosen.genome.id, "costs": chosen.costs, "found": measure(chosen.genome)}
-    return row | found | {"target": target, "uniform": rows}
+    entry = {"id": chosen.genome.id, "costs": chosen.costs, "found": measure(chosen.genome)}
+    return row | entry | {"target": target, "uniform": rows}
 
 
 def best_under(results: RunResults, limit: str) -> Any:

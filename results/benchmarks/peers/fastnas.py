@@ -75,13 +75,13 @@ def main() -> None:
                 "checkpoint": str(args.work / f"{args.score}.pth"),
             },
         )
-        own = accuracy(network, test)
+        baseline = accuracy(network, test)
         row: dict[str, Any] = {"macs<=": percent, "score": args.score, "macs": macs(network) / whole}
         state = {name: value.clone() for name, value in network.state_dict().items()}
-        found = {"its own": own}
+        accuracies = {"its own": baseline}
         norms.replace(network)
-        found["replaced"] = accuracy(network, test)
-        rows.append(row | {"all 10000": found, "widths": _widths(network), "evaluations so far": score.calls})
+        accuracies["replaced"] = accuracy(network, test)
+        rows.append(row | {"all 10000": accuracies, "widths": _widths(network), "evaluations so far": score.calls})
         print(rows[-1], flush=True)
         network.load_state_dict(state)
         mto.save(network, args.work / f"{args.score}-{percent}.pth")

@@ -100,12 +100,12 @@ class Norms:
     def move(self, network: nn.Module) -> None:
         """As `sparsesearch.evaluation.batchnorm` does; a channel is known by its own four numbers."""
         layers = batch_norms(network)
-        own = {path: _channels(layer) for path, layer in layers.items()}
+        statistics = {path: _channels(layer) for path, layer in layers.items()}
         for path, (mean, variance) in self._measured(network, NORMS["moved"]).items():
-            kept = (own[path][:, :, None] == self.own[path][:, None]).all(0).int().argmax(1)
+            kept = (statistics[path][:, :, None] == self.own[path][:, None]).all(0).int().argmax(1)
             dense_mean, dense_variance = (moment[kept] for moment in self.dense[path])
             ratio = (variance + layers[path].eps) / (dense_variance + layers[path].eps)
-            own_mean, own_variance = own[path][2:]
+            own_mean, own_variance = statistics[path][2:]
             moved = ((own_variance + layers[path].eps) * ratio - layers[path].eps).clamp(min=0)
             _set(layers[path], mean + (own_mean - dense_mean) * ratio.sqrt(), moved)
 
@@ -140,8 +140,8 @@ class Text:
         for start in range(0, len(samples), self.batch):
             rows = np.arange(start, min(start + self.batch, len(samples)))
             losses.append(self.teacher.losses(outputs_of(model, self.task, samples.rows(rows)), rows))
-        found = perplexity(model, self.second, self.batch)
-        return {"kl": round(float(torch.cat(losses).mean()), 4), "perplexity": round(found, 2)}
+        value = perplexity(model, self.second, self.batch)
+        return {"kl": round(float(torch.cat(losses).mean()), 4), "perplexity": round(value, 2)}
 
 
 def commit() -> str:
@@ -150,6 +150,6 @@ def commit() -> str:
 
 
 def write(out: Path, rows: list[dict[str, Any]], packages: list[str], **more: Any) -> None:
-    told = {"commit": commit(), "versions": {name: version(name) for name in ["torch", *packages]}, **more}
-    text = json.dumps(told, indent=1)[:-2] + ',\n "rows": [\n  ' + ",\n  ".join(map(json.dumps, rows)) + "\n ]\n}\n"
+    header = {"commit": commit(), "versions": {name: version(name) for name in ["torch", *packages]}, **more}
+    text = json.dumps(header, indent=1)[:-2] + ',\n "rows": [\n  ' + ",\n  ".join(map(json.dumps, rows)) + "\n ]\n}\n"
     out.write_text(text)

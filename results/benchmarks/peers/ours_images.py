@@ -76,12 +76,12 @@ def main() -> None:
         assert uniform is not None
         for way, genome in (("search", min(run.results.front, key=lambda e: e.quality).genome), ("uniform", uniform)):
             row: dict[str, Any] = {"macs<=": percent, "pruner": args.pruner, "way": way}
-            found = {}
+            accuracies = {}
             for norm in ("replaced", "moved"):
                 network = supernet.materialise(genome)
                 (norms.replace if norm == "replaced" else norms.move)(network)
-                found[norm] = accuracy(network, test)
-            rows.append(row | {"macs": macs(network) / whole, "all 10000": found})
+                accuracies[norm] = accuracy(network, test)
+            rows.append(row | {"macs": macs(network) / whole, "all 10000": accuracies})
             print(rows[-1], flush=True)
     more = {
         "searcher": args.searcher,

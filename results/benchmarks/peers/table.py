@@ -33,10 +33,10 @@ def kept(row: dict[str, Any], whole: int | None) -> str:
 
 def main() -> None:
     for path in map(Path, sys.argv[1:]):
-        told = json.loads(path.read_text())
-        dense = told.get("dense", {})
+        report = json.loads(path.read_text())
+        dense = report.get("dense", {})
         print(f"{path.stem}, dense {dense}\n\n| limit | configuration | keeps | measured |\n|---|---|---|---|")
-        for row in told["rows"]:
+        for row in report["rows"]:
             limit = next(f"{name}{row[name]}%" for name in LIMITS if name in row)
             knobs = ", ".join(str(row[name]) for name in KNOBS if name in row)
             print(f"| {limit} | {knobs} | {kept(row, dense.get('params'))} | {cell(row)} |")

@@ -56,8 +56,8 @@ def pruner(network: Any, importance: str, ratio: float, **options: Any) -> Any:
 
 def copied(dense: nn.Module) -> nn.Module:
     network = copy.deepcopy(dense)
-    for own, new in zip(dense.parameters(), network.parameters(), strict=True):
-        new.grad = None if own.grad is None else own.grad.clone()
+    for old, new in zip(dense.parameters(), network.parameters(), strict=True):
+        new.grad = None if old.grad is None else old.grad.clone()
     return network
 
 

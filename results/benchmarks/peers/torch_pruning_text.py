@@ -42,11 +42,11 @@ def gradients(model: Any, windows: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in model.named_parameters()}
 
 
-def cut(path: Path, found: dict[str, torch.Tensor], importance: str, way: str, ratio: float) -> Any:
+def cut(path: Path, grads: dict[str, torch.Tensor], importance: str, way: str, ratio: float) -> Any:
     """A model whose FFN widths are cut by a ratio."""
     model = load(path)
     for name, p in model.named_parameters():
-        p.grad = found[name].clone()
+        p.grad = grads[name].clone()
     whole = [model.lm_head, model.model.embed_tokens]
     for block in model.model.layers:
         whole += [*block.self_attn.modules(), block.mlp.down_proj]
@@ -68,12 +68,12 @@ def sizes(model: Any) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()), prunable
 
 
-def at_limit(limit: int, *given: Any) -> Any:
+def at_limit(limit: int, *arguments: Any) -> Any:
     """The largest model within a number of parameters."""
     low, high, best = 0.0, 1.0, None
     for _ in range(10):
         ratio = (low + high) / 2
-        model = cut(*given, ratio)
+        model = cut(*arguments, ratio)
         if sizes(model)[0] > limit:
             low = ratio
         else:
@@ -96,9 +96,9 @@ def main() -> None:
     measured = Text(args.model, args.text / "valid.txt", args.work, dense)
     more = {"dense": {"params": whole, "prunable": prunable} | measured(dense)}
     windows = text_windows(load_tokenizer(args.model), args.text / "calib.txt", WINDOW)[: args.sequences]
-    found = gradients(dense, windows)
+    grads = gradients(dense, windows)
     for percent, importance, way in itertools.product(args.percents, args.importances, args.ways):
-        model = at_limit(whole - prunable + prunable * percent // 100, args.model, found, importance, way)
+        model = at_limit(whole - prunable + prunable * percent // 100, args.model, grads, importance, way)
         row: dict[str, Any] = {"prunable<=": percent, "importance": importance, "way": way}
         rows.append(row | dict(zip(("params", "prunable"), sizes(model), strict=True)) | measured(model))
         print(rows[-1], flush=True)

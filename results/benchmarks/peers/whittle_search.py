@@ -77,8 +77,8 @@ def converted(path: Path) -> GPT:
 
 def sort_neurons(gpt: GPT, path: Path, text: Path, work: Path) -> None:
     """whittle's order of FFN neurons, one for all layers, by the norm of what they put out."""
-    told = datasets.Dataset.from_dict({"text": [(text / "calib.txt").read_text()]})
-    told.save_to_disk(str(work / "calib"))
+    dataset = datasets.Dataset.from_dict({"text": [(text / "calib.txt").read_text()]})
+    dataset.save_to_disk(str(work / "calib"))
     observed = GPT(gpt.config, compute_importance=True)
     observed.load_state_dict(gpt.state_dict())
     scores = compute_importance_intermediate_size(
@@ -131,8 +131,8 @@ def main() -> None:
     whole = params(gpt)
     more = {"dense": {"params": whole} | measured(Model(gpt))}
     prunable = whole - gpt.config.n_embd * (gpt.config.vocab_size + 2 * gpt.config.n_layer + 1)
-    found = text_windows(load_tokenizer(args.model), args.text / "train.txt", WINDOW)
-    selection = torch.from_numpy(found[np.linspace(0, len(found) - 1, args.windows).astype(int)]).long()
+    all_windows = text_windows(load_tokenizer(args.model), args.text / "train.txt", WINDOW)
+    selection = torch.from_numpy(all_windows[np.linspace(0, len(all_windows) - 1, args.windows).astype(int)]).long()
 
     @torch.no_grad()
     def objective(config: dict[str, Any]) -> tuple[float, float]:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 
-def cell(found: dict[str, Any], name: str) -> str:
+def cell(figures: dict[str, Any], name: str) -> str:
     """Return tau and its interval, if any, as .52 (.37 to .66); a dash if the proxy cannot score that network."""
-    if found.get(name) is None:
+    if figures.get(name) is None:
         return "-"
     tau, *limits = (
-        "-" if x is None else f"{x:.2f}".replace("0.", ".", 1) for x in (found[name], *found[f"{name}_range"])
+        "-" if x is None else f"{x:.2f}".replace("0.", ".", 1) for x in (figures[name], *figures[f"{name}_range"])
     )
     return tau if "-" in limits else f"{tau} ({limits[0]} to {limits[1]})"
 
@@ -33,8 +33,8 @@ def main(paths: list[Path]) -> None:
 
     def least(name: str) -> float:
         entries = [audit["proxies"].get(name, {}) for audit in audits.values()]
-        found = [entry.get(key) for entry in entries for key in ("tau", "tau_after")]
-        return -min((tau for tau in found if tau is not None), default=-2)
+        figures = [entry.get(key) for entry in entries for key in ("tau", "tau_after")]
+        return -min((tau for tau in figures if tau is not None), default=-2)
 
     for name in sorted(names, key=least):
         entries = [audit["proxies"].get(name, {}) for audit in audits.values()]

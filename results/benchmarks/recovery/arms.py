@@ -47,7 +47,7 @@ def compute(results: RunResults) -> int:
 def learned_by(results: RunResults) -> dict[str, Evaluation]:
     """What a learned search ended with: with the weights or masks that it learned, and with the store's weights."""
     groups = {"learned": results.learned, "refitted": [e for e in results.final if e.origin.startswith("learned")]}
-    return {name: min(found, key=lambda e: e.quality) for name, found in groups.items() if found}
+    return {name: min(evaluations, key=lambda e: e.quality) for name, evaluations in groups.items() if evaluations}
 
 
 def ended(
@@ -83,8 +83,8 @@ def main() -> None:
     rows = []
     for seed in map(int, args.seeds.split(",")):
         total = 0
-        for name, own in args.arms.items():
-            keys = dict(own)
+        for name, settings in args.arms.items():
+            keys = dict(settings)
             recover, pick, seeded = keys.pop("recover", 0), keys.pop("pick", "best"), keys.pop("seeded", None)
             recovery = keys.pop("recovery", {})
             if seeded:
@@ -102,8 +102,8 @@ def main() -> None:
             )
             if recover == "rest":
                 recover = max(total - compute(run.results), 0) // TRAINING_PASSES
-            found = ended(run.results, pick, recover, recovery, args.test, args.test_sequences)
-            rows.append({"arm": name, "seed": seed} | found)
+            measures = ended(run.results, pick, recover, recovery, args.test, args.test_sequences)
+            rows.append({"arm": name, "seed": seed} | measures)
             total = total or rows[-1]["compute"]
             print(json.dumps(rows[-1]), flush=True)
             args.out.write_text(json.dumps(rows, indent=1))

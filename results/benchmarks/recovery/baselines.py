@@ -28,10 +28,10 @@ from sparsesearch.training.masks import Masks
 
 ROUNDS = 5
 METHODS: dict[str, Any] = {
-    "gradual magnitude": lambda *given: prune_gradually(*given),
-    "GraNet": lambda *given: prune_gradually(*given, regrow=0.5),
-    f"magnitude, {ROUNDS} rounds, rewound": lambda *given: prune_with_rewinding(
-        *given, rounds=ROUNDS, rewind=max(given[-1] // 100, 1)
+    "gradual magnitude": lambda *arguments: prune_gradually(*arguments),
+    "GraNet": lambda *arguments: prune_gradually(*arguments, regrow=0.5),
+    f"magnitude, {ROUNDS} rounds, rewound": lambda *arguments: prune_with_rewinding(
+        *arguments, rounds=ROUNDS, rewind=max(arguments[-1] // 100, 1)
     ),
 }
 
@@ -58,9 +58,9 @@ def main() -> None:
     test = samples_from(opened, config.data.selection, args.test, args.test_sequences)
     options = TrainingConfig.model_validate(config.training.model_dump() | json.loads(args.changes))
     objective = Objective(network, supernet.materialise(supernet.space.dense).float(), options)
-    found = supernet.materialise(results.pick(args.pick).genome)
-    own = dict(found.named_parameters())
-    kept = sum(int((own[name] != 0).sum()) for name in network.matrices)
+    candidate = supernet.materialise(results.pick(args.pick).genome)
+    weights = dict(candidate.named_parameters())
+    kept = sum(int((weights[name] != 0).sum()) for name in network.matrices)
     start = make_start(network, objective, training, options, compute_dtype(config, torch.float32))
     rows = []
     for name, method in METHODS.items():

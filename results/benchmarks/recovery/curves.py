@@ -64,8 +64,8 @@ def main() -> None:
                 # Distilled from itself it would not move.
                 changes |= {"training.distill": 0} if name == DENSE else {}
                 if args.training:
-                    own = (data.training or data.calibration).model_dump()
-                    changes["data.training"] = own | {"source": args.training, "sequences": args.sequences}
+                    settings = (data.training or data.calibration).model_dump()
+                    changes["data.training"] = settings | {"source": args.training, "sequences": args.sequences}
                 prepared = recovering.prepare_recovery(results, changes, tokens, access=TRUSTED)
                 (done,) = recovering.recover(prepared, [one], Reporter())
                 weights, quality = done.weights, done.quality

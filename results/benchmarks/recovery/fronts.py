@@ -64,8 +64,8 @@ def main() -> None:
     most = max(keys.get("supernet", {}).get("tokens", 0) for keys in args.arms.values())
     rows = json.loads(args.out.read_text()) if args.out.exists() else []
     for seed in map(int, args.seeds.split(",")):
-        for name, own in args.arms.items():
-            keys, recovery = dict(own), own.get("recovery", {})
+        for name, settings in args.arms.items():
+            keys, recovery = dict(settings), settings.get("recovery", {})
             keys.pop("recovery", None)
             seeds = {"search.seed": seed, "training.seed": seed}
             changes = {"model.id": args.model, "data.training": training, "limits": [], **seeds, **args.common, **keys}
@@ -93,7 +93,7 @@ def main() -> None:
             if spared:
                 whole = recovered(results, opened, picks, args.recover + spared, recovery, test)
             for size, pick in zip(sizes, picks, strict=True):
-                once, all_given = (found.get(pick.genome.id, (None, None)) for found in (after, whole))
+                once, all_given = (measures.get(pick.genome.id, (None, None)) for measures in (after, whole))
                 rows.append(
                     {
                         "arm": name,

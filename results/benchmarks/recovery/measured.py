@@ -34,8 +34,8 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 
 def samples_from(opened: ReopenedRun, like: DataConfig, source: str, sequences: int) -> Samples:
     """Samples of another source, read as a role of the run reads its own."""
-    wanted = DataConfig.model_validate(like.model_dump() | {"source": source, "sequences": sequences})
-    return samples_of(wanted, opened.supernet.network.task, opened.launch.source.directory, "test")
+    data_config = DataConfig.model_validate(like.model_dump() | {"source": source, "sequences": sequences})
+    return samples_of(data_config, opened.supernet.network.task, opened.launch.source.directory, "test")
 
 
 def metric(opened: ReopenedRun, model: object, test: Samples, config: RunConfig) -> float:

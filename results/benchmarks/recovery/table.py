@@ -30,14 +30,14 @@ def curves(rows: list[Row], picture: Path) -> None:
     methods = {row["method"]: {r["tokens"]: r for r in rows if r["method"] == row["method"]} for row in rows}
     print(f"| {' / '.join(name for name in METRICS if name in rows[0])} | {' | '.join(f'{c:,}' for c in columns)} |")
     print(f"|---|{'---|' * len(columns)}")
-    for method, found in methods.items():
-        print(f"| {method} | {' | '.join(shown(found[c]) if c in found else '' for c in columns)} |")
+    for method, points in methods.items():
+        print(f"| {method} | {' | '.join(shown(points[c]) if c in points else '' for c in columns)} |")
     pyplot.figure(figsize=(6, 4))
-    for method, found in methods.items():
+    for method, points in methods.items():
         style = "--" if method.startswith("dense") else "-"
         pyplot.plot(
             range(len(columns)),
-            [found[c]["kl"] if c in found else None for c in columns],
+            [points[c]["kl"] if c in points else None for c in columns],
             style,
             marker="o",
             label=method,

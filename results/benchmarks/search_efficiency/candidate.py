@@ -56,7 +56,7 @@ def main() -> None:
     opened, space = open_run(results, TRUSTED), results.space
     supernet, task = opened.supernet, opened.supernet.network.task
     teacher, rows = Teacher(Path(opened.setup.teacher_cache)), np.arange(args.windows)
-    given = teacher.samples.rows(rows)
+    inputs = teacher.samples.rows(rows)
     cache = PrefixCache(supernet.model, supernet.network, space, 2**30)
     bare = Evaluator(supernet, teacher, task, args.windows)
     kept = Evaluator(supernet, teacher, task, args.windows, prefixes=cache)
@@ -64,7 +64,7 @@ def main() -> None:
 
     def plain() -> float:
         supernet.apply(space.dense)
-        return timed(lambda: outputs_of(supernet.model, task, given))
+        return timed(lambda: outputs_of(supernet.model, task, inputs))
 
     def ratio(work: Callable[[], Any], before: Callable[[], Any]) -> float:
         first = plain()
@@ -75,7 +75,7 @@ def main() -> None:
     plain()
     kept.losses(parent, rows)
     for changed in (1, 2, 4, 8, len(space.units)):
-        found: dict[str, list[float]] = {"whole": [], "from its first change": [], "swap": [], "forward": [], "kl": []}
+        ratios: dict[str, list[float]] = {"whole": [], "from its first change": [], "swap": [], "forward": [], "kl": []}
         for _ in range(args.repeats):
             child = child_of(parent, space.max_levels, changed, rng)
             for name, evaluator in (("whole", bare), ("from its first change", kept)):
@@ -83,16 +83,16 @@ def main() -> None:
                 def ready(evaluator: Evaluator = evaluator) -> None:
                     evaluator.losses(parent, rows)
 
-                found[name].append(ratio(lambda e=evaluator, c=child: e.losses(c, rows), ready))  # type: ignore[misc]
+                ratios[name].append(ratio(lambda e=evaluator, c=child: e.losses(c, rows), ready))  # type: ignore[misc]
             supernet.apply(parent)
             base = plain()
             supernet.apply(parent)
-            found["swap"].append(timed(lambda c=child: supernet.apply(c)) / base)  # type: ignore[misc]
-            outputs = outputs_of(supernet.model, task, given)
-            found["forward"].append(timed(lambda: outputs_of(supernet.model, task, given)) / base)
-            found["kl"].append(timed(lambda o=outputs: teacher.losses(o, rows)) / base)  # type: ignore[misc]
-        told = {name: [round(q, 3) for q in quartiles(values)] for name, values in found.items()}
-        print(json.dumps({"run": args.run.name, "changed": changed, "tokens": given.size, **told}), flush=True)
+            ratios["swap"].append(timed(lambda c=child: supernet.apply(c)) / base)  # type: ignore[misc]
+            outputs = outputs_of(supernet.model, task, inputs)
+            ratios["forward"].append(timed(lambda: outputs_of(supernet.model, task, inputs)) / base)
+            ratios["kl"].append(timed(lambda o=outputs: teacher.losses(o, rows)) / base)  # type: ignore[misc]
+        summary = {name: [round(q, 3) for q in quartiles(values)] for name, values in ratios.items()}
+        print(json.dumps({"run": args.run.name, "changed": changed, "tokens": inputs.size, **summary}), flush=True)
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:

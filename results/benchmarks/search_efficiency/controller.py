@@ -98,8 +98,8 @@ def main() -> None:
         for limits in ([], ["nonzeros<=50%"]):
             if searcher == "evolution" and not limits:
                 continue
-            found = rate(searcher, space_of(args.units, limits), args.evals, {})
-            print(json.dumps({"searcher": searcher, "units": args.units, "limits": limits, "per_second": round(found)}))
+            speed = rate(searcher, space_of(args.units, limits), args.evals, {})
+            print(json.dumps({"searcher": searcher, "units": args.units, "limits": limits, "per_second": round(speed)}))
 
 
 if __name__ == "__main__":

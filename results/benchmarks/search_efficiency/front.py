@@ -18,11 +18,11 @@ from sparsesearch import pareto
 def last(comparison: Path) -> dict[str, dict[str, float]]:
     """For each searcher the quality at each size, at the end."""
     sizes = json.loads((comparison / "compare.json").read_text())["sizes"]
-    found: dict[str, dict[str, float]] = {}
+    means: dict[str, dict[str, float]] = {}
     for size, searchers in sizes.items():
         for name, series in searchers.items():
-            found.setdefault(name, {})[size] = series["mean"][-1]
-    return found
+            means.setdefault(name, {})[size] = series["mean"][-1]
+    return means
 
 
 def main() -> None:

@@ -40,20 +40,20 @@ def main() -> None:
     config = load_config(results.run.config, {"executor.prefix_bytes": args.prefix_bytes})
     opened = open_run(results, TRUSTED, config)
     worker = Worker(opened.setup)
-    space, rng, seen = worker.space, np.random.default_rng(0), []
+    space, rng, sizes = worker.space, np.random.default_rng(0), []
     pool = len(opened.launch.samples["selection"])
     for number in range(1, args.candidates + 1):
         rows = minibatch(pool, args.sequences, 0, number % 50).tolist()
-        found = worker.evaluate(random_genome(space, rng).data, rows, 0)
-        assert isinstance(found, Measured), found
+        outcome = worker.evaluate(random_genome(space, rng).data, rows, 0)
+        assert isinstance(outcome, Measured), outcome
         if number % (args.candidates // 10) == 0:
-            seen.append(own_bytes())
-            told = {
+            sizes.append(own_bytes())
+            row = {
                 "candidates": number,
-                "megabytes": round(seen[-1] / 1e6, 1),
-                "of_first": round(seen[-1] / seen[0], 4),
+                "megabytes": round(sizes[-1] / 1e6, 1),
+                "of_first": round(sizes[-1] / sizes[0], 4),
             }
-            print(json.dumps(told | worker.usage()), flush=True)
+            print(json.dumps(row | worker.usage()), flush=True)
 
 
 if __name__ == "__main__":

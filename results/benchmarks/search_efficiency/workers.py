@@ -38,14 +38,14 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=150_000)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    given = {"calibration": args.calibration, "selection": args.selection, "results": args.results, "quiet": True}
+    options = {"calibration": args.calibration, "selection": args.selection, "results": args.results, "quiet": True}
     heads = ["evaluation, 1 worker / 2 workers", "after the first generation", "with the searcher's thinking"]
     print(f"| searcher | {' | '.join(heads)} |\n|---|---|---|---|")
     for searcher in args.searchers.split(","):
-        found: dict[int, list[tuple[float, float, float]]] = {1: [], 2: []}
+        times: dict[int, list[tuple[float, float, float]]] = {1: [], 2: []}
         for repeat in range(-1, args.repeats):
             tokens = args.tokens if repeat >= 0 else WARM_UP
-            for workers in found:
+            for workers in times:
                 changes = {
                     "model.id": args.model,
                     "executor.workers": workers,
@@ -55,10 +55,10 @@ def main() -> None:
                     "data.selection.sequences": 64,
                     "model.compute_dtype": "fast",
                 }
-                run = ss.search(args.recipe, name=f"{searcher}-{workers}-{repeat}", changes=changes, **given)
+                run = ss.search(args.recipe, name=f"{searcher}-{workers}-{repeat}", changes=changes, **options)
                 if repeat >= 0:
-                    found[workers].append(seconds(run.results))
-        ratios = [[one[i] / two[i] for one, two in zip(found[1], found[2], strict=True)] for i in range(3)]
+                    times[workers].append(seconds(run.results))
+        ratios = [[one[i] / two[i] for one, two in zip(times[1], times[2], strict=True)] for i in range(3)]
         cells = [f"{statistics.median(r):.2f} ({min(r):.2f}-{max(r):.2f})" for r in ratios]
         print(f"| {searcher} | {' | '.join(cells)} |", flush=True)
 

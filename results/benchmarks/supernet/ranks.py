@@ -44,14 +44,14 @@ def on_supernet(results: RunResults, genomes: list[Genome]) -> list[float]:
 
 
 def agreement(before: list[float], after: list[float]) -> dict[str, Any]:
-    rng, found = np.random.default_rng(0), {}
+    rng, summary = np.random.default_rng(0), {}
     pairs = np.array([before, after])
     for name, measure in (("tau", kendalltau), ("rho", spearmanr)):
         draws = [measure(*pairs[:, rng.integers(0, len(before), len(before))]).statistic for _ in range(DRAWS)]
         low, high = np.nanquantile(draws, [0.05, 0.95])
         value = measure(before, after).statistic
-        found |= {name: round(float(value), 2), f"{name} 90 %": [round(float(low), 2), round(float(high), 2)]}
-    return found
+        summary |= {name: round(float(value), 2), f"{name} 90 %": [round(float(low), 2), round(float(high), 2)]}
+    return summary
 
 
 def main() -> None:

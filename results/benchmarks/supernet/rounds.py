@@ -27,7 +27,7 @@ from sparsesearch.runs.results import RunResults
 SCHEDULE = {"offspring": 32, "survivors": [8, 2, 1], "tokens": [1024, 4096, 16384], "generations": None}
 
 
-def row(results: RunResults, test: str, sequences: int, **told: Any) -> dict[str, Any]:
+def row(results: RunResults, test: str, sequences: int, **labels: Any) -> dict[str, Any]:
     """What a run ended with."""
     best, config, opened = results.pick("best"), load_config(results.run.config), open_run(results, TRUSTED)
     told_by = DataConfig.model_validate(config.data.selection.model_dump() | {"source": test, "sequences": sequences})
@@ -35,7 +35,7 @@ def row(results: RunResults, test: str, sequences: int, **told: Any) -> dict[str
     lines = results.run.lines(results.run.ledger)
     seconds = sum(line["seconds"] for line in lines if line["phase"] in ("calibration statistics", "levels"))
     value = round(perplexity(opened.supernet.apply(best.genome), windows, config.batch), 2)
-    return told | {"kl": round(best.quality, 4), "perplexity": value, "seconds of building levels": round(seconds)}
+    return labels | {"kl": round(best.quality, 4), "perplexity": value, "seconds of building levels": round(seconds)}
 
 
 def main() -> None:
@@ -78,9 +78,9 @@ def main() -> None:
             quiet=True,
         ).results
 
-    def note(found: dict[str, Any]) -> None:
-        rows.append(found)
-        print(json.dumps(found), flush=True)
+    def note(entry: dict[str, Any]) -> None:
+        rows.append(entry)
+        print(json.dumps(entry), flush=True)
         args.out.write_text(json.dumps(rows, indent=1))
 
     for propagate in ("dense", "expectation", "sequential"):
@@ -98,8 +98,8 @@ def main() -> None:
                 )
             )
     whole = search("control", 2 ** (2 + args.rounds), "dense", args.rounds * args.tokens, None)
-    told = {"errors": "dense", "search": "at once", "tokens": args.rounds * args.tokens}
-    note(row(whole, args.test, args.test_sequences, **told))
+    labels = {"errors": "dense", "search": "at once", "tokens": args.rounds * args.tokens}
+    note(row(whole, args.test, args.test_sequences, **labels))
 
 
 if __name__ == "__main__":

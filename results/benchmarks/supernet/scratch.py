@@ -68,8 +68,8 @@ def main() -> None:
     task, cost = opened.supernet.network.task, results.info["objectives"][1]
 
     def read(like: DataConfig, source: str, count: int) -> Samples:
-        wanted = DataConfig.model_validate(like.model_dump() | {"source": source, "sequences": count})
-        return samples_of(wanted, task, None, "test")
+        data_config = DataConfig.model_validate(like.model_dump() | {"source": source, "sequences": count})
+        return samples_of(data_config, task, None, "test")
 
     training = read(config.data.calibration, args.training, args.sequences)
     test = read(config.data.selection, args.test, args.test_sequences)
