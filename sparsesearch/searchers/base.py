@@ -14,7 +14,7 @@ from sparsesearch.config import Strict
 from sparsesearch.config.base import LARGEST
 from sparsesearch.errors import problem
 from sparsesearch.plugins import describe_value, plugin, wrong_return_value
-from sparsesearch.searchers.records import ROLES, Evaluation, Proposal
+from sparsesearch.searchers.records import ROLES, Evaluation, Proposal, role_of_start
 from sparsesearch.searchers.screening import Screen
 from sparsesearch.space import Genome, Space
 from sparsesearch.space.sampling import starting_genomes
@@ -102,10 +102,9 @@ class Searcher(ABC):
         return baselines | {name: genome for name, genome in self.further_seeds.items() if genome not in present}
 
     def starting_proposals(self, sizes: int, tokens: int, draw: int = 0) -> list[Proposal]:
-        """Return proposals of the genomes of `starting`; dense and uniform ones are baselines."""
-        baselines = set(starting_genomes(self.space, sizes).values())
+        """Return proposals of the genomes of `starting`."""
         return [
-            Proposal(genome, tokens, draw, name, role="baseline" if genome in baselines else "search")
+            Proposal(genome, tokens, draw, name, role=role_of_start(name))
             for name, genome in self.starting(sizes).items()
         ]
 

@@ -19,12 +19,17 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 def role_of_origin(origin: str) -> Role:
     """Return the role that an origin stands for in archives, whose lines name a role only if it is another one."""
-    if origin.startswith(("dense", "uniform")):
+    if role_of_start(origin) == "baseline":
         return "baseline"
     if origin.startswith("final") or origin == "judged":
         return "final"
     labels: dict[str, Role] = {"rotation": "repeat", "sample": "probe", "probe": "probe", "learned": "learned"}
     return labels.get(origin, "search")
+
+
+def role_of_start(name: str) -> Role:
+    """Return the role of a genome of generation 0: uniform ones are baselines, also those that allocations make."""
+    return "baseline" if name.startswith(("dense", "uniform")) else "search"
 
 
 @dataclass(frozen=True)

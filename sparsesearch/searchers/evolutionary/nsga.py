@@ -25,9 +25,8 @@ from sparsesearch.searchers.base import WORST, Searcher, Seeds, rank
 from sparsesearch.searchers.evolutionary.mating import BlockCrossover, LearnedMutation, LimitRepair, SpaceSampling
 from sparsesearch.searchers.evolutionary.racing import losers, rungs
 from sparsesearch.searchers.option_types import Offspring, SelectionTokens, UniformSizes
-from sparsesearch.searchers.records import Evaluation, Proposal
+from sparsesearch.searchers.records import Evaluation, Proposal, role_of_start
 from sparsesearch.space import Genome, Space
-from sparsesearch.space.sampling import starting_genomes
 
 # Times that pymoo is asked for children until one is new.
 MAX_ASKS = 5
@@ -91,10 +90,8 @@ class NSGA2Searcher(Searcher):
 
     def _start_proposals(self, tokens: int) -> list[Proposal]:
         """Return proposals of the genomes to start from, of which a subclass may have added some."""
-        baselines = set(starting_genomes(self.space, self.options.sizes).values())
         return [
-            Proposal(genome, tokens, self._draw, name, role="baseline" if genome in baselines else "search")
-            for name, genome in self.start.items()
+            Proposal(genome, tokens, self._draw, name, role=role_of_start(name)) for name, genome in self.start.items()
         ]
 
     @property
