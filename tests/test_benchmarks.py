@@ -517,6 +517,14 @@ def test_the_controller_is_timed() -> None:
     assert all(row["per_second"] > 0 for row in rows)
 
 
+def test_sweeps_are_compared_with_another_checkout(tmp_path: Path) -> None:
+    sizes = ("--outputs", 16, "--inputs", 64, "--repeats", 1, "--out", tmp_path)
+    obs, sparsegpt = lines_of(script("scale/sweeps.py", *sizes))
+    assert obs["same order"] and sparsegpt["same nonzeros"]
+    assert obs["largest difference"] == sparsegpt["largest difference"] == 0
+    assert json.loads((tmp_path / "sweeps.json").read_text())["rows"] == [obs, sparsegpt]
+
+
 def test_a_candidate_is_compared_with_a_forward_pass(main_job: Path) -> None:
     setup = ("--run", main_job / "widths-s0", "--windows", 2, "--repeats", 2)
     rows = lines_of(script("search_efficiency/candidate.py", *setup))

@@ -29,12 +29,14 @@ class InputStatistics:
         sequence_square: mean over sequences of (mean over the sequence of |x|)², shape (G, I).
         routing: for experts, sums over the tokens routed to each, shape (G, 3): of 1; of gate · ‖f(x)‖; and of this
             product times 1 - cos(x, x + f(x)), the layer's change of the token's direction. Empty otherwise.
+        factors: factors of one group's damped second moments, by damping; `pruning.linalg` keeps them here.
     """
 
     second_moment: torch.Tensor
     mean: torch.Tensor
     sequence_square: torch.Tensor
     routing: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    factors: dict[float, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def to(self, device: torch.device) -> InputStatistics:
         """Return these statistics on a device."""

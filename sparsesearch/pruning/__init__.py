@@ -5,6 +5,7 @@ from sparsesearch.pruning.base import (
     UNSTRUCTURED,
     Pruner,
     layer_error,
+    layer_errors,
     needs_gradients,
     pruner,
     structured,
@@ -12,7 +13,7 @@ from sparsesearch.pruning.base import (
 )
 from sparsesearch.pruning.bias import bias_shift
 from sparsesearch.pruning.experts import EXPERTS, Experts, expert_order, expert_order_named
-from sparsesearch.pruning.layer import Group, Layer, Reader, Writer
+from sparsesearch.pruning.layer import Group, Layer, Levels, Reader, Writer
 
 __all__ = [
     "EXPERTS",
@@ -21,6 +22,7 @@ __all__ = [
     "Experts",
     "Group",
     "Layer",
+    "Levels",
     "Pruner",
     "Reader",
     "Writer",
@@ -28,6 +30,7 @@ __all__ = [
     "expert_order",
     "expert_order_named",
     "layer_error",
+    "layer_errors",
     "needs_gradients",
     "pruner",
     "structured",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -14,7 +14,7 @@ from sparsesearch.pruning.checked import wrap_structured, wrap_unstructured
 from sparsesearch.pruning.elements import by_element_score
 from sparsesearch.pruning.flap import flap
 from sparsesearch.pruning.gblm import gblm
-from sparsesearch.pruning.layer import Structured, Unstructured
+from sparsesearch.pruning.layer import Layer, Levels, Structured, Unstructured
 from sparsesearch.pruning.magnitude import element_magnitude, magnitude
 from sparsesearch.pruning.maw import maw
 from sparsesearch.pruning.minitron import minitron
@@ -94,7 +94,7 @@ def needs_gradients(pruners: PrunerConfig) -> bool:
     return _unstructured(pruners.sparsity).needs_gradients or _structured(pruners.width).needs_gradients
 
 
-def unstructured(name: str) -> Unstructured:
+def unstructured(name: str) -> Callable[[Layer, Sequence[int], PrunerConfig], Levels]:
     """Return the pruner of weights of a name, whose levels are checked; raises InputError SS102 or, from it, SS127."""
     return wrap_unstructured(f"pruners.sparsity {name!r}", _unstructured(name).prune)
 
@@ -110,6 +110,16 @@ def _unstructured(name: str) -> Pruner[Unstructured]:
 
 def _structured(name: str) -> Pruner[Structured]:
     return STRUCTURED.find(name, key="pruners.width")
+
+
+def layer_errors(layer: Layer, levels: Levels) -> torch.Tensor:
+    """Relative squared output errors tr(Δ H Δᵀ) / tr(W H Wᵀ) of all levels over the calibration tokens, (L,), >= 0."""
+    weight, moment = layer.weight_OI, layer.inputs.second_moment
+    errors = levels.errors
+    if errors is None:
+        change = (weight - levels.weights).flatten(0, 1)
+        errors = ((change @ moment) * change).view(levels.weights.shape).sum(dim=(1, 2))
+    return errors / torch.sum((weight @ moment) * weight).clamp_min(1e-30)
 
 
 def layer_error(weight_OI: torch.Tensor, pruned_OI: torch.Tensor, second_moment_II: torch.Tensor) -> float:

@@ -10,23 +10,26 @@ import torch
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.plugins import plugin, wrong_return_value
-from sparsesearch.pruning.layer import Group, Layer, Structured, Unstructured, kept_inputs
+from sparsesearch.pruning.layer import Group, Layer, Levels, Structured, Unstructured, kept_inputs
 
 
-def wrap_unstructured(name: str, prune: Unstructured) -> Unstructured:
+def wrap_unstructured(name: str, prune: Unstructured) -> Callable[[Layer, Sequence[int], PrunerConfig], Levels]:
     """Wrap a pruner: InputError SS127 if its levels do not have the layer's shape, or have too many nonzeros."""
 
     @wraps(prune)
-    def checked(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch.Tensor:
+    def checked(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> Levels:
         with plugin(name):
-            levels = prune(layer, kept, options)
+            result = prune(layer, kept, options)
+        levels = result if isinstance(result, Levels) else Levels(result)
         shape = (len(kept), *layer.weight_OI.shape)
-        if not _is_tensor(levels, shape):
-            raise wrong_return_value(name, levels, f"levels of shape {shape}")
-        counts = [int(torch.count_nonzero(level)) for level in levels]
+        if not _is_tensor(levels.weights, shape):
+            raise wrong_return_value(name, result, f"levels of shape {shape}")
+        if levels.errors is not None and not _is_tensor(levels.errors, (len(kept),)):
+            raise wrong_return_value(name, levels.errors, f"errors of shape {(len(kept),)}")
+        counts = torch.count_nonzero(levels.weights, dim=(1, 2)).tolist()
         for count, most in zip(counts, kept, strict=True):
             if count > most:
-                raise wrong_return_value(name, levels, f"at most {most:,} nonzeros in a level, got {count:,}")
+                raise wrong_return_value(name, result, f"at most {most:,} nonzeros in a level, got {count:,}")
         return levels
 
     return checked

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -89,8 +90,20 @@ class Group:
         return len(self.readers[0].index)
 
 
-# (layer, weights kept at each level, options) -> weights of every level, (L, O, I), with at most that many nonzeros
-Unstructured = Callable[[Layer, Sequence[int], PrunerConfig], torch.Tensor]
+class Levels(NamedTuple):
+    """The levels of one matrix.
+
+    Attributes:
+        weights: weights of every level, (L, O, I).
+        errors: squared output error tr(Δ H Δᵀ) of every level, (L,), if the pruner knows it from its own work.
+    """
+
+    weights: torch.Tensor
+    errors: torch.Tensor | None = None
+
+
+# (layer, weights kept at each level, options) -> levels, or their weights (L, O, I), with at most that many nonzeros
+Unstructured = Callable[[Layer, Sequence[int], PrunerConfig], torch.Tensor | Levels]
 # (group, elements kept at each level, options)
 #   -> elements in order of removal, and for each level the weights (O, kept inputs) of every reader
 Structured = Callable[[Group, Sequence[int], PrunerConfig], tuple[torch.Tensor, list[list[torch.Tensor]]]]

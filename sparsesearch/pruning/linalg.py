@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
+from sparsesearch.calibration import InputStatistics
 from sparsesearch.errors import problem
 
 
@@ -19,20 +22,43 @@ def add_damping(second_moment_II: torch.Tensor, damp: float) -> tuple[torch.Tens
     return matrix, dead
 
 
-def inverse_cholesky(second_moment_II: torch.Tensor, damp: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the upper Cholesky factor U, (I, I), of the damped inverse (Uᵀ U = H⁻¹), and the mask of dead inputs.
+class InverseFactor(NamedTuple):
+    """The upper Cholesky factor of the inverse of damped second moments.
+
+    Attributes:
+        upper: factor U, (I, I), of (H + λI)⁻¹ = Uᵀ U.
+        dead: mask of inputs that are always zero, (I,).
+        damping: λ, a scalar.
+    """
+
+    upper: torch.Tensor
+    dead: torch.Tensor
+    damping: torch.Tensor
+
+
+def shared_inverse_cholesky(inputs: InputStatistics, damp: float) -> InverseFactor:
+    """Return `inverse_cholesky` of inputs, computed once for all matrices that read them."""
+    if damp not in inputs.factors:
+        inputs.factors[damp] = inverse_cholesky(inputs.second_moment, damp)
+    factor: InverseFactor = inputs.factors[damp]
+    return factor
+
+
+def inverse_cholesky(second_moment_II: torch.Tensor, damp: float) -> InverseFactor:
+    """Return the Cholesky factor of the inverse of damped second moments (I, I).
 
     While H is not numerically positive definite, damping rises tenfold, up to three times; then raises InputError
     SS208.
     """
     for attempt in range(4):
-        matrix, dead = add_damping(second_moment_II, damp * 10**attempt)
+        share = damp * 10**attempt
+        matrix, dead = add_damping(second_moment_II, share)
         lower, failed = torch.linalg.cholesky_ex(matrix)
         if failed:
             continue
         upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
         if not failed:
-            return upper, dead
+            return InverseFactor(upper, dead, share * second_moment_II.diagonal().mean())
     raise problem(
         "SS208",
         f"second moments of {len(second_moment_II)} inputs are not positive definite, even damped.",

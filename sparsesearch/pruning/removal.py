@@ -1,9 +1,10 @@
 """The sweep of structured optimal brain surgeon: elements leave one at a time, cheapest first, in blocked updates.
 
-Removing the inputs c of an element takes the inverse second moments A to A - A_c Yᵀ with Y = A_c A_cc⁻¹, and the weights
-W to W - W_c Yᵀ. The cost of an element g, tr(W_g A_gg⁻¹ W_gᵀ) = tr(A_gg⁻¹ G_gg), needs only A and G = Wᵀ W, which goes to
-G - Q Yᵀ - Y Qᵀ with Q = G_c - Y G_cc / 2. As in blocked factorisations (LAPACK's potrf), the factors of several removals
-are gathered and applied to the whole matrices by one product; columns that are read before are brought up to date alone.
+Removing the inputs c of an element takes the inverse second moments A to A - A_c Yᵀ with Y = A_c A_cc⁻¹, and the
+weights W to W - W_c Yᵀ. The cost of an element g, tr(W_g A_gg⁻¹ W_gᵀ) = tr(A_gg⁻¹ G_gg), needs only A and G = Wᵀ W,
+which goes to G - Q Yᵀ - Y Qᵀ with Q = G_c - Y G_cc / 2. As in blocked factorisations (LAPACK's potrf), the factors of
+several removals are gathered and applied to the whole matrices by one product; columns that are read before are brought
+up to date alone.
 """
 
 from __future__ import annotations

@@ -12,15 +12,15 @@ import torch
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import problem
-from sparsesearch.pruning.layer import Layer
-from sparsesearch.pruning.linalg import inverse_cholesky
+from sparsesearch.pruning.layer import Layer, Levels
+from sparsesearch.pruning.linalg import shared_inverse_cholesky
 from sparsesearch.pruning.pattern import keep_n_of_m, n_of_m
 
 # Columns whose errors reach the rest of the matrix by one product, and of these the columns updated one by one.
 COLUMNS_PER_BLOCK, COLUMNS_PER_SWEEP = 128, 16
 
 
-def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch.Tensor:
+def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> Levels:
     """SparseGPT: prune column by column and let the weights that stay make up for the error.
 
     The mask is chosen in column blocks of 128 on w² / U_jj² over all rows; each block keeps its share of the level's
@@ -33,7 +33,7 @@ def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch
         options: `damp` is λ as a fraction of the mean diagonal of H; `pattern`.
 
     Returns:
-        Pruned weights, shape (L, O, I).
+        Pruned weights, shape (L, O, I), and their output errors.
 
     Raises:
         InputError: SS104 if a pattern does not fit, or with `options.polish`, whose masks are for unchanged weights.
@@ -45,11 +45,12 @@ def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch
             fix="Use pruners.sparsity: wanda, or leave polish out.",
         )
     n, m = n_of_m(options.pattern, layer.weight_OI.shape, kept) if options.pattern else (0, 1)
-    upper, dead = inverse_cholesky(layer.inputs.second_moment, options.damp)
+    upper, dead, damping = shared_inverse_cholesky(layer.inputs, options.damp)
     inputs = layer.weight_OI.shape[1]
     # Inputs before outputs, so that a column of all rows is adjacent in memory.
     work = layer.weight_OI.masked_fill(dead, 0.0).T.repeat(len(kept), 1, 1)
     width = max(COLUMNS_PER_BLOCK // m * m, m)  # a multiple of m
+    damped_errors = work.new_zeros(len(kept))
     for start in range(0, inputs, width):
         stop = min(start + width, inputs)
         block, factor = work[:, start:stop], upper[start:stop, start:stop]
@@ -57,7 +58,10 @@ def sparsegpt(layer: Layer, kept: Sequence[int], options: PrunerConfig) -> torch
         keep = _largest((block / factor.diagonal()[:, None]) ** 2, quotas) if not n else None
         errors = _sweep(block, factor, keep, n, m)
         work[:, stop:] -= upper[start:stop, stop:].T @ errors
-    return work.mT.contiguous()
+        damped_errors += errors.square().sum(dim=(1, 2))
+    weights = work.mT.contiguous()
+    change = (weights - layer.weight_OI).masked_fill(dead, 0.0)
+    return Levels(weights, (damped_errors - damping * change.square().sum(dim=(1, 2))).clamp_min(0.0))
 
 
 def _sweep(

@@ -25,6 +25,7 @@ from sparsesearch.pruning import (
     Writer,
     expert_order_named,
     layer_error,
+    layer_errors,
     structured,
     unstructured,
 )
@@ -83,6 +84,7 @@ class StoreBuilder:
         if self._is_built(done):
             return
         self._moments: dict[int, Statistics] = {}
+        self._moved: dict[tuple[int, str], list[InputStatistics]] = {}
         units: dict[str, Entry] = {}
         for cut in self.network.cuts.values():
             if cut.block == block and cut.name in self.units:
@@ -141,11 +143,19 @@ class StoreBuilder:
     def _layers(self, matrix: Matrix) -> list[Layer]:
         """Return the layer of each group of a matrix, float32."""
         weight = matrix.view(self.composer.dense[matrix.name].float())
-        inputs = self._inputs(matrix).to(weight.device)
+        inputs = self._group_inputs(matrix, weight.device)
         if matrix.name not in self.gradients:
-            return [Layer(group, inputs.group(i)) for i, group in enumerate(weight)]
+            return [Layer(group, inputs[i]) for i, group in enumerate(weight)]
         mean, square = (matrix.view(tensor.to(weight.device)) for tensor in self.gradients[matrix.name])
-        return [Layer(group, inputs.group(i), square[i], mean[i]) for i, group in enumerate(weight)]
+        return [Layer(group, inputs[i], square[i], mean[i]) for i, group in enumerate(weight)]
+
+    def _group_inputs(self, matrix: Matrix, device: torch.device) -> list[InputStatistics]:
+        """Return the statistics of each group's inputs on a device; matrices with the same inputs share them."""
+        key = matrix.block, matrix.input_key
+        if key not in self._moved:
+            moved = self._inputs(matrix).to(device)
+            self._moved[key] = [moved.group(i) for i in range(len(moved.second_moment))]
+        return self._moved[key]
 
     @cached_property
     def gradients(self) -> Gradients:
@@ -161,10 +171,10 @@ class StoreBuilder:
             for i, layer in enumerate(layers)
         ]
         path = unit_path(self.directory, unit)
-        levels = [matrix.unview(torch.stack([group[i] for group in pruned])) for i in range(len(unit.levels) - 1)]
-        write_sparse(path, torch.stack(levels), self.storage)
-        errors = [self._error(matrix, layers, level) for level in levels]
-        return {unit.name: self._entry(unit, errors, path)}
+        weights = torch.stack([levels.weights for levels in pruned], dim=1)  # (L, groups, O, I)
+        write_sparse(path, torch.stack([matrix.unview(level) for level in weights]), self.storage)
+        errors = torch.stack([layer_errors(layer, levels) for layer, levels in zip(layers, pruned, strict=True)])
+        return {unit.name: self._entry(unit, errors.mean(dim=0).tolist(), path)}
 
     def _cut(self, cut: Cut, unit: Unit) -> dict[str, Entry]:
         path = unit_path(self.directory, unit)

@@ -101,27 +101,27 @@ def _check_levels(name: str) -> None:
     prune, kept = unstructured(name), [OUTPUTS * INPUTS - 1, 1500, 701, 96, 1, 0]
     layer = layer_of(*weights_and_moment())
     weight = layer.weight_OI.clone()
-    levels = prune(layer, kept, OPTIONS)
-    assert torch.equal(levels, prune(layer, kept, OPTIONS)), "the same layer has the same levels again"
+    levels = prune(layer, kept, OPTIONS).weights
+    assert torch.equal(levels, prune(layer, kept, OPTIONS).weights), "the same layer has the same levels again"
     assert torch.equal(layer.weight_OI, weight), "the dense weights stay as they are"
     for count, level in zip(kept, levels, strict=True):
-        alone = prune(layer_of(*weights_and_moment()), [count], OPTIONS)[0]
+        alone = prune(layer_of(*weights_and_moment()), [count], OPTIONS).weights[0]
         assert torch.allclose(alone, level, atol=1e-5), f"the level of {count} weights does not depend on other levels"
-    everything = prune(layer, [weight.numel()], OPTIONS)[0]
+    everything = prune(layer, [weight.numel()], OPTIONS).weights[0]
     assert torch.equal(everything, weight), "a level that keeps all weights changes none"
 
 
 def _check_dead_inputs(name: str) -> None:
     weight, moment = weights_and_moment()
     moment[5], moment[:, 5] = 0.0, 0.0
-    levels = unstructured(name)(layer_of(weight, moment), [900], OPTIONS)
+    levels = unstructured(name)(layer_of(weight, moment), [900], OPTIONS).weights
     assert torch.isfinite(levels).all(), "an input that is always zero makes no level infinite or nan"
 
 
 def _check_pattern(name: str) -> None:
     options = OPTIONS.model_copy(update={"pattern": "2:4"})
     try:
-        level = unstructured(name)(layer_of(*weights_and_moment()), [OUTPUTS * INPUTS // 2], options)[0]
+        level = unstructured(name)(layer_of(*weights_and_moment()), [OUTPUTS * INPUTS // 2], options).weights[0]
     except InputError as error:
         assert error.code == "SS104", f"a pattern is refused with InputError SS104, got {error.code}"
         return
@@ -135,7 +135,7 @@ def _check_gradients_of_weights(name: str) -> None:
     if UNSTRUCTURED[name].needs_gradients:
         _check_refused(lambda: prune(bare, [900], OPTIONS))
     else:
-        same = torch.equal(prune(bare, [900], OPTIONS), prune(layer, [900], OPTIONS))
+        same = torch.equal(prune(bare, [900], OPTIONS).weights, prune(layer, [900], OPTIONS).weights)
         assert same, "a pruner that reads gradients is registered with needs_gradients=True"
 
 

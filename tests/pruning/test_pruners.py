@@ -10,7 +10,7 @@ from pruning.cases import DAMP, OPTIONS, I, O, group, layer, made
 
 from sparsesearch.config import PrunerConfig
 from sparsesearch.errors import InputError
-from sparsesearch.pruning import STRUCTURED, UNSTRUCTURED, Group, Layer, layer_error
+from sparsesearch.pruning import STRUCTURED, UNSTRUCTURED, Group, Layer, layer_error, unstructured
 from sparsesearch.pruning.layer import kept_inputs
 from sparsesearch.pruning.linalg import add_damping, inverse_cholesky
 from sparsesearch.pruning.obs import obs, refit
@@ -33,22 +33,22 @@ class TestUnstructured:
         check_pruner(name, "sparsity")
 
     def test_counts_are_exact_whatever_ties(self, name: str) -> None:
-        levels = UNSTRUCTURED[name].prune(made(*layer()), KEPT, OPTIONS)
+        levels = unstructured(name)(made(*layer()), KEPT, OPTIONS).weights
         assert [int(torch.count_nonzero(level)) for level in levels] == KEPT
-        tied = UNSTRUCTURED[name].prune(made(torch.ones(O, I), torch.eye(I)), [500], OPTIONS)
+        tied = unstructured(name)(made(torch.ones(O, I), torch.eye(I)), [500], OPTIONS).weights
         assert int(torch.count_nonzero(tied[0])) == 500
 
     def test_missing_gradients_are_named(self, name: str) -> None:
         target = made(*layer())
         if UNSTRUCTURED[name].needs_gradients:
             with pytest.raises(InputError, match=f"SS209 pruner {name} needs gradients"):
-                UNSTRUCTURED[name].prune(Layer(target.weight_OI, target.inputs), [900], OPTIONS)
+                unstructured(name)(Layer(target.weight_OI, target.inputs), [900], OPTIONS)
 
     def test_only_its_own_option_changes_a_pruner(self, name: str) -> None:
         target = made(*layer())
-        before = UNSTRUCTURED[name].prune(target, [900], OPTIONS)
+        before = unstructured(name)(target, [900], OPTIONS).weights
         for option, value in CHANGED.items():
-            after = UNSTRUCTURED[name].prune(target, [900], OPTIONS.model_copy(update={option: value, "refit": True}))
+            after = unstructured(name)(target, [900], OPTIONS.model_copy(update={option: value, "refit": True})).weights
             assert torch.equal(before, after) == (READS.get(name) != option)
 
 
@@ -109,7 +109,7 @@ def test_wanda_keeps_equally_many_in_every_row_and_ignores_row_scale() -> None:
 def test_wanda_score_is_sparsegpts_for_uncorrelated_inputs() -> None:
     moment = torch.diag(torch.rand(I) + 0.1)
     weight = layer()[0]
-    upper, _ = inverse_cholesky(moment, 1e-9)
+    upper, *_ = inverse_cholesky(moment, 1e-9)
     sparsegpt_score = (weight / upper.diagonal()) ** 2
     assert torch.allclose(sparsegpt_score, (weight.abs() * moment.diagonal().sqrt()) ** 2, rtol=1e-4)
 
@@ -117,15 +117,15 @@ def test_wanda_score_is_sparsegpts_for_uncorrelated_inputs() -> None:
 def test_sparsegpt_changes_no_value_it_keeps_for_uncorrelated_inputs() -> None:
     moment = torch.diag(torch.rand(I) + 0.1)
     weight = layer()[0]
-    level = sparsegpt(made(weight, moment), [800], OPTIONS)[0]
+    level = sparsegpt(made(weight, moment), [800], OPTIONS).weights[0]
     assert torch.allclose(level[level != 0], weight[level != 0], atol=1e-5)
 
 
 def test_sparsegpts_summed_errors_equal_the_trace_form() -> None:
     """sum err² = tr(Δ (H + λI) Δᵀ), with the errors recomputed here column by column from the mask it chose."""
     weight, moment = (x.double() for x in layer())
-    level = sparsegpt(made(weight, moment), [700], OPTIONS)[0]
-    upper, _ = inverse_cholesky(moment, DAMP)
+    level = sparsegpt(made(weight, moment), [700], OPTIONS).weights[0]
+    upper, *_ = inverse_cholesky(moment, DAMP)
     work, total = weight.clone(), 0.0
     for j in range(I):
         error = torch.where(level[:, j] != 0, 0.0, work[:, j]) / upper[j, j]
@@ -140,7 +140,7 @@ def test_sparsegpts_summed_errors_equal_the_trace_form() -> None:
 
 def test_least_squares_on_sparsegpts_mask_is_a_lower_bound() -> None:
     weight, moment = (x.double() for x in layer())
-    level = sparsegpt(made(weight, moment), [700], OPTIONS)[0]
+    level = sparsegpt(made(weight, moment), [700], OPTIONS).weights[0]
     matrix = add_damping(moment, DAMP)[0]
     refit = torch.zeros_like(weight)
     for row in range(O):
@@ -208,5 +208,5 @@ def test_one_removal_costs_what_the_formula_says() -> None:
 
 def test_damping_rises_until_the_matrix_is_positive_definite() -> None:
     moment = torch.ones(8, 8) - 0.05 * torch.eye(8)  # eigenvalue -0.05
-    upper, _ = inverse_cholesky(moment, 0.01)
+    upper, *_ = inverse_cholesky(moment, 0.01)
     assert torch.isfinite(upper).all()

@@ -12,7 +12,7 @@ from pruning.cases import DAMP, OPTIONS, I, O, layer, made, sampled
 
 from sparsesearch.config import PrunerConfig, validate
 from sparsesearch.errors import InputError
-from sparsesearch.pruning import STRUCTURED, UNSTRUCTURED, Group, Layer, Reader, bias_shift
+from sparsesearch.pruning import STRUCTURED, UNSTRUCTURED, Group, Layer, Reader, bias_shift, unstructured
 from sparsesearch.pruning.dsnot import dsnot
 from sparsesearch.pruning.gblm import gblm
 from sparsesearch.pruning.layer import kept_inputs
@@ -40,7 +40,7 @@ def uneven(seed: int, outputs: int = 6, inputs: int = 24) -> Layer:
 @pytest.mark.parametrize("name", BY_SCORE)
 def test_scores_give_nested_levels_and_keep_values(name: str) -> None:
     target = made(*layer())
-    large, small = UNSTRUCTURED[name].prune(target, [900, 301], OPTIONS)
+    large, small = unstructured(name)(target, [900, 301], OPTIONS).weights
     assert not ((small != 0) & (large == 0)).any()
     assert torch.equal(large[large != 0], target.weight_OI[large != 0])
 
@@ -91,14 +91,14 @@ def test_taylor_is_the_change_of_the_loss_when_a_weight_is_removed() -> None:
 @pytest.mark.parametrize("name", UNSTRUCTURED)
 def test_a_pattern_keeps_exactly_n_of_every_m(name: str, pattern: str, inputs: int) -> None:
     n, m = map(int, pattern.split(":"))
-    level = UNSTRUCTURED[name].prune(made(*layer(inputs=inputs)), [O * inputs // m * n], options(pattern=pattern))[0]
+    level = unstructured(name)(made(*layer(inputs=inputs)), [O * inputs // m * n], options(pattern=pattern)).weights[0]
     assert (torch.count_nonzero(level.view(O, -1, m), dim=-1) == n).all()
 
 
 @pytest.mark.parametrize("name", BY_SCORE)
 def test_a_pattern_keeps_the_highest_score_that_brute_force_finds(name: str) -> None:
     target = made(*layer(inputs=16))
-    level = UNSTRUCTURED[name].prune(target, [O * 8], options(pattern="2:4"))[0]
+    level = unstructured(name)(target, [O * 8], options(pattern="2:4")).weights[0]
     score = BY_SCORE[name](target, OPTIONS)[0].view(O, -1, 4)
     best = torch.stack([score[..., list(pair)].sum(-1) for pair in itertools.combinations(range(4), 2)]).amax(0)
     assert torch.allclose((score * (level != 0).view(O, -1, 4)).sum(-1), best)
@@ -114,8 +114,8 @@ def test_sparsegpt_chooses_a_patterns_masks_on_updated_weights(n: int, m: int, i
     """Against a sweep without column blocks that picks a group's mask when it gets there."""
     weight, moment = (x.double() for x in layer(inputs=inputs))
     kept = O * inputs // m * n
-    level = UNSTRUCTURED["sparsegpt"].prune(made(weight, moment), [kept], options(pattern=f"{n}:{m}"))[0]
-    upper, _ = inverse_cholesky(moment, DAMP)
+    level = UNSTRUCTURED["sparsegpt"].prune(made(weight, moment), [kept], options(pattern=f"{n}:{m}")).weights[0]
+    upper, *_ = inverse_cholesky(moment, DAMP)
     work = weight.clone()
     for j in range(inputs):
         if j % m == 0:
@@ -132,11 +132,11 @@ def test_sparsegpt_chooses_a_patterns_masks_on_updated_weights(n: int, m: int, i
 def test_patterns_that_do_not_fit_are_named(name: str) -> None:
     target = made(*layer(outputs=2, inputs=6))
     with pytest.raises(InputError, match=r"SS104 pattern 2:4: a matrix of 2 x 6 has 6 inputs, not a multiple of 4"):
-        UNSTRUCTURED[name].prune(target, [6], options(pattern="2:4"))
+        unstructured(name)(target, [6], options(pattern="2:4"))
     for count in (3, 5):
         message = f"SS104 pattern 1:3 has one pruned level, 4 of 12 weights kept; got {count}."
         with pytest.raises(InputError, match=message):
-            UNSTRUCTURED[name].prune(target, [4, count], options(pattern="1:3"))
+            unstructured(name)(target, [4, count], options(pattern="1:3"))
 
 
 def test_patterns_in_recipes() -> None:
@@ -197,7 +197,7 @@ def test_dsnot_is_for_pruners_that_keep_values() -> None:
 def test_bias_shift_preserves_the_mean_output_of_sparse_weights(name: str) -> None:
     x = torch.randn(200, 24, generator=torch.Generator().manual_seed(0)).double() + 1
     target = sampled(x, torch.randn(5, 24, generator=torch.Generator().manual_seed(1)).double())
-    pruned = UNSTRUCTURED[name].prune(target, [50], OPTIONS)[0]
+    pruned = unstructured(name)(target, [50], OPTIONS).weights[0]
     shift = bias_shift(target.weight_OI, pruned, target.inputs.mean)
     assert torch.allclose((x @ pruned.T + shift).mean(0), (x @ target.weight_OI.T).mean(0))
 

@@ -81,7 +81,7 @@ def test_stored_levels_are_what_the_pruner_made(store: tuple[Path, StoreBuilder,
         matrix = launch.network.matrices[f"{unit.module}.weight"]
         weight = model.get_submodule(unit.module).weight
         inputs = load_statistics(work / "statistics", unit.block)[matrix.input_key].group(0)
-        made = unstructured("sparsegpt")(Layer(weight, inputs), unit.levels[1:], PrunerConfig())
+        made = unstructured("sparsegpt")(Layer(weight, inputs), unit.levels[1:], PrunerConfig()).weights
         uncut = [0] * (len(build.composer.counts(matrix.name)) - 1)
         for level in range(1, len(unit.levels)):
             assert torch.equal(build.composer.tensor(matrix.name, (level, *uncut)), made[level - 1])
