@@ -73,10 +73,6 @@ class ExecutorConfig(Strict):
         None, description="Address of the Ray cluster to join; null: one is started on this machine."
     )
 
-    @property
-    def device(self) -> str:
-        return "cuda" if self.gpus_per_worker > 0 else "cpu"
-
 
 class LatencyConfig(Strict):
     """The request to a device whose latency and memory are the costs `latency_ns` and `memory_bytes`.
@@ -84,7 +80,9 @@ class LatencyConfig(Strict):
     null is the value of `table` or, without a table, the default that the key's description names.
     """
 
-    device: Text | None = Field(None, description="`cpu`, `cuda` or `cuda:N`; by default `cpu`.")
+    device: Text | None = Field(
+        None, description="`cpu`, or an accelerator such as `cuda` or `cuda:N`; by default `cpu`."
+    )
     batch: int | None = Field(None, ge=1, le=MANY, description="Sequences or images in the request; by default 1.")
     prompt: int | None = Field(
         None,

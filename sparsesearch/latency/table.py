@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from sparsesearch.config import LatencyConfig
+from sparsesearch.devices import accelerator, accelerators, device_name
 from sparsesearch.errors import DamagedFile, SparseSearchError, problem
 from sparsesearch.files import read_json, write_json
 from sparsesearch.models.network import Network
@@ -174,10 +174,10 @@ def hardware_of(device: str) -> str:
     """Return the name of a device of this machine; raises InputError SS123 if there is no such device."""
     if device == "cpu":
         return _processor()
-    kind, _, number = device.partition(":")
-    if kind == "cuda" and (int(number) if re.fullmatch("[0-9]{1,4}", number) else 0) < torch.cuda.device_count():
-        return torch.cuda.get_device_name(device)
-    devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    available = accelerators()
+    if device in available or device == accelerator():
+        return device_name(device)
+    devices = ["cpu", *available]
     raise problem(
         "SS123",
         f"latency.device {device!r} is not on this machine, which has {', '.join(devices)}.",

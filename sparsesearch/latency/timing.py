@@ -14,6 +14,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from sparsesearch.devices import allocated_peak, is_accelerator, synchronize
+
 TimedCall = Callable[[], Any]
 # Calls are repeated until a sample takes this long, so that clock resolution and launches do not matter.
 SAMPLE_NS = 1_000_000
@@ -40,16 +42,13 @@ def nanoseconds(call: TimedCall, device: str, repeats: int = 1) -> float:
 
     On one CPU thread it is the thread's processor time, which other processes do not affect.
     """
-    wait = torch.cuda.synchronize if device.startswith("cuda") else None
-    single_thread = wait is None and torch.get_num_threads() == 1
+    single_thread = not is_accelerator(device) and torch.get_num_threads() == 1
     clock = time.thread_time_ns if single_thread else time.perf_counter_ns
-    if wait:
-        wait(device)
+    synchronize(device)
     start = clock()
     for _ in range(repeats):
         call()
-    if wait:
-        wait(device)
+    synchronize(device)
     return (clock() - start) / repeats
 
 
@@ -93,12 +92,8 @@ def time_against(dense: TimedCall, makers: Sequence[Callable[[], TimedCall]], de
 
 def peak_bytes(call: TimedCall, device: str) -> int:
     """Return the peak of bytes of tensors that a call allocates, without those allocated before."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = int(torch.cuda.memory_allocated(device))
-        call()
-        return int(torch.cuda.max_memory_allocated(device)) - before
+    if is_accelerator(device):
+        return allocated_peak(call, device)
     with _LiveBytes() as counter:
         call()
     peak: int = counter.peak

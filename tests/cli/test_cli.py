@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -168,7 +169,7 @@ def test_mistakes_get_one_line_before_anything_starts(
     error: str,
     words: str,
 ) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     outcome = run("search", recipe_file(**changes), "--results", tmp_path / "res", *arguments)
     assert outcome.code == code
     assert outcome.out == ""
@@ -441,5 +442,6 @@ def test_a_gpu_that_no_worker_uses_is_named(
 ) -> None:
     arguments = ("search", recipe_file(), "--results", tmp_path, "--dry-run")
     assert "has a GPU" not in run(*arguments).out
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: SimpleNamespace(type="cuda"))
     assert "executor.gpus_per_worker=1" in run(*arguments).out

@@ -260,7 +260,7 @@ def test_too_little_memory_is_refused_and_what_is_needed_is_told(
     assert isinstance(launch.traits, LearnedTraits)
     arguments = (launch.config, launch.traits, launch.network, launch.space, launch.samples)
     assert "Learning holds about" in memory_note(*arguments)
-    monkeypatch.setattr(learning_checks, "available_bytes", lambda _: 1000.0)
+    monkeypatch.setattr(learning_checks, "free_bytes", lambda _: 1000.0)
     with pytest.raises(EnvironmentProblem, match=r"SS308 learning with bip needs about .* GB a worker"):
         launched(family_dir("llama"), **sparse("bip"))
 

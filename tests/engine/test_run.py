@@ -364,7 +364,7 @@ def test_a_disk_that_is_too_small(family_dir: Make, tmp_path: Path, monkeypatch:
 def test_a_worker_that_wants_a_gpu_where_there_is_none(
     family_dir: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     with pytest.raises(EnvironmentProblem, match=r"SS301 .* torch finds none. Nothing was started"):
         run_search(tmp_path / "run", family_dir("llama"), executor={"kind": "local", "gpus_per_worker": 1})
     assert not (tmp_path / "run").exists()

@@ -459,7 +459,7 @@ def test_memory_and_disk_are_stated_and_refused(
     with pytest.raises(EnvironmentProblem, match=r"SS305 building the supernet needs .* data.training.sequences fit"):
         supernet_checks.check_supernet_disk(launch, Cache(tmp_path))
     monkeypatch.undo()
-    monkeypatch.setattr(supernet_checks, "available_bytes", lambda _: 1.0)
+    monkeypatch.setattr(supernet_checks, "free_bytes", lambda _: 1.0)
     with pytest.raises(EnvironmentProblem, match=r"SS308 training the supernet needs about"):
         launched(family_dir("llama"), **supernet("sandwich"))
 

@@ -35,16 +35,15 @@ def doctor(
     if run is not None:
         _examine(Path(run), json_)
         return
-    import torch
-
-    from sparsesearch.engine.launch.numerics import has_bfloat16
+    from sparsesearch.devices import accelerator, device_name, has_bfloat16
     from sparsesearch.runs.versions import versions
 
+    gpu = accelerator()
     report = {
         **versions(),
         "cpus": os.cpu_count(),
         "bfloat16": "native" if has_bfloat16("cpu") else "slow",
-        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+        "cuda": device_name(gpu) if gpu else "none",
         "free disk here": f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB",
         "can write here": os.access(Path.cwd(), os.W_OK),
         "hub offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),

@@ -13,6 +13,7 @@ from sparsesearch.data.samples import Samples, training_samples
 from sparsesearch.engine.launch.checks import check_tokens, searcher_traits
 from sparsesearch.engine.launch.identity import Outputs, identity
 from sparsesearch.engine.launch.learning_plan import check_learning, learning_tokens
+from sparsesearch.engine.launch.numerics import worker_device
 from sparsesearch.engine.launch.seed_checks import allocations_of, required_evidence
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.evaluation.teacher import TOP_K
@@ -127,7 +128,7 @@ class Launch:
         config = self.config
         return {
             "dtype": self.dtype,
-            "device": config.executor.device,
+            "device": worker_device(config.executor),
             "batch": config.batch,
             "threads": config.executor.threads,
         }

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from sparsesearch.bilevel.memory import needed_bytes
 from sparsesearch.bilevel.registry import learner_class
 from sparsesearch.config import RunConfig
 from sparsesearch.data.samples import Samples, training_samples
+from sparsesearch.devices import free_bytes, is_accelerator
 from sparsesearch.engine.launch.checks import check_targets
+from sparsesearch.engine.launch.numerics import worker_device
 from sparsesearch.errors import problem
 from sparsesearch.models.network import Network
 from sparsesearch.runs.ledger import TRAINING_PASSES
@@ -111,8 +110,9 @@ def _check_data_and_memory(
         )
     if options.lower and len(training) < 2:
         raise problem("SS118", "one training sample cannot be split between weights and choice.", fix="Give more.")
-    need, free = needed_bytes(config, network, space, traits, samples), available_bytes(config)
-    if need * (1 if config.executor.device == "cuda" else _concurrent_chains(config, traits)) > free:
+    device = worker_device(config.executor)
+    need, free = needed_bytes(config, network, space, traits, samples), free_bytes(device)
+    if need * (1 if is_accelerator(device) else _concurrent_chains(config, traits)) > free:
         raise problem(
             "SS308",
             f"learning with {name} needs about {need / 1e9:.2g} GB a worker; {free / 1e9:.2g} GB are free.",
@@ -136,17 +136,6 @@ def _concurrent_chains(config: RunConfig, traits: LearnedTraits) -> int:
     """Return how many chains of sizes run at once."""
     chains = traits.options.repeats * (1 if traits.options.warm else len(traits.targets))
     return min(chains, config.executor.workers)
-
-
-def available_bytes(config: RunConfig) -> float:
-    """Return the free memory of the device that learning runs on; infinite if it is not known."""
-    if config.executor.device == "cuda":
-        return float(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else math.inf
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return math.inf
-    return next((float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), math.inf)
 
 
 def _repeated_samples(samples: Samples) -> int:

@@ -11,8 +11,9 @@ import torch
 
 from sparsesearch.config import SupernetConfig
 from sparsesearch.data.samples import MASK
+from sparsesearch.devices import free_bytes
 from sparsesearch.engine.launch.checks import check_targets
-from sparsesearch.engine.launch.learning_plan import available_bytes
+from sparsesearch.engine.launch.numerics import worker_device
 from sparsesearch.errors import DamagedFile, problem
 from sparsesearch.files import file_hash
 from sparsesearch.models.source import Checkpoint
@@ -174,8 +175,10 @@ def check_supernet(launch: Launch) -> None:
             f"supernet: {options.tokens or samples.size:,} training tokens are less than one step takes ({step:,}).",
             fix="Give more supernet.tokens or data, or a smaller supernet.training.batch.",
         )
-    need, free = training_bytes(launch), available_bytes(config)
-    workers = config.executor.workers if options.kind == "block_local" and config.executor.device == "cpu" else 1
+    need, free = training_bytes(launch), free_bytes(worker_device(config.executor))
+    workers = (
+        config.executor.workers if options.kind == "block_local" and worker_device(config.executor) == "cpu" else 1
+    )
     if need * workers > free:
         raise problem(
             "SS308",

@@ -7,6 +7,7 @@ import socket
 
 from sparsesearch import logs
 from sparsesearch.config import ExecutorConfig
+from sparsesearch.devices import accelerator, accelerators
 from sparsesearch.errors import EnvironmentProblem, first_line, problem
 from sparsesearch.process_state import environment
 from sparsesearch.runs import interrupts
@@ -57,16 +58,13 @@ class Cluster:
 def check_machine(config: ExecutorConfig) -> None:
     """Raise EnvironmentProblem SS301 if a cluster of this machine alone could not hold the workers."""
     if config.kind == "ray" and config.address is None:
-        import torch
-
-        _check_cluster(config, [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}])
+        _check_cluster(config, [{"CPU": float(os.cpu_count() or 1), "GPU": float(len(accelerators()))}])
 
 
 def idle_gpu(config: ExecutorConfig) -> str:
     """Return a hint if this machine has a GPU that no worker uses, else an empty text."""
-    import torch
 
-    if config.gpus_per_worker or config.address is not None or not torch.cuda.is_available():
+    if config.gpus_per_worker or config.address is not None or accelerator() is None:
         return ""
     return (
         "This machine has a GPU, and workers run on the CPU. To use it, set executor.gpus_per_worker: 1 "
@@ -120,7 +118,5 @@ def _check_cluster(config: ExecutorConfig, nodes: list[dict[str, float]]) -> Non
 
 
 def _check_local_gpu(gpus: float) -> None:
-    import torch
-
-    if gpus > 0 and not torch.cuda.is_available():
+    if gpus > 0 and accelerator() is None:
         raise problem("SS301", f"the worker needs {gpus:g} GPU; torch finds none. Nothing was started.")

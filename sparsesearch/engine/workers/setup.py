@@ -12,6 +12,7 @@ from sparsesearch import logs
 from sparsesearch.config import RunConfig
 from sparsesearch.engine.launch.identity import Outputs, check_same
 from sparsesearch.engine.launch.launch import Launch
+from sparsesearch.engine.launch.numerics import worker_device
 from sparsesearch.evaluation.evaluator import UserQuality
 from sparsesearch.models.network import Network
 from sparsesearch.models.source import Source, SupernetSource
@@ -54,7 +55,7 @@ class WorkerSetup:
 
 def load_network(setup: WorkerSetup, dtype: torch.dtype) -> Any:
     """Load the dense network; raises InputError SS230 if it differs from the one that the search was started with."""
-    model = setup.source.load(dtype, setup.config.executor.device)
+    model = setup.source.load(dtype, worker_device(setup.config.executor))
     if setup.outputs is not None and not isinstance(setup.source, SupernetSource):
         check_same(model, setup.network.task, RunDirectory(Path(setup.run)).samples("calibration"), setup.outputs)
     return model

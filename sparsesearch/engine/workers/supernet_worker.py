@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from sparsesearch.calibration.statistics import outputs
 from sparsesearch.data.samples import Samples
-from sparsesearch.engine.launch.numerics import compute_dtype
+from sparsesearch.engine.launch.numerics import compute_dtype, worker_device
 from sparsesearch.engine.workers.process import peak_bytes, set_up_process
 from sparsesearch.engine.workers.setup import WorkerSetup, load_network
 from sparsesearch.evaluation.batchnorm import batch_norms, reestimate
@@ -75,7 +75,7 @@ class SupernetWorker:
         self.run = RunDirectory(Path(setup.run))
         self.directory, self.network = Path(setup.supernet_directory), setup.network
         self.space = self.run.read_space()
-        self.device = self.config.executor.device
+        self.device = worker_device(self.config.executor)
 
     @property
     def compute(self) -> torch.dtype:

@@ -20,7 +20,7 @@ from sparsesearch.bilevel.chain import Learning, LearningContext, SizeChain
 from sparsesearch.calibration import calibration_pass
 from sparsesearch.calibration.gradients import collect_gradients
 from sparsesearch.calibration.statistics import BlockPass, WholeModelPass, statistics_path
-from sparsesearch.engine.launch.numerics import compute_dtype
+from sparsesearch.engine.launch.numerics import compute_dtype, worker_device
 from sparsesearch.engine.launch.soundness import check_network, check_quality_sees_damage
 from sparsesearch.engine.workers.call_results import Failed, Measured, TrainingResult, training_result
 from sparsesearch.engine.workers.process import peak_bytes, set_up_process
@@ -165,7 +165,7 @@ class Worker:
         teacher = self.setup.teacher
         if teacher is None:
             return self.model
-        return teacher.load(compute_dtype(self.config, teacher.storage), self.config.executor.device)
+        return teacher.load(compute_dtype(self.config, teacher.storage), worker_device(self.config.executor))
 
     def _targets(self, mode: Literal["r", "r+"]) -> Targets:
         return quality_class(self.config.objectives[0])(Path(self.setup.teacher_cache), mode)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
 
+from sparsesearch.devices import accelerator
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.errors import SparseSearchError, did_you_mean, first_line, problem
 from sparsesearch.export.measuring.evaluated_model import LocatedTarget, Target, locate
@@ -163,7 +163,7 @@ def _run(target: Target, loaded: dict[str, Any], limit: int | None, batch: int) 
 
     assert target.directory is not None
     transformers.set_seed(SEED)
-    model = target.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = target.model.to(accelerator() or "cpu")
     live = HFLM(pretrained=model, tokenizer=load_tokenizer(target.directory), batch_size=batch)
     # lm-eval's progress bars are for terminals.
     with contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO()):
