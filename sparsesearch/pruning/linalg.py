@@ -22,6 +22,10 @@ def add_damping(second_moment_II: torch.Tensor, damp: float) -> tuple[torch.Tens
     return matrix, dead
 
 
+# Triangles up to this size are inverted as a whole.
+SMALL_TRIANGLE = 256
+
+
 class InverseFactor(NamedTuple):
     """The upper Cholesky factor of the inverse of damped second moments.
 
@@ -53,14 +57,28 @@ def inverse_cholesky(second_moment_II: torch.Tensor, damp: float) -> InverseFact
     for attempt in range(4):
         share = damp * 10**attempt
         matrix, dead = add_damping(second_moment_II, share)
-        lower, failed = torch.linalg.cholesky_ex(matrix)
-        if failed:
-            continue
-        upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+        # In reversed order the lower factor becomes an upper one, R, of H = R Rᵀ; its inverse is U.
+        lower, failed = torch.linalg.cholesky_ex(matrix.flip(0, 1))
         if not failed:
+            upper = _inverse_of_upper(lower.flip(0, 1))
             return InverseFactor(upper, dead, share * second_moment_II.diagonal().mean())
     raise problem(
         "SS208",
         f"second moments of {len(second_moment_II)} inputs are not positive definite, even damped.",
         fix="Check that the model's activations are finite, or give more calibration text.",
     )
+
+
+def _inverse_of_upper(upper_II: torch.Tensor) -> torch.Tensor:
+    """Return the inverse of an upper triangular matrix, by halves, so that nearly all work is matrix products."""
+    size = len(upper_II)
+    if size <= SMALL_TRIANGLE:
+        identity = torch.eye(size, dtype=upper_II.dtype, device=upper_II.device)
+        solution: torch.Tensor = torch.linalg.solve_triangular(upper_II, identity, upper=True)
+        return solution
+    half = size // 2
+    first, last = (_inverse_of_upper(part) for part in (upper_II[:half, :half], upper_II[half:, half:]))
+    inverse = torch.zeros_like(upper_II)
+    inverse[:half, :half], inverse[half:, half:] = first, last
+    inverse[:half, half:] = -first @ (upper_II[:half, half:] @ last)
+    return inverse

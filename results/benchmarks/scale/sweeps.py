@@ -4,8 +4,9 @@
     python results/benchmarks/scale/sweeps.py --before /tmp/before [--inputs 2048] [--repeats 2] [--out DIR]
 
 Each measurement is a process of its own with one thread. Structured OBS removes half of the inputs, one element each
-(a neuron), and refits four levels; SparseGPT makes four levels with their output errors. Rows compare the order of
-removal, nonzeros and errors of both.
+(a neuron), and refits four levels; SparseGPT makes four levels with their output errors, of one matrix and of three
+that read the same inputs, as those of queries, keys and values do. Rows compare the order of removal, nonzeros and
+errors of both.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 SHARES = (0.75, 0.6, 0.4, 0.25)
 # SparseGPT's matrix has more inputs than the other one, as a down projection has.
 WIDER = 3 / 2
+MATRICES = {"sparsegpt": 1, "sparsegpt, 3 of the same inputs": 3}
 
 
 def layer(outputs: int, inputs: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,7 +41,7 @@ def measure(method: str, outputs: int, inputs: int) -> dict[str, Any]:
     from sparsesearch.config import PrunerConfig
 
     torch.set_num_threads(1)
-    inputs = int(inputs * WIDER) if method == "sparsegpt" else inputs
+    inputs = inputs if method == "obs" else int(inputs * WIDER)
     weight, moment = layer(outputs, inputs)
     target = pruning.Layer(weight, InputStatistics(moment, torch.zeros(inputs), torch.zeros(inputs)))
     started = time.process_time()
@@ -47,20 +49,23 @@ def measure(method: str, outputs: int, inputs: int) -> dict[str, Any]:
         kept = [inputs - int(inputs * removed / 2) for removed in (0.25, 0.5, 0.75, 1.0)]
         group = pruning.Group((pruning.Reader(target, torch.arange(inputs)[:, None]),), ())
         order, levels = pruning.structured("obs")(group, kept, PrunerConfig())
-        seconds = time.process_time() - started
-        return {
-            "seconds": seconds,
-            "order": order.tolist(),
-            "sums": [float(level[0].double().sum()) for level in levels],
-        }
-    kept = [int(outputs * inputs * share) for share in SHARES]
-    result = pruning.unstructured("sparsegpt")(target, kept, PrunerConfig())
-    if hasattr(pruning, "layer_errors"):
-        weights, errors = result.weights, pruning.layer_errors(target, result).tolist()
+        result: dict[str, Any] = {"order": order.tolist(), "values": [float(level[0].norm()) for level in levels]}
     else:
-        weights, errors = result, [pruning.layer_error(weight, level, moment) for level in result]
-    seconds = time.process_time() - started
-    return {"seconds": seconds, "nonzeros": [int(torch.count_nonzero(level)) for level in weights], "errors": errors}
+        for _ in range(MATRICES[method]):
+            result = _sparsegpt(pruning, target, [int(outputs * inputs * share) for share in SHARES])
+    return result | {"seconds": time.process_time() - started}
+
+
+def _sparsegpt(pruning: Any, target: Any, kept: list[int]) -> dict[str, Any]:
+    from sparsesearch.config import PrunerConfig
+
+    levels = pruning.unstructured("sparsegpt")(target, kept, PrunerConfig())
+    if hasattr(pruning, "layer_errors"):
+        weights, errors = levels.weights, pruning.layer_errors(target, levels).tolist()
+    else:  # before levels had errors
+        moment, weights = target.inputs.second_moment, levels
+        errors = [pruning.layer_error(target.weight_OI, level, moment) for level in weights]
+    return {"order": [int(torch.count_nonzero(level)) for level in weights], "values": errors}
 
 
 def in_process(root: Path, method: str, outputs: int, inputs: int) -> dict[str, Any]:
@@ -73,13 +78,13 @@ def in_process(root: Path, method: str, outputs: int, inputs: int) -> dict[str, 
     return result
 
 
-def compare(method: str, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return how far two results of one method agree."""
-    if method == "obs":
-        largest = max(abs(a - b) / max(abs(a), 1) for a, b in zip(before["sums"], after["sums"], strict=True))
-        return {"same order": before["order"] == after["order"], "largest difference": largest}
-    largest = max(abs(a - b) / a for a, b in zip(before["errors"], after["errors"], strict=True))
-    return {"same nonzeros": before["nonzeros"] == after["nonzeros"], "largest difference": largest}
+def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return how far two results agree: in order of removal or nonzeros, and in norms of levels or output errors."""
+    pairs = zip(before["values"], after["values"], strict=True)
+    return {
+        "same": before["order"] == after["order"],
+        "largest relative difference": max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs),
+    }
 
 
 def main() -> None:
@@ -95,7 +100,7 @@ def main() -> None:
         print(json.dumps(measure(args.measure, args.outputs, args.inputs)))
         return
     here, rows = Path(__file__).parents[3], []
-    for method in ("obs", "sparsegpt"):
+    for method in ("obs", *MATRICES):
         results: dict[str, list[dict[str, Any]]] = {"before": [], "after": []}
         for _ in range(args.repeats):
             for side, root in (("before", args.before or here), ("after", here)):
@@ -103,7 +108,7 @@ def main() -> None:
         seconds = {side: min(result["seconds"] for result in each) for side, each in results.items()}
         row = {"method": method, "outputs": args.outputs, "inputs": args.inputs, **seconds}
         row["ratio"] = seconds["before"] / seconds["after"]
-        row |= compare(method, results["before"][0], results["after"][0])
+        row |= compare(results["before"][0], results["after"][0])
         print(json.dumps(row), flush=True)
         rows.append(row)
     if args.out:

@@ -16,6 +16,7 @@ from sparsesearch.data import samples_of
 from sparsesearch.engine.job import Job, open_job
 from sparsesearch.engine.launch.access import UNTRUSTED, Access
 from sparsesearch.engine.launch.checks import check_disjoint, check_quality, check_training
+from sparsesearch.engine.launch.numerics import worker_device
 from sparsesearch.engine.phases.stores import check_teacher
 from sparsesearch.engine.phases.trials import train_all
 from sparsesearch.engine.reopen import ReopenedRun, open_run
@@ -142,10 +143,10 @@ def _changed_parts(before: RunConfig, after: RunConfig) -> list[str]:
             names += [f"data.{key}" for key in value if value[key] != new["data"][key]]
         elif section == "executor":
             # Threads and device of an executor decide the last bits of every number.
-            numerics = ("threads", "device")
-            names += [
-                f"executor.{key}" for key in numerics if getattr(before.executor, key) != getattr(after.executor, key)
-            ]
+            if before.executor.threads != after.executor.threads:
+                names.append("executor.threads")
+            if worker_device(before.executor) != worker_device(after.executor):
+                names.append("executor.device")
         elif value != new[section]:
             names.append(section)
     return [name for name in names if name not in CHANGEABLE]
