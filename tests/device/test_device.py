@@ -142,5 +142,5 @@ def test_waits_and_copies_do_not_creep_up(runs: Callable[[str], Runs]) -> None:
     building = ("pruning/", "supernet/build.py", "supernet/store.py")
     per_evaluation = {event: run.command.total(event, *candidates) / measured for event in ("wait", "to device")}
     per_level = {event: run.command.total(event, *building) / levels for event in ("wait", "to device", "from device")}
-    assert per_evaluation["wait"] <= 56 and per_evaluation["to device"] <= 53
-    assert per_level["wait"] <= 6.4 and per_level["to device"] <= 1.6 and per_level["from device"] <= 1.4
+    assert per_evaluation["wait"] <= 42 and per_evaluation["to device"] <= 39
+    assert per_level["wait"] <= 3 and per_level["to device"] <= 1.6 and per_level["from device"] <= 1.8
