@@ -95,7 +95,7 @@ class Collector:
                 continue
             counts = self.sequences[key] if kind == "sequence_square" else self.counts[key]
             shape = (-1,) + (1,) * (total.ndim - 1)
-            means[name] = (total / counts.clamp_min(1).view(shape).to(total.device)).float().cpu().contiguous()
+            means[name] = (total.cpu() / counts.clamp_min(1).view(shape)).float().contiguous()
         return means
 
     def _add(self, name: str, value: torch.Tensor, group: int | None = None, groups: int = 1) -> None:

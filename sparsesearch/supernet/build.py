@@ -266,13 +266,14 @@ class StoreBuilder:
     def _nonzeros(self, names: Sequence[str]) -> dict[str, list[list[int]]]:
         """Count the nonzeros of parameters: for each sparsity level one value for each combination of cut levels."""
         table: dict[str, list[list[int]]] = {}
+        zero = next(iter(self.composer.dense.values())).new_zeros((), dtype=torch.int64)
         for name in names:
             if name not in self.composer.plans:
                 table[name] = [[int(torch.count_nonzero(self._parameters[name]))]]
                 continue
             tensors = (self.composer.tensor(name, levels) for levels in self.composer.combinations(name))
-            counts = [0 if t is None else int(torch.count_nonzero(t.to(self.storage))) for t in tensors]
-            table[name] = np.reshape(counts, (self.composer.counts(name)[0], -1)).tolist()
+            counts = [zero if t is None else torch.count_nonzero(t.to(self.storage)) for t in tensors]
+            table[name] = np.reshape(torch.stack(counts).tolist(), (self.composer.counts(name)[0], -1)).tolist()
         return table
 
 

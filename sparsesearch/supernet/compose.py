@@ -82,6 +82,7 @@ class Composer:
         self._drops = {d.name: position[d.name] for d in network.drops.values() if d.name in position}
         self._positions: dict[tuple[str, int, int], torch.Tensor] = {}
         self._masks: dict[tuple[str, int, int], torch.Tensor] = {}
+        self._sorted: dict[tuple[str, int, int], torch.Tensor] = {}
 
     def is_dropped(self, genome: Genome, drop: str) -> bool:
         """Return whether the genome drops the sublayer of a unit."""
@@ -112,10 +113,14 @@ class Composer:
         return fraction
 
     def kept_positions(self, use: CutUse, level: int) -> torch.Tensor:
-        """Return the positions along the slot's axis of the elements kept at a cut level >= 1 (`Slot.positions_of`)."""
+        """Return the positions along the slot's axis of the elements kept at a cut level >= 1 (`Slot.positions_of`).
+
+        They are on the device of the slot's tensor.
+        """
         key = (use.unit.name, level, id(use.slot))
         if key not in self._positions:
-            self._positions[key] = use.slot.positions_of(self.files.kept(use.unit, level, use.cut.elements))
+            kept = use.slot.positions_of(self.files.kept(use.unit, level, use.cut.elements))
+            self._positions[key] = kept.to(self.dense[use.slot.tensor].device)
         return self._positions[key]
 
     def tensor(self, name: str, levels: TensorLevels) -> torch.Tensor | None:
@@ -153,8 +158,8 @@ class Composer:
         """Return the positions kept by a genome's cuts, of a value of a tensor's dense shape."""
         uses = self.plans[name].uses
         active = [(use, int(genome.levels[use.position])) for use in uses if genome.levels[use.position]]
-        for axis, stays in self._kept_masks(name, active).items():
-            value = value.index_select(axis, stays.nonzero().flatten().to(value.device))
+        for axis, positions in self._axis_positions(name, active).items():
+            value = value.index_select(axis, positions.to(value.device))
         return value
 
     def _weight(self, name: str, levels: TensorLevels) -> torch.Tensor:
@@ -169,20 +174,34 @@ class Composer:
         for use, level in active:
             if use.slot.batched and use.slot.axis not in sliced_axes:
                 value = select(value, use.slot, self.kept_positions(use, level))
-        for axis, stays in self._kept_masks(name, active).items():
+        for axis, positions in self._axis_positions(name, active).items():
             if axis not in sliced_axes:
-                value = value.index_select(axis, stays.nonzero().flatten().to(value.device))
+                value = value.index_select(axis, positions.to(value.device))
         return value
 
-    def _kept_masks(self, name: str, active: list[tuple[CutUse, int]]) -> dict[int, torch.Tensor]:
-        """Return for each axis with cuts that are not batched the mask of its kept positions."""
-        masks: dict[int, torch.Tensor] = {}
+    def _axis_positions(self, name: str, active: list[tuple[CutUse, int]]) -> dict[int, torch.Tensor]:
+        """Return for each axis with cuts that are not batched its kept positions, ascending, on the tensor's device."""
+        dense = self.dense[name]
+        by_axis: dict[int, list[tuple[CutUse, int]]] = {}
         for use, level in active:
             if not use.slot.batched:
-                axis = use.slot.axis
-                stays = self._kept_mask(use, level, self.dense[name].shape[axis])
-                masks[axis] = masks[axis] & stays if axis in masks else stays
-        return masks
+                by_axis.setdefault(use.slot.axis, []).append((use, level))
+        positions = {}
+        for axis, cuts in by_axis.items():
+            (use, level), size = cuts[0], dense.shape[axis]
+            if len(cuts) == 1:
+                positions[axis] = self._sorted_positions(use, level, size, dense.device)
+            else:
+                stays = torch.stack([self._kept_mask(use, level, size) for use, level in cuts]).all(dim=0)
+                positions[axis] = stays.nonzero().flatten().to(dense.device)
+        return positions
+
+    def _sorted_positions(self, use: CutUse, level: int, size: int, device: torch.device) -> torch.Tensor:
+        """Return the positions that a cut level >= 1 keeps along the slot's axis, ascending, on a device."""
+        key = (use.unit.name, level, id(use.slot))
+        if key not in self._sorted:
+            self._sorted[key] = self._kept_mask(use, level, size).nonzero().flatten().to(device)
+        return self._sorted[key]
 
     def _kept_mask(self, use: CutUse, level: int, size: int) -> torch.Tensor:
         """Return the mask of the positions that a cut level >= 1 keeps along the slot's axis, (size,)."""
@@ -232,10 +251,9 @@ class Composer:
         dense = self.dense[name]
         active = [(use, level) for use, level in zip(self.plans[name].uses, levels[1:], strict=True) if level]
         shape = list(value.shape)
-        for axis, stays in self._kept_masks(name, active).items():
+        for axis, positions in self._axis_positions(name, active).items():
             shape[axis] = dense.shape[axis]
-            positions = stays.nonzero().flatten().to(value.device)
-            value = value.new_zeros(shape).index_copy_(axis, positions, value)
+            value = value.new_zeros(shape).index_copy_(axis, positions.to(value.device), value)
         for use, level in active:
             if use.slot.batched:
                 shape[use.slot.axis] = dense.shape[use.slot.axis]

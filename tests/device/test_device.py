@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 )
 COMMAND = Path(__file__).parent / "command.py"
 ON_DEVICE = {"kind": "local", "gpus_per_worker": 1}
-FAMILIES = ("llama", "qwen3_moe", "bert", "t5", "vit")
+FAMILIES = ("llama", "qwen3_moe", "t5", "vit")
 
 
 @dataclass(frozen=True)
@@ -121,17 +121,13 @@ def test_a_search_on_a_device_finds_what_one_on_the_cpu_finds(runs: Callable[[st
     assert run.command.total("to device") > 0
 
 
-def test_what_follows_a_search_works_on_a_device(runs: Callable[[str], Runs], tmp_path: Path) -> None:
+def test_training_and_proxies_work_on_a_device(runs: Callable[[str], Runs], tmp_path: Path) -> None:
     path = runs("llama").on_device.run.path
     trained = on_device(tmp_path, "recover", path, "--pick", "knee", "--tokens", 256, "--out", tmp_path / "recovered")
     assert trained.total("to device") > 0
-    on_device(tmp_path, "export", path, "--pick", "smallest", "--out", tmp_path / "out")
-    assert (tmp_path / "out" / "model.safetensors").exists()
     recipe_file = path.parent / "space.yaml"
     audit = ("--proxies", "grad_norm,snip,output_error", "--samples", 4, "--results", tmp_path, "--name", "audit")
     assert on_device(tmp_path, "audit", recipe_file, *audit).total("to device") > 0
-    more = on_device(tmp_path, "resume", path, "--evals", "+4")
-    assert "Front of run" in more.output
 
 
 def test_waits_and_copies_do_not_creep_up(runs: Callable[[str], Runs]) -> None:
@@ -142,5 +138,5 @@ def test_waits_and_copies_do_not_creep_up(runs: Callable[[str], Runs]) -> None:
     building = ("pruning/", "supernet/build.py", "supernet/store.py")
     per_evaluation = {event: run.command.total(event, *candidates) / measured for event in ("wait", "to device")}
     per_level = {event: run.command.total(event, *building) / levels for event in ("wait", "to device", "from device")}
-    assert per_evaluation["wait"] <= 56 and per_evaluation["to device"] <= 53
-    assert per_level["wait"] <= 6.4 and per_level["to device"] <= 1.6 and per_level["from device"] <= 1.4
+    assert per_evaluation["wait"] <= 42 and per_evaluation["to device"] <= 39
+    assert per_level["wait"] <= 3 and per_level["to device"] <= 1.6 and per_level["from device"] <= 1.8
