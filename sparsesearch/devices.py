@@ -36,7 +36,7 @@ def device_name(device: str) -> str:
 def synchronize(device: str) -> None:
     """Wait until the work of an accelerator is done; does nothing for the CPU."""
     if is_accelerator(device):
-        _module(device).synchronize()
+        torch.accelerator.synchronize(device)
 
 
 def allocated_peak(call: Callable[[], object], device: str) -> int:

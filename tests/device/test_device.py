@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +35,11 @@ class Done:
 
     def total(self, event: str, *prefixes: str) -> int:
         """Return how often an event happened in lines of files with these prefixes; all files if there are none."""
-        by_file: Counter[str] = Counter()
-        for (kind, line), (number, _) in self.counts.items():
-            if kind == event:
-                by_file[line] += number
-        return sum(number for line, number in by_file.items() if not prefixes or line.startswith(prefixes))
+        return sum(
+            number
+            for (kind, line), (number, _) in self.counts.items()
+            if kind == event and (not prefixes or line.startswith(prefixes))
+        )
 
 
 def on_device(work: Path, *arguments: Any) -> Done:

@@ -2,7 +2,7 @@
 
     python results/benchmarks/search_efficiency/controller.py [--units 1000] [--evals 20000] [--searchers nsga2 random]
 
-Ask, budget, archive on disk, tell: a real `Search` on a space of many units, whose executor answers at once. One JSON
+Ask, budget, archive on disk, tell: real `Rounds` on a space of many units, whose executor answers at once. One JSON
 line a searcher, with and without a limit.
 """
 
